@@ -1,0 +1,47 @@
+// Command rtask-gateway serves rtask's HTTP API and metrics, without privileges. See rtask-gateway(8).
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/rtask/rtask/daemon/gateway"
+	"github.com/rtask/rtask/daemon/logging"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	app := &cli.App{
+		Name:            "rtask-gateway",
+		Usage:           "serve the HTTP API of rtask",
+		Version:         version,
+		HideHelpCommand: true,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "engine", Value: "/run/rtask/gateway.sock", Usage: "rtaskd's `SOCKET` for gateways"},
+			&cli.StringFlag{Name: "api-address", Usage: "`HOST:PORT` of the API, where systemd gives no socket named api"},
+			&cli.StringFlag{Name: "metrics-address", Usage: "`HOST:PORT` of the metrics, where systemd gives no socket named metrics"},
+		},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return fmt.Errorf("unexpected argument %q", c.Args().First())
+			}
+			return gateway.Run(c.Context, gateway.Options{
+				Engine: c.String("engine"), APIAddress: c.String("api-address"), MetricsAddress: c.String("metrics-address"),
+				Version: version, Logger: logging.New(os.Stderr, os.Getenv),
+			})
+		},
+	}
+	if err := app.RunContext(ctx, os.Args); err != nil {
+		fmt.Fprintln(os.Stderr, "rtask-gateway:", err)
+		os.Exit(1)
+	}
+}

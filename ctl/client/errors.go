@@ -1,0 +1,91 @@
+package client
+
+import (
+	"errors"
+	"net/url"
+
+	"connectrpc.com/connect"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+)
+
+var (
+	// ErrNotRunning is returned when the socket is not there or nobody listens on it.
+	ErrNotRunning = errors.New("rtaskd is not running")
+
+	// ErrPermission is returned when the socket or the engine refuses the caller.
+	ErrPermission = errors.New("permission denied")
+)
+
+// refused is an engine's refusal, which keeps the engine's own words.
+type refused struct{ error }
+
+// Is makes it an ErrPermission.
+func (refused) Is(target error) bool { return target == ErrPermission }
+
+// Unwrap returns the error of the call.
+func (r refused) Unwrap() error { return r.error }
+
+// Classify returns err so that errors.Is tells ErrNotRunning and ErrPermission, be it the socket or the engine that
+// said so. Other errors, and nil, come back as they are.
+func Classify(err error) error {
+	if connect.CodeOf(err) == connect.CodePermissionDenied && !errors.Is(err, ErrPermission) {
+		return refused{err}
+	}
+	return err
+}
+
+// Message is what to tell a person: the engine's own words where it answered, otherwise what kept the call from
+// reaching it. It may have several lines.
+func Message(err error) string {
+	var call *connect.Error
+	if !errors.As(err, &call) {
+		return err.Error()
+	}
+	if connect.IsWireError(err) {
+		return call.Message()
+	}
+	var transport *url.Error
+	if !errors.As(err, &transport) {
+		return "cannot talk to rtaskd: " + call.Message()
+	}
+	if errors.Is(err, ErrNotRunning) || errors.Is(err, ErrPermission) {
+		return transport.Err.Error()
+	}
+	return "cannot talk to rtaskd: " + transport.Err.Error()
+}
+
+// Broken reports whether a call failed on its way, or because the engine is going away, and not because of what was
+// asked: the same call may succeed once the engine is back.
+func Broken(err error) bool {
+	if err == nil || errors.Is(err, ErrPermission) {
+		return false
+	}
+	if !connect.IsWireError(err) {
+		return true
+	}
+	switch connect.CodeOf(err) {
+	case connect.CodeUnavailable, connect.CodeCanceled:
+		return true
+	default:
+		return false
+	}
+}
+
+// Detail returns what the engine says of an error beyond its code and text.
+func Detail(err error) (*rtaskv1.Error, bool) {
+	var call *connect.Error
+	if !errors.As(err, &call) {
+		return nil, false
+	}
+	for _, d := range call.Details() {
+		v, err := d.Value()
+		if err != nil {
+			continue // a detail of a newer engine
+		}
+		if e, ok := v.(*rtaskv1.Error); ok {
+			return e, true
+		}
+	}
+	return nil, false
+}

@@ -1,0 +1,106 @@
+package auth
+
+import "iter"
+
+// Kind is what a caller is. A job is Nobody.
+type Kind int
+
+const (
+	// Nobody may nothing.
+	Nobody Kind = iota
+	// User is a local user whom a task names: it may start that task, and see and stop the jobs it owns.
+	User
+	// Operator starts, stops and sees all tasks and jobs, and runs commands as itself.
+	Operator
+	// Admin may everything on the control socket.
+	Admin
+	// Gateway is the gateway on its own socket, and may nothing else.
+	Gateway
+)
+
+// String returns the kind in one lower-case word.
+func (k Kind) String() string {
+	switch k {
+	case User:
+		return "user"
+	case Operator:
+		return "operator"
+	case Admin:
+		return "admin"
+	case Gateway:
+		return "gateway"
+	default:
+		return "nobody"
+	}
+}
+
+// Kinds returns every kind of caller.
+func Kinds() []Kind { return []Kind{Nobody, User, Operator, Admin, Gateway} }
+
+// Rule is what a method asks of its caller. The zero Rule lets nobody in.
+type Rule struct {
+	// Least is the kind that is enough: User, Operator and Admin each include the ones before. With Gateway it is the
+	// gateway and nobody else, an Admin neither.
+	Least Kind
+	// Objects says that the method is about tasks or jobs, and that a caller for whom AllObjects does not hold may use
+	// it only on its own: the tasks that name it and the jobs it owns.
+	Objects bool
+}
+
+// Allows reports whether a kind of caller may call.
+func (r Rule) Allows(k Kind) bool {
+	switch r.Least {
+	case User, Operator, Admin:
+		return r.Least <= k && k <= Admin
+	case Gateway:
+		return k == Gateway
+	default:
+		return false
+	}
+}
+
+// table has a row for every method of the API. What is not in it is refused. It is never written to.
+var table = [...]struct {
+	procedure string
+	rule      Rule
+}{
+	{"/rtask.v1.JobService/Start", Rule{Least: User, Objects: true}},
+	{"/rtask.v1.JobService/Stop", Rule{Least: User, Objects: true}},
+	{"/rtask.v1.JobService/Status", Rule{Least: User, Objects: true}},
+	{"/rtask.v1.JobService/StreamLogs", Rule{Least: User, Objects: true}},
+	{"/rtask.v1.JobService/List", Rule{Least: User, Objects: true}},
+	{"/rtask.v1.JobService/Wait", Rule{Least: User, Objects: true}},
+	{"/rtask.v1.JobService/Tasks", Rule{Least: User, Objects: true}},
+	{"/rtask.v1.JobService/Info", Rule{Least: User}},
+	{"/rtask.v1.JobService/AddKey", Rule{Least: Admin}},
+	{"/rtask.v1.JobService/ListKeys", Rule{Least: Admin}},
+	{"/rtask.v1.JobService/RevokeKey", Rule{Least: Admin}},
+	{"/rtask.v1.JobService/Reload", Rule{Least: Admin}},
+	{"/rtask.v1.GatewayService/Run", Rule{Least: Gateway}},
+	{"/rtask.v1.GatewayService/Framing", Rule{Least: Gateway}},
+	{"/rtask.v1.GatewayService/Metrics", Rule{Least: Gateway}},
+}
+
+// Procedures yields every row of the table: a method's full name, "/rtask.v1.JobService/Start", and its rule.
+func Procedures() iter.Seq2[string, Rule] {
+	return func(yield func(string, Rule) bool) {
+		for _, row := range table {
+			if !yield(row.procedure, row.rule) {
+				return
+			}
+		}
+	}
+}
+
+// RuleOf returns a method's rule. A method that is not in the table has the zero Rule.
+func RuleOf(procedure string) Rule {
+	for _, row := range table {
+		if row.procedure == procedure {
+			return row.rule
+		}
+	}
+	return Rule{}
+}
+
+// Allowed reports whether a caller may call a method at all; see Rule.Objects for what it may then call it on.
+func Allowed(procedure string, c Caller) bool { return RuleOf(procedure).Allows(c.Kind) }

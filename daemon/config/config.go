@@ -1,0 +1,163 @@
+// Package config turns configuration files into one checked, immutable Config: rtask.hcl, which holds what is not a task,
+// and the files of tasks.d, which hold the tasks. It is strict: an unknown name, a wrong type or an impossible value is an
+// error with its place in the file, and all errors of all files are reported at once.
+//
+// It knows nothing of jobs, callers or sockets, starts nothing, and asks the machine only what Options lets it ask. It
+// imports nothing of the project but sandbox/spec; every package of the engine may import it.
+package config
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+// Config is a whole configuration. It and all it points to are never written after Load returned it: it is read without
+// a lock, and a reload makes another one.
+type Config struct {
+	// Tasks are the tasks by name.
+	Tasks map[string]*Task
+	// Argon2 is the cost of new hashes of API keys.
+	Argon2 Argon2
+	// LimitsUnavailable says what to do with a task whose limits this machine cannot enforce.
+	LimitsUnavailable LimitsUnavailable
+	// MaxJobs is how many jobs may run at a time, all tasks and commands together. Default: 1000.
+	MaxJobs int
+	// DynamicUIDs are the uids of jobs of tasks that name no user. Default: 70000–70999.
+	DynamicUIDs UIDRange
+	// Warnings are what Load found that keeps nothing from working for ever: a user or a folder that is not there yet.
+	Warnings Diagnostics
+}
+
+// Argon2 are the parameters of Argon2id, RFC 9106. The least allowed are those of the OWASP Password Storage Cheat Sheet.
+type Argon2 struct {
+	// MemoryKiB is the memory in KiB. Default: 19456 (19 MiB).
+	MemoryKiB uint32
+	// Time is the number of passes. Default: 2.
+	Time uint32
+	// Threads is the number of lanes. Default: 1.
+	Threads uint8
+}
+
+// LimitsUnavailable is what to do with a limit that cannot be enforced here.
+type LimitsUnavailable string
+
+// The values of LimitsUnavailable.
+const (
+	// LimitsUnavailableRefuse refuses to start the job, the default.
+	LimitsUnavailableRefuse LimitsUnavailable = "refuse"
+	// LimitsUnavailableWarn starts it without the limit and says so.
+	LimitsUnavailableWarn LimitsUnavailable = "warn"
+)
+
+// UIDRange is a range of user ids with both ends in it.
+type UIDRange struct {
+	First, Last uint32
+}
+
+// Pos is a place in a configuration file. Lines and columns count from 1; a column is a Unicode code point.
+type Pos struct {
+	File         string
+	Line, Column int
+}
+
+// String is the place as compilers write it.
+func (p Pos) String() string { return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column) }
+
+// Task is one task. What a field means in full is said at its row in taskAttributes.
+type Task struct {
+	// Name is the task's name, as ValidName has it.
+	Name string
+	// Command is the argument vector, at least the program. A program with a slash that does not begin with one is
+	// relative to Workdir; one without is looked up in PATH.
+	Command []string
+	// Workdir is an absolute path. Default: "/".
+	Workdir string
+	// User and Group are names or numbers. An empty User is a uid of the slot's own, an empty Group the user's own.
+	User, Group string
+	// SupplementaryGroups are further groups, names or numbers.
+	SupplementaryGroups []string
+	// Enabled is false for a task that is not to be started. Default: true.
+	Enabled bool
+	// Blocking makes the HTTP reply wait for the result. Default: false.
+	Blocking bool
+	// APIKeys are names of keys that may start the task.
+	APIKeys []string
+	// AllowUsers and AllowGroups are local users who may.
+	AllowUsers, AllowGroups []string
+	// Timeout is how long it may run; 0: for ever. Default: 30 s.
+	Timeout time.Duration
+	// TimeoutStop is the time between KillSignal and SIGKILL; 0: SIGKILL at once. Default: 10 s.
+	TimeoutStop time.Duration
+	// KillSignal asks the job to end. Default: SIGTERM.
+	KillSignal syscall.Signal
+	// MaxInputBytes is the most a request may carry. Default: 16 KiB.
+	MaxInputBytes int64
+	// MaxOutputBytes is how much of each stream is in the reply. Default: 16 KiB.
+	MaxOutputBytes int64
+	// RedirectStderr sends standard error where standard output goes. Default: true.
+	RedirectStderr bool
+	// Environment is NAME=value, sorted by name.
+	Environment []string
+	// Limits are the resource limits.
+	Limits spec.Limits
+	// LogMaxBytes is the cap of the job's log. Default: 64 MiB.
+	LogMaxBytes int64
+	// Journal copies the job's lines to the journal. Default: true.
+	Journal bool
+	// Retention is how long the HTTP API knows the result. Default: 20 s.
+	Retention time.Duration
+	// NoNewPrivileges is prctl(2) PR_SET_NO_NEW_PRIVS. Always true: no attribute sets it yet.
+	NoNewPrivileges bool
+	// Pos is where the task stands.
+	Pos Pos
+}
+
+// maxNameLength is the longest name of a task or key: with prefix, number and suffix it still fits a unit's name and a
+// file's name.
+const maxNameLength = 63
+
+// ValidName reports whether s can be the name of a task or an API key: [a-z0-9][a-z0-9_-]{0,62}. A task cannot be named
+// "cmd" all the same.
+func ValidName(s string) bool {
+	if s == "" || len(s) > maxNameLength || s[0] == '_' || s[0] == '-' {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// defaults is the configuration of no files at all.
+func defaults() *Config {
+	return &Config{
+		Tasks:             map[string]*Task{},
+		Argon2:            Argon2{MemoryKiB: 19 * 1024, Time: 2, Threads: 1},
+		LimitsUnavailable: LimitsUnavailableRefuse,
+		MaxJobs:           1000,
+		DynamicUIDs:       UIDRange{First: 70000, Last: 70999},
+	}
+}
+
+// defaultTask is a task of which nothing is said.
+func defaultTask() Task {
+	return Task{
+		Workdir:         "/",
+		Enabled:         true,
+		Timeout:         30 * time.Second,
+		TimeoutStop:     10 * time.Second,
+		KillSignal:      syscall.SIGTERM,
+		MaxInputBytes:   16 << 10,
+		MaxOutputBytes:  16 << 10,
+		RedirectStderr:  true,
+		LogMaxBytes:     64 << 20,
+		Journal:         true,
+		Retention:       20 * time.Second,
+		NoNewPrivileges: true,
+	}
+}

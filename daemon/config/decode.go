@@ -1,0 +1,292 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+// attribute is one NAME = VALUE that may stand in a T.
+type attribute[T any] struct {
+	name string
+	// example is a value as it is written in a file.
+	example string
+	// doc is what it means, for messages and manuals.
+	doc string
+	// inherit says that it may stand in defaults too. Attributes of tasks only.
+	inherit bool
+	// decode checks v and sets it in t. What is wrong it reports.
+	decode func(d *decoder, v value, t *T)
+}
+
+// block is one NAME { … } that may stand in a T.
+type block[T any] struct {
+	name string
+	// label is what the text between name and brace stands for, "" where there is none.
+	label string
+	// decode is as that of an attribute.
+	decode func(d *decoder, b *hcl.Block, t *T)
+}
+
+// scope is all that may stand in one place.
+type scope[T any] struct {
+	// where completes "belongs in".
+	where      string
+	attributes []attribute[T]
+	blocks     []block[T]
+}
+
+// names are the names of all that may stand in s.
+func (s scope[T]) names() []string {
+	var names []string
+	for _, a := range s.attributes {
+		names = append(names, a.name)
+	}
+	for _, b := range s.blocks {
+		names = append(names, b.name)
+	}
+	return names
+}
+
+// header is how a block begins.
+func (b block[T]) header() string {
+	if b.label == "" {
+		return b.name + " { … }"
+	}
+	return fmt.Sprintf("%s %q { … }", b.name, b.label)
+}
+
+// decoder reads one file and gathers what is wrong with it.
+type decoder struct {
+	source *source
+	opts   Options
+	diags  Diagnostics
+}
+
+// errorAt reports an error at the byte at offset.
+func (d *decoder) errorAt(offset int, summary, detail string) {
+	d.report(SeverityError, offset, summary, detail)
+}
+
+// errorf reports an error at the beginning of r.
+func (d *decoder) errorf(r hcl.Range, detail, format string, args ...any) {
+	d.report(SeverityError, r.Start.Byte, fmt.Sprintf(format, args...), detail)
+}
+
+// warnf reports a warning at the beginning of r.
+func (d *decoder) warnf(r hcl.Range, detail, format string, args ...any) {
+	d.report(SeverityWarning, r.Start.Byte, fmt.Sprintf(format, args...), detail)
+}
+
+func (d *decoder) report(severity Severity, offset int, summary, detail string) {
+	pos, line := d.source.place(offset)
+	d.diags = append(d.diags, Diagnostic{
+		Severity: severity, Summary: summary, Detail: detail,
+		File: pos.File, Line: pos.Line, Column: pos.Column, Source: line,
+	})
+}
+
+// pos is where r begins.
+func (d *decoder) pos(r hcl.Range) Pos {
+	pos, _ := d.source.place(r.Start.Byte)
+	return pos
+}
+
+// decodeBody decodes all of body into t, in the order of the tables of s, and reports what s does not name.
+// It returns false if body cannot be read at all, which is reported too.
+func decodeBody[T any](d *decoder, body hcl.Body, s scope[T], t *T) bool {
+	var schema hcl.BodySchema
+	for _, a := range s.attributes {
+		schema.Attributes = append(schema.Attributes, hcl.AttributeSchema{Name: a.name})
+	}
+	for _, b := range s.blocks {
+		header := hcl.BlockHeaderSchema{Type: b.name}
+		if b.label != "" {
+			header.LabelNames = []string{b.label}
+		}
+		schema.Blocks = append(schema.Blocks, header)
+	}
+	content, _, diags := body.PartialContent(&schema)
+	if native, ok := body.(*hclsyntax.Body); ok {
+		// All that PartialContent finds wrong here is the number of labels, which checkNative does.
+		checkNative(d, native, s)
+	} else if d.syntax(diags); !checkJSON(d, body, s) {
+		return false
+	}
+	for _, a := range s.attributes {
+		if found, ok := content.Attributes[a.name]; ok {
+			a.decode(d, value{name: a.name, example: a.example, expr: found.Expr}, t)
+		}
+	}
+	for _, b := range s.blocks {
+		first := ""
+		for _, found := range content.Blocks.OfType(b.name) {
+			switch {
+			case b.label == "" && first != "":
+				d.errorf(found.TypeRange, "The first is at "+first+".", "%s is given twice", b.name)
+			default:
+				first = d.pos(found.TypeRange).String()
+				b.decode(d, found, t)
+			}
+		}
+	}
+	return true
+}
+
+// checkNative reports each name in body that s does not have, or has in another form.
+func checkNative[T any](d *decoder, body *hclsyntax.Body, s scope[T]) {
+	blocks := map[string]block[T]{}
+	for _, b := range s.blocks {
+		blocks[b.name] = b
+	}
+	examples := map[string]string{}
+	for _, a := range s.attributes {
+		examples[a.name] = a.example
+	}
+	for name, found := range body.Attributes {
+		if b, ok := blocks[name]; ok {
+			d.errorf(found.NameRange, "Write: "+b.header(), "%s is a block, not a value", name)
+		} else if _, ok := examples[name]; !ok {
+			unknown(d, found.NameRange, name, s)
+		}
+	}
+	for _, found := range body.Blocks {
+		b, ok := blocks[found.Type]
+		if example, isAttribute := examples[found.Type]; isAttribute {
+			d.errorf(found.TypeRange, fmt.Sprintf("Write: %s = %s", found.Type, example), "%s is a value, not a block", found.Type)
+			continue
+		}
+		if !ok {
+			unknown(d, found.TypeRange, found.Type, s)
+			continue
+		}
+		switch want := min(len(b.label), 1); {
+		case len(found.Labels) < want:
+			d.errorf(found.TypeRange, "Write: "+b.header(), "%s has no name", found.Type)
+		case len(found.Labels) > want:
+			d.errorf(found.LabelRanges[want], "Write: "+b.header(), "%q is too much here", found.Labels[want])
+		}
+	}
+}
+
+// checkJSON is checkNative for JSON, where blocks and values look the same. It returns false for what is no object.
+func checkJSON[T any](d *decoder, body hcl.Body, s scope[T]) bool {
+	found, diags := body.JustAttributes()
+	if diags.HasErrors() && len(found) == 0 {
+		d.syntax(diags)
+		return false
+	}
+	labels := map[string]int{}
+	for _, name := range s.names() {
+		labels[name] = -1
+	}
+	for _, b := range s.blocks {
+		labels[b.name] = min(len(b.label), 1)
+	}
+	for name, a := range found {
+		n, ok := labels[name]
+		if !ok {
+			unknown(d, a.NameRange, name, s)
+		} else if n >= 0 {
+			d.refuseNull(name, a.Expr, n)
+		}
+	}
+	return true
+}
+
+// refuseNull reports nulls that stand for a block below n labels. HCL would leave such a block out without a word; where a
+// label is missing, or in a list, it says so itself.
+func (d *decoder) refuseNull(name string, expr hcl.Expression, n int) {
+	if n == 0 {
+		if v, diags := expr.Value(nil); !diags.HasErrors() && v.IsNull() {
+			d.errorf(expr.Range(), "Leave it out, or write an object.", "%s is null", name)
+		}
+		return
+	}
+	objects, diags := hcl.ExprList(expr)
+	if diags.HasErrors() {
+		objects = []hcl.Expression{expr}
+	}
+	for _, o := range objects {
+		// What is no object here has no pairs, and HCL reports it.
+		pairs, _ := hcl.ExprMap(o)
+		for _, p := range pairs {
+			d.refuseNull(name, p.Value, n-1)
+		}
+	}
+}
+
+// unknown reports a name that s does not have, with the nearest that it has or the place that has it.
+func unknown[T any](d *decoder, r hcl.Range, name string, s scope[T]) {
+	detail := ""
+	if near := nearest(name, s.names()); near != "" {
+		detail = fmt.Sprintf("Did you mean %q?", near)
+	} else if where, proper := home(name); where != "" && where != s.where {
+		detail = fmt.Sprintf("%s belongs in %s.", proper, where)
+		if s.where == inDefaults && where == inTask {
+			detail = "It cannot be a default: each task has its own."
+		}
+	}
+	d.errorf(r, detail, "unknown name %q in %s", name, s.where)
+}
+
+// home returns the place that has name, and the name as it is written there, or "".
+func home(name string) (where, proper string) {
+	for _, place := range []struct {
+		where string
+		names []string
+	}{
+		{inRoot, rootScope().names()},
+		{inFile, fileScope().names()},
+		{inTask, taskScope().names()},
+		{inLimits, limitsScope().names()},
+		{inArgon2, argon2Scope().names()},
+	} {
+		for _, n := range place.names {
+			if plainName(n) == plainName(name) {
+				return place.where, n
+			}
+		}
+	}
+	return "", ""
+}
+
+// nearest returns the one of names that somebody who wrote name most likely meant, or "".
+func nearest(name string, names []string) string {
+	best, bestDistance := "", 0
+	for _, n := range names {
+		distance := editDistance(plainName(name), plainName(n))
+		if distance <= len(n)/3 && (best == "" || distance < bestDistance) {
+			best, bestDistance = n, distance
+		}
+	}
+	return best
+}
+
+// plainName makes MemoryMax, memory-max and memory_max the same.
+func plainName(s string) string {
+	return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(s))
+}
+
+// editDistance is how many characters must be put in, left out or replaced to make b of a (Levenshtein).
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

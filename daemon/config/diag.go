@@ -1,0 +1,126 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+)
+
+// Severity tells an error from a warning.
+type Severity int
+
+// The severities.
+const (
+	// SeverityError keeps the configuration from being used.
+	SeverityError Severity = iota
+	// SeverityWarning does not.
+	SeverityWarning
+)
+
+// String is the word as printed.
+func (s Severity) String() string {
+	if s == SeverityWarning {
+		return "warning"
+	}
+	return "error"
+}
+
+// Diagnostic is one finding in a configuration file.
+type Diagnostic struct {
+	Severity Severity
+	// Summary says what is wrong, in part of a line.
+	Summary string
+	// Detail says what would be right. May be empty.
+	Detail string
+	// File is the file as it was opened.
+	File string
+	// Line and Column are as in Pos; 0 if it is about the file as a whole.
+	Line, Column int
+	// Source is the line of the file, without its end.
+	Source string
+}
+
+// excerptWidth is how many characters of a long source line are shown.
+const excerptWidth = 100
+
+// String is the finding as a compiler would print it, without a newline at the end. Characters that a terminal could
+// act on are replaced.
+func (d Diagnostic) String() string {
+	var b strings.Builder
+	b.WriteString(printable(d.File))
+	if d.Line > 0 {
+		fmt.Fprintf(&b, ":%d:%d", d.Line, d.Column)
+	}
+	fmt.Fprintf(&b, ": %s: %s", d.Severity, printable(d.Summary))
+	if d.Line > 0 && d.Source != "" {
+		line, pad := excerpt(d.Source, d.Column)
+		fmt.Fprintf(&b, "\n    | %s\n    | %s^", line, pad)
+	}
+	if d.Detail != "" {
+		for line := range strings.SplitSeq(d.Detail, "\n") {
+			b.WriteString("\n  ")
+			b.WriteString(printable(line))
+		}
+	}
+	return b.String()
+}
+
+// excerpt returns the part of source around column, and what to print before a caret under that column.
+func excerpt(source string, column int) (line, pad string) {
+	runes := []rune(printable(source))
+	at := min(max(column-1, 0), len(runes))
+	if len(runes) > excerptWidth {
+		start := min(max(at-excerptWidth/2, 0), len(runes)-excerptWidth)
+		end := start + excerptWidth
+		cutEnd := end < len(runes)
+		runes = runes[start:end]
+		at -= start
+		if cutEnd {
+			runes = append(runes[:len(runes):len(runes)], '…')
+		}
+		if start > 0 {
+			runes = append([]rune{'…'}, runes...)
+			at++
+		}
+	}
+	padding := make([]rune, at)
+	for i, r := range runes[:at] {
+		padding[i] = ' '
+		if r == '\t' {
+			padding[i] = '\t'
+		}
+	}
+	return string(runes), string(padding)
+}
+
+// printable replaces what is not to be sent to a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\t' || unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
+}
+
+// Diagnostics are findings, by file in the order of loading, then by place.
+type Diagnostics []Diagnostic
+
+// HasErrors reports whether there is more than warnings.
+func (d Diagnostics) HasErrors() bool {
+	for _, one := range d {
+		if one.Severity == SeverityError {
+			return true
+		}
+	}
+	return false
+}
+
+// Error is the whole text as printed to a person, one finding after the other, without a newline at the end.
+func (d Diagnostics) Error() string {
+	lines := make([]string, len(d))
+	for i, one := range d {
+		lines[i] = one.String()
+	}
+	return strings.Join(lines, "\n")
+}

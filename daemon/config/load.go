@@ -1,0 +1,63 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+// Options say what to load and what may be asked of the machine.
+type Options struct {
+	// File is rtask.hcl. One that does not exist, and "", are the defaults.
+	File string
+	// Dir is tasks.d. One that does not exist, and "", are no tasks.
+	Dir string
+	// OwnerUID may own the files beside root.
+	OwnerUID int
+	// LookupUser and LookupGroup return an error for a name that this machine does not know, StatDir for a path that is
+	// no folder now. Each such error becomes a warning. A nil function is not asked; numbers are never looked up.
+	LookupUser, LookupGroup, StatDir func(string) error
+}
+
+// Load reads opts.File and every *.hcl and *.hcl.json file in opts.Dir, in the order of their names. Files whose names
+// begin with a dot are left out.
+//
+// The Config is nil if the diagnostics have errors. Else they are the Config's Warnings. Load(Options{}) is the
+// configuration of no files.
+func Load(opts Options) (*Config, Diagnostics) {
+	sources, diags := find(opts)
+	cfg, more := build(sources, opts)
+	diags = append(diags, more...)
+	if diags.HasErrors() {
+		return nil, diags
+	}
+	return cfg, diags
+}
+
+// build makes a configuration of sources: at most one root, which is the first.
+func build(sources []*source, opts Options) (*Config, Diagnostics) {
+	b := &builder{cfg: defaults(), defaults: draft{Task: defaultTask()}}
+	var all Diagnostics
+	for _, s := range sources {
+		d := &decoder{source: s, opts: opts}
+		body := d.parse()
+		switch {
+		case body == nil:
+		case s.root:
+			decodeBody(d, body, rootScope(), b)
+		default:
+			decodeBody(d, body, fileScope(), b)
+		}
+		slices.SortStableFunc(d.diags, func(x, y Diagnostic) int {
+			if x.Line != y.Line {
+				return x.Line - y.Line
+			}
+			if x.Column != y.Column {
+				return x.Column - y.Column
+			}
+			return strings.Compare(x.Summary, y.Summary)
+		})
+		all = append(all, d.diags...)
+	}
+	b.cfg.Warnings = all
+	return b.cfg, all
+}

@@ -1,0 +1,201 @@
+package config
+
+import (
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+// command sets dst, and to something in any case: nil says that there was no command at all.
+func (d *decoder) command(v value, dst *[]string) {
+	*dst = []string{}
+	list, diags := hcl.ExprList(v.expr)
+	if diags.HasErrors() {
+		got, kind, ok := d.scalar(v)
+		if !ok {
+			return
+		}
+		detail := v.usage()
+		if kind == "a string" {
+			detail = argvHint(got.AsString())
+		}
+		d.errorf(v.rng(), detail, "command must be a list of strings, not %s", kind)
+		return
+	}
+	if len(list) == 0 {
+		d.errorf(v.rng(), v.usage(), "command is empty")
+	}
+	for i, expr := range list {
+		// An argument may be empty, a program not.
+		if s, ok := d.string(v.element(fmt.Sprintf("command[%d]", i), expr), i > 0); ok {
+			*dst = append(*dst, s)
+		}
+	}
+}
+
+// argvHint says how text, which was meant as a command, is written.
+func argvHint(text string) string {
+	const longest = 60
+	words := strings.Fields(text)
+	if len(words) == 0 || len(text) > longest {
+		return `Write each argument by itself: command = ["/usr/bin/make", "deploy"]`
+	}
+	if strings.ContainsAny(text, "|&;<>()$`\\\"'*?[]#~=%\n") {
+		return fmt.Sprintf(`For a shell write: command = ["/bin/sh", "-c", %s]`, quote(text))
+	}
+	for i, w := range words {
+		words[i] = quote(w)
+	}
+	return fmt.Sprintf("Write each argument by itself: command = [%s]", strings.Join(words, ", "))
+}
+
+// quote writes s as a string of HCL.
+func quote(s string) string {
+	return strings.NewReplacer("${", "$${", "%{", "%%{").Replace(strconv.Quote(s))
+}
+
+func (d *decoder) workdir(v value, dst *string) {
+	s, ok := d.string(v, false)
+	switch {
+	case !ok:
+		return
+	case !path.IsAbs(s):
+		d.errorf(v.rng(), `It must begin with a slash: "/srv/project"`, "workdir %q is not absolute", s)
+		return
+	case strings.Contains(s+"/", "/../"):
+		d.errorf(v.rng(), fmt.Sprintf("Write it without: %q", path.Clean(s)), `workdir %q has ".." in it`, s)
+		return
+	}
+	*dst = path.Clean(s)
+	if d.opts.StatDir == nil {
+		return
+	}
+	if err := d.opts.StatDir(*dst); err != nil {
+		d.warnf(v.rng(), "The task is refused until it is.", "workdir %q is not a folder on this machine", *dst)
+	}
+}
+
+// account sets dst to the user or group that a job runs as.
+func (d *decoder) account(v value, dst *string, lookup func(string) error, kind string) {
+	if s, ok := d.string(v, false); ok && d.accountName(v, s, lookup, kind) {
+		*dst = s
+	}
+}
+
+// accountName checks a user or group that a job runs with.
+func (d *decoder) accountName(v value, s string, lookup func(string) error, kind string) bool {
+	if s == gatewayUser {
+		d.errorf(v.rng(), "It faces the network and is for the gateway alone. Choose another one.", "%s must not be %q", v.name, s)
+		return false
+	}
+	return d.systemName(v, s, lookup, kind, "The task is refused until it does.")
+}
+
+// callerName checks a user or group that may start a task.
+func (d *decoder) callerName(v value, s string, lookup func(string) error, kind string) bool {
+	return d.systemName(v, s, lookup, kind, "")
+}
+
+// systemName checks the form of the name or number of a user or group, as systemd.exec(5) takes it, and warns with
+// missing if lookup does not know it.
+func (d *decoder) systemName(v value, s string, lookup func(string) error, kind, missing string) bool {
+	if strings.Trim(s, "0123456789") == "" {
+		n, err := strconv.ParseUint(s, 10, 32)
+		// 65535 and 4294967295 are (uid_t) -1 of 16 and 32 bits.
+		if err != nil || n == 65535 || n == 1<<32-1 {
+			d.errorf(v.rng(), "", "%s: %s is no number of a %s", v.name, s, kind)
+			return false
+		}
+		return true
+	}
+	bad := func(r rune) bool { return r == ':' || r == '/' || unicode.IsSpace(r) || unicode.IsControl(r) }
+	if strings.ContainsFunc(s, bad) || s[0] == '-' || s == "." || s == ".." || len(s) > 255 {
+		d.errorf(v.rng(), "", "%s: %q cannot be the name of a %s", v.name, s, kind)
+		return false
+	}
+	if lookup != nil && lookup(s) != nil {
+		d.warnf(v.rng(), missing, "%s %q does not exist on this machine", kind, s)
+	}
+	return true
+}
+
+// keyName checks the name of an API key.
+func (d *decoder) keyName(v value, s string) bool {
+	if ValidName(s) {
+		return true
+	}
+	d.errorf(v.rng(), fmt.Sprintf("It is the name that the key was added under: 1 to %d of a–z, 0–9, _ and -, and begins with a letter or a digit.",
+		maxNameLength), "%s: %q cannot be the name of a key", v.name, s)
+	return false
+}
+
+// environment adds the variables of v to dst.
+func (d *decoder) environment(v value, dst *map[string]string) {
+	pairs, diags := hcl.ExprMap(v.expr)
+	if diags.HasErrors() {
+		if _, kind, ok := d.scalar(v); ok {
+			d.wrong(v, "an object", kind)
+		}
+		return
+	}
+	if *dst == nil {
+		*dst = map[string]string{}
+	}
+	seen := map[string]bool{}
+	for _, p := range pairs {
+		name, ok := d.variable(p.Key)
+		if !ok {
+			continue
+		}
+		if seen[name] {
+			d.errorf(p.Key.Range(), "", "environment has %s twice", name)
+			continue
+		}
+		seen[name] = true
+		s, ok := d.string(v.element("environment "+name, p.Value), true)
+		if !ok {
+			continue
+		}
+		if len(name)+len("=")+len(s) > maxArgument {
+			d.errorf(p.Value.Range(), "", "environment %s is longer than the %d bytes that Linux takes", name, maxArgument)
+			continue
+		}
+		(*dst)[name] = s
+	}
+}
+
+// variable returns the name of an environment variable.
+func (d *decoder) variable(key hcl.Expression) (string, bool) {
+	name := hcl.ExprAsKeyword(key)
+	if name == "" || d.source.json {
+		inner := key
+		if wrapped, ok := key.(*hclsyntax.ObjectConsKeyExpr); ok {
+			inner = wrapped.Wrapped
+		}
+		var ok bool
+		if name, ok = d.string(value{name: "the name of a variable", expr: inner}, true); !ok {
+			return "", false
+		}
+	}
+	const form = "A name is made of A–Z, a–z, 0–9 and _, and does not begin with a digit."
+	valid := name != "" && (name[0] < '0' || name[0] > '9')
+	for _, c := range []byte(name) {
+		valid = valid && (c == '_' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z')
+	}
+	if !valid {
+		d.errorf(key.Range(), form, "environment: %q is not the name of a variable", name)
+		return "", false
+	}
+	for _, prefix := range []string{"RTASK_", "REQUEST_HEADER_"} {
+		if strings.HasPrefix(name, prefix) {
+			d.errorf(key.Range(), "rtask sets those itself. Choose another name.", "environment: names that begin with %s are reserved", prefix)
+			return "", false
+		}
+	}
+	return name, true
+}

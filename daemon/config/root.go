@@ -1,0 +1,156 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// The places that names belong in, as scope.where has them.
+const (
+	inRoot     = "rtask.hcl"
+	inFile     = "a file of tasks.d"
+	inTask     = "a task"
+	inLimits   = "limits { … }"
+	inDefaults = "defaults { … }"
+	inArgon2   = "argon2 { … }"
+)
+
+// builder is a Config while it is made.
+type builder struct {
+	cfg *Config
+	// defaults is what each task begins as.
+	defaults draft
+}
+
+// rootScope is what may stand in rtask.hcl.
+func rootScope() scope[builder] {
+	return scope[builder]{
+		where: inRoot,
+		attributes: []attribute[builder]{
+			{
+				name: "limits_unavailable", example: `"refuse"`,
+				doc: "What to do with a task whose limits this machine cannot enforce: refuse it, or warn and go on.",
+				decode: func(d *decoder, v value, b *builder) {
+					d.choice(v, (*string)(&b.cfg.LimitsUnavailable), string(LimitsUnavailableRefuse), string(LimitsUnavailableWarn))
+				},
+			},
+			{
+				name: "max_jobs", example: "1000",
+				doc: "How many jobs may run at a time, of all tasks and commands together.",
+				decode: func(d *decoder, v value, b *builder) {
+					n := int64(b.cfg.MaxJobs)
+					d.integer(v, &n, 1, 1_000_000)
+					b.cfg.MaxJobs = int(n)
+				},
+			},
+			{
+				name: "dynamic_uids", example: `"70000-70999"`,
+				doc:    "The uids of jobs of tasks that name no user, one for each slot. No account may have one of them.",
+				decode: func(d *decoder, v value, b *builder) { d.uidRange(v, &b.cfg.DynamicUIDs) },
+			},
+		},
+		blocks: []block[builder]{
+			{name: "argon2", decode: func(d *decoder, found *hcl.Block, b *builder) {
+				decodeBody(d, found.Body, argon2Scope(), &b.cfg.Argon2)
+				d.checkArgon2(found.TypeRange, b.cfg.Argon2)
+			}},
+			{name: "defaults", decode: func(d *decoder, found *hcl.Block, b *builder) {
+				decodeBody(d, found.Body, defaultsScope(), &b.defaults)
+			}},
+		},
+	}
+}
+
+// fileScope is what may stand in a file of tasks.d.
+func fileScope() scope[builder] {
+	return scope[builder]{
+		where: inFile,
+		blocks: []block[builder]{
+			{name: "task", label: "NAME", decode: func(d *decoder, found *hcl.Block, b *builder) { b.task(d, found) }},
+		},
+	}
+}
+
+// argon2Scope is what may stand in argon2 { … }. The upper bounds keep a slip of the finger from making every login a
+// minute's work.
+func argon2Scope() scope[Argon2] {
+	return scope[Argon2]{
+		where: inArgon2,
+		attributes: []attribute[Argon2]{
+			{
+				name: "memory", example: `"19M"`,
+				doc: "The memory that one hash takes.",
+				decode: func(d *decoder, v value, a *Argon2) {
+					size := int64(a.MemoryKiB) << 10
+					d.size(v, &size)
+					if size > 4<<30 {
+						d.errorf(v.rng(), v.usage(), "memory must be 4G at most")
+						return
+					}
+					a.MemoryKiB = uint32(size >> 10)
+				},
+			},
+			{
+				name: "time", example: "2",
+				doc: "The number of passes over that memory.",
+				decode: func(d *decoder, v value, a *Argon2) {
+					n := int64(a.Time)
+					d.integer(v, &n, 1, 100)
+					a.Time = uint32(n)
+				},
+			},
+			{
+				name: "threads", example: "1",
+				doc: "The number of lanes.",
+				decode: func(d *decoder, v value, a *Argon2) {
+					n := int64(a.Threads)
+					d.integer(v, &n, 1, 64)
+					a.Threads = uint8(n)
+				},
+			},
+		},
+	}
+}
+
+// checkArgon2 reports parameters weaker than all that the OWASP Password Storage Cheat Sheet names as sufficient.
+func (d *decoder) checkArgon2(r hcl.Range, a Argon2) {
+	for _, enough := range []struct{ memory, time uint32 }{{46, 1}, {19, 2}, {12, 3}, {9, 4}, {7, 5}} {
+		if a.MemoryKiB >= enough.memory<<10 && a.Time >= enough.time {
+			return
+		}
+	}
+	d.errorf(r, "At least: memory = \"19M\" with time = 2; or 46M with 1, 12M with 3, 9M with 4, 7M with 5.",
+		"argon2 with %d KiB of memory and time = %d is too weak", a.MemoryKiB, a.Time)
+}
+
+// uidRange sets dst to a range written "FIRST-LAST".
+func (d *decoder) uidRange(v value, dst *UIDRange) {
+	text, ok := d.string(v, false)
+	if !ok {
+		return
+	}
+	left, right, _ := strings.Cut(text, "-")
+	first, err1 := strconv.ParseUint(strings.TrimSpace(left), 10, 32)
+	last, err2 := strconv.ParseUint(strings.TrimSpace(right), 10, 32)
+	problem := ""
+	switch {
+	case err1 != nil || err2 != nil:
+		problem = "it must be two uids with a hyphen between them"
+	case first > last:
+		problem = "its end is before its beginning"
+	case first < 1000:
+		problem = "uids below 1000 are the system's own"
+	case first <= 65535 && last >= 65534:
+		problem = "65534 is nobody and 65535 is no uid"
+	case last == 1<<32-1:
+		problem = "4294967295 is no uid"
+	}
+	if problem != "" {
+		d.refuse(v, "a range of uids", fmt.Errorf("%q: %s", text, problem))
+		return
+	}
+	*dst = UIDRange{First: uint32(first), Last: uint32(last)}
+}

@@ -1,0 +1,233 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+const (
+	// reservedTask is the name that jobs of commands have in place of a task's.
+	reservedTask = "cmd"
+	// gatewayUser faces the network and must stay nothing but the gateway; its group likewise.
+	gatewayUser = "rtask-gateway"
+	// leastMemory is the memory_max below which a suffix was most likely forgotten.
+	leastMemory = 1 << 20
+)
+
+// draft is a Task while it is made.
+type draft struct {
+	Task
+	// env is the environment by name.
+	env map[string]string
+}
+
+// taskScope is what may stand in a task.
+func taskScope() scope[draft] {
+	return scope[draft]{where: inTask, attributes: taskAttributes(), blocks: taskBlocks()}
+}
+
+// defaultsScope is what may stand in defaults { … }: of a task all that can be the same for several.
+func defaultsScope() scope[draft] {
+	return scope[draft]{
+		where:      inDefaults,
+		attributes: slices.DeleteFunc(taskAttributes(), func(a attribute[draft]) bool { return !a.inherit }),
+		blocks:     taskBlocks(),
+	}
+}
+
+// taskBlocks are the blocks of a task.
+func taskBlocks() []block[draft] {
+	return []block[draft]{
+		{name: "limits", decode: func(d *decoder, found *hcl.Block, t *draft) {
+			decodeBody(d, found.Body, limitsScope(), &t.Limits)
+		}},
+	}
+}
+
+// taskAttributes are the attributes of a task.
+func taskAttributes() []attribute[draft] {
+	return []attribute[draft]{
+		{
+			name: "command", example: `["/usr/bin/make", "deploy"]`,
+			doc:    "The argument vector. Nothing of a request ever becomes part of it. A relative path with a slash is relative to workdir.",
+			decode: func(d *decoder, v value, t *draft) { d.command(v, &t.Command) },
+		},
+		{
+			name: "workdir", example: `"/srv/project"`, inherit: true,
+			doc:    `The folder the job starts in. Default: "/".`,
+			decode: func(d *decoder, v value, t *draft) { d.workdir(v, &t.Workdir) },
+		},
+		{
+			name: "user", example: `"builder"`, inherit: true,
+			doc:    "The user it runs as. Default: a uid of the slot's own.",
+			decode: func(d *decoder, v value, t *draft) { d.account(v, &t.User, d.opts.LookupUser, "user") },
+		},
+		{
+			name: "group", example: `"builder"`, inherit: true,
+			doc:    "The group it runs as. Default: the user's.",
+			decode: func(d *decoder, v value, t *draft) { d.account(v, &t.Group, d.opts.LookupGroup, "group") },
+		},
+		{
+			name: "supplementary_groups", example: `["docker"]`, inherit: true,
+			doc: "Further groups it is in.",
+			decode: func(d *decoder, v value, t *draft) {
+				d.names(v, &t.SupplementaryGroups, func(e value, s string) bool { return d.accountName(e, s, d.opts.LookupGroup, "group") })
+			},
+		},
+		{
+			name: "enabled", example: "true",
+			doc:    "Whether it may be started. Default: true.",
+			decode: func(d *decoder, v value, t *draft) { d.bool(v, &t.Enabled) },
+		},
+		{
+			name: "blocking", example: "true", inherit: true,
+			doc:    "Whether the HTTP reply waits for the result. Default: false.",
+			decode: func(d *decoder, v value, t *draft) { d.bool(v, &t.Blocking) },
+		},
+		{
+			name: "api_keys", example: `["github-action"]`, inherit: true,
+			doc:    "The names of the API keys that may start it.",
+			decode: func(d *decoder, v value, t *draft) { d.names(v, &t.APIKeys, d.keyName) },
+		},
+		{
+			name: "allow_users", example: `["alice"]`, inherit: true,
+			doc: "The local users who may start it.",
+			decode: func(d *decoder, v value, t *draft) {
+				d.names(v, &t.AllowUsers, func(e value, s string) bool { return d.callerName(e, s, d.opts.LookupUser, "user") })
+			},
+		},
+		{
+			name: "allow_groups", example: `["devs"]`, inherit: true,
+			doc: "The groups of local users who may start it.",
+			decode: func(d *decoder, v value, t *draft) {
+				d.names(v, &t.AllowGroups, func(e value, s string) bool { return d.callerName(e, s, d.opts.LookupGroup, "group") })
+			},
+		},
+		{
+			name: "timeout", example: `"300s"`, inherit: true,
+			doc:    `How long it may run; 0 and "infinity": for ever. Default: 30s.`,
+			decode: func(d *decoder, v value, t *draft) { d.duration(v, &t.Timeout, true) },
+		},
+		{
+			name: "timeout_stop_sec", example: `"10s"`, inherit: true,
+			doc:    "The time between kill_signal and SIGKILL; 0: SIGKILL at once. Default: 10s.",
+			decode: func(d *decoder, v value, t *draft) { d.duration(v, &t.TimeoutStop, false) },
+		},
+		{
+			name: "kill_signal", example: `"SIGTERM"`, inherit: true,
+			doc:    "The signal that asks it to end. Default: SIGTERM.",
+			decode: func(d *decoder, v value, t *draft) { d.signal(v, &t.KillSignal) },
+		},
+		{
+			name: "max_input_bytes", example: `"16K"`, inherit: true,
+			doc:    "The most that a request may carry. Default: 16K.",
+			decode: func(d *decoder, v value, t *draft) { d.size(v, &t.MaxInputBytes) },
+		},
+		{
+			name: "max_output_bytes", example: `"16K"`, inherit: true,
+			doc:    "How much of each stream is in the reply. The log has a cap of its own. Default: 16K.",
+			decode: func(d *decoder, v value, t *draft) { d.size(v, &t.MaxOutputBytes) },
+		},
+		{
+			name: "redirect_stderr", example: "true", inherit: true,
+			doc:    "Whether standard error goes where standard output goes. Default: true.",
+			decode: func(d *decoder, v value, t *draft) { d.bool(v, &t.RedirectStderr) },
+		},
+		{
+			name: "environment", example: `{ LOG_LEVEL = "info" }`, inherit: true,
+			doc:    "Variables of the job's environment. Those of defaults are added name by name.",
+			decode: func(d *decoder, v value, t *draft) { d.environment(v, &t.env) },
+		},
+		{
+			name: "retention", example: `"20s"`, inherit: true,
+			doc:    "How long the HTTP API knows the result. Default: 20s.",
+			decode: func(d *decoder, v value, t *draft) { d.duration(v, &t.Retention, false) },
+		},
+		{
+			name: "log_max_bytes", example: `"64M"`, inherit: true,
+			doc:    "The cap of the job's log. Default: 64M.",
+			decode: func(d *decoder, v value, t *draft) { d.size(v, &t.LogMaxBytes) },
+		},
+		{
+			name: "journal", example: "true", inherit: true,
+			doc:    "Whether the job's lines are copied to the journal. Default: true.",
+			decode: func(d *decoder, v value, t *draft) { d.bool(v, &t.Journal) },
+		},
+	}
+}
+
+// limitsScope is what may stand in limits { … }. See systemd.resource-control(5).
+func limitsScope() scope[spec.Limits] {
+	return scope[spec.Limits]{
+		where: inLimits,
+		attributes: []attribute[spec.Limits]{
+			{
+				name: "memory_max", example: `"512M"`,
+				doc: `The most memory, MemoryMax=. "infinity": no limit.`,
+				decode: func(d *decoder, v value, l *spec.Limits) {
+					d.limit(v, &l.MemoryMax, "a size", parseMemory)
+					if l.MemoryMax != nil && *l.MemoryMax < leastMemory {
+						d.warnf(v.rng(), v.usage(), "hardly a program can start with a memory_max of %d bytes", *l.MemoryMax)
+					}
+				},
+			},
+			{
+				name: "cpu_quota", example: `"150%"`,
+				doc:    `The most processor time, CPUQuota=; 100% is one processor. "infinity": no limit.`,
+				decode: func(d *decoder, v value, l *spec.Limits) { d.limit(v, &l.CPUQuota, "a quota", parseQuota) },
+			},
+			{
+				name: "tasks_max", example: "64",
+				doc:    `The most processes and threads, TasksMax=. "infinity": no limit.`,
+				decode: func(d *decoder, v value, l *spec.Limits) { d.limit(v, &l.TasksMax, "a number of tasks", parseTasks) },
+			},
+		},
+	}
+}
+
+// limit sets dst to what parse makes of v.
+func (d *decoder) limit(v value, dst **uint64, want string, parse func(string) (uint64, error)) {
+	text, ok := d.quantity(v, want)
+	if !ok {
+		return
+	}
+	got, err := parse(text)
+	if err != nil {
+		d.refuse(v, want, err)
+		return
+	}
+	*dst = &got
+}
+
+// task decodes one task block.
+func (b *builder) task(d *decoder, found *hcl.Block) {
+	label := found.LabelRanges[0]
+	pos := d.pos(found.TypeRange)
+	if d.source.json {
+		// There, one "task" may hold many.
+		pos = d.pos(label)
+	}
+	t := draft{Task: b.defaults.Task, env: maps.Clone(b.defaults.env)}
+	t.Name, t.Pos = found.Labels[0], pos
+	if decodeBody(d, found.Body, taskScope(), &t) && t.Command == nil {
+		d.errorf(label, `Write for example: command = ["/usr/bin/make", "deploy"]`, "task %q has no command", t.Name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.env)) {
+		t.Environment = append(t.Environment, name+"="+t.env[name])
+	}
+	switch first, twice := b.cfg.Tasks[t.Name]; {
+	case !ValidName(t.Name):
+		d.errorf(label, fmt.Sprintf("A name is 1 to %d of a–z, 0–9, _ and -, and begins with a letter or a digit.", maxNameLength),
+			"%q cannot be the name of a task", t.Name)
+	case t.Name == reservedTask:
+		d.errorf(label, "Commands that are started without a task have it. Choose another one.", "%q cannot be the name of a task: it is reserved", t.Name)
+	case twice:
+		d.errorf(label, fmt.Sprintf("The first is at %s.", first.Pos), "task %q is defined twice", t.Name)
+	default:
+		b.cfg.Tasks[t.Name] = &t.Task
+	}
+}

@@ -1,0 +1,80 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"connectrpc.com/connect"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/auth"
+)
+
+// AddKey implements JobService.
+func (s *server) AddKey(ctx context.Context, r *connect.Request[rtaskv1.AddKeyRequest]) (*connect.Response[rtaskv1.AddKeyResponse], error) {
+	var expires time.Time
+	if in := r.Msg.ExpiresIn; in != nil {
+		if err := in.CheckValid(); err != nil || in.AsDuration() <= 0 {
+			return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("a key expires after a time above 0"))
+		}
+		expires = time.Now().Add(in.AsDuration())
+	}
+	info, secret, err := s.Keys.Add(r.Msg.Name, expires)
+	if err != nil {
+		return nil, keyError(err)
+	}
+	s.Logger.Info("API key added", "key", info.ID, "name", info.Name, "by", callerFrom(ctx).Name())
+	return connect.NewResponse(&rtaskv1.AddKeyResponse{Key: keyMessage(info), Secret: string(secret)}), nil
+}
+
+// ListKeys implements JobService.
+func (s *server) ListKeys(context.Context, *connect.Request[rtaskv1.ListKeysRequest]) (*connect.Response[rtaskv1.ListKeysResponse], error) {
+	reply := &rtaskv1.ListKeysResponse{}
+	for _, k := range s.Keys.List() {
+		reply.Keys = append(reply.Keys, keyMessage(k))
+	}
+	return connect.NewResponse(reply), nil
+}
+
+// RevokeKey implements JobService.
+func (s *server) RevokeKey(ctx context.Context, r *connect.Request[rtaskv1.RevokeKeyRequest]) (*connect.Response[rtaskv1.RevokeKeyResponse], error) {
+	info, err := s.Keys.Revoke(r.Msg.Key)
+	if err != nil {
+		return nil, keyError(err)
+	}
+	s.Logger.Info("API key revoked", "key", info.ID, "name", info.Name, "by", callerFrom(ctx).Name())
+	return connect.NewResponse(&rtaskv1.RevokeKeyResponse{Key: keyMessage(info)}), nil
+}
+
+func keyError(err error) error {
+	switch {
+	case errors.Is(err, auth.ErrKeyExists):
+		return fail(connect.CodeAlreadyExists, "conflict", err)
+	case errors.Is(err, auth.ErrNoKey):
+		return fail(connect.CodeNotFound, "not-found", err)
+	case errors.Is(err, auth.ErrBadName), errors.Is(err, auth.ErrBadExpiry):
+		return connect.NewError(connect.CodeInvalidArgument, err)
+	default:
+		return connect.NewError(connect.CodeInternal, err)
+	}
+}
+
+// Reload implements JobService.
+func (s *server) Reload(ctx context.Context, r *connect.Request[rtaskv1.ReloadRequest]) (*connect.Response[rtaskv1.ReloadResponse], error) {
+	cfg, diags := s.Options.Reload(r.Msg.CheckOnly)
+	reply := &rtaskv1.ReloadResponse{Diagnostics: diagnosticMessages(diags)}
+	if cfg != nil {
+		reply.Tasks = int32(len(cfg.Tasks))
+	}
+	return connect.NewResponse(reply), nil
+}
+
+// Info implements JobService.
+func (s *server) Info(context.Context, *connect.Request[rtaskv1.InfoRequest]) (*connect.Response[rtaskv1.InfoResponse], error) {
+	i := s.Options.Info
+	return connect.NewResponse(&rtaskv1.InfoResponse{
+		Version: i.Version, Manager: i.Manager, StartedAt: timestamp(i.Started), Running: int32(s.Jobs.Running()),
+		Diagnostics: diagnosticMessages(s.Snapshot().Diagnostics), Weaker: i.Weaker,
+	}), nil
+}

@@ -1,0 +1,248 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/auth"
+	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/daemon/job"
+	"github.com/rtask/rtask/sandbox/log"
+)
+
+// Start implements JobService.
+func (s *server) Start(ctx context.Context, r *connect.Request[rtaskv1.StartRequest]) (*connect.Response[rtaskv1.StartResponse], error) {
+	spec, err := s.startSpec(callerFrom(ctx), r.Msg)
+	if err != nil {
+		return nil, err
+	}
+	j, err := s.Jobs.Start(ctx, spec)
+	if err != nil {
+		return nil, s.startError(spec.Task, err)
+	}
+	s.Logger.Info("job accepted", "job", j.ID, "task", j.Task, "owner", j.Owner.String(), "trigger", j.Trigger)
+	return connect.NewResponse(&rtaskv1.StartResponse{Job: jobMessage(j)}), nil
+}
+
+// startSpec turns a request into what to run, or says what is wrong with it.
+func (s *server) startSpec(c auth.Caller, r *rtaskv1.StartRequest) (job.Spec, error) {
+	if r.Name == "" {
+		return job.Spec{}, connect.NewError(connect.CodeInvalidArgument, errors.New("no task and no command was named"))
+	}
+	snapshot := s.Snapshot()
+	var task *config.Task
+	if snapshot.Config != nil && !r.Command {
+		task = snapshot.Config.Tasks[r.Name]
+	}
+	if !c.AllObjects() && (task == nil || !mayStart(c, task)) {
+		return job.Spec{}, connect.NewError(connect.CodePermissionDenied,
+			fmt.Errorf("permission denied: %s may not start %q", c.Name(), r.Name))
+	}
+	owner := job.Owner{UID: c.Peer.UID, Name: c.Name()}
+	if task == nil {
+		return s.commandSpec(c, owner, r, snapshot)
+	}
+	switch {
+	case len(r.Arguments) > 0:
+		return job.Spec{}, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("task %q takes no arguments", r.Name))
+	case len(r.Environment) > 0:
+		return job.Spec{}, connect.NewError(connect.CodeInvalidArgument,
+			fmt.Errorf("task %q has an environment of its own, none can be added", r.Name))
+	}
+	return s.taskSpec(snapshot.Config, task, owner, "local", r.Input)
+}
+
+// mayStart reports whether a task names the caller.
+func mayStart(c auth.Caller, t *config.Task) bool {
+	if c.UserName != "" && slices.Contains(t.AllowUsers, c.UserName) {
+		return true
+	}
+	return slices.ContainsFunc(t.AllowUsers, func(name string) bool { return isNumber(name, c.Peer.UID) }) ||
+		slices.ContainsFunc(t.AllowGroups, func(name string) bool {
+			gid, err := job.LookupGroup(name)
+			return err == nil && c.Peer.In(gid)
+		})
+}
+
+func isNumber(name string, id uint32) bool { return name == fmt.Sprint(id) }
+
+// startError turns an error of job.Start into one of the API.
+func (s *server) startError(task string, err error) error {
+	var e *connect.Error
+	var duplicate *job.DuplicateError
+	kind := "unavailable"
+	switch {
+	case errors.As(err, &duplicate):
+		kind = "conflict"
+		e = fail(connect.CodeAlreadyExists, kind, err, func(d *rtaskv1.Error) { d.JobId = duplicate.ID })
+	case errors.Is(err, job.ErrTooMany):
+		kind = "concurrency"
+		e = fail(connect.CodeResourceExhausted, kind, err, func(d *rtaskv1.Error) {
+			d.RetryAfter = durationpb.New(retryAfter)
+		})
+	case errors.Is(err, job.ErrInvalid):
+		kind = "configuration"
+		if task == "" {
+			kind = "bad-request"
+		}
+		e = fail(connect.CodeFailedPrecondition, kind, err)
+	default:
+		e = fail(connect.CodeUnavailable, kind, err)
+	}
+	s.Rejected(task, kind)
+	return e
+}
+
+// find returns the job that ref names, if the caller may see it. One that it may not see is not there.
+func (s *server) find(ctx context.Context, ref string) (job.Job, error) {
+	j, err := s.Jobs.Find(ref)
+	switch {
+	case errors.Is(err, job.ErrAmbiguous):
+		return job.Job{}, connect.NewError(connect.CodeInvalidArgument, err)
+	case errors.Is(err, job.ErrNotFound) || err == nil && !visible(callerFrom(ctx), j):
+		return job.Job{}, fail(connect.CodeNotFound, "not-found", fmt.Errorf("no such job: %q", ref))
+	case err != nil:
+		return job.Job{}, connect.NewError(connect.CodeInternal, err)
+	}
+	return j, nil
+}
+
+// visible reports whether a caller may see and stop a job.
+func visible(c auth.Caller, j job.Job) bool {
+	return c.AllObjects() || c.Kind == auth.User && j.Owner.Key == "" && j.Owner.UID == c.Peer.UID
+}
+
+// Stop implements JobService.
+func (s *server) Stop(ctx context.Context, r *connect.Request[rtaskv1.StopRequest]) (*connect.Response[rtaskv1.StopResponse], error) {
+	j, err := s.find(ctx, r.Msg.Job)
+	if err != nil {
+		return nil, err
+	}
+	c := callerFrom(ctx)
+	s.Logger.Info("job to be stopped", "job", j.ID, "task", j.Task, "by", c.Name(), "kill", r.Msg.Kill)
+	j, err = s.Jobs.Stop(ctx, j.ID, job.StopOptions{By: c.Name(), Kill: r.Msg.Kill})
+	if err != nil {
+		return nil, waitError(err)
+	}
+	return connect.NewResponse(&rtaskv1.StopResponse{Job: jobMessage(j)}), nil
+}
+
+// Status implements JobService.
+func (s *server) Status(ctx context.Context, r *connect.Request[rtaskv1.StatusRequest]) (*connect.Response[rtaskv1.StatusResponse], error) {
+	j, err := s.find(ctx, r.Msg.Job)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&rtaskv1.StatusResponse{Job: jobMessage(j)}), nil
+}
+
+// Wait implements JobService.
+func (s *server) Wait(ctx context.Context, r *connect.Request[rtaskv1.WaitRequest]) (*connect.Response[rtaskv1.WaitResponse], error) {
+	j, err := s.find(ctx, r.Msg.Job)
+	if err != nil {
+		return nil, err
+	}
+	result, err := s.Jobs.Wait(ctx, j.ID)
+	if err != nil {
+		return nil, waitError(err)
+	}
+	return connect.NewResponse(&rtaskv1.WaitResponse{Job: jobMessage(result.Job)}), nil
+}
+
+// waitError is an error of waiting for a job, which is the caller's own end or the engine's.
+func waitError(err error) error {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return connect.NewError(connect.CodeCanceled, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return connect.NewError(connect.CodeDeadlineExceeded, err)
+	case errors.Is(err, job.ErrNotFound):
+		return fail(connect.CodeNotFound, "not-found", err)
+	default:
+		return fail(connect.CodeUnavailable, "unavailable", err)
+	}
+}
+
+// StreamLogs implements JobService.
+func (s *server) StreamLogs(ctx context.Context, r *connect.Request[rtaskv1.StreamLogsRequest], stream *connect.ServerStream[rtaskv1.StreamLogsResponse]) error {
+	j, err := s.find(ctx, r.Msg.Job)
+	if err != nil {
+		return err
+	}
+	if r.Msg.Offset < 0 {
+		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("offset %d is below 0", r.Msg.Offset))
+	}
+	// The header goes out before the first output does, so that a follower of a silent job knows that it follows.
+	if err := stream.Send(nil); err != nil {
+		return err
+	}
+	o := job.LogOptions{Follow: r.Msg.Follow, Offset: r.Msg.Offset}
+	err = s.Jobs.StreamLogs(ctx, j.ID, o, func(e log.Entry) error {
+		return stream.Send(&rtaskv1.StreamLogsResponse{
+			Stream: rtaskv1.Stream(e.Stream), Data: e.Data, Time: timestamppb.New(e.Time), Offset: e.Offset,
+		})
+	})
+	if err != nil {
+		return waitError(err)
+	}
+	return nil
+}
+
+// List implements JobService.
+func (s *server) List(ctx context.Context, r *connect.Request[rtaskv1.ListRequest]) (*connect.Response[rtaskv1.ListResponse], error) {
+	c := callerFrom(ctx)
+	jobs, err := s.Jobs.List(job.Filter{
+		Ended: r.Msg.All, Task: r.Msg.Task, Limit: int(r.Msg.Limit),
+		Visible: func(j job.Job) bool { return visible(c, j) },
+	})
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInternal, err)
+	}
+	reply := &rtaskv1.ListResponse{}
+	for _, j := range jobs {
+		reply.Jobs = append(reply.Jobs, jobMessage(j))
+	}
+	return connect.NewResponse(reply), nil
+}
+
+// Tasks implements JobService.
+func (s *server) Tasks(ctx context.Context, _ *connect.Request[rtaskv1.TasksRequest]) (*connect.Response[rtaskv1.TasksResponse], error) {
+	c := callerFrom(ctx)
+	snapshot := s.Snapshot()
+	reply := &rtaskv1.TasksResponse{}
+	if snapshot.Config == nil {
+		return nil, configurationError(snapshot)
+	}
+	for _, t := range snapshot.Config.Tasks {
+		if !c.AllObjects() && !mayStart(c, t) {
+			continue
+		}
+		m := &rtaskv1.Task{
+			Name: t.Name, Command: t.Command, WorkingDirectory: t.Workdir, User: t.User, Blocking: t.Blocking,
+			ApiKeys: t.APIKeys, Timeout: durationpb.New(t.Timeout),
+		}
+		if _, err := s.taskSpec(snapshot.Config, t, job.Owner{}, "", nil); err != nil {
+			m.Problem = errorText(err)
+		}
+		reply.Tasks = append(reply.Tasks, m)
+	}
+	slices.SortFunc(reply.Tasks, func(a, b *rtaskv1.Task) int { return strings.Compare(a.Name, b.Name) })
+	return connect.NewResponse(reply), nil
+}
+
+// errorText is an error's message without its code.
+func errorText(err error) string {
+	var e *connect.Error
+	if errors.As(err, &e) {
+		return e.Message()
+	}
+	return err.Error()
+}

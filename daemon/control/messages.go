@@ -1,0 +1,92 @@
+package control
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/auth"
+	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/daemon/job"
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+// jobMessage is a job as the API shows it.
+func jobMessage(j job.Job) *rtaskv1.Job {
+	m := &rtaskv1.Job{
+		Id: j.ID, Task: j.Task, Command: append([]string{j.Command}, j.Args...), User: j.User, State: stateMessage(j.State),
+		Signal: j.Signal(), Pid: int32(j.ProcessID), Unit: j.Unit, ControlGroup: j.ControlGroup, Trigger: j.Trigger,
+		Owner: j.Owner.String(), QueuedAt: timestamp(j.QueuedAt), StartedAt: timestamp(j.StartedAt), EndedAt: timestamp(j.EndedAt),
+	}
+	if e := j.Exit; e != nil {
+		m.Reason, m.Detail = reasonMessage(e.Reason), e.Detail
+		if e.Code >= 0 {
+			code := int32(e.Code)
+			m.ExitCode = &code
+		}
+		m.CpuUsec, m.MemoryPeakBytes, m.TasksPeak = e.Usage.CPUUsec, e.Usage.MemoryPeak, e.Usage.TasksPeak
+		m.LogBytes, m.LogDroppedBytes = e.LogBytes, e.LogDropped
+	}
+	return m
+}
+
+func timestamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+func stateMessage(s job.State) rtaskv1.State {
+	switch s {
+	case job.Queued:
+		return rtaskv1.State_STATE_QUEUED
+	case job.Running:
+		return rtaskv1.State_STATE_RUNNING
+	case job.Stopping:
+		return rtaskv1.State_STATE_STOPPING
+	case job.Ended:
+		return rtaskv1.State_STATE_ENDED
+	default:
+		return rtaskv1.State_STATE_UNSPECIFIED
+	}
+}
+
+func reasonMessage(r spec.Reason) rtaskv1.Reason {
+	switch r {
+	case spec.ExitCode:
+		return rtaskv1.Reason_REASON_EXIT_CODE
+	case spec.Signal:
+		return rtaskv1.Reason_REASON_SIGNAL
+	case spec.Timeout:
+		return rtaskv1.Reason_REASON_TIMEOUT
+	case spec.OOM:
+		return rtaskv1.Reason_REASON_OOM
+	case spec.Stopped:
+		return rtaskv1.Reason_REASON_STOPPED
+	case spec.Lost:
+		return rtaskv1.Reason_REASON_LOST
+	case spec.Setup:
+		return rtaskv1.Reason_REASON_SETUP
+	default:
+		return rtaskv1.Reason_REASON_UNSPECIFIED
+	}
+}
+
+func keyMessage(k auth.KeyInfo) *rtaskv1.Key {
+	return &rtaskv1.Key{
+		Name: k.Name, Id: k.ID, CreatedAt: timestamp(k.Created), ExpiresAt: timestamp(k.Expires), LastUsedAt: timestamp(k.LastUsed),
+	}
+}
+
+func diagnosticMessages(all config.Diagnostics) []*rtaskv1.Diagnostic {
+	var messages []*rtaskv1.Diagnostic
+	for _, d := range all {
+		messages = append(messages, &rtaskv1.Diagnostic{
+			Error: d.Severity == config.SeverityError, Summary: d.Summary, Detail: d.Detail, File: d.File, Line: int32(d.Line),
+			Column: int32(d.Column), Source: d.Source, Text: d.String(),
+		})
+	}
+	return messages
+}

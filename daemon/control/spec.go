@@ -1,0 +1,139 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/auth"
+	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/daemon/job"
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+const (
+	// retryAfter is what a client is told that came at a bad moment.
+	retryAfter = time.Second
+	// commandLogMax is log_max_bytes of a command, and commandTimeoutStop its timeout_stop_sec; a command has no timeout.
+	commandLogMax      = 64 << 20
+	commandTimeoutStop = 10 * time.Second
+)
+
+// taskSpec is what a run of a task is. Every reason why the task cannot run now is found here, before there is a job.
+func (s *server) taskSpec(c *config.Config, t *config.Task, owner job.Owner, trigger string, input []byte) (job.Spec, error) {
+	unusable := func(err error) error {
+		return fail(connect.CodeUnavailable, "configuration", fmt.Errorf("task %q cannot run: %w", t.Name, err))
+	}
+	if !t.Enabled {
+		return job.Spec{}, fail(connect.CodeUnavailable, "disabled", fmt.Errorf("task %q is disabled", t.Name))
+	}
+	if int64(len(input)) > t.MaxInputBytes {
+		return job.Spec{}, inputTooLarge(t)
+	}
+	js := job.Spec{
+		Task: t.Name, Command: t.Command[0], Args: t.Command[1:], Environment: t.Environment, Dir: t.Workdir,
+		Input: input, Owner: owner, Trigger: trigger, Volatile: t.Blocking && trigger == "http",
+		Limits: t.Limits, LimitsOptional: c.LimitsUnavailable == config.LimitsUnavailableWarn,
+		NoNewPrivileges: t.NoNewPrivileges, Timeout: t.Timeout, TimeoutStop: t.TimeoutStop, KillSignal: t.KillSignal,
+		RedirectStderr: t.RedirectStderr, MaxReply: t.MaxOutputBytes, LogMax: t.LogMaxBytes, Journal: t.Journal,
+	}
+	if strings.Contains(t.Command[0], "/") && !filepath.IsAbs(t.Command[0]) {
+		js.Path = filepath.Join(t.Workdir, t.Command[0])
+	}
+	if fi, err := os.Stat(t.Workdir); err != nil || !fi.IsDir() {
+		return job.Spec{}, unusable(fmt.Errorf("its workdir %s is not a folder on this machine", t.Workdir))
+	}
+	if t.User != "" {
+		u, err := job.LookupUser(t.User)
+		if err != nil {
+			return job.Spec{}, unusable(err)
+		}
+		js.User = u
+	}
+	if t.Group != "" {
+		gid, err := job.LookupGroup(t.Group)
+		if err != nil {
+			return job.Spec{}, unusable(err)
+		}
+		js.Group = &gid
+	}
+	for _, g := range t.SupplementaryGroups {
+		gid, err := job.LookupGroup(g)
+		if err != nil {
+			return job.Spec{}, unusable(err)
+		}
+		js.Groups = append(js.Groups, gid)
+	}
+	if !js.LimitsOptional {
+		if err := s.CheckLimits(t.Limits); err != nil {
+			return job.Spec{}, unusable(err)
+		}
+	}
+	return js, nil
+}
+
+func inputTooLarge(t *config.Task) error {
+	return fail(connect.CodeInvalidArgument, "input-too-large",
+		fmt.Errorf("task %q takes an input of at most %d bytes (max_input_bytes)", t.Name, t.MaxInputBytes))
+}
+
+// commandSpec is a command that a local user runs as itself.
+func (s *server) commandSpec(c auth.Caller, owner job.Owner, r *rtaskv1.StartRequest, snapshot Snapshot) (job.Spec, error) {
+	invalid := func(format string, args ...any) error {
+		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, args...))
+	}
+	switch {
+	case r.Path == "" && snapshot.Config == nil && !r.Command:
+		// It may be a task that nobody can know of now.
+		return job.Spec{}, configurationError(snapshot)
+	case r.Path == "" && r.Command:
+		return job.Spec{}, fail(connect.CodeNotFound, "not-found", fmt.Errorf("no command %q was found in PATH", r.Name))
+	case r.Path == "":
+		return job.Spec{}, fail(connect.CodeNotFound, "not-found",
+			fmt.Errorf("there is no task %q, and no command of that name was found in PATH", r.Name))
+	case !filepath.IsAbs(r.Path):
+		return job.Spec{}, invalid("the path %q of the command is not absolute", r.Path)
+	case !filepath.IsAbs(r.WorkingDirectory):
+		return job.Spec{}, invalid("the working directory %q is not absolute", r.WorkingDirectory)
+	}
+	var env []string
+	if r.SearchPath != "" {
+		env = append(env, "PATH="+r.SearchPath)
+	}
+	for name, value := range r.Environment {
+		if name == "" || strings.ContainsAny(name, "=\x00") {
+			return job.Spec{}, invalid("%q cannot be the name of an environment variable", name)
+		}
+		if strings.HasPrefix(name, "RTASK_") || strings.HasPrefix(name, "REQUEST_HEADER_") {
+			return job.Spec{}, invalid("%s cannot be set: names that begin with RTASK_ and REQUEST_HEADER_ are rtask's own", name)
+		}
+		env = append(env, name+"="+value)
+	}
+	// The caller's own rights, as the kernel knows them, neither more nor less.
+	user := job.UserOf(spec.Credentials{UID: c.Peer.UID, GID: c.Peer.GID, Groups: c.Peer.Groups})
+	return job.Spec{
+		Command: r.Name, Path: r.Path, Args: r.Arguments, Environment: env, Dir: r.WorkingDirectory, User: user, Input: r.Input,
+		Owner: owner, Trigger: "local", Unique: !r.AllowDuplicate, NoNewPrivileges: true, TimeoutStop: commandTimeoutStop,
+		LogMax: commandLogMax, Journal: true,
+	}, nil
+}
+
+// configurationError says that there is no configuration, and why.
+func configurationError(snapshot Snapshot) error {
+	text := "the configuration has errors, so there are no tasks"
+	for _, d := range snapshot.Diagnostics {
+		if d.Severity == config.SeverityError {
+			text += ": " + d.String()
+			break
+		}
+	}
+	return fail(connect.CodeUnavailable, "configuration", errors.New(text), func(e *rtaskv1.Error) {
+		e.Diagnostics = diagnosticMessages(snapshot.Diagnostics)
+	})
+}

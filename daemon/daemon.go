@@ -1,0 +1,291 @@
+// Package daemon is the engine's wiring: it opens what the engine works on, serves its sockets, reloads its
+// configuration and stops it in order. What the engine does is in the packages below.
+//
+// Only cmd/rtaskd imports it.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/rtask/rtask/daemon/auth"
+	"github.com/rtask/rtask/daemon/companion"
+	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/daemon/control"
+	"github.com/rtask/rtask/daemon/job"
+	"github.com/rtask/rtask/sandbox"
+)
+
+const (
+	// stopTimeout bounds the wait for requests that are under way when the engine stops. Followers of a job are told to
+	// come back at once, so it is short.
+	stopTimeout = 3 * time.Second
+	// flushInterval is how often the last use of keys is written down.
+	flushInterval = time.Minute
+
+	operatorGroup = "rtask"
+	adminGroup    = "rtask-admin"
+	gatewayUser   = "rtask-gateway"
+)
+
+// Options are where an engine finds and leaves things.
+type Options struct {
+	// ConfigFile is rtask.hcl, TasksDir is tasks.d.
+	ConfigFile, TasksDir string
+	// StateDir holds records and keys (0700), LogDir the jobs' output (0750), RuntimeDir sockets (0755).
+	StateDir, LogDir, RuntimeDir string
+	// Shim is the path of rtask-shim.
+	Shim string
+	// NoSystemd runs jobs as plain processes even where there is a manager.
+	NoSystemd bool
+	// Gateway, if set, is started beside the engine: `rtaskd run`.
+	Gateway *companion.Options
+	Version string
+	// Reload asks for the configuration to be read again.
+	Reload <-chan struct{}
+	Logger *slog.Logger
+	// Ready, if set, is called once everything is served.
+	Ready func()
+}
+
+// engine is a running one.
+type engine struct {
+	Options
+	host     *sandbox.Host
+	jobs     *job.Manager
+	keys     *auth.Keys
+	identify *auth.Identify
+	settings *settings
+	metrics  *metrics
+	started  time.Time
+}
+
+// Run is the engine's life. It returns when ctx ends; jobs run on. An error in the configuration does not end it.
+func Run(ctx context.Context, o Options) (err error) {
+	e := &engine{Options: o, metrics: newMetrics(o.Version), started: time.Now()}
+	e.settings = newSettings(o, func() {
+		// A key's record carries its own parameters; these are for new ones.
+		if e.keys != nil {
+			e.useArgon2()
+		}
+	})
+	if err := e.open(ctx); err != nil {
+		return errors.Join(err, e.close())
+	}
+	defer func() { err = errors.Join(err, e.close()) }()
+	listeners, err := e.listen()
+	if err != nil {
+		return err
+	}
+	return e.serve(ctx, listeners)
+}
+
+// open opens everything but the sockets.
+func (e *engine) open(ctx context.Context) error {
+	for dir, mode := range map[string]os.FileMode{e.StateDir: 0o700, e.LogDir: 0o750, e.RuntimeDir: 0o755} {
+		if err := os.MkdirAll(dir, mode); err != nil {
+			return fmt.Errorf("cannot make a folder: %w", err)
+		}
+	}
+	e.settings.load(false)
+	cfg := e.settings.orDefaults()
+	var err error
+	e.host, err = sandbox.Open(ctx, sandbox.Options{
+		Shim: e.Shim, RuntimeDir: filepath.Join(e.RuntimeDir, "shim"), NoSystemd: e.NoSystemd, Logger: e.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	for _, w := range e.host.Weaker() {
+		e.Logger.Warn(w)
+	}
+	e.keys, err = auth.OpenKeys(auth.KeyOptions{
+		Path:   filepath.Join(e.StateDir, "keys.toml"),
+		Params: auth.Argon2Params{Memory: cfg.Argon2.MemoryKiB, Time: cfg.Argon2.Time, Threads: cfg.Argon2.Threads},
+	})
+	if err != nil {
+		return err
+	}
+	e.identify, err = auth.NewIdentify(e.accounts())
+	if err != nil {
+		return err
+	}
+	e.jobs, err = job.Open(ctx, job.Options{
+		Host: e.host, StateDir: e.StateDir, LogDir: e.LogDir, MaxJobs: cfg.MaxJobs, Logger: e.Logger,
+		UIDs: job.UIDRange{First: cfg.DynamicUIDs.First, Last: cfg.DynamicUIDs.Last}, Ended: e.metrics.ended,
+	})
+	if err != nil {
+		return err
+	}
+	e.metrics.observe(e.jobs)
+	return nil
+}
+
+// accounts says who is who. Groups and the gateway's user mean something to the system's engine only.
+func (e *engine) accounts() auth.Options {
+	o := auth.Options{OwnUID: uint32(os.Geteuid()), Named: e.settings.named}
+	if os.Geteuid() == 0 {
+		o.AdminGroup, o.OperatorGroup, o.GatewayUser = adminGroup, operatorGroup, gatewayUser
+		if e.Gateway != nil {
+			o.GatewayUser = e.Gateway.User()
+		}
+	}
+	return o
+}
+
+func (e *engine) useArgon2() {
+	a := e.settings.orDefaults().Argon2
+	if err := e.keys.SetParams(auth.Argon2Params{Memory: a.MemoryKiB, Time: a.Time, Threads: a.Threads}); err != nil {
+		e.Logger.Error("cannot use the argon2 parameters", "error", err)
+	}
+}
+
+// close closes what open opened, in the opposite order.
+func (e *engine) close() error {
+	var err error
+	if e.jobs != nil {
+		err = errors.Join(err, e.jobs.Close())
+	}
+	if e.keys != nil {
+		err = errors.Join(err, e.keys.Close())
+	}
+	if e.host != nil {
+		err = errors.Join(err, e.host.Close())
+	}
+	return err
+}
+
+// serve serves the sockets until ctx ends or one of them fails.
+func (e *engine) serve(ctx context.Context, l listeners) error {
+	o := control.Options{
+		Jobs: e.jobs, Keys: e.keys, Identify: e.identify, Snapshot: e.settings.snapshot, Reload: e.reload,
+		CheckLimits: e.host.Check, Metrics: e.metrics.registry, Rejected: e.metrics.rejected, Logger: e.Logger,
+		Info: control.Info{Version: e.Version, Manager: e.host.Kind(), Started: e.started, Weaker: e.host.Weaker()},
+	}
+	// Streams and waits end with this context when the engine stops, so that they do not hold it up.
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServing()
+	servers := []*http.Server{e.server(serving, control.Control(o)), e.server(serving, control.Gateway(o))}
+	failed := make(chan error, len(servers)+1)
+	for i, ln := range []net.Listener{l.control, l.gateway} {
+		go func() { failed <- servers[i].Serve(ln) }()
+	}
+	gatewayDone, err := e.startGateway(l)
+	if err == nil {
+		e.notify()
+		err = e.loop(ctx, failed, gatewayDone)
+	}
+	if _, e := systemd.SdNotify(false, systemd.SdNotifyStopping); e != nil {
+		err = errors.Join(err, e)
+	}
+	stopServing()
+	if e.Gateway != nil {
+		e.Gateway.Stop()
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	for _, s := range servers {
+		if e := s.Shutdown(bounded); e != nil {
+			_ = s.Close() // whoever is still there had its time
+		}
+	}
+	return err
+}
+
+// startGateway starts the gateway, where this engine is to have one beside it.
+func (e *engine) startGateway(l listeners) (<-chan error, error) {
+	if e.Gateway == nil {
+		return nil, nil
+	}
+	return e.Gateway.Start(l.gateway.Addr().String())
+}
+
+func (e *engine) server(ctx context.Context, h http.Handler) *http.Server {
+	// gRPC clients speak HTTP/2 without TLS here, others HTTP/1.1.
+	var p http.Protocols
+	p.SetHTTP1(true)
+	p.SetUnencryptedHTTP2(true)
+	slice := ""
+	if e.host.Kind() != "none" {
+		slice = sandbox.Slice
+	}
+	return &http.Server{
+		Handler: h, Protocols: &p, ConnContext: auth.ConnContext(slice), BaseContext: func(net.Listener) context.Context { return ctx },
+		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute,
+		ErrorLog: slog.NewLogLogger(e.Logger.Handler(), slog.LevelDebug),
+	}
+}
+
+// loop does what comes up while the servers serve.
+func (e *engine) loop(ctx context.Context, failed, gatewayDone <-chan error) error {
+	flush := time.NewTicker(flushInterval)
+	defer flush.Stop()
+	var watchdog <-chan time.Time
+	if interval, err := systemd.SdWatchdogEnabled(false); err == nil && interval > 0 {
+		t := time.NewTicker(interval / 2)
+		defer t.Stop()
+		watchdog = t.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return fmt.Errorf("cannot serve: %w", err)
+		case err := <-gatewayDone:
+			return fmt.Errorf("the gateway has ended: %w", err)
+		case <-e.Options.Reload:
+			e.reload(false)
+			e.notify()
+		case <-flush.C:
+			if err := e.keys.Flush(); err != nil {
+				e.Logger.Error("cannot write the keys file", "error", err)
+			}
+		case <-watchdog:
+			e.tell(systemd.SdNotifyWatchdog)
+		}
+	}
+}
+
+// reload reads the configuration again, and the keys with it.
+func (e *engine) reload(checkOnly bool) (*config.Config, config.Diagnostics) {
+	if !checkOnly {
+		e.tell(systemd.SdNotifyReloading)
+		defer e.notify()
+		if err := e.keys.Reload(); err != nil {
+			e.Logger.Error("cannot read the keys file again", "error", err)
+		}
+	}
+	return e.settings.load(checkOnly)
+}
+
+// notify tells systemd that all is served, and what there is to see in `systemctl status`.
+func (e *engine) notify() {
+	s := e.settings.snapshot()
+	status := "configuration has errors, no tasks"
+	if s.Config != nil {
+		status = fmt.Sprintf("%d tasks", len(s.Config.Tasks))
+		if s.Diagnostics.HasErrors() {
+			status += ", the configuration on disk has errors"
+		}
+	}
+	e.tell(systemd.SdNotifyReady + "\nSTATUS=" + status)
+	if e.Ready != nil {
+		e.Ready()
+	}
+}
+
+func (e *engine) tell(state string) {
+	if _, err := systemd.SdNotify(false, state); err != nil {
+		e.Logger.Error("cannot notify systemd", "error", err)
+	}
+}

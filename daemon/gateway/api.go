@@ -1,0 +1,155 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
+)
+
+// framingAge is how old the engine's word on limits may be. The engine checks a request against the limits in force
+// anyway; this only bounds what is read.
+const framingAge = time.Second
+
+// api serves the HTTP API.
+type api struct {
+	engine rtaskv1connect.GatewayServiceClient
+	logger *slog.Logger
+
+	mu      sync.Mutex // guards what follows
+	framing *rtaskv1.FramingResponse
+	asked   time.Time
+}
+
+func newAPI(engine rtaskv1connect.GatewayServiceClient, l *slog.Logger) *api {
+	return &api{engine: engine, logger: l}
+}
+
+// ServeHTTP routes by the path as it was sent: nothing is cleaned, nothing redirected, so that no POST becomes a GET and no
+// escaped slash a real one.
+func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	parts := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
+	for _, p := range parts {
+		if p == "" || strings.Contains(p, "%") {
+			notFound(w, r)
+			return
+		}
+	}
+	switch {
+	case len(parts) == 1 && parts[0] == "healthz":
+		allow(w, r, a.healthz, http.MethodGet, http.MethodHead)
+	case len(parts) == 1 && parts[0] == "readyz":
+		allow(w, r, a.readyz, http.MethodGet, http.MethodHead)
+	case len(parts) == 2 && parts[0] == "tasks":
+		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.run(w, r, parts[1]) }, http.MethodPost)
+	default:
+		notFound(w, r)
+	}
+}
+
+// allow calls h for the methods that a path has.
+func allow(w http.ResponseWriter, r *http.Request, h http.HandlerFunc, methods ...string) {
+	for _, m := range methods {
+		if r.Method == m {
+			h(w, r)
+			return
+		}
+	}
+	w.Header().Set("Allow", strings.Join(methods, ", "))
+	writeProblem(w, problem{Status: http.StatusMethodNotAllowed, Kind: "method-not-allowed", Detail: "this path takes " + strings.Join(methods, " and ")})
+}
+
+func notFound(w http.ResponseWriter, _ *http.Request) {
+	writeProblem(w, problem{Status: http.StatusNotFound, Kind: "not-found", Detail: "there is nothing at this path"})
+}
+
+// healthz says that this process serves.
+func (a *api) healthz(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = io.WriteString(w, "ok\n") // a client that is gone is no error
+}
+
+// readyz says that the engine answers, too.
+func (a *api) readyz(w http.ResponseWriter, r *http.Request) {
+	if _, err := a.limits(r.Context()); err != nil {
+		writeProblem(w, a.problemOf(err))
+		return
+	}
+	a.healthz(w, r)
+}
+
+// limits returns what bounds the reading of a request.
+func (a *api) limits(ctx context.Context) (*rtaskv1.FramingResponse, error) {
+	a.mu.Lock()
+	framing, fresh := a.framing, time.Since(a.asked) < framingAge
+	a.mu.Unlock()
+	if framing != nil && fresh {
+		return framing, nil
+	}
+	reply, err := a.engine.Framing(ctx, connect.NewRequest(&rtaskv1.FramingRequest{}))
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.framing, a.asked = reply.Msg, time.Now()
+	return reply.Msg, nil
+}
+
+// run serves POST /tasks/{task}.
+func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
+	framing, err := a.limits(r.Context())
+	if err != nil {
+		writeProblem(w, a.problemOf(err))
+		return
+	}
+	request := &rtaskv1.RunRequest{Task: task, ApiKey: bearer(r), RemoteAddr: remoteAddr(r)}
+	request.Input, err = io.ReadAll(http.MaxBytesReader(w, r.Body, framing.MaxInputBytes))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		// Who asks comes before how much: the engine says 413 to those only who may start the task.
+		request.Input, request.InputTooLarge = nil, true
+	case err != nil:
+		writeProblem(w, problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "the body could not be read"})
+		return
+	}
+	reply, err := a.engine.Run(r.Context(), connect.NewRequest(request))
+	if err != nil {
+		writeProblem(w, a.problemOf(err))
+		return
+	}
+	writeRun(w, task, reply.Msg)
+}
+
+// bearer returns the presented key (RFC 6750, section 2.1), or nothing.
+func bearer(r *http.Request) []byte {
+	all := r.Header.Values("Authorization")
+	if len(all) != 1 {
+		return nil
+	}
+	scheme, key, ok := strings.Cut(all[0], " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") {
+		return nil
+	}
+	return []byte(strings.TrimLeft(key, " "))
+}
+
+// remoteAddr is the client's address without its port.
+func remoteAddr(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}

@@ -1,0 +1,163 @@
+package gateway
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"connectrpc.com/connect"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+)
+
+// result is how a blocking task ended.
+type result struct {
+	Status    string `json:"status"`
+	Reason    string `json:"reason,omitempty"`
+	ExitCode  *int32 `json:"exit_code,omitempty"`
+	Signal    string `json:"signal,omitempty"`
+	Detail    string `json:"detail,omitempty"`
+	Stdout    string `json:"stdout"`
+	Stderr    string `json:"stderr"`
+	Encoding  string `json:"encoding,omitempty"`
+	Truncated bool   `json:"truncated,omitempty"`
+	TaskID    string `json:"task_id"`
+}
+
+// writeRun answers POST /tasks/{task}.
+func writeRun(w http.ResponseWriter, task string, m *rtaskv1.RunResponse) {
+	id := m.GetJob().GetId()
+	w.Header().Set("Rtask-Job-Id", id)
+	if m.Accepted {
+		w.Header().Set("Location", "/tasks/"+task+"/"+id)
+		writeJSON(w, http.StatusAccepted, "application/json", struct {
+			TaskID string `json:"task_id"`
+		}{id})
+		return
+	}
+	r := resultOf(m)
+	status := http.StatusOK
+	if r.Status != "success" {
+		status = http.StatusInternalServerError
+	}
+	writeJSON(w, status, "application/json", r)
+}
+
+func resultOf(m *rtaskv1.RunResponse) result {
+	j := m.GetJob()
+	r := result{
+		Status: "success", Reason: reasonWord(j.GetReason()), ExitCode: j.ExitCode, Signal: j.GetSignal(), Truncated: m.Truncated,
+		Stdout: string(m.Stdout), Stderr: string(m.Stderr), TaskID: j.GetId(),
+	}
+	if r.Reason != "" {
+		r.Status, r.Detail = "failure", j.GetDetail()
+	}
+	// One encoding for both streams, so that a client decodes them alike.
+	if !utf8.Valid(m.Stdout) || !utf8.Valid(m.Stderr) {
+		r.Encoding = "base64"
+		r.Stdout = base64.StdEncoding.EncodeToString(m.Stdout)
+		r.Stderr = base64.StdEncoding.EncodeToString(m.Stderr)
+	}
+	return r
+}
+
+// reasonWord is a reason as the API writes it, "" for success.
+func reasonWord(r rtaskv1.Reason) string {
+	switch r {
+	case rtaskv1.Reason_REASON_UNSPECIFIED:
+		return ""
+	case rtaskv1.Reason_REASON_EXIT_CODE:
+		return "exit-code"
+	case rtaskv1.Reason_REASON_SIGNAL:
+		return "signal"
+	case rtaskv1.Reason_REASON_TIMEOUT:
+		return "timeout"
+	case rtaskv1.Reason_REASON_OOM:
+		return "oom"
+	case rtaskv1.Reason_REASON_STOPPED:
+		return "stopped"
+	case rtaskv1.Reason_REASON_SETUP:
+		return "setup"
+	default:
+		return "lost"
+	}
+}
+
+// problem is an error reply (RFC 9457), with a stable kind.
+type problem struct {
+	Type       string `json:"type"`
+	Title      string `json:"title"`
+	Status     int    `json:"status"`
+	Kind       string `json:"kind"`
+	Detail     string `json:"detail,omitempty"`
+	retryAfter time.Duration
+}
+
+func writeProblem(w http.ResponseWriter, p problem) {
+	p.Type, p.Title = "about:blank", http.StatusText(p.Status)
+	if p.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="rtask"`)
+	}
+	if p.retryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(p.retryAfter.Seconds()))))
+	}
+	writeJSON(w, p.Status, "application/problem+json", p)
+}
+
+func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(v) // a client that is gone is no error
+}
+
+// statusOf is the HTTP status of each kind of error.
+func statusOf(kind string) int {
+	switch kind {
+	case "unauthorized":
+		return http.StatusUnauthorized
+	case "forbidden":
+		return http.StatusForbidden
+	case "not-found":
+		return http.StatusNotFound
+	case "conflict":
+		return http.StatusConflict
+	case "input-too-large":
+		return http.StatusRequestEntityTooLarge
+	case "rate-limited", "concurrency", "queue-full":
+		return http.StatusTooManyRequests
+	case "bad-request":
+		return http.StatusBadRequest
+	default:
+		return http.StatusServiceUnavailable
+	}
+}
+
+// problemOf turns an error of the engine into a reply. What has no kind is trouble between gateway and engine, and none of
+// the client's business.
+func (a *api) problemOf(err error) problem {
+	var e *connect.Error
+	if errors.As(err, &e) {
+		for _, d := range e.Details() {
+			v, err := d.Value()
+			if err != nil {
+				continue
+			}
+			if m, ok := v.(*rtaskv1.Error); ok && m.Kind != "" {
+				return problem{Status: statusOf(m.Kind), Kind: m.Kind, Detail: e.Message(), retryAfter: m.RetryAfter.AsDuration()}
+			}
+		}
+	}
+	if connect.CodeOf(err) != connect.CodeCanceled {
+		a.logger.Error("the engine cannot be asked", "error", err)
+	}
+	return problem{Status: http.StatusServiceUnavailable, Kind: "unavailable", Detail: "the engine cannot be reached", retryAfter: time.Second}
+}

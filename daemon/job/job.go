@@ -1,0 +1,155 @@
+// Package job is the library that rtask is built around: it starts jobs, stops them, tells their status and streams what
+// they write, and finds them again after the process that started them has died.
+//
+// It knows nothing of who may do what (daemon/auth, daemon/control), of configuration files or of the network. How a
+// process is started and confined is package sandbox's business.
+package job
+
+import (
+	"crypto/rand"
+	"encoding/base32"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+// State is where a job is in its life.
+type State string
+
+// The states, in their order.
+const (
+	// Queued: accepted, not started.
+	Queued State = "queued"
+	// Running: its process runs, or is just being started.
+	Running State = "running"
+	// Stopping: it was told to stop and something of it is left.
+	Stopping State = "stopping"
+	// Ended: nothing of it is left.
+	Ended State = "ended"
+)
+
+// Job is one run of a task or a command. A Job is a snapshot: it does not change.
+type Job struct {
+	// ID is 16 characters a–z and 2–7, the first a letter.
+	ID string `cbor:"id"`
+	// Task is the task's name, empty for a command.
+	Task string `cbor:"task,omitempty"`
+	// Command is the executable as it was asked for, and Args what follows it.
+	Command string   `cbor:"command"`
+	Args    []string `cbor:"args,omitempty"`
+	// User is the name, or the number, of the user it runs as.
+	User string `cbor:"user"`
+	// Owner started it.
+	Owner Owner `cbor:"owner"`
+	// Trigger is what it was started by: "local" or "http".
+	Trigger string `cbor:"trigger"`
+
+	State State `cbor:"state"`
+	// ProcessID is the PID of the main process, 0 before it runs.
+	ProcessID int `cbor:"pid,omitempty"`
+	// Unit is its scope, empty where there is no systemd; ControlGroup is the job's own below that.
+	Unit         string `cbor:"unit,omitempty"`
+	ControlGroup string `cbor:"control_group,omitempty"`
+
+	QueuedAt  time.Time `cbor:"queued_at"`
+	StartedAt time.Time `cbor:"started_at,omitzero"`
+	EndedAt   time.Time `cbor:"ended_at,omitzero"`
+
+	// Exit is how it ended, once it has; its Stdout and Stderr are not kept here.
+	Exit *spec.Exit `cbor:"exit,omitempty"`
+
+	// Run is what the sandbox was asked to run.
+	Run spec.Job `cbor:"run"`
+}
+
+// Owner is who started a job.
+type Owner struct {
+	// UID and Name of a local user.
+	UID  uint32 `cbor:"uid"`
+	Name string `cbor:"name,omitempty"`
+	// Key is the id of the API key that was presented; then UID means nothing.
+	Key string `cbor:"key,omitempty"`
+}
+
+// String names the owner for people: a user's name, or "key:NAME".
+func (o Owner) String() string {
+	if o.Key != "" {
+		return "key:" + o.Name
+	}
+	return o.Name
+}
+
+// Succeeded reports whether the job has ended, with status 0 and by itself.
+func (j Job) Succeeded() bool {
+	return j.State == Ended && j.Exit != nil && j.Exit.Reason == spec.Succeeded
+}
+
+// Signal is the name of the signal that ended the main process, or "".
+func (j Job) Signal() string {
+	if j.Exit == nil || j.Exit.Signal == 0 {
+		return ""
+	}
+	return unix.SignalName(unix.Signal(j.Exit.Signal))
+}
+
+// Spec is a job to start.
+type Spec struct {
+	Task    string
+	Command string
+	Args    []string
+	// Path is the executable; empty: Command, looked up in the PATH of Environment.
+	Path string
+	// Environment is added to, and wins over, the small clean set that each job has.
+	Environment []string
+	// Dir is the working directory; empty: "/".
+	Dir string
+	// User the job runs as; nil: a user of its own.
+	User *User
+	// Group, if set, is its group instead of the user's; Groups are further ones.
+	Group  *uint32
+	Groups []uint32
+	// Input is its standard input.
+	Input []byte
+
+	Owner   Owner
+	Trigger string
+	// Unique refuses the job while its owner runs the same command with the same arguments.
+	Unique bool
+	// Volatile jobs have a caller that waits, who is their record: nothing is committed to disk before they start.
+	Volatile bool
+
+	Limits spec.Limits
+	// LimitsOptional goes on without limits that this machine cannot enforce.
+	LimitsOptional  bool
+	NoNewPrivileges bool
+	// Timeout is how long it may run, 0: for ever. TimeoutStop is the time between KillSignal and SIGKILL.
+	Timeout, TimeoutStop time.Duration
+	KillSignal           unix.Signal
+	RedirectStderr       bool
+	// MaxReply is how much of each stream Result holds, in bytes; LogMax how much the log keeps, in bytes.
+	MaxReply, LogMax int64
+	Journal          bool
+}
+
+// newID returns a random id. 80 bits, of which a little is lost to the rule that it begins with a letter, so that it is
+// never taken for a PID.
+func newID() string {
+	enc := base32.StdEncoding.WithPadding(base32.NoPadding)
+	for {
+		var b [10]byte
+		_, _ = rand.Read(b[:]) // it never fails (crypto/rand)
+		id := strings.ToLower(enc.EncodeToString(b[:]))
+		if id[0] >= 'a' && id[0] <= 'z' {
+			return id
+		}
+	}
+}
+
+// sameCommand reports whether two jobs are duplicates: commands of one owner with the same arguments.
+func sameCommand(a, b Job) bool {
+	return a.Task == b.Task && a.Owner == b.Owner && a.Command == b.Command && slices.Equal(a.Args, b.Args)
+}

@@ -1,0 +1,83 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/sys/unix"
+)
+
+// listeners are the engine's sockets.
+type listeners struct {
+	control, gateway net.Listener
+}
+
+// listen takes the sockets from systemd (sd_listen_fds(3)), by the names that the socket units give them with
+// FileDescriptorName=, and opens itself what is not among them.
+func (e *engine) listen() (listeners, error) {
+	given, err := activation.ListenersWithNames()
+	if err != nil {
+		return listeners{}, fmt.Errorf("cannot take over sockets from systemd: %w", err)
+	}
+	var l listeners
+	l.control, err = e.socket(given, "control", "rtask.sock", 0o666)
+	if err == nil {
+		l.gateway, err = e.socket(given, "gateway", "gateway.sock", 0o600)
+	}
+	if err == nil && e.Gateway != nil && os.Geteuid() == 0 {
+		if uid, gid, ok := e.Gateway.Credentials(); ok {
+			err = os.Chown(filepath.Join(e.RuntimeDir, "gateway.sock"), int(uid), int(gid))
+		}
+	}
+	if err != nil {
+		for _, ln := range []net.Listener{l.control, l.gateway} {
+			if ln != nil {
+				_ = ln.Close() // the first error is the one that says something
+			}
+		}
+	}
+	return l, err
+}
+
+func (e *engine) socket(given map[string][]net.Listener, name, file string, mode os.FileMode) (net.Listener, error) {
+	if l := given[name]; len(l) > 0 {
+		u, ok := l[0].(*net.UnixListener)
+		if !ok {
+			return nil, fmt.Errorf("cannot use the socket %q from systemd: it is no Unix socket", name)
+		}
+		u.SetUnlinkOnClose(false) // it is systemd's
+		return u, nil
+	}
+	path := filepath.Join(e.RuntimeDir, file)
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	// Nobody gets in between the socket's birth and its mode.
+	old := unix.Umask(0o777 &^ int(mode.Perm()))
+	l, err := net.Listen("unix", path)
+	unix.Umask(old)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open a socket: %w", err)
+	}
+	return l, nil
+}
+
+// removeStale removes a socket that nobody listens on any more. One that somebody listens on is another engine's.
+func removeStale(path string) error {
+	c, err := net.Dial("unix", path)
+	switch {
+	case err == nil:
+		return errors.Join(fmt.Errorf("cannot open the socket %s: another rtaskd serves it", path), c.Close())
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("cannot remove a stale socket: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,119 @@
+// Package logging makes the logger of rtask's daemons: lines for the journal where systemd collects them, lines with a
+// time for a terminal or a file elsewhere. The commands import it; what it makes is handed down.
+package logging
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// New returns a logger that writes to w. getenv is os.Getenv: GO_LOG or RTASK_LOG hold the least level that is written
+// ("debug", "info", "warn", "error"; default info), and JOURNAL_STREAM says that the journal reads w (systemd.exec(5)), so
+// that lines begin with their priority (sd-daemon(3)) instead of a time.
+func New(w io.Writer, getenv func(string) string) *slog.Logger {
+	level := slog.LevelInfo
+	for _, name := range []string{"GO_LOG", "RTASK_LOG"} {
+		var l slog.Level
+		// An unknown word leaves the default: a typo must not keep a daemon from starting.
+		if v := getenv(name); v != "" && l.UnmarshalText([]byte(v)) == nil {
+			level = l
+		}
+	}
+	return slog.New(&handler{out: &output{w: w}, level: level, journal: getenv("JOURNAL_STREAM") != ""})
+}
+
+// output writes whole lines, one at a time.
+type output struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+// handler writes "message key=value …", the message as it is: it is a constant of ours.
+type handler struct {
+	out     *output
+	level   slog.Level
+	journal bool
+	attrs   string // " key=value" of WithAttrs
+	prefix  string // "group." of WithGroup
+}
+
+// Enabled implements slog.Handler.
+func (h *handler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level }
+
+// Handle implements slog.Handler.
+func (h *handler) Handle(_ context.Context, r slog.Record) error {
+	var b bytes.Buffer
+	if !h.journal {
+		fmt.Fprintf(&b, "%s %-5s ", r.Time.Format(time.RFC3339), r.Level)
+	}
+	b.WriteString(r.Message)
+	b.WriteString(h.attrs)
+	r.Attrs(func(a slog.Attr) bool {
+		b.WriteString(format(h.prefix, a))
+		return true
+	})
+	text := b.String()
+	if h.journal {
+		// journald makes an entry of each line, and each has its own priority.
+		mark := "<" + strconv.Itoa(priority(r.Level)) + ">"
+		text = mark + strings.ReplaceAll(text, "\n", "\n"+mark)
+	}
+	h.out.mu.Lock()
+	defer h.out.mu.Unlock()
+	_, err := io.WriteString(h.out.w, text+"\n")
+	return err
+}
+
+// WithAttrs implements slog.Handler.
+func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	c := *h
+	for _, a := range attrs {
+		c.attrs += format(h.prefix, a)
+	}
+	return &c
+}
+
+// WithGroup implements slog.Handler.
+func (h *handler) WithGroup(name string) slog.Handler {
+	c := *h
+	c.prefix += name + "."
+	return &c
+}
+
+// format quotes what could be mistaken for something else: values come from strangers, too.
+func format(prefix string, a slog.Attr) string {
+	v := a.Value.Resolve()
+	if v.Kind() == slog.KindGroup {
+		var s strings.Builder
+		for _, g := range v.Group() {
+			s.WriteString(format(prefix+a.Key+".", g))
+		}
+		return s.String()
+	}
+	text := v.String()
+	if q := strconv.Quote(text); text == "" || strings.ContainsAny(text, " =") || len(q) != len(text)+2 {
+		text = q
+	}
+	return " " + prefix + a.Key + "=" + text
+}
+
+// priority is the level as syslog(3) counts.
+func priority(l slog.Level) int {
+	switch {
+	case l >= slog.LevelError:
+		return 3
+	case l >= slog.LevelWarn:
+		return 4
+	case l >= slog.LevelInfo:
+		return 6
+	default:
+		return 7
+	}
+}

@@ -1,0 +1,133 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/rtask/rtask/daemon/companion"
+)
+
+// Environment is what a command line runs in.
+type Environment struct {
+	Args    []string
+	Getenv  func(string) string
+	Stdout  io.Writer
+	Version string
+	Reload  <-chan struct{}
+	Logger  *slog.Logger
+}
+
+// Main is rtaskd's command line: flags to Options, then Run.
+func Main(ctx context.Context, env Environment) error {
+	d := defaultDirs(env.Getenv)
+	run := func(c *cli.Context, gateway *companion.Options) error {
+		if c.Args().Present() {
+			return fmt.Errorf("unexpected argument %q; see rtaskd --help", c.Args().First())
+		}
+		o := Options{
+			ConfigFile: c.String("config"), TasksDir: c.String("tasks-dir"), StateDir: c.String("state-dir"), LogDir: c.String("log-dir"),
+			RuntimeDir: c.String("runtime-dir"), Shim: c.String("shim"), NoSystemd: c.Bool("no-systemd"), Gateway: gateway,
+			Version: env.Version, Reload: env.Reload, Logger: env.Logger,
+		}
+		if o.TasksDir == "" {
+			o.TasksDir = filepath.Join(filepath.Dir(o.ConfigFile), "tasks.d")
+		}
+		if o.Shim == "" {
+			o.Shim = sibling("rtask-shim", "/usr/libexec/rtask/rtask-shim")
+		}
+		if err := o.absolute(); err != nil {
+			return err
+		}
+		return Run(c.Context, o)
+	}
+	flags := []cli.Flag{
+		&cli.StringFlag{Name: "config", Value: d.config, Usage: "what is not a task: `FILE`"},
+		&cli.StringFlag{Name: "tasks-dir", Usage: "`FOLDER` of task files (default: tasks.d beside the configuration file)"},
+		&cli.StringFlag{Name: "state-dir", Value: d.state, Usage: "`FOLDER` of records and keys"},
+		&cli.StringFlag{Name: "log-dir", Value: d.log, Usage: "`FOLDER` of the jobs' output"},
+		&cli.StringFlag{Name: "runtime-dir", Value: d.runtime, Usage: "`FOLDER` of sockets"},
+		&cli.StringFlag{Name: "shim", Usage: "the `PROGRAM` rtask-shim (default: beside rtaskd, or in /usr/libexec/rtask)"},
+		&cli.BoolFlag{Name: "no-systemd", Usage: "run jobs as plain processes even where systemd runs"},
+	}
+	app := &cli.App{
+		Name: "rtaskd", Usage: "run jobs in transient systemd scopes", Version: env.Version, Writer: env.Stdout,
+		HideHelpCommand: true, Flags: flags,
+		Action: func(c *cli.Context) error { return run(c, nil) },
+		Commands: []*cli.Command{{
+			Name: "run", Usage: "run engine and gateway together in the foreground", HideHelpCommand: true,
+			Flags: append([]cli.Flag{
+				&cli.StringFlag{Name: "api-address", Value: "127.0.0.1:8800", Usage: "`HOST:PORT` of the HTTP API"},
+				&cli.StringFlag{Name: "metrics-address", Value: "127.0.0.1:9090", Usage: "`HOST:PORT` of the metrics"},
+				&cli.StringFlag{Name: "gateway", Usage: "the `PROGRAM` rtask-gateway (default: beside rtaskd)"},
+			}, flags...),
+			Action: func(c *cli.Context) error {
+				g := &companion.Options{Path: c.String("gateway"), APIAddress: c.String("api-address"), MetricsAddress: c.String("metrics-address")}
+				if g.Path == "" {
+					g.Path = sibling("rtask-gateway", "/usr/bin/rtask-gateway")
+				}
+				return run(c, g)
+			},
+		}},
+	}
+	return app.RunContext(ctx, env.Args)
+}
+
+// sibling is a program beside this one, or else where it is installed.
+func sibling(name, installed string) string {
+	if self, err := os.Executable(); err == nil {
+		if path := filepath.Join(filepath.Dir(self), name); isFile(path) {
+			return path
+		}
+	}
+	return installed
+}
+
+func isFile(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && fi.Mode().IsRegular()
+}
+
+// absolute makes every path of o absolute: the engine changes no folder, but its children do.
+func (o *Options) absolute() error {
+	paths := []*string{&o.ConfigFile, &o.TasksDir, &o.StateDir, &o.LogDir, &o.RuntimeDir, &o.Shim}
+	if o.Gateway != nil {
+		paths = append(paths, &o.Gateway.Path)
+	}
+	for _, p := range paths {
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return fmt.Errorf("cannot find the current folder: %w", err)
+		}
+		*p = abs
+	}
+	return nil
+}
+
+type dirs struct{ config, state, log, runtime string }
+
+// defaultDirs are the system's for root, and for others those of file-hierarchy(7) in the home folder.
+func defaultDirs(getenv func(string) string) dirs {
+	if os.Geteuid() == 0 {
+		return dirs{"/etc/rtask/rtask.hcl", "/var/lib/rtask", "/var/log/rtask/jobs", "/run/rtask"}
+	}
+	or := func(name, below string) string {
+		if v := getenv(name); filepath.IsAbs(v) {
+			return v
+		}
+		return filepath.Join(getenv("HOME"), below)
+	}
+	state := filepath.Join(or("XDG_STATE_HOME", ".local/state"), "rtask")
+	runtime := filepath.Join(state, "run")
+	if v := getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(v) {
+		runtime = filepath.Join(v, "rtask")
+	}
+	return dirs{
+		filepath.Join(or("XDG_CONFIG_HOME", ".config"), "rtask", "rtask.hcl"), state, filepath.Join(state, "jobs"), runtime,
+	}
+}

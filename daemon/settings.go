@@ -1,0 +1,100 @@
+package daemon
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/daemon/control"
+	"github.com/rtask/rtask/daemon/job"
+)
+
+// settings are the configuration in force: one pointer that a reload swaps, or leaves alone.
+type settings struct {
+	options config.Options
+	logger  *slog.Logger
+	changed func()
+
+	loading sync.Mutex // held by a reload from its reading to its swap, so that the newer of two wins
+	current atomic.Pointer[control.Snapshot]
+	empty   *config.Config
+}
+
+func newSettings(o Options, changed func()) *settings {
+	s := &settings{
+		options: config.Options{
+			File: o.ConfigFile, Dir: o.TasksDir, OwnerUID: os.Geteuid(),
+			LookupUser:  func(name string) error { _, err := job.LookupUser(name); return err },
+			LookupGroup: func(name string) error { _, err := job.LookupGroup(name); return err },
+			StatDir:     isDir,
+		},
+		logger: o.Logger, changed: changed,
+	}
+	s.empty, _ = config.Load(config.Options{}) // of no files, it has no errors
+	s.current.Store(&control.Snapshot{})
+	return s
+}
+
+func isDir(path string) error {
+	fi, err := os.Stat(path)
+	if err == nil && !fi.IsDir() {
+		err = fmt.Errorf("%s is not a folder", path)
+	}
+	return err
+}
+
+func (s *settings) snapshot() control.Snapshot { return *s.current.Load() }
+
+// orDefaults returns the configuration in force, or what holds without one.
+func (s *settings) orDefaults() *config.Config {
+	if c := s.snapshot().Config; c != nil {
+		return c
+	}
+	return s.empty
+}
+
+// load reads the configuration. With errors the one in force stays in force, and the errors are kept to be shown.
+func (s *settings) load(checkOnly bool) (*config.Config, config.Diagnostics) {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	cfg, diags := config.Load(s.options)
+	if checkOnly {
+		return cfg, diags
+	}
+	for _, d := range diags {
+		level := slog.LevelWarn
+		if d.Severity == config.SeverityError {
+			level = slog.LevelError
+		}
+		s.logger.Log(nil, level, "configuration: "+d.String()) //nolint:staticcheck // no handler of ours uses the context
+	}
+	next := control.Snapshot{Config: cfg, Diagnostics: diags}
+	if diags.HasErrors() {
+		next.Config = s.current.Load().Config
+		s.logger.Error("configuration not loaded, the one in force stays in force", "in_force", next.Config != nil)
+	}
+	s.current.Store(&next)
+	s.changed()
+	return cfg, diags
+}
+
+// named reports whether a task names a user.
+func (s *settings) named(uid uint32, name string, groups []uint32) bool {
+	number := strconv.FormatUint(uint64(uid), 10)
+	for _, t := range s.orDefaults().Tasks {
+		if slices.Contains(t.AllowUsers, number) || name != "" && slices.Contains(t.AllowUsers, name) {
+			return true
+		}
+		for _, g := range t.AllowGroups {
+			if gid, err := job.LookupGroup(g); err == nil && slices.Contains(groups, gid) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,206 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"iter"
+
+	"go.etcd.io/bbolt"
+	bberrors "go.etcd.io/bbolt/errors"
+)
+
+// raw is a record that has not been decoded.
+type raw struct {
+	id     string
+	record []byte
+}
+
+// Get returns the value with id, also one that is not committed yet. Its errors are ErrNotFound, *DecodeError, ErrClosed
+// and those of the disk.
+func (s *Store[T]) Get(id string) (T, error) {
+	record, err := s.record(id)
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	return s.decode(id, record)
+}
+
+// record returns the newest record of id.
+func (s *Store[T]) record(id string) ([]byte, error) {
+	// The queue comes first: what leaves it is in the file before.
+	s.mu.Lock()
+	record, queued := s.queued(id)
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return nil, ErrClosed
+	}
+	if !queued {
+		if err := s.view(func(tx *bbolt.Tx) {
+			record = bytes.Clone(records.of(tx).Get([]byte(id)))
+		}); err != nil {
+			return nil, err
+		}
+	}
+	if record == nil {
+		return nil, fmt.Errorf("%w: %q", ErrNotFound, id)
+	}
+	return record, nil
+}
+
+// queued returns the record of id that waits for the disk, nil if it waits to be deleted. mu is held.
+func (s *Store[T]) queued(id string) (record []byte, ok bool) {
+	op, ok := s.queue.ops[id]
+	if !ok && s.committing != nil {
+		op, ok = s.committing.ops[id]
+	}
+	return op.record, ok
+}
+
+// Match returns the values whose ids begin with prefix, ordered by id, at most limit of them; 0 or less: all. It waits
+// for the commit of what was put before. Where records cannot be decoded it returns the others and a *DecodeError for
+// each of these, joined.
+func (s *Store[T]) Match(prefix string, limit int) ([]T, error) {
+	s.settle()
+	var found []raw
+	err := s.view(func(tx *bbolt.Tx) {
+		c := records.of(tx).Cursor()
+		for k, v := c.Seek([]byte(prefix)); k != nil && bytes.HasPrefix(k, []byte(prefix)); k, v = c.Next() {
+			if limit > 0 && len(found) == limit {
+				return
+			}
+			found = append(found, raw{string(k), bytes.Clone(v)})
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.decodeAll(found)
+}
+
+// Unfinished returns the values that Options.Unfinished was true for when they were put, oldest first. It reads these
+// alone, waits and reports errors as Match does.
+func (s *Store[T]) Unfinished() ([]T, error) {
+	s.settle()
+	var found []raw
+	err := s.view(func(tx *bbolt.Tx) {
+		all, c := records.of(tx), unfinished.of(tx).Cursor()
+		for k, _ := c.First(); k != nil; k, _ = c.Next() {
+			if r, ok := lookUp(all, k); ok {
+				found = append(found, r)
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.decodeAll(found)
+}
+
+// Newest returns all values, newest first. It waits for the commit of what was put before the loop begins. A record that
+// cannot be decoded is an error in its place and does not end the loop; an error of the disk or ErrClosed does. It reads
+// in pages, so the loop may take its time and use the Store: no transaction is open meanwhile, which would keep bbolt
+// from using freed pages again. A value that is put during the loop may or may not be seen, and one whose time changes
+// may be seen twice.
+func (s *Store[T]) Newest() iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		s.settle()
+		var zero T
+		for before, more := []byte(nil), true; more; {
+			var page []raw
+			var err error
+			if page, before, err = s.page(before); err != nil {
+				yield(zero, err)
+				return
+			}
+			for _, r := range page {
+				if !yield(s.decode(r.id, r.record)) {
+					return
+				}
+			}
+			more = before != nil
+		}
+	}
+}
+
+// page returns the records that come before the index key before, newest first, and the key to go on with. A nil key is
+// the end, both ways.
+func (s *Store[T]) page(before []byte) (page []raw, last []byte, err error) {
+	err = s.view(func(tx *bbolt.Tx) {
+		all, c := records.of(tx), order.of(tx).Cursor()
+		var k []byte
+		if before != nil {
+			k, _ = c.Seek(before)
+		}
+		if k != nil {
+			k, _ = c.Prev()
+		} else {
+			k, _ = c.Last()
+		}
+		for size := 0; k != nil; k, _ = c.Prev() {
+			if r, ok := lookUp(all, k); ok {
+				page = append(page, r)
+				size += len(r.record)
+			}
+			if len(page) == pageRecords || size >= pageBytes {
+				last = bytes.Clone(k)
+				return
+			}
+		}
+	})
+	return page, last, err
+}
+
+// lookUp returns the record that an index key stands for.
+func lookUp(all *bbolt.Bucket, key []byte) (raw, bool) {
+	if len(key) <= timeSize {
+		return raw{}, false
+	}
+	record := all.Get(key[timeSize:])
+	return raw{string(key[timeSize:]), bytes.Clone(record)}, record != nil
+}
+
+// decodeAll decodes what it can.
+func (s *Store[T]) decodeAll(found []raw) ([]T, error) {
+	values := make([]T, 0, len(found))
+	var errs []error
+	for _, r := range found {
+		v, err := s.decode(r.id, r.record)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		values = append(values, v)
+	}
+	return values, errors.Join(errs...)
+}
+
+// settle waits until what is queued now is committed, or has failed, of which others are told.
+func (s *Store[T]) settle() {
+	s.mu.Lock()
+	b := s.queue
+	if len(b.ops) == 0 {
+		b = s.committing
+	}
+	s.mu.Unlock()
+	if b != nil {
+		<-b.done
+	}
+}
+
+// view runs read in a transaction. What it keeps it must copy.
+func (s *Store[T]) view(read func(tx *bbolt.Tx)) error {
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		read(tx)
+		return nil
+	})
+	switch {
+	case errors.Is(err, bberrors.ErrDatabaseNotOpen):
+		return ErrClosed
+	case err != nil:
+		return fmt.Errorf("cannot read records: %w", err)
+	}
+	return nil
+}

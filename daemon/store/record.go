@@ -1,0 +1,97 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+const (
+	// timeSize is the size of a time in a key or a record, in bytes.
+	timeSize = 12
+	// version is how a record's value is encoded: CBOR (RFC 8949).
+	version = 1
+	// maxID is the longest id, in bytes. bbolt's own limit is 32768 for a key.
+	maxID = 1024
+)
+
+// A record is the value's time (timeSize bytes, whatever the version), the version (one byte), and the encoded value.
+// The time stands in front so that a record's index entries are found without decoding it.
+
+// codec turns values into records and back.
+type codec[T any] struct {
+	opts Options[T]
+	enc  cbor.EncMode
+	dec  cbor.DecMode
+}
+
+func newCodec[T any](opts Options[T]) (codec[T], error) {
+	// The default would cut times to seconds.
+	enc, err := cbor.EncOptions{Time: cbor.TimeRFC3339NanoUTC}.EncMode()
+	if err != nil {
+		return codec[T]{}, fmt.Errorf("cannot set up CBOR: %w", err)
+	}
+	dec, err := cbor.DecOptions{
+		// Arguments and environment of a process are any bytes. They are encoded as text without a look at them.
+		UTF8: cbor.UTF8DecodeInvalid,
+		// More than execve(2) takes in its 6 MiB of arguments at most.
+		MaxArrayElements: 1 << 20,
+		MaxMapPairs:      1 << 20,
+	}.DecMode()
+	if err != nil {
+		return codec[T]{}, fmt.Errorf("cannot set up CBOR: %w", err)
+	}
+	return codec[T]{opts: opts, enc: enc, dec: dec}, nil
+}
+
+// encode returns v's id and record.
+func (c *codec[T]) encode(v *T) (string, op, error) {
+	id := c.opts.ID(v)
+	if id == "" || len(id) > maxID {
+		return "", op{}, fmt.Errorf("cannot encode record %.64q: %w", id, ErrID)
+	}
+	value, err := c.enc.Marshal(v)
+	if err != nil {
+		return "", op{}, fmt.Errorf("cannot encode record %q: %w", id, err)
+	}
+	record := make([]byte, 0, timeSize+1+len(value))
+	record = appendTime(record, c.opts.Time(v))
+	record = append(record, version)
+	record = append(record, value...)
+	return id, op{record: record, unfinished: c.opts.Unfinished(v)}, nil
+}
+
+// decode returns the value of a record. Its errors are *DecodeError.
+func (c *codec[T]) decode(id string, record []byte) (T, error) {
+	var v, zero T
+	if len(record) <= timeSize {
+		return zero, &DecodeError{ID: id, Err: errors.New("record is cut short")}
+	}
+	if n := record[timeSize]; n != version {
+		return zero, &DecodeError{ID: id, Err: fmt.Errorf("%w %d", ErrVersion, n)}
+	}
+	if err := c.dec.Unmarshal(record[timeSize+1:], &v); err != nil {
+		return zero, &DecodeError{ID: id, Err: err}
+	}
+	return v, nil
+}
+
+// appendTime appends t so that bytes sort as times do: seconds since 1970 with the sign bit flipped, nanoseconds. Unlike
+// UnixNano it has room for any year.
+func appendTime(b []byte, t time.Time) []byte {
+	b = binary.BigEndian.AppendUint64(b, uint64(t.Unix())^1<<63)
+	return binary.BigEndian.AppendUint32(b, uint32(t.Nanosecond()))
+}
+
+// indexKey returns the key of record in the index buckets: its time, then its id. For a record that is missing or cut
+// short it is nil.
+func indexKey(record []byte, id string) []byte {
+	if len(record) < timeSize {
+		return nil
+	}
+	key := make([]byte, 0, timeSize+len(id))
+	return append(append(key, record[:timeSize]...), id...)
+}

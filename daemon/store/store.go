@@ -1,0 +1,337 @@
+// Package store keeps durable records: values of one type, found by id, in the order of their time, in one bbolt file.
+// Writers share commits, so that many records cost little more than one.
+//
+// It knows nothing of what it keeps: what a value's id and time are is told by Options. The engine's packages may
+// import it; it imports nothing of the project. The file never shrinks; what Delete frees is used again.
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bberrors "go.etcd.io/bbolt/errors"
+)
+
+const (
+	// lockTimeout is how long Open waits for another process to let go of the file: a restart's old process.
+	lockTimeout = 5 * time.Second
+	// pageRecords and pageBytes bound what Newest reads in one transaction.
+	pageRecords = 256
+	pageBytes   = 1 << 20
+	// maxQueue is how many bytes of records may wait for the disk before PutSoon drops.
+	maxQueue = 64 << 20
+	// layout is the version of the buckets below.
+	layout = 1
+)
+
+// bucket is the name of a bucket. The indexes hold keys alone (see indexKey).
+type bucket string
+
+const (
+	meta       bucket = "meta"       // "layout" → one byte
+	records    bucket = "records"    // id → record
+	order      bucket = "order"      // index of all records
+	unfinished bucket = "unfinished" // index of those that Options.Unfinished is true for
+)
+
+func (b bucket) of(tx *bbolt.Tx) *bbolt.Bucket { return tx.Bucket([]byte(b)) }
+
+// Options say what a Store needs to know about its values. ID, Time and Unfinished must be set, must be pure and may be
+// called concurrently.
+type Options[T any] struct {
+	// ID names a value: 1 to 1024 bytes.
+	ID func(*T) string
+	// Time is what values are ordered by, to the nanosecond; equal times are ordered by id. It may change from one Put
+	// of an id to the next.
+	Time func(*T) time.Time
+	// Unfinished reports whether Unfinished is to return the value.
+	Unfinished func(*T) bool
+	// OnError is told what becomes of values given to PutSoon that were not committed. It is called by one goroutine at
+	// a time or by PutSoon's caller, and must not wait for the Store. Nil: nobody is told.
+	OnError func(error)
+}
+
+// Store keeps values of type T, encoded as CBOR. A field that a record has and T has not is ignored, one that T has and a
+// record has not is zero, so T may gain and lose fields. Times are kept to the nanosecond, in UTC; strings may hold any
+// bytes. It is safe for concurrent use.
+type Store[T any] struct {
+	codec[T]
+	db      *bbolt.DB
+	wake    chan struct{} // has a value when run has something to look at
+	stopped chan struct{} // closed when run has returned
+
+	// mu guards what waits for the disk. It is never held during a transaction.
+	mu         sync.Mutex
+	closed     bool
+	queue      *batch // gathers what the next commit takes
+	committing *batch // nil when there is no commit under way
+}
+
+// batch is what one transaction commits. The last operation on an id is the one that counts.
+type batch struct {
+	ops  map[string]op
+	size int           // bytes of records in ops
+	soon int           // operations that nobody waits for
+	done chan struct{} // closed after the transaction
+	err  error         // of the transaction, set before done is closed
+}
+
+// op is a Put, or without a record a Delete.
+type op struct {
+	record     []byte
+	unfinished bool
+}
+
+func newBatch() *batch {
+	return &batch{ops: make(map[string]op), done: make(chan struct{})}
+}
+
+// Open opens the file at path, which it creates with mode 0600 if it is missing. It waits up to 5 s for another process
+// to close it, and returns ErrInUse then. ErrVersion is a file of a newer layout. Its Close must be called.
+func Open[T any](path string, opts Options[T]) (*Store[T], error) {
+	return open(path, opts, lockTimeout)
+}
+
+func open[T any](path string, opts Options[T], timeout time.Duration) (*Store[T], error) {
+	codec, err := newCodec(opts)
+	if err != nil {
+		return nil, err
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: timeout, FreelistType: bbolt.FreelistMapType})
+	if errors.Is(err, bberrors.ErrTimeout) {
+		err = ErrInUse
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot open records %s: %w", path, err)
+	}
+	if err := errors.Join(db.Update(prepare), syncDir(filepath.Dir(path))); err != nil {
+		return nil, fmt.Errorf("cannot open records %s: %w", path, errors.Join(err, db.Close()))
+	}
+	s := &Store[T]{
+		codec:   codec,
+		db:      db,
+		wake:    make(chan struct{}, 1),
+		stopped: make(chan struct{}),
+		queue:   newBatch(),
+	}
+	go s.run()
+	return s, nil
+}
+
+// prepare makes the buckets, or checks that they are those that this version knows.
+func prepare(tx *bbolt.Tx) error {
+	if b := meta.of(tx); b != nil {
+		if v := b.Get([]byte("layout")); !bytes.Equal(v, []byte{layout}) {
+			return fmt.Errorf("%w of the file: %v", ErrVersion, v)
+		}
+	}
+	for _, name := range []bucket{meta, records, order, unfinished} {
+		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
+			return err
+		}
+	}
+	return meta.of(tx).Put([]byte("layout"), []byte{layout})
+}
+
+// syncDir makes the name of a new file durable, which bbolt leaves to others (fsync(2), "calling fsync() does not
+// necessarily ensure that the entry in the directory containing the file has also reached disk").
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Close commits what waits, ends the Store's goroutine and closes the file. What is called afterwards returns ErrClosed.
+func (s *Store[T]) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return ErrClosed
+	}
+	s.closed = true
+	s.mu.Unlock()
+	s.notify()
+	<-s.stopped
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("cannot close records: %w", err)
+	}
+	return nil
+}
+
+// Put stores v in place of what has the same id, and returns once it is on disk (fdatasync(2)). Puts that wait at the
+// same time share a commit, and an error if it fails; then none of them is stored. If ctx ends first, Put returns its
+// error, and v is stored or not. Puts of one id take effect in the order of their calls. v is encoded before Put waits
+// and may be changed afterwards.
+func (s *Store[T]) Put(ctx context.Context, v T) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	id, op, err := s.encode(&v)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return ErrClosed
+	}
+	b := s.queue
+	b.add(id, op)
+	s.mu.Unlock()
+	s.notify()
+	select {
+	case <-b.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if b.err != nil {
+		return fmt.Errorf("cannot store record %q: %w", id, b.err)
+	}
+	return nil
+}
+
+// PutSoon is Put without waiting. Get sees the value at once; errors go to Options.OnError, once for each commit that
+// fails. When 64 MiB of records wait for the disk, the value is dropped with ErrBehind.
+func (s *Store[T]) PutSoon(v T) {
+	id, op, err := s.encode(&v)
+	if err == nil {
+		err = s.enqueue(id, op)
+	}
+	if err != nil {
+		s.onError(err)
+		return
+	}
+	s.notify()
+}
+
+// enqueue gives op to the next commit without a wait for it.
+func (s *Store[T]) enqueue(id string, op op) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return fmt.Errorf("cannot store record %q: %w", id, ErrClosed)
+	}
+	if s.queue.size >= maxQueue {
+		return fmt.Errorf("cannot store record %q: %w", id, ErrBehind)
+	}
+	s.queue.add(id, op)
+	s.queue.soon++
+	return nil
+}
+
+func (s *Store[T]) onError(err error) {
+	if s.opts.OnError != nil {
+		s.opts.OnError(err)
+	}
+}
+
+// Delete removes the records with ids, in one commit, and returns once that is on disk. An id without a record is no
+// error.
+func (s *Store[T]) Delete(ids ...string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return ErrClosed
+	}
+	b := s.queue
+	for _, id := range ids {
+		b.add(id, op{})
+	}
+	s.mu.Unlock()
+	s.notify()
+	<-b.done
+	if b.err != nil {
+		return fmt.Errorf("cannot delete records: %w", b.err)
+	}
+	return nil
+}
+
+func (b *batch) add(id string, op op) {
+	b.size += len(op.record) - len(b.ops[id].record)
+	b.ops[id] = op
+}
+
+// notify makes run look at the queue.
+func (s *Store[T]) notify() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run commits what is queued, until the Store is closed.
+func (s *Store[T]) run() {
+	defer close(s.stopped)
+	for range s.wake {
+		s.mu.Lock()
+		closed := s.closed
+		var b *batch
+		if len(s.queue.ops) > 0 {
+			b = s.queue
+			s.committing, s.queue = b, newBatch()
+		}
+		s.mu.Unlock()
+		if b != nil {
+			s.commit(b)
+		}
+		if closed {
+			return // nothing is queued after closed is set
+		}
+	}
+}
+
+// commit writes b and tells who waits for it.
+func (s *Store[T]) commit(b *batch) {
+	b.err = s.db.Update(func(tx *bbolt.Tx) error {
+		for id, op := range b.ops {
+			if err := apply(tx, id, op); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	s.mu.Lock()
+	s.committing = nil // readers find it in the file now
+	s.mu.Unlock()
+	close(b.done)
+	if b.err != nil && b.soon > 0 {
+		s.onError(fmt.Errorf("cannot store %d records: %w", b.soon, b.err))
+	}
+}
+
+// apply writes one record and its index entries, and removes the entries of the one before.
+func apply(tx *bbolt.Tx, id string, op op) error {
+	all, byTime, open := records.of(tx), order.of(tx), unfinished.of(tx)
+	before, after := indexKey(all.Get([]byte(id)), id), indexKey(op.record, id)
+	moved := !bytes.Equal(before, after)
+	var errs []error
+	if before != nil && moved {
+		errs = append(errs, byTime.Delete(before), open.Delete(before))
+	}
+	if op.record == nil {
+		errs = append(errs, all.Delete([]byte(id)))
+		return errors.Join(errs...)
+	}
+	errs = append(errs, all.Put([]byte(id), op.record))
+	if moved {
+		errs = append(errs, byTime.Put(after, nil))
+	}
+	if op.unfinished {
+		errs = append(errs, open.Put(after, nil))
+	} else {
+		errs = append(errs, open.Delete(after))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,374 @@
+// Package cgroup is the shim's view of its delegated control group (Documentation/admin-guide/cgroup-v2.rst of the
+// kernel, https://systemd.io/CGROUP_DELEGATION): a leaf for the shim itself and a leaf for each job, with the job's exact
+// limits on it. It writes below the scope only, never above: those files are systemd's.
+//
+// Only the child half of the sandbox and package sandbox may import it.
+package cgroup
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+// ErrNoHierarchy is returned where no cgroup v2 hierarchy is mounted.
+var ErrNoHierarchy = errors.New("no cgroup v2 hierarchy is mounted")
+
+// supervisor is the name of the shim's own leaf.
+const supervisor = "supervisor"
+
+// wanted are the controllers that a job's accounting and limits need.
+func wanted() []string { return []string{"cpu", "io", "memory", "pids"} }
+
+// Mount returns where the cgroup v2 hierarchy is mounted, as /proc/self/mountinfo (proc_pid_mountinfo(5)) says.
+func Mount() (string, error) {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", fmt.Errorf("cannot find the cgroup hierarchy: %w", err)
+	}
+	for s := bufio.NewScanner(bytes.NewReader(b)); s.Scan(); {
+		before, after, ok := strings.Cut(s.Text(), " - ")
+		if !ok || !strings.HasPrefix(after, "cgroup2 ") {
+			continue
+		}
+		if f := strings.Fields(before); len(f) > 4 {
+			return unescape(f[4]), nil
+		}
+	}
+	return "", ErrNoHierarchy
+}
+
+// unescape undoes the octal escapes of /proc/self/mountinfo.
+func unescape(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
+
+// Controllers returns the controllers that the root of the hierarchy has. On a host that keeps them in v1 hierarchies
+// there are none.
+func Controllers(mount string) ([]string, error) {
+	b, err := os.ReadFile(filepath.Join(mount, "cgroup.controllers"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the controllers: %w", err)
+	}
+	return strings.Fields(string(b)), nil
+}
+
+// Tree is a delegated control group with the calling process in a leaf of it.
+type Tree struct {
+	dir         string // absolute
+	group       string // below the mount
+	controllers []string
+}
+
+// Delegated takes over the control group of the calling process: it moves the process into a leaf and makes controllers
+// available to the leaves beside it. Nothing else may be in the group.
+func Delegated(mount, group string) (*Tree, error) {
+	t := &Tree{dir: filepath.Join(mount, group), group: group}
+	leaf := filepath.Join(t.dir, supervisor)
+	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("cannot make the shim's control group: %w", err)
+	}
+	if err := write(leaf, "cgroup.procs", "0"); err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(filepath.Join(t.dir, "cgroup.controllers"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the controllers: %w", err)
+	}
+	available := strings.Fields(string(b))
+	for _, c := range wanted() {
+		if slices.Contains(available, c) {
+			t.controllers = append(t.controllers, c)
+		}
+	}
+	if len(t.controllers) > 0 {
+		if err := write(t.dir, "cgroup.subtree_control", "+"+strings.Join(t.controllers, " +")); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// Group is a leaf that holds one job.
+type Group struct {
+	dir  string
+	path string
+	fd   *os.File
+}
+
+// New makes a leaf with limits. optional lets a limit go that has no controller here. When New fails, nothing is left.
+func (t *Tree) New(name string, limits spec.Limits, optional bool) (*Group, error) {
+	for _, c := range limits.Controllers() {
+		if !optional && !slices.Contains(t.controllers, c) {
+			return nil, fmt.Errorf("cannot limit the job: the %s controller is not available in %s", c, t.group)
+		}
+	}
+	g := &Group{dir: filepath.Join(t.dir, name), path: filepath.Join(t.group, name)}
+	if err := os.Mkdir(g.dir, 0o755); err != nil {
+		return nil, fmt.Errorf("cannot make the job's control group: %w", err)
+	}
+	if err := t.limit(g, limits); err != nil {
+		_ = os.Remove(g.dir) // the first error is the one that says something
+		return nil, err
+	}
+	fd, err := os.OpenFile(g.dir, unix.O_DIRECTORY|unix.O_PATH, 0)
+	if err != nil {
+		_ = os.Remove(g.dir) // the first error is the one that says something
+		return nil, fmt.Errorf("cannot open the job's control group: %w", err)
+	}
+	g.fd = fd
+	return g, nil
+}
+
+// The period of cpu.max in microseconds: systemd's default (CPUQuotaPeriodSec=), the kernel's longest, and the kernel's
+// least quota in a period.
+const (
+	period        = 100_000
+	longestPeriod = 1_000_000
+	leastQuota    = 1000
+)
+
+// cpuMax is the content of cpu.max for a quota in microseconds a second.
+func cpuMax(quota uint64) string {
+	if quota == spec.Infinity {
+		return fmt.Sprintf("max %d", period)
+	}
+	if q := quota / (longestPeriod / period); q >= leastQuota {
+		return fmt.Sprintf("%d %d", q, period)
+	}
+	return fmt.Sprintf("%d %d", max(quota, leastQuota), longestPeriod)
+}
+
+func (t *Tree) limit(g *Group, l spec.Limits) error {
+	if slices.Contains(t.controllers, "memory") {
+		// One process over the limit ends the job as a whole: half a job is worse than none.
+		if err := write(g.dir, "memory.oom.group", "1"); err != nil {
+			return err
+		}
+		if l.MemoryMax != nil {
+			if err := write(g.dir, "memory.max", number(*l.MemoryMax)); err != nil {
+				return err
+			}
+		}
+	}
+	if l.TasksMax != nil && slices.Contains(t.controllers, "pids") {
+		if err := write(g.dir, "pids.max", number(*l.TasksMax)); err != nil {
+			return err
+		}
+	}
+	if l.CPUQuota != nil && slices.Contains(t.controllers, "cpu") {
+		if err := write(g.dir, "cpu.max", cpuMax(*l.CPUQuota)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func number(v uint64) string {
+	if v == spec.Infinity {
+		return "max"
+	}
+	return strconv.FormatUint(v, 10)
+}
+
+// Path is the group's path below the mount, as /proc/PID/cgroup shows it.
+func (g *Group) Path() string { return g.path }
+
+// FD is a descriptor of the group for CLONE_INTO_CGROUP (clone(2)), good until Remove.
+func (g *Group) FD() int { return int(g.fd.Fd()) }
+
+// Signal sends sig to every process in the group and below. A process that is born meanwhile may be missed: what must
+// not be missed is Kill's work.
+func (g *Group) Signal(sig unix.Signal) error {
+	return eachProcess(g.dir, func(pid int) error {
+		if err := unix.Kill(pid, sig); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("cannot signal process %d: %w", pid, err)
+		}
+		return nil
+	})
+}
+
+// eachProcess walks the processes of a group and of those below it.
+func eachProcess(dir string, do func(pid int) error) error {
+	var first error
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+			return nil // a group that went away meanwhile has no processes
+		}
+		if err != nil {
+			return err
+		}
+		if !d.IsDir() {
+			return nil
+		}
+		b, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
+			return err
+		}
+		for _, f := range strings.Fields(string(b)) {
+			if pid, err := strconv.Atoi(f); err == nil && pid > 0 {
+				first = errors.Join(first, do(pid))
+			}
+		}
+		return nil
+	})
+	return errors.Join(err, first)
+}
+
+// Kill sends SIGKILL to all there is, also to what is being born (cgroup.kill, Linux 5.14).
+func (g *Group) Kill() error {
+	err := write(g.dir, "cgroup.kill", "1")
+	if errors.Is(err, fs.ErrNotExist) {
+		return g.Signal(unix.SIGKILL)
+	}
+	return err
+}
+
+// Populated reports whether a process is in the group or below it.
+func (g *Group) Populated() (bool, error) {
+	v, err := keyed(g.dir, "cgroup.events", "populated")
+	return v != 0, err
+}
+
+// WaitEmpty returns when no process is left, or after timeout with false. It sleeps in poll(2), which the kernel wakes
+// when cgroup.events changes.
+func (g *Group) WaitEmpty(timeout time.Duration) (bool, error) {
+	f, err := os.Open(filepath.Join(g.dir, "cgroup.events"))
+	if err != nil {
+		return false, fmt.Errorf("cannot watch the job's control group: %w", err)
+	}
+	defer f.Close()
+	deadline := time.Now().Add(timeout)
+	buf := make([]byte, 256)
+	for {
+		// Reading at offset 0 arms the poll for what comes after.
+		n, err := unix.Pread(int(f.Fd()), buf, 0)
+		if err != nil {
+			return false, fmt.Errorf("cannot watch the job's control group: %w", err)
+		}
+		if !bytes.Contains(buf[:n], []byte("populated 1")) {
+			return true, nil
+		}
+		left := time.Until(deadline)
+		if left <= 0 {
+			return false, nil
+		}
+		fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLPRI}}
+		if _, err := unix.Poll(fds, int(left/time.Millisecond)+1); err != nil && !errors.Is(err, unix.EINTR) {
+			return false, fmt.Errorf("cannot watch the job's control group: %w", err)
+		}
+	}
+}
+
+// Usage reads what the group used. What the kernel does not tell stays nil.
+func (g *Group) Usage() spec.Usage {
+	var u spec.Usage
+	if v, err := keyed(g.dir, "cpu.stat", "usage_usec"); err == nil {
+		u.CPUUsec = &v
+	}
+	if v, err := single(g.dir, "memory.peak"); err == nil {
+		u.MemoryPeak = &v
+	}
+	if v, err := single(g.dir, "pids.peak"); err == nil {
+		u.TasksPeak = &v
+	}
+	return u
+}
+
+// OOMKilled reports whether the kernel killed a process of the group for want of memory.
+func (g *Group) OOMKilled() bool {
+	v, err := keyed(g.dir, "memory.events", "oom_kill")
+	return err == nil && v > 0
+}
+
+// Remove removes the group and those that the job made below it. Nothing may be left in them.
+func (g *Group) Remove() error {
+	_ = g.fd.Close() // an O_PATH descriptor has nothing to lose
+	var dirs []string
+	err := filepath.WalkDir(g.dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return nil
+	})
+	for _, dir := range slices.Backward(dirs) {
+		if e := os.Remove(dir); e != nil && !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot remove the job's control group: %w", err)
+	}
+	return nil
+}
+
+func write(dir, file, value string) error {
+	f, err := os.OpenFile(filepath.Join(dir, file), os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("cannot open a control group file: %w", err)
+	}
+	_, err = f.WriteString(value)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("cannot write %q to a control group file: %w", value, err)
+	}
+	return nil
+}
+
+// single reads a file with one number; "max" is spec.Infinity.
+func single(dir, file string) (uint64, error) {
+	b, err := os.ReadFile(filepath.Join(dir, file))
+	if err != nil {
+		return 0, err
+	}
+	text := strings.TrimSpace(string(b))
+	if text == "max" {
+		return spec.Infinity, nil
+	}
+	return strconv.ParseUint(text, 10, 64)
+}
+
+// keyed reads one value of a flat keyed file.
+func keyed(dir, file, key string) (uint64, error) {
+	b, err := os.ReadFile(filepath.Join(dir, file))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, key+" "); ok {
+			return strconv.ParseUint(strings.TrimSpace(v), 10, 64)
+		}
+	}
+	return 0, fmt.Errorf("%s has no %s", file, key)
+}
+
+// Own returns the cgroup v2 path of the calling process.
+func Own() (string, error) {
+	b, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", fmt.Errorf("cannot read the own control group: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if group, ok := strings.CutPrefix(line, "0::"); ok {
+			return strings.TrimSuffix(group, "\n"), nil
+		}
+	}
+	return "", ErrNoHierarchy
+}
+
+// KillAt kills whatever is in a group that belongs to somebody else, for when that somebody cannot: an exec that never
+// returns holds the whole shim.
+func KillAt(mount, group string) error {
+	return (&Group{dir: filepath.Join(mount, group)}).Kill()
+}

@@ -1,0 +1,356 @@
+//go:build linux && (amd64 || arm64)
+
+// Package fork starts one process: clone3(2) straight into a control group, with everything between clone and exec done
+// by raw system calls in the child. It exists because os/exec and package syscall cannot do what a sandbox needs there
+// (restore the OOM score, load filters last), and holds nothing else, so that it can be read in one sitting.
+//
+// The child shares the parent's memory until it execs (CLONE_VM|CLONE_VFORK, as in package syscall). That rules what may
+// be done in it: no allocation, no growing of the stack, no write to anything of the parent's but the result. The
+// runtime's hooks around a fork are those that the Go project keeps stable for such packages (go.dev/issue/67401).
+//
+// Only package jail may import it.
+package fork
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Step is a thing the child does on its way to exec.
+type Step int32
+
+// The steps, in their order.
+const (
+	Clone Step = iota
+	NewSession
+	Files
+	OOMScore
+	RLimits
+	Groups
+	GID
+	UID
+	Chdir
+	NoNewPrivileges
+	Exec
+)
+
+// String names a step as an error message does: "cannot " + step.
+func (s Step) String() string {
+	switch s {
+	case Clone:
+		return "make a process"
+	case NewSession:
+		return "make a session"
+	case Files:
+		return "pass standard input and output"
+	case OOMScore:
+		return "set the OOM score"
+	case RLimits:
+		return "set a resource limit"
+	case Groups:
+		return "set the supplementary groups"
+	case GID:
+		return "set the group"
+	case UID:
+		return "set the user"
+	case Chdir:
+		return "enter the working directory"
+	case NoNewPrivileges:
+		return "set no_new_privs"
+	case Exec:
+		return "execute"
+	default:
+		return fmt.Sprintf("do step %d", int32(s))
+	}
+}
+
+// Error says which step failed, on what, and how.
+type Error struct {
+	Step  Step
+	Path  string // the directory or executable, where the step has one
+	Errno syscall.Errno
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	if e.Path != "" {
+		return fmt.Sprintf("cannot %s %s: %v", e.Step, e.Path, e.Errno)
+	}
+	return fmt.Sprintf("cannot %s: %v", e.Step, e.Errno)
+}
+
+// Unwrap returns the system call's error.
+func (e *Error) Unwrap() error { return e.Errno }
+
+// Process is what to start.
+type Process struct {
+	// Paths are tried in turn until one can be executed, as execvp(3) does with PATH.
+	Paths []string
+	Args  []string
+	Env   []string
+	// Dir is entered after the user was changed.
+	Dir string
+	// Files become descriptors 0, 1 and 2; each must be 3 or above. Every other descriptor is closed.
+	Files [3]int
+	// CgroupFD is a descriptor of the control group to be born in; below 0: the parent's.
+	CgroupFD int
+	// Credentials: nil keeps the parent's.
+	Credentials *Credentials
+	// NoNewPrivileges is PR_SET_NO_NEW_PRIVS (prctl(2)).
+	NoNewPrivileges bool
+	// NoFile is RLIMIT_NOFILE; the Go runtime raises its own at start, and a job must not inherit that.
+	NoFile unix.Rlimit
+	// OOMScoreAdj is what /proc/self/oom_score_adj gets; nil leaves the parent's.
+	OOMScoreAdj *string
+}
+
+// Credentials are the numbers to change to.
+type Credentials struct {
+	UID, GID uint32
+	Groups   []uint32
+}
+
+// child is Process in the form that system calls take, laid out before the clone.
+type child struct {
+	paths    []*byte
+	argv     []*byte
+	envv     []*byte
+	dir      *byte
+	files    [3]uintptr
+	cred     bool
+	uid      uintptr
+	gid      uintptr
+	groups   []uint32
+	noNew    bool
+	noFile   unix.Rlimit
+	oomPath  *byte
+	oomScore []byte
+
+	pidfd int32
+
+	// what the child reports, in memory that both see
+	step  Step
+	path  int
+	errno syscall.Errno
+}
+
+// cloneArgs is struct clone_args of linux/sched.h, as far as CLONE_INTO_CGROUP needs it.
+type cloneArgs struct {
+	flags, pidFD, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
+}
+
+// Start starts p and returns its PID and a pidfd, which is the caller's to close. A failed step is an *Error, and then
+// nothing is left of the process.
+func Start(p Process) (pid, pidfd int, err error) {
+	if len(p.Paths) == 0 || len(p.Args) == 0 {
+		return 0, -1, errors.New("cannot start a process without a path and arguments")
+	}
+	for _, fd := range p.Files {
+		if fd < 3 {
+			return 0, -1, fmt.Errorf("cannot pass descriptor %d to a process: it must be above 2", fd)
+		}
+	}
+	c, err := prepare(p)
+	if err != nil {
+		return 0, -1, err
+	}
+	args := &cloneArgs{
+		flags:      unix.CLONE_VFORK | unix.CLONE_VM | unix.CLONE_PIDFD,
+		exitSignal: uint64(unix.SIGCHLD),
+	}
+	if p.CgroupFD >= 0 {
+		args.flags |= unix.CLONE_INTO_CGROUP
+		args.cgroup = uint64(p.CgroupFD)
+	}
+	// ForkLock is for descriptors that are opened without close-on-exec for a moment; the child closes all anyway.
+	syscall.ForkLock.Lock()
+	r, errno := clone(args, c)
+	afterFork()
+	syscall.ForkLock.Unlock()
+	runtime.KeepAlive(p)
+	if errno != 0 {
+		return 0, -1, &Error{Step: Clone, Errno: errno}
+	}
+	pid = int(r)
+	if c.errno != 0 {
+		// It ended before it was anything: reap it, so that its PID names nobody.
+		for {
+			if _, err := unix.Wait4(pid, nil, 0, nil); !errors.Is(err, unix.EINTR) {
+				break
+			}
+		}
+		_ = unix.Close(int(c.pidfd)) // a pidfd has nothing to lose
+		e := &Error{Step: c.step, Errno: c.errno}
+		switch c.step {
+		case Exec:
+			e.Path = p.Paths[c.path]
+		case Chdir:
+			e.Path = p.Dir
+		}
+		return 0, -1, e
+	}
+	return pid, int(c.pidfd), nil
+}
+
+func prepare(p Process) (*child, error) {
+	c := &child{noNew: p.NoNewPrivileges, noFile: p.NoFile}
+	var err error
+	if c.argv, err = syscall.SlicePtrFromStrings(p.Args); err != nil {
+		return nil, fmt.Errorf("cannot pass the arguments: %w", err)
+	}
+	if c.envv, err = syscall.SlicePtrFromStrings(p.Env); err != nil {
+		return nil, fmt.Errorf("cannot pass the environment: %w", err)
+	}
+	paths, err := syscall.SlicePtrFromStrings(p.Paths)
+	if err != nil {
+		return nil, fmt.Errorf("cannot pass the path: %w", err)
+	}
+	c.paths = paths[:len(p.Paths)] // without the nil that ends an argv
+	if c.dir, err = syscall.BytePtrFromString(p.Dir); err != nil {
+		return nil, fmt.Errorf("cannot pass the working directory: %w", err)
+	}
+	for i, fd := range p.Files {
+		c.files[i] = uintptr(fd)
+	}
+	if p.Credentials != nil {
+		c.cred, c.uid, c.gid = true, uintptr(p.Credentials.UID), uintptr(p.Credentials.GID)
+		c.groups = append([]uint32(nil), p.Credentials.Groups...)
+	}
+	if p.OOMScoreAdj != nil {
+		c.oomScore = []byte(*p.OOMScoreAdj)
+		if c.oomPath, err = syscall.BytePtrFromString("/proc/self/oom_score_adj"); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+//go:linkname beforeFork syscall.runtime_BeforeFork
+func beforeFork()
+
+//go:linkname afterFork syscall.runtime_AfterFork
+func afterFork()
+
+//go:linkname afterForkInChild syscall.runtime_AfterForkInChild
+func afterForkInChild()
+
+// rawVfork makes one system call of which the child and the parent both return, on one stack.
+func rawVfork(trap, a1, a2 uintptr) (r1 uintptr, errno syscall.Errno)
+
+// clone forks. In the parent it must return at once, so that it does not stand in a frame that the child has used.
+//
+//go:noinline
+//go:norace
+//go:nocheckptr
+func clone(args *cloneArgs, c *child) (pid uintptr, errno syscall.Errno) {
+	// Only here, where the stack does not grow any more, is an address good as a number.
+	args.pidFD = uint64(uintptr(unsafe.Pointer(&c.pidfd)))
+	beforeFork()
+	pid, errno = rawVfork(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args))
+	if errno != 0 || pid != 0 {
+		return pid, errno
+	}
+
+	// In the child.
+	var (
+		i int
+		e syscall.Errno
+		r uintptr
+	)
+	afterForkInChild()
+
+	c.step = NewSession
+	if _, _, e = syscall.RawSyscall(unix.SYS_SETSID, 0, 0, 0); e != 0 {
+		goto failed
+	}
+
+	c.step = Files
+	for i = 0; i < len(c.files); i++ {
+		if _, _, e = syscall.RawSyscall(unix.SYS_DUP3, c.files[i], uintptr(i), 0); e != 0 {
+			goto failed
+		}
+	}
+	if _, _, e = syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 3, ^uintptr(0)>>32, 0); e != 0 {
+		goto failed
+	}
+
+	if c.oomPath != nil {
+		// On the way of a vfork this does not touch the parent's score (fs/proc/base.c, __set_oom_adj).
+		c.step = OOMScore
+		r, _, e = syscall.RawSyscall6(unix.SYS_OPENAT, ^uintptr(99), uintptr(unsafe.Pointer(c.oomPath)),
+			unix.O_WRONLY|unix.O_CLOEXEC, 0, 0, 0) // ^99 is AT_FDCWD
+		if e != 0 {
+			goto failed
+		}
+		if _, _, e = syscall.RawSyscall(unix.SYS_WRITE, r, uintptr(unsafe.Pointer(unsafe.SliceData(c.oomScore))),
+			uintptr(len(c.oomScore))); e != 0 {
+			goto failed
+		}
+		if _, _, e = syscall.RawSyscall(unix.SYS_CLOSE, r, 0, 0); e != 0 {
+			goto failed
+		}
+	}
+
+	if c.noFile.Max != 0 {
+		c.step = RLimits
+		if _, _, e = syscall.RawSyscall6(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE,
+			uintptr(unsafe.Pointer(&c.noFile)), 0, 0, 0); e != 0 {
+			goto failed
+		}
+	}
+
+	if c.cred {
+		// Raw, so for this thread alone, which is all there is of the child.
+		c.step = Groups
+		if _, _, e = syscall.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(c.groups)),
+			uintptr(unsafe.Pointer(unsafe.SliceData(c.groups))), 0); e != 0 {
+			goto failed
+		}
+		c.step = GID
+		if _, _, e = syscall.RawSyscall(unix.SYS_SETRESGID, c.gid, c.gid, c.gid); e != 0 {
+			goto failed
+		}
+		c.step = UID
+		if _, _, e = syscall.RawSyscall(unix.SYS_SETRESUID, c.uid, c.uid, c.uid); e != 0 {
+			goto failed
+		}
+	}
+
+	c.step = Chdir
+	if _, _, e = syscall.RawSyscall(unix.SYS_CHDIR, uintptr(unsafe.Pointer(c.dir)), 0, 0); e != 0 {
+		goto failed
+	}
+
+	if c.noNew {
+		c.step = NoNewPrivileges
+		if _, _, e = syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); e != 0 {
+			goto failed
+		}
+	}
+
+	c.step = Exec
+	for i = 0; i < len(c.paths); i++ {
+		_, _, e = syscall.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(c.paths[i])),
+			uintptr(unsafe.Pointer(unsafe.SliceData(c.argv))), uintptr(unsafe.Pointer(unsafe.SliceData(c.envv))))
+		// What is not there, or not for this user, may be further on in PATH. The most telling error is kept.
+		if c.errno == 0 || c.errno == syscall.ENOENT || c.errno == syscall.ENOTDIR {
+			c.errno = e
+			c.path = i
+		}
+		if e != syscall.ENOENT && e != syscall.ENOTDIR && e != syscall.EACCES {
+			break
+		}
+	}
+	e = c.errno
+
+failed:
+	c.errno = e
+	for {
+		syscall.RawSyscall(unix.SYS_EXIT, 253, 0, 0)
+	}
+}

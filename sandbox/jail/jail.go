@@ -1,0 +1,119 @@
+// Package jail starts a job's process confined: from its first instruction on it is in its control group, under its
+// user, with its environment and nothing of the shim's. The parts that run between clone and exec are in package fork.
+//
+// Only the shim may import it.
+package jail
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/sandbox/jail/fork"
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+// Stdio are a process's three streams.
+type Stdio struct {
+	In, Out, Err *os.File
+}
+
+// Options are what the shim knows and the job's spec does not.
+type Options struct {
+	// CgroupFD is the control group to be born in; below 0: the shim's own.
+	CgroupFD int
+	// NoFile is the job's RLIMIT_NOFILE.
+	NoFile unix.Rlimit
+	// OOMScoreAdj is the job's; nil: the shim's.
+	OOMScoreAdj *string
+}
+
+// Process is a process that was started.
+type Process struct {
+	PID int
+	// PIDFD refers to it beyond doubt (pidfd_open(2)).
+	PIDFD *os.File
+}
+
+// SetupError is returned by Start when the job never ran. Its text says which step failed, on what, and why.
+type SetupError struct {
+	// NotFound and NotExecutable tell the two errors of exec apart that a shell gives 127 and 126.
+	NotFound, NotExecutable bool
+	err                     error
+}
+
+// Error implements error.
+func (e *SetupError) Error() string { return e.err.Error() }
+
+// Unwrap returns the *fork.Error.
+func (e *SetupError) Unwrap() error { return e.err }
+
+// Start starts the main process of a job.
+func Start(j *spec.Job, stdio Stdio, o Options) (*Process, error) {
+	p := fork.Process{
+		Paths:           candidates(j),
+		Args:            j.Args,
+		Env:             j.Env,
+		Dir:             j.Dir,
+		Files:           [3]int{int(stdio.In.Fd()), int(stdio.Out.Fd()), int(stdio.Err.Fd())},
+		CgroupFD:        o.CgroupFD,
+		NoNewPrivileges: j.NoNewPrivileges,
+		NoFile:          o.NoFile,
+		OOMScoreAdj:     o.OOMScoreAdj,
+	}
+	if j.Credentials != nil {
+		p.Credentials = &fork.Credentials{UID: j.Credentials.UID, GID: j.Credentials.GID, Groups: j.Credentials.Groups}
+	}
+	pid, pidfd, err := fork.Start(p)
+	if err != nil {
+		return nil, setupError(j, err)
+	}
+	return &Process{PID: pid, PIDFD: os.NewFile(uintptr(pidfd), "pidfd")}, nil
+}
+
+func setupError(j *spec.Job, err error) error {
+	var e *fork.Error
+	if !errors.As(err, &e) || e.Step != fork.Exec {
+		return &SetupError{err: err}
+	}
+	if errors.Is(e, unix.ENOENT) {
+		if !strings.Contains(j.Path, "/") {
+			err = fmt.Errorf("cannot find %s in PATH: %w", j.Path, e.Errno)
+		} else if _, statErr := os.Stat(e.Path); statErr == nil {
+			err = fmt.Errorf("cannot execute %s: the interpreter that its first line names does not exist: %w", e.Path, e.Errno)
+		}
+		return &SetupError{NotFound: true, err: err}
+	}
+	if errors.Is(e, unix.ENOEXEC) {
+		err = fmt.Errorf("cannot execute %s: it is neither a program nor a script that begins with #!: %w", e.Path, e.Errno)
+	}
+	return &SetupError{NotExecutable: true, err: err}
+}
+
+// candidates are the files to try: the path itself, or the name in each folder of the job's own PATH. A relative path is
+// relative to the working directory, which is where the process is when it execs.
+func candidates(j *spec.Job) []string {
+	if strings.Contains(j.Path, "/") {
+		return []string{j.Path}
+	}
+	search := ""
+	for _, kv := range j.Env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			search = v
+		}
+	}
+	var paths []string
+	for _, dir := range filepath.SplitList(search) {
+		if filepath.IsAbs(dir) {
+			paths = append(paths, filepath.Join(dir, j.Path))
+		}
+	}
+	if len(paths) == 0 {
+		return []string{filepath.Join("/usr/bin", j.Path)}
+	}
+	return paths
+}

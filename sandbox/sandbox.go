@@ -1,0 +1,181 @@
+// Package sandbox is the parent half of running jobs: it starts a shim, has systemd put it into a transient scope, gives
+// it the job, and finds it again after the engine was started anew. The child half is in sandbox/shim and sandbox/jail.
+//
+// It is the one place of the project that starts processes. It keeps no records and knows nothing of tasks, users' names
+// or the network; daemon/job is built on it.
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rtask/rtask/sandbox/cgroup"
+	"github.com/rtask/rtask/sandbox/scope"
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+// Slice is the parent of every scope, and where an administrator caps all of rtask.
+const Slice = "rtask.slice"
+
+// oldestSystemd is the oldest version whose scopes do what is needed here.
+const oldestSystemd = 252
+
+// Options are what a Host needs.
+type Options struct {
+	// Shim is the path of the rtask-shim program.
+	Shim string
+	// RuntimeDir is a folder of the engine's own for the sockets of shims, absolute.
+	RuntimeDir string
+	// NoSystemd runs jobs as plain processes even where there is a manager.
+	NoSystemd bool
+	Logger    *slog.Logger
+}
+
+// Host is what this machine gives to run jobs with.
+type Host struct {
+	opts        Options
+	manager     *scope.Manager // nil without systemd
+	kind        string
+	mount       string   // of the cgroup v2 hierarchy, "" without systemd
+	controllers []string // of the hierarchy's root
+	noFile      uint64   // the soft limit of a job's descriptors
+	weaker      []string
+}
+
+// Open finds out what this machine gives: the system's manager for root, the user's own for others, or none.
+func Open(ctx context.Context, o Options) (*Host, error) {
+	if err := os.MkdirAll(o.RuntimeDir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make a folder for sockets: %w", err)
+	}
+	if _, err := os.Stat(o.Shim); err != nil {
+		return nil, fmt.Errorf("cannot find rtask-shim: %w", err)
+	}
+	h := &Host{opts: o, kind: "none", noFile: defaultNoFile}
+	if err := h.findManager(ctx); err != nil {
+		h.weaker = append(h.weaker,
+			"Jobs run as plain processes without a unit of their own ("+err.Error()+").",
+			"No limit can be enforced: a task that has one is refused.",
+			"What a job used is known of its processes that were waited for, not of all.",
+			"A job's processes are told from others by their descent from its supervisor.")
+		return h, nil
+	}
+	if missing := h.missing([]string{"cpu", "memory", "pids"}); len(missing) > 0 {
+		h.weaker = append(h.weaker, "Limits that need the control group controllers "+strings.Join(missing, ", ")+
+			" cannot be enforced: the cgroup v2 hierarchy of this machine does not have them.")
+	}
+	return h, nil
+}
+
+// findManager connects to the manager that fits the calling user.
+func (h *Host) findManager(ctx context.Context) error {
+	if h.opts.NoSystemd {
+		return errors.New("switched off")
+	}
+	// sd_booted(3)
+	if _, err := os.Stat("/run/systemd/system"); err != nil {
+		return errors.New("systemd is not running here")
+	}
+	mount, err := cgroup.Mount()
+	if err != nil {
+		return err
+	}
+	controllers, err := cgroup.Controllers(mount)
+	if err != nil {
+		return err
+	}
+	m, kind := scope.System(), "systemd (system)"
+	if os.Geteuid() != 0 {
+		m, kind = scope.User(), "systemd (user)"
+	}
+	v, err := m.Version(ctx)
+	if err != nil {
+		return errors.Join(err, m.Close())
+	}
+	if v.Number < oldestSystemd {
+		return errors.Join(fmt.Errorf("systemd %s is older than %d", v.Systemd, oldestSystemd), m.Close())
+	}
+	if soft, err := m.DefaultNoFile(ctx); err == nil {
+		h.noFile = soft
+	}
+	h.manager, h.kind, h.mount, h.controllers = m, kind, mount, controllers
+	return nil
+}
+
+// Close ends the connection to systemd. Jobs go on.
+func (h *Host) Close() error {
+	if h.manager == nil {
+		return nil
+	}
+	return h.manager.Close()
+}
+
+// Kind is what runs jobs: "systemd (system)", "systemd (user)" or "none".
+func (h *Host) Kind() string { return h.kind }
+
+// Weaker returns the promises that do not hold on this machine, a sentence each.
+func (h *Host) Weaker() []string { return slices.Clone(h.weaker) }
+
+// Check returns an error that wraps ErrUnenforceable when l has a limit that this machine cannot enforce.
+func (h *Host) Check(l spec.Limits) error {
+	if l.IsZero() {
+		return nil
+	}
+	if h.manager == nil {
+		return fmt.Errorf("cannot limit jobs: there is no systemd here: %w", ErrUnenforceable)
+	}
+	if missing := h.missing(l.Controllers()); len(missing) > 0 {
+		return fmt.Errorf("cannot limit jobs: the control group controllers %s are not in the cgroup v2 hierarchy: %w",
+			strings.Join(missing, ", "), ErrUnenforceable)
+	}
+	return nil
+}
+
+func (h *Host) missing(wanted []string) []string {
+	return slices.DeleteFunc(slices.Clone(wanted), func(c string) bool { return slices.Contains(h.controllers, c) })
+}
+
+// The headroom of a scope above its job's limits, for the shim, so that what the job does never takes the shim with it.
+const (
+	memoryHeadroom = 32 << 20
+	tasksHeadroom  = 64
+	quotaHeadroom  = 200_000 // 20 %, in microseconds a second
+	stopHeadroom   = 10 * time.Second
+	runHeadroom    = 15 * time.Second
+)
+
+// unit is the scope of a job.
+func unit(name, description string, j *spec.Job) scope.Unit {
+	u := scope.Unit{
+		Name: name, Description: description, Slice: Slice,
+		// The shim escalates by itself and writes down what came of it; systemd's SIGKILL comes after that.
+		TimeoutStop:        j.TimeoutStop + stopHeadroom,
+		MemoryMax:          plus(j.Limits.MemoryMax, memoryHeadroom),
+		TasksMax:           plus(j.Limits.TasksMax, tasksHeadroom),
+		CPUQuotaPerSecUSec: plus(j.Limits.CPUQuota, quotaHeadroom),
+	}
+	if j.Timeout > 0 {
+		u.RuntimeMax = j.Timeout + j.TimeoutStop + runHeadroom
+	}
+	return u
+}
+
+func plus(v *uint64, headroom uint64) *uint64 {
+	if v == nil {
+		return nil
+	}
+	sum := uint64(spec.Infinity)
+	if *v < spec.Infinity-headroom {
+		sum = *v + headroom
+	}
+	return &sum
+}
+
+// socketPath is where the shim of a job listens.
+func (h *Host) socketPath(id string) string { return filepath.Join(h.opts.RuntimeDir, id) }

@@ -1,0 +1,233 @@
+// Package scope makes transient scope units: it asks a systemd manager over D-Bus (org.freedesktop.systemd1(5)) to put
+// a process that exists already into a new scope, and does not return before that is known to be so.
+//
+// It is not a general D-Bus or systemd client, and knows nothing of jobs. Only package sandbox may import it.
+package scope
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
+)
+
+const (
+	busName      = "org.freedesktop.systemd1"
+	busPath      = dbus.ObjectPath("/org/freedesktop/systemd1")
+	managerIface = busName + ".Manager"
+	unitIface    = busName + ".Unit"
+
+	// callTimeout bounds one call, also where the caller's context does not. PID 1 is single-threaded: under load a
+	// call waits behind others, but a manager that takes this long has a problem of its own.
+	callTimeout = 30 * time.Second
+
+	// maxInFlight is how many StartTransientUnit calls are under way at once. PID 1 saturates at 600–700 scopes a second
+	// and works on one at a time: more calls in flight add latency for everybody else on the bus, and no throughput.
+	maxInFlight = 16
+)
+
+// Manager is a connection to a systemd manager. It is safe for concurrent use. A connection that breaks (dbus was
+// restarted) is made anew by the next call.
+type Manager struct {
+	dial  func(context.Context, ...dbus.ConnOption) (*dbus.Conn, error)
+	slots chan struct{}
+
+	mu     sync.Mutex // guards what follows
+	conn   *dbus.Conn // nil before the first call and after a break
+	closed bool
+
+	waitMu  sync.Mutex
+	waiters map[string]chan string // by unit name: the result of its start job
+}
+
+// Version is what a manager says of itself.
+type Version struct {
+	// Systemd is the version as systemd prints it, "252.39-1~deb12u1".
+	Systemd string
+	// Number is its leading number, 252.
+	Number int
+}
+
+// System returns a Manager of the system's manager (PID 1). It connects at the first call.
+func System() *Manager {
+	return newManager(func(ctx context.Context, opts ...dbus.ConnOption) (*dbus.Conn, error) {
+		return dbus.ConnectSystemBus(append(opts, dbus.WithContext(ctx))...)
+	})
+}
+
+// User returns a Manager of the calling user's own manager (systemd --user).
+func User() *Manager {
+	return newManager(func(ctx context.Context, opts ...dbus.ConnOption) (*dbus.Conn, error) {
+		address := os.Getenv("DBUS_SESSION_BUS_ADDRESS")
+		if address == "" {
+			dir := os.Getenv("XDG_RUNTIME_DIR")
+			if dir == "" {
+				return nil, errors.New("neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR is set")
+			}
+			address = "unix:path=" + dbus.EscapeBusAddressValue(path.Join(dir, "bus"))
+		}
+		return dbus.Connect(address, append(opts, dbus.WithContext(ctx))...)
+	})
+}
+
+func newManager(dial func(context.Context, ...dbus.ConnOption) (*dbus.Conn, error)) *Manager {
+	return &Manager{dial: dial, slots: make(chan struct{}, maxInFlight), waiters: map[string]chan string{}}
+}
+
+// Close ends the connection. Scopes stay as they are.
+func (m *Manager) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	if m.conn == nil {
+		return nil
+	}
+	err := m.conn.Close()
+	m.conn = nil
+	return err
+}
+
+// connect returns a connection on which JobRemoved is subscribed to.
+func (m *Manager) connect(ctx context.Context) (*dbus.Conn, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, ErrClosed
+	}
+	if m.conn != nil && m.conn.Connected() {
+		return m.conn, nil
+	}
+	// The connection outlives this call, so it must not end with the call's context.
+	conn, err := m.dial(context.WithoutCancel(ctx), dbus.WithSignalHandler((*signals)(m)))
+	if err != nil {
+		return nil, fmt.Errorf("cannot connect to the bus: %w", err)
+	}
+	if err := subscribe(ctx, conn); err != nil {
+		_ = conn.Close() // the first error is the one that says something
+		return nil, err
+	}
+	m.conn = conn
+	return conn, nil
+}
+
+// subscribe asks for JobRemoved, before any job is made on this connection.
+func subscribe(ctx context.Context, conn *dbus.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := conn.AddMatchSignalContext(ctx, dbus.WithMatchSender(busName), dbus.WithMatchObjectPath(busPath),
+		dbus.WithMatchInterface(managerIface), dbus.WithMatchMember("JobRemoved")); err != nil {
+		return fmt.Errorf("cannot match systemd's signals: %w", err)
+	}
+	if err := conn.Object(busName, busPath).CallWithContext(ctx, managerIface+".Subscribe", 0).Err; err != nil {
+		return fmt.Errorf("cannot subscribe to systemd: %w", err)
+	}
+	return nil
+}
+
+// signals takes the signals of the connection, in the goroutine that reads them: nothing is queued and nothing lost.
+type signals Manager
+
+// DeliverSignal implements dbus.SignalHandler.
+func (s *signals) DeliverSignal(iface, name string, signal *dbus.Signal) {
+	if iface != managerIface || name != "JobRemoved" || len(signal.Body) < 4 {
+		return
+	}
+	unit, _ := signal.Body[2].(string)
+	result, _ := signal.Body[3].(string)
+	s.waitMu.Lock()
+	defer s.waitMu.Unlock()
+	if w, ok := s.waiters[unit]; ok {
+		delete(s.waiters, unit)
+		w <- result // has room for the one value it ever gets
+	}
+}
+
+// Terminate implements dbus.Terminator: the connection is gone, and what its jobs came to must be found out.
+func (s *signals) Terminate() {
+	s.waitMu.Lock()
+	defer s.waitMu.Unlock()
+	for unit, w := range s.waiters {
+		delete(s.waiters, unit)
+		close(w)
+	}
+}
+
+// wait registers for the result of the next job of a unit. Names are never used twice, so the name identifies the job,
+// and a signal that comes before the reply to the call that made the job is not missed.
+func (m *Manager) wait(unit string) (result <-chan string, cancel func(), err error) {
+	m.waitMu.Lock()
+	defer m.waitMu.Unlock()
+	if _, ok := m.waiters[unit]; ok {
+		return nil, nil, fmt.Errorf("cannot start %s: %w", unit, ErrExists)
+	}
+	w := make(chan string, 1)
+	m.waiters[unit] = w
+	return w, func() {
+		m.waitMu.Lock()
+		defer m.waitMu.Unlock()
+		if m.waiters[unit] == w {
+			delete(m.waiters, unit)
+		}
+	}, nil
+}
+
+// Version asks the manager for its version. It is also the test of whether there is one.
+func (m *Manager) Version(ctx context.Context) (Version, error) {
+	conn, err := m.connect(ctx)
+	if err != nil {
+		return Version{}, err
+	}
+	var text string
+	if err := property(ctx, conn, busPath, managerIface, "Version", &text); err != nil {
+		return Version{}, err
+	}
+	v := Version{Systemd: text}
+	if _, err := fmt.Sscanf(text, "%d", &v.Number); err != nil {
+		return Version{}, fmt.Errorf("cannot read systemd's version %q: %w", text, err)
+	}
+	return v, nil
+}
+
+// DefaultNoFile asks for DefaultLimitNOFILE= (systemd-system.conf(5)): the soft limit of open files of whatever the manager
+// starts.
+func (m *Manager) DefaultNoFile(ctx context.Context) (uint64, error) {
+	conn, err := m.connect(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var soft uint64
+	err = property(ctx, conn, busPath, managerIface, "DefaultLimitNOFILESoft", &soft)
+	return soft, err
+}
+
+func property(ctx context.Context, conn *dbus.Conn, object dbus.ObjectPath, iface, name string, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var v dbus.Variant
+	err := conn.Object(busName, object).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, iface, name).Store(&v)
+	if err != nil {
+		return fmt.Errorf("cannot read %s of systemd: %w", name, err)
+	}
+	if err := v.Store(into); err != nil {
+		return fmt.Errorf("cannot read %s of systemd: %w", name, err)
+	}
+	return nil
+}
+
+// unitPath is the object path of a unit, also of one that is not loaded.
+func unitPath(name string) dbus.ObjectPath {
+	return dbus.ObjectPath(string(busPath) + "/unit/" + systemd.PathBusEscape(name))
+}
+
+// isNoUnit reports whether err says that there is no such unit.
+func isNoUnit(err error) bool {
+	var e dbus.Error
+	return errors.As(err, &e) && (e.Name == busName+".NoSuchUnit" || strings.HasSuffix(e.Name, ".UnknownObject"))
+}

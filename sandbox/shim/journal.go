@@ -1,0 +1,155 @@
+package shim
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// journalSocket takes datagrams in the native journal protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL).
+	journalSocket = "/run/systemd/journal/socket"
+	// journalLine is the longest line sent as one entry, journald's LineMax= (journald.conf(5)).
+	journalLine = 48 << 10
+	// journalQueue is how many entries wait when journald is slow. Beyond it they are dropped and counted: the log file
+	// is the truth, the journal a copy, and a job never waits for it.
+	journalQueue = 1024
+	// journalFlush bounds the wait for a slow journald after the job has ended.
+	journalFlush = 2 * time.Second
+)
+
+// The MESSAGE_ID= of the entries that mark a job's life; packaging/systemd/rtask.catalog explains them to people.
+const (
+	messageStarted = "5f0c7c3a2b5e4d8c9a6e1f2d3b4c5a60"
+	messageEnded   = "a1d4e6f8b2c34a5d8e7f9c0b1a2d3e4f"
+)
+
+// field is one field of a journal entry.
+type field struct{ name, value string }
+
+// journal copies lines to journald from a goroutine of its own. A nil *journal takes everything and does nothing.
+type journal struct {
+	conn    *net.UnixConn
+	common  []byte
+	entries chan []byte
+	dropped atomic.Uint64
+	done    sync.WaitGroup
+}
+
+// openJournal returns nil where there is no journald. common fields are part of each entry.
+func openJournal(common []field) *journal {
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: journalSocket, Net: "unixgram"})
+	if err != nil {
+		return nil
+	}
+	j := &journal{conn: conn, entries: make(chan []byte, journalQueue)}
+	for _, f := range common {
+		j.common = appendField(j.common, f)
+	}
+	j.done.Go(func() {
+		for e := range j.entries {
+			if _, err := j.conn.Write(e); err != nil {
+				j.dropped.Add(1)
+			}
+		}
+	})
+	return j
+}
+
+// send queues an entry.
+func (j *journal) send(message []byte, priority int, fields ...field) {
+	if j == nil {
+		return
+	}
+	e := bytes.Clone(j.common)
+	e = appendField(e, field{"PRIORITY", strconv.Itoa(priority)})
+	for _, f := range fields {
+		e = appendField(e, f)
+	}
+	e = appendBytes(e, "MESSAGE", message)
+	select {
+	case j.entries <- e:
+	default:
+		j.dropped.Add(1)
+	}
+}
+
+// close sends what is queued, for a short time, and returns how many entries were dropped in all.
+func (j *journal) close() uint64 {
+	if j == nil {
+		return 0
+	}
+	close(j.entries)
+	// A deadline in the past for whoever still waits then; setting one on an open socket does not fail.
+	_ = j.conn.SetWriteDeadline(time.Now().Add(journalFlush))
+	j.done.Wait()
+	_ = j.conn.Close() // nothing is buffered in it
+	return j.dropped.Load()
+}
+
+func appendField(b []byte, f field) []byte { return appendBytes(b, f.name, []byte(f.value)) }
+
+// appendBytes writes one field: NAME=value, or, where the value has a newline, the form with a length.
+func appendBytes(b []byte, name string, value []byte) []byte {
+	b = append(b, name...)
+	if bytes.IndexByte(value, '\n') < 0 {
+		b = append(b, '=')
+	} else {
+		b = append(b, '\n')
+		b = binary.LittleEndian.AppendUint64(b, uint64(len(value)))
+	}
+	return append(append(b, value...), '\n')
+}
+
+// lines cuts a stream into journal entries.
+type lines struct {
+	j        *journal
+	stream   string
+	priority int
+	rest     []byte
+}
+
+func (l *lines) write(p []byte) {
+	if l.j == nil {
+		return
+	}
+	for len(p) > 0 {
+		i := bytes.IndexByte(p, '\n')
+		if i < 0 {
+			l.rest = append(l.rest, p...)
+			for len(l.rest) >= journalLine {
+				l.emit(l.rest[:journalLine])
+				l.rest = append(l.rest[:0], l.rest[journalLine:]...)
+			}
+			return
+		}
+		line := p[:i]
+		if len(l.rest) > 0 {
+			l.rest = append(l.rest, line...)
+			line = l.rest
+		}
+		for len(line) > journalLine {
+			l.emit(line[:journalLine])
+			line = line[journalLine:]
+		}
+		l.emit(line)
+		l.rest = l.rest[:0]
+		p = p[i+1:]
+	}
+}
+
+// flush emits what came without a newline at the end.
+func (l *lines) flush() {
+	if len(l.rest) > 0 {
+		l.emit(l.rest)
+		l.rest = nil
+	}
+}
+
+func (l *lines) emit(line []byte) {
+	l.j.send(line, l.priority, field{"RTASK_STREAM", l.stream})
+}

@@ -1,0 +1,151 @@
+// Package spec is the plain data that both halves of the sandbox share: what the engine tells a shim to run, and what
+// the shim tells the engine of how it ended. It holds no behaviour beyond small helpers on the data itself, imports
+// nothing of the project, and may be imported by every package that deals with jobs.
+package spec
+
+import (
+	"math"
+	"time"
+)
+
+// Infinity is the value of a limit that is named and does not limit, as "infinity" in systemd.resource-control(5).
+const Infinity = math.MaxUint64
+
+// Limits are resource limits of a job. A nil field is not set: the limit is not touched at all. The names are those of
+// the directives of systemd.resource-control(5) that mean the same.
+type Limits struct {
+	// MemoryMax is memory.max in bytes.
+	MemoryMax *uint64 `cbor:"memory_max,omitempty"`
+	// CPUQuota is the processor time per second of wall time in microseconds: 100 % of one processor is 1,000,000.
+	CPUQuota *uint64 `cbor:"cpu_quota,omitempty"`
+	// TasksMax is pids.max, processes and threads.
+	TasksMax *uint64 `cbor:"tasks_max,omitempty"`
+}
+
+// IsZero reports whether no limit is set.
+func (l Limits) IsZero() bool { return l == Limits{} }
+
+// Controllers returns the cgroup v2 controllers that l needs, in the kernel's names.
+func (l Limits) Controllers() []string {
+	var c []string
+	if l.CPUQuota != nil {
+		c = append(c, "cpu")
+	}
+	if l.MemoryMax != nil {
+		c = append(c, "memory")
+	}
+	if l.TasksMax != nil {
+		c = append(c, "pids")
+	}
+	return c
+}
+
+// Credentials are what a process runs as.
+type Credentials struct {
+	UID    uint32   `cbor:"uid"`
+	GID    uint32   `cbor:"gid"`
+	Groups []uint32 `cbor:"groups,omitempty"`
+}
+
+// Job is everything a shim needs to run one job. It is complete: a shim reads no configuration and no file to run it.
+type Job struct {
+	// ID is the job's id.
+	ID string `cbor:"id"`
+	// Task is the task's name, empty for a command.
+	Task string `cbor:"task,omitempty"`
+	// Identifier is the SYSLOG_IDENTIFIER= of the job's lines in the journal.
+	Identifier string `cbor:"identifier"`
+	// Path is the executable. A name without a slash is looked up in the PATH of Env.
+	Path string `cbor:"path"`
+	// Args is the argument vector, with the zeroth.
+	Args []string `cbor:"args"`
+	// Env is the whole environment.
+	Env []string `cbor:"env"`
+	// Dir is the working directory, entered as the job's user.
+	Dir string `cbor:"dir"`
+	// Credentials are nil where the job runs as the shim does.
+	Credentials *Credentials `cbor:"credentials,omitempty"`
+	// NoNewPrivileges is prctl(2) PR_SET_NO_NEW_PRIVS.
+	NoNewPrivileges bool `cbor:"no_new_privileges,omitempty"`
+	// Limits are the job's exact limits, set on its own control group.
+	Limits Limits `cbor:"limits"`
+	// LimitsOptional makes a limit that cannot be enforced a thing to go on without.
+	LimitsOptional bool `cbor:"limits_optional,omitempty"`
+	// Timeout is how long it may run; 0: for ever.
+	Timeout time.Duration `cbor:"timeout,omitempty"`
+	// TimeoutStop is the time between KillSignal and SIGKILL; 0: SIGKILL at once.
+	TimeoutStop time.Duration `cbor:"timeout_stop,omitempty"`
+	// KillSignal asks the job to end, a number of signal(7).
+	KillSignal int `cbor:"kill_signal"`
+	// RedirectStderr gives standard error the pipe of standard output.
+	RedirectStderr bool `cbor:"redirect_stderr,omitempty"`
+	// MaxReply is how many bytes of each stream are kept for the reply in Exit.
+	MaxReply int64 `cbor:"max_reply,omitempty"`
+	// LogMax is the cap of the log file in bytes of output; what is beyond it is counted and dropped.
+	LogMax int64 `cbor:"log_max"`
+	// Journal copies each line to the journal.
+	Journal bool `cbor:"journal,omitempty"`
+	// Record is the file that the shim writes its Exit to; see RecordAlways.
+	Record string `cbor:"record"`
+	// RecordAlways writes Record before the engine is told. Otherwise it is written only if the engine cannot be told.
+	RecordAlways bool `cbor:"record_always,omitempty"`
+}
+
+// Reason is why a job did not succeed. The values are those of the HTTP API.
+type Reason string
+
+// The reasons.
+const (
+	// Succeeded is no reason: the main process ended with 0.
+	Succeeded Reason = ""
+	// ExitCode is another status than 0.
+	ExitCode Reason = "exit-code"
+	// Signal is an end by a signal that nobody here sent.
+	Signal Reason = "signal"
+	// Timeout is a run longer than Job.Timeout.
+	Timeout Reason = "timeout"
+	// OOM is an end by the kernel at the job's MemoryMax.
+	OOM Reason = "oom"
+	// Stopped is an end because somebody stopped the job.
+	Stopped Reason = "stopped"
+	// Lost is an end nobody saw: the machine or the shim went first.
+	Lost Reason = "lost"
+	// Setup is a job that never ran.
+	Setup Reason = "setup"
+)
+
+// Exit is how a job ended.
+type Exit struct {
+	// Job is the job's id.
+	Job string `cbor:"job"`
+	// Reason is Succeeded or why not.
+	Reason Reason `cbor:"reason,omitempty"`
+	// Code is the exit status of the main process, -1 if a signal ended it or it never ran.
+	Code int `cbor:"code"`
+	// Signal is the number of the signal that ended the main process, or 0.
+	Signal int `cbor:"signal,omitempty"`
+	// Detail is one clause for people: the step of the set-up that failed, or who stopped the job.
+	Detail string `cbor:"detail,omitempty"`
+	// Ended is when nothing of the job was left.
+	Ended time.Time `cbor:"ended"`
+	// Usage is what it used.
+	Usage Usage `cbor:"usage"`
+	// LogBytes is what it wrote; LogDropped is how much of that is not in the log.
+	LogBytes   uint64 `cbor:"log_bytes"`
+	LogDropped uint64 `cbor:"log_dropped,omitempty"`
+	// Stdout and Stderr are the first Job.MaxReply bytes of each stream.
+	Stdout []byte `cbor:"stdout,omitempty"`
+	Stderr []byte `cbor:"stderr,omitempty"`
+	// Truncated says that a stream had more than Job.MaxReply bytes.
+	Truncated bool `cbor:"truncated,omitempty"`
+}
+
+// Usage is what a job used, read after its last process was gone. A nil field is not known here.
+type Usage struct {
+	// CPUUsec is processor time in microseconds.
+	CPUUsec *uint64 `cbor:"cpu_usec,omitempty"`
+	// MemoryPeak is memory.peak in bytes.
+	MemoryPeak *uint64 `cbor:"memory_peak,omitempty"`
+	// TasksPeak is pids.peak.
+	TasksPeak *uint64 `cbor:"tasks_peak,omitempty"`
+}
