@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
@@ -31,6 +32,10 @@ const (
 	stopTimeout = 3 * time.Second
 	// flushInterval is how often the last use of keys is written down.
 	flushInterval = time.Minute
+	// maxConnections is how many connections to the control socket a user may have, maxStreams how many calls at a time go
+	// over one of them.
+	maxConnections = 32
+	maxStreams     = 64
 
 	operatorGroup = "rtask"
 	adminGroup    = "rtask-admin"
@@ -53,7 +58,7 @@ type Options struct {
 	// Reload asks for the configuration to be read again.
 	Reload <-chan struct{}
 	Logger *slog.Logger
-	// Ready, if set, is called once everything is served.
+	// Ready, if set, is called once, when everything is served.
 	Ready func()
 }
 
@@ -72,12 +77,7 @@ type engine struct {
 // Run is the engine's life. It returns when ctx ends; jobs run on. An error in the configuration does not end it.
 func Run(ctx context.Context, o Options) (err error) {
 	e := &engine{Options: o, metrics: newMetrics(o.Version), started: time.Now()}
-	e.settings = newSettings(o, func() {
-		// A key's record carries its own parameters; these are for new ones.
-		if e.keys != nil {
-			e.useArgon2()
-		}
-	})
+	e.settings = newSettings(o, e.apply)
 	if err := e.open(ctx); err != nil {
 		return errors.Join(err, e.close())
 	}
@@ -91,8 +91,12 @@ func Run(ctx context.Context, o Options) (err error) {
 
 // open opens everything but the sockets.
 func (e *engine) open(ctx context.Context) error {
-	for dir, mode := range map[string]os.FileMode{e.StateDir: 0o700, e.LogDir: 0o750, e.RuntimeDir: 0o755} {
-		if err := os.MkdirAll(dir, mode); err != nil {
+	// In this order: the others may lie in the first, and would make it with a mode of their own.
+	for _, dir := range []struct {
+		path string
+		mode os.FileMode
+	}{{e.StateDir, 0o700}, {e.LogDir, 0o750}, {e.RuntimeDir, 0o755}} {
+		if err := os.MkdirAll(dir.path, dir.mode); err != nil {
 			return fmt.Errorf("cannot make a folder: %w", err)
 		}
 	}
@@ -142,9 +146,27 @@ func (e *engine) accounts() auth.Options {
 	return o
 }
 
-func (e *engine) useArgon2() {
-	a := e.settings.orDefaults().Argon2
-	if err := e.keys.SetParams(auth.Argon2Params{Memory: a.MemoryKiB, Time: a.Time, Threads: a.Threads}); err != nil {
+// gatewayUID is the number of the gateway's user, nil where it has none of its own.
+func (e *engine) gatewayUID() *uint32 {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	u, err := job.LookupUser(e.accounts().GatewayUser)
+	if err != nil {
+		return nil
+	}
+	return &u.UID
+}
+
+// apply puts in force what of the configuration is not read from it at each request. Before open is through, there is
+// nothing to put it in force on.
+func (e *engine) apply(c *config.Config) {
+	if e.jobs == nil {
+		return
+	}
+	e.jobs.SetLimits(c.MaxJobs, job.UIDRange{First: c.DynamicUIDs.First, Last: c.DynamicUIDs.Last})
+	// A key's record carries its own parameters; these are for new ones.
+	if err := e.keys.SetParams(auth.Argon2Params{Memory: c.Argon2.MemoryKiB, Time: c.Argon2.Time, Threads: c.Argon2.Threads}); err != nil {
 		e.Logger.Error("cannot use the argon2 parameters", "error", err)
 	}
 }
@@ -166,27 +188,29 @@ func (e *engine) close() error {
 
 // serve serves the sockets until ctx ends or one of them fails.
 func (e *engine) serve(ctx context.Context, l listeners) error {
-	o := control.Options{
-		Jobs: e.jobs, Keys: e.keys, Identify: e.identify, Snapshot: e.settings.snapshot, Reload: e.reload,
+	server := control.New(control.Options{
+		Jobs: e.jobs, Keys: e.keys, Identify: e.identify, Snapshot: e.settings.snapshot, Reload: e.reload, GatewayUID: e.gatewayUID(),
 		CheckLimits: e.host.Check, Metrics: e.metrics.registry, Rejected: e.metrics.rejected, Logger: e.Logger,
 		Info: control.Info{Version: e.Version, Manager: e.host.Kind(), Started: e.started, Weaker: e.host.Weaker()},
-	}
+	})
 	// Streams and waits end with this context when the engine stops, so that they do not hold it up.
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
-	servers := []*http.Server{e.server(serving, control.Control(o)), e.server(serving, control.Gateway(o))}
-	failed := make(chan error, len(servers)+1)
-	for i, ln := range []net.Listener{l.control, l.gateway} {
-		go func() { failed <- servers[i].Serve(ln) }()
+	servers := []*http.Server{e.server(serving, server.Control()), e.server(serving, server.Gateway())}
+	failed := make(chan error, len(servers))
+	var serves sync.WaitGroup
+	for i, ln := range []net.Listener{perUser(l.control, maxConnections), l.gateway} {
+		serves.Go(func() { failed <- servers[i].Serve(ln) })
 	}
 	gatewayDone, err := e.startGateway(l)
 	if err == nil {
 		e.notify()
+		if e.Ready != nil {
+			e.Ready()
+		}
 		err = e.loop(ctx, failed, gatewayDone)
 	}
-	if _, e := systemd.SdNotify(false, systemd.SdNotifyStopping); e != nil {
-		err = errors.Join(err, e)
-	}
+	e.tell(systemd.SdNotifyStopping)
 	stopServing()
 	if e.Gateway != nil {
 		e.Gateway.Stop()
@@ -194,10 +218,11 @@ func (e *engine) serve(ctx context.Context, l listeners) error {
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	for _, s := range servers {
-		if e := s.Shutdown(bounded); e != nil {
+		if s.Shutdown(bounded) != nil {
 			_ = s.Close() // whoever is still there had its time
 		}
 	}
+	serves.Wait()
 	return err
 }
 
@@ -220,8 +245,8 @@ func (e *engine) server(ctx context.Context, h http.Handler) *http.Server {
 	}
 	return &http.Server{
 		Handler: h, Protocols: &p, ConnContext: auth.ConnContext(slice), BaseContext: func(net.Listener) context.Context { return ctx },
-		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute,
-		ErrorLog: slog.NewLogLogger(e.Logger.Handler(), slog.LevelDebug),
+		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ErrorLog: slog.NewLogLogger(e.Logger.Handler(), slog.LevelWarn), // a handler's panic goes there, too
 	}
 }
 
@@ -245,7 +270,6 @@ func (e *engine) loop(ctx context.Context, failed, gatewayDone <-chan error) err
 			return fmt.Errorf("the gateway has ended: %w", err)
 		case <-e.Options.Reload:
 			e.reload(false)
-			e.notify()
 		case <-flush.C:
 			if err := e.keys.Flush(); err != nil {
 				e.Logger.Error("cannot write the keys file", "error", err)
@@ -279,9 +303,6 @@ func (e *engine) notify() {
 		}
 	}
 	e.tell(systemd.SdNotifyReady + "\nSTATUS=" + status)
-	if e.Ready != nil {
-		e.Ready()
-	}
 }
 
 func (e *engine) tell(state string) {

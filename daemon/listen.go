@@ -69,12 +69,24 @@ func (e *engine) socket(given map[string][]net.Listener, name, file string, mode
 
 // removeStale removes a socket that nobody listens on any more. One that somebody listens on is another engine's.
 func removeStale(path string) error {
-	c, err := net.Dial("unix", path)
+	fi, err := os.Lstat(path)
 	switch {
-	case err == nil:
-		return errors.Join(fmt.Errorf("cannot open the socket %s: another rtaskd serves it", path), c.Close())
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
+	case err != nil:
+		return fmt.Errorf("cannot open a socket: %w", err)
+	case fi.Mode().Type() != fs.ModeSocket:
+		return fmt.Errorf("cannot open the socket %s: there is something else of that name", path)
+	}
+	c, err := net.Dial("unix", path)
+	if err == nil || errors.Is(err, unix.EAGAIN) { // EAGAIN: it has a queue, which is full (connect(2))
+		if c != nil {
+			_ = c.Close() // nothing was said on it
+		}
+		return fmt.Errorf("cannot open the socket %s: another rtaskd serves it", path)
+	}
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		return fmt.Errorf("cannot open a socket: %w", err)
 	}
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("cannot remove a stale socket: %w", err)

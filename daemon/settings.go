@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -18,14 +19,14 @@ import (
 type settings struct {
 	options config.Options
 	logger  *slog.Logger
-	changed func()
+	changed func(*config.Config)
 
 	loading sync.Mutex // held by a reload from its reading to its swap, so that the newer of two wins
 	current atomic.Pointer[control.Snapshot]
 	empty   *config.Config
 }
 
-func newSettings(o Options, changed func()) *settings {
+func newSettings(o Options, changed func(*config.Config)) *settings {
 	s := &settings{
 		options: config.Options{
 			File: o.ConfigFile, Dir: o.TasksDir, OwnerUID: os.Geteuid(),
@@ -71,7 +72,7 @@ func (s *settings) load(checkOnly bool) (*config.Config, config.Diagnostics) {
 		if d.Severity == config.SeverityError {
 			level = slog.LevelError
 		}
-		s.logger.Log(nil, level, "configuration: "+d.String()) //nolint:staticcheck // no handler of ours uses the context
+		s.logger.Log(context.Background(), level, "configuration: "+d.String())
 	}
 	next := control.Snapshot{Config: cfg, Diagnostics: diags}
 	if diags.HasErrors() {
@@ -79,7 +80,7 @@ func (s *settings) load(checkOnly bool) (*config.Config, config.Diagnostics) {
 		s.logger.Error("configuration not loaded, the one in force stays in force", "in_force", next.Config != nil)
 	}
 	s.current.Store(&next)
-	s.changed()
+	s.changed(s.orDefaults())
 	return cfg, diags
 }
 

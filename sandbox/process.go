@@ -5,18 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rtask/rtask/sandbox/cgroup"
 	"github.com/rtask/rtask/sandbox/scope"
 	"github.com/rtask/rtask/sandbox/spec"
 	"github.com/rtask/rtask/sandbox/wire"
@@ -31,6 +27,8 @@ const (
 	startTimeout = 60 * time.Second
 	// graceTime is how much later than the shim the engine ends a job whose time is up.
 	graceTime = 5 * time.Second
+	// goneTime is how long what was killed from outside may take to be gone.
+	goneTime = 5 * time.Second
 )
 
 // Request is a job to start.
@@ -66,8 +64,7 @@ type Process struct {
 	leaving atomic.Bool
 	worker  sync.WaitGroup
 
-	deadlineMu sync.Mutex // guards deadline
-	deadline   *time.Timer
+	deadline deadline
 }
 
 // Start starts a job and returns when its main process runs. A job that cannot be started is no error of Start: it has
@@ -77,9 +74,11 @@ func (h *Host) Start(ctx context.Context, r Request) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer theirs.Close()
 	p := &Process{host: h, job: r.Job, conn: conn, done: make(chan struct{})}
-	if err := p.fork(theirs); err != nil {
+	err = p.fork(theirs)
+	// The shim has its own by now. While this one is open, the end of the shim would not end the connection.
+	_ = theirs.Close()
+	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	if err := p.enter(ctx, r); err != nil {
@@ -144,9 +143,7 @@ func (p *Process) begin(r Request) error {
 	if err := p.conn.Send(wire.Message{Start: start}, r.Input, r.Log); err != nil {
 		return err
 	}
-	p.arm(startTimeout)
-	m, err := p.receive()
-	p.disarm()
+	m, err := p.answer()
 	if err != nil {
 		return fmt.Errorf("cannot start the job: %w", err)
 	}
@@ -162,10 +159,35 @@ func (p *Process) begin(r Request) error {
 	return nil
 }
 
+// answer waits for what the shim makes of its job. A shim that does not say so in time hangs in an exec that does not
+// return; the job is killed then, and if that does not help, the shim.
+func (p *Process) answer() (wire.Message, error) {
+	limit := p.host.startTime
+	for _, hasten := range []func(){p.killJob, p.killAll, nil} {
+		if err := p.conn.SetReadDeadline(time.Now().Add(limit)); err != nil {
+			return wire.Message{}, err
+		}
+		m, err := p.receive()
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return m, errors.Join(err, p.conn.SetReadDeadline(time.Time{}))
+		}
+		if hasten != nil {
+			hasten()
+		}
+		limit = goneTime
+	}
+	return wire.Message{}, errors.New("the job's supervisor does not answer and cannot be killed")
+}
+
 func (p *Process) started(m *wire.Started) {
 	p.PID, p.ControlGroup, p.Started = m.PID, m.ControlGroup, m.At
-	if p.job.Timeout > 0 {
-		p.arm(time.Until(p.Started.Add(p.job.Timeout + p.job.TimeoutStop + graceTime)))
+	p.arm()
+}
+
+// arm sets the deadline of a job that has one.
+func (p *Process) arm() {
+	if p.job.Timeout > 0 && !p.Started.IsZero() {
+		p.deadline.set(time.Until(p.Started.Add(p.job.Timeout+p.job.TimeoutStop+graceTime)), p.killJob)
 	}
 }
 
@@ -181,18 +203,20 @@ func (p *Process) receive() (wire.Message, error) {
 	return m, err
 }
 
-// follow waits for the end of the job.
+// follow waits for the end of the job. What it cannot read is passed over: a shim that is not acknowledged writes a
+// record.
 func (p *Process) follow() {
 	for {
 		m, err := p.receive()
-		if p.leaving.Load() {
+		switch {
+		case p.leaving.Load():
 			return
-		}
-		if err != nil {
+		case errors.Is(err, wire.ErrMessage):
+			p.host.opts.Logger.Warn("cannot read what a job's supervisor says", "job", p.job.ID, "error", err)
+		case err != nil:
 			p.end(p.remains(err))
 			return
-		}
-		if m.Ended != nil {
+		case m.Ended != nil && m.Ended.Job == p.job.ID:
 			p.end(*m.Ended)
 			return
 		}
@@ -207,10 +231,10 @@ func (p *Process) remains(cause error) spec.Exit {
 	}
 	// Whatever the shim left must not go on unseen.
 	detail := cause.Error()
-	if p.ControlGroup != "" {
-		if err := cgroup.KillAt(p.host.mount, p.ControlGroup); err != nil && !errors.Is(err, os.ErrNotExist) {
-			detail += "; " + err.Error()
-		}
+	if empty, err := p.clear(); err != nil {
+		detail += "; " + err.Error()
+	} else if !empty {
+		detail += "; a process of it could not be killed"
 	}
 	return spec.Exit{Job: p.job.ID, Reason: spec.Lost, Code: -1, Detail: detail, Ended: time.Now()}
 }
@@ -226,7 +250,7 @@ func ReadRecord(path string) (spec.Exit, error) {
 
 // end publishes how the job ended.
 func (p *Process) end(exit spec.Exit) {
-	p.disarm()
+	p.deadline.clear()
 	p.exit = exit
 	close(p.done)
 }
@@ -244,7 +268,11 @@ func (p *Process) Stop(by string, kill bool) error {
 		return nil
 	default:
 	}
-	p.arm(p.job.TimeoutStop + graceTime)
+	limit := graceTime
+	if !kill {
+		limit += p.job.TimeoutStop
+	}
+	p.deadline.set(limit, p.killJob)
 	return p.send(wire.Message{Stop: &wire.Stop{By: by, Kill: kill}})
 }
 
@@ -255,149 +283,25 @@ func (p *Process) Release() {
 	_ = p.send(wire.Message{Ack: &wire.Ack{Job: p.job.ID}})
 	p.worker.Wait()
 	p.reap()
-	_ = p.conn.Close()                         // nothing more is said
-	_ = os.Remove(p.host.socketPath(p.job.ID)) // the shim does it, unless it was killed
+	_ = p.conn.Close() // nothing more is said
+	p.removeSocket()
 }
 
-// Leave lets go of a job that runs on: the engine ends. The shim goes on and writes a record.
+// Leave lets go of a job that runs on, or that has ended and could not be recorded: the engine ends. The shim goes on and
+// writes a record. It takes the place of Release.
 func (p *Process) Leave() {
-	p.disarm()
+	p.deadline.clear()
 	p.leaving.Store(true)
 	_ = p.conn.Close() // what the shim still says goes into its record
 	p.worker.Wait()
+	if p.command != nil {
+		_ = p.command.Process.Release() // it is waited for by whoever inherits it
+	}
+	p.closePIDFD()
 }
 
 func (p *Process) send(m wire.Message) error {
 	p.sendMu.Lock()
 	defer p.sendMu.Unlock()
 	return p.conn.Send(m)
-}
-
-// abort ends a shim that was given no job, or that did not take it.
-func (p *Process) abort() error {
-	err := p.conn.Close()
-	if p.scope.ControlGroup != "" {
-		err = errors.Join(err, cgroup.KillAt(p.host.mount, p.scope.ControlGroup))
-	} else if e := p.command.Process.Kill(); e != nil && !errors.Is(e, os.ErrProcessDone) {
-		err = errors.Join(err, e)
-	}
-	p.reap()
-	return err
-}
-
-// reap waits for the shim, where it is a child of this engine.
-func (p *Process) reap() {
-	if p.command != nil {
-		_ = p.command.Wait() // how a shim ends says nothing of its job
-	}
-	if p.pidfd != nil {
-		_ = p.pidfd.Close() // a pidfd has nothing to lose
-	}
-}
-
-// arm ends the job from outside if the shim does not do it in time: an exec that never returns (a dead FUSE mount) holds
-// all of a Go process that waits for it.
-func (p *Process) arm(d time.Duration) {
-	p.deadlineMu.Lock()
-	defer p.deadlineMu.Unlock()
-	if p.deadline != nil {
-		p.deadline.Stop()
-	}
-	p.deadline = time.AfterFunc(d, p.killFromOutside)
-}
-
-func (p *Process) disarm() {
-	p.deadlineMu.Lock()
-	defer p.deadlineMu.Unlock()
-	if p.deadline != nil {
-		p.deadline.Stop()
-	}
-}
-
-func (p *Process) killFromOutside() {
-	p.host.opts.Logger.Warn("job's supervisor does not answer, killing the job from outside", "job", p.job.ID)
-	group := p.ControlGroup
-	if group == "" && p.scope.ControlGroup != "" {
-		group = p.scope.ControlGroup + "/job-" + p.job.ID
-	}
-	if group == "" {
-		if p.command != nil {
-			_ = p.command.Process.Kill() // an error means that it has ended
-		}
-		return
-	}
-	if err := cgroup.KillAt(p.host.mount, group); err != nil && !errors.Is(err, os.ErrNotExist) {
-		p.host.opts.Logger.Error("cannot kill a job", "job", p.job.ID, "error", err)
-	}
-}
-
-// Left is what the engine remembers of a job that it did not see end.
-type Left struct {
-	Job     spec.Job
-	Unit    string
-	Started time.Time
-}
-
-// Find finds a job that an earlier engine started: it reads its exit record, or connects to its shim. A job that is found
-// to have ended, and one that is Lost, comes back as a Process that is done.
-func (h *Host) Find(l Left) (*Process, error) {
-	p := &Process{host: h, job: l.Job, Unit: l.Unit, Started: l.Started, done: make(chan struct{})}
-	if exit, err := ReadRecord(l.Job.Record); err == nil && exit.Job == l.Job.ID {
-		return p.foundEnded(exit)
-	}
-	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: h.socketPath(l.Job.ID), Net: "unixpacket"})
-	if err == nil {
-		err = p.greet(c)
-	}
-	if err != nil {
-		// The shim may have written its record between the look and the call.
-		return p.foundEnded(p.remains(ErrShimGone))
-	}
-	return p, nil
-}
-
-func (p *Process) foundEnded(exit spec.Exit) (*Process, error) {
-	conn, theirs, err := wire.Pair()
-	if err != nil {
-		return nil, err
-	}
-	_ = theirs.Close() // nobody is there; sending to it fails, as to a shim that has ended
-	p.conn = conn
-	p.end(exit)
-	return p, nil
-}
-
-// greet asks the shim behind c for its job.
-func (p *Process) greet(c *net.UnixConn) error {
-	conn, err := wire.NewConn(c)
-	if err != nil {
-		return err
-	}
-	if err := conn.Send(wire.Message{Hello: &wire.Hello{Job: p.job.ID}}); err != nil {
-		return errors.Join(err, conn.Close())
-	}
-	p.conn = conn
-	m, err := p.receive()
-	switch {
-	case err != nil:
-		return errors.Join(err, conn.Close())
-	case m.Started != nil && m.Started.Job == p.job.ID:
-		p.started(m.Started)
-		p.worker.Go(p.follow)
-	case m.Ended != nil && m.Ended.Job == p.job.ID:
-		p.end(*m.Ended)
-	default:
-		return errors.Join(wire.ErrMessage, conn.Close())
-	}
-	return nil
-}
-
-// UnitNumber returns N of "rtask-TASK-N.scope", or 0.
-func UnitNumber(unit string) uint64 {
-	name := strings.TrimSuffix(unit, ".scope")
-	n, err := strconv.ParseUint(name[strings.LastIndexByte(name, '-')+1:], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
 }

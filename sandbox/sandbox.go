@@ -27,11 +27,18 @@ const Slice = "rtask.slice"
 // oldestSystemd is the oldest version whose scopes do what is needed here.
 const oldestSystemd = 252
 
+const (
+	// maxSocketPath is the longest path of a socket in bytes (sun_path, unix(7)).
+	maxSocketPath = 107
+	// idLength is the room for a job's id in it.
+	idLength = 16
+)
+
 // Options are what a Host needs.
 type Options struct {
-	// Shim is the path of the rtask-shim program.
+	// Shim is the path of the rtask-shim program, absolute.
 	Shim string
-	// RuntimeDir is a folder of the engine's own for the sockets of shims, absolute.
+	// RuntimeDir is a folder of the engine's own for the sockets of shims, absolute and of at most 90 bytes.
 	RuntimeDir string
 	// NoSystemd runs jobs as plain processes even where there is a manager.
 	NoSystemd bool
@@ -46,18 +53,26 @@ type Host struct {
 	mount       string   // of the cgroup v2 hierarchy, "" without systemd
 	controllers []string // of the hierarchy's root
 	noFile      uint64   // the soft limit of a job's descriptors
+	startTime   time.Duration
 	weaker      []string
 }
 
 // Open finds out what this machine gives: the system's manager for root, the user's own for others, or none.
 func Open(ctx context.Context, o Options) (*Host, error) {
+	if !filepath.IsAbs(o.RuntimeDir) || !filepath.IsAbs(o.Shim) {
+		return nil, fmt.Errorf("cannot use the folder %q and the program %q: both must be absolute paths", o.RuntimeDir, o.Shim)
+	}
+	if n := len(filepath.Join(o.RuntimeDir, "")) + 1 + idLength; n > maxSocketPath {
+		return nil, fmt.Errorf("cannot use %s as the folder for sockets: their paths would have %d bytes, and the system allows %d",
+			o.RuntimeDir, n, maxSocketPath)
+	}
 	if err := os.MkdirAll(o.RuntimeDir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make a folder for sockets: %w", err)
 	}
 	if _, err := os.Stat(o.Shim); err != nil {
 		return nil, fmt.Errorf("cannot find rtask-shim: %w", err)
 	}
-	h := &Host{opts: o, kind: "none", noFile: defaultNoFile}
+	h := &Host{opts: o, kind: "none", noFile: defaultNoFile, startTime: startTimeout}
 	if err := h.findManager(ctx); err != nil {
 		h.weaker = append(h.weaker,
 			"Jobs run as plain processes without a unit of their own ("+err.Error()+").",

@@ -2,7 +2,6 @@ package client
 
 import (
 	"errors"
-	"net/url"
 
 	"connectrpc.com/connect"
 
@@ -45,14 +44,10 @@ func Message(err error) string {
 	if connect.IsWireError(err) {
 		return call.Message()
 	}
-	var transport *url.Error
-	if !errors.As(err, &transport) {
-		return "cannot talk to rtaskd: " + call.Message()
-	}
 	if errors.Is(err, ErrNotRunning) || errors.Is(err, ErrPermission) {
-		return transport.Err.Error()
+		return call.Message()
 	}
-	return "cannot talk to rtaskd: " + transport.Err.Error()
+	return "cannot talk to rtaskd: " + call.Message()
 }
 
 // Broken reports whether a call failed on its way, or because the engine is going away, and not because of what was

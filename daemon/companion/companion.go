@@ -66,7 +66,7 @@ func (o *Options) Start(engine string) (<-chan error, error) {
 	}
 	cmd := exec.Command(o.Path, "--engine", engine, "--api-address", o.APIAddress, "--metrics-address", o.MetricsAddress)
 	cmd.Env = []string{"PATH=/usr/bin:/bin"}
-	for _, name := range []string{"GO_LOG", "RTASK_LOG"} {
+	for _, name := range []string{"GO_LOG", "RTASK_LOG", "JOURNAL_STREAM"} {
 		if v, ok := os.LookupEnv(name); ok {
 			cmd.Env = append(cmd.Env, name+"="+v)
 		}

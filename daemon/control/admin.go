@@ -12,7 +12,7 @@ import (
 )
 
 // AddKey implements JobService.
-func (s *server) AddKey(ctx context.Context, r *connect.Request[rtaskv1.AddKeyRequest]) (*connect.Response[rtaskv1.AddKeyResponse], error) {
+func (s *Server) AddKey(ctx context.Context, r *connect.Request[rtaskv1.AddKeyRequest]) (*connect.Response[rtaskv1.AddKeyResponse], error) {
 	var expires time.Time
 	if in := r.Msg.ExpiresIn; in != nil {
 		if err := in.CheckValid(); err != nil || in.AsDuration() <= 0 {
@@ -29,7 +29,7 @@ func (s *server) AddKey(ctx context.Context, r *connect.Request[rtaskv1.AddKeyRe
 }
 
 // ListKeys implements JobService.
-func (s *server) ListKeys(context.Context, *connect.Request[rtaskv1.ListKeysRequest]) (*connect.Response[rtaskv1.ListKeysResponse], error) {
+func (s *Server) ListKeys(context.Context, *connect.Request[rtaskv1.ListKeysRequest]) (*connect.Response[rtaskv1.ListKeysResponse], error) {
 	reply := &rtaskv1.ListKeysResponse{}
 	for _, k := range s.Keys.List() {
 		reply.Keys = append(reply.Keys, keyMessage(k))
@@ -37,9 +37,12 @@ func (s *server) ListKeys(context.Context, *connect.Request[rtaskv1.ListKeysRequ
 	return connect.NewResponse(reply), nil
 }
 
-// RevokeKey implements JobService.
-func (s *server) RevokeKey(ctx context.Context, r *connect.Request[rtaskv1.RevokeKeyRequest]) (*connect.Response[rtaskv1.RevokeKeyResponse], error) {
+// RevokeKey implements JobService. It returns when nobody waits any more who came with that key.
+func (s *Server) RevokeKey(ctx context.Context, r *connect.Request[rtaskv1.RevokeKeyRequest]) (*connect.Response[rtaskv1.RevokeKeyResponse], error) {
 	info, err := s.Keys.Revoke(r.Msg.Key)
+	if info.ID != "" { // useless from now on, even if the file could not be written
+		s.waits.end(ctx, info.ID)
+	}
 	if err != nil {
 		return nil, keyError(err)
 	}
@@ -61,7 +64,7 @@ func keyError(err error) error {
 }
 
 // Reload implements JobService.
-func (s *server) Reload(ctx context.Context, r *connect.Request[rtaskv1.ReloadRequest]) (*connect.Response[rtaskv1.ReloadResponse], error) {
+func (s *Server) Reload(ctx context.Context, r *connect.Request[rtaskv1.ReloadRequest]) (*connect.Response[rtaskv1.ReloadResponse], error) {
 	cfg, diags := s.Options.Reload(r.Msg.CheckOnly)
 	reply := &rtaskv1.ReloadResponse{Diagnostics: diagnosticMessages(diags)}
 	if cfg != nil {
@@ -71,7 +74,7 @@ func (s *server) Reload(ctx context.Context, r *connect.Request[rtaskv1.ReloadRe
 }
 
 // Info implements JobService.
-func (s *server) Info(context.Context, *connect.Request[rtaskv1.InfoRequest]) (*connect.Response[rtaskv1.InfoResponse], error) {
+func (s *Server) Info(context.Context, *connect.Request[rtaskv1.InfoRequest]) (*connect.Response[rtaskv1.InfoResponse], error) {
 	i := s.Options.Info
 	return connect.NewResponse(&rtaskv1.InfoResponse{
 		Version: i.Version, Manager: i.Manager, StartedAt: timestamp(i.Started), Running: int32(s.Jobs.Running()),

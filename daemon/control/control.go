@@ -24,8 +24,14 @@ import (
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// maxRequest is the largest message that is read: a task's or command's input, arguments and environment.
-const maxRequest = 64 << 20
+const (
+	// maxRequest is the largest message of the methods that bring an input, in bytes.
+	maxRequest = 64 << 20
+	// maxInput is the largest input, whatever max_input_bytes says: half of that, so that it fits in any encoding.
+	maxInput = maxRequest / 2
+	// maxSmallRequest is the largest message of all other methods.
+	maxSmallRequest = 64 << 10
+)
 
 // Snapshot is the configuration in force.
 type Snapshot struct {
@@ -52,6 +58,8 @@ type Options struct {
 	Snapshot func() Snapshot
 	// Reload reads the configuration again and, unless checkOnly, puts it in force if it has no errors.
 	Reload func(checkOnly bool) (*config.Config, config.Diagnostics)
+	// GatewayUID is the gateway's user, whom no task may run as; nil: there is none.
+	GatewayUID *uint32
 	// CheckLimits returns an error for limits that this machine cannot enforce.
 	CheckLimits func(spec.Limits) error
 	Info        Info
@@ -62,40 +70,71 @@ type Options struct {
 	Logger   *slog.Logger
 }
 
-// server implements both services.
-type server struct {
+// Server implements both services.
+type Server struct {
 	Options
+	waits waits
+}
+
+// New returns a Server.
+func New(o Options) *Server {
+	return &Server{Options: o, waits: waits{byKey: map[string]map[*wait]struct{}{}}}
 }
 
 // Control returns the handler of the control socket.
-func Control(o Options) http.Handler {
-	s := &server{o}
-	mux := http.NewServeMux()
-	mux.Handle(rtaskv1connect.NewJobServiceHandler(s, handlerOptions()...))
-	return admit(mux, func(p auth.Peer) (auth.Caller, error) {
-		c := o.Identify.Control(p)
-		if c.Kind == auth.Nobody {
-			return c, auth.ErrForbidden
-		}
-		return c, nil
-	})
-}
+func (s *Server) Control() http.Handler { return s.control(s.peer(s.controlCaller)) }
 
 // Gateway returns the handler of the gateway's socket.
-func Gateway(o Options) http.Handler {
-	s := &server{o}
+func (s *Server) Gateway() http.Handler { return s.gateway(s.peer(s.Identify.Gateway)) }
+
+func (s *Server) control(identify identify) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(rtaskv1connect.NewJobServiceHandler(s, handlerOptions()...))
+	return admit(mux, identify)
+}
+
+func (s *Server) gateway(identify identify) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(rtaskv1connect.NewGatewayServiceHandler(s, handlerOptions()...))
-	return admit(mux, o.Identify.Gateway)
+	return admit(mux, identify)
 }
 
 func handlerOptions() []connect.HandlerOption {
 	return []connect.HandlerOption{
 		connect.WithInterceptors(authorize{}),
-		connect.WithReadMaxBytes(maxRequest),
+		connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
+			size := maxSmallRequest
+			switch spec.Procedure {
+			case rtaskv1connect.JobServiceStartProcedure, rtaskv1connect.GatewayServiceRunProcedure:
+				size = maxRequest
+			}
+			return []connect.HandlerOption{connect.WithReadMaxBytes(size)}
+		}),
 		// A compressed message is read whole before anybody can look at it; on a local socket there is nothing to win.
 		connect.WithCompression("gzip", nil, nil),
 	}
+}
+
+// identify says who sent a request.
+type identify func(context.Context) (auth.Caller, error)
+
+// peer makes an identify of the process at the other end of the connection.
+func (s *Server) peer(of func(auth.Peer) (auth.Caller, error)) identify {
+	return func(ctx context.Context) (auth.Caller, error) {
+		p, ok := auth.PeerFrom(ctx)
+		if !ok {
+			return auth.Caller{}, auth.PeerError(ctx)
+		}
+		return of(p)
+	}
+}
+
+func (s *Server) controlCaller(p auth.Peer) (auth.Caller, error) {
+	c := s.Identify.Control(p)
+	if c.Kind == auth.Nobody {
+		return c, auth.ErrForbidden
+	}
+	return c, nil
 }
 
 type callerKey struct{}
@@ -106,32 +145,43 @@ func callerFrom(ctx context.Context) auth.Caller {
 	return c // the zero Caller is nobody
 }
 
-// admit authenticates a request before a byte of its body is read.
-func admit(next http.Handler, identify func(auth.Peer) (auth.Caller, error)) http.Handler {
-	refuse := connect.NewErrorWriter()
+// strangerText is what everybody is told who may nothing at all.
+const strangerText = "permission denied: only root, members of the groups rtask and rtask-admin, and users that a task names may use rtask; a job may not"
+
+// admit authenticates a request, and looks up its method in the table, before a byte of its body is read.
+func admit(next http.Handler, identify identify) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		peer, ok := auth.PeerFrom(r.Context())
-		err := auth.PeerError(r.Context())
-		var caller auth.Caller
-		if ok {
-			caller, err = identify(peer)
-		}
+		caller, err := identify(r.Context())
 		if err != nil {
-			e := connect.NewError(connect.CodePermissionDenied, errors.New(strangerText))
-			if !refuse.IsSupported(r) {
-				http.Error(w, strangerText, http.StatusForbidden)
-				return
-			}
-			_ = refuse.Write(w, r, e) // a stranger that does not read its answer is no loss
+			refuse(w, r, strangerText)
+			return
+		}
+		// A path without a row is no method, which next says.
+		if rule := auth.RuleOf(r.URL.Path); rule != (auth.Rule{}) && !rule.Allows(caller.Kind) {
+			refuse(w, r, deniedText(caller))
 			return
 		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, caller)))
 	})
 }
 
-const strangerText = "permission denied: only root, members of the groups rtask and rtask-admin, and users that a task names may use rtask; a job may not"
+// refuse answers without reading what may still come.
+func refuse(w http.ResponseWriter, r *http.Request, text string) {
+	w.Header().Set("Connection", "close") // otherwise net/http reads on, to use the connection again
+	writer := connect.NewErrorWriter()
+	if !writer.IsSupported(r) {
+		http.Error(w, text, http.StatusForbidden)
+		return
+	}
+	// Somebody who does not read the answer is no loss.
+	_ = writer.Write(w, r, connect.NewError(connect.CodePermissionDenied, errors.New(text)))
+}
 
-// authorize holds every call against the table.
+func deniedText(c auth.Caller) string {
+	return fmt.Sprintf("permission denied: this needs more than user %s may do", c.Name())
+}
+
+// authorize holds every call against the table: unary calls and streams, whatever way they came.
 type authorize struct{}
 
 func (authorize) check(ctx context.Context, procedure string) error {
@@ -139,8 +189,7 @@ func (authorize) check(ctx context.Context, procedure string) error {
 	if auth.Allowed(procedure, caller) {
 		return nil
 	}
-	return connect.NewError(connect.CodePermissionDenied,
-		fmt.Errorf("permission denied: %s asks for more than %s may do", procedure, caller.Name()))
+	return connect.NewError(connect.CodePermissionDenied, errors.New(deniedText(caller)))
 }
 
 // WrapUnary implements connect.Interceptor.

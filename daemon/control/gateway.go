@@ -14,16 +14,31 @@ import (
 	"github.com/rtask/rtask/daemon/job"
 )
 
+// longestTask is how many bytes of a task's name that strangers made up are logged.
+const longestTask = 64
+
 // Run implements GatewayService: the whole decision about a request from the network.
-func (s *server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]) (*connect.Response[rtaskv1.RunResponse], error) {
+func (s *Server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]) (*connect.Response[rtaskv1.RunResponse], error) {
+	var key auth.KeyInfo
 	refuse := func(task, kind string, err error) error {
 		s.Rejected(task, kind)
-		s.Logger.Info("request refused", "reason", kind, "task", r.Msg.Task, "remote", r.Msg.RemoteAddr)
+		s.Logger.Info("request refused", "reason", kind, "task", r.Msg.Task[:min(len(r.Msg.Task), longestTask)], "key", key.Name,
+			"remote", r.Msg.RemoteAddr)
 		return err
 	}
+	unauthorized := func() error {
+		return refuse("", "unauthorized", fail(connect.CodeUnauthenticated, "unauthorized", auth.ErrUnauthorized))
+	}
 	key, err := s.Keys.Verify(ctx, r.Msg.ApiKey)
+	if err == nil {
+		var done func()
+		ctx, done = s.waits.add(ctx, key.ID)
+		defer done()
+		// Again, now that a revocation finds this call.
+		_, err = s.Keys.Verify(ctx, r.Msg.ApiKey)
+	}
 	if errors.Is(err, auth.ErrUnauthorized) {
-		return nil, refuse("", "unauthorized", fail(connect.CodeUnauthenticated, "unauthorized", err))
+		return nil, unauthorized()
 	}
 	if err != nil {
 		return nil, waitError(err)
@@ -50,21 +65,42 @@ func (s *server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]
 	if err != nil {
 		return nil, refuse(task.Name, kindOf(err), err)
 	}
-	j, err := s.Jobs.Start(ctx, js)
-	if err != nil {
-		return nil, s.startError(task.Name, err)
-	}
-	s.Logger.Info("job accepted", "job", j.ID, "task", j.Task, "owner", j.Owner.String(), "trigger", j.Trigger, "remote", r.Msg.RemoteAddr)
-	if !task.Blocking {
-		return connect.NewResponse(&rtaskv1.RunResponse{Job: jobMessage(j), Accepted: true}), nil
-	}
-	result, err := s.Jobs.Wait(ctx, j.ID)
-	if err != nil {
-		return nil, waitError(err)
+	result, err := s.run(ctx, task.Blocking, js, r.Msg.RemoteAddr)
+	switch {
+	case err != nil && errors.Is(context.Cause(ctx), auth.ErrUnauthorized):
+		return nil, unauthorized()
+	case err != nil:
+		return nil, err
+	case !task.Blocking:
+		return connect.NewResponse(&rtaskv1.RunResponse{Job: jobMessage(result.Job), Accepted: true}), nil
 	}
 	return connect.NewResponse(&rtaskv1.RunResponse{
 		Job: jobMessage(result.Job), Stdout: result.Stdout, Stderr: result.Stderr, Truncated: result.Truncated,
 	}), nil
+}
+
+// run starts a job, and waits for its end if that is wanted.
+func (s *Server) run(ctx context.Context, wait bool, js job.Spec, remote string) (job.Result, error) {
+	started := false
+	accepted := func(j job.Job) {
+		started = true
+		s.Logger.Info("job accepted", "job", j.ID, "task", j.Task, "owner", j.Owner.String(), "trigger", j.Trigger, "remote", remote)
+	}
+	var result job.Result
+	var err error
+	if wait {
+		result, err = s.Jobs.Run(ctx, js, accepted)
+	} else if result.Job, err = s.Jobs.Start(ctx, js); err == nil {
+		accepted(result.Job)
+	}
+	switch {
+	case err == nil:
+		return result, nil
+	case started:
+		return job.Result{}, waitError(err)
+	default:
+		return job.Result{}, s.startError(js.Task, err)
+	}
 }
 
 // kindOf returns the kind of an error that fail made.
@@ -83,18 +119,18 @@ func kindOf(err error) string {
 }
 
 // Framing implements GatewayService.
-func (s *server) Framing(context.Context, *connect.Request[rtaskv1.FramingRequest]) (*connect.Response[rtaskv1.FramingResponse], error) {
+func (s *Server) Framing(context.Context, *connect.Request[rtaskv1.FramingRequest]) (*connect.Response[rtaskv1.FramingResponse], error) {
 	reply := &rtaskv1.FramingResponse{}
 	if c := s.Snapshot().Config; c != nil {
 		for _, t := range c.Tasks {
-			reply.MaxInputBytes = max(reply.MaxInputBytes, min(t.MaxInputBytes, maxRequest/2))
+			reply.MaxInputBytes = max(reply.MaxInputBytes, inputLimit(t))
 		}
 	}
 	return connect.NewResponse(reply), nil
 }
 
 // Metrics implements GatewayService.
-func (s *server) Metrics(context.Context, *connect.Request[rtaskv1.MetricsRequest]) (*connect.Response[rtaskv1.MetricsResponse], error) {
+func (s *Server) Metrics(context.Context, *connect.Request[rtaskv1.MetricsRequest]) (*connect.Response[rtaskv1.MetricsResponse], error) {
 	families, err := s.Options.Metrics.Gather()
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInternal, err)

@@ -19,7 +19,7 @@ import (
 )
 
 // Start implements JobService.
-func (s *server) Start(ctx context.Context, r *connect.Request[rtaskv1.StartRequest]) (*connect.Response[rtaskv1.StartResponse], error) {
+func (s *Server) Start(ctx context.Context, r *connect.Request[rtaskv1.StartRequest]) (*connect.Response[rtaskv1.StartResponse], error) {
 	spec, err := s.startSpec(callerFrom(ctx), r.Msg)
 	if err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func (s *server) Start(ctx context.Context, r *connect.Request[rtaskv1.StartRequ
 }
 
 // startSpec turns a request into what to run, or says what is wrong with it.
-func (s *server) startSpec(c auth.Caller, r *rtaskv1.StartRequest) (job.Spec, error) {
+func (s *Server) startSpec(c auth.Caller, r *rtaskv1.StartRequest) (job.Spec, error) {
 	if r.Name == "" {
 		return job.Spec{}, connect.NewError(connect.CodeInvalidArgument, errors.New("no task and no command was named"))
 	}
@@ -75,7 +75,7 @@ func mayStart(c auth.Caller, t *config.Task) bool {
 func isNumber(name string, id uint32) bool { return name == fmt.Sprint(id) }
 
 // startError turns an error of job.Start into one of the API.
-func (s *server) startError(task string, err error) error {
+func (s *Server) startError(task string, err error) error {
 	var e *connect.Error
 	var duplicate *job.DuplicateError
 	kind := "unavailable"
@@ -102,13 +102,19 @@ func (s *server) startError(task string, err error) error {
 }
 
 // find returns the job that ref names, if the caller may see it. One that it may not see is not there.
-func (s *server) find(ctx context.Context, ref string) (job.Job, error) {
-	j, err := s.Jobs.Find(ref)
+func (s *Server) find(ctx context.Context, ref string) (job.Job, error) {
+	var seen func(job.Job) bool
+	if c := callerFrom(ctx); !c.AllObjects() {
+		seen = func(j job.Job) bool { return visible(c, j) }
+	}
+	j, err := s.Jobs.Find(ref, seen)
 	switch {
 	case errors.Is(err, job.ErrAmbiguous):
 		return job.Job{}, connect.NewError(connect.CodeInvalidArgument, err)
-	case errors.Is(err, job.ErrNotFound) || err == nil && !visible(callerFrom(ctx), j):
+	case errors.Is(err, job.ErrNotFound):
 		return job.Job{}, fail(connect.CodeNotFound, "not-found", fmt.Errorf("no such job: %q", ref))
+	case errors.Is(err, job.ErrClosed):
+		return job.Job{}, fail(connect.CodeUnavailable, "unavailable", err)
 	case err != nil:
 		return job.Job{}, connect.NewError(connect.CodeInternal, err)
 	}
@@ -121,7 +127,7 @@ func visible(c auth.Caller, j job.Job) bool {
 }
 
 // Stop implements JobService.
-func (s *server) Stop(ctx context.Context, r *connect.Request[rtaskv1.StopRequest]) (*connect.Response[rtaskv1.StopResponse], error) {
+func (s *Server) Stop(ctx context.Context, r *connect.Request[rtaskv1.StopRequest]) (*connect.Response[rtaskv1.StopResponse], error) {
 	j, err := s.find(ctx, r.Msg.Job)
 	if err != nil {
 		return nil, err
@@ -136,7 +142,7 @@ func (s *server) Stop(ctx context.Context, r *connect.Request[rtaskv1.StopReques
 }
 
 // Status implements JobService.
-func (s *server) Status(ctx context.Context, r *connect.Request[rtaskv1.StatusRequest]) (*connect.Response[rtaskv1.StatusResponse], error) {
+func (s *Server) Status(ctx context.Context, r *connect.Request[rtaskv1.StatusRequest]) (*connect.Response[rtaskv1.StatusResponse], error) {
 	j, err := s.find(ctx, r.Msg.Job)
 	if err != nil {
 		return nil, err
@@ -145,7 +151,7 @@ func (s *server) Status(ctx context.Context, r *connect.Request[rtaskv1.StatusRe
 }
 
 // Wait implements JobService.
-func (s *server) Wait(ctx context.Context, r *connect.Request[rtaskv1.WaitRequest]) (*connect.Response[rtaskv1.WaitResponse], error) {
+func (s *Server) Wait(ctx context.Context, r *connect.Request[rtaskv1.WaitRequest]) (*connect.Response[rtaskv1.WaitResponse], error) {
 	j, err := s.find(ctx, r.Msg.Job)
 	if err != nil {
 		return nil, err
@@ -172,7 +178,7 @@ func waitError(err error) error {
 }
 
 // StreamLogs implements JobService.
-func (s *server) StreamLogs(ctx context.Context, r *connect.Request[rtaskv1.StreamLogsRequest], stream *connect.ServerStream[rtaskv1.StreamLogsResponse]) error {
+func (s *Server) StreamLogs(ctx context.Context, r *connect.Request[rtaskv1.StreamLogsRequest], stream *connect.ServerStream[rtaskv1.StreamLogsResponse]) error {
 	j, err := s.find(ctx, r.Msg.Job)
 	if err != nil {
 		return err
@@ -197,7 +203,7 @@ func (s *server) StreamLogs(ctx context.Context, r *connect.Request[rtaskv1.Stre
 }
 
 // List implements JobService.
-func (s *server) List(ctx context.Context, r *connect.Request[rtaskv1.ListRequest]) (*connect.Response[rtaskv1.ListResponse], error) {
+func (s *Server) List(ctx context.Context, r *connect.Request[rtaskv1.ListRequest]) (*connect.Response[rtaskv1.ListResponse], error) {
 	c := callerFrom(ctx)
 	jobs, err := s.Jobs.List(job.Filter{
 		Ended: r.Msg.All, Task: r.Msg.Task, Limit: int(r.Msg.Limit),
@@ -214,7 +220,7 @@ func (s *server) List(ctx context.Context, r *connect.Request[rtaskv1.ListReques
 }
 
 // Tasks implements JobService.
-func (s *server) Tasks(ctx context.Context, _ *connect.Request[rtaskv1.TasksRequest]) (*connect.Response[rtaskv1.TasksResponse], error) {
+func (s *Server) Tasks(ctx context.Context, _ *connect.Request[rtaskv1.TasksRequest]) (*connect.Response[rtaskv1.TasksResponse], error) {
 	c := callerFrom(ctx)
 	snapshot := s.Snapshot()
 	reply := &rtaskv1.TasksResponse{}

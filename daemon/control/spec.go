@@ -3,8 +3,10 @@ package control
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,14 +28,14 @@ const (
 )
 
 // taskSpec is what a run of a task is. Every reason why the task cannot run now is found here, before there is a job.
-func (s *server) taskSpec(c *config.Config, t *config.Task, owner job.Owner, trigger string, input []byte) (job.Spec, error) {
+func (s *Server) taskSpec(c *config.Config, t *config.Task, owner job.Owner, trigger string, input []byte) (job.Spec, error) {
 	unusable := func(err error) error {
 		return fail(connect.CodeUnavailable, "configuration", fmt.Errorf("task %q cannot run: %w", t.Name, err))
 	}
 	if !t.Enabled {
 		return job.Spec{}, fail(connect.CodeUnavailable, "disabled", fmt.Errorf("task %q is disabled", t.Name))
 	}
-	if int64(len(input)) > t.MaxInputBytes {
+	if int64(len(input)) > inputLimit(t) {
 		return job.Spec{}, inputTooLarge(t)
 	}
 	js := job.Spec{
@@ -53,6 +55,10 @@ func (s *server) taskSpec(c *config.Config, t *config.Task, owner job.Owner, tri
 		u, err := job.LookupUser(t.User)
 		if err != nil {
 			return job.Spec{}, unusable(err)
+		}
+		// By its number, which has other names, too: it could hand in requests as if they came from the network.
+		if s.GatewayUID != nil && u.UID == *s.GatewayUID {
+			return job.Spec{}, unusable(fmt.Errorf("its user %s is the gateway's", t.User))
 		}
 		js.User = u
 	}
@@ -78,13 +84,16 @@ func (s *server) taskSpec(c *config.Config, t *config.Task, owner job.Owner, tri
 	return js, nil
 }
 
+// inputLimit is how many bytes of input a task takes.
+func inputLimit(t *config.Task) int64 { return min(t.MaxInputBytes, maxInput) }
+
 func inputTooLarge(t *config.Task) error {
 	return fail(connect.CodeInvalidArgument, "input-too-large",
-		fmt.Errorf("task %q takes an input of at most %d bytes (max_input_bytes)", t.Name, t.MaxInputBytes))
+		fmt.Errorf("task %q takes an input of at most %d bytes (max_input_bytes)", t.Name, inputLimit(t)))
 }
 
 // commandSpec is a command that a local user runs as itself.
-func (s *server) commandSpec(c auth.Caller, owner job.Owner, r *rtaskv1.StartRequest, snapshot Snapshot) (job.Spec, error) {
+func (s *Server) commandSpec(c auth.Caller, owner job.Owner, r *rtaskv1.StartRequest, snapshot Snapshot) (job.Spec, error) {
 	invalid := func(format string, args ...any) error {
 		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, args...))
 	}
@@ -106,14 +115,14 @@ func (s *server) commandSpec(c auth.Caller, owner job.Owner, r *rtaskv1.StartReq
 	if r.SearchPath != "" {
 		env = append(env, "PATH="+r.SearchPath)
 	}
-	for name, value := range r.Environment {
+	for _, name := range slices.Sorted(maps.Keys(r.Environment)) {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
 			return job.Spec{}, invalid("%q cannot be the name of an environment variable", name)
 		}
 		if strings.HasPrefix(name, "RTASK_") || strings.HasPrefix(name, "REQUEST_HEADER_") {
 			return job.Spec{}, invalid("%s cannot be set: names that begin with RTASK_ and REQUEST_HEADER_ are rtask's own", name)
 		}
-		env = append(env, name+"="+value)
+		env = append(env, name+"="+r.Environment[name])
 	}
 	// The caller's own rights, as the kernel knows them, neither more nor less.
 	user := job.UserOf(spec.Credentials{UID: c.Peer.UID, GID: c.Peer.GID, Groups: c.Peer.Groups})

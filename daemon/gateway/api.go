@@ -17,9 +17,13 @@ import (
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 )
 
-// framingAge is how old the engine's word on limits may be. The engine checks a request against the limits in force
-// anyway; this only bounds what is read.
-const framingAge = time.Second
+const (
+	// framingAge is how old the engine's word on limits may be. The engine checks a request against the limits in force
+	// anyway; this only bounds what is read.
+	framingAge = time.Second
+	// askTimeout bounds the wait for that word.
+	askTimeout = 5 * time.Second
+)
 
 // api serves the HTTP API.
 type api struct {
@@ -38,6 +42,8 @@ func newAPI(engine rtaskv1connect.GatewayServiceClient, l *slog.Logger) *api {
 // ServeHTTP routes by the path as it was sent: nothing is cleaned, nothing redirected, so that no POST becomes a GET and no
 // escaped slash a real one.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// That of the reply before, on the same connection. An error is that there is none.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 	parts := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
 	for _, p := range parts {
 		if p == "" || strings.Contains(p, "%") {
@@ -96,6 +102,8 @@ func (a *api) limits(ctx context.Context) (*rtaskv1.FramingResponse, error) {
 	if framing != nil && fresh {
 		return framing, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	reply, err := a.engine.Framing(ctx, connect.NewRequest(&rtaskv1.FramingRequest{}))
 	if err != nil {
 		return nil, err
@@ -108,20 +116,13 @@ func (a *api) limits(ctx context.Context) (*rtaskv1.FramingResponse, error) {
 
 // run serves POST /tasks/{task}.
 func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
-	framing, err := a.limits(r.Context())
-	if err != nil {
-		writeProblem(w, a.problemOf(err))
-		return
-	}
 	request := &rtaskv1.RunRequest{Task: task, ApiKey: bearer(r), RemoteAddr: remoteAddr(r)}
-	request.Input, err = io.ReadAll(http.MaxBytesReader(w, r.Body, framing.MaxInputBytes))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		// Who asks comes before how much: the engine says 413 to those only who may start the task.
-		request.Input, request.InputTooLarge = nil, true
-	case err != nil:
-		writeProblem(w, problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "the body could not be read"})
+	if len(request.ApiKey) == 0 {
+		// The engine is to say what it says of all bad keys, and to log it. What else such a client sends is not read,
+		// not even to use the connection again.
+		w.Header().Set("Connection", "close")
+	} else if p := a.readInput(w, r, request); p != nil {
+		writeProblem(w, *p)
 		return
 	}
 	reply, err := a.engine.Run(r.Context(), connect.NewRequest(request))
@@ -130,6 +131,29 @@ func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
 		return
 	}
 	writeRun(w, task, reply.Msg)
+}
+
+// readInput reads the body.
+func (a *api) readInput(w http.ResponseWriter, r *http.Request, to *rtaskv1.RunRequest) *problem {
+	framing, err := a.limits(r.Context())
+	if err != nil {
+		p := a.problemOf(err)
+		return &p
+	}
+	to.Input, err = io.ReadAll(http.MaxBytesReader(w, r.Body, framing.MaxInputBytes))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		// Who asks comes before how much: the engine says 413 to those only who may start the task.
+		to.Input, to.InputTooLarge = nil, true
+		return nil
+	case err != nil:
+		return &problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "the body could not be read"}
+	}
+	// The body is here; the client may wait for the task for longer than it had time to send. Without this, readTimeout
+	// would take it for gone. An error is that it is gone.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	return nil
 }
 
 // bearer returns the presented key (RFC 6750, section 2.1), or nothing.

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -93,15 +94,17 @@ func closeAll(services []service) error {
 // listen returns the socket that systemd gave, or opens one. What is served here is not encrypted, so it is for loopback
 // and for a proxy on this machine.
 func listen(ctx context.Context, given []net.Listener, address string) (net.Listener, error) {
-	if len(given) > 0 {
-		return given[0], nil
-	}
-	if address == "" {
+	var l net.Listener
+	switch {
+	case len(given) > 0:
+		l = given[0]
+	case address == "":
 		return nil, nil
-	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen: %w", err)
+	default:
+		var err error
+		if l, err = new(net.ListenConfig).Listen(ctx, "tcp", address); err != nil {
+			return nil, fmt.Errorf("cannot listen: %w", err)
+		}
 	}
 	if a, ok := l.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
 		return nil, errors.Join(fmt.Errorf("cannot listen on %s: plain HTTP is served on loopback addresses only, with a proxy in front", a), l.Close())
@@ -112,13 +115,14 @@ func listen(ctx context.Context, given []net.Listener, address string) (net.List
 func serve(ctx context.Context, o Options, services []service) error {
 	failed := make(chan error, len(services))
 	var servers []*http.Server
+	var serves sync.WaitGroup
 	for _, s := range services {
 		server := &http.Server{
 			Handler: s.handler, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
-			MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+			MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 		}
 		servers = append(servers, server)
-		go func() { failed <- server.Serve(s.listener) }()
+		serves.Go(func() { failed <- server.Serve(s.listener) })
 		o.Logger.Info("serving", "what", s.name, "address", s.listener.Addr().String())
 	}
 	if _, err := systemd.SdNotify(false, systemd.SdNotifyReady); err != nil {
@@ -140,5 +144,6 @@ func serve(ctx context.Context, o Options, services []service) error {
 			_ = s.Close() // whoever is still there had its time
 		}
 	}
+	serves.Wait()
 	return err
 }

@@ -15,6 +15,9 @@ import (
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
 
+// writeTimeout is how long a client may take to read a reply.
+const writeTimeout = 30 * time.Second
+
 // result is how a blocking task ended.
 type result struct {
 	Status    string `json:"status"`
@@ -50,20 +53,37 @@ func writeRun(w http.ResponseWriter, task string, m *rtaskv1.RunResponse) {
 
 func resultOf(m *rtaskv1.RunResponse) result {
 	j := m.GetJob()
+	stdout, stderr := m.Stdout, m.Stderr
+	if m.Truncated {
+		stdout, stderr = wholeCharacters(stdout), wholeCharacters(stderr)
+	}
 	r := result{
 		Status: "success", Reason: reasonWord(j.GetReason()), ExitCode: j.ExitCode, Signal: j.GetSignal(), Truncated: m.Truncated,
-		Stdout: string(m.Stdout), Stderr: string(m.Stderr), TaskID: j.GetId(),
+		Stdout: string(stdout), Stderr: string(stderr), TaskID: j.GetId(),
 	}
 	if r.Reason != "" {
 		r.Status, r.Detail = "failure", j.GetDetail()
 	}
 	// One encoding for both streams, so that a client decodes them alike.
-	if !utf8.Valid(m.Stdout) || !utf8.Valid(m.Stderr) {
+	if !utf8.Valid(stdout) || !utf8.Valid(stderr) {
 		r.Encoding = "base64"
 		r.Stdout = base64.StdEncoding.EncodeToString(m.Stdout)
 		r.Stderr = base64.StdEncoding.EncodeToString(m.Stderr)
 	}
 	return r
+}
+
+// wholeCharacters drops the beginning of a character at the end of b, where a text was cut.
+func wholeCharacters(b []byte) []byte {
+	for n := 1; n < utf8.UTFMax && n <= len(b); n++ {
+		if tail := b[len(b)-n:]; utf8.RuneStart(tail[0]) {
+			if !utf8.FullRune(tail) {
+				return b[:len(b)-n]
+			}
+			break
+		}
+	}
+	return b
 }
 
 // reasonWord is a reason as the API writes it, "" for success.
@@ -110,6 +130,8 @@ func writeProblem(w http.ResponseWriter, p problem) {
 }
 
 func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
+	// A client that does not read does not hold a connection for ever. An error is that there is none.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")

@@ -9,7 +9,7 @@ var (
 	// ErrAmbiguous is returned when a prefix fits several jobs.
 	ErrAmbiguous = errors.New("several jobs begin so")
 
-	// ErrTooMany is returned by Start when Options.MaxJobs run.
+	// ErrTooMany is returned by Start when Options.MaxJobs run, or every number of Options.UIDs is lent.
 	ErrTooMany = errors.New("too many jobs are running")
 
 	// ErrInvalid is returned by Start for a Spec that could never run.

@@ -135,6 +135,9 @@ type Spec struct {
 	Journal          bool
 }
 
+// idLength is the length of an id: 10 bytes in base32.
+const idLength = 16
+
 // newID returns a random id. 80 bits, of which a little is lost to the rule that it begins with a letter, so that it is
 // never taken for a PID.
 func newID() string {
@@ -147,6 +150,19 @@ func newID() string {
 			return id
 		}
 	}
+}
+
+// validID reports whether s has the form of an id.
+func validID(s string) bool {
+	if len(s) != idLength {
+		return false
+	}
+	for i, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (i == 0 || c < '2' || c > '7') {
+			return false
+		}
+	}
+	return true
 }
 
 // sameCommand reports whether two jobs are duplicates: commands of one owner with the same arguments.

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -22,26 +23,61 @@ import (
 // startAttempts is how often a scope whose name is taken gets another number.
 const startAttempts = 5
 
+const (
+	// maxArgument and maxArguments are the kernel's limits of one argument or variable, its NUL included, and of all of
+	// them together, in bytes (execve(2)).
+	maxArgument  = 128 << 10
+	maxArguments = 6 << 20
+	// maxDescription is how many characters of a command line systemctl shows.
+	maxDescription = 200
+)
+
 // Start starts a job and returns once its process runs. A job that could not be set up has ended with the reason Setup,
 // which is no error of Start. Errors are: ErrInvalid, ErrTooMany, *DuplicateError, ErrClosed, and failures to record the
 // job; then there is no job.
 func (m *Manager) Start(ctx context.Context, s Spec) (Job, error) {
-	if err := m.check(&s); err != nil {
-		return Job{}, err
-	}
-	l, err := m.admit(&s)
+	l, err := m.begin(ctx, s)
 	if err != nil {
 		return Job{}, err
 	}
-	// From here on the job is the Manager's, not the caller's: a caller that goes away does not leave half a job.
-	if err := m.record(ctx, l, s.Volatile); err != nil {
-		m.forget(l)
-		return Job{}, err
-	}
-	m.launch(context.WithoutCancel(ctx), l, s.Input)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return l.job, nil
+}
+
+// Run is Start and Wait in one: its Result holds what the job wrote, however soon that ended. started, if set, is called
+// with what Start would return. The job runs on when ctx ends. Errors are those of Start, for which there is no job, and
+// those of Wait.
+func (m *Manager) Run(ctx context.Context, s Spec, started func(Job)) (Result, error) {
+	l, err := m.begin(ctx, s)
+	if err != nil {
+		return Result{}, err
+	}
+	if started != nil {
+		m.mu.Lock()
+		j := l.job
+		m.mu.Unlock()
+		started(j)
+	}
+	return m.wait(ctx, l)
+}
+
+// begin is Start, and returns the job as it is kept while it runs.
+func (m *Manager) begin(ctx context.Context, s Spec) (*live, error) {
+	if err := m.check(&s); err != nil {
+		return nil, err
+	}
+	l, j, err := m.admit(&s)
+	if err != nil {
+		return nil, err
+	}
+	// From here on the job is the Manager's, not the caller's: a caller that goes away does not leave half a job.
+	if err := m.record(ctx, j, s.Volatile); err != nil {
+		m.forget(l, j.ID)
+		return nil, err
+	}
+	m.launch(context.WithoutCancel(ctx), l, j, s.Input)
+	return l, nil
 }
 
 // check finds every mistake of the request before anything is done.
@@ -60,13 +96,23 @@ func (m *Manager) check(s *Spec) error {
 	}
 	for _, v := range append([]string{s.Command, s.Path, s.Dir}, s.Args...) {
 		if strings.ContainsRune(v, 0) {
-			return invalid("%q has a NUL byte", v)
+			return invalid("%.100q has a NUL byte", v)
 		}
 	}
 	for _, kv := range s.Environment {
-		name, _, ok := strings.Cut(kv, "=")
-		if !ok || name == "" || strings.ContainsRune(kv, 0) {
-			return invalid("%q is not NAME=VALUE", kv)
+		// The value may be a secret, and is not repeated.
+		name, value, ok := strings.Cut(kv, "=")
+		switch {
+		case !ok || name == "" || strings.ContainsRune(name, 0):
+			return invalid("an environment variable is not NAME=VALUE")
+		case strings.ContainsRune(value, 0):
+			return invalid("the environment variable %.100s has a NUL byte", name)
+		}
+	}
+	total := len(s.Command) + 1
+	for _, v := range slices.Concat(s.Args, s.Environment) {
+		if total += len(v) + 1; len(v) >= maxArgument || total > maxArguments {
+			return invalid("its arguments and environment are longer than Linux takes: %d bytes each, %d together", maxArgument-1, maxArguments)
 		}
 	}
 	if os.Geteuid() != 0 {
@@ -86,12 +132,12 @@ func (m *Manager) check(s *Spec) error {
 	return nil
 }
 
-// admit makes the job, if there is room for it.
-func (m *Manager) admit(s *Spec) (*live, error) {
+// admit makes the job, if there is room for it. The Job that it returns is nobody else's.
+func (m *Manager) admit(s *Spec) (*live, Job, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return nil, ErrClosed
+		return nil, Job{}, ErrClosed
 	}
 	j := Job{
 		ID: newID(), Task: s.Task, Command: s.Command, Args: s.Args, Owner: s.Owner, Trigger: s.Trigger,
@@ -99,13 +145,13 @@ func (m *Manager) admit(s *Spec) (*live, error) {
 	}
 	if s.Unique {
 		for _, other := range m.live {
-			if sameCommand(other.job, j) {
-				return nil, &DuplicateError{ID: other.job.ID}
+			if sameCommand(other.job, j) && other.job.State != Ended {
+				return nil, Job{}, &DuplicateError{ID: other.job.ID}
 			}
 		}
 	}
-	if len(m.live) >= m.opts.MaxJobs {
-		return nil, fmt.Errorf("%w: max_jobs = %d", ErrTooMany, m.opts.MaxJobs)
+	if len(m.live) >= m.maxJobs {
+		return nil, Job{}, fmt.Errorf("%w: max_jobs = %d", ErrTooMany, m.maxJobs)
 	}
 	l := &live{ready: make(chan struct{}), done: make(chan struct{})}
 	u := s.User
@@ -116,7 +162,7 @@ func (m *Manager) admit(s *Spec) (*live, error) {
 	default:
 		uid, ok := m.uids.take()
 		if !ok {
-			return nil, fmt.Errorf("%w: every number of dynamic_uids is taken", ErrTooMany)
+			return nil, Job{}, fmt.Errorf("%w: every number of dynamic_uids is taken", ErrTooMany)
 		}
 		l.uid = uid
 		u = dynamic(uid)
@@ -149,7 +195,7 @@ func (m *Manager) admit(s *Spec) (*live, error) {
 	l.job = j
 	m.live[j.ID] = l
 	m.workers.Add(1) // for follow, or for launch's own end
-	return l, nil
+	return l, j, nil
 }
 
 // identifier is the job's SYSLOG_IDENTIFIER=.
@@ -172,39 +218,40 @@ func (m *Manager) unitName(j Job) string {
 
 // record commits that the job is about to start: whatever happens from now on, it is not started twice. A volatile job's
 // record is written, but not waited for.
-func (m *Manager) record(ctx context.Context, l *live, volatile bool) error {
+func (m *Manager) record(ctx context.Context, j Job, volatile bool) error {
 	if volatile {
-		m.store.PutSoon(l.job)
+		m.store.PutSoon(j)
 		return nil
 	}
-	if err := m.store.Put(ctx, l.job); err != nil {
+	if err := m.store.Put(ctx, j); err != nil {
 		return fmt.Errorf("cannot record the job: %w", err)
 	}
 	return nil
 }
 
 // forget undoes admit.
-func (m *Manager) forget(l *live) {
+func (m *Manager) forget(l *live, id string) {
+	defer m.workers.Done() // the records are open until then
 	m.mu.Lock()
-	delete(m.live, l.job.ID)
+	delete(m.live, id)
 	if l.uid != 0 {
 		m.uids.giveBack(l.uid)
 	}
 	m.mu.Unlock()
+	l.err = fmt.Errorf("%q: %w", id, ErrNotFound)
 	close(l.ready)
 	close(l.done)
-	m.workers.Done()
-	if err := m.store.Delete(l.job.ID); err != nil {
-		m.opts.Logger.Error("cannot delete a job's record", "job", l.job.ID, "error", err)
+	if err := m.store.Delete(id); err != nil {
+		m.opts.Logger.Error("cannot delete a job's record", "job", id, "error", err)
 	}
 }
 
 // launch starts the process of an admitted job, or ends the job with Setup.
-func (m *Manager) launch(ctx context.Context, l *live, input []byte) {
-	p, err := m.process(ctx, l, input)
+func (m *Manager) launch(ctx context.Context, l *live, j Job, input []byte) {
+	p, err := m.process(ctx, j, input)
 	if err != nil {
 		close(l.ready)
-		m.end(l, spec.Exit{Job: l.job.ID, Reason: spec.Setup, Code: -1, Detail: err.Error(), Ended: time.Now()})
+		m.end(l, spec.Exit{Job: j.ID, Reason: spec.Setup, Code: -1, Detail: err.Error(), Ended: time.Now()})
 		m.workers.Done()
 		return
 	}
@@ -214,33 +261,38 @@ func (m *Manager) launch(ctx context.Context, l *live, input []byte) {
 	m.store.PutSoon(l.job)
 	m.mu.Unlock()
 	close(l.ready)
+	next := func() { m.follow(l) }
+	if p.PID == 0 { // it has ended without having run, and Start's caller is to see that
+		recorded := m.end(l, p.Exit())
+		next = func() { m.letGo(l, recorded) }
+	}
 	go func() {
 		defer m.workers.Done()
-		m.follow(l)
+		next()
 	}()
 }
 
 // process opens what a process needs and starts it.
-func (m *Manager) process(ctx context.Context, l *live, input []byte) (*sandbox.Process, error) {
+func (m *Manager) process(ctx context.Context, j Job, input []byte) (*sandbox.Process, error) {
 	stdin, err := openInput(input)
 	if err != nil {
 		return nil, err
 	}
 	defer stdin.Close()
-	logFile, err := os.OpenFile(m.logPath(l.job.ID), os.O_CREATE|os.O_EXCL|os.O_RDWR|os.O_APPEND, 0o640)
+	logFile, err := os.OpenFile(m.logPath(j.ID), os.O_CREATE|os.O_EXCL|os.O_RDWR|os.O_APPEND, 0o640)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the job's log: %w", err)
 	}
 	defer logFile.Close()
-	r := sandbox.Request{Unit: l.job.Unit, Description: description(l.job), Job: l.job.Run, Input: stdin, Log: logFile}
+	r := sandbox.Request{Unit: j.Unit, Description: description(j), Job: j.Run, Input: stdin, Log: logFile}
 	for range startAttempts {
 		p, err := m.opts.Host.Start(ctx, r)
-		if !errors.Is(err, scope.ErrExists) || l.job.Task == "" {
+		if !errors.Is(err, scope.ErrExists) || j.Task == "" {
 			return p, err
 		}
 		// Another engine's, or one of before a crash that the records do not know of.
 		m.mu.Lock()
-		r.Unit = m.unitName(l.job)
+		r.Unit = m.unitName(j)
 		m.mu.Unlock()
 	}
 	return nil, fmt.Errorf("cannot start %s: %w", r.Unit, scope.ErrExists)
@@ -257,10 +309,19 @@ func openInput(input []byte) (*os.File, error) {
 	return f, nil
 }
 
-// description is what systemctl shows.
+// description is what systemctl shows: text that D-Bus takes and that a terminal cannot act on, whatever the arguments are.
 func description(j Job) string {
-	if j.Task == "" {
-		return fmt.Sprintf("rtask job %s: %s", j.ID, strings.Join(j.Run.Args, " "))
+	if j.Task != "" {
+		return fmt.Sprintf("rtask job %s of task %s", j.ID, j.Task)
 	}
-	return fmt.Sprintf("rtask job %s of task %s", j.ID, j.Task)
+	line := []rune(strings.Join(j.Run.Args, " "))
+	if len(line) > maxDescription {
+		line = append(line[:maxDescription], '…')
+	}
+	for i, r := range line {
+		if !unicode.IsPrint(r) {
+			line[i] = unicode.ReplacementChar
+		}
+	}
+	return fmt.Sprintf("rtask job %s: %s", j.ID, string(line))
 }

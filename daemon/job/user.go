@@ -166,5 +166,13 @@ func (u *uids) take() (uint32, bool) {
 	return 0, false
 }
 
+// setRange changes the range; what is lent stays lent.
+func (u *uids) setRange(r UIDRange) {
+	if u.r = r; !u.has(u.next) {
+		u.next = r.First
+	}
+}
+
+func (u *uids) has(uid uint32) bool { return u.r.First <= uid && uid <= u.r.Last }
 func (u *uids) mark(uid uint32)     { u.used[uid] = true }
 func (u *uids) giveBack(uid uint32) { delete(u.used, uid) }

@@ -8,15 +8,17 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
 // New returns a logger that writes to w. getenv is os.Getenv: GO_LOG or RTASK_LOG hold the least level that is written
-// ("debug", "info", "warn", "error"; default info), and JOURNAL_STREAM says that the journal reads w (systemd.exec(5)), so
-// that lines begin with their priority (sd-daemon(3)) instead of a time.
+// ("debug", "info", "warn", "error"; default info), and JOURNAL_STREAM says which file the journal reads: if that is w,
+// lines begin with their priority (sd-daemon(3)) instead of a time.
 func New(w io.Writer, getenv func(string) string) *slog.Logger {
 	level := slog.LevelInfo
 	for _, name := range []string{"GO_LOG", "RTASK_LOG"} {
@@ -26,7 +28,22 @@ func New(w io.Writer, getenv func(string) string) *slog.Logger {
 			level = l
 		}
 	}
-	return slog.New(&handler{out: &output{w: w}, level: level, journal: getenv("JOURNAL_STREAM") != ""})
+	return slog.New(&handler{out: &output{w: w}, level: level, journal: journalReads(w, getenv("JOURNAL_STREAM"))})
+}
+
+// journalReads compares device and inode, since the variable is inherited by processes whose output goes elsewhere
+// (systemd.exec(5)).
+func journalReads(w io.Writer, stream string) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && stream == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }
 
 // output writes whole lines, one at a time.
@@ -83,17 +100,25 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 // WithGroup implements slog.Handler.
 func (h *handler) WithGroup(name string) slog.Handler {
 	c := *h
-	c.prefix += name + "."
+	if name != "" {
+		c.prefix += name + "."
+	}
 	return &c
 }
 
 // format quotes what could be mistaken for something else: values come from strangers, too.
 func format(prefix string, a slog.Attr) string {
 	v := a.Value.Resolve()
+	if a.Key == "" && v.Kind() != slog.KindGroup {
+		return "" // an empty Attr is none (slog.Handler)
+	}
 	if v.Kind() == slog.KindGroup {
+		if a.Key != "" { // without a name, its members stand on their own
+			prefix += a.Key + "."
+		}
 		var s strings.Builder
 		for _, g := range v.Group() {
-			s.WriteString(format(prefix+a.Key+".", g))
+			s.WriteString(format(prefix, g))
 		}
 		return s.String()
 	}

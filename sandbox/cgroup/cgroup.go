@@ -6,7 +6,6 @@
 package cgroup
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -38,8 +37,8 @@ func Mount() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cannot find the cgroup hierarchy: %w", err)
 	}
-	for s := bufio.NewScanner(bytes.NewReader(b)); s.Scan(); {
-		before, after, ok := strings.Cut(s.Text(), " - ")
+	for line := range strings.Lines(string(b)) {
+		before, after, ok := strings.Cut(line, " - ")
 		if !ok || !strings.HasPrefix(after, "cgroup2 ") {
 			continue
 		}
@@ -193,18 +192,35 @@ func (g *Group) FD() int { return int(g.fd.Fd()) }
 // not be missed is Kill's work.
 func (g *Group) Signal(sig unix.Signal) error {
 	return eachProcess(g.dir, func(pid int) error {
-		if err := unix.Kill(pid, sig); err != nil && !errors.Is(err, unix.ESRCH) {
+		if err := g.signal(pid, sig); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("cannot signal process %d: %w", pid, err)
 		}
 		return nil
 	})
 }
 
+// signal signals a process that was in the group a moment ago, if it still is: its PID may be another's by now.
+func (g *Group) signal(pid int, sig unix.Signal) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return unix.ESRCH // it has ended
+	}
+	if at := unified(b); at != g.path && !strings.HasPrefix(at, g.path+"/") {
+		return unix.ESRCH
+	}
+	return unix.PidfdSendSignal(fd, sig, nil, 0)
+}
+
 // eachProcess walks the processes of a group and of those below it.
 func eachProcess(dir string, do func(pid int) error) error {
 	var first error
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+		if isGone(err) {
 			return nil // a group that went away meanwhile has no processes
 		}
 		if err != nil {
@@ -214,7 +230,8 @@ func eachProcess(dir string, do func(pid int) error) error {
 			return nil
 		}
 		b, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
+		// The processes of a threaded group are listed by the group above it.
+		if err != nil && !isGone(err) && !errors.Is(err, unix.EOPNOTSUPP) {
 			return err
 		}
 		for _, f := range strings.Fields(string(b)) {
@@ -227,11 +244,14 @@ func eachProcess(dir string, do func(pid int) error) error {
 	return errors.Join(err, first)
 }
 
+// isGone reports whether err says that a control group was removed.
+func isGone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) }
+
 // Kill sends SIGKILL to all there is, also to what is being born (cgroup.kill, Linux 5.14).
 func (g *Group) Kill() error {
 	err := write(g.dir, "cgroup.kill", "1")
-	if errors.Is(err, fs.ErrNotExist) {
-		return g.Signal(unix.SIGKILL)
+	if isGone(err) {
+		return g.Signal(unix.SIGKILL) // an older kernel, or there is no group any more
 	}
 	return err
 }
@@ -242,10 +262,13 @@ func (g *Group) Populated() (bool, error) {
 	return v != 0, err
 }
 
-// WaitEmpty returns when no process is left, or after timeout with false. It sleeps in poll(2), which the kernel wakes
-// when cgroup.events changes.
+// WaitEmpty returns true when no process is left, as in a group that was removed, or false after timeout. It sleeps in
+// poll(2), which the kernel wakes when cgroup.events changes.
 func (g *Group) WaitEmpty(timeout time.Duration) (bool, error) {
 	f, err := os.Open(filepath.Join(g.dir, "cgroup.events"))
+	if isGone(err) {
+		return true, nil
+	}
 	if err != nil {
 		return false, fmt.Errorf("cannot watch the job's control group: %w", err)
 	}
@@ -255,6 +278,9 @@ func (g *Group) WaitEmpty(timeout time.Duration) (bool, error) {
 	for {
 		// Reading at offset 0 arms the poll for what comes after.
 		n, err := unix.Pread(int(f.Fd()), buf, 0)
+		if isGone(err) {
+			return true, nil
+		}
 		if err != nil {
 			return false, fmt.Errorf("cannot watch the job's control group: %w", err)
 		}
@@ -353,22 +379,22 @@ func keyed(dir, file, key string) (uint64, error) {
 	return 0, fmt.Errorf("%s has no %s", file, key)
 }
 
-// Own returns the cgroup v2 path of the calling process.
-func Own() (string, error) {
-	b, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return "", fmt.Errorf("cannot read the own control group: %w", err)
-	}
-	for line := range strings.Lines(string(b)) {
+// unified returns the cgroup v2 path in the content of a /proc/PID/cgroup (cgroups(7)), or "".
+func unified(procCgroup []byte) string {
+	for line := range strings.Lines(string(procCgroup)) {
 		if group, ok := strings.CutPrefix(line, "0::"); ok {
-			return strings.TrimSuffix(group, "\n"), nil
+			return strings.TrimSuffix(group, "\n")
 		}
 	}
-	return "", ErrNoHierarchy
+	return ""
 }
 
 // KillAt kills whatever is in a group that belongs to somebody else, for when that somebody cannot: an exec that never
-// returns holds the whole shim.
-func KillAt(mount, group string) error {
-	return (&Group{dir: filepath.Join(mount, group)}).Kill()
+// returns holds the whole shim. It returns true once nothing is left there, or false after wait.
+func KillAt(mount, group string, wait time.Duration) (bool, error) {
+	g := &Group{dir: filepath.Join(mount, group), path: group}
+	if err := g.Kill(); err != nil {
+		return false, err
+	}
+	return g.WaitEmpty(wait)
 }

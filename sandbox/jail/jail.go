@@ -83,7 +83,7 @@ func setupError(j *spec.Job, err error) error {
 	if errors.Is(e, unix.ENOENT) {
 		if !strings.Contains(j.Path, "/") {
 			err = fmt.Errorf("cannot find %s in PATH: %w", j.Path, e.Errno)
-		} else if _, statErr := os.Stat(e.Path); statErr == nil {
+		} else if _, statErr := os.Stat(absolute(j.Dir, e.Path)); statErr == nil {
 			err = fmt.Errorf("cannot execute %s: the interpreter that its first line names does not exist: %w", e.Path, e.Errno)
 		}
 		return &SetupError{NotFound: true, err: err}
@@ -92,6 +92,14 @@ func setupError(j *spec.Job, err error) error {
 		err = fmt.Errorf("cannot execute %s: it is neither a program nor a script that begins with #!: %w", e.Path, e.Errno)
 	}
 	return &SetupError{NotExecutable: true, err: err}
+}
+
+// absolute returns where path is for a process in dir.
+func absolute(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
 }
 
 // candidates are the files to try: the path itself, or the name in each folder of the job's own PATH. A relative path is

@@ -23,6 +23,7 @@ const (
 	busPath      = dbus.ObjectPath("/org/freedesktop/systemd1")
 	managerIface = busName + ".Manager"
 	unitIface    = busName + ".Unit"
+	scopeIface   = busName + ".Scope"
 
 	// callTimeout bounds one call, also where the caller's context does not. PID 1 is single-threaded: under load a
 	// call waits behind others, but a manager that takes this long has a problem of its own.
@@ -39,8 +40,8 @@ type Manager struct {
 	dial  func(context.Context, ...dbus.ConnOption) (*dbus.Conn, error)
 	slots chan struct{}
 
-	mu     sync.Mutex // guards what follows
-	conn   *dbus.Conn // nil before the first call and after a break
+	lock   chan struct{} // holds one value while somebody uses what follows; a context ends the wait for it
+	conn   *dbus.Conn    // nil before the first call and after a break
 	closed bool
 
 	waitMu  sync.Mutex
@@ -78,13 +79,15 @@ func User() *Manager {
 }
 
 func newManager(dial func(context.Context, ...dbus.ConnOption) (*dbus.Conn, error)) *Manager {
-	return &Manager{dial: dial, slots: make(chan struct{}, maxInFlight), waiters: map[string]chan string{}}
+	return &Manager{
+		dial: dial, slots: make(chan struct{}, maxInFlight), lock: make(chan struct{}, 1), waiters: map[string]chan string{},
+	}
 }
 
 // Close ends the connection. Scopes stay as they are.
 func (m *Manager) Close() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.lock <- struct{}{}
+	defer func() { <-m.lock }()
 	m.closed = true
 	if m.conn == nil {
 		return nil
@@ -94,33 +97,57 @@ func (m *Manager) Close() error {
 	return err
 }
 
+// awayError is returned where the bus or the manager could not be reached: it is being started anew, or not there.
+type awayError struct{ error }
+
+func (e awayError) Unwrap() error { return e.error }
+
 // connect returns a connection on which JobRemoved is subscribed to.
 func (m *Manager) connect(ctx context.Context) (*dbus.Conn, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	select {
+	case m.lock <- struct{}{}:
+		defer func() { <-m.lock }()
+	case <-ctx.Done():
+		return nil, awayError{fmt.Errorf("cannot connect to the bus: %w", context.Cause(ctx))}
+	}
 	if m.closed {
 		return nil, ErrClosed
 	}
 	if m.conn != nil && m.conn.Connected() {
 		return m.conn, nil
 	}
-	// The connection outlives this call, so it must not end with the call's context.
-	conn, err := m.dial(context.WithoutCancel(ctx), dbus.WithSignalHandler((*signals)(m)))
+	conn, err := m.open(ctx)
 	if err != nil {
+		return nil, awayError{err}
+	}
+	m.conn = conn
+	return conn, nil
+}
+
+// open makes a connection. A bus that accepts it and then says nothing does not hold it up for longer than callTimeout.
+func (m *Manager) open(ctx context.Context) (*dbus.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	// The connection outlives this call, so it ends with the call's context only until it is made.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	keep := context.AfterFunc(ctx, end)
+	conn, err := m.dial(life, dbus.WithSignalHandler((*signals)(m)))
+	if err != nil {
+		end()
 		return nil, fmt.Errorf("cannot connect to the bus: %w", err)
 	}
 	if err := subscribe(ctx, conn); err != nil {
 		_ = conn.Close() // the first error is the one that says something
 		return nil, err
 	}
-	m.conn = conn
+	if !keep() {
+		return nil, fmt.Errorf("cannot connect to the bus: %w", context.Cause(ctx))
+	}
 	return conn, nil
 }
 
 // subscribe asks for JobRemoved, before any job is made on this connection.
 func subscribe(ctx context.Context, conn *dbus.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
 	if err := conn.AddMatchSignalContext(ctx, dbus.WithMatchSender(busName), dbus.WithMatchObjectPath(busPath),
 		dbus.WithMatchInterface(managerIface), dbus.WithMatchMember("JobRemoved")); err != nil {
 		return fmt.Errorf("cannot match systemd's signals: %w", err)
@@ -212,6 +239,10 @@ func property(ctx context.Context, conn *dbus.Conn, object dbus.ObjectPath, ifac
 	defer cancel()
 	var v dbus.Variant
 	err := conn.Object(busName, object).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, iface, name).Store(&v)
+	var refused dbus.Error
+	if err != nil && (!errors.As(err, &refused) || isAway(refused)) {
+		err = awayError{err}
+	}
 	if err != nil {
 		return fmt.Errorf("cannot read %s of systemd: %w", name, err)
 	}

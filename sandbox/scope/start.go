@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
@@ -31,7 +33,7 @@ type Unit struct {
 // properties are what StartTransientUnit takes.
 func (u Unit) properties(pid uint32) []unitProperty {
 	p := []unitProperty{
-		{"Description", dbus.MakeVariant(u.Description)},
+		{"Description", dbus.MakeVariant(printable(u.Description))},
 		{"Slice", dbus.MakeVariant(u.Slice)},
 		{"PIDs", dbus.MakeVariant([]uint32{pid})},
 		// The shim makes sub-cgroups and sets their limits.
@@ -53,6 +55,23 @@ func (u Unit) properties(pid uint32) []unitProperty {
 		}
 	}
 	return p
+}
+
+// maxDescription is the longest description in bytes: one line of a terminal or two.
+const maxDescription = 200
+
+// printable makes a description of s, which may hold any bytes: a string on the bus is UTF-8 without NUL, and one that is
+// not would end the connection for everybody.
+func printable(s string) string {
+	if len(s) > maxDescription {
+		s = s[:maxDescription] + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, strings.ToValidUTF8(s, string(utf8.RuneError)))
 }
 
 // unitProperty is a(sv) as D-Bus wants it.
@@ -93,30 +112,49 @@ func (m *Manager) Start(ctx context.Context, u Unit, pid, pidfd int) (Scope, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	started, err := m.start(ctx, u, pid)
-	if err != nil {
+	if err := m.insist(ctx, u, pid); err != nil {
 		return Scope{}, err
-	}
-	if !started {
-		// The bus broke under the call, so what came of it is unknown. Look, and only then try again.
-		active, err := m.active(ctx, u.Name)
-		if err != nil {
-			return Scope{}, err
-		}
-		if !active {
-			if started, err = m.start(ctx, u, pid); err != nil {
-				return Scope{}, err
-			}
-			if !started {
-				return Scope{}, fmt.Errorf("cannot start %s: the connection to the bus broke twice", u.Name)
-			}
-		}
 	}
 	group, err := verify(u.Name, pid, pidfd)
 	if err != nil {
 		return Scope{}, fmt.Errorf("cannot start %s: %w", u.Name, err)
 	}
 	return Scope{Name: u.Name, ControlGroup: group}, nil
+}
+
+// pauses are the times to wait for a bus or a manager that went away: both are back within moments when they are
+// started anew.
+func pauses() []time.Duration {
+	return []time.Duration{100 * time.Millisecond, 300 * time.Millisecond, time.Second, 2 * time.Second}
+}
+
+// insist starts a unit, also when the bus or the manager goes away meanwhile.
+func (m *Manager) insist(ctx context.Context, u Unit, pid int) error {
+	asked := false // before, and what came of it is unknown
+	for _, pause := range append(pauses(), 0) {
+		started, err := m.start(ctx, u, pid)
+		if err == nil && !started || asked && errors.Is(err, ErrExists) {
+			// Look, and only then try again.
+			asked = true
+			started, err = m.active(ctx, u.Name)
+		}
+		switch {
+		case started && err == nil:
+			return nil
+		case err != nil && !errors.As(err, new(awayError)):
+			return err
+		case pause == 0 && err != nil:
+			return err
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return fmt.Errorf("cannot start %s: %w", u.Name, context.Cause(ctx))
+		}
+	}
+	return fmt.Errorf("cannot start %s: the connection to systemd broke each time", u.Name)
 }
 
 // start asks once. It returns false without an error when the connection broke and the outcome is unknown.
@@ -138,24 +176,49 @@ func (m *Manager) start(ctx context.Context, u Unit, pid int) (started bool, err
 	case err == nil:
 	case errors.As(err, &refused) && refused.Name == busName+".UnitExists":
 		return false, fmt.Errorf("cannot start %s: %w", u.Name, ErrExists)
-	case errors.As(err, &refused) && refused.Name != "org.freedesktop.DBus.Error.NoReply":
+	case errors.As(err, &refused) && !isAway(refused):
 		return false, fmt.Errorf("cannot start %s: %w", u.Name, err)
 	case ctx.Err() != nil:
 		return false, fmt.Errorf("cannot start %s: systemd did not answer: %w", u.Name, context.Cause(ctx))
 	default:
 		return false, nil
 	}
-	select {
-	case r, ok := <-result:
-		if !ok {
-			return false, nil
+	return m.started(ctx, u.Name, result)
+}
+
+// isAway reports whether the bus answered in the place of a manager that is not on it just now.
+func isAway(e dbus.Error) bool {
+	switch e.Name {
+	case "org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.Disconnected",
+		"org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner":
+		return true
+	default:
+		return strings.HasPrefix(e.Name, "org.freedesktop.DBus.Error.Spawn.")
+	}
+}
+
+// lookAgain is how often a unit is looked at while systemd's word on it does not come: a manager that re-executes itself
+// may forget to send it.
+const lookAgain = time.Second
+
+// started waits for systemd's job to be done.
+func (m *Manager) started(ctx context.Context, name string, result <-chan string) (bool, error) {
+	look := time.NewTicker(lookAgain)
+	defer look.Stop()
+	for {
+		select {
+		case r, ok := <-result:
+			if ok && r != "done" {
+				return false, fmt.Errorf("cannot start %s: systemd's job ended with %q", name, r)
+			}
+			return ok, nil
+		case <-look.C:
+			if up, err := m.active(ctx, name); up && err == nil {
+				return true, nil
+			}
+		case <-ctx.Done():
+			return false, fmt.Errorf("cannot start %s: systemd did not finish: %w", name, context.Cause(ctx))
 		}
-		if r != "done" {
-			return false, fmt.Errorf("cannot start %s: systemd's job ended with %q", u.Name, r)
-		}
-		return true, nil
-	case <-ctx.Done():
-		return false, fmt.Errorf("cannot start %s: systemd did not finish: %w", u.Name, context.Cause(ctx))
 	}
 }
 
@@ -189,8 +252,10 @@ func verify(unit string, pid, pidfd int) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrNotVerified, err)
 	}
-	// The PID is ours only as long as the pidfd says so: read first, ask then.
-	if err := unix.PidfdSendSignal(pidfd, 0, nil, 0); err != nil {
+	// The PID is ours only as long as the pidfd says so: read first, ask then. A pidfd is readable once its process has
+	// ended, also while that is a zombie (pidfd_open(2)).
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	if n, err := unix.Poll(fds, 0); n != 0 || err != nil {
 		return "", fmt.Errorf("%w: it has ended", ErrNotVerified)
 	}
 	group := Group(b)
@@ -210,29 +275,15 @@ func Group(procCgroup []byte) string {
 	return ""
 }
 
-// Stop asks systemd to stop a scope and returns when it has ended. A scope that is not there is no error.
-func (m *Manager) Stop(ctx context.Context, name string) error {
+// ControlGroup returns the control group of a scope below the cgroup v2 mount, or "" if there is no such scope.
+func (m *Manager) ControlGroup(ctx context.Context, name string) (string, error) {
 	conn, err := m.connect(ctx)
 	if err != nil {
-		return fmt.Errorf("cannot stop %s: %w", name, err)
+		return "", fmt.Errorf("cannot look for %s: %w", name, err)
 	}
-	result, cancel, err := m.wait(name)
-	if err != nil {
-		return err
+	var group string
+	if err := property(ctx, conn, unitPath(name), scopeIface, "ControlGroup", &group); err != nil && !isNoUnit(err) {
+		return "", err
 	}
-	defer cancel()
-	var job dbus.ObjectPath
-	err = conn.Object(busName, busPath).CallWithContext(ctx, managerIface+".StopUnit", 0, name, "replace").Store(&job)
-	if isNoUnit(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("cannot stop %s: %w", name, err)
-	}
-	select {
-	case <-result:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("cannot stop %s: %w", name, context.Cause(ctx))
-	}
+	return group, nil
 }

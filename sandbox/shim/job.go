@@ -26,6 +26,8 @@ const (
 	// killTime is how long the kernel may take to remove killed processes. What hangs in the kernel for longer (a dead
 	// network file system) is reported and left.
 	killTime = 30 * time.Second
+	// The shortest and the longest time between two kills of what does not die.
+	firstKill, lastKill = 10 * time.Millisecond, time.Second
 
 	// protectedScore keeps the kernel's OOM killer from the shim (proc_pid_oom_score_adj(5)).
 	protectedScore = "-900"
@@ -48,9 +50,7 @@ type job struct {
 // run runs one job to its end and reports it.
 func (s *shim) run(start *wire.Start, stdin, logFile *os.File) error {
 	j := &job{shim: s, spec: &start.Job, killTimer: time.NewTimer(0)}
-	if !j.killTimer.Stop() {
-		<-j.killTimer.C
-	}
+	j.killTimer.Stop() // from here on nothing comes from it before it is set
 	j.journal = j.openJournal()
 	w := log.NewWriter(logFile, j.spec.LogMax, time.Now)
 	exit := j.execute(start, stdin, w)
@@ -81,11 +81,14 @@ func (j *job) execute(start *wire.Start, stdin *os.File, w *log.Writer) *spec.Ex
 			exit.Code = 126
 		}
 		if j.tree != nil {
-			exit.Detail = strings.Join(append([]string{exit.Detail}, texts(j.tree.Remove())...), "; ")
+			_, problems := j.clear()
+			problems = append(problems, texts(j.tree.Remove())...)
+			exit.Detail = strings.Join(append([]string{exit.Detail}, problems...), "; ")
 		}
 		return exit
 	}
 	j.journal.send([]byte("Started job "+j.spec.ID), priorityInfo, field{"MESSAGE_ID", messageStarted})
+	out.run()
 	j.tell(wire.Message{Started: &j.started})
 	return j.finish(j.supervise(), out)
 }
@@ -132,14 +135,15 @@ func (j *job) start(start *wire.Start, stdin *os.File, w *log.Writer) (out *outp
 		_ = stderr.Close() // likewise
 	}
 	if err != nil {
+		out.run() // to its end, which is here
 		return nil, errors.Join(err, out.close())
 	}
 	j.started = wire.Started{Job: j.spec.ID, PID: j.main.PID, ControlGroup: j.tree.Path(), At: time.Now()}
 	return out, nil
 }
 
-// protect keeps the OOM killer from the shim and returns the score that the job is to have: the one from before. Without
-// the privilege to do so both stay as they are.
+// protect keeps the OOM killer from the shim and returns the score that the job is to have: the one from before, but never
+// one that protects it, too. Without the privilege to do so both stay as they are.
 func protect() (*string, error) {
 	const path = "/proc/self/oom_score_adj"
 	b, err := os.ReadFile(path)
@@ -153,10 +157,14 @@ func protect() (*string, error) {
 		return nil, fmt.Errorf("cannot set the OOM score: %w", err)
 	}
 	score := strings.TrimSpace(string(b))
+	if strings.HasPrefix(score, "-") {
+		score = "0"
+	}
 	return &score, nil
 }
 
-// supervise waits for the main process, and meanwhile does what the engine, the clock and systemd ask for.
+// supervise waits for the main process, and meanwhile does what the engine, the clock and systemd ask for. When the job
+// was asked to end, what the main process left has the rest of its time to do so, too.
 func (j *job) supervise() unix.WaitStatus {
 	ended := make(chan unix.WaitStatus, 1)
 	j.workers.Go(func() { ended <- wait(j.main.PID) })
@@ -166,14 +174,22 @@ func (j *job) supervise() unix.WaitStatus {
 		defer t.Stop()
 		timeout = t.C
 	}
+	var ws unix.WaitStatus
+	var empty <-chan struct{}
 	for {
 		select {
-		case ws := <-ended:
+		case ws = <-ended:
+			j.stoppedOutside(ws)
+			if j.cause == spec.Succeeded {
+				return ws
+			}
+			empty = j.emptied()
+		case <-empty:
 			return ws
 		case ev := <-j.events:
 			j.handle(ev)
 		case sig := <-j.signals:
-			j.stop(spec.Stopped, sig.String()+" to its supervisor", false)
+			j.stop(spec.Stopped, outside(sig), false)
 		case <-timeout:
 			j.stop(spec.Timeout, "", false)
 		case <-j.killTimer.C:
@@ -182,15 +198,63 @@ func (j *job) supervise() unix.WaitStatus {
 	}
 }
 
-// wait waits for a child that nobody else waits for.
+// emptied returns a channel that is closed when nothing of the job is left, or when it should have been killed by now.
+func (j *job) emptied() <-chan struct{} {
+	c := make(chan struct{})
+	j.workers.Go(func() {
+		defer close(c)
+		_, _ = j.tree.WaitEmpty(j.spec.TimeoutStop + lastKill) // finish looks again, and reports it
+	})
+	return c
+}
+
+// outside names who stopped a job by a signal to all of its scope: `systemctl stop`, or the machine's shutdown.
+func outside(sig os.Signal) string {
+	if s, ok := sig.(unix.Signal); ok {
+		return unix.SignalName(s) + " from outside of rtask"
+	}
+	return sig.String()
+}
+
+// signalTime is how much later than the job the shim may get the signal that systemd sends to all of a scope.
+const signalTime = 50 * time.Millisecond
+
+// stoppedOutside stops what is left of the job if the main process ended by a signal that the shim got, too: then it was
+// a stop of the whole scope.
+func (j *job) stoppedOutside(ws unix.WaitStatus) {
+	var limit time.Duration // just look
+	if ws.Signaled() && ws.Signal() == unix.SIGTERM || ws.Exited() && ws.ExitStatus() == 128+int(unix.SIGTERM) {
+		limit = signalTime
+	}
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case sig := <-j.signals:
+		j.stop(spec.Stopped, outside(sig), false)
+		return
+	default:
+	}
+	if j.cause != spec.Succeeded {
+		return
+	}
+	select {
+	case sig := <-j.signals:
+		j.stop(spec.Stopped, outside(sig), false)
+	case <-t.C:
+	}
+}
+
+// wait waits for a child that nobody else waits for. On the way it reaps the orphans that a subreaper is given.
 func wait(pid int) unix.WaitStatus {
 	for {
 		var ws unix.WaitStatus
-		if _, err := unix.Wait4(pid, &ws, 0, nil); !errors.Is(err, unix.EINTR) {
-			if err != nil {
-				// Not a status that could be mistaken for success: "killed by signal 0" is none.
-				return unix.WaitStatus(0xffff)
-			}
+		got, err := unix.Wait4(-1, &ws, 0, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			// Not a status that could be mistaken for success: "killed by signal 0" is none.
+			return unix.WaitStatus(0xffff)
+		case got == pid:
 			return ws
 		}
 	}
@@ -198,9 +262,7 @@ func wait(pid int) unix.WaitStatus {
 
 // handle does what an engine asks for while the job runs.
 func (j *job) handle(ev event) {
-	for _, f := range ev.files {
-		_ = f.Close() // no message but the first brings any
-	}
+	closeFiles(ev.files)
 	switch {
 	case ev.err != nil:
 		if ev.conn == j.conn {
@@ -211,6 +273,13 @@ func (j *job) handle(ev event) {
 		j.tell(wire.Message{Started: &j.started})
 	case ev.message.Stop != nil:
 		j.stop(spec.Stopped, ev.message.Stop.By, ev.message.Stop.Kill)
+	}
+}
+
+// closeFiles closes what no message but the first should bring.
+func closeFiles(files []*os.File) {
+	for _, f := range files {
+		_ = f.Close() // nothing was written to it
 	}
 }
 
@@ -244,22 +313,17 @@ func (j *job) kill() {
 func (j *job) finish(ws unix.WaitStatus, out *output) *spec.Exit {
 	j.killTimer.Stop()
 	_ = j.main.PIDFD.Close() // a pidfd has nothing to lose
-	exit := &spec.Exit{Code: -1}
-	var problems []string
+	exit := &spec.Exit{}
 	if j.cause == spec.Succeeded {
 		out.wait(drainTime)
 	}
-	problems = append(problems, texts(j.tree.Kill())...)
-	empty, err := j.tree.WaitEmpty(killTime)
-	problems = append(problems, texts(err)...)
+	empty, problems := j.clear()
 	exit.Ended = time.Now()
-	if !empty {
-		problems = append(problems, "a process of it could not be killed")
-	}
-	if !out.wait(drainTime) {
+	out.wait(drainTime)
+	problems = append(problems, texts(out.close())...)
+	if empty && !out.ended() {
 		problems = append(problems, "a process outside of it holds its output")
 	}
-	problems = append(problems, texts(out.close())...)
 	exit.Usage = j.tree.Usage()
 	oom := j.tree.OOMKilled()
 	if empty {
@@ -269,6 +333,23 @@ func (j *job) finish(ws unix.WaitStatus, out *output) *spec.Exit {
 	if out.stderr != nil {
 		exit.Stderr, exit.Truncated = out.stderr.reply, exit.Truncated || out.stderr.truncated
 	}
+	judge(exit, ws, oom)
+	if exit.Reason == spec.Lost {
+		problems = append(problems, "its exit status could not be read")
+	}
+	if j.cause != spec.Succeeded && exit.Reason != spec.OOM {
+		exit.Reason = j.cause
+	}
+	if j.cause == spec.Stopped && j.by != "" {
+		problems = append([]string{"stopped by " + j.by}, problems...)
+	}
+	exit.Detail = strings.Join(problems, "; ")
+	return exit
+}
+
+// judge says how the main process ended.
+func judge(exit *spec.Exit, ws unix.WaitStatus, oom bool) {
+	exit.Code = -1
 	switch {
 	case ws.Exited():
 		exit.Code = ws.ExitStatus()
@@ -283,16 +364,20 @@ func (j *job) finish(ws unix.WaitStatus, out *output) *spec.Exit {
 		}
 	default:
 		exit.Reason = spec.Lost
-		problems = append(problems, "its exit status could not be read")
 	}
-	if j.cause != spec.Succeeded && exit.Reason != spec.OOM {
-		exit.Reason = j.cause
+}
+
+// clear kills what is left of the job until nothing is, and says what stood in the way.
+func (j *job) clear() (empty bool, problems []string) {
+	deadline := time.Now().Add(killTime)
+	empty, err := j.tree.WaitEmpty(0)
+	for again := firstKill; !empty && err == nil; again = min(2*again, lastKill) {
+		killed := j.tree.Kill()
+		if empty, err = j.tree.WaitEmpty(again); !empty && err == nil && time.Now().After(deadline) {
+			err = errors.Join(errors.New("a process of it could not be killed"), killed)
+		}
 	}
-	if j.cause == spec.Stopped && j.by != "" {
-		problems = append([]string{"stopped by " + j.by}, problems...)
-	}
-	exit.Detail = strings.Join(problems, "; ")
-	return exit
+	return empty, texts(err)
 }
 
 func texts(err error) []string {
@@ -300,46 +385,6 @@ func texts(err error) []string {
 		return nil
 	}
 	return strings.Split(err.Error(), "\n")
-}
-
-// report hands the end of the job to the engine, or to the disk.
-func (j *job) report(exit *spec.Exit) error {
-	recorded := false
-	if j.spec.RecordAlways {
-		if err := writeRecord(j.spec.Record, exit); err != nil {
-			exit.Detail = strings.TrimPrefix(exit.Detail+"; "+err.Error(), "; ")
-		} else {
-			recorded = true
-		}
-	}
-	j.tell(wire.Message{Ended: exit})
-	if j.acknowledged(exit) || recorded {
-		return nil
-	}
-	return writeRecord(j.spec.Record, exit)
-}
-
-// acknowledged waits for the engine to have taken over the end of the job.
-func (j *job) acknowledged(exit *spec.Exit) bool {
-	t := time.NewTimer(ackTimeout)
-	defer t.Stop()
-	for j.conn != nil {
-		select {
-		case ev := <-j.events:
-			switch {
-			case ev.err != nil && ev.conn == j.conn:
-				j.conn = nil
-			case ev.message.Hello != nil && ev.message.Hello.Job == j.spec.ID:
-				j.conn = ev.conn
-				j.tell(wire.Message{Ended: exit})
-			case ev.message.Ack != nil && ev.message.Ack.Job == exit.Job:
-				return true
-			}
-		case <-t.C:
-			return false
-		}
-	}
-	return false
 }
 
 func (j *job) openJournal() *journal {
@@ -351,40 +396,4 @@ func (j *job) openJournal() *journal {
 		{"RTASK_JOB_ID", j.spec.ID},
 		{"RTASK_TASK", j.spec.Task},
 	})
-}
-
-func status(e *spec.Exit) string {
-	if e.Reason == spec.Succeeded {
-		return "success"
-	}
-	return "failure"
-}
-
-func endPriority(e *spec.Exit) int {
-	if e.Reason == spec.Succeeded {
-		return priorityInfo
-	}
-	return priorityWarning
-}
-
-// outcome says in a few words how a job ended.
-func outcome(e *spec.Exit) string {
-	switch e.Reason {
-	case spec.Succeeded:
-		return "succeeded"
-	case spec.ExitCode:
-		return fmt.Sprintf("failed with exit status %d", e.Code)
-	case spec.Signal:
-		return "was ended by " + unix.SignalName(unix.Signal(e.Signal))
-	case spec.Timeout:
-		return "timed out"
-	case spec.OOM:
-		return "was killed at its memory limit"
-	case spec.Stopped:
-		return "was stopped"
-	case spec.Setup:
-		return "could not be started: " + e.Detail
-	default:
-		return "ended with " + string(e.Reason)
-	}
 }

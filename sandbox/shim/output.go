@@ -3,6 +3,7 @@ package shim
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -32,36 +33,46 @@ type stream struct {
 	lines lines
 	max   int64
 
-	// reply is written by the stream's reader alone, and read after that has ended.
+	// What follows is written by the stream's reader alone, and read after that has ended.
 	reply     []byte
 	truncated bool
+	ended     bool // every writer of the pipe was gone
 }
 
-// newOutput returns the write ends of the job's pipes, for the job's start; the caller closes them after that.
+// newOutput returns the write ends of the job's pipes, for the job's start; the caller closes them after that. Nothing is
+// read before run.
 func newOutput(w *log.Writer, j *journal, redirect bool, maxReply int64, uid, gid int) (o *output, stdout, stderr *os.File, err error) {
 	o = &output{log: w, done: make(chan struct{})}
 	o.stdout = &stream{kind: log.Stdout, max: maxReply, lines: lines{j: j, stream: "stdout", priority: priorityInfo}}
-	stdout, err = o.pipe(o.stdout, uid, gid)
+	stdout, err = o.pipe(uid, gid)
 	stderr = stdout
 	if err == nil && !redirect {
 		o.stderr = &stream{kind: log.Stderr, max: maxReply, lines: lines{j: j, stream: "stderr", priority: priorityInfo}}
-		stderr, err = o.pipe(o.stderr, uid, gid)
+		stderr, err = o.pipe(uid, gid)
 	}
-	go func() {
-		o.readers.Wait()
-		close(o.done)
-	}()
 	if err != nil {
 		if stdout != nil {
 			_ = stdout.Close() // nothing was written; the first error is the one that says something
 		}
+		close(o.done)
 		return nil, nil, nil, errors.Join(err, o.close())
 	}
 	return o, stdout, stderr, nil
 }
 
-// pipe makes a pipe and starts its reader.
-func (o *output) pipe(s *stream, uid, gid int) (*os.File, error) {
+// run starts reading.
+func (o *output) run() {
+	for i, s := range []*stream{o.stdout, o.stderr}[:len(o.pipes)] {
+		o.readers.Go(func() { o.copy(s, o.pipes[i]) })
+	}
+	go func() {
+		o.readers.Wait()
+		close(o.done)
+	}()
+}
+
+// pipe makes a pipe.
+func (o *output) pipe(uid, gid int) (*os.File, error) {
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("cannot make a pipe: %w", err)
@@ -79,7 +90,6 @@ func (o *output) pipe(s *stream, uid, gid int) (*os.File, error) {
 		return nil, fmt.Errorf("cannot set up a pipe: %w", err)
 	}
 	o.pipes = append(o.pipes, r)
-	o.readers.Go(func() { o.copy(s, r) })
 	return w, nil
 }
 
@@ -87,16 +97,53 @@ func (o *output) copy(s *stream, r *os.File) {
 	buf := make([]byte, chunk)
 	for {
 		n, err := r.Read(buf)
-		if n > 0 {
-			o.log.Write(s.kind, buf[:n])
-			s.keep(buf[:n])
-			s.lines.write(buf[:n])
+		o.take(s, buf[:n])
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			o.drain(s, r, buf)
 		}
 		if err != nil {
-			break // the end, or the deadline that close sets
+			s.ended = s.ended || errors.Is(err, io.EOF)
+			break
 		}
 	}
 	s.lines.flush()
+}
+
+// take puts a piece where it belongs.
+func (o *output) take(s *stream, p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	o.log.Write(s.kind, p)
+	s.keep(p)
+	s.lines.write(p)
+}
+
+// drain reads what is in a pipe after close has ended waiting for more: everything that the job wrote, however late this
+// process got to run. It takes no more than a pipe holds, since a writer that is not the job's may go on for ever.
+func (o *output) drain(s *stream, r *os.File, buf []byte) {
+	raw, err := r.SyscallConn()
+	if err != nil {
+		return // the file is closed, so there is nothing to read
+	}
+	// Control does not ask for the deadline, which is over.
+	_ = raw.Control(func(fd uintptr) {
+		size, err := unix.FcntlInt(fd, unix.F_GETPIPE_SZ, 0)
+		for left := size; err == nil && left > 0; {
+			var n int
+			n, err = unix.Read(int(fd), buf)
+			if errors.Is(err, unix.EINTR) {
+				err = nil
+				continue
+			}
+			if n <= 0 {
+				s.ended = err == nil // else EAGAIN
+				return
+			}
+			o.take(s, buf[:n])
+			left -= n
+		}
+	})
 }
 
 func (s *stream) keep(p []byte) {
@@ -120,7 +167,11 @@ func (o *output) wait(limit time.Duration) bool {
 	}
 }
 
-// close ends reading, also where a process that is not the job's holds a pipe, and closes the pipes.
+// ended reports whether all output was read to its end. It may be called after close.
+func (o *output) ended() bool { return o.stdout.ended && (o.stderr == nil || o.stderr.ended) }
+
+// close reads what is there, waits for no more, also where a process that is not the job's holds a pipe, and closes the
+// pipes.
 func (o *output) close() error {
 	var err error
 	for _, p := range o.pipes {

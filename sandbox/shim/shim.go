@@ -25,7 +25,7 @@ const socketFD = 3
 
 // ackTimeout is how long a shim that has told its engine the end of a job waits to hear that this was understood. After
 // it (an engine that was stopped with SIGSTOP, say) the shim writes the record itself.
-const ackTimeout = 10 * time.Second
+const ackTimeout = 5 * time.Second
 
 // Run is a shim's life: wait for a job on the inherited socket, run it, report it. It returns nil when the job was
 // reported, whatever came of the job, and when the engine went away before there was one.
@@ -68,8 +68,9 @@ func Run() error {
 type shim struct {
 	conn     *wire.Conn // the engine, nil while there is none
 	listener *net.UnixListener
+	mu       sync.Mutex   // guards conns and ending
 	conns    []*wire.Conn // all there ever were, for the end
-	mu       sync.Mutex   // guards conns
+	ending   bool         // no connection is taken any more
 	workers  sync.WaitGroup
 	events   chan event
 	quit     chan struct{}
@@ -84,14 +85,22 @@ type event struct {
 	err     error
 }
 
-// receive passes on what comes over conn, until it ends or the shim does.
+// receive passes on what comes over conn, until it ends or the shim does. A peer that sends what is no message is hung up
+// on, so that it does not wait for an answer.
 func (s *shim) receive(conn *wire.Conn) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending {
+		_ = conn.Close() // the peer finds the job's record
+		return
+	}
 	s.conns = append(s.conns, conn)
-	s.mu.Unlock()
 	s.workers.Go(func() {
 		for {
 			m, files, err := conn.Receive()
+			if err != nil {
+				_ = conn.Close() // the peer is gone already, or of no use
+			}
 			select {
 			case s.events <- event{conn, m, files, err}:
 			case <-s.quit:
@@ -117,36 +126,25 @@ func (s *shim) listen(path string) error {
 			if err != nil {
 				return // the shim ends
 			}
-			if conn, err := trusted(c); err == nil {
+			conn, err := wire.NewConn(c)
+			if err != nil {
+				_ = c.Close() // the first error is the one that says something
+				continue
+			}
+			if trusted(conn) {
 				s.receive(conn)
 			} else {
-				_ = c.Close() // a stranger learns nothing
+				_ = conn.Close() // a stranger learns nothing
 			}
 		}
 	})
 	return nil
 }
 
-// trusted accepts a peer of the shim's own user (SO_PEERCRED, unix(7)). The socket's folder keeps others out already.
-func trusted(c *net.UnixConn) (*wire.Conn, error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	var cred *unix.Ucred
-	var credErr error
-	if err := raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return nil, err
-	}
-	if credErr != nil {
-		return nil, credErr
-	}
-	if int(cred.Uid) != os.Geteuid() {
-		return nil, errors.New("another user's process")
-	}
-	return wire.NewConn(c)
+// trusted reports whether the peer is of the shim's own user. The socket's folder keeps others out already.
+func trusted(c *wire.Conn) bool {
+	peer, err := c.Peer()
+	return err == nil && int(peer.Uid) == os.Geteuid()
 }
 
 // stopReceiving ends all goroutines and connections.
@@ -156,6 +154,7 @@ func (s *shim) stopReceiving() {
 		_ = s.listener.Close() // it also removes the socket's file; a left one is found dead and removed by the engine
 	}
 	s.mu.Lock()
+	s.ending = true
 	for _, c := range s.conns {
 		_ = c.Close() // everything that mattered was acknowledged
 	}

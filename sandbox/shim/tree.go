@@ -23,7 +23,7 @@ type tree interface {
 	Signal(unix.Signal) error
 	// Kill ends every process, and those that are being born.
 	Kill() error
-	// WaitEmpty returns true when no process is left, or false after the timeout.
+	// WaitEmpty returns true when no process is left, or false after the timeout. The main process was waited for before.
 	WaitEmpty(time.Duration) (bool, error)
 	Usage() spec.Usage
 	OOMKilled() bool
@@ -48,10 +48,10 @@ func (*descendants) Path() string { return "" }
 
 // Signal implements tree.
 func (d *descendants) Signal(sig unix.Signal) error {
-	pids, err := d.list()
-	for _, pid := range pids {
-		if e := unix.Kill(pid, sig); e != nil && !errors.Is(e, unix.ESRCH) {
-			err = errors.Join(err, fmt.Errorf("cannot signal process %d: %w", pid, e))
+	all, err := d.list()
+	for _, p := range all {
+		if e := p.signal(sig); e != nil && !errors.Is(e, unix.ESRCH) {
+			err = errors.Join(err, fmt.Errorf("cannot signal process %d: %w", p.pid, e))
 		}
 	}
 	return err
@@ -62,62 +62,95 @@ func (d *descendants) Kill() error {
 	return errors.Join(d.Signal(unix.SIGSTOP), d.Signal(unix.SIGKILL))
 }
 
+// The times between two looks of descendants.WaitEmpty.
+const (
+	shortestLook = time.Millisecond
+	longestLook  = 20 * time.Millisecond
+)
+
 // WaitEmpty implements tree: it reaps until the shim is childless. There is no event for "a descendant is gone", so it
 // looks again after a short time.
 func (d *descendants) WaitEmpty(timeout time.Duration) (bool, error) {
 	deadline := time.Now().Add(timeout)
-	for {
-		for {
-			var ws unix.WaitStatus
-			pid, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
-			if errors.Is(err, unix.ECHILD) {
-				return true, nil
-			}
-			if err != nil && !errors.Is(err, unix.EINTR) {
-				return false, fmt.Errorf("cannot wait for the job's processes: %w", err)
-			}
-			if pid == 0 {
-				break
-			}
+	for pause := shortestLook; ; pause = min(2*pause, longestLook) {
+		childless, err := reapAll()
+		left := time.Until(deadline)
+		if childless || err != nil || left <= 0 {
+			return childless, err
 		}
-		if time.Now().After(deadline) {
-			return false, nil
-		}
-		if err := d.Kill(); err != nil {
-			return false, err
-		}
-		time.Sleep(2 * time.Millisecond)
+		time.Sleep(min(pause, left))
 	}
 }
 
-// list returns the PIDs of all processes below the shim.
-func (d *descendants) list() ([]int, error) {
+// reapAll waits for the children that have ended, and reports whether there are no others.
+func reapAll() (childless bool, err error) {
+	for {
+		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
+		switch {
+		case errors.Is(err, unix.ECHILD):
+			return true, nil
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return false, fmt.Errorf("cannot wait for the job's processes: %w", err)
+		case pid == 0:
+			return false, nil
+		}
+	}
+}
+
+// process is a process as it was seen. The time of its start, in clock ticks, tells it from a later one of its PID.
+type process struct {
+	pid, parent int
+	started     string
+}
+
+// look returns what /proc says of a process.
+func look(pid int) (process, bool) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return process{}, false // it has ended
+	}
+	// The second field, in brackets, may hold anything. The fourth is the parent, the 22nd the start (proc_pid_stat(5)).
+	f := strings.Fields(string(b)[strings.LastIndexByte(string(b), ')')+1:])
+	if len(f) < 20 {
+		return process{}, false
+	}
+	parent, err := strconv.Atoi(f[1])
+	return process{pid: pid, parent: parent, started: f[19]}, err == nil
+}
+
+// signal signals the process, if its PID is still its own: what a pidfd refers to does not change.
+func (p process) signal(sig unix.Signal) error {
+	fd, err := unix.PidfdOpen(p.pid, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if now, ok := look(p.pid); !ok || now.started != p.started {
+		return unix.ESRCH
+	}
+	return unix.PidfdSendSignal(fd, sig, nil, 0)
+}
+
+// list returns all processes below the shim.
+func (d *descendants) list() ([]process, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("cannot list processes: %w", err)
 	}
-	children := map[int][]int{}
+	children := map[int][]process{}
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
 			continue
 		}
-		b, err := os.ReadFile("/proc/" + e.Name() + "/stat")
-		if err != nil {
-			continue // it has ended
-		}
-		// The second field, in brackets, may hold anything; the fourth is the parent (proc_pid_stat(5)).
-		rest := string(b)[strings.LastIndexByte(string(b), ')')+1:]
-		if f := strings.Fields(rest); len(f) > 1 {
-			if parent, err := strconv.Atoi(f[1]); err == nil {
-				children[parent] = append(children[parent], pid)
-			}
+		if p, ok := look(pid); ok {
+			children[p.parent] = append(children[p.parent], p)
 		}
 	}
-	var all []int
-	for todo := []int{os.Getpid()}; len(todo) > 0; todo = todo[1:] {
-		all = append(all, children[todo[0]]...)
-		todo = append(todo, children[todo[0]]...)
+	all := children[os.Getpid()]
+	for i := 0; i < len(all); i++ {
+		all = append(all, children[all[i].pid]...)
 	}
 	return all, nil
 }

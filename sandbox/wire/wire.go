@@ -32,12 +32,16 @@ const (
 	maxMessage = 160 << 20
 	// maxFiles is how many descriptors one message may bring.
 	maxFiles = 4
+	// sendTimeout is how long a peer may leave its queue full before it counts as gone. A peer that reads at all never
+	// lets it get full: the queue holds more than a job's whole conversation.
+	sendTimeout = 10 * time.Second
 )
 
 // ErrMessage is returned for a packet that is no message.
 var ErrMessage = errors.New("not a message of the shim protocol")
 
-// Message is what travels. Exactly one of the pointers is set.
+// Message is what travels. Exactly one of the pointers is set, or none where a newer peer sent what this one does not
+// know; such a message is passed over.
 type Message struct {
 	Version int `cbor:"v"`
 
@@ -99,15 +103,15 @@ type Started struct {
 	At time.Time `cbor:"at"`
 }
 
-// valid reports whether exactly one of the pointers is set.
-func (m *Message) valid() bool {
+// kinds returns how many of the pointers are set.
+func (m *Message) kinds() int {
 	n := 0
 	for _, set := range []bool{m.Start != nil, m.Hello != nil, m.Stop != nil, m.Ack != nil, m.Started != nil, m.Ended != nil} {
 		if set {
 			n++
 		}
 	}
-	return n == 1
+	return n
 }
 
 // frame is a packet: a message, or the length of one that stands in the first file.
@@ -187,7 +191,7 @@ func (c *Conn) Close() error { return c.c.Close() }
 // Send sends one message with files, which stay the caller's.
 func (c *Conn) Send(m Message, files ...*os.File) error {
 	m.Version = Version
-	if !m.valid() {
+	if m.kinds() != 1 {
 		return fmt.Errorf("cannot send: %w", ErrMessage)
 	}
 	body, err := c.modes.enc.Marshal(m)
@@ -216,16 +220,44 @@ func (c *Conn) Send(m Message, files ...*os.File) error {
 		}
 		rights = unix.UnixRights(fds...)
 	}
+	if err := c.c.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
+		return fmt.Errorf("cannot send a message: %w", err)
+	}
 	if _, _, err := c.c.WriteMsgUnix(packet, rights, nil); err != nil {
 		return fmt.Errorf("cannot send a message: %w", err)
 	}
 	return nil
 }
 
+// SetReadDeadline bounds Receive, which then returns an error that wraps os.ErrDeadlineExceeded. The zero time is no bound.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.c.SetReadDeadline(t) }
+
+// Peer returns what the kernel knows of the process at the other end (SO_PEERCRED, unix(7)): who connected, or for the
+// side that connected, who listens.
+func (c *Conn) Peer() (*unix.Ucred, error) {
+	raw, err := c.c.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("cannot ask for the peer: %w", err)
+	}
+	var cred *unix.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err := errors.Join(err, credErr); err != nil {
+		return nil, fmt.Errorf("cannot ask for the peer: %w", err)
+	}
+	return cred, nil
+}
+
 // Receive returns the next message and its files, which are the caller's to close. It returns io.EOF when the other
-// side is gone.
+// side is gone and everything it sent was received. After an error that wraps ErrMessage the connection can be read on.
 func (c *Conn) Receive() (Message, []*os.File, error) {
 	n, oobn, flags, _, err := c.c.ReadMsgUnix(c.buf, c.oob)
+	if errors.Is(err, unix.ECONNRESET) {
+		// The other side closed without having read all. The kernel says so once, before what that side had sent.
+		n, oobn, flags, _, err = c.c.ReadMsgUnix(c.buf, c.oob)
+	}
 	if err != nil {
 		if errors.Is(err, unix.ECONNRESET) || errors.Is(err, net.ErrClosed) {
 			err = io.EOF
@@ -257,26 +289,47 @@ func (c *Conn) decode(packet []byte, files []*os.File) (Message, []*os.File, err
 	if err := c.modes.dec.Unmarshal(packet, &f); err != nil {
 		return Message{}, nil, fmt.Errorf("%w: %w", ErrMessage, err)
 	}
-	body := []byte(f.Message)
-	if f.InFile != 0 {
-		if len(files) == 0 || f.InFile < 0 || f.InFile > maxMessage {
-			return Message{}, nil, fmt.Errorf("%w: a length of %d", ErrMessage, f.InFile)
+	body, inFile := []byte(f.Message), f.InFile != 0
+	if inFile {
+		if len(files) == 0 {
+			return Message{}, nil, fmt.Errorf("%w: it has no file", ErrMessage)
 		}
-		body = make([]byte, f.InFile)
-		if _, err := files[0].ReadAt(body, 0); err != nil {
-			return Message{}, nil, fmt.Errorf("%w: %w", ErrMessage, err)
+		var err error
+		if body, err = readAll(files[0], f.InFile); err != nil {
+			return Message{}, nil, err
 		}
-		_ = files[0].Close() // it was only read
-		files = files[1:]
 	}
 	var m Message
 	if err := c.modes.dec.Unmarshal(body, &m); err != nil {
 		return Message{}, nil, fmt.Errorf("%w: %w", ErrMessage, err)
 	}
-	if !m.valid() {
-		return Message{}, nil, ErrMessage
+	if m.Version < 1 || m.Version > Version {
+		return Message{}, nil, fmt.Errorf("%w: version %d", ErrMessage, m.Version)
+	}
+	if m.kinds() > 1 {
+		return Message{}, nil, fmt.Errorf("%w: it is several", ErrMessage)
+	}
+	if inFile {
+		_ = files[0].Close() // it was only read
+		files = files[1:]
 	}
 	return m, files, nil
+}
+
+// readAll reads a message of size bytes from f, which must really have them: a length alone costs no memory.
+func readAll(f *os.File, size int64) ([]byte, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMessage, err)
+	}
+	if !info.Mode().IsRegular() || size < 0 || size > maxMessage || size != info.Size() {
+		return nil, fmt.Errorf("%w: a length of %d", ErrMessage, size)
+	}
+	body := make([]byte, size)
+	if _, err := f.ReadAt(body, 0); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMessage, err)
+	}
+	return body, nil
 }
 
 func rights(oob []byte) ([]*os.File, error) {
@@ -310,10 +363,14 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// SealedFile returns a file in memory that holds b, stands at its beginning and can never be changed
-// (memfd_create(2)).
+// SealedFile returns a file in memory that holds b, stands at its beginning, can never be changed and, since Linux 6.3,
+// not be executed (memfd_create(2)).
 func SealedFile(name string, b []byte) (*os.File, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate(name, flags|unix.MFD_NOEXEC_SEAL)
+	if errors.Is(err, unix.EINVAL) {
+		fd, err = unix.MemfdCreate(name, flags)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a file in memory: %w", err)
 	}

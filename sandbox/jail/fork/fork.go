@@ -261,6 +261,9 @@ func clone(args *cloneArgs, c *child) (pid uintptr, errno syscall.Errno) {
 		i int
 		e syscall.Errno
 		r uintptr
+		// The most telling error of exec. It is reported only when every path has failed: what is in c is seen by the
+		// parent even if a later exec succeeds.
+		worst syscall.Errno
 	)
 	afterForkInChild()
 
@@ -337,16 +340,16 @@ func clone(args *cloneArgs, c *child) (pid uintptr, errno syscall.Errno) {
 	for i = 0; i < len(c.paths); i++ {
 		_, _, e = syscall.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(c.paths[i])),
 			uintptr(unsafe.Pointer(unsafe.SliceData(c.argv))), uintptr(unsafe.Pointer(unsafe.SliceData(c.envv))))
-		// What is not there, or not for this user, may be further on in PATH. The most telling error is kept.
-		if c.errno == 0 || c.errno == syscall.ENOENT || c.errno == syscall.ENOTDIR {
-			c.errno = e
+		// What is not there, or not for this user, may be further on in PATH.
+		if worst == 0 || worst == syscall.ENOENT || worst == syscall.ENOTDIR {
+			worst = e
 			c.path = i
 		}
 		if e != syscall.ENOENT && e != syscall.ENOTDIR && e != syscall.EACCES {
 			break
 		}
 	}
-	e = c.errno
+	e = worst
 
 failed:
 	c.errno = e

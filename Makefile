@@ -1,0 +1,42 @@
+# What each target does stands in README.md and CONTRIBUTING.md.
+VERSION := $(shell packaging/version)
+GOFLAGS_BUILD := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+TOOLS := -modfile=packaging/tools/go.mod
+FUZZTIME ?= 30s
+PREFIX ?= /usr
+export CGO_ENABLED = 0
+
+.PHONY: build run test lint fuzz packages install shell generate clean
+
+build:
+	go build $(GOFLAGS_BUILD) -o bin/ ./cmd/...
+
+run: build
+	packaging/run
+
+test:
+	packaging/test
+
+lint:
+	packaging/lint
+
+fuzz:
+	packaging/fuzz $(FUZZTIME)
+
+packages: build
+	packaging/build-packages
+
+install: build
+	packaging/install "$(DESTDIR)" "$(PREFIX)"
+
+# A root shell in a throwaway Debian with systemd as PID 1 and this tree's package installed.
+shell: packages
+	packaging/testbed/testbed setup container
+	packaging/testbed/testbed shell --deb "$$(ls -t dist/rtask_*_amd64.deb | head -n 1)"
+
+# The generated half of the API; needs protoc (Debian: protobuf-compiler).
+generate:
+	packaging/generate
+
+clean:
+	rm -rf bin dist

@@ -1,0 +1,151 @@
+package rtask_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/rtask/rtask/"
+
+// rule is what a package may import of the project, and what it must never reach, also through others.
+type rule struct {
+	// may lists packages of the project that it imports, relative to the module.
+	may []string
+	// never lists packages that must not be among its dependencies, with the reason.
+	never map[string]string
+}
+
+// rules has every package of the project, as the table in ARCHITECTURE.md. A package that is not here fails the test.
+func rules() map[string]rule {
+	const (
+		noNetwork   = "the engine's core must not be able to open a network connection by way of a library"
+		noProcesses = "processes are started in one place only: package sandbox"
+		decides     = "the gateway decides nothing and holds nothing"
+		small       = "the shim is started for each slot, so it must be small, and it speaks to its engine alone"
+	)
+	return map[string]rule{
+		"cmd/rtaskd":        {may: []string{"daemon", "daemon/logging"}},
+		"cmd/rtask-gateway": {may: []string{"daemon/gateway", "daemon/logging"}},
+		"cmd/rtask-shim":    {may: []string{"sandbox/shim"}},
+		"cmd/rtaskctl":      {may: []string{"ctl"}},
+
+		"daemon": {
+			may: []string{
+				"daemon/auth", "daemon/companion", "daemon/config", "daemon/control", "daemon/job", "sandbox", "sandbox/spec",
+			},
+		},
+		"daemon/api/rtask/v1":                {},
+		"daemon/api/rtask/v1/rtaskv1connect": {may: []string{"daemon/api/rtask/v1"}},
+		"daemon/logging":                     {never: map[string]string{"net/http": "it only writes lines"}},
+		"daemon/companion":                   {never: map[string]string{"net/http": "it only starts the gateway"}},
+		"daemon/config": {
+			may:   []string{"sandbox/spec"},
+			never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses, module + "sandbox": "files in, values out"},
+		},
+		"daemon/job": {
+			may:   []string{"daemon/store", "sandbox", "sandbox/log", "sandbox/scope", "sandbox/spec", "sandbox/wire"},
+			never: map[string]string{"net/http": noNetwork, module + "daemon/config": "the library knows no configuration files"},
+		},
+		"daemon/store": {never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses}},
+		"daemon/auth":  {never: map[string]string{"net/http": noNetwork, "os/exec": "who calls must not be able to start anything"}},
+		"daemon/control": {
+			may: []string{
+				"daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/auth", "daemon/config", "daemon/job", "sandbox/log",
+				"sandbox/spec",
+			},
+		},
+		"daemon/gateway": {
+			may: []string{"ctl/client", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect"},
+			never: map[string]string{
+				"os/exec": decides, module + "daemon/auth": decides, module + "daemon/config": decides,
+				module + "daemon/job": decides, module + "daemon/store": decides, module + "sandbox": decides,
+			},
+		},
+
+		"sandbox": {
+			may:   []string{"sandbox/cgroup", "sandbox/scope", "sandbox/spec", "sandbox/wire"},
+			never: map[string]string{"net/http": noNetwork, module + "sandbox/shim": "the two halves meet on the wire only"},
+		},
+		"sandbox/spec":      {never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/wire":      {may: []string{"sandbox/spec"}, never: map[string]string{"net/http": small, "os/exec": noProcesses}},
+		"sandbox/log":       {never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/scope":     {never: map[string]string{"net/http": noNetwork}},
+		"sandbox/cgroup":    {may: []string{"sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/jail":      {may: []string{"sandbox/jail/fork", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/jail/fork": {never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/shim": {
+			may: []string{"sandbox/cgroup", "sandbox/jail", "sandbox/log", "sandbox/spec", "sandbox/wire"},
+			never: map[string]string{
+				"net/http": small, "os/exec": noProcesses, "github.com/godbus/dbus/v5": small,
+				"google.golang.org/protobuf/proto": small,
+			},
+		},
+
+		"ctl": {
+			may:   []string{"ctl/client", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect"},
+			never: map[string]string{module + "sandbox": "rtaskctl asks the engine", "os/exec": noProcesses},
+		},
+		"ctl/client": {
+			may:   []string{"daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect"},
+			never: map[string]string{"os/exec": "the gateway uses it"},
+		},
+	}
+}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+}
+
+// TestImports holds the direction of imports: it is the architecture, as far as a compiler can see it.
+func TestImports(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,Deps", "./cmd/...", "./daemon/...", "./sandbox/...", "./ctl/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := rules()
+	seen := map[string]bool{}
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(p.ImportPath, module)
+		seen[name] = true
+		r, ok := all[name]
+		if !ok {
+			t.Errorf("%s has no rule: add it here and to the table in ARCHITECTURE.md", name)
+			continue
+		}
+		for _, i := range p.Imports {
+			local, ok := strings.CutPrefix(i, module)
+			if ok && !slices.Contains(r.may, local) {
+				t.Errorf("%s imports %s, and may import only %v", name, local, r.may)
+			}
+			if i == "os/exec" && name != "sandbox" && name != "daemon/companion" {
+				t.Errorf("%s imports os/exec: processes are started in package sandbox only", name)
+			}
+			if i == "os/signal" && !strings.HasPrefix(name, "cmd/") && name != "sandbox/shim" {
+				t.Errorf("%s imports os/signal: signals are turned into contexts in cmd", name)
+			}
+		}
+		for _, d := range p.Deps {
+			if why, banned := r.never[d]; banned {
+				t.Errorf("%s reaches %s: %s", name, d, why)
+			}
+		}
+	}
+	for name := range all {
+		if !seen[name] {
+			t.Errorf("there is no package %s any more: remove its rule", name)
+		}
+	}
+}

@@ -1,0 +1,280 @@
+package ctl
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+func (a *app) completionCommand() *cli.Command {
+	return &cli.Command{
+		Name: "completion", Usage: "print the completion of a shell", UsageText: "rtaskctl completion bash|zsh|fish",
+		Action: func(c *cli.Context) error {
+			shell, err := oneArg(c, "bash, zsh or fish")
+			if err != nil {
+				return err
+			}
+			switch shell {
+			case "bash":
+				return a.print(bashCompletion(c.App))
+			case "zsh":
+				return a.print(zshCompletion(c.App))
+			case "fish":
+				return a.print(fishCompletion(c.App))
+			}
+			return misuse(c, "no completion for %q: there is one for bash, zsh and fish", shell)
+		},
+	}
+}
+
+// The shell commands that list what an argument may be.
+const (
+	allJobs     = "rtaskctl ps -a 2>/dev/null | awk 'NR > 1 { print $1 }'"
+	runningJobs = "rtaskctl ps 2>/dev/null | awk 'NR > 1 { print $1 }'"
+	taskNames   = "rtaskctl tasks 2>/dev/null | awk 'NR > 1 { print $1 }'"
+	keyNames    = "rtaskctl key list 2>/dev/null | awk 'NR > 1 { print $1 }'"
+	shellNames  = "echo bash zsh fish"
+)
+
+// argumentsOf is the shell command that lists the arguments of a command, "" if nothing is known of them.
+func argumentsOf(path string) string {
+	switch path {
+	case "status", "logs":
+		return allJobs
+	case "stop", "wait":
+		return runningJobs
+	case "start", "run":
+		return taskNames
+	case "key revoke":
+		return keyNames
+	case "completion":
+		return shellNames
+	}
+	return ""
+}
+
+// words are the flags of a command as they are typed, those with a value marked by a = at the end.
+func words(flags []cli.Flag) (all []string) {
+	for _, f := range flags {
+		takes := ""
+		if d, ok := f.(cli.DocGenerationFlag); ok && d.TakesValue() {
+			takes = "="
+		}
+		for _, name := range f.Names() {
+			all = append(all, dashed(name)+takes)
+		}
+	}
+	return all
+}
+
+// plainWords are the flags without the mark.
+func plainWords(flags []cli.Flag) string {
+	all := words(flags)
+	for i := range all {
+		all[i] = strings.TrimSuffix(all[i], "=")
+	}
+	return strings.Join(all, " ")
+}
+
+// valued are the flags that take the next word, as a pattern of the shell's case.
+func valued(commands []*cli.Command, flags []cli.Flag) []string {
+	var all []string
+	for _, w := range words(flags) {
+		if name, ok := strings.CutSuffix(w, "="); ok {
+			all = append(all, name)
+		}
+	}
+	for _, c := range commands {
+		for _, w := range valued(c.Subcommands, c.Flags) {
+			if !strings.Contains(" "+strings.Join(all, " ")+" ", " "+w+" ") {
+				all = append(all, w)
+			}
+		}
+	}
+	return all
+}
+
+func namesOf(commands []*cli.Command) string {
+	var all []string
+	for _, c := range commands {
+		all = append(all, c.Name)
+	}
+	return strings.Join(all, " ")
+}
+
+// cases yields the shell's case for every command: its flags, and what lists its arguments.
+func cases(commands []*cli.Command, prefix string, each func(path, flags, list string)) {
+	for _, c := range commands {
+		path := strings.TrimPrefix(prefix+" "+c.Name, " ")
+		list := argumentsOf(path)
+		if len(c.Subcommands) > 0 {
+			list = "echo " + namesOf(c.Subcommands)
+		}
+		each(path, plainWords(c.Flags)+" --help", list)
+		cases(c.Subcommands, path, each)
+	}
+}
+
+func bashCompletion(app *cli.App) string {
+	var b strings.Builder
+	b.WriteString(`# bash completion for rtaskctl
+_rtaskctl() {
+    local cur=${COMP_WORDS[COMP_CWORD]} path= arguments=0 flags= list= i
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${COMP_WORDS[i]} in
+`)
+	fmt.Fprintf(&b, "        %s) ((i++)) ;;\n", strings.Join(valued(app.Commands, app.Flags), "|"))
+	b.WriteString("        -*) ;;\n        *)\n            case \"$path ${COMP_WORDS[i]}\" in\n")
+	var nested []string
+	for _, c := range app.Commands {
+		for _, s := range c.Subcommands {
+			nested = append(nested, fmt.Sprintf("%q", c.Name+" "+s.Name))
+		}
+	}
+	fmt.Fprintf(&b, "            \" \"*|%s) path=\"${path:+$path }${COMP_WORDS[i]}\" ;;\n", strings.Join(nested, "|"))
+	b.WriteString(`            *) ((arguments++)) ;;
+            esac
+            ;;
+        esac
+        # The rest is a command's own.
+        case $path in start|run) ((arguments > 0)) && break ;; esac
+    done
+    if ((i <= COMP_CWORD)) && [[ ${COMP_WORDS[COMP_CWORD - 1]} == --input || ${COMP_WORDS[COMP_CWORD - 1]} == --socket ]]; then
+        compopt -o default
+        return
+    fi
+    case $path in
+`)
+	fmt.Fprintf(&b, "    '') flags='%s --help --version' list='echo %s' ;;\n", plainWords(app.Flags), namesOf(app.Commands))
+	cases(app.Commands, "", func(path, flags, list string) {
+		fmt.Fprintf(&b, "    '%s') flags='%s' list=%s ;;\n", path, flags, shellQuote(list))
+	})
+	b.WriteString(`    esac
+    case $path in
+    start|run)
+        if ((arguments > 0)); then
+            compopt -o default
+            return
+        fi
+        ;;
+    esac
+    if [[ $cur == -* ]]; then
+        COMPREPLY=($(compgen -W "$flags" -- "$cur"))
+        return
+    fi
+    COMPREPLY=($(compgen -W "$(eval "$list")" -- "$cur"))
+    case $path in start|run) COMPREPLY+=($(compgen -c -- "$cur")) ;; esac
+}
+complete -F _rtaskctl rtaskctl
+`)
+	return b.String()
+}
+
+func zshCompletion(app *cli.App) string {
+	var b strings.Builder
+	b.WriteString(`#compdef rtaskctl
+# zsh completion for rtaskctl
+_rtaskctl() {
+    local path_= i flags list
+    integer arguments=0
+    for ((i = 2; i < CURRENT; i++)); do
+        case ${words[i]} in
+`)
+	fmt.Fprintf(&b, "        %s) ((i++)) ;;\n", strings.Join(valued(app.Commands, app.Flags), "|"))
+	b.WriteString("        -*) ;;\n        *)\n            case \"$path_ ${words[i]}\" in\n")
+	var nested []string
+	for _, c := range app.Commands {
+		for _, s := range c.Subcommands {
+			nested = append(nested, fmt.Sprintf("%q", c.Name+" "+s.Name))
+		}
+	}
+	fmt.Fprintf(&b, "            \" \"*|%s) path_=\"${path_:+$path_ }${words[i]}\" ;;\n", strings.Join(nested, "|"))
+	b.WriteString(`            *) ((arguments++)) ;;
+            esac
+            ;;
+        esac
+        case $path_ in start|run) ((arguments > 0)) && break ;; esac
+    done
+    case ${words[CURRENT - 1]} in --input|--socket) _files; return ;; esac
+    case $path_ in
+`)
+	fmt.Fprintf(&b, "    '') flags='%s --help --version' list='echo %s' ;;\n", plainWords(app.Flags), namesOf(app.Commands))
+	cases(app.Commands, "", func(path, flags, list string) {
+		fmt.Fprintf(&b, "    '%s') flags='%s' list=%s ;;\n", path, flags, shellQuote(list))
+	})
+	b.WriteString(`    esac
+    if [[ $path_ == (start|run) ]] && ((arguments > 0)); then
+        _files
+        return
+    fi
+    if [[ ${words[CURRENT]} == -* ]]; then
+        compadd -- ${=flags}
+        return
+    fi
+    compadd -- ${=$(eval "$list")}
+    [[ $path_ == (start|run) ]] && _command_names -e
+}
+compdef _rtaskctl rtaskctl
+`)
+	return b.String()
+}
+
+func fishCompletion(app *cli.App) string {
+	var b strings.Builder
+	b.WriteString("# fish completion for rtaskctl\ncomplete -c rtaskctl -f\n")
+	for _, f := range app.Flags {
+		fishFlag(&b, "__fish_use_subcommand", f)
+	}
+	for _, c := range app.Commands {
+		fmt.Fprintf(&b, "complete -c rtaskctl -n __fish_use_subcommand -a %s -d %s\n", c.Name, shellQuote(c.Usage))
+		seen := "__fish_seen_subcommand_from " + c.Name
+		if len(c.Subcommands) > 0 {
+			none := shellQuote(seen + "; and not __fish_seen_subcommand_from " + namesOf(c.Subcommands))
+			for _, s := range c.Subcommands {
+				fmt.Fprintf(&b, "complete -c rtaskctl -n %s -a %s -d %s\n", none, s.Name, shellQuote(s.Usage))
+				fishArguments(&b, shellQuote(seen+"; and __fish_seen_subcommand_from "+s.Name), c.Name+" "+s.Name, s.Flags)
+			}
+			continue
+		}
+		fishArguments(&b, shellQuote(seen), c.Name, c.Flags)
+	}
+	b.WriteString("complete -c rtaskctl -n '__fish_seen_subcommand_from start run' -a '(__fish_complete_command)'\n")
+	return b.String()
+}
+
+func fishArguments(b *strings.Builder, condition, path string, flags []cli.Flag) {
+	for _, f := range flags {
+		fishFlag(b, condition, f)
+	}
+	if list := argumentsOf(path); list != "" {
+		list = strings.ReplaceAll(list, "echo bash zsh fish", `printf "%s\n" bash zsh fish`)
+		fmt.Fprintf(b, "complete -c rtaskctl -n %s -a %s\n", condition, fishQuote("("+list+")"))
+	}
+}
+
+func fishFlag(b *strings.Builder, condition string, f cli.Flag) {
+	fmt.Fprintf(b, "complete -c rtaskctl -n %s", condition)
+	for _, name := range f.Names() {
+		if len(name) == 1 {
+			fmt.Fprintf(b, " -s %s", name)
+		} else {
+			fmt.Fprintf(b, " -l %s", name)
+		}
+	}
+	if d, ok := f.(cli.DocGenerationFlag); ok {
+		if d.TakesValue() {
+			b.WriteString(" -r")
+		}
+		fmt.Fprintf(b, " -d %s", fishQuote(strings.ReplaceAll(d.GetUsage(), "`", "")))
+	}
+	b.WriteString("\n")
+}
+
+// shellQuote quotes for the shells of POSIX.
+func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// fishQuote quotes for fish, which knows two escapes between single quotes.
+func fishQuote(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(s) + "'"
+}

@@ -1,0 +1,77 @@
+package ctl
+
+import (
+	"errors"
+	"slices"
+
+	"connectrpc.com/connect"
+	"github.com/urfave/cli/v2"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+)
+
+func (a *app) configCommand() *cli.Command {
+	return &cli.Command{
+		Name: "config", Usage: "check the configuration", UsageText: "rtaskctl config check",
+		Subcommands: []*cli.Command{{
+			Name: "check", Usage: "read the configuration and say what is wrong with it; change nothing",
+			UsageText: "rtaskctl config check [--json]",
+			Flags:     []cli.Flag{jsonFlag()},
+			Action:    func(c *cli.Context) error { return a.reload(c, true) },
+		}},
+	}
+}
+
+func (a *app) reloadCommand() *cli.Command {
+	return &cli.Command{
+		Name: "reload", Usage: "read the configuration again", UsageText: "rtaskctl reload [--json]",
+		Description: "If there is an error in it, nothing changes.",
+		Flags:       []cli.Flag{jsonFlag()},
+		Action:      func(c *cli.Context) error { return a.reload(c, false) },
+	}
+}
+
+// reload has the engine read its configuration and shows what is wrong with it.
+func (a *app) reload(c *cli.Context, checkOnly bool) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	engine, err := a.connect(c)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	r, err := engine.Jobs.Reload(c.Context, connect.NewRequest(&rtaskv1.ReloadRequest{CheckOnly: checkOnly}))
+	if err != nil {
+		return err
+	}
+	found, tasks := r.Msg.GetDiagnostics(), r.Msg.GetTasks()
+	if c.Bool("json") {
+		value := struct {
+			Tasks       int32            `json:"tasks"`
+			Diagnostics []diagnosticJSON `json:"diagnostics"`
+		}{tasks, diagnosticsToJSON(found)}
+		if err := a.printJSON(value); err != nil {
+			return err
+		}
+		if hasErrors(found) {
+			return exitStatus(exitError)
+		}
+		return nil
+	}
+	a.diagnostics(found)
+	switch {
+	case hasErrors(found) && checkOnly:
+		return errors.New("the configuration has errors")
+	case hasErrors(found):
+		return errors.New("the configuration has errors, nothing has changed")
+	case checkOnly:
+		return a.print("configuration is good: " + plural(tasks, "task") + "\n")
+	default:
+		return a.print("configuration reloaded: " + plural(tasks, "task") + "\n")
+	}
+}
+
+func hasErrors(all []*rtaskv1.Diagnostic) bool {
+	return slices.ContainsFunc(all, func(d *rtaskv1.Diagnostic) bool { return d.Error })
+}

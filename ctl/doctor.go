@@ -1,0 +1,104 @@
+package ctl
+
+import (
+	"fmt"
+	"strings"
+
+	"connectrpc.com/connect"
+	"github.com/urfave/cli/v2"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+)
+
+func (a *app) doctorCommand() *cli.Command {
+	return &cli.Command{
+		Name: "doctor", Usage: "show what holds on this machine and what is missing", UsageText: "rtaskctl doctor [--json]",
+		Description: "The exit status is 1 if the configuration has errors.",
+		Flags:       []cli.Flag{jsonFlag()},
+		Action:      a.doctor,
+	}
+}
+
+func (a *app) doctor(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	path, err := a.socket(c)
+	if err != nil {
+		return err
+	}
+	engine, err := a.connect(c)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	r, err := engine.Jobs.Info(c.Context, connect.NewRequest(&rtaskv1.InfoRequest{}))
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		err = a.printJSON(infoToJSON(r.Msg))
+	} else {
+		err = a.printInfo(path, r.Msg)
+	}
+	if err == nil && hasErrors(r.Msg.GetDiagnostics()) {
+		return exitStatus(exitError)
+	}
+	return err
+}
+
+func (a *app) printInfo(path string, i *rtaskv1.InfoResponse) error {
+	started := ""
+	if t := i.GetStartedAt(); t != nil {
+		started = moment(t) + "; " + ago(t)
+	}
+	err := a.fields([][2]string{
+		{"Version", printable(i.GetVersion())},
+		{"Manager", printable(i.GetManager())},
+		{"Socket", printable(path)},
+		{"Started", started},
+		{"Jobs", fmt.Sprintf("%d running, %d queued", i.GetRunning(), i.GetQueued())},
+	})
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	if all := i.GetWeaker(); len(all) == 0 {
+		b.WriteString("\n" + a.paint(green, "Everything rtask promises holds on this machine.") + "\n")
+	} else {
+		b.WriteString("\n" + a.paint(yellow, "What does not hold on this machine:") + "\n")
+		for _, w := range all {
+			b.WriteString("  - " + oneLine(w) + "\n")
+		}
+	}
+	switch all := i.GetDiagnostics(); {
+	case len(all) == 0:
+		b.WriteString("\n" + a.paint(green, "The configuration is good.") + "\n")
+	case hasErrors(all):
+		b.WriteString("\n" + a.paint(red, "The configuration has errors:") + "\n")
+	default:
+		b.WriteString("\n" + a.paint(yellow, "The configuration is in force, with warnings:") + "\n")
+	}
+	for _, d := range i.GetDiagnostics() {
+		b.WriteString(lines(d.Text) + "\n")
+	}
+	return a.print(b.String())
+}
+
+// infoJSON is what the engine says of itself.
+type infoJSON struct {
+	Version     string           `json:"version"`
+	Manager     string           `json:"manager"`
+	StartedAt   *string          `json:"started_at,omitempty"`
+	Running     int32            `json:"running"`
+	Queued      int32            `json:"queued"`
+	Weaker      []string         `json:"weaker"`
+	Diagnostics []diagnosticJSON `json:"diagnostics"`
+}
+
+func infoToJSON(i *rtaskv1.InfoResponse) infoJSON {
+	return infoJSON{
+		Version: i.GetVersion(), Manager: i.GetManager(), StartedAt: stamp(i.GetStartedAt()), Running: i.GetRunning(),
+		Queued: i.GetQueued(), Weaker: list(i.GetWeaker()), Diagnostics: diagnosticsToJSON(i.GetDiagnostics()),
+	}
+}

@@ -1,0 +1,180 @@
+package ctl
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"connectrpc.com/connect"
+	"github.com/urfave/cli/v2"
+
+	"github.com/rtask/rtask/ctl/client"
+)
+
+// errRelative is returned by lookPath for a command that only a relative folder in PATH has.
+var errRelative = errors.New("it is in the current folder only")
+
+// exitStatus is returned by a command that has said all there is to say.
+type exitStatus int
+
+// Error implements error.
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// statusError is an error with an exit status other than 1.
+type statusError struct {
+	error
+	status int
+}
+
+// Unwrap returns the error.
+func (e *statusError) Unwrap() error { return e.error }
+
+// hintError is an error with something to add.
+type hintError struct {
+	error
+	hint string
+}
+
+// Unwrap returns the error.
+func (e *hintError) Unwrap() error { return e.error }
+
+// usageError is a command line that makes no sense.
+type usageError struct{ message, usage string }
+
+// Error implements error.
+func (e *usageError) Error() string { return e.message }
+
+// misuse says what is wrong with the command line of a command.
+func misuse(c *cli.Context, format string, args ...any) error {
+	text, name := c.App.UsageText, c.App.HelpName
+	if c.Command != nil && c.Command.UsageText != "" && c.Command.HelpName != "" {
+		text, name = c.Command.UsageText, c.Command.HelpName
+	}
+	usage := "Usage: " + strings.Join(strings.Split(text, "\n"), "\n       ") + "\nSee also: " + name + " --help"
+	return &usageError{message: fmt.Sprintf(format, args...), usage: usage}
+}
+
+// onUsageError puts the library's errors into rtask's words.
+func onUsageError(c *cli.Context, err error, _ bool) error {
+	text := err.Error()
+	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
+		return misuse(c, "unknown option %s", dashed(name))
+	}
+	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
+		return misuse(c, "the option %s needs a value", dashed(name))
+	}
+	return misuse(c, "%s", text)
+}
+
+func dashed(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}
+
+// unknownCommand is the error of a first argument that is none of commands, or not there.
+func unknownCommand(c *cli.Context, commands []*cli.Command) error {
+	name := c.Args().First()
+	if name == "" {
+		var names []string
+		for _, known := range commands {
+			names = append(names, known.Name)
+		}
+		return misuse(c, "which one: %s?", strings.Join(names, ", "))
+	}
+	text := fmt.Sprintf("unknown command %q", name)
+	if like := nearest(name, commands); like != "" {
+		text += fmt.Sprintf(", did you mean %q?", like)
+	}
+	return misuse(c, "%s", text)
+}
+
+// nearest is the command that a mistyped name is nearest to, "" if none is near.
+func nearest(name string, commands []*cli.Command) string {
+	best, least := "", 1+max(1, len(name)/3)
+	for _, c := range commands {
+		for _, known := range c.Names() {
+			if d := distance(name, known); d < least {
+				best, least = known, d
+			}
+		}
+	}
+	return best
+}
+
+// distance counts the letters to change, add, leave out or swap with their neighbour to make b of a (optimal string
+// alignment).
+func distance(a, b string) int {
+	before, row := make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		next := make([]int, len(b)+1)
+		next[0] = i
+		for j := 1; j <= len(b); j++ {
+			change := 1
+			if a[i-1] == b[j-1] {
+				change = 0
+			}
+			next[j] = min(row[j]+1, next[j-1]+1, row[j-1]+change)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				next[j] = min(next[j], before[j-2]+1)
+			}
+		}
+		before, row = row, next
+	}
+	return row[len(b)]
+}
+
+// oneArg returns the one argument of a command, called what in its usage.
+func oneArg(c *cli.Context, what string) (string, error) {
+	switch n := c.NArg(); {
+	case n == 0 || c.Args().First() == "":
+		return "", misuse(c, "%s is missing", what)
+	case n > 1:
+		return "", misuse(c, "too many arguments, from %q on", c.Args().Get(1))
+	}
+	return c.Args().First(), nil
+}
+
+// noArgs refuses arguments.
+func noArgs(c *cli.Context) error {
+	if c.Args().Present() {
+		return misuse(c, "unexpected argument %q", c.Args().First())
+	}
+	return nil
+}
+
+// failing gives a command's errors an exit status of their own; a wrong command line keeps 1.
+func failing(status int, action cli.ActionFunc) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		err := action(c)
+		var usage *usageError
+		var silent exitStatus
+		var failed *statusError
+		if err == nil || errors.As(err, &usage) || errors.As(err, &silent) || errors.As(err, &failed) {
+			return err
+		}
+		return &statusError{err, status}
+	}
+}
+
+// hint is what may help with an error, "" if nothing is known.
+func (a *app) hint(err error) string {
+	var h *hintError
+	switch {
+	case errors.As(err, &h):
+		return h.hint
+	case errors.Is(err, client.ErrNotRunning) && a.path == client.DefaultPath:
+		return "systemctl start rtask.socket"
+	case errors.Is(err, client.ErrNotRunning):
+		return "start rtaskd, or name its socket with --socket or RTASK_SOCKET"
+	case errors.Is(err, client.ErrPermission):
+		return "members of the group rtask may start and see jobs, members of rtask-admin everything"
+	case connect.CodeOf(err) == connect.CodeUnimplemented:
+		return "rtaskd is older than rtaskctl; restart it after an upgrade"
+	}
+	return ""
+}

@@ -1,0 +1,147 @@
+package ctl
+
+import (
+	"context"
+	"fmt"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/ctl/client"
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+)
+
+func ended(j *rtaskv1.Job) bool { return j.GetState() == rtaskv1.State_STATE_ENDED }
+
+// stateWord is a state in rtask's own words.
+func stateWord(s rtaskv1.State) string {
+	switch s {
+	case rtaskv1.State_STATE_QUEUED:
+		return "queued"
+	case rtaskv1.State_STATE_RUNNING:
+		return "running"
+	case rtaskv1.State_STATE_STOPPING:
+		return "stopping"
+	case rtaskv1.State_STATE_ENDED:
+		return "ended"
+	default:
+		return "unknown"
+	}
+}
+
+// statusWord is what the HTTP API calls a job's state and result.
+func statusWord(j *rtaskv1.Job) string {
+	switch {
+	case j.GetState() == rtaskv1.State_STATE_QUEUED:
+		return "queued"
+	case !ended(j):
+		return "running"
+	case j.GetReason() == rtaskv1.Reason_REASON_UNSPECIFIED:
+		return "success"
+	default:
+		return "failure"
+	}
+}
+
+// reasonWord is what the HTTP API calls a reason; "" for none.
+func reasonWord(r rtaskv1.Reason) string {
+	switch r {
+	case rtaskv1.Reason_REASON_UNSPECIFIED:
+		return ""
+	case rtaskv1.Reason_REASON_EXIT_CODE:
+		return "exit-code"
+	case rtaskv1.Reason_REASON_SIGNAL:
+		return "signal"
+	case rtaskv1.Reason_REASON_TIMEOUT:
+		return "timeout"
+	case rtaskv1.Reason_REASON_OOM:
+		return "oom"
+	case rtaskv1.Reason_REASON_STOPPED:
+		return "stopped"
+	case rtaskv1.Reason_REASON_LOST:
+		return "lost"
+	case rtaskv1.Reason_REASON_SETUP:
+		return "setup"
+	default:
+		return fmt.Sprintf("reason-%d", r) // of a newer engine
+	}
+}
+
+// resultText is how a job ended, in a few words; "" if it has not.
+func resultText(j *rtaskv1.Job) string {
+	if !ended(j) {
+		return ""
+	}
+	text := reasonWord(j.GetReason())
+	switch {
+	case text == "":
+		return "success"
+	case j.GetSignal() != "":
+		text += " " + j.GetSignal()
+	case j.ExitCode != nil && text == "exit-code":
+		text += fmt.Sprintf(" %d", j.GetExitCode())
+	case j.ExitCode != nil:
+		text += fmt.Sprintf(" (exit code %d)", j.GetExitCode())
+	}
+	return text
+}
+
+// exitOf is the exit status that tells how a job ended.
+func exitOf(j *rtaskv1.Job) int {
+	code, signal := int(j.GetExitCode()), int(unix.SignalNum(j.GetSignal()))
+	own := 0 // what the main process did
+	switch {
+	case signal > 0:
+		own = exitSignal + signal
+	case code > 0:
+		own = code
+	}
+	orElse := func(otherwise int) int {
+		if own == 0 {
+			return otherwise
+		}
+		return own
+	}
+	if !ended(j) {
+		return exitRtask
+	}
+	switch j.GetReason() {
+	case rtaskv1.Reason_REASON_UNSPECIFIED:
+		return 0
+	case rtaskv1.Reason_REASON_EXIT_CODE:
+		return orElse(exitError)
+	case rtaskv1.Reason_REASON_TIMEOUT:
+		return exitTimeout
+	case rtaskv1.Reason_REASON_SIGNAL, rtaskv1.Reason_REASON_OOM:
+		return orElse(exitSignal + int(unix.SIGKILL))
+	case rtaskv1.Reason_REASON_STOPPED:
+		return orElse(exitSignal + int(unix.SIGTERM))
+	case rtaskv1.Reason_REASON_SETUP:
+		if code == exitNotExecutable || code == exitNotFound {
+			return code
+		}
+	}
+	return exitRtask
+}
+
+// show returns one job.
+func show(ctx context.Context, e *client.Client, ref string) (*rtaskv1.Job, error) {
+	r, err := e.Jobs.Status(ctx, connect.NewRequest(&rtaskv1.StatusRequest{Job: ref}))
+	if err != nil {
+		return nil, err
+	}
+	return r.Msg.GetJob(), nil
+}
+
+// await returns a job when it has ended. It outlasts a restart of the engine.
+func await(ctx context.Context, e *client.Client, ref string) (*rtaskv1.Job, error) {
+	var job *rtaskv1.Job
+	err := persist(ctx, func() (bool, error) {
+		r, err := e.Jobs.Wait(ctx, connect.NewRequest(&rtaskv1.WaitRequest{Job: ref}))
+		if err == nil {
+			job = r.Msg.GetJob()
+		}
+		return false, err
+	})
+	return job, err
+}

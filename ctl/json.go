@@ -1,0 +1,135 @@
+package ctl
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf16"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+)
+
+// jobJSON is a job as --json prints it. What is not known is left out.
+type jobJSON struct {
+	ID              string   `json:"id"`
+	Task            string   `json:"task"`
+	Command         []string `json:"command"`
+	User            string   `json:"user"`
+	State           string   `json:"state"`
+	Status          string   `json:"status"`
+	Reason          string   `json:"reason,omitempty"`
+	ExitCode        *int32   `json:"exit_code,omitempty"`
+	Signal          string   `json:"signal,omitempty"`
+	Truncated       *bool    `json:"truncated,omitempty"`
+	PID             int32    `json:"pid,omitempty"`
+	Unit            string   `json:"unit"`
+	Trigger         string   `json:"trigger"`
+	QueuedAt        *string  `json:"queued_at"`
+	StartedAt       *string  `json:"started_at,omitempty"`
+	EndedAt         *string  `json:"ended_at,omitempty"`
+	CPUUsec         *uint64  `json:"cpu_usec,omitempty"`
+	MemoryPeakBytes *uint64  `json:"memory_peak_bytes,omitempty"`
+}
+
+func jobToJSON(j *rtaskv1.Job) jobJSON {
+	v := jobJSON{
+		ID: j.GetId(), Task: j.GetTask(), Command: list(j.GetCommand()), User: j.GetUser(), State: stateWord(j.GetState()),
+		Status: statusWord(j), Reason: reasonWord(j.GetReason()), Signal: j.GetSignal(), PID: j.GetPid(), Unit: j.GetUnit(),
+		Trigger: j.GetTrigger(), QueuedAt: stamp(j.GetQueuedAt()), StartedAt: stamp(j.GetStartedAt()), EndedAt: stamp(j.GetEndedAt()),
+	}
+	if j != nil {
+		v.ExitCode, v.CPUUsec, v.MemoryPeakBytes = j.ExitCode, j.CpuUsec, j.MemoryPeakBytes
+	}
+	if truncated := j.GetLogDroppedBytes() > 0; truncated || ended(j) {
+		v.Truncated = &truncated
+	}
+	return v
+}
+
+// keyJSON is a key as --json prints it. Key is the key itself, which only `key add` knows.
+type keyJSON struct {
+	Name       string  `json:"name"`
+	ID         string  `json:"id"`
+	CreatedAt  *string `json:"created_at"`
+	ExpiresAt  *string `json:"expires_at,omitempty"`
+	LastUsedAt *string `json:"last_used_at,omitempty"`
+	Key        string  `json:"key,omitempty"`
+}
+
+func keyToJSON(k *rtaskv1.Key) keyJSON {
+	return keyJSON{
+		Name: k.GetName(), ID: k.GetId(), CreatedAt: stamp(k.GetCreatedAt()), ExpiresAt: stamp(k.GetExpiresAt()),
+		LastUsedAt: stamp(k.GetLastUsedAt()),
+	}
+}
+
+// diagnosticJSON is a finding in the configuration.
+type diagnosticJSON struct {
+	Severity string `json:"severity"`
+	Summary  string `json:"summary"`
+	Detail   string `json:"detail,omitempty"`
+	File     string `json:"file"`
+	Line     int32  `json:"line,omitempty"`
+	Column   int32  `json:"column,omitempty"`
+	Source   string `json:"source,omitempty"`
+}
+
+func diagnosticsToJSON(all []*rtaskv1.Diagnostic) []diagnosticJSON {
+	values := []diagnosticJSON{}
+	for _, d := range all {
+		severity := "warning"
+		if d.Error {
+			severity = "error"
+		}
+		values = append(values, diagnosticJSON{
+			Severity: severity, Summary: d.Summary, Detail: d.Detail, File: d.File, Line: d.Line, Column: d.Column, Source: d.Source,
+		})
+	}
+	return values
+}
+
+// list is a list that is never null.
+func list(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
+
+// stamp is a time in RFC 3339, UTC; nil if it is not known.
+func stamp(t *timestamppb.Timestamp) *string {
+	if t == nil {
+		return nil
+	}
+	s := t.AsTime().UTC().Format(time.RFC3339Nano)
+	return &s
+}
+
+// printJSON prints a value on one line. Like \x1b, which encoding/json escapes, characters beyond ASCII that a terminal
+// could act on are escaped.
+func (a *app) printJSON(value any) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(value); err != nil {
+		return fmt.Errorf("cannot encode the result: %w", err)
+	}
+	var safe strings.Builder
+	for _, r := range b.String() {
+		switch {
+		case r < 0x7f || unicode.IsPrint(r):
+			safe.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&safe, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&safe, `\u%04x`, r)
+		}
+	}
+	return a.print(safe.String())
+}

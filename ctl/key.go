@@ -1,0 +1,137 @@
+package ctl
+
+import (
+	"connectrpc.com/connect"
+	"github.com/urfave/cli/v2"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+)
+
+func (a *app) keyCommand() *cli.Command {
+	return &cli.Command{
+		Name: "key", Usage: "add, list and revoke API keys", UsageText: "rtaskctl key add|list|revoke",
+		Subcommands: []*cli.Command{
+			a.addKey("add", "rtaskctl key add [--expires TIME] [--json] NAME"),
+			{
+				Name: "list", Usage: "list the keys", UsageText: "rtaskctl key list [--json]",
+				Flags: []cli.Flag{jsonFlag()}, Action: a.keyList,
+			},
+			{
+				Name: "revoke", Usage: "make a key useless at once", UsageText: "rtaskctl key revoke [--json] NAME|ID",
+				Flags: []cli.Flag{jsonFlag()}, Action: a.keyRevoke,
+			},
+		},
+	}
+}
+
+func (a *app) addKeyCommand() *cli.Command {
+	return a.addKey("add-key", "rtaskctl add-key [--expires TIME] [--json] NAME")
+}
+
+func (a *app) addKey(name, usage string) *cli.Command {
+	return &cli.Command{
+		Name: name, Usage: "add an API key and print it, this once", UsageText: usage,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "expires", Usage: "let it be good for `TIME`, such as 90d, 12h or 1y; else until it is revoked"},
+			jsonFlag(),
+		},
+		Action: a.keyAdd,
+	}
+}
+
+func (a *app) keyAdd(c *cli.Context) error {
+	name, err := oneArg(c, "NAME")
+	if err != nil {
+		return err
+	}
+	request := &rtaskv1.AddKeyRequest{Name: name}
+	if c.IsSet("expires") {
+		d, err := parseSpan(c.String("expires"))
+		switch {
+		case err != nil:
+			return misuse(c, "--expires: %v", err)
+		case d <= 0:
+			return misuse(c, "--expires: a key is good for a time above 0")
+		}
+		request.ExpiresIn = durationpb.New(d)
+	}
+	engine, err := a.connect(c)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	r, err := engine.Jobs.AddKey(c.Context, connect.NewRequest(request))
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		value := keyToJSON(r.Msg.GetKey())
+		value.Key = r.Msg.GetSecret()
+		return a.printJSON(value)
+	}
+	if isTerminal(a.stderr) {
+		a.say("This is the only time that the key is shown. Name it in api_keys of the tasks that it may start.")
+	}
+	return a.print(printable(r.Msg.GetSecret()) + "\n")
+}
+
+func (a *app) keyList(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	engine, err := a.connect(c)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	r, err := engine.Jobs.ListKeys(c.Context, connect.NewRequest(&rtaskv1.ListKeysRequest{}))
+	if err != nil {
+		return err
+	}
+	keys := r.Msg.GetKeys()
+	if c.Bool("json") {
+		values := []keyJSON{}
+		for _, k := range keys {
+			values = append(values, keyToJSON(k))
+		}
+		return a.printJSON(values)
+	}
+	if len(keys) == 0 {
+		a.say("There are no API keys; rtaskctl key add NAME makes one.")
+		return nil
+	}
+	var rows [][]string
+	for _, k := range keys {
+		expires, used := moment(k.GetExpiresAt()), ago(k.GetLastUsedAt())
+		if expires == "" {
+			expires = "never"
+		}
+		if used == "" {
+			used = "never"
+		}
+		rows = append(rows, []string{k.GetName(), k.GetId(), moment(k.GetCreatedAt()), expires, used})
+	}
+	return a.table([]string{"NAME", "ID", "CREATED", "EXPIRES", "LAST USED"}, rows)
+}
+
+func (a *app) keyRevoke(c *cli.Context) error {
+	ref, err := oneArg(c, "NAME|ID")
+	if err != nil {
+		return err
+	}
+	engine, err := a.connect(c)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	r, err := engine.Jobs.RevokeKey(c.Context, connect.NewRequest(&rtaskv1.RevokeKeyRequest{Key: ref}))
+	if err != nil {
+		return err
+	}
+	k := r.Msg.GetKey()
+	if c.Bool("json") {
+		return a.printJSON(keyToJSON(k))
+	}
+	return a.print("Key " + printable(k.GetName()) + " (" + printable(k.GetId()) + ") revoked\n")
+}

@@ -1,0 +1,59 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain lets the test binary be rtaskctl for the scripts, as cmd/rtaskctl makes it.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"rtaskctl": func() {
+			ctx := Interruptible(context.Background())
+			os.Exit(Run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr, Env{Lookup: os.LookupEnv, UID: os.Geteuid(), Version: "0.0.0-test"}))
+		},
+	})
+}
+
+// TestScripts runs testdata/script. Each script has an engine with canned jobs at $RTASK_SOCKET; the command "ends N"
+// runs a command that must end with exit status N.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "script"),
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
+		Setup: func(env *testscript.Env) error {
+			path := filepath.Join(env.WorkDir, "rtask.sock")
+			env.Setenv("RTASK_SOCKET", path)
+			env.Setenv("TZ", "UTC")
+			env.Setenv("XDG_RUNTIME_DIR", filepath.Join(env.WorkDir, "run"))
+			return newFakeEngine(env.WorkDir).serve(path, env.Defer)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"ends": ends},
+	})
+}
+
+// ends N COMMAND… runs a command as exec does and checks its exit status.
+func ends(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: ends N COMMAND [ARG…]")
+	}
+	got := 0
+	var exit interface{ ExitCode() int }
+	switch err := ts.Exec(args[1], args[2:]...); {
+	case errors.As(err, &exit):
+		got = exit.ExitCode()
+	case err != nil:
+		ts.Fatalf("%v", err)
+	}
+	if strconv.Itoa(got) != args[0] {
+		ts.Fatalf("exit status %d, want %s", got, args[0])
+	}
+}

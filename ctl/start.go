@@ -1,0 +1,198 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"connectrpc.com/connect"
+	"github.com/urfave/cli/v2"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+)
+
+// maxInput is the largest standard input that start and run hand over, in bytes. A task may take less.
+const maxInput = 16 << 20
+
+func startFlags() []cli.Flag {
+	return []cli.Flag{
+		boolFlag("run a command, even if a task has that name", "command"),
+		&cli.GenericFlag{Name: "E", Value: &settings{}, Usage: "set `NAME[=VALUE]` for a command; without a value, rtaskctl's own"},
+		&cli.StringFlag{Name: "input", Usage: "take `FILE` as standard input, - for rtaskctl's own"},
+		boolFlag("run a command though it is running already with the same arguments", "allow-duplicate"),
+	}
+}
+
+const startDescription = "NAME is a task of the configuration, or else a command in PATH, which runs as you, in the current\n" +
+	"directory, in a scope of its own. Options come before it; everything behind it is the command's own.\n" +
+	"A task takes no arguments."
+
+func (a *app) startCommand() *cli.Command {
+	return &cli.Command{
+		Name: "start", Usage: "start a task or a command", UsageText: "rtaskctl start [OPTION…] NAME [ARG…]",
+		Description: startDescription,
+		Flags:       append(startFlags(), jsonFlag()),
+		Action: func(c *cli.Context) error {
+			job, err := a.launch(c.Context, c)
+			if err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				err = a.printJSON(jobToJSON(job))
+			} else {
+				err = a.print("Job: " + printable(job.GetId()) + "\n")
+			}
+			if err == nil && ended(job) && job.GetReason() == rtaskv1.Reason_REASON_SETUP {
+				return notStarted(job)
+			}
+			return err
+		},
+	}
+}
+
+// notStarted is the error of a job that was accepted and could not be set up.
+func notStarted(j *rtaskv1.Job) error {
+	if d := j.GetDetail(); d != "" {
+		return fmt.Errorf("job %s could not be started: %s", j.GetId(), d)
+	}
+	return fmt.Errorf("job %s could not be started", j.GetId())
+}
+
+// launch starts what the command line of start and run names.
+func (a *app) launch(ctx context.Context, c *cli.Context) (*rtaskv1.Job, error) {
+	request, found, err := a.startRequest(c)
+	if err != nil {
+		return nil, err
+	}
+	engine, err := a.connect(c)
+	if err != nil {
+		return nil, err
+	}
+	defer engine.Close()
+	r, err := engine.Jobs.Start(ctx, connect.NewRequest(request))
+	switch connect.CodeOf(err) {
+	case connect.CodeNotFound:
+		if errors.Is(found, errRelative) {
+			err = &hintError{err, fmt.Sprintf("the current folder has a %s, and PATH the current folder; say ./%s", request.Name, request.Name)}
+		}
+		return nil, err
+	case connect.CodeAlreadyExists:
+		return nil, &hintError{err, "--allow-duplicate starts it once more"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.Msg.GetJob(), nil
+}
+
+// startRequest is the request that a command line means. Found is why no command of that name was found: it may be a
+// task, which the engine knows.
+func (a *app) startRequest(c *cli.Context) (_ *rtaskv1.StartRequest, found, err error) {
+	name := c.Args().First()
+	if name == "" {
+		return nil, nil, misuse(c, "the name of a task or a command is missing")
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot find out the current directory: %w", err)
+	}
+	search := a.env.get("PATH")
+	path, found := lookPath(name, search, dir)
+	if found != nil {
+		path = ""
+		if strings.Contains(name, "/") { // no task has such a name
+			return nil, nil, cannotRun(name, found)
+		}
+	}
+	var set settings
+	if s, ok := c.Generic("E").(*settings); ok {
+		set = *s
+	}
+	environment, err := a.environment(set)
+	if err != nil {
+		return nil, nil, err
+	}
+	input, err := a.input(c.Context, c.String("input"))
+	if err != nil {
+		return nil, nil, err
+	}
+	return &rtaskv1.StartRequest{
+		Name: name, Arguments: c.Args().Tail(), Command: c.Bool("command"), Path: path, WorkingDirectory: dir, SearchPath: search,
+		Environment: environment, Input: input, AllowDuplicate: c.Bool("allow-duplicate"),
+	}, found, nil
+}
+
+// cannotRun is the error of a command given by its path.
+func cannotRun(name string, err error) error {
+	cause := err
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		cause = p.Err
+	}
+	return fmt.Errorf("cannot run %s: %w", name, cause)
+}
+
+// environment reads the values of -E; the last one of a name wins.
+func (a *app) environment(settings []string) (map[string]string, error) {
+	all := map[string]string{}
+	for _, s := range settings {
+		name, value, ok := strings.Cut(s, "=")
+		if name == "" {
+			return nil, fmt.Errorf("%q does not name a variable", s)
+		}
+		if !ok {
+			if value, ok = a.env.Lookup(name); !ok {
+				return nil, fmt.Errorf("%s is not set, so there is no value to pass on", name)
+			}
+		}
+		all[name] = value
+	}
+	return all, nil
+}
+
+// input reads the file that becomes standard input; "" is none, "-" rtaskctl's own standard input.
+func (a *app) input(ctx context.Context, file string) ([]byte, error) {
+	switch file {
+	case "":
+		return nil, nil
+	case "-":
+		type result struct {
+			data []byte
+			err  error
+		}
+		done := make(chan result, 1)
+		// Nothing wakes a read of a terminal, so an interrupt leaves this goroutine to the end of the process.
+		go func() {
+			data, err := readInput(a.stdin, "standard input")
+			done <- result{data, err}
+		}()
+		select {
+		case r := <-done:
+			return r.data, r.err
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the input: %w", err)
+	}
+	data, err := readInput(f, file)
+	_ = f.Close() // it was only read
+	return data, err
+}
+
+func readInput(r io.Reader, name string) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxInput+1))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the input: %w", err)
+	}
+	if len(data) > maxInput {
+		return nil, fmt.Errorf("%s is too large to be an input, %d MiB are the most", name, maxInput>>20)
+	}
+	return data, nil
+}

@@ -1,0 +1,68 @@
+package ctl
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+	"github.com/urfave/cli/v2"
+
+	"github.com/rtask/rtask/ctl/client"
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+)
+
+func (a *app) stopCommand() *cli.Command {
+	return &cli.Command{
+		Name: "stop", Usage: "stop jobs, and every process of theirs", UsageText: "rtaskctl stop [--kill] [--json] JOB…",
+		Description: "A job gets its kill signal and, if it is still there after its timeout_stop_sec, SIGKILL. It is gone when this\n" +
+			"command ends. To stop a job that has ended is no error.",
+		Flags:  []cli.Flag{boolFlag("send SIGKILL at once", "kill"), jsonFlag()},
+		Action: a.stop,
+	}
+}
+
+func (a *app) stop(c *cli.Context) error {
+	if !c.Args().Present() {
+		return misuse(c, "JOB is missing")
+	}
+	engine, err := a.connect(c)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	failed := false
+	stopped := []jobJSON{}
+	for _, ref := range c.Args().Slice() {
+		job, err := stop(c.Context, engine, ref, c.Bool("kill"))
+		switch {
+		case c.Context.Err() != nil:
+			return context.Cause(c.Context)
+		case err != nil:
+			a.report(err)
+			failed = true
+		case c.Bool("json"):
+			stopped = append(stopped, jobToJSON(job))
+		default:
+			if err := a.print("Job " + printable(job.GetId()) + " stopped\n"); err != nil {
+				return err
+			}
+		}
+	}
+	if c.Bool("json") {
+		if err := a.printJSON(stopped); err != nil {
+			return err
+		}
+	}
+	if failed {
+		return exitStatus(exitError)
+	}
+	return nil
+}
+
+// stop stops one job and returns it when nothing of it is left.
+func stop(ctx context.Context, e *client.Client, ref string, kill bool) (*rtaskv1.Job, error) {
+	r, err := e.Jobs.Stop(ctx, connect.NewRequest(&rtaskv1.StopRequest{Job: ref, Kill: kill}))
+	if err != nil {
+		return nil, err
+	}
+	return r.Msg.GetJob(), nil
+}

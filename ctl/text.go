@@ -1,0 +1,226 @@
+package ctl
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+)
+
+// isTerminal reports whether a reader or writer is one (tcgetattr(3)).
+func isTerminal(v any) bool {
+	f, ok := v.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// colour is a graphic rendition of ECMA-48.
+type colour string
+
+const (
+	bold   colour = "1"
+	red    colour = "1;31"
+	green  colour = "1;32"
+	yellow colour = "1;33"
+)
+
+// paint colours text on a terminal, unless NO_COLOR is set to anything (https://no-color.org) or it is a dumb one.
+func (a *app) paint(c colour, text string) string {
+	if !isTerminal(a.stdout) || a.env.get("NO_COLOR") != "" || a.env.get("TERM") == "dumb" {
+		return text
+	}
+	return "\x1b[" + string(c) + "m" + text + "\x1b[0m"
+}
+
+// printable escapes what a terminal could act on or a reader not see, in the manner of a Go string.
+func printable(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && n == 1 || r < 0x80 && !unicode.IsPrint(r):
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case !unicode.IsPrint(r) && r > 0xffff:
+			fmt.Fprintf(&b, `\U%08x`, r)
+		case !unicode.IsPrint(r):
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteRune(r)
+		}
+		i += n
+	}
+	return b.String()
+}
+
+// oneLine makes one printable line of a text.
+func oneLine(s string) string {
+	return printable(strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), " "))
+}
+
+// diagnostics prints what is wrong with a configuration.
+func (a *app) diagnostics(all []*rtaskv1.Diagnostic) {
+	for _, d := range all {
+		a.say("%s", lines(d.Text))
+	}
+}
+
+// lines makes every line of a text printable; the caret under a source line must keep its place, so tabs stay.
+func lines(text string) string {
+	all := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	for i, line := range all {
+		parts := strings.Split(line, "\t")
+		for j, p := range parts {
+			parts[j] = printable(p)
+		}
+		all[i] = strings.Join(parts, "\t")
+	}
+	return strings.Join(all, "\n")
+}
+
+// table prints rows of cells under a header, in columns. Cells are made printable.
+func (a *app) table(header []string, rows [][]string) error {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, row := range append([][]string{header}, rows...) {
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			if cells[i] = printable(cell); cell == "" {
+				cells[i] = "-"
+			}
+		}
+		if _, err := io.WriteString(w, strings.Join(cells, "\t")+"\n"); err != nil {
+			return err
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return a.print(b.String())
+}
+
+// fields prints names, aligned to the right as in `systemctl status`, and values. Fields without a value are left out.
+// Values come printable, so that they may have colours.
+func (a *app) fields(all [][2]string) error {
+	width := 0
+	for _, f := range all {
+		if f[1] != "" {
+			width = max(width, len(f[0]))
+		}
+	}
+	var b strings.Builder
+	for _, f := range all {
+		if f[1] != "" {
+			fmt.Fprintf(&b, "%*s: %s\n", width, f[0], f[1])
+		}
+	}
+	return a.print(b.String())
+}
+
+// commandLine is an argument vector as one would type it into a shell.
+func commandLine(argv []string) string {
+	words := make([]string, len(argv))
+	for i, word := range argv {
+		words[i] = word
+		if word == "" || strings.ContainsFunc(word, func(r rune) bool {
+			return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("%+,-./:=@_", r)
+		}) {
+			words[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// shorten cuts a text that is longer than most characters.
+func shorten(s string, most int) string {
+	if runes := []rune(s); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return s
+}
+
+// moment is a time for people, local, as systemctl shows it; "" if it is not known.
+func moment(t *timestamppb.Timestamp) string {
+	if t == nil {
+		return ""
+	}
+	return t.AsTime().Local().Format("Mon 2006-01-02 15:04:05 MST")
+}
+
+// ago is how long ago that was, with its two largest units; "" if it is not known.
+func ago(t *timestamppb.Timestamp) string {
+	if t == nil {
+		return ""
+	}
+	d := time.Since(t.AsTime())
+	if d < 0 {
+		return span(-d) + " left"
+	}
+	return span(d) + " ago"
+}
+
+// span is a time span with its two largest units, as systemctl shows it.
+func span(d time.Duration) string {
+	const day = 24 * time.Hour
+	units := []struct {
+		one, more string
+		unit      time.Duration
+	}{
+		{" year", " years", 365 * day}, {" month", " months", 30 * day}, {" day", " days", day}, {"h", "h", time.Hour},
+		{"min", "min", time.Minute}, {"s", "s", time.Second},
+	}
+	count := func(n time.Duration, i int) string {
+		if n == 1 {
+			return "1" + units[i].one
+		}
+		return fmt.Sprintf("%d%s", n, units[i].more)
+	}
+	for i, u := range units {
+		if d < u.unit {
+			continue
+		}
+		text := count(d/u.unit, i)
+		if i+1 < len(units) {
+			if m := d % u.unit / units[i+1].unit; m > 0 {
+				text += " " + count(m, i+1)
+			}
+		}
+		return text
+	}
+	return fmt.Sprintf("%dms", d.Milliseconds())
+}
+
+// size is a number of bytes to the base of 1024, as systemctl shows it.
+func size(n uint64) string {
+	const units = "KMGTPE"
+	if n < 1024 {
+		return fmt.Sprintf("%dB", n)
+	}
+	f, i := float64(n)/1024, 0
+	for f >= 1024 && i < len(units)-1 {
+		f, i = f/1024, i+1
+	}
+	return fmt.Sprintf("%.1f%c", f, units[i])
+}
+
+// plural is a count and what it counts.
+func plural(n int32, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
+}

@@ -1,0 +1,22 @@
+package ctl
+
+import (
+	"github.com/urfave/cli/v2"
+)
+
+func (a *app) versionCommand() *cli.Command {
+	return &cli.Command{
+		Name: "version", Usage: "print the version of rtaskctl", UsageText: "rtaskctl version [--json]",
+		Description: "The engine's is in rtaskctl doctor.",
+		Flags:       []cli.Flag{jsonFlag()},
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				return a.printJSON(map[string]string{"version": a.env.Version})
+			}
+			return a.print("rtaskctl " + a.env.Version + "\n")
+		},
+	}
+}

@@ -1,0 +1,39 @@
+package ctl
+
+import (
+	"github.com/urfave/cli/v2"
+)
+
+func (a *app) waitCommand() *cli.Command {
+	return &cli.Command{
+		Name: "wait", Usage: "wait until a job has ended, and end as it ended", UsageText: "rtaskctl wait [--json] JOB",
+		Description: "The exit status is the same as of rtaskctl run.",
+		Flags:       []cli.Flag{jsonFlag()},
+		Action:      failing(exitRtask, a.wait),
+	}
+}
+
+func (a *app) wait(c *cli.Context) error {
+	ref, err := oneArg(c, "JOB")
+	if err != nil {
+		return err
+	}
+	engine, err := a.connect(c)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	job, err := show(c.Context, engine, ref)
+	if err == nil && !ended(job) {
+		job, err = await(c.Context, engine, job.GetId())
+	}
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		if err := a.printJSON(jobToJSON(job)); err != nil {
+			return err
+		}
+	}
+	return exitStatus(exitOf(job))
+}

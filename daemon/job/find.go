@@ -1,0 +1,145 @@
+package job
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/rtask/rtask/daemon/store"
+)
+
+// Status returns a job as it is now: the one that ref names, by its id, an unambiguous prefix of that, or, digits only, the
+// PID of its main process while it runs. It returns ErrNotFound or ErrAmbiguous.
+func (m *Manager) Status(ref string) (Job, error) { return m.Find(ref, nil) }
+
+// Find is Status among the jobs that visible says yes to; nil: all. The others are not there, for an ambiguity either.
+func (m *Manager) Find(ref string, visible func(Job) bool) (Job, error) {
+	seen := func(j Job) bool { return visible == nil || visible(j) }
+	var found []Job
+	var err error
+	if pid, atoiErr := strconv.Atoi(ref); atoiErr == nil {
+		// 0 is no process, but what a job has that is just being started.
+		found = m.running(func(j Job) bool { return pid > 0 && j.ProcessID == pid && j.State != Ended && seen(j) })
+	} else if ref != "" {
+		found, err = m.byPrefix(ref, visible == nil, seen)
+	}
+	switch {
+	case errors.Is(err, store.ErrClosed):
+		return Job{}, ErrClosed
+	case err != nil:
+		return Job{}, err
+	case len(found) == 0:
+		return Job{}, fmt.Errorf("%q: %w", ref, ErrNotFound)
+	case len(found) > 1:
+		return Job{}, fmt.Errorf("%q: %w", ref, ErrAmbiguous)
+	}
+	return found[0], nil
+}
+
+// byPrefix returns the jobs whose ids begin with ref. Of all jobs two are enough to know that it is ambiguous.
+func (m *Manager) byPrefix(ref string, all bool, seen func(Job) bool) ([]Job, error) {
+	if found := m.running(func(j Job) bool { return j.ID == ref }); len(found) == 1 {
+		return slices.DeleteFunc(found, func(j Job) bool { return !seen(j) }), nil
+	}
+	// Those that run come first: one that ends meanwhile is in the records then, and found twice, but not missed.
+	found := m.running(func(j Job) bool { return strings.HasPrefix(j.ID, ref) && seen(j) })
+	limit := 0
+	if all {
+		limit = 2
+	}
+	recorded, err := m.store.Match(ref, limit)
+	for _, j := range recorded {
+		if seen(j) && !slices.ContainsFunc(found, func(k Job) bool { return k.ID == j.ID }) {
+			found = append(found, j)
+		}
+	}
+	var damaged *store.DecodeError
+	if errors.As(err, &damaged) && len(found) > 0 {
+		err = nil // what was asked for is another one
+	}
+	return found, err
+}
+
+// Filter says which jobs List returns.
+type Filter struct {
+	// Ended includes jobs that have ended.
+	Ended bool
+	// Task, if set, is the only task whose jobs are returned.
+	Task string
+	// Limit is how many are returned at most; 0: 1000.
+	Limit int
+	// Visible, if set, leaves out jobs that it says no to.
+	Visible func(Job) bool
+}
+
+// List returns jobs, newest first. Records that cannot be read are left out, with a line in the log.
+func (m *Manager) List(f Filter) ([]Job, error) {
+	if f.Limit <= 0 {
+		f.Limit = 1000
+	}
+	fits := func(j Job) bool {
+		return (f.Task == "" || j.Task == f.Task) && (f.Visible == nil || f.Visible(j)) && (f.Ended || j.State != Ended)
+	}
+	jobs := m.running(fits)
+	if f.Ended {
+		recorded, err := m.recorded(f.Limit, fits, jobs)
+		if err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, recorded...)
+		newestFirst(jobs)
+	}
+	return jobs[:min(len(jobs), f.Limit)], nil
+}
+
+// recorded returns the newest limit jobs on record, but for those in except.
+func (m *Manager) recorded(limit int, fits func(Job) bool, except []Job) ([]Job, error) {
+	skip := make(map[string]bool, len(except))
+	for _, j := range except {
+		skip[j.ID] = true
+	}
+	var jobs []Job
+	for j, err := range m.store.Newest() {
+		var damaged *store.DecodeError
+		switch {
+		case errors.As(err, &damaged):
+			m.opts.Logger.Error("cannot read a job's record", "error", err)
+			continue
+		case errors.Is(err, store.ErrClosed):
+			return nil, ErrClosed
+		case err != nil:
+			return nil, err
+		}
+		if !fits(j) || skip[j.ID] {
+			continue
+		}
+		if jobs = append(jobs, j); len(jobs) == limit {
+			break
+		}
+	}
+	return jobs, nil
+}
+
+// running returns the jobs in memory that fit, newest first.
+func (m *Manager) running(fits func(Job) bool) []Job {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var jobs []Job
+	for _, l := range m.live {
+		if fits(l.job) {
+			jobs = append(jobs, l.job)
+		}
+	}
+	newestFirst(jobs)
+	return jobs
+}
+
+// newestFirst sorts; of two jobs of one moment the order is always the same.
+func newestFirst(jobs []Job) {
+	slices.SortFunc(jobs, func(a, b Job) int {
+		return cmp.Or(b.QueuedAt.Compare(a.QueuedAt), strings.Compare(b.ID, a.ID))
+	})
+}

@@ -1,0 +1,161 @@
+// Package e2e tests what users see, through the programs themselves: the scripts of testdata/foreground run against
+// `rtaskd run` on this machine, those of testdata/installed against the installed package on real systemd, in the
+// container that packaging/testbed boots.
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// commands are what scripts can do beside testscript's own.
+func commands() map[string]func(*testscript.TestScript, bool, []string) {
+	return map[string]func(*testscript.TestScript, bool, []string){
+		"capture": capture, "retry": retry, "prefix": prefix,
+	}
+}
+
+// capture VAR REGEXP sets VAR to the first group, or the whole, of what REGEXP finds in the last standard output.
+func capture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: capture VAR REGEXP")
+	}
+	re, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	m := re.FindStringSubmatch(ts.ReadFile("stdout"))
+	if m == nil {
+		ts.Fatalf("no match for %q in stdout", args[1])
+	}
+	ts.Setenv(args[0], m[len(m)-1])
+}
+
+// prefix VAR N TEXT sets VAR to the first N characters of TEXT.
+func prefix(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: prefix VAR N TEXT")
+	}
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	ts.Setenv(args[0], args[2][:n])
+}
+
+// retry SECONDS COMMAND… runs a command until it succeeds, and with ! until it fails. What is waited for comes by itself,
+// so the time is only the point at which the test gives up.
+func retry(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: [!] retry SECONDS COMMAND…")
+	}
+	seconds, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	for deadline := time.Now().Add(time.Duration(seconds) * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		err = ts.Exec(args[1], args[2:]...)
+		if (err == nil) != neg {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%q did not come about in %d s", args[1:], seconds)
+		}
+	}
+}
+
+// TestForeground runs rtaskd as `make run` does, without systemd, anew for each script. A script finds KEY, SOCKET, API and
+// METRICS in its environment, its tasks.d in $TASKS, and rtaskctl set up to use it.
+func TestForeground(t *testing.T) {
+	bin := build(t)
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/foreground", Cmds: commands(), RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error { return startForeground(e, bin) },
+	})
+}
+
+// build makes the programs once.
+func build(t *testing.T) string {
+	t.Helper()
+	bin := t.TempDir()
+	cmd := exec.Command("go", "build", "-o", bin, "github.com/rtask/rtask/cmd/...")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("cannot build: %v\n%s", err, out)
+	}
+	if err := open(bin); err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
+// open lets other users into a temporary folder: the gateway and some commands run as such.
+func open(dir string) error {
+	for ; len(dir) > len(os.TempDir()); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func startForeground(e *testscript.Env, bin string) error {
+	tasks := filepath.Join(e.WorkDir, "tasks.d")
+	run := filepath.Join(e.WorkDir, "r")
+	for _, dir := range []string{tasks, run} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	if err := open(e.WorkDir); err != nil {
+		return err
+	}
+	cmd := exec.Command(filepath.Join(bin, "rtaskd"), "run", "--no-systemd", "--config", filepath.Join(e.WorkDir, "rtask.hcl"),
+		"--state-dir", filepath.Join(e.WorkDir, "state"), "--log-dir", filepath.Join(e.WorkDir, "log"), "--runtime-dir", run,
+		"--api-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	log, err := os.Create(filepath.Join(e.WorkDir, "rtaskd.log"))
+	if err != nil {
+		return err
+	}
+	e.Defer(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+		_ = log.Close()
+	})
+	addresses := map[string]string{}
+	in := bufio.NewScanner(stderr)
+	for len(addresses) < 2 && in.Scan() {
+		fmt.Fprintln(log, in.Text())
+		if m := regexp.MustCompile(`serving what=(\w+) address=(\S+)`).FindStringSubmatch(in.Text()); m != nil {
+			addresses[m[1]] = m[2]
+		}
+	}
+	if len(addresses) < 2 {
+		return fmt.Errorf("rtaskd did not come up")
+	}
+	go func() { _, _ = io.Copy(log, stderr) }()
+	e.Setenv("PATH", bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	e.Setenv("RTASK_SOCKET", filepath.Join(run, "rtask.sock"))
+	e.Setenv("API", "http://"+addresses["api"])
+	e.Setenv("METRICS", "http://"+addresses["metrics"])
+	e.Setenv("TASKS", tasks)
+	out, err := exec.Command(filepath.Join(bin, "rtaskctl"), "--socket", filepath.Join(run, "rtask.sock"), "key", "add", "demo").Output()
+	if err != nil {
+		return fmt.Errorf("cannot add a key: %w", err)
+	}
+	e.Setenv("KEY", strings.TrimSpace(string(out)))
+	return nil
+}

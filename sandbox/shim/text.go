@@ -1,0 +1,45 @@
+package shim
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+func status(e *spec.Exit) string {
+	if e.Reason == spec.Succeeded {
+		return "success"
+	}
+	return "failure"
+}
+
+func endPriority(e *spec.Exit) int {
+	if e.Reason == spec.Succeeded {
+		return priorityInfo
+	}
+	return priorityWarning
+}
+
+// outcome says in a few words how a job ended.
+func outcome(e *spec.Exit) string {
+	switch e.Reason {
+	case spec.Succeeded:
+		return "succeeded"
+	case spec.ExitCode:
+		return fmt.Sprintf("failed with exit status %d", e.Code)
+	case spec.Signal:
+		return "was ended by " + unix.SignalName(unix.Signal(e.Signal))
+	case spec.Timeout:
+		return "timed out"
+	case spec.OOM:
+		return "was killed at its memory limit"
+	case spec.Stopped:
+		return "was stopped"
+	case spec.Setup:
+		return "could not be started: " + e.Detail
+	default:
+		return "ended with " + string(e.Reason)
+	}
+}
