@@ -14,8 +14,12 @@ const psCommandWidth = 40
 
 func (a *app) psCommand() *cli.Command {
 	return &cli.Command{
-		Name: "ps", Usage: "list jobs, the newest first", UsageText: "rtaskctl ps [-a] [--json]",
-		Flags:  []cli.Flag{boolFlag("also those that have ended", "all", "a"), jsonFlag()},
+		Name: "ps", Usage: "list jobs, the newest first", UsageText: "rtaskctl ps [-a] [--task TASK] [--json]",
+		Flags: []cli.Flag{
+			boolFlag("also those that have ended", "all", "a"),
+			&cli.StringFlag{Name: "task", Usage: "only jobs of this `TASK`"},
+			jsonFlag(),
+		},
 		Action: a.ps,
 	}
 }
@@ -30,7 +34,7 @@ func (a *app) ps(c *cli.Context) error {
 	}
 	defer engine.Close()
 	all := c.Bool("all")
-	r, err := engine.Jobs.List(c.Context, connect.NewRequest(&rtaskv1.ListRequest{All: all}))
+	r, err := engine.Jobs.List(c.Context, connect.NewRequest(&rtaskv1.ListRequest{All: all, Task: c.String("task")}))
 	if err != nil {
 		return err
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -15,7 +17,14 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"rtaskctl": func() {
-			ctx := Interruptible(context.Background())
+			ctx, cancel := context.WithCancelCause(context.Background())
+			signals := make(chan os.Signal, 1)
+			signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+			go func() {
+				if s, ok := (<-signals).(syscall.Signal); ok {
+					cancel(Interrupted{Signal: s})
+				}
+			}()
 			os.Exit(Run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr, Env{Lookup: os.LookupEnv, UID: os.Geteuid(), Version: "0.0.0-test"}))
 		},
 	})
@@ -33,6 +42,7 @@ func TestScripts(t *testing.T) {
 			path := filepath.Join(env.WorkDir, "rtask.sock")
 			env.Setenv("RTASK_SOCKET", path)
 			env.Setenv("TZ", "UTC")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // or every call takes a second
 			env.Setenv("XDG_RUNTIME_DIR", filepath.Join(env.WorkDir, "run"))
 			return newFakeEngine(env.WorkDir).serve(path, env.Defer)
 		},
