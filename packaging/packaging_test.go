@@ -1,0 +1,429 @@
+// Package packaging holds what is around the programs: units, manuals, packages. It has no code but this test, which holds
+// them to what the programs say. What the units do under systemd is tested in packaging/e2e.
+package packaging
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rtask/rtask/daemon/config"
+)
+
+// tool returns the path of a program that is not part of Go, or skips the test.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Skipf("skipped: there is no %s on this machine", name)
+	}
+	return path
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func glob(t *testing.T, pattern string) []string {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no %s: %v", pattern, err)
+	}
+	return files
+}
+
+// section is the NAME=VALUE lines of one section of a unit, in their order.
+func section(unit, name string) [][2]string {
+	var found [][2]string
+	in := ""
+	for line := range strings.Lines(unit) {
+		line = strings.TrimSpace(line)
+		key, value, ok := strings.Cut(line, "=")
+		switch {
+		case strings.HasPrefix(line, "#"):
+		case strings.HasPrefix(line, "["):
+			in = strings.Trim(line, "[]")
+		case ok && in == name:
+			found = append(found, [2]string{key, value})
+		}
+	}
+	return found
+}
+
+// standInUnits is a folder with the units, for systemd-analyze on a machine where the programs are not installed.
+func standInUnits(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	program := regexp.MustCompile(`(?m)^ExecStart=/usr/bin/.*$`)
+	for _, kind := range []string{"service", "socket", "slice"} {
+		for _, file := range glob(t, "systemd/*."+kind) {
+			text := program.ReplaceAllString(read(t, file), "ExecStart=/bin/true")
+			if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return dir
+}
+
+// analyze runs systemd-analyze on the units in dir and on systemd's own.
+func analyze(t *testing.T, dir string, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.Command(tool(t, "systemd-analyze"), args...)
+	cmd.Env = append(os.Environ(), "SYSTEMD_UNIT_PATH="+dir+":", "LC_ALL=C")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func TestUnitsVerify(t *testing.T) {
+	dir := standInUnits(t)
+	// It says what it ignores, and succeeds all the same.
+	out, err := analyze(t, dir, append([]string{"verify", "--man=no"}, glob(t, dir+"/*")...)...)
+	if err != nil || out != "" {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+}
+
+// TestGatewayIsConfined holds the gateway's unit to the exposure that is aimed at: 1.2 of 10.
+func TestGatewayIsConfined(t *testing.T) {
+	out, err := analyze(t, standInUnits(t), "security", "--no-pager", "--offline=true", "--threshold=12", "rtask-gateway.service")
+	if err != nil {
+		t.Errorf("systemd-analyze security: %v\n%s", err, out)
+	}
+	// Of two directives for "/", systemd takes the read-only one, and the whole file system would be there to read.
+	keys := map[string]string{}
+	for _, kv := range section(read(t, "systemd/rtask-gateway.service"), "Service") {
+		keys[kv[0]] = kv[1]
+	}
+	if keys["TemporaryFileSystem"] != "/:ro" || keys["ProtectSystem"] != "" {
+		t.Errorf("the gateway has TemporaryFileSystem=%s and ProtectSystem=%s, so its root is not empty",
+			keys["TemporaryFileSystem"], keys["ProtectSystem"])
+	}
+}
+
+// TestEngineUnitIsNotInherited: jobs descend from rtaskd, so a directive that acts on processes would confine them, too.
+func TestEngineUnitIsNotInherited(t *testing.T) {
+	harmless := []string{
+		"Type", "ExecStart", "ExecReload", "Sockets", "Restart", "RestartSec", "TimeoutStopSec", // of systemd's own doing
+		"KillMode", "OOMPolicy", "IPAddressDeny", "DevicePolicy", // of the control group
+	}
+	for _, kv := range section(read(t, "systemd/rtask.service"), "Service") {
+		if !slices.Contains(harmless, kv[0]) {
+			t.Errorf("rtask.service sets %s=, which jobs may inherit", kv[0])
+		}
+	}
+}
+
+// TestSockets holds the units together by the names that the programs look for.
+func TestSockets(t *testing.T) {
+	for _, s := range []struct{ unit, listen, name, service string }{
+		{"rtask.socket", "/run/rtask/rtask.sock", "control", "rtask.service"},
+		{"rtask-engine.socket", "/run/rtask/gateway.sock", "gateway", "rtask.service"},
+		{"rtask-gateway.socket", "127.0.0.1:8800", "api", "rtask-gateway.service"},
+		{"rtask-metrics.socket", "127.0.0.1:9090", "metrics", "rtask-gateway.service"},
+	} {
+		got := section(read(t, "systemd/"+s.unit), "Socket")
+		for _, want := range [][2]string{{"ListenStream", s.listen}, {"FileDescriptorName", s.name}, {"Service", s.service}} {
+			if !slices.Contains(got, want) {
+				t.Errorf("%s: no %s=%s", s.unit, want[0], want[1])
+			}
+		}
+		sockets := section(read(t, "systemd/"+s.service), "Service")
+		i := slices.IndexFunc(sockets, func(kv [2]string) bool { return kv[0] == "Sockets" })
+		if i < 0 || !slices.Contains(strings.Fields(sockets[i][1]), s.unit) {
+			t.Errorf("%s: %s is not under Sockets=, so it is missing when the service is started by hand", s.service, s.unit)
+		}
+	}
+	also := section(read(t, "systemd/rtask.socket"), "Install")
+	wants := section(read(t, "systemd/rtask.socket"), "Unit")
+	const rest = "rtask-engine.socket rtask-gateway.socket rtask-metrics.socket"
+	if !slices.Contains(also, [2]string{"Also", rest}) || !slices.Contains(wants, [2]string{"Wants", rest}) {
+		t.Errorf("rtask.socket does not bring %s with Also= and Wants=", rest)
+	}
+}
+
+// TestCatalog: every MESSAGE_ID= of the shim has an explanation.
+func TestCatalog(t *testing.T) {
+	catalog := read(t, "systemd/rtask.catalog")
+	ids := regexp.MustCompile(`message\w+\s*=\s*"([0-9a-f]{32})"`).FindAllStringSubmatch(read(t, "../sandbox/shim/journal.go"), -1)
+	if len(ids) == 0 {
+		t.Fatal("no message ids in sandbox/shim/journal.go")
+	}
+	for _, id := range ids {
+		if !strings.Contains(catalog, "-- "+id[1]+"\n") {
+			t.Errorf("%s is not in rtask.catalog", id[1])
+		}
+	}
+	if n := strings.Count(catalog, "\n-- "); n != len(ids) {
+		t.Errorf("rtask.catalog explains %d messages, there are %d", n, len(ids))
+	}
+	// journalctl reads only catalogs in its own place, so it is told of another root.
+	journalctl := tool(t, "journalctl")
+	root := t.TempDir()
+	for _, dir := range []string{"usr/lib/systemd/catalog", "var/lib/systemd/catalog"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(root, "usr/lib/systemd/catalog/rtask.catalog"), []byte(catalog), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"--update-catalog"}, append([]string{"--dump-catalog"}, ids[0][1])} {
+		out, err := exec.Command(journalctl, append([]string{"--root=" + root}, args...)...).CombinedOutput()
+		if err != nil || args[0] == "--dump-catalog" && !bytes.Contains(out, []byte("has started")) {
+			t.Errorf("journalctl %s: %v\n%s", args[0], err, out)
+		}
+	}
+}
+
+// TestManualsAreClean: groff has nothing to warn of.
+func TestManualsAreClean(t *testing.T) {
+	groff := tool(t, "groff")
+	for _, page := range glob(t, "man/*.[158]") {
+		out, err := exec.Command(groff, "-mandoc", "-Tutf8", "-ww", "-z", page).CombinedOutput()
+		if err != nil || len(out) > 0 {
+			t.Errorf("%s: %v\n%s", page, err, out)
+		}
+	}
+}
+
+// attribute is a row of a table of daemon/config.
+type attribute struct {
+	name, doc string
+	inherit   bool
+}
+
+// tables reads the tables of daemon/config from its source: by the name of the function that returns one.
+func tables(t *testing.T) map[string][]attribute {
+	t.Helper()
+	found := map[string][]attribute{}
+	for _, file := range glob(t, "../daemon/config/*.go") {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range parsed.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				if l, ok := n.(*ast.CompositeLit); ok {
+					if a := row(t, l); a.name != "" {
+						found[f.Name.Name] = append(found[f.Name.Name], a)
+					}
+				}
+				return true
+			})
+		}
+	}
+	return found
+}
+
+// row reads one composite literal; it has no name if it is no row.
+func row(t *testing.T, l *ast.CompositeLit) (a attribute) {
+	t.Helper()
+	decodes := false
+	for _, e := range l.Elts {
+		kv, ok := e.(*ast.KeyValueExpr)
+		if !ok {
+			continue
+		}
+		key, ok := kv.Key.(*ast.Ident)
+		if !ok {
+			continue
+		}
+		text := ""
+		if lit, ok := kv.Value.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+			var err error
+			if text, err = strconv.Unquote(lit.Value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		switch key.Name {
+		case "name":
+			a.name = text
+		case "doc":
+			a.doc = text
+		case "inherit":
+			a.inherit = true
+		case "decode":
+			decodes = true
+		}
+	}
+	if !decodes {
+		a.name = ""
+	}
+	return a
+}
+
+// entries are the texts of the "It Ic" entries of a section of a manual, by name.
+func entries(page, heading string) map[string]string {
+	found := map[string]string{}
+	_, text, _ := strings.Cut(page, "\n.Sh "+heading+"\n")
+	text, _, _ = strings.Cut(text, "\n.Sh ")
+	for _, item := range strings.Split(text, "\n.It Ic ")[1:] {
+		name, _, _ := strings.Cut(item, " ")
+		found[name] = item
+	}
+	return found
+}
+
+// TestConfigurationManual: rtask.hcl(5) has what daemon/config has, no more and no less, with the same defaults.
+func TestConfigurationManual(t *testing.T) {
+	page, table := read(t, "man/rtask.hcl.5"), tables(t)
+	byDefault := regexp.MustCompile(`Default: .*$`)
+	for heading, functions := range map[string][]string{
+		"RTASK.HCL": {"rootScope"},
+		"ARGON2":    {"argon2Scope"},
+		"TASKS":     {"taskAttributes", "taskBlocks"},
+		"LIMITS":    {"limitsScope"},
+	} {
+		documented := entries(page, heading)
+		var rows []attribute
+		for _, f := range functions {
+			if len(table[f]) == 0 {
+				t.Fatalf("no table in %s of daemon/config", f)
+			}
+			rows = append(rows, table[f]...)
+		}
+		for _, a := range rows {
+			text, ok := documented[a.name]
+			if !ok {
+				t.Errorf("rtask.hcl(5), %s: %s is missing", heading, a.name)
+				continue
+			}
+			delete(documented, a.name)
+			if d := strings.TrimSuffix(byDefault.FindString(a.doc), "."); !strings.Contains(text, d) {
+				t.Errorf("rtask.hcl(5), %s: %s does not say %q", heading, a.name, d)
+			}
+			if heading == "TASKS" && a.doc != "" && strings.Contains(text, "\nInheritable.") != a.inherit {
+				t.Errorf("rtask.hcl(5), %s: whether %s is inheritable is wrong", heading, a.name)
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(documented)) {
+			t.Errorf("rtask.hcl(5), %s: there is no %s", heading, name)
+		}
+	}
+}
+
+// TestDefaultConfiguration: what rtask.hcl shows behind a # is in the tables, and what it and rtask.hcl(5) call the default
+// is what holds without a file.
+func TestDefaultConfiguration(t *testing.T) {
+	table, file, page := tables(t), read(t, "rtask.hcl"), read(t, "man/rtask.hcl.5")
+	cfg, diags := config.Load(config.Options{})
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	for name, value := range map[string]string{
+		"max_jobs":           strconv.Itoa(cfg.MaxJobs),
+		"limits_unavailable": strconv.Quote(string(cfg.LimitsUnavailable)),
+		"dynamic_uids":       fmt.Sprintf(`"%d-%d"`, cfg.DynamicUIDs.First, cfg.DynamicUIDs.Last),
+		"memory":             fmt.Sprintf(`"%dM"`, cfg.Argon2.MemoryKiB>>10),
+		"time":               fmt.Sprint(cfg.Argon2.Time),
+		"threads":            fmt.Sprint(cfg.Argon2.Threads),
+	} {
+		if !regexp.MustCompile(`(?m)^# *` + name + ` *= ` + regexp.QuoteMeta(value) + `$`).MatchString(file) {
+			t.Errorf("rtask.hcl does not show %s = %s", name, value)
+		}
+		for _, heading := range []string{"RTASK.HCL", "ARGON2"} {
+			if text, ok := entries(page, heading)[name]; ok && !strings.Contains(text, "Default: "+value+".") {
+				t.Errorf("rtask.hcl(5): %s does not say that its default is %s", name, value)
+			}
+		}
+	}
+	known := map[string]bool{}
+	for _, f := range []string{"rootScope", "argon2Scope", "taskAttributes", "taskBlocks", "limitsScope"} {
+		for _, a := range table[f] {
+			known[a.name] = true
+		}
+	}
+	for _, m := range regexp.MustCompile(`(?m)^# *([a-z0-9_]+) *[={]`).FindAllStringSubmatch(file, -1) {
+		if !known[m[1]] && m[1] != "command" {
+			t.Errorf("rtask.hcl shows %s, which there is not", m[1])
+		}
+	}
+}
+
+// TestProgramManuals: the manuals have every command and flag that the programs show in their help.
+func TestProgramManuals(t *testing.T) {
+	bin := t.TempDir()
+	build := exec.Command("go", "build", "-o", bin+"/", "../cmd/...")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	help := func(args ...string) string {
+		out, err := exec.Command(filepath.Join(bin, args[0]), append(args[1:], "--help")...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s --help: %v\n%s", strings.Join(args, " "), err, out)
+		}
+		return string(out)
+	}
+	flags := regexp.MustCompile(`(?m)^   -+([A-Za-z][a-z-]*)(?:.*, -([a-z])\b)?`)
+	commands := func(text string) []string {
+		_, text, _ = strings.Cut(text, "\nCOMMANDS:\n")
+		text, _, _ = strings.Cut(text, "\n\n")
+		var names []string
+		for line := range strings.Lines(text) {
+			names = append(names, strings.Trim(strings.Fields(line)[0], ","))
+		}
+		return names
+	}
+	check := func(page string, args ...string) string {
+		manual, text := read(t, page), help(args...)
+		for _, m := range flags.FindAllStringSubmatch(text, -1) {
+			for _, name := range m[1:] {
+				macro := "Fl " + name
+				if len(name) > 1 {
+					macro = "Fl -" + name
+				}
+				if name != "" && !regexp.MustCompile(regexp.QuoteMeta(macro)+`\b`).MatchString(manual) {
+					t.Errorf("%s: %s of %q is missing", page, macro, strings.Join(args, " "))
+				}
+			}
+		}
+		return text
+	}
+	check("man/rtaskd.8", "rtaskd")
+	check("man/rtaskd.8", "rtaskd", "run")
+	check("man/rtask-gateway.8", "rtask-gateway")
+	const page = "man/rtaskctl.1"
+	for _, command := range commands(check(page, "rtaskctl")) {
+		if command == "help" {
+			continue
+		}
+		names := []string{command}
+		if sub := commands(check(page, "rtaskctl", command)); len(sub) > 0 {
+			names = nil
+			for _, s := range sub {
+				check(page, "rtaskctl", command, s)
+				names = append(names, command+" "+s)
+			}
+		}
+		for _, name := range names {
+			if !regexp.MustCompile(`(?m)^\.It Ic ` + name + `( |$)`).MatchString(read(t, page)) {
+				t.Errorf("%s: the command %q is missing", page, name)
+			}
+		}
+	}
+}
