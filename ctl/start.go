@@ -96,9 +96,10 @@ func (a *app) startRequest(c *cli.Context) (_ *rtaskv1.StartRequest, found, err 
 	if name == "" {
 		return nil, nil, misuse(c, "the name of a task or a command is missing")
 	}
+	// A task does not need one; of a command without one the engine says so.
 	dir, err := os.Getwd()
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot find out the current directory: %w", err)
+		dir = ""
 	}
 	search := a.env.get("PATH")
 	path, found := lookPath(name, search, dir)
