@@ -1,5 +1,5 @@
 # What container and virtual machine share. Sourced by testbed.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 readonly EXIT_TIMEOUT=124 # of the testbed, when the time is up
 readonly EXIT_TESTBED=125 # of the testbed, when it failed itself
@@ -31,7 +31,7 @@ become_root() {
 }
 
 cache_folder() {
-	echo "${RTASK_TESTBED_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rtask-testbed}"
+	realpath --canonicalize-missing -- "${RTASK_TESTBED_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rtask-testbed}"
 }
 
 # need CHECK: CHECK prints a line for each thing that is missing.
@@ -69,7 +69,6 @@ background() {
 	local -n background_pid=$1
 	shift
 	"$@" <&0 7>&- 8>&- 9>&- &
-	# shellcheck disable=SC2034
 	background_pid=$!
 }
 
@@ -209,7 +208,8 @@ machine_watch() {
 # machine_output opens the pipe that carries the output of the command.
 machine_output() {
 	mkfifo -m 622 "$case_folder/io/output"
-	exec 8<>"$case_folder/io/output" 7<"$case_folder/io/output"
+	exec 8<>"$case_folder/io/output"
+	exec 7<"$case_folder/io/output"
 	background reader_pid cat <&7
 	exec 7<&-
 }

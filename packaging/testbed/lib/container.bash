@@ -1,5 +1,5 @@
 # A container with systemd as PID 1, by systemd-nspawn. Sourced by testbed.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 container_setup() {
 	install_packages systemd-container mmdebstrap debian-archive-keyring

@@ -1,6 +1,6 @@
 # The Debian trees that containers and virtual machines boot from, kept in the
 # cache. Sourced by testbed.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 readonly SUITE=bookworm
 readonly PRUNE_DAYS=14
@@ -75,7 +75,7 @@ tree_build() {
 tree_image() {
 	tree_building=${tree%/*}/building-${tree##*/}.img
 	run_helper mke2fs -q -t ext4 -L testbed -E lazy_itable_init=0,lazy_journal_init=0 \
-		-d "$tree" "$tree_building" "$DISK_SIZE"
+		-d "$tree" "$tree_building" "$DISK_SIZE" >/dev/null
 	mv "$tree_building" "$tree.img"
 	tree_building=''
 }

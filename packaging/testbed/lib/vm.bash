@@ -3,7 +3,7 @@
 # Its disks: the system (a throwaway view of the tree's image, or the file that
 # --disk names), the job (a tar archive with what the guest is to find, see
 # guest/agent), the results (a tar archive that the guest writes).
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 readonly VM_GRACE=30 # seconds that the guest has, after the deadline, for its last words
 
@@ -66,7 +66,7 @@ vm_disks() {
 		vm_system="cache=writeback,file=$(qemu_value "$opt_disk")"
 	fi
 
-	local job=$case_folder/job.tar bind from to transform
+	local bind from to
 	: >"$case_folder/io/copy-back"
 	: >"$case_folder/io/read-only"
 	for bind in "${opt_binds[@]}"; do
@@ -76,19 +76,23 @@ vm_disks() {
 		*) printf '%s\0' "$to" >>"$case_folder/io/read-only" ;;
 		esac
 	done
-	run_helper tar --create --file="$job" --numeric-owner --transform='s|^\.|testbed/io|S' -C "$case_folder/io" .
+	pack --create "$case_folder/io" testbed/io
 	for bind in "${opt_binds[@]}"; do
-		from=${bind#*=} from=${from%%:*} to=${bind#*:/}
-		if [[ -d $from ]]; then
-			transform="s|^\\.|$(sed_replacement "${to%/}")|S"
-			run_helper tar --append --file="$job" --numeric-owner --transform="$transform" -C "$from" .
-		else
-			transform="s|^.*\$|$(sed_replacement "$to")|S"
-			run_helper tar --append --file="$job" --numeric-owner --transform="$transform" \
-				-C "$(dirname "$from")" -- "$(basename "$from")"
-		fi
+		from=${bind#*=} to=${bind#*:/}
+		pack --append "${from%%:*}" "${to%/}"
 	done
 	truncate --size=16G "$case_folder/results.tar" # sparse
+}
+
+# pack --create|--append FROM TO puts a file or folder into the job, as TO.
+pack() {
+	local folder=$2 name=. pattern='^\.' status=0
+	if [[ ! -d $2 ]]; then
+		folder=$(dirname "$2") name=$(basename "$2") pattern='^.*$'
+	fi
+	run_helper tar "$1" --file="$case_folder/job.tar" --numeric-owner --warning=no-file-changed \
+		--transform="s|$pattern|$(sed_replacement "$3")|S" -C "$folder" -- "$name" || status=$?
+	((status < 2)) || die "cannot copy $2 into the virtual machine" # 1: it changed meanwhile
 }
 
 # disk_id FILE prints the identity that mke2fs gave the file system in FILE.
@@ -102,6 +106,7 @@ qemu_value() {
 }
 
 # sed_replacement TEXT prints TEXT as the right-hand side of an s|||.
+# shellcheck disable=SC2001
 sed_replacement() {
 	sed -e 's/[|&\\]/\\&/g' <<<"$1"
 }
@@ -128,7 +133,7 @@ vm_boot() {
 # vm_command_line prints the kernel's. The machine-id is that of the tree, so
 # that a kept disk has one journal.
 vm_command_line() {
-	echo "console=ttyS0 quiet panic=-1 mitigations=off root=/dev/vda rw rdinit=/testbed-init" \
+	echo "console=ttyS0 quiet panic=-1 mitigations=off cryptomgr.notests root=/dev/vda rw rdinit=/testbed-init" \
 		"systemd.machine_id=$(sha256sum <<<"${tree##*/}" | cut -c 1-32)"
 }
 
@@ -157,7 +162,8 @@ vm_accelerator() {
 }
 
 readonly VM_KVM=(-accel kvm -cpu host)
-readonly VM_TCG=(-accel tcg,thread=multi,tb-size=512 -cpu max,la57=off)
+# shellcheck disable=SC2054
+readonly VM_TCG=(-accel tcg,thread=multi,tb-size=512 -cpu Nehalem,+rdrand)
 
 # vm_probe_kvm: a kernel without a disk panics and restarts, which ends qemu.
 vm_probe_kvm() {
