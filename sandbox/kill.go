@@ -14,7 +14,7 @@ import (
 
 // deadline is when the engine stops waiting for a shim to end its job. Its zero value is ready.
 type deadline struct {
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards what follows, and is held while what was to be called runs
 	timer *time.Timer
 	at    time.Time
 	over  bool // it is not set again
@@ -34,16 +34,15 @@ func (l *deadline) set(d time.Duration, do func()) {
 	l.at = at
 	l.timer = time.AfterFunc(d, func() {
 		l.mu.Lock()
-		over := l.over
+		defer l.mu.Unlock()
 		l.timer = nil
-		l.mu.Unlock()
-		if !over {
+		if !l.over {
 			do()
 		}
 	})
 }
 
-// clear ends it for good.
+// clear ends it for good. What was to be called is not running any more when it returns.
 func (l *deadline) clear() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

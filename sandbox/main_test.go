@@ -59,7 +59,6 @@ type lab struct {
 	dir     string // the folder of logs and records; anybody may enter it
 	sockets string
 	mark    string
-	warned  bytes.Buffer
 	count   atomic.Int64
 }
 

@@ -150,9 +150,6 @@ func (a *api) readInput(w http.ResponseWriter, r *http.Request, to *rtaskv1.RunR
 	case err != nil:
 		return &problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "the body could not be read"}
 	}
-	// The body is here; the client may wait for the task for longer than it had time to send. Without this, readTimeout
-	// would take it for gone. An error is that it is gone.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return nil
 }
 

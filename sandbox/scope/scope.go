@@ -192,7 +192,7 @@ func (m *Manager) wait(unit string) (result <-chan string, cancel func(), err er
 	m.waitMu.Lock()
 	defer m.waitMu.Unlock()
 	if _, ok := m.waiters[unit]; ok {
-		return nil, nil, fmt.Errorf("cannot start %s: %w", unit, ErrExists)
+		return nil, nil, ErrExists
 	}
 	w := make(chan string, 1)
 	m.waiters[unit] = w

@@ -112,14 +112,34 @@ func (m *Manager) Start(ctx context.Context, u Unit, pid, pidfd int) (Scope, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if err := m.insist(ctx, u, pid); err != nil {
-		return Scope{}, err
+	group := ""
+	err := m.insist(ctx, u, pid)
+	if err == nil {
+		group, err = verify(u.Name, pid, pidfd)
 	}
-	group, err := verify(u.Name, pid, pidfd)
+	if err == nil {
+		return Scope{Name: u.Name, ControlGroup: group}, nil
+	}
+	if !errors.Is(err, ErrExists) { // else it is somebody else's
+		m.discard(ctx, u.Name)
+	}
+	return Scope{}, fmt.Errorf("cannot start %s: %w", u.Name, err)
+}
+
+// discardTime bounds the attempt to remove what a failed start left.
+const discardTime = 5 * time.Second
+
+// discard stops a scope that was started for nothing. One that never held a process would stay for ever: systemd waits
+// for its control group to become empty.
+func (m *Manager) discard(ctx context.Context, name string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTime)
+	defer cancel()
+	conn, err := m.connect(ctx)
 	if err != nil {
-		return Scope{}, fmt.Errorf("cannot start %s: %w", u.Name, err)
+		return // the start's own error says more
 	}
-	return Scope{Name: u.Name, ControlGroup: group}, nil
+	// Mostly there is no such unit, and that is its answer.
+	_ = conn.Object(busName, busPath).CallWithContext(ctx, managerIface+".StopUnit", 0, name, "replace").Err
 }
 
 // pauses are the times to wait for a bus or a manager that went away: both are back within moments when they are
@@ -151,17 +171,17 @@ func (m *Manager) insist(ctx context.Context, u Unit, pid int) error {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			return fmt.Errorf("cannot start %s: %w", u.Name, context.Cause(ctx))
+			return context.Cause(ctx)
 		}
 	}
-	return fmt.Errorf("cannot start %s: the connection to systemd broke each time", u.Name)
+	return errors.New("the connection to systemd broke each time")
 }
 
 // start asks once. It returns false without an error when the connection broke and the outcome is unknown.
 func (m *Manager) start(ctx context.Context, u Unit, pid int) (started bool, err error) {
 	conn, err := m.connect(ctx)
 	if err != nil {
-		return false, fmt.Errorf("cannot start %s: %w", u.Name, err)
+		return false, err
 	}
 	result, cancel, err := m.wait(u.Name)
 	if err != nil {
@@ -175,11 +195,11 @@ func (m *Manager) start(ctx context.Context, u Unit, pid int) (started bool, err
 	switch {
 	case err == nil:
 	case errors.As(err, &refused) && refused.Name == busName+".UnitExists":
-		return false, fmt.Errorf("cannot start %s: %w", u.Name, ErrExists)
+		return false, ErrExists
 	case errors.As(err, &refused) && !isAway(refused):
-		return false, fmt.Errorf("cannot start %s: %w", u.Name, err)
+		return false, err
 	case ctx.Err() != nil:
-		return false, fmt.Errorf("cannot start %s: systemd did not answer: %w", u.Name, context.Cause(ctx))
+		return false, fmt.Errorf("systemd did not answer: %w", context.Cause(ctx))
 	default:
 		return false, nil
 	}
@@ -209,7 +229,7 @@ func (m *Manager) started(ctx context.Context, name string, result <-chan string
 		select {
 		case r, ok := <-result:
 			if ok && r != "done" {
-				return false, fmt.Errorf("cannot start %s: systemd's job ended with %q", name, r)
+				return false, fmt.Errorf("systemd's job ended with %q", r)
 			}
 			return ok, nil
 		case <-look.C:
@@ -217,7 +237,7 @@ func (m *Manager) started(ctx context.Context, name string, result <-chan string
 				return true, nil
 			}
 		case <-ctx.Done():
-			return false, fmt.Errorf("cannot start %s: systemd did not finish: %w", name, context.Cause(ctx))
+			return false, fmt.Errorf("systemd did not finish: %w", context.Cause(ctx))
 		}
 	}
 }

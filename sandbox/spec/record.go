@@ -3,6 +3,7 @@ package spec
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -41,8 +42,15 @@ func DecodeExit(b []byte) (Exit, error) {
 	if err := dec.Unmarshal(b, &r); err != nil {
 		return Exit{}, fmt.Errorf("%w: %w", ErrRecord, err)
 	}
-	if r.Version < 1 || r.Exit.Job == "" {
+	if r.Version < 1 || r.Exit.Job == "" || !ValidTime(r.Exit.Ended) {
 		return Exit{}, ErrRecord
 	}
 	return r.Exit, nil
+}
+
+// ValidTime reports whether RFC 3339 has a form for t, which is how times are written. CBOR can hold others, and they
+// could not be written again.
+func ValidTime(t time.Time) bool {
+	y := t.UTC().Year()
+	return y >= 0 && y <= 9999
 }

@@ -309,6 +309,9 @@ func (c *Conn) decode(packet []byte, files []*os.File) (Message, []*os.File, err
 	if m.kinds() > 1 {
 		return Message{}, nil, fmt.Errorf("%w: it is several", ErrMessage)
 	}
+	if m.Started != nil && !spec.ValidTime(m.Started.At) || m.Ended != nil && !spec.ValidTime(m.Ended.Ended) {
+		return Message{}, nil, fmt.Errorf("%w: its time is none", ErrMessage)
+	}
 	if inFile {
 		_ = files[0].Close() // it was only read
 		files = files[1:]

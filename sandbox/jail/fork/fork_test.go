@@ -168,6 +168,23 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// TestSearch: a path that fails before one that works is no failure.
+func TestSearch(t *testing.T) {
+	dir := t.TempDir()
+	plain := filepath.Join(dir, "plain")
+	if err := os.WriteFile(plain, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, first := range []string{dir + "/none", plain, plain + "/none"} {
+		p := shell("echo found; exit 3")
+		p.Paths = append([]string{first}, p.Paths...)
+		out, ws, err := run(t, p)
+		if err != nil || out != "found\n" || ws.ExitStatus() != 3 {
+			t.Errorf("after %s: %q, %v, %v", first, out, ws, err)
+		}
+	}
+}
+
 // TestManyAtOnce starts processes from many threads with the collector running, which is when a fault in the fork
 // routine would show.
 func TestManyAtOnce(t *testing.T) {

@@ -1,0 +1,188 @@
+package control
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
+	"github.com/rtask/rtask/daemon/auth"
+)
+
+// Every row of the table against every kind of caller, on both sockets.
+func TestEveryProcedureForEveryCaller(t *testing.T) {
+	f := newFixture(t, "")
+	for _, socket := range []string{"control", "gateway"} {
+		for kind, peer := range peers() {
+			for procedure, rule := range auth.Procedures() {
+				// Who one is depends on the socket: the gateway's lets nobody else in, and the other one not the gateway.
+				ours := strings.HasPrefix(procedure, "/rtask.v1.GatewayService/") == (socket == "gateway")
+				want := ours && rule.Allows(kind) && (socket == "gateway") == (kind == auth.Gateway)
+				status, reply := f.call(socket, peer, procedure, "{}")
+				if got := status != http.StatusForbidden; got != want {
+					t.Errorf("%s socket, %v, %s: %d %s", socket, kind, procedure, status, reply)
+				}
+				if status == http.StatusForbidden && code(reply) != "permission_denied" {
+					t.Errorf("%s socket, %v, %s: %s", socket, kind, procedure, reply)
+				}
+			}
+		}
+	}
+	// Root is an admin on one socket and a gateway on the other, never both on one.
+	root := auth.Peer{CgroupKnown: true}
+	for procedure := range auth.Procedures() {
+		gateway := strings.HasPrefix(procedure, "/rtask.v1.GatewayService/")
+		for _, socket := range []string{"control", "gateway"} {
+			status, reply := f.call(socket, root, procedure, "{}")
+			if got, want := status != http.StatusForbidden, gateway == (socket == "gateway"); got != want {
+				t.Errorf("%s socket, root, %s: %d %s", socket, procedure, status, reply)
+			}
+		}
+	}
+	// A job is nobody, whatever it runs as.
+	for _, p := range []auth.Peer{{InSlice: true, CgroupKnown: true}, {}} {
+		for _, socket := range []string{"control", "gateway"} {
+			for procedure := range auth.Procedures() {
+				if status, reply := f.call(socket, p, procedure, "{}"); status != http.StatusForbidden {
+					t.Errorf("a job on the %s socket, %s: %d %s", socket, procedure, status, reply)
+				}
+			}
+		}
+	}
+}
+
+func TestUnknownProcedures(t *testing.T) {
+	f := newFixture(t, "")
+	for _, path := range []string{"/", "/rtask.v1.JobService/", "/rtask.v1.JobService/Nothing", "/rtask.v1.JobService/start", "//rtask.v1.JobService/Start", "/rtask.v1.JobService/Start/"} {
+		if status, reply := f.call("control", peers()[auth.Admin], path, "{}"); status == http.StatusOK {
+			t.Errorf("%s: %d %s", path, status, reply)
+		}
+		if status, _ := f.call("control", peers()[auth.Nobody], path, "{}"); status != http.StatusForbidden {
+			t.Errorf("%s, a stranger: %d", path, status)
+		}
+	}
+}
+
+// The interceptors hold the table by themselves, too: nothing gets past them that came without admit.
+func TestInterceptorsDenyByDefault(t *testing.T) {
+	f := newFixture(t, "")
+	mux := http.NewServeMux()
+	mux.Handle(rtaskv1connect.NewJobServiceHandler(f.Server, handlerOptions()...))
+	mux.Handle(rtaskv1connect.NewGatewayServiceHandler(f.Server, handlerOptions()...))
+	s := httptest.NewServer(mux)
+	defer s.Close()
+	for procedure := range auth.Procedures() {
+		if strings.HasSuffix(procedure, "/StreamLogs") {
+			continue
+		}
+		r, err := http.Post(s.URL+procedure, "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		if r.StatusCode != http.StatusForbidden {
+			t.Errorf("%s: %d", procedure, r.StatusCode)
+		}
+	}
+	stream, err := rtaskv1connect.NewJobServiceClient(s.Client(), s.URL).StreamLogs(t.Context(), req(&rtaskv1.StreamLogsRequest{Job: "a"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stream.Receive() || connect.CodeOf(stream.Err()) != connect.CodePermissionDenied {
+		t.Errorf("StreamLogs: %v", stream.Err())
+	}
+}
+
+// A stranger's body is not read: the answer comes while it is still being sent, or never is.
+func TestStrangersAreRefusedAtOnce(t *testing.T) {
+	f := newFixture(t, "")
+	user, method := peers()[auth.User], "/rtask.v1.JobService/"
+	for name, c := range map[string]struct {
+		peer   auth.Peer
+		head   string
+		socket string
+		path   string
+	}{
+		"huge":                    {peers()[auth.Nobody], "Content-Length: 1000000000000", "control", method + "Start"},
+		"chunked":                 {peers()[auth.Nobody], "Transfer-Encoding: chunked", "control", method + "Start"},
+		"expect":                  {peers()[auth.Nobody], "Content-Length: 1000\r\nExpect: 100-continue", "control", method + "Start"},
+		"gateway":                 {peers()[auth.Admin], "Content-Length: 1000", "gateway", "/rtask.v1.GatewayService/Run"},
+		"method of others":        {user, "Content-Length: 1000", "control", method + "AddKey"},
+		"without a known content": {peers()[auth.Nobody], "Content-Length: 1000\r\nContent-Type: text/plain", "control", method + "Start"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := f.dial(c.socket, c.peer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if err := conn.SetDeadline(time.Now().Add(3 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: rtask\r\n%s\r\n\r\n", c.path, c.head)
+			r, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatalf("no answer: %v", err)
+			}
+			if r.StatusCode != http.StatusForbidden {
+				t.Errorf("%d", r.StatusCode)
+			}
+		})
+	}
+}
+
+// What a message may be is bounded before it is decoded: compressed ones are not taken, and large ones only where there
+// is an input.
+func TestMessagesAreBounded(t *testing.T) {
+	f := newFixture(t, "")
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	io.WriteString(z, "{}")
+	z.Close()
+	r, err := http.NewRequest("POST", "http://rtask/rtask.v1.JobService/Info", &packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Content-Encoding", "gzip")
+	reply, err := f.client("control", peers()[auth.Admin]).Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reply.Body.Close()
+	if b, _ := io.ReadAll(reply.Body); code(string(b)) != "unimplemented" {
+		t.Errorf("compressed: %d %s", reply.StatusCode, b)
+	}
+	big := strings.Repeat("x", 1<<20)
+	for procedure := range auth.Procedures() {
+		socket, peer := "control", peers()[auth.Admin]
+		if strings.HasPrefix(procedure, "/rtask.v1.GatewayService/") {
+			socket, peer = "gateway", peers()[auth.Gateway]
+		}
+		if strings.HasSuffix(procedure, "/StreamLogs") {
+			continue
+		}
+		_, text := f.call(socket, peer, procedure, `{"unknown":"`+big+`"}`)
+		takes := strings.HasSuffix(procedure, "/Start") || strings.HasSuffix(procedure, "/Run")
+		if got := code(text) != "resource_exhausted"; got != takes {
+			t.Errorf("%s with 1 MiB: %.100s", procedure, text)
+		}
+	}
+	stream, err := f.as(peers()[auth.Admin]).StreamLogs(t.Context(), req(&rtaskv1.StreamLogsRequest{Job: big}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stream.Receive() || connect.CodeOf(stream.Err()) != connect.CodeResourceExhausted {
+		t.Errorf("StreamLogs with 1 MiB: %v", stream.Err())
+	}
+}

@@ -1,0 +1,448 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+)
+
+func TestRoutes(t *testing.T) {
+	f := newFixture(t)
+	for _, c := range []struct {
+		method, path string
+		status       int
+		allow        string
+	}{
+		{"POST", "/tasks/hello", 200, ""},
+		{"POST", "/tasks/hello?x=y", 200, ""},
+		{"POST", "//tasks/hello", 404, ""},
+		{"POST", "/tasks/hello/", 404, ""},
+		{"POST", "/tasks//hello", 404, ""},
+		{"POST", "/tasks/", 404, ""},
+		{"POST", "/tasks", 404, ""},
+		{"POST", "/", 404, ""},
+		{"POST", "/Tasks/hello", 404, ""},
+		{"POST", "/tasks%2Fhello", 404, ""},
+		{"POST", "/tasks/%68ello", 404, ""},
+		{"POST", "/x/../tasks/hello", 404, ""},
+		{"POST", "/tasks/../hello", 404, ""},
+		{"POST", "/tasks/..%2fhello", 404, ""},
+		{"POST", "/tasks/..", 403, ""},
+		{"POST", "/tasks/hello/x", 404, ""},
+		{"GET", "/tasks/hello", 405, "POST"},
+		{"HEAD", "/tasks/hello", 405, "POST"},
+		{"PUT", "/tasks/hello", 405, "POST"},
+		{"OPTIONS", "/tasks/hello", 405, "POST"},
+		{"BREW", "/tasks/hello", 405, "POST"},
+		{"GET", "/healthz", 200, ""},
+		{"HEAD", "/healthz", 200, ""},
+		{"POST", "/healthz", 405, "GET, HEAD"},
+		{"GET", "/readyz", 200, ""},
+		{"GET", "/healthz/", 404, ""},
+		{"GET", "/metrics", 404, ""}, // it has a port of its own
+		{"GET", "/rtask.v1.GatewayService/Run", 404, ""},
+	} {
+		r := f.do(c.method, c.path, nil, "Authorization", "Bearer "+f.key)
+		if r.status != c.status || r.header.Get("Allow") != c.allow {
+			t.Errorf("%s %s: %d, Allow %q; want %d, %q", c.method, c.path, r.status, r.header.Get("Allow"), c.status, c.allow)
+		}
+		if r.status >= 400 && c.method != "HEAD" && (r.header.Get("Content-Type") != "application/problem+json" || r.json["kind"] == "" || r.json["status"] != float64(r.status)) {
+			t.Errorf("%s %s: %s %s", c.method, c.path, r.header.Get("Content-Type"), r.body)
+		}
+		if r.header.Get("Location") != "" {
+			t.Errorf("%s %s redirects", c.method, c.path)
+		}
+	}
+	for request, want := range map[string]string{
+		"GET * HTTP/1.1\r\nHost: x\r\n\r\n":                                                  "404",
+		"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n":                                            "404",
+		"GET http://other/healthz HTTP/1.1\r\nHost: x\r\n\r\n":                               "200",
+		"GET /tasks/\x01 HTTP/1.1\r\nHost: x\r\n\r\n":                                        "400",
+		"GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n":                                               "400",
+		"GET /tasks/ü HTTP/1.1\r\nHost: x\r\n\r\n":                                           "404",
+		"POST /tasks/hello HTTP/1.1\r\n\r\n":                                                 "400",
+		"GET /healthz HTTP/1.1\r\nHost: x\r\nA: " + strings.Repeat("x", 64<<10) + "\r\n\r\n": "431",
+	} {
+		if got := f.raw(request); !strings.HasPrefix(got, "HTTP/1.1 "+want) {
+			t.Errorf("%.60q: %.60q, want %s", request, got, want)
+		}
+	}
+	// None of it wrote on a connection as on one that must not be written to any more.
+	for range 3 {
+		if r := f.do("GET", "/healthz", nil); r.body != "ok\n" {
+			t.Errorf("%q", r.body)
+		}
+		f.run("hello", "x")
+	}
+}
+
+// Whatever is wrong with the credentials, the reply is the same, and so it is whatever else the request is.
+func TestUnauthorized(t *testing.T) {
+	f := newFixture(t)
+	seen := map[string]bool{}
+	big := strings.Repeat("x", 2<<20)
+	for name, header := range map[string][]string{
+		"none": nil, "empty": {"Authorization", ""}, "scheme alone": {"Authorization", "Bearer"}, "no key": {"Authorization", "Bearer "},
+		"two": {"Authorization", "Bearer " + f.key, "Authorization", "Bearer " + f.key}, "Basic": {"Authorization", "Basic " + f.key},
+		"key alone": {"Authorization", f.key}, "wrong": {"Authorization", "Bearer rtk_x"}, "comma": {"Authorization", "Bearer " + f.key + ", Bearer x"},
+		"two words": {"Authorization", "Bearer " + f.key + " x"}, "tab": {"Authorization", "Bearer\t" + f.key}, "other header": {"X-Api-Key", f.key},
+	} {
+		for _, task := range []string{"hello", "others", "none"} {
+			for _, body := range []string{"", "x", big} {
+				r := f.do("POST", "/tasks/"+task, strings.NewReader(body), header...)
+				r.header.Del("Date")
+				r.header.Del("Connection")
+				if r.status != 401 || r.header.Get("Www-Authenticate") != `Bearer realm="rtask"` || r.json["kind"] != "unauthorized" {
+					t.Errorf("%s: %d %v %s", name, r.status, r.header, r.body)
+				}
+				seen[r.body] = true
+			}
+		}
+	}
+	if len(seen) != 1 {
+		t.Errorf("replies differ: %v", slices.Collect(maps.Keys(seen)))
+	}
+	// In a query it is no credential.
+	if r := f.do("POST", "/tasks/hello?api_key="+f.key+"&access_token="+f.key, nil); r.status != 401 {
+		t.Errorf("%d", r.status)
+	}
+	// The scheme's case does not count, nor does space around (RFC 9110, sections 5.5 and 11.1).
+	for _, v := range []string{"bearer " + f.key, "BEARER   " + f.key, " Bearer " + f.key + " \t"} {
+		if got := f.raw("POST /tasks/hello HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nAuthorization: " + v + "\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 200") {
+			t.Errorf("%q: %.60q", v[:8], got)
+		}
+	}
+	// Who has no key is not waited for, and not asked to go on.
+	for _, head := range []string{"Content-Length: 1000000", "Transfer-Encoding: chunked", "Content-Length: 1000\r\nExpect: 100-continue"} {
+		begun := time.Now()
+		if got := f.raw("POST /tasks/hello HTTP/1.1\r\nHost: x\r\n" + head + "\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 401") || time.Since(begun) > 3*time.Second {
+			t.Errorf("%s: %.60q after %v", head, got, time.Since(begun))
+		}
+	}
+}
+
+func TestBodies(t *testing.T) {
+	f := newFixture(t)
+	limit := 300 << 10 // of the task that takes the most
+	for size, want := range map[int]int{0: 200, 1: 200, 16<<10 + 1: 200, limit: 200, limit + 1: 413, 3 << 20: 413} {
+		r := f.run("count", strings.Repeat("x", size))
+		if r.status != want {
+			t.Errorf("%d bytes: %d %s", size, r.status, r.body)
+		}
+		if n, _ := r.json["stdout"].(string); want == 200 && strings.TrimSpace(n) != strconv.Itoa(size) {
+			t.Errorf("%d bytes: the job read %q", size, n)
+		}
+	}
+	// The task's own limit is the engine's to hold.
+	for size, want := range map[int]int{16 << 10: 200, 16<<10 + 1: 413, limit + 1: 413} {
+		if r := f.run("hello", strings.Repeat("x", size)); r.status != want || want == 413 && r.json["kind"] != "input-too-large" {
+			t.Errorf("hello with %d bytes: %d %s", size, r.status, r.body)
+		}
+	}
+	// Nobody learns by size whether a task exists.
+	if a, b := f.run("others", strings.Repeat("x", limit+1)), f.run("none", "x"); a.status != 403 || a.body != b.body {
+		t.Errorf("%d %s, %d %s", a.status, a.body, b.status, b.body)
+	}
+	chunked := f.do("POST", "/tasks/count", struct{ *bytes.Reader }{bytes.NewReader([]byte("12345"))}, "Authorization", "Bearer "+f.key)
+	if chunked.status != 200 || chunked.json["stdout"] != "5\n" {
+		t.Errorf("chunked: %d %s", chunked.status, chunked.body)
+	}
+	c, err := net.Dial("tcp", f.api)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	b := make([]byte, 4096)
+	c.Write([]byte("POST /tasks/count HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + f.key + "\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"))
+	if n, err := c.Read(b); err != nil || !strings.HasPrefix(string(b[:n]), "HTTP/1.1 100") {
+		t.Fatalf("%q, %v", b[:n], err)
+	}
+	c.Write([]byte("abc"))
+	if n, err := c.Read(b); err != nil || !strings.HasPrefix(string(b[:n]), "HTTP/1.1 200") || !strings.Contains(string(b[:n]), `"stdout":"3\n"`) {
+		t.Errorf("%q, %v", b[:n], err)
+	}
+	// A body that breaks off starts nothing.
+	if got := f.raw("POST /tasks/count HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + f.key + "\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"); !strings.HasPrefix(got, "HTTP/1.1 400") {
+		t.Errorf("%.60q", got)
+	}
+}
+
+func TestResults(t *testing.T) {
+	f := newFixture(t)
+	for task, c := range map[string]struct {
+		status int
+		body   string // with ID for the id
+	}{
+		"hello":  {200, `{"status":"success","exit_code":0,"stdout":"hello <&>\n","stderr":"","task_id":"ID"}`},
+		"fails":  {500, `{"status":"failure","reason":"exit-code","exit_code":9,"stdout":"out\n","stderr":"err\n","task_id":"ID"}`},
+		"killed": {500, `{"status":"failure","reason":"signal","signal":"SIGKILL","stdout":"","stderr":"","task_id":"ID"}`},
+		"slow":   {500, `{"status":"failure","reason":"timeout","signal":"SIGTERM","stdout":"","stderr":"","task_id":"ID"}`},
+		"binary": {200, `{"status":"success","exit_code":0,"stdout":"/wB4","stderr":"","encoding":"base64","task_id":"ID"}`},
+		"cut":    {200, `{"status":"success","exit_code":0,"stdout":"a","stderr":"","truncated":true,"task_id":"ID"}`},
+	} {
+		r := f.run(task, "<&>\n")
+		id, _ := r.json["task_id"].(string)
+		if got := strings.Replace(strings.TrimSpace(r.body), id, "ID", 1); r.status != c.status || got != c.body || len(id) != 16 {
+			t.Errorf("%s: %d\n%s, want %d\n%s", task, r.status, got, c.status, c.body)
+		}
+		if r.header.Get("Rtask-Job-Id") != id || r.header.Get("Content-Type") != "application/json" || r.header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: %v", task, r.header)
+		}
+	}
+	if r := f.run("missing", ""); r.status != 500 || r.json["reason"] != "setup" || r.json["exit_code"] != float64(127) || !strings.Contains(r.json["detail"].(string), "/no/such/program") {
+		t.Errorf("missing: %d %s", r.status, r.body)
+	}
+	r := f.run("async", "")
+	if id, _ := r.json["task_id"].(string); r.status != 202 || len(r.json) != 1 || r.header.Get("Location") != "/tasks/async/"+id || r.header.Get("Rtask-Job-Id") != id {
+		t.Errorf("async: %d %v %s", r.status, r.header, r.body)
+	}
+	if r := f.run("off", ""); r.status != 503 || r.json["kind"] != "disabled" {
+		t.Errorf("off: %d %s", r.status, r.body)
+	}
+}
+
+func TestEngineGoneAndBack(t *testing.T) {
+	f := newFixture(t)
+	if r := f.run("hello", "x"); r.status != 200 {
+		t.Fatalf("%d %s", r.status, r.body)
+	}
+	f.stopEngine()
+	for range 2 {
+		r := f.run("hello", "x")
+		if r.status != 503 || r.json["kind"] != "unavailable" || r.header.Get("Retry-After") != "1" || strings.Contains(r.body, f.dir) {
+			t.Errorf("%d %v %s", r.status, r.header, r.body)
+		}
+		time.Sleep(framingAge)
+		if r := f.do("GET", "/readyz", nil); r.status != 503 || r.header.Get("Retry-After") == "" {
+			t.Errorf("readyz: %d %s", r.status, r.body)
+		}
+		if r := f.do("GET", "/healthz", nil); r.status != 200 {
+			t.Errorf("healthz: %d", r.status)
+		}
+		if m := f.scrape(); !strings.Contains(m, "rtask_engine_up 0") || !strings.Contains(m, "rtask_gateway_build_info") {
+			t.Errorf("metrics: %s", m)
+		}
+	}
+	f.stopEngine = engine(t, f.dir)
+	if r := f.run("hello", "x"); r.status != 200 {
+		t.Errorf("back again: %d %s", r.status, r.body)
+	}
+	if r := f.do("GET", "/readyz", nil); r.status != 200 {
+		t.Errorf("readyz: %d", r.status)
+	}
+}
+
+func (f *fixture) scrape() string {
+	f.t.Helper()
+	r, err := http.NewRequest("GET", "http://"+f.metrics+"/metrics", nil)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	got := f.send(r)
+	if got.status != 200 {
+		f.t.Errorf("/metrics: %d %s", got.status, got.body)
+	}
+	return got.body
+}
+
+func TestMetrics(t *testing.T) {
+	f := newFixture(t)
+	f.run("hello", "x")
+	f.run("fails", "")
+	f.run("off", "")
+	f.do("POST", "/tasks/made-up", nil)
+	m := f.scrape()
+	for _, want := range []string{
+		`task_duration_seconds_count{task="hello"} 1`, `task_rejection_total{reason="disabled",task="off"} 1`,
+		`task_rejection_total{reason="unauthorized",task=""} 1`, `rtask_jobs_ended_total{reason="",status="success",task="hello"} 1`,
+		`rtask_jobs_ended_total{reason="exit-code",status="failure",task="fails"} 1`, "rtask_jobs_running 0", "rtask_engine_up 1",
+		`rtask_engine_build_info{version="1.2.3"} 1`, `rtask_gateway_build_info{version="1.2.3"} 1`,
+	} {
+		if !strings.Contains(m, want+"\n") {
+			t.Errorf("no %s in\n%s", want, m)
+		}
+	}
+	if strings.Contains(m, "made-up") {
+		t.Error("a stranger's word is a label")
+	}
+	for _, line := range strings.Split(m, "\n") {
+		if name := strings.TrimPrefix(strings.TrimPrefix(line, "# HELP "), "# TYPE "); name != "" && !strings.HasPrefix(name, "rtask_") && !strings.HasPrefix(name, "task_") {
+			t.Errorf("a name of its own: %s", line)
+		}
+	}
+	for path, want := range map[string]int{"/": 404, "/metrics/": 404, "/tasks/hello": 404, "//metrics": 404} {
+		r, _ := http.NewRequest("GET", "http://"+f.metrics+path, nil)
+		if got := f.send(r); got.status != want {
+			t.Errorf("%s: %d", path, got.status)
+		}
+	}
+	r, _ := http.NewRequest("POST", "http://"+f.metrics+"/metrics", nil)
+	if got := f.send(r); got.status != 405 {
+		t.Errorf("POST: %d", got.status)
+	}
+}
+
+// Nothing but loopback is listened on without encryption, whoever opened the socket.
+func TestListen(t *testing.T) {
+	if l, err := listen(t.Context(), nil, "0.0.0.0:0"); err == nil {
+		l.Close()
+		t.Error("listens to everybody")
+	}
+	l, err := net.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listen(t.Context(), []net.Listener{l}, ""); err == nil {
+		t.Error("takes over a socket that listens to everybody")
+	}
+	if l, err := listen(t.Context(), nil, ""); l != nil || err != nil {
+		t.Errorf("%v, %v", l, err)
+	}
+}
+
+func TestWholeCharacters(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "a": "a", "é": "é", "a\xc3": "a", "€": "€", "a\xe2\x82": "a", "a\xf0\x9f\x98": "a", "😀": "😀", "\xff": "\xff", "a\x82": "a\x82",
+		"\xf0\x9f\x98\x80\x80": "\xf0\x9f\x98\x80\x80", "\xc3": "",
+	} {
+		if got := string(wholeCharacters([]byte(in))); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+// Every kind of error has its status, and what is not known is trouble of ours.
+func TestProblems(t *testing.T) {
+	a := newAPI(nil, slog.New(slog.DiscardHandler))
+	for _, err := range []error{errors.New("/run/rtask/gateway.sock"), connect.NewError(connect.CodeInternal, errors.New("secret")), context.Canceled} {
+		if p := a.problemOf(err); p.Status != 503 || p.Kind != "unavailable" || strings.Contains(p.Detail, "secret") || strings.Contains(p.Detail, "/run") {
+			t.Errorf("%v: %+v", err, p)
+		}
+	}
+	for i := range rtaskv1.Reason_name {
+		if w := reasonWord(rtaskv1.Reason(i)); (w == "") != (i == 0) {
+			t.Errorf("%v: %q", rtaskv1.Reason(i), w)
+		}
+	}
+	if reasonWord(999) != "lost" {
+		t.Error("a reason of a newer engine counts as success")
+	}
+}
+
+// The time that a client has to send is not the time that its task has to run.
+func TestReadTimeout(t *testing.T) {
+	s := httptest.NewUnstartedServer(newAPI(&stub{takes: time.Second}, slog.New(slog.DiscardHandler)))
+	s.Config.ReadTimeout = 200 * time.Millisecond
+	s.Start()
+	defer s.Close()
+	for _, body := range []string{"", "x"} {
+		r, err := http.NewRequest("POST", s.URL+"/tasks/x", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer x")
+		res, err := s.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != 200 {
+			t.Errorf("%q: %d", body, res.StatusCode)
+		}
+	}
+}
+
+// stub is an engine that takes everything.
+type stub struct {
+	ran   *rtaskv1.RunRequest
+	takes time.Duration
+}
+
+func (s *stub) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]) (*connect.Response[rtaskv1.RunResponse], error) {
+	s.ran = r.Msg
+	if s.takes > 0 {
+		select {
+		case <-time.After(s.takes):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return connect.NewResponse(&rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}}), nil
+}
+
+func (*stub) Framing(context.Context, *connect.Request[rtaskv1.FramingRequest]) (*connect.Response[rtaskv1.FramingResponse], error) {
+	return connect.NewResponse(&rtaskv1.FramingResponse{MaxInputBytes: 16}), nil
+}
+
+func (*stub) Metrics(context.Context, *connect.Request[rtaskv1.MetricsRequest]) (*connect.Response[rtaskv1.MetricsResponse], error) {
+	return connect.NewResponse(&rtaskv1.MetricsResponse{}), nil
+}
+
+// Nothing in a path or a header makes the router panic, redirect, or name a task that is not one part of the path as sent.
+func FuzzServeHTTP(f *testing.F) {
+	f.Add("POST", "/tasks/hello", "Bearer x", "body")
+	f.Add("GET", "/healthz", "", "")
+	f.Add("POST", "/tasks/..", "Bearer", "")
+	f.Add("POST", "/tasks/a%2fb", "Bearer  x ", "12345678901234567")
+	f.Add("PUT", "//tasks//x", "bearer x", "")
+	f.Add("POST", "/tasks/x?y#z", "Basic x", "")
+	f.Fuzz(func(t *testing.T, method, path, authorization, body string) {
+		r, err := http.NewRequest(method, "http://x", strings.NewReader(body))
+		if err != nil {
+			return
+		}
+		if r.URL, err = r.URL.Parse(path); err != nil {
+			return
+		}
+		r.Header["Authorization"] = []string{authorization}
+		s := &stub{}
+		w := httptest.NewRecorder()
+		newAPI(s, slog.New(slog.DiscardHandler)).ServeHTTP(w, r)
+		if w.Code < 200 || w.Code >= 300 && w.Code < 400 {
+			t.Errorf("%s %q: %d", method, path, w.Code)
+		}
+		if s.ran != nil {
+			if method != "POST" || r.URL.EscapedPath() != "/tasks/"+s.ran.Task || s.ran.Task == "" || strings.ContainsAny(s.ran.Task, "/%") {
+				t.Errorf("%s %q ran %q", method, path, s.ran.Task)
+			}
+			if len(s.ran.Input) > 16 || len(s.ran.ApiKey) == 0 && len(s.ran.Input) > 0 {
+				t.Errorf("%q with the input %q", s.ran.ApiKey, s.ran.Input)
+			}
+		}
+	})
+}
+
+// A key is never more than what was sent behind the one scheme.
+func FuzzBearer(f *testing.F) {
+	for _, s := range []string{"", "Bearer", "Bearer ", "Bearer x", "bearer  x", "Basic x", "Bearer\tx", "Bearerx", " Bearer x", "Bearer x y"} {
+		f.Add(s, false)
+	}
+	f.Fuzz(func(t *testing.T, value string, twice bool) {
+		r := &http.Request{Header: http.Header{"Authorization": {value}}}
+		if twice {
+			r.Header.Add("Authorization", value)
+		}
+		key := string(bearer(r))
+		if key == "" {
+			return
+		}
+		if twice || !strings.EqualFold(value[:7], "Bearer ") || !strings.HasSuffix(value, key) || strings.Trim(value[7:len(value)-len(key)], " ") != "" || key[0] == ' ' {
+			t.Errorf("%q gave %q", value, key)
+		}
+	})
+}

@@ -1,0 +1,237 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/rtask/rtask/ctl/client"
+	"github.com/rtask/rtask/daemon"
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+)
+
+const shimVariable = "RTASK_TEST_SHIM"
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "rtask-gateway-test-")
+	if err != nil {
+		panic(err)
+	}
+	shim := filepath.Join(dir, "rtask-shim")
+	if out, err := exec.Command("go", "build", "-o", shim, "github.com/rtask/rtask/cmd/rtask-shim").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "cannot build the shim: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	os.Setenv(shimVariable, shim)
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+const tasks = `
+task "hello" {
+  command  = ["/bin/sh", "-c", "read -r name; echo \"hello $name\""]
+  blocking = true
+  api_keys = ["demo"]
+}
+task "count" {
+  command  = ["/usr/bin/wc", "-c"]
+  blocking = true
+  api_keys = ["demo"]
+  max_input_bytes = "300K"
+}
+task "fails" {
+  command  = ["/bin/sh", "-c", "echo out; echo err >&2; exit 9"]
+  redirect_stderr = false
+  blocking = true
+  api_keys = ["demo"]
+}
+task "killed" {
+  command  = ["/bin/sh", "-c", "kill -KILL $$"]
+  blocking = true
+  api_keys = ["demo"]
+}
+task "slow" {
+  command  = ["/bin/sleep", "100"]
+  timeout  = "100ms"
+  blocking = true
+  api_keys = ["demo"]
+}
+task "missing" {
+  command  = ["/no/such/program"]
+  blocking = true
+  api_keys = ["demo"]
+}
+task "binary" {
+  command  = ["/bin/printf", "\\377\\000x"]
+  blocking = true
+  api_keys = ["demo"]
+}
+task "cut" {
+  command  = ["/bin/sh", "-c", "echo aé"]
+  max_output_bytes = 2
+  blocking = true
+  api_keys = ["demo"]
+}
+task "async" {
+  command  = ["/bin/true"]
+  api_keys = ["demo"]
+}
+task "off" {
+  command  = ["/bin/true"]
+  enabled  = false
+  api_keys = ["demo"]
+}
+task "others" {
+  command  = ["/bin/true"]
+  api_keys = ["other"]
+}
+`
+
+// engine runs an engine on the folders below dir until stop.
+func engine(t testing.TB, dir string) (stop func()) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(dir, "tasks.d"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "tasks.d", "a.hcl"), []byte(tasks), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- daemon.Run(ctx, daemon.Options{
+			ConfigFile: filepath.Join(dir, "rtask.hcl"), TasksDir: filepath.Join(dir, "tasks.d"), StateDir: filepath.Join(dir, "state"),
+			LogDir: filepath.Join(dir, "log"), RuntimeDir: filepath.Join(dir, "run"), Shim: os.Getenv(shimVariable), NoSystemd: true,
+			Version: "1.2.3", Logger: slog.New(slog.DiscardHandler), Ready: func() { close(ready) },
+		})
+	}()
+	select {
+	case <-ready:
+	case err := <-done:
+		t.Fatal(err)
+	}
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// fixture is a gateway on loopback before an engine.
+type fixture struct {
+	t            testing.TB
+	dir          string
+	key          string
+	api, metrics string // host:port
+	stopEngine   func()
+}
+
+func newFixture(t testing.TB) *fixture {
+	t.Helper()
+	f := &fixture{t: t, dir: t.TempDir()}
+	f.stopEngine = engine(t, f.dir)
+	t.Cleanup(func() { f.stopEngine() })
+	people := client.Dial(filepath.Join(f.dir, "run", "rtask.sock"))
+	defer people.Close()
+	r, err := people.Jobs.AddKey(t.Context(), connect.NewRequest(&rtaskv1.AddKeyRequest{Name: "demo"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.key = r.Msg.Secret
+
+	engine := client.Dial(filepath.Join(f.dir, "run", "gateway.sock"))
+	o := Options{Logger: slog.New(slog.DiscardHandler), Version: "1.2.3"}
+	services := []service{{name: "api", handler: newAPI(engine.Gateway, o.Logger)}, {name: "metrics", handler: newMetrics(engine.Gateway, o.Version)}}
+	for i := range services {
+		if services[i].listener, err = listen(t.Context(), nil, "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.api, f.metrics = services[0].listener.Addr().String(), services[1].listener.Addr().String()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- serve(ctx, o, services) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		engine.Close()
+	})
+	return f
+}
+
+// reply is what came of a request.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+	json   map[string]any
+}
+
+func (f *fixture) do(method, path string, body io.Reader, header ...string) reply {
+	f.t.Helper()
+	r, err := http.NewRequest(method, "http://"+f.api+path, body)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Add(header[i], header[i+1])
+	}
+	return f.send(r)
+}
+
+func (f *fixture) send(r *http.Request) reply {
+	f.t.Helper()
+	res, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		f.t.Fatalf("%s %s: %v", r.Method, r.URL, err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	got := reply{status: res.StatusCode, header: res.Header, body: string(b)}
+	_ = json.Unmarshal(b, &got.json)
+	return got
+}
+
+func (f *fixture) run(task, input string) reply {
+	f.t.Helper()
+	return f.do("POST", "/tasks/"+task, strings.NewReader(input), "Authorization", "Bearer "+f.key)
+}
+
+// raw sends bytes as they are and returns the first of the answer.
+func (f *fixture) raw(request string) string {
+	f.t.Helper()
+	c, err := net.Dial("tcp", f.api)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(c, request); err != nil {
+		f.t.Fatal(err)
+	}
+	b := make([]byte, 64<<10)
+	n, err := c.Read(b)
+	if err != nil {
+		f.t.Fatalf("%q: %v", request, err)
+	}
+	return string(b[:n])
+}

@@ -1,0 +1,168 @@
+package job
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+// gone waits for a process to end, be it reaped or not.
+func gone(t *testing.T, pid int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("process %d ends", pid), func() bool {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		return err != nil || len(b) == 0
+	})
+}
+
+// Jobs run on without an engine, and the next one finds them: output, state and exit code are whole.
+func TestReopen(t *testing.T) {
+	for _, volatile := range []bool{false, true} {
+		t.Run(fmt.Sprintf("volatile=%v", volatile), func(t *testing.T) {
+			dir := t.TempDir()
+			m := openIn(t, dir)
+			task := func(name string) Spec {
+				s := sh(obedient)
+				s.Task, s.Volatile = name, volatile
+				return s
+			}
+			runs, ends := start(t, m, task("runs")), start(t, m, task("ends"))
+			until(t, m, runs.ID, "ready")
+			until(t, m, ends.ID, "ready")
+			if err := m.Close(); err != nil {
+				t.Fatal(err)
+			}
+			shim := parent(t, ends.ProcessID)
+			signal(t, runs.ProcessID, unix.SIGUSR2)
+			signal(t, ends.ProcessID, unix.SIGUSR1)
+			gone(t, shim)
+
+			m = openIn(t, dir)
+			defer end(t, m)
+			j, err := m.Status(runs.ID)
+			if err != nil || j.State != Running || j.ProcessID != runs.ProcessID || j.Task != "runs" {
+				t.Fatalf("%+v, %v", j, err)
+			}
+			if os.Geteuid() == 0 && !m.uids.used[j.Run.Credentials.UID] {
+				t.Error("the number of a job that runs is free")
+			}
+			if byPID, err := m.Status(fmt.Sprint(runs.ProcessID)); err != nil || byPID.ID != runs.ID {
+				t.Errorf("by PID: %s, %v", byPID.ID, err)
+			}
+			until(t, m, runs.ID, "two")
+			signal(t, runs.ProcessID, unix.SIGUSR1)
+			for id, want := range map[string]string{runs.ID: "ready\ntwo\nthree\n", ends.ID: "ready\nthree\n"} {
+				j := wait(t, m, id)
+				if j.State != Ended || j.Exit.Code != 7 || j.Exit.Reason != spec.ExitCode || j.EndedAt.IsZero() {
+					t.Errorf("%s %+v", j.State, j.Exit)
+				}
+				if got := output(t, m, id); got != want {
+					t.Errorf("output %q, want %q", got, want)
+				}
+			}
+			eventually(t, "no exit record is left", func() bool {
+				left, err := os.ReadDir(dir + "/state/exits")
+				return err == nil && len(left) == 0
+			})
+			if m.Running() != 0 || len(m.uids.used) != 0 {
+				t.Errorf("%d jobs run, numbers %v are used", m.Running(), m.uids.used)
+			}
+		})
+	}
+}
+
+// Many ends are found at once, while the rest is still being looked for.
+func TestReopenMany(t *testing.T) {
+	dir := t.TempDir()
+	m := openIn(t, dir)
+	var ids []string
+	for range 12 {
+		j := start(t, m, sh(obedient))
+		until(t, m, j.ID, "ready")
+		ids = append(ids, j.ID)
+	}
+	var pids []int
+	for _, j := range m.running(func(Job) bool { return true }) {
+		pids = append(pids, j.ProcessID, parent(t, j.ProcessID))
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(pids); i += 2 {
+		signal(t, pids[i], unix.SIGUSR1)
+	}
+	for i := 1; i < len(pids); i += 2 {
+		gone(t, pids[i])
+	}
+	m = openIn(t, dir)
+	defer end(t, m)
+	for _, id := range ids {
+		if j := wait(t, m, id); j.Exit.Code != 7 {
+			t.Errorf("%+v", j.Exit)
+		}
+	}
+}
+
+// A job whose shim was killed is lost, and nothing is made up.
+func TestLost(t *testing.T) {
+	for name, closed := range map[string]bool{"engine runs": false, "engine away": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			m := openIn(t, dir)
+			defer func() { end(t, m) }()
+			j := start(t, m, sh(obedient))
+			until(t, m, j.ID, "ready")
+			shim := parent(t, j.ProcessID)
+			defer func() { _ = unix.Kill(j.ProcessID, unix.SIGKILL) }()
+			if closed {
+				if err := m.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			signal(t, shim, unix.SIGKILL)
+			gone(t, shim)
+			if closed {
+				m = openIn(t, dir)
+			}
+			lost := wait(t, m, j.ID)
+			if lost.State != Ended || lost.Exit.Reason != spec.Lost || lost.Exit.Code != -1 || lost.Succeeded() {
+				t.Errorf("%s %+v", lost.State, lost.Exit)
+			}
+			if got := output(t, m, j.ID); got != "ready\n" {
+				t.Errorf("output %q", got)
+			}
+			if os.Geteuid() == 0 && !m.uids.used[j.Run.Credentials.UID] {
+				t.Error("its number was given back, and without a control group something of it may run under it")
+			}
+		})
+	}
+}
+
+// A job that was told to stop is still stopping for the next engine.
+func TestReopenStopping(t *testing.T) {
+	dir := t.TempDir()
+	m := openIn(t, dir)
+	s := sh("trap 'while :; do sleep 0.02; done' TERM; echo ready; while :; do sleep 0.02; done")
+	s.TimeoutStop = 1500 * time.Millisecond
+	j := start(t, m, s)
+	until(t, m, j.ID, "ready")
+	go m.Stop(t.Context(), j.ID, StopOptions{By: "ada"})
+	eventually(t, "it stops", func() bool { j, err := m.Status(j.ID); return err == nil && j.State == Stopping })
+	time.Sleep(100 * time.Millisecond) // for the word to reach the shim
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m = openIn(t, dir)
+	defer end(t, m)
+	if j, err := m.Status(j.ID); err != nil || j.State != Stopping {
+		t.Errorf("%s, %v", j.State, err)
+	}
+	if j := wait(t, m, j.ID); j.Exit.Reason != spec.Stopped {
+		t.Errorf("%+v", j.Exit)
+	}
+}
