@@ -213,7 +213,7 @@ func TestReload(t *testing.T) {
 		}
 	}
 	r.reload <- struct{}{}
-	r.reload <- struct{}{} // the first one is through
+	eventually(t, "it was loaded twice", func() bool { return strings.Count(r.logs.String(), "configuration not loaded") == 2 })
 	if got := r.tasks(t); got != "one" {
 		t.Error(got)
 	}

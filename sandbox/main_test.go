@@ -23,7 +23,7 @@ import (
 )
 
 // shimVariable names a rtask-shim that was built before, for where there is no Go.
-const shimVariable = "RTASK_TEST_SHIM"
+const shimVariable = "RTASK_SHIM"
 
 // markVariable is in the environment of every job of a test, so that what is left of it can be found.
 const markVariable = "RTASK_TEST_MARK"

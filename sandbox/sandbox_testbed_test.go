@@ -44,7 +44,7 @@ func systemctl(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-func TestScopeOfAJob(t *testing.T) {
+func TestSystemdScope(t *testing.T) {
 	l := newSystemLab(t)
 	tasks, memory, quota := uint64(100), uint64(64<<20), uint64(500_000)
 	j := l.job("cat /proc/self/cgroup; echo ready; sleep 60")
@@ -80,7 +80,7 @@ func TestScopeOfAJob(t *testing.T) {
 	}
 }
 
-func TestSystemExits(t *testing.T) {
+func TestSystemdExits(t *testing.T) {
 	l := newSystemLab(t)
 	for _, code := range []int{0, 1, 255} {
 		exit := l.run(l.job(fmt.Sprintf("echo out; exit %d", code)))
@@ -99,7 +99,7 @@ func TestSystemExits(t *testing.T) {
 	is(t, l.run(j), spec.Timeout, -1, int(unix.SIGTERM))
 }
 
-func TestSystemNothingIsLeft(t *testing.T) {
+func TestSystemdNothingIsLeft(t *testing.T) {
 	l := newSystemLab(t)
 	for _, tail := range []string{"exit 5", "sleep 60"} {
 		j := l.job(stubborn + `mkdir "/sys/fs/cgroup$(sed -n s/^0::// /proc/self/cgroup)/below"; ` + tail)
@@ -117,8 +117,8 @@ func TestSystemNothingIsLeft(t *testing.T) {
 	}
 }
 
-// TestSystemctlStop: an administrator stops the scope; the reason says so, and the shim goes as well.
-func TestSystemctlStop(t *testing.T) {
+// TestSystemdCtlStop: an administrator stops the scope; the reason says so, and the shim goes as well.
+func TestSystemdCtlStop(t *testing.T) {
 	l := newSystemLab(t)
 	for _, script := range []string{
 		"echo ready; sleep 60", "echo ready; exec sleep 60", `trap "exit 0" TERM; echo ready; while :; do sleep 0.02; done`,
@@ -141,8 +141,8 @@ func TestSystemctlStop(t *testing.T) {
 	}
 }
 
-// TestSystemctlKill: SIGKILL to all of the scope leaves nobody who could tell.
-func TestSystemctlKill(t *testing.T) {
+// TestSystemdCtlKill: SIGKILL to all of the scope leaves nobody who could tell.
+func TestSystemdCtlKill(t *testing.T) {
 	l := newSystemLab(t)
 	j := l.job("echo ready; sleep 60")
 	p := l.mustStart(j)
@@ -151,8 +151,8 @@ func TestSystemctlKill(t *testing.T) {
 	is(t, l.end(p), spec.Lost, -1, 0)
 }
 
-// TestSystemShimKilled: the job does not go on without its shim, also where nobody saw that go.
-func TestSystemShimKilled(t *testing.T) {
+// TestSystemdShimKilled: the job does not go on without its shim, also where nobody saw that go.
+func TestSystemdShimKilled(t *testing.T) {
 	l := newSystemLab(t)
 	for _, found := range []bool{false, true} {
 		j := l.job(`trap "" TERM; echo ready; while :; do sleep 0.02; done`)
@@ -177,15 +177,13 @@ func TestSystemShimKilled(t *testing.T) {
 	}
 }
 
-// TestSystemStopWithoutAnswer: the engine ends the job of a shim that does not react.
-func TestSystemStopWithoutAnswer(t *testing.T) {
+// TestSystemdStopWithoutAnswer: the engine ends the job of a shim that does not react.
+func TestSystemdStopWithoutAnswer(t *testing.T) {
 	l := newSystemLab(t)
 	j := l.job(`echo ready; sleep 60`)
 	p := l.mustStart(j)
 	l.waitLogged(j, "ready")
-	if err := p.command.Process.Signal(unix.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	freeze(t, p.command.Process.Pid)
 	if err := p.Stop("somebody", true); err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +197,7 @@ func TestSystemStopWithoutAnswer(t *testing.T) {
 	}
 }
 
-func TestSystemFind(t *testing.T) {
+func TestSystemdFind(t *testing.T) {
 	l := newSystemLab(t)
 	j := l.job(`echo ready; while [ ! -e "$1" ]; do sleep 0.02; done; exit 7`, filepath.Join(l.dir, "go"))
 	p := l.mustStart(j)
@@ -217,7 +215,7 @@ func TestSystemFind(t *testing.T) {
 	is(t, next.end(q), spec.ExitCode, 7, 0)
 }
 
-func TestSystemManyAtOnce(t *testing.T) {
+func TestSystemdManyAtOnce(t *testing.T) {
 	l := newSystemLab(t)
 	var wg sync.WaitGroup
 	for i := range 100 {

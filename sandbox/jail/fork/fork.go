@@ -133,11 +133,20 @@ type child struct {
 
 	pidfd int32
 
+	// action is the kernel's struct sigaction for SIG_DFL: all zero.
+	action [4]uintptr
+
 	// what the child reports, in memory that both see
 	step  Step
 	path  int
 	errno syscall.Errno
 }
+
+const (
+	// lastSignal is the kernel's _NSIG, and signalSetSize the bytes of its sigset_t (rt_sigaction(2)).
+	lastSignal    = 64
+	signalSetSize = 8
+)
 
 // cloneArgs is struct clone_args of linux/sched.h, as far as CLONE_INTO_CGROUP needs it.
 type cloneArgs struct {
@@ -266,6 +275,11 @@ func clone(args *cloneArgs, c *child) (pid uintptr, errno syscall.Errno) {
 		worst syscall.Errno
 	)
 	afterForkInChild()
+
+	// What was ignored when the engine was started is not ignored in a job, as systemd has it. SIGKILL and SIGSTOP refuse.
+	for i = 1; i <= lastSignal; i++ {
+		syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(i), uintptr(unsafe.Pointer(&c.action)), 0, signalSetSize, 0, 0)
+	}
 
 	c.step = NewSession
 	if _, _, e = syscall.RawSyscall(unix.SYS_SETSID, 0, 0, 0); e != 0 {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -86,6 +87,19 @@ func TestLimitsAndPrivileges(t *testing.T) {
 		if !strings.Contains(out, want) {
 			t.Errorf("output %q lacks %q", out, want)
 		}
+	}
+}
+
+// TestIgnoredSignals: what the caller's caller ignored, as nohup(1) does, is not ignored in a job.
+func TestIgnoredSignals(t *testing.T) {
+	signal.Ignore(unix.SIGHUP, unix.SIGUSR1, unix.SIGPIPE)
+	defer signal.Reset(unix.SIGHUP, unix.SIGUSR1, unix.SIGPIPE)
+	out, _, err := run(t, shell(`grep -E 'SigIgn|SigBlk' /proc/self/status`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"; out != want {
+		t.Errorf("output %q, want %q", out, want)
 	}
 }
 
