@@ -78,7 +78,8 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 			"Jobs run as plain processes without a unit of their own ("+err.Error()+").",
 			"No limit can be enforced: a task that has one is refused.",
 			"What a job used is known of its processes that were waited for, not of all.",
-			"A job's processes are told from others by their descent from its supervisor.")
+			"A job's processes are told from others by their descent from its supervisor; if that is killed, they run on.",
+			"A job is not kept from the control socket: it may do what its user may.")
 		return h, nil
 	}
 	if missing := h.missing([]string{"cpu", "memory", "pids"}); len(missing) > 0 {

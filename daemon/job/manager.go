@@ -58,6 +58,7 @@ type live struct {
 	result Result        // readable once done is closed
 	err    error         // likewise; set when there never was a job
 	done   chan struct{} // closed when the job has ended
+	gone   chan struct{} // closed when its shim has ended too, or was let go
 }
 
 // Result is a job that has ended, and the beginning of what it wrote.
@@ -206,7 +207,16 @@ func (m *Manager) Stop(ctx context.Context, id string, o StopOptions) (Job, erro
 		}
 	}
 	r, err := m.wait(ctx, l)
-	return r.Job, err
+	if err != nil {
+		return r.Job, err
+	}
+	// Whoever looks then finds no process at all, not even the shim.
+	select {
+	case <-l.gone:
+	case <-ctx.Done():
+	case <-m.quit:
+	}
+	return r.Job, nil
 }
 
 // LogOptions say which part of a job's output to stream.
@@ -273,6 +283,7 @@ func (m *Manager) follow(l *live) {
 // letGo lets the shim of an ended job go. If the end could not be recorded, the shim is not told that it was, and writes it
 // down itself.
 func (m *Manager) letGo(l *live, recorded bool) {
+	defer close(l.gone)
 	if recorded {
 		l.proc.Release()
 	} else {

@@ -42,7 +42,7 @@ func (m *Manager) recover() error {
 			}
 			return fmt.Errorf("cannot look for job %s: %w", j.ID, err)
 		}
-		l := &live{job: j, proc: p, ready: closed(), done: make(chan struct{})}
+		l := &live{job: j, proc: p, ready: closed(), done: make(chan struct{}), gone: make(chan struct{})}
 		if c := j.Run.Credentials; c != nil && m.uids.has(c.UID) {
 			l.uid = c.UID
 			m.uids.mark(c.UID)

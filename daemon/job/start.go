@@ -153,7 +153,7 @@ func (m *Manager) admit(s *Spec) (*live, Job, error) {
 	if len(m.live) >= m.maxJobs {
 		return nil, Job{}, fmt.Errorf("%w: max_jobs = %d", ErrTooMany, m.maxJobs)
 	}
-	l := &live{ready: make(chan struct{}), done: make(chan struct{})}
+	l := &live{ready: make(chan struct{}), done: make(chan struct{}), gone: make(chan struct{})}
 	u := s.User
 	switch {
 	case u != nil:
@@ -241,6 +241,7 @@ func (m *Manager) forget(l *live, id string) {
 	l.err = fmt.Errorf("%q: %w", id, ErrNotFound)
 	close(l.ready)
 	close(l.done)
+	close(l.gone)
 	if err := m.store.Delete(id); err != nil {
 		m.opts.Logger.Error("cannot delete a job's record", "job", id, "error", err)
 	}
@@ -251,6 +252,7 @@ func (m *Manager) launch(ctx context.Context, l *live, j Job, input []byte) {
 	p, err := m.process(ctx, j, input)
 	if err != nil {
 		close(l.ready)
+		defer close(l.gone)
 		m.end(l, spec.Exit{Job: j.ID, Reason: spec.Setup, Code: -1, Detail: err.Error(), Ended: time.Now()})
 		m.workers.Done()
 		return
