@@ -268,7 +268,7 @@ func TestInherited(t *testing.T) {
 	for _, want := range []string{
 		// The fourth is the folder that ls reads.
 		"0\n1\n2\n3\n" + string(score) + "1024\n" + fmt.Sprintf("%04o\n", umask),
-		"NoNewPrivs:\t1\n", "SigBlk:\t0000000000000000\n", "SigIgn:\t0000000000000000\n",
+		"NoNewPrivs:\t1\n", "SigBlk:\t0000000000000000\n",
 		"A=1\nPWD=" + l.dir + "\n" + markVariable + "=" + l.mark + "\n", l.dir + "\n",
 	} {
 		if !strings.Contains(got, want) {

@@ -77,6 +77,7 @@ var table = [...]struct {
 	{"/rtask.v1.JobService/RevokeKey", Rule{Least: Admin}},
 	{"/rtask.v1.JobService/Reload", Rule{Least: Admin}},
 	{"/rtask.v1.GatewayService/Run", Rule{Least: Gateway}},
+	{"/rtask.v1.GatewayService/Result", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Framing", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Metrics", Rule{Least: Gateway}},
 }

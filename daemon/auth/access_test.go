@@ -26,6 +26,7 @@ func TestEveryProcedureForEveryKind(t *testing.T) {
 		"/rtask.v1.JobService/RevokeKey":   {Admin},
 		"/rtask.v1.JobService/Reload":      {Admin},
 		"/rtask.v1.GatewayService/Run":     {Gateway},
+		"/rtask.v1.GatewayService/Result":  {Gateway},
 		"/rtask.v1.GatewayService/Framing": {Gateway},
 		"/rtask.v1.GatewayService/Metrics": {Gateway},
 	}

@@ -5,78 +5,143 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/prometheus/common/expfmt"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
+	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
 )
 
 // longestTask is how many bytes of a task's name that strangers made up are logged.
 const longestTask = 64
 
-// Run implements GatewayService: the whole decision about a request from the network.
-func (s *Server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]) (*connect.Response[rtaskv1.RunResponse], error) {
-	var key auth.KeyInfo
-	refuse := func(task, kind string, err error) error {
-		s.Rejected(task, kind)
-		s.Logger.Info("request refused", "reason", kind, "task", r.Msg.Task[:min(len(r.Msg.Task), longestTask)], "key", key.Name,
-			"remote", r.Msg.RemoteAddr)
-		return err
-	}
-	unauthorized := func() error {
-		return refuse("", "unauthorized", fail(connect.CodeUnauthenticated, "unauthorized", auth.ErrUnauthorized))
-	}
-	key, err := s.Keys.Verify(ctx, r.Msg.ApiKey)
-	if err == nil {
-		var done func()
-		ctx, done = s.waits.add(ctx, key.ID)
-		defer done()
-		// Again, now that a revocation finds this call.
-		_, err = s.Keys.Verify(ctx, r.Msg.ApiKey)
-	}
+// presented is what a client on the network presented.
+type presented interface {
+	GetTask() string
+	GetApiKey() []byte
+	GetRemoteAddr() string
+}
+
+// refuse counts and logs a refusal, and returns it. The task is one of the configuration, or "".
+func (s *Server) refuse(r presented, key auth.KeyInfo, task, kind string, err error) error {
+	s.Rejected(task, kind)
+	name := r.GetTask()
+	s.Logger.Info("request refused", "reason", kind, "task", name[:min(len(name), longestTask)], "key", key.Name, "remote", r.GetRemoteAddr())
+	return err
+}
+
+func (s *Server) unauthorized(r presented, key auth.KeyInfo) error {
+	return s.refuse(r, key, "", "unauthorized", fail(connect.CodeUnauthenticated, "unauthorized", auth.ErrUnauthorized))
+}
+
+// verify returns the presented key, if it is good.
+func (s *Server) verify(ctx context.Context, r presented) (auth.KeyInfo, error) {
+	key, err := s.Keys.Verify(ctx, r.GetApiKey())
 	if errors.Is(err, auth.ErrUnauthorized) {
-		return nil, unauthorized()
+		return key, s.unauthorized(r, key)
 	}
 	if err != nil {
-		return nil, waitError(err)
+		return key, waitError(err)
 	}
-	snapshot := s.Snapshot()
-	if snapshot.Config == nil {
+	return key, nil
+}
+
+// taskFor returns the configuration and the task that a key may use.
+func (s *Server) taskFor(r presented, key auth.KeyInfo) (*config.Config, *config.Task, error) {
+	c := s.Snapshot().Config
+	if c == nil {
 		// What is wrong is the administrator's to know: `rtaskctl config check`, the journal.
-		return nil, refuse("", "configuration",
+		return nil, nil, s.refuse(r, key, "", "configuration",
 			fail(connect.CodeUnavailable, "configuration", errors.New("the configuration has errors, so there are no tasks")))
 	}
-	task, ok := snapshot.Config.Tasks[r.Msg.Task]
+	task, ok := c.Tasks[r.GetTask()]
 	if !ok || !slices.Contains(task.APIKeys, key.Name) {
 		name := ""
 		if ok {
 			name = task.Name
 		}
-		return nil, refuse(name, "forbidden",
-			fail(connect.CodePermissionDenied, "forbidden", errors.New("this key may not start a task of this name")))
+		return nil, nil, s.refuse(r, key, name, "forbidden",
+			fail(connect.CodePermissionDenied, "forbidden", errors.New("this key may not use a task of this name")))
+	}
+	return c, task, nil
+}
+
+// idLength is how many characters the id of a job has.
+const idLength = 16
+
+// Run implements GatewayService: the whole decision about a request from the network.
+func (s *Server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]) (*connect.Response[rtaskv1.RunResponse], error) {
+	key, err := s.verify(ctx, r.Msg)
+	if err != nil {
+		return nil, err
+	}
+	ctx, done := s.waits.add(ctx, key.ID)
+	defer done()
+	// Again, now that a revocation finds this call.
+	if key, err = s.verify(ctx, r.Msg); err != nil {
+		return nil, err
+	}
+	c, task, err := s.taskFor(r.Msg, key)
+	if err != nil {
+		return nil, err
 	}
 	if r.Msg.InputTooLarge {
-		return nil, refuse(task.Name, "input-too-large", inputTooLarge(task))
+		return nil, s.refuse(r.Msg, key, task.Name, "input-too-large", inputTooLarge(task))
 	}
-	js, err := s.taskSpec(snapshot.Config, task, job.Owner{Key: key.ID, Name: key.Name}, "http", r.Msg.Input)
+	js, err := s.taskSpec(c, task, job.Owner{Key: key.ID, Name: key.Name}, "http", r.Msg.Input)
 	if err != nil {
-		return nil, refuse(task.Name, kindOf(err), err)
+		return nil, s.refuse(r.Msg, key, task.Name, kindOf(err), err)
 	}
 	result, err := s.run(ctx, task.Blocking, js, r.Msg.RemoteAddr)
 	switch {
 	case err != nil && errors.Is(context.Cause(ctx), auth.ErrUnauthorized):
-		return nil, unauthorized()
+		return nil, s.unauthorized(r.Msg, key)
 	case err != nil:
 		return nil, err
 	case !task.Blocking:
 		return connect.NewResponse(&rtaskv1.RunResponse{Job: jobMessage(result.Job), Accepted: true}), nil
 	}
-	return connect.NewResponse(&rtaskv1.RunResponse{
-		Job: jobMessage(result.Job), Stdout: result.Stdout, Stderr: result.Stderr, Truncated: result.Truncated,
-	}), nil
+	return connect.NewResponse(resultMessage(result)), nil
+}
+
+func resultMessage(r job.Result) *rtaskv1.RunResponse {
+	return &rtaskv1.RunResponse{Job: jobMessage(r.Job), Stdout: r.Stdout, Stderr: r.Stderr, Truncated: r.Truncated}
+}
+
+// Result implements GatewayService.
+func (s *Server) Result(ctx context.Context, r *connect.Request[rtaskv1.ResultRequest]) (*connect.Response[rtaskv1.RunResponse], error) {
+	key, err := s.verify(ctx, r.Msg)
+	if err != nil {
+		return nil, err
+	}
+	_, task, err := s.taskFor(r.Msg, key)
+	if err != nil {
+		return nil, err
+	}
+	unknown := fail(connect.CodeNotFound, "not-found", errors.New("there is no such job of this task and key, or its result is not kept any more"))
+	if len(r.Msg.Id) != idLength { // it is no prefix and no PID
+		return nil, unknown
+	}
+	j, err := s.Jobs.Find(r.Msg.Id, func(j job.Job) bool { return j.ID == r.Msg.Id && j.Owner.Key == key.ID && j.Task == task.Name })
+	switch {
+	case errors.Is(err, job.ErrNotFound), errors.Is(err, job.ErrAmbiguous):
+		return nil, unknown
+	case err != nil:
+		return nil, waitError(err)
+	case j.State != job.Ended:
+		return connect.NewResponse(&rtaskv1.RunResponse{Job: jobMessage(j), Accepted: true}), nil
+	case time.Since(j.EndedAt) > task.Retention:
+		return nil, unknown
+	}
+	result, err := s.Jobs.Output(ctx, j)
+	if err != nil {
+		return nil, waitError(err)
+	}
+	return connect.NewResponse(resultMessage(result)), nil
 }
 
 // run starts a job, and waits for its end if that is wanted.

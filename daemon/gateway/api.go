@@ -58,6 +58,8 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		allow(w, r, a.readyz, http.MethodGet, http.MethodHead)
 	case len(parts) == 2 && parts[0] == "tasks":
 		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.run(w, r, parts[1]) }, http.MethodPost)
+	case len(parts) == 3 && parts[0] == "tasks":
+		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.result(w, r, parts[1], parts[2]) }, http.MethodGet, http.MethodHead)
 	default:
 		notFound(w, r)
 	}
@@ -173,4 +175,16 @@ func remoteAddr(r *http.Request) string {
 		return r.RemoteAddr
 	}
 	return host
+}
+
+// result serves GET /tasks/{task}/{id}.
+func (a *api) result(w http.ResponseWriter, r *http.Request, task, id string) {
+	reply, err := a.engine.Result(r.Context(), connect.NewRequest(&rtaskv1.ResultRequest{
+		Task: task, Id: id, ApiKey: bearer(r), RemoteAddr: remoteAddr(r),
+	}))
+	if err != nil {
+		writeProblem(w, a.problemOf(err))
+		return
+	}
+	writeResult(w, reply.Msg)
 }

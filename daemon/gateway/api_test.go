@@ -39,10 +39,12 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/tasks%2Fhello", 404, ""},
 		{"POST", "/tasks/%68ello", 404, ""},
 		{"POST", "/x/../tasks/hello", 404, ""},
-		{"POST", "/tasks/../hello", 404, ""},
+		{"POST", "/tasks/../hello", 405, "GET, HEAD"},
 		{"POST", "/tasks/..%2fhello", 404, ""},
 		{"POST", "/tasks/..", 403, ""},
-		{"POST", "/tasks/hello/x", 404, ""},
+		{"POST", "/tasks/hello/x", 405, "GET, HEAD"},
+		{"GET", "/tasks/hello/x", 404, ""},
+		{"GET", "/tasks/hello/x/y", 404, ""},
 		{"GET", "/tasks/hello", 405, "POST"},
 		{"HEAD", "/tasks/hello", 405, "POST"},
 		{"PUT", "/tasks/hello", 405, "POST"},
@@ -382,6 +384,10 @@ func (s *stub) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]) 
 			return nil, ctx.Err()
 		}
 	}
+	return connect.NewResponse(&rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}}), nil
+}
+
+func (*stub) Result(context.Context, *connect.Request[rtaskv1.ResultRequest]) (*connect.Response[rtaskv1.RunResponse], error) {
 	return connect.NewResponse(&rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}}), nil
 }
 

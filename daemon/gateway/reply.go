@@ -51,6 +51,24 @@ func writeRun(w http.ResponseWriter, task string, m *rtaskv1.RunResponse) {
 	writeJSON(w, status, "application/json", r)
 }
 
+// writeResult answers GET /tasks/{task}/{id}: that the job failed is no failure of this request.
+func writeResult(w http.ResponseWriter, m *rtaskv1.RunResponse) {
+	id := m.GetJob().GetId()
+	w.Header().Set("Rtask-Job-Id", id)
+	if m.Accepted {
+		status := "running"
+		if m.GetJob().GetState() == rtaskv1.State_STATE_QUEUED {
+			status = "queued"
+		}
+		writeJSON(w, http.StatusOK, "application/json", struct {
+			Status string `json:"status"`
+			TaskID string `json:"task_id"`
+		}{status, id})
+		return
+	}
+	writeJSON(w, http.StatusOK, "application/json", resultOf(m))
+}
+
 func resultOf(m *rtaskv1.RunResponse) result {
 	j := m.GetJob()
 	stdout, stderr := m.Stdout, m.Stderr

@@ -263,6 +263,25 @@ func (m *Manager) StreamLogs(ctx context.Context, id string, o LogOptions, yield
 	return err
 }
 
+// Output returns a job with the beginning of what it wrote, as its Result would have had it, read from its log.
+func (m *Manager) Output(ctx context.Context, j Job) (Result, error) {
+	r := Result{Job: j}
+	err := m.StreamLogs(ctx, j.ID, LogOptions{}, func(e log.Entry) error {
+		to := &r.Stdout
+		if e.Stream == log.Stderr {
+			to = &r.Stderr
+		}
+		data := e.Data
+		if room := j.Run.MaxReply - int64(len(*to)); int64(len(data)) > room {
+			data, r.Truncated = data[:room], true
+		}
+		*to = append(*to, data...)
+		return nil
+	})
+	r.Truncated = r.Truncated || j.Exit != nil && j.Exit.LogDropped > 0
+	return r, err
+}
+
 func closed() chan struct{} {
 	c := make(chan struct{})
 	close(c)

@@ -20,6 +20,13 @@ func gone(t *testing.T, pid int) {
 	})
 }
 
+// lent reports whether a job has the number.
+func lent(m *Manager, uid uint32) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.uids.used[uid]
+}
+
 // Jobs run on without an engine, and the next one finds them: output, state and exit code are whole.
 func TestReopen(t *testing.T) {
 	for _, volatile := range []bool{false, true} {
@@ -48,7 +55,7 @@ func TestReopen(t *testing.T) {
 			if err != nil || j.State != Running || j.ProcessID != runs.ProcessID || j.Task != "runs" {
 				t.Fatalf("%+v, %v", j, err)
 			}
-			if os.Geteuid() == 0 && !m.uids.used[j.Run.Credentials.UID] {
+			if os.Geteuid() == 0 && !lent(m, j.Run.Credentials.UID) {
 				t.Error("the number of a job that runs is free")
 			}
 			if byPID, err := m.Status(fmt.Sprint(runs.ProcessID)); err != nil || byPID.ID != runs.ID {
@@ -136,7 +143,7 @@ func TestLost(t *testing.T) {
 			if got := output(t, m, j.ID); got != "ready\n" {
 				t.Errorf("output %q", got)
 			}
-			if os.Geteuid() == 0 && !m.uids.used[j.Run.Credentials.UID] {
+			if os.Geteuid() == 0 && !lent(m, j.Run.Credentials.UID) {
 				t.Error("its number was given back, and without a control group something of it may run under it")
 			}
 		})

@@ -276,8 +276,12 @@ func clone(args *cloneArgs, c *child) (pid uintptr, errno syscall.Errno) {
 	)
 	afterForkInChild()
 
-	// What was ignored when the engine was started is not ignored in a job, as systemd has it. SIGKILL and SIGSTOP refuse.
+	// What was ignored when the engine was started is not ignored in a job, as systemd has it. SIGKILL and SIGSTOP refuse;
+	// 32 and 33 belong to the C library (nptl(7)), and systemd leaves them alone.
 	for i = 1; i <= lastSignal; i++ {
+		if i == 32 || i == 33 {
+			continue
+		}
 		syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(i), uintptr(unsafe.Pointer(&c.action)), 0, signalSetSize, 0, 0)
 	}
 

@@ -3,6 +3,7 @@ package fork_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -76,14 +77,14 @@ func TestStart(t *testing.T) {
 }
 
 func TestLimitsAndPrivileges(t *testing.T) {
-	p := shell(`ulimit -n; ulimit -Hn; grep -E 'NoNewPrivs|SigBlk|SigIgn' /proc/self/status`)
+	p := shell(`ulimit -n; ulimit -Hn; grep -E 'NoNewPrivs|SigBlk' /proc/self/status`)
 	p.NoFile = unix.Rlimit{Cur: 512, Max: 2048}
 	p.NoNewPrivileges = true
 	out, _, err := run(t, p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"512\n2048\n", "NoNewPrivs:\t1\n", "SigBlk:\t0000000000000000\n", "SigIgn:\t0000000000000000\n"} {
+	for _, want := range []string{"512\n2048\n", "NoNewPrivs:\t1\n", "SigBlk:\t0000000000000000\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("output %q lacks %q", out, want)
 		}
@@ -94,12 +95,16 @@ func TestLimitsAndPrivileges(t *testing.T) {
 func TestIgnoredSignals(t *testing.T) {
 	signal.Ignore(unix.SIGHUP, unix.SIGUSR1, unix.SIGPIPE)
 	defer signal.Reset(unix.SIGHUP, unix.SIGUSR1, unix.SIGPIPE)
-	out, _, err := run(t, shell(`grep -E 'SigIgn|SigBlk' /proc/self/status`))
+	out, _, err := run(t, shell(`grep SigIgn /proc/self/status`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"; out != want {
-		t.Errorf("output %q, want %q", out, want)
+	var ignored uint64
+	if _, err := fmt.Sscanf(out, "SigIgn:\t%x\n", &ignored); err != nil {
+		t.Fatalf("output %q: %v", out, err)
+	}
+	if ignored &^= 1<<31 | 1<<32; ignored != 0 { // but for the C library's two
+		t.Errorf("ignores %#x", ignored)
 	}
 }
 

@@ -2088,7 +2088,7 @@ func (x *RunRequest) GetRemoteAddr() string {
 type RunResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Job   *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
-	// accepted: the task does not block; only job.id means something.
+	// accepted: the job has not ended, and the reply does not wait for it; of the rest only job means something.
 	Accepted bool   `protobuf:"varint,2,opt,name=accepted,proto3" json:"accepted,omitempty"`
 	Stdout   []byte `protobuf:"bytes,3,opt,name=stdout,proto3" json:"stdout,omitempty"`
 	Stderr   []byte `protobuf:"bytes,4,opt,name=stderr,proto3" json:"stderr,omitempty"`
@@ -2163,6 +2163,77 @@ func (x *RunResponse) GetTruncated() bool {
 	return false
 }
 
+// ResultRequest names a job that was started by Run.
+type ResultRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Task  string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	// id of the job, whole.
+	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// api_key and remote_addr are as in RunRequest.
+	ApiKey        []byte `protobuf:"bytes,3,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
+	RemoteAddr    string `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResultRequest) Reset() {
+	*x = ResultRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResultRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResultRequest) ProtoMessage() {}
+
+func (x *ResultRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
+func (*ResultRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ResultRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *ResultRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ResultRequest) GetApiKey() []byte {
+	if x != nil {
+		return x.ApiKey
+	}
+	return nil
+}
+
+func (x *ResultRequest) GetRemoteAddr() string {
+	if x != nil {
+		return x.RemoteAddr
+	}
+	return ""
+}
+
 type FramingRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2171,7 +2242,7 @@ type FramingRequest struct {
 
 func (x *FramingRequest) Reset() {
 	*x = FramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2183,7 +2254,7 @@ func (x *FramingRequest) String() string {
 func (*FramingRequest) ProtoMessage() {}
 
 func (x *FramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +2267,7 @@ func (x *FramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingRequest.ProtoReflect.Descriptor instead.
 func (*FramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{30}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{31}
 }
 
 type FramingResponse struct {
@@ -2209,7 +2280,7 @@ type FramingResponse struct {
 
 func (x *FramingResponse) Reset() {
 	*x = FramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2221,7 +2292,7 @@ func (x *FramingResponse) String() string {
 func (*FramingResponse) ProtoMessage() {}
 
 func (x *FramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2234,7 +2305,7 @@ func (x *FramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingResponse.ProtoReflect.Descriptor instead.
 func (*FramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{31}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *FramingResponse) GetMaxInputBytes() int64 {
@@ -2252,7 +2323,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2264,7 +2335,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2277,7 +2348,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{32}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{33}
 }
 
 type MetricsResponse struct {
@@ -2290,7 +2361,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2302,7 +2373,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2315,7 +2386,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{33}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -2342,7 +2413,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2354,7 +2425,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2367,7 +2438,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{34}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Error) GetKind() string {
@@ -2552,7 +2623,13 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\baccepted\x18\x02 \x01(\bR\baccepted\x12\x16\n" +
 	"\x06stdout\x18\x03 \x01(\fR\x06stdout\x12\x16\n" +
 	"\x06stderr\x18\x04 \x01(\fR\x06stderr\x12\x1c\n" +
-	"\ttruncated\x18\x05 \x01(\bR\ttruncated\"\x10\n" +
+	"\ttruncated\x18\x05 \x01(\bR\ttruncated\"m\n" +
+	"\rResultRequest\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x17\n" +
+	"\aapi_key\x18\x03 \x01(\fR\x06apiKey\x12\x1f\n" +
+	"\vremote_addr\x18\x04 \x01(\tR\n" +
+	"remoteAddr\"\x10\n" +
 	"\x0eFramingRequest\"9\n" +
 	"\x0fFramingResponse\x12&\n" +
 	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\"\x10\n" +
@@ -2599,9 +2676,10 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\bListKeys\x12\x19.rtask.v1.ListKeysRequest\x1a\x1a.rtask.v1.ListKeysResponse\x12D\n" +
 	"\tRevokeKey\x12\x1a.rtask.v1.RevokeKeyRequest\x1a\x1b.rtask.v1.RevokeKeyResponse\x12;\n" +
 	"\x06Reload\x12\x17.rtask.v1.ReloadRequest\x1a\x18.rtask.v1.ReloadResponse\x125\n" +
-	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\xc4\x01\n" +
+	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\xfe\x01\n" +
 	"\x0eGatewayService\x122\n" +
-	"\x03Run\x12\x14.rtask.v1.RunRequest\x1a\x15.rtask.v1.RunResponse\x12>\n" +
+	"\x03Run\x12\x14.rtask.v1.RunRequest\x1a\x15.rtask.v1.RunResponse\x128\n" +
+	"\x06Result\x12\x17.rtask.v1.ResultRequest\x1a\x15.rtask.v1.RunResponse\x12>\n" +
 	"\aFraming\x12\x18.rtask.v1.FramingRequest\x1a\x19.rtask.v1.FramingResponse\x12>\n" +
 	"\aMetrics\x12\x18.rtask.v1.MetricsRequest\x1a\x19.rtask.v1.MetricsResponseB4Z2github.com/rtask/rtask/daemon/api/rtask/v1;rtaskv1b\x06proto3"
 
@@ -2618,7 +2696,7 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                    // 0: rtask.v1.State
 	(Reason)(0),                   // 1: rtask.v1.Reason
@@ -2653,43 +2731,44 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*InfoResponse)(nil),          // 30: rtask.v1.InfoResponse
 	(*RunRequest)(nil),            // 31: rtask.v1.RunRequest
 	(*RunResponse)(nil),           // 32: rtask.v1.RunResponse
-	(*FramingRequest)(nil),        // 33: rtask.v1.FramingRequest
-	(*FramingResponse)(nil),       // 34: rtask.v1.FramingResponse
-	(*MetricsRequest)(nil),        // 35: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),       // 36: rtask.v1.MetricsResponse
-	(*Error)(nil),                 // 37: rtask.v1.Error
-	nil,                           // 38: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil), // 39: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 40: google.protobuf.Duration
+	(*ResultRequest)(nil),         // 33: rtask.v1.ResultRequest
+	(*FramingRequest)(nil),        // 34: rtask.v1.FramingRequest
+	(*FramingResponse)(nil),       // 35: rtask.v1.FramingResponse
+	(*MetricsRequest)(nil),        // 36: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),       // 37: rtask.v1.MetricsResponse
+	(*Error)(nil),                 // 38: rtask.v1.Error
+	nil,                           // 39: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil), // 40: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 41: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,  // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,  // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	39, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	39, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	39, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
-	38, // 5: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	40, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	40, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	40, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	39, // 5: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
 	3,  // 6: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
 	3,  // 7: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
 	3,  // 8: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
 	2,  // 9: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	39, // 10: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	40, // 10: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
 	3,  // 11: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
 	3,  // 12: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	40, // 13: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	41, // 13: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
 	17, // 14: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
-	40, // 15: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	41, // 15: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	21, // 16: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	39, // 17: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	39, // 18: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	39, // 19: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	40, // 17: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	40, // 18: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	40, // 19: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
 	21, // 20: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
 	21, // 21: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
 	28, // 22: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	39, // 23: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	40, // 23: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	28, // 24: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	3,  // 25: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	40, // 26: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	41, // 26: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
 	28, // 27: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
 	4,  // 28: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
 	6,  // 29: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
@@ -2704,25 +2783,27 @@ var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	26, // 38: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
 	29, // 39: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
 	31, // 40: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	33, // 41: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	35, // 42: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	5,  // 43: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	7,  // 44: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	9,  // 45: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	11, // 46: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	13, // 47: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	15, // 48: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	18, // 49: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	20, // 50: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	23, // 51: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	25, // 52: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	27, // 53: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	30, // 54: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	32, // 55: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	34, // 56: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	36, // 57: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	43, // [43:58] is the sub-list for method output_type
-	28, // [28:43] is the sub-list for method input_type
+	33, // 41: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	34, // 42: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	36, // 43: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	5,  // 44: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	7,  // 45: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	9,  // 46: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	11, // 47: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	13, // 48: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	15, // 49: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	18, // 50: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	20, // 51: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	23, // 52: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	25, // 53: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	27, // 54: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	30, // 55: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	32, // 56: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	32, // 57: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	35, // 58: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	37, // 59: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	44, // [44:60] is the sub-list for method output_type
+	28, // [28:44] is the sub-list for method input_type
 	28, // [28:28] is the sub-list for extension type_name
 	28, // [28:28] is the sub-list for extension extendee
 	0,  // [0:28] is the sub-list for field type_name
@@ -2740,7 +2821,7 @@ func file_rtask_v1_rtask_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

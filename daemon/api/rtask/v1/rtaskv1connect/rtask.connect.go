@@ -75,6 +75,8 @@ const (
 	JobServiceInfoProcedure = "/rtask.v1.JobService/Info"
 	// GatewayServiceRunProcedure is the fully-qualified name of the GatewayService's Run RPC.
 	GatewayServiceRunProcedure = "/rtask.v1.GatewayService/Run"
+	// GatewayServiceResultProcedure is the fully-qualified name of the GatewayService's Result RPC.
+	GatewayServiceResultProcedure = "/rtask.v1.GatewayService/Result"
 	// GatewayServiceFramingProcedure is the fully-qualified name of the GatewayService's Framing RPC.
 	GatewayServiceFramingProcedure = "/rtask.v1.GatewayService/Framing"
 	// GatewayServiceMetricsProcedure is the fully-qualified name of the GatewayService's Metrics RPC.
@@ -476,6 +478,9 @@ type GatewayServiceClient interface {
 	// Run checks an API key and runs a task for it. A blocking task's reply comes when its job has ended; a job that
 	// failed is no error of this call. Errors carry an Error detail.
 	Run(context.Context, *connect.Request[v1.RunRequest]) (*connect.Response[v1.RunResponse], error)
+	// Result returns a job that the same API key started over the network, as far as it has come. NOT_FOUND: there is no such
+	// job of this task and key, or it has ended for longer than the task's retention.
+	Result(context.Context, *connect.Request[v1.ResultRequest]) (*connect.Response[v1.RunResponse], error)
 	// Framing returns the limits the gateway needs to read a request.
 	Framing(context.Context, *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error)
 	// Metrics returns the engine's metrics.
@@ -499,6 +504,12 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(gatewayServiceMethods.ByName("Run")),
 			connect.WithClientOptions(opts...),
 		),
+		result: connect.NewClient[v1.ResultRequest, v1.RunResponse](
+			httpClient,
+			baseURL+GatewayServiceResultProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("Result")),
+			connect.WithClientOptions(opts...),
+		),
 		framing: connect.NewClient[v1.FramingRequest, v1.FramingResponse](
 			httpClient,
 			baseURL+GatewayServiceFramingProcedure,
@@ -517,6 +528,7 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 // gatewayServiceClient implements GatewayServiceClient.
 type gatewayServiceClient struct {
 	run     *connect.Client[v1.RunRequest, v1.RunResponse]
+	result  *connect.Client[v1.ResultRequest, v1.RunResponse]
 	framing *connect.Client[v1.FramingRequest, v1.FramingResponse]
 	metrics *connect.Client[v1.MetricsRequest, v1.MetricsResponse]
 }
@@ -524,6 +536,11 @@ type gatewayServiceClient struct {
 // Run calls rtask.v1.GatewayService.Run.
 func (c *gatewayServiceClient) Run(ctx context.Context, req *connect.Request[v1.RunRequest]) (*connect.Response[v1.RunResponse], error) {
 	return c.run.CallUnary(ctx, req)
+}
+
+// Result calls rtask.v1.GatewayService.Result.
+func (c *gatewayServiceClient) Result(ctx context.Context, req *connect.Request[v1.ResultRequest]) (*connect.Response[v1.RunResponse], error) {
+	return c.result.CallUnary(ctx, req)
 }
 
 // Framing calls rtask.v1.GatewayService.Framing.
@@ -541,6 +558,9 @@ type GatewayServiceHandler interface {
 	// Run checks an API key and runs a task for it. A blocking task's reply comes when its job has ended; a job that
 	// failed is no error of this call. Errors carry an Error detail.
 	Run(context.Context, *connect.Request[v1.RunRequest]) (*connect.Response[v1.RunResponse], error)
+	// Result returns a job that the same API key started over the network, as far as it has come. NOT_FOUND: there is no such
+	// job of this task and key, or it has ended for longer than the task's retention.
+	Result(context.Context, *connect.Request[v1.ResultRequest]) (*connect.Response[v1.RunResponse], error)
 	// Framing returns the limits the gateway needs to read a request.
 	Framing(context.Context, *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error)
 	// Metrics returns the engine's metrics.
@@ -560,6 +580,12 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		connect.WithSchema(gatewayServiceMethods.ByName("Run")),
 		connect.WithHandlerOptions(opts...),
 	)
+	gatewayServiceResultHandler := connect.NewUnaryHandler(
+		GatewayServiceResultProcedure,
+		svc.Result,
+		connect.WithSchema(gatewayServiceMethods.ByName("Result")),
+		connect.WithHandlerOptions(opts...),
+	)
 	gatewayServiceFramingHandler := connect.NewUnaryHandler(
 		GatewayServiceFramingProcedure,
 		svc.Framing,
@@ -576,6 +602,8 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		switch r.URL.Path {
 		case GatewayServiceRunProcedure:
 			gatewayServiceRunHandler.ServeHTTP(w, r)
+		case GatewayServiceResultProcedure:
+			gatewayServiceResultHandler.ServeHTTP(w, r)
 		case GatewayServiceFramingProcedure:
 			gatewayServiceFramingHandler.ServeHTTP(w, r)
 		case GatewayServiceMetricsProcedure:
@@ -591,6 +619,10 @@ type UnimplementedGatewayServiceHandler struct{}
 
 func (UnimplementedGatewayServiceHandler) Run(context.Context, *connect.Request[v1.RunRequest]) (*connect.Response[v1.RunResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.Run is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) Result(context.Context, *connect.Request[v1.ResultRequest]) (*connect.Response[v1.RunResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.Result is not implemented"))
 }
 
 func (UnimplementedGatewayServiceHandler) Framing(context.Context, *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error) {
