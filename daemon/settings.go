@@ -74,7 +74,10 @@ func (s *settings) load(checkOnly bool) (*config.Config, config.Diagnostics) {
 		}
 		s.logger.Log(context.Background(), level, "configuration: "+d.String())
 	}
-	next := control.Snapshot{Config: cfg, Diagnostics: diags}
+	next := control.Snapshot{
+		Config: cfg, Diagnostics: diags,
+		MayBeTask: func(name string) bool { return config.MayDefine(s.options, name) },
+	}
 	if diags.HasErrors() {
 		next.Config = s.current.Load().Config
 		s.logger.Error("configuration not loaded, the one in force stays in force", "in_force", next.Config != nil)

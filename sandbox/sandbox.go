@@ -16,6 +16,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rtask/rtask/sandbox/cgroup"
 	"github.com/rtask/rtask/sandbox/scope"
 	"github.com/rtask/rtask/sandbox/spec"
@@ -69,6 +71,9 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 	if err := os.MkdirAll(o.RuntimeDir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make a folder for sockets: %w", err)
 	}
+	if err := ownFolder(o.RuntimeDir); err != nil {
+		return nil, err
+	}
 	if _, err := os.Stat(o.Shim); err != nil {
 		return nil, fmt.Errorf("cannot find rtask-shim: %w", err)
 	}
@@ -87,6 +92,19 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 			" cannot be enforced: the cgroup v2 hierarchy of this machine does not have them.")
 	}
 	return h, nil
+}
+
+// ownFolder returns an error for a folder in which somebody else could put a socket of his own: a false shim would be
+// believed.
+func ownFolder(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return fmt.Errorf("cannot look at the folder for sockets %s: %w", dir, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
+		return fmt.Errorf("cannot use %s as the folder for sockets: it must be a folder of user %d's own that nobody else can write to", dir, os.Geteuid())
+	}
+	return nil
 }
 
 // findManager connects to the manager that fits the calling user.

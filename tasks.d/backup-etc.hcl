@@ -7,11 +7,14 @@
 # No key, user or group is named, so root and the operators (group rtask) alone may start it.
 
 task "backup-etc" {
-  # The archive is written under another name first, so that one that was cut short is never taken for a whole one.
+  # The archive is written under another name first, so that one that was cut short is never taken for a whole one;
+  # and one run at a time writes it.
   # -e ends the script at the first command that fails, -u at a variable that was never set.
   command = ["/bin/sh", "-euc", <<-EOT
     umask 077
     mkdir -p "$DEST"
+    exec 9>"$DEST/lock"
+    flock 9
     file="$DEST/etc-$(date +%Y%m%dT%H%M%S).tar.gz"
     tar --create --gzip --one-file-system --directory=/ --file="$DEST/unfinished.tar.gz" etc
     mv "$DEST/unfinished.tar.gz" "$file"

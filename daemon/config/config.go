@@ -75,7 +75,7 @@ type Task struct {
 	Command []string
 	// Workdir is an absolute path. Default: "/".
 	Workdir string
-	// User and Group are names or numbers. An empty User is a uid of the slot's own, an empty Group the user's own.
+	// User and Group are names or numbers. An empty User is a uid of the job's own, an empty Group the user's own.
 	User, Group string
 	// SupplementaryGroups are further groups, names or numbers.
 	SupplementaryGroups []string

@@ -1,7 +1,10 @@
 package config
 
 import (
+	"bytes"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -60,4 +63,17 @@ func build(sources []*source, opts Options) (*Config, Diagnostics) {
 	}
 	b.cfg.Warnings = all
 	return b.cfg, all
+}
+
+// MayDefine reports whether files that do not load may define a task of this name: it looks for the beginning of such a
+// block, or in JSON for the name. An unreadable file may define anything.
+func MayDefine(opts Options, name string) bool {
+	block := regexp.MustCompile(`task\s+"?` + regexp.QuoteMeta(name) + `\b`)
+	sources, diags := find(opts)
+	if diags.HasErrors() {
+		return true
+	}
+	return slices.ContainsFunc(sources, func(s *source) bool {
+		return block.Match(s.data) || s.json && bytes.Contains(s.data, []byte(strconv.Quote(name)))
+	})
 }

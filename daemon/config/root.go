@@ -48,7 +48,7 @@ func rootScope() scope[builder] {
 			},
 			{
 				name: "dynamic_uids", example: `"70000-70999"`,
-				doc:    "The uids of jobs of tasks that name no user, one for each slot. No account may have one of them.",
+				doc:    "The uids of jobs of tasks that name no user, one for each job. No account may have one of them.",
 				decode: func(d *decoder, v value, b *builder) { d.uidRange(v, &b.cfg.DynamicUIDs) },
 			},
 		},

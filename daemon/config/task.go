@@ -63,7 +63,7 @@ func taskAttributes() []attribute[draft] {
 		},
 		{
 			name: "user", example: `"builder"`, inherit: true,
-			doc:    "The user it runs as. Default: a uid of the slot's own.",
+			doc:    "The user it runs as. Default: a uid of the job's own.",
 			decode: func(d *decoder, v value, t *draft) { d.account(v, &t.User, d.opts.LookupUser, "user") },
 		},
 		{

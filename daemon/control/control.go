@@ -39,6 +39,8 @@ type Snapshot struct {
 	Config *config.Config
 	// Diagnostics are of the configuration in force, and of the last reload if that failed.
 	Diagnostics config.Diagnostics
+	// MayBeTask reports, where there is no Config, whether a name may be that of a task all the same.
+	MayBeTask func(name string) bool
 }
 
 // Info is what is known of the engine itself.

@@ -146,9 +146,9 @@ func (s *Server) Result(ctx context.Context, r *connect.Request[rtaskv1.ResultRe
 
 // run starts a job, and waits for its end if that is wanted.
 func (s *Server) run(ctx context.Context, wait bool, js job.Spec, remote string) (job.Result, error) {
-	started := false
+	id := "" // of the job, once there is one
 	accepted := func(j job.Job) {
-		started = true
+		id = j.ID
 		s.Logger.Info("job accepted", "job", j.ID, "task", j.Task, "owner", j.Owner.String(), "trigger", j.Trigger, "remote", remote)
 	}
 	var result job.Result
@@ -161,11 +161,20 @@ func (s *Server) run(ctx context.Context, wait bool, js job.Spec, remote string)
 	switch {
 	case err == nil:
 		return result, nil
-	case started:
-		return job.Result{}, waitError(err)
+	case id != "":
+		return job.Result{}, runsOn(id, err)
 	default:
 		return job.Result{}, s.startError(js.Task, err)
 	}
+}
+
+// runsOn is the error of a wait that ended before its job did.
+func runsOn(id string, err error) error {
+	if !errors.Is(err, job.ErrClosed) {
+		return waitError(err)
+	}
+	return fail(connect.CodeUnavailable, "unavailable", errors.New("the engine is restarting; the job runs on"),
+		func(e *rtaskv1.Error) { e.JobId = id })
 }
 
 // kindOf returns the kind of an error that fail made.

@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -207,7 +209,9 @@ func (f *fixture) configure(hcl string) {
 	c, diags := f.load(hcl)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.snapshot = Snapshot{Config: c, Diagnostics: diags}
+	f.snapshot = Snapshot{Config: c, Diagnostics: diags, MayBeTask: func(name string) bool {
+		return strings.Contains(hcl, strconv.Quote(name))
+	}}
 }
 
 // dial connects to a socket as a peer.

@@ -3,6 +3,7 @@ package control
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -48,7 +49,8 @@ func (s *Server) taskSpec(c *config.Config, t *config.Task, owner job.Owner, tri
 	if strings.Contains(t.Command[0], "/") && !filepath.IsAbs(t.Command[0]) {
 		js.Path = filepath.Join(t.Workdir, t.Command[0])
 	}
-	if fi, err := os.Stat(t.Workdir); err != nil || !fi.IsDir() {
+	// What this process may not look at (an NFS export that does not trust root) the task's user may enter all the same.
+	if fi, err := os.Stat(t.Workdir); errors.Is(err, fs.ErrNotExist) || err == nil && !fi.IsDir() {
 		return job.Spec{}, unusable(fmt.Errorf("its workdir %s is not a folder on this machine", t.Workdir))
 	}
 	if t.User != "" {
@@ -98,8 +100,8 @@ func (s *Server) commandSpec(c auth.Caller, owner job.Owner, r *rtaskv1.StartReq
 		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, args...))
 	}
 	switch {
-	case r.Path == "" && snapshot.Config == nil && !r.Command:
-		// It may be a task that nobody can know of now.
+	case snapshot.Config == nil && !r.Command && (r.Path == "" || snapshot.MayBeTask(r.Name)):
+		// A name never falls through to a command.
 		return job.Spec{}, configurationError(snapshot)
 	case r.Path == "" && r.Command:
 		return job.Spec{}, fail(connect.CodeNotFound, "not-found", fmt.Errorf("no command %q was found in PATH", r.Name))

@@ -12,6 +12,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
 
@@ -134,12 +135,16 @@ type problem struct {
 	Kind       string `json:"kind"`
 	Detail     string `json:"detail,omitempty"`
 	retryAfter time.Duration
+	job        string
 }
 
 func writeProblem(w http.ResponseWriter, p problem) {
 	p.Type, p.Title = "about:blank", http.StatusText(p.Status)
 	if p.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="rtask"`)
+	}
+	if p.job != "" {
+		w.Header().Set("Rtask-Job-Id", p.job)
 	}
 	if p.retryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(p.retryAfter.Seconds()))))
@@ -192,12 +197,17 @@ func (a *api) problemOf(err error) problem {
 				continue
 			}
 			if m, ok := v.(*rtaskv1.Error); ok && m.Kind != "" {
-				return problem{Status: statusOf(m.Kind), Kind: m.Kind, Detail: e.Message(), retryAfter: m.RetryAfter.AsDuration()}
+				return problem{Status: statusOf(m.Kind), Kind: m.Kind, Detail: e.Message(), retryAfter: m.RetryAfter.AsDuration(), job: m.JobId}
 			}
 		}
 	}
 	if connect.CodeOf(err) != connect.CodeCanceled {
 		a.logger.Error("the engine cannot be asked", "error", err)
 	}
-	return problem{Status: http.StatusServiceUnavailable, Kind: "unavailable", Detail: "the engine cannot be reached", retryAfter: time.Second}
+	p := problem{Status: http.StatusServiceUnavailable, Kind: "unavailable", Detail: "the engine cannot be reached", retryAfter: time.Second}
+	if !errors.Is(err, client.ErrNotRunning) && !errors.Is(err, client.ErrPermission) {
+		// It was reached, and went away: a client that tries again by itself may have the task run twice.
+		p.Detail, p.retryAfter = "the engine went away; whether the task runs is not known", 0
+	}
+	return p
 }

@@ -137,7 +137,18 @@ func (m *Manager) recordPath(id string) string { return filepath.Join(m.opts.Sta
 func (m *Manager) Running() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.live)
+	return m.active()
+}
+
+// active is Running for those who hold Manager.mu. A job that has ended and cannot be recorded is in live, too.
+func (m *Manager) active() int {
+	n := 0
+	for _, l := range m.live {
+		if l.job.State != Ended {
+			n++
+		}
+	}
+	return n
 }
 
 // Wait returns when the job of this id has ended, with its result. It returns ErrNotFound, ErrClosed when Close comes
@@ -178,6 +189,9 @@ type StopOptions struct {
 	Kill bool
 }
 
+// goneTime bounds how long Stop waits for the supervisor of a job that has ended.
+const goneTime = 5 * time.Second
+
 // Stop ends the job of this id and returns when nothing of it is left. A job that has ended stays as it is; one that is
 // just being started is stopped once it runs. Errors are those of Wait.
 func (m *Manager) Stop(ctx context.Context, id string, o StopOptions) (Job, error) {
@@ -211,8 +225,11 @@ func (m *Manager) Stop(ctx context.Context, id string, o StopOptions) (Job, erro
 		return r.Job, err
 	}
 	// Whoever looks then finds no process at all, not even the shim.
+	t := time.NewTimer(goneTime)
+	defer t.Stop()
 	select {
 	case <-l.gone:
+	case <-t.C:
 	case <-ctx.Done():
 	case <-m.quit:
 	}
@@ -266,6 +283,10 @@ func (m *Manager) StreamLogs(ctx context.Context, id string, o LogOptions, yield
 // Output returns a job with the beginning of what it wrote, as its Result would have had it, read from its log.
 func (m *Manager) Output(ctx context.Context, j Job) (Result, error) {
 	r := Result{Job: j}
+	var all uint64
+	if j.Exit != nil {
+		all = j.Exit.LogBytes
+	}
 	err := m.StreamLogs(ctx, j.ID, LogOptions{}, func(e log.Entry) error {
 		to := &r.Stdout
 		if e.Stream == log.Stderr {
@@ -276,11 +297,20 @@ func (m *Manager) Output(ctx context.Context, j Job) (Result, error) {
 			data, r.Truncated = data[:room], true
 		}
 		*to = append(*to, data...)
+		if r.Truncated && int64(len(r.Stdout)) >= j.Run.MaxReply && (j.Run.RedirectStderr || int64(len(r.Stderr)) >= j.Run.MaxReply) {
+			return errEnough
+		}
 		return nil
 	})
-	r.Truncated = r.Truncated || j.Exit != nil && j.Exit.LogDropped > 0
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	r.Truncated = r.Truncated || all > uint64(len(r.Stdout)+len(r.Stderr))
 	return r, err
 }
+
+// errEnough ends the reading of a log of which no more is wanted.
+var errEnough = errors.New("enough")
 
 func closed() chan struct{} {
 	c := make(chan struct{})
@@ -299,14 +329,26 @@ func (m *Manager) follow(l *live) {
 	m.letGo(l, m.end(l, l.proc.Exit()))
 }
 
-// letGo lets the shim of an ended job go. If the end could not be recorded, the shim is not told that it was, and writes it
-// down itself.
+// recordAgain is the time between two attempts to record the end of a job.
+const recordAgain = 5 * time.Second
+
+// letGo lets the shim of an ended job go, once the end is recorded. Until then it is tried again and again: a disk that is
+// full has room some day. The shim does not wait for that; it writes its own record.
 func (m *Manager) letGo(l *live, recorded bool) {
 	defer close(l.gone)
-	if recorded {
+	for !recorded {
+		select {
+		case <-time.After(recordAgain):
+			recorded = m.persist(l)
+		case <-m.quit:
+			if l.proc != nil {
+				l.proc.Leave()
+			}
+			return
+		}
+	}
+	if l.proc != nil {
 		l.proc.Release()
-	} else {
-		l.proc.Leave()
 	}
 }
 
@@ -331,12 +373,23 @@ func (m *Manager) end(l *live, exit spec.Exit) bool {
 		m.opts.Ended(j)
 	}
 	close(l.done)
-	// The shim is let go, and its record removed, only after the engine's record is on disk.
-	if err := m.store.Put(context.Background(), j); err != nil {
-		m.opts.Logger.Error("cannot record the end of a job", "job", j.ID, "error", err)
-		m.mu.Lock()
+	return m.persist(l)
+}
+
+// persist records the end of a job, and removes the shim's record only after that. It returns false if it could not, and
+// then the job is kept in memory.
+func (m *Manager) persist(l *live) bool {
+	j := l.result.Job
+	err := m.store.Put(context.Background(), j)
+	m.mu.Lock()
+	if err != nil {
 		m.live[j.ID] = l
-		m.mu.Unlock()
+	} else {
+		delete(m.live, j.ID)
+	}
+	m.mu.Unlock()
+	if err != nil {
+		m.opts.Logger.Error("cannot record the end of a job", "job", j.ID, "error", err)
 		return false
 	}
 	if err := os.Remove(j.Run.Record); err != nil && !errors.Is(err, fs.ErrNotExist) {

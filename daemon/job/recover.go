@@ -3,6 +3,8 @@ package job
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 
 	"github.com/rtask/rtask/daemon/store"
 	"github.com/rtask/rtask/sandbox"
@@ -11,6 +13,9 @@ import (
 // unitsLooked is how many of the newest records are looked at for the number of the last scope. A number that is taken all
 // the same costs a second attempt.
 const unitsLooked = 1000
+
+// findAtOnce is how many jobs of an earlier run are looked for at a time.
+const findAtOnce = 64
 
 // recover takes up the jobs that have not ended as far as the records know.
 func (m *Manager) recover() error {
@@ -21,6 +26,9 @@ func (m *Manager) recover() error {
 			continue
 		}
 		m.unit = max(m.unit, sandbox.UnitNumber(j.Unit)+1)
+		if c := j.Run.Credentials; looked == 0 && c != nil && m.uids.has(c.UID) {
+			m.uids.next = c.UID + 1 // not at once another's; take wraps around
+		}
 		if looked++; looked == unitsLooked {
 			break
 		}
@@ -33,26 +41,7 @@ func (m *Manager) recover() error {
 	} else if err != nil {
 		return fmt.Errorf("cannot read the records: %w", err)
 	}
-	var found []*live
-	for _, j := range left {
-		p, err := m.opts.Host.Find(sandbox.Left{Job: j.Run, Unit: j.Unit, Started: j.StartedAt})
-		if err != nil {
-			for _, l := range found {
-				l.proc.Leave()
-			}
-			return fmt.Errorf("cannot look for job %s: %w", j.ID, err)
-		}
-		l := &live{job: j, proc: p, ready: closed(), done: make(chan struct{}), gone: make(chan struct{})}
-		if c := j.Run.Credentials; c != nil && m.uids.has(c.UID) {
-			l.uid = c.UID
-			m.uids.mark(c.UID)
-		}
-		if p.PID != 0 {
-			l.job.ProcessID, l.job.ControlGroup, l.job.StartedAt = p.PID, p.ControlGroup, p.Started
-		}
-		found = append(found, l)
-		m.live[j.ID] = l
-	}
+	found := m.findAll(left)
 	// Nobody looks at m before all of them are in it.
 	for _, l := range found {
 		m.workers.Go(func() { m.follow(l) })
@@ -61,4 +50,37 @@ func (m *Manager) recover() error {
 		m.opts.Logger.Info("jobs of an earlier run taken up", "jobs", len(found))
 	}
 	return nil
+}
+
+// findAll looks for jobs, many at a time: a shim that does not answer takes its time. What cannot be found out of one job
+// does not keep the engine from serving the others; its record stays as it is, for the next engine.
+func (m *Manager) findAll(left []Job) []*live {
+	found := make([]*live, len(left))
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, findAtOnce)
+	for i, j := range left {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			p, err := m.opts.Host.Find(sandbox.Left{Job: j.Run, Unit: j.Unit, Started: j.StartedAt})
+			if err != nil {
+				m.opts.Logger.Error("cannot find out about a job of an earlier run", "job", j.ID, "error", err)
+				return
+			}
+			found[i] = &live{job: j, proc: p, ready: closed(), done: make(chan struct{}), gone: make(chan struct{})}
+		})
+	}
+	wg.Wait()
+	found = slices.DeleteFunc(found, func(l *live) bool { return l == nil })
+	for _, l := range found {
+		if c := l.job.Run.Credentials; c != nil && m.uids.has(c.UID) {
+			l.uid = c.UID
+			m.uids.mark(c.UID)
+		}
+		if p := l.proc; p.PID != 0 {
+			l.job.ProcessID, l.job.ControlGroup, l.job.StartedAt = p.PID, p.ControlGroup, p.Started
+		}
+		m.live[l.job.ID] = l
+	}
+	return found
 }

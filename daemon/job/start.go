@@ -28,7 +28,7 @@ const (
 	// them together, in bytes (execve(2)).
 	maxArgument  = 128 << 10
 	maxArguments = 6 << 20
-	// maxDescription is how many characters of a command line systemctl shows.
+	// maxDescription is how many characters of a program's name systemctl shows.
 	maxDescription = 200
 )
 
@@ -150,7 +150,7 @@ func (m *Manager) admit(s *Spec) (*live, Job, error) {
 			}
 		}
 	}
-	if len(m.live) >= m.maxJobs {
+	if m.active() >= m.maxJobs {
 		return nil, Job{}, fmt.Errorf("%w: max_jobs = %d", ErrTooMany, m.maxJobs)
 	}
 	l := &live{ready: make(chan struct{}), done: make(chan struct{}), gone: make(chan struct{})}
@@ -252,9 +252,11 @@ func (m *Manager) launch(ctx context.Context, l *live, j Job, input []byte) {
 	p, err := m.process(ctx, j, input)
 	if err != nil {
 		close(l.ready)
-		defer close(l.gone)
-		m.end(l, spec.Exit{Job: j.ID, Reason: spec.Setup, Code: -1, Detail: err.Error(), Ended: time.Now()})
-		m.workers.Done()
+		recorded := m.end(l, spec.Exit{Job: j.ID, Reason: spec.Setup, Code: -1, Detail: err.Error(), Ended: time.Now()})
+		go func() {
+			defer m.workers.Done()
+			m.letGo(l, recorded)
+		}()
 		return
 	}
 	m.mu.Lock()
@@ -286,6 +288,9 @@ func (m *Manager) process(ctx context.Context, j Job, input []byte) (*sandbox.Pr
 		return nil, fmt.Errorf("cannot make the job's log: %w", err)
 	}
 	defer logFile.Close()
+	if err := groupOfFolder(logFile, m.opts.LogDir); err != nil {
+		return nil, err
+	}
 	r := sandbox.Request{Unit: j.Unit, Description: description(j), Job: j.Run, Input: stdin, Log: logFile}
 	for range startAttempts {
 		p, err := m.opts.Host.Start(ctx, r)
@@ -300,6 +305,21 @@ func (m *Manager) process(ctx context.Context, j Job, input []byte) (*sandbox.Pr
 	return nil, fmt.Errorf("cannot start %s: %w", r.Unit, scope.ErrExists)
 }
 
+// groupOfFolder gives a new log to the group of its folder: whoever may list the logs may read them.
+func groupOfFolder(f *os.File, dir string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return fmt.Errorf("cannot look at the folder of the logs: %w", err)
+	}
+	if os.Geteuid() != 0 {
+		return nil // what it makes is its own
+	}
+	if err := f.Chown(-1, int(st.Gid)); err != nil {
+		return fmt.Errorf("cannot give the job's log to a group: %w", err)
+	}
+	return nil
+}
+
 func openInput(input []byte) (*os.File, error) {
 	if len(input) > 0 {
 		return wire.SealedFile("rtask-input", input)
@@ -311,19 +331,20 @@ func openInput(input []byte) (*os.File, error) {
 	return f, nil
 }
 
-// description is what systemctl shows: text that D-Bus takes and that a terminal cannot act on, whatever the arguments are.
+// description is what systemctl shows: text that D-Bus takes and that a terminal cannot act on. Everybody can read it and the
+// journal keeps it, so of a command it is the program's name without arguments, which may be secret.
 func description(j Job) string {
 	if j.Task != "" {
 		return fmt.Sprintf("rtask job %s of task %s", j.ID, j.Task)
 	}
-	line := []rune(strings.Join(j.Run.Args, " "))
-	if len(line) > maxDescription {
-		line = append(line[:maxDescription], '…')
+	name := []rune(filepath.Base(j.Command))
+	if len(name) > maxDescription {
+		name = append(name[:maxDescription], '…')
 	}
-	for i, r := range line {
+	for i, r := range name {
 		if !unicode.IsPrint(r) {
-			line[i] = unicode.ReplacementChar
+			name[i] = unicode.ReplacementChar
 		}
 	}
-	return fmt.Sprintf("rtask job %s: %s", j.ID, string(line))
+	return fmt.Sprintf("rtask job %s: %s", j.ID, string(name))
 }

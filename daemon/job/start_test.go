@@ -276,8 +276,11 @@ func TestNumbers(t *testing.T) {
 }
 
 func TestDescription(t *testing.T) {
-	j := Job{ID: "aaaaaaaaaaaaaaaa", Run: spec.Job{Args: []string{"x", "\xff\x1b[2J\n", strings.Repeat("é", 500)}}}
+	j := Job{ID: "aaaaaaaaaaaaaaaa", Command: "/x/\xff\x1b[2J\n" + strings.Repeat("é", 500), Args: []string{"--password=secret"}}
 	got := description(j)
+	if strings.Contains(got, "secret") || strings.Contains(got, "/x/") {
+		t.Errorf("%q tells arguments, which everybody can read there", got)
+	}
 	if strings.ContainsAny(got, "\x1b\n") || !utf8.ValidString(got) || !strings.HasSuffix(got, "é…") || len([]rune(got)) > 250 {
 		t.Errorf("%q", got)
 	}

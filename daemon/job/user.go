@@ -154,6 +154,9 @@ func (u *uids) take() (uint32, bool) {
 		return 0, false
 	}
 	for range u.r.Last - u.r.First + 1 {
+		if !u.has(u.next) {
+			u.next = u.r.First
+		}
 		uid := u.next
 		if u.next++; u.next > u.r.Last {
 			u.next = u.r.First

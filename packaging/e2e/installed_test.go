@@ -76,6 +76,14 @@ func quickStart(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the quick start failed: %v", err)
 	}
+	// What was installed is what was built: the programs in bin say so.
+	built, err := exec.Command(source+"/bin/rtaskctl", "version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if installed, err := exec.Command("/usr/bin/rtaskctl", "version").Output(); err != nil || string(installed) != string(built) {
+		t.Fatalf("installed is %q, built %q, %v", installed, built, err)
+	}
 	// The reply is the one that README.md shows, but for the id.
 	_, shown, ok := strings.Cut(rest, "```json\n")
 	shown, _, ok2 = strings.Cut(shown, "```\n")

@@ -34,6 +34,7 @@ const (
 	Groups
 	GID
 	UID
+	Keyring
 	Chdir
 	NoNewPrivileges
 	Exec
@@ -58,6 +59,8 @@ func (s Step) String() string {
 		return "set the group"
 	case UID:
 		return "set the user"
+	case Keyring:
+		return "make a session keyring"
 	case Chdir:
 		return "enter the working directory"
 	case NoNewPrivileges:
@@ -340,6 +343,14 @@ func clone(args *cloneArgs, c *child) (pid uintptr, errno syscall.Errno) {
 		if _, _, e = syscall.RawSyscall(unix.SYS_SETRESUID, c.uid, c.uid, c.uid); e != 0 {
 			goto failed
 		}
+	}
+
+	// A session keyring of its own (session-keyring(7)), made as its user: the one that it would inherit is the engine's, and
+	// through that all jobs could hand keys to each other. A kernel or a container without keyrings has nothing to share.
+	c.step = Keyring
+	if _, _, e = syscall.RawSyscall6(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0, 0); e != 0 &&
+		e != syscall.ENOSYS && e != syscall.EPERM {
+		goto failed
 	}
 
 	c.step = Chdir
