@@ -43,36 +43,12 @@ func statusWord(j *rtaskv1.Job) string {
 	}
 }
 
-// reasonWord is what the HTTP API calls a reason; "" for none.
-func reasonWord(r rtaskv1.Reason) string {
-	switch r {
-	case rtaskv1.Reason_REASON_UNSPECIFIED:
-		return ""
-	case rtaskv1.Reason_REASON_EXIT_CODE:
-		return "exit-code"
-	case rtaskv1.Reason_REASON_SIGNAL:
-		return "signal"
-	case rtaskv1.Reason_REASON_TIMEOUT:
-		return "timeout"
-	case rtaskv1.Reason_REASON_OOM:
-		return "oom"
-	case rtaskv1.Reason_REASON_STOPPED:
-		return "stopped"
-	case rtaskv1.Reason_REASON_LOST:
-		return "lost"
-	case rtaskv1.Reason_REASON_SETUP:
-		return "setup"
-	default:
-		return fmt.Sprintf("reason-%d", r) // of a newer engine
-	}
-}
-
 // resultText is how a job ended, in a few words; "" if it has not.
 func resultText(j *rtaskv1.Job) string {
 	if !ended(j) {
 		return ""
 	}
-	text := reasonWord(j.GetReason())
+	text := j.GetReason().Word()
 	switch {
 	case text == "":
 		return "success"

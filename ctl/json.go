@@ -39,7 +39,7 @@ type jobJSON struct {
 func jobToJSON(j *rtaskv1.Job) jobJSON {
 	v := jobJSON{
 		ID: j.GetId(), Task: j.GetTask(), Command: list(j.GetCommand()), User: j.GetUser(), State: stateWord(j.GetState()),
-		Status: statusWord(j), Reason: reasonWord(j.GetReason()), Signal: j.GetSignal(), PID: j.GetPid(), Unit: j.GetUnit(),
+		Status: statusWord(j), Reason: j.GetReason().Word(), Signal: j.GetSignal(), PID: j.GetPid(), Unit: j.GetUnit(),
 		Trigger: j.GetTrigger(), QueuedAt: stamp(j.GetQueuedAt()), StartedAt: stamp(j.GetStartedAt()), EndedAt: stamp(j.GetEndedAt()),
 	}
 	if j != nil {

@@ -337,11 +337,11 @@ func TestProblems(t *testing.T) {
 		}
 	}
 	for i := range rtaskv1.Reason_name {
-		if w := reasonWord(rtaskv1.Reason(i)); (w == "") != (i == 0) {
+		if w := rtaskv1.Reason(i).Word(); (w == "") != (i == 0) {
 			t.Errorf("%v: %q", rtaskv1.Reason(i), w)
 		}
 	}
-	if reasonWord(999) != "lost" {
+	if rtaskv1.Reason(999).Word() != "lost" {
 		t.Error("a reason of a newer engine counts as success")
 	}
 }

@@ -77,7 +77,7 @@ func resultOf(m *rtaskv1.RunResponse) result {
 		stdout, stderr = wholeCharacters(stdout), wholeCharacters(stderr)
 	}
 	r := result{
-		Status: "success", Reason: reasonWord(j.GetReason()), ExitCode: j.ExitCode, Signal: j.GetSignal(), Truncated: m.Truncated,
+		Status: "success", Reason: j.GetReason().Word(), ExitCode: j.ExitCode, Signal: j.GetSignal(), Truncated: m.Truncated,
 		Stdout: string(stdout), Stderr: string(stderr), TaskID: j.GetId(),
 	}
 	if r.Reason != "" {
@@ -103,28 +103,6 @@ func wholeCharacters(b []byte) []byte {
 		}
 	}
 	return b
-}
-
-// reasonWord is a reason as the API writes it, "" for success.
-func reasonWord(r rtaskv1.Reason) string {
-	switch r {
-	case rtaskv1.Reason_REASON_UNSPECIFIED:
-		return ""
-	case rtaskv1.Reason_REASON_EXIT_CODE:
-		return "exit-code"
-	case rtaskv1.Reason_REASON_SIGNAL:
-		return "signal"
-	case rtaskv1.Reason_REASON_TIMEOUT:
-		return "timeout"
-	case rtaskv1.Reason_REASON_OOM:
-		return "oom"
-	case rtaskv1.Reason_REASON_STOPPED:
-		return "stopped"
-	case rtaskv1.Reason_REASON_SETUP:
-		return "setup"
-	default:
-		return "lost"
-	}
 }
 
 // problem is an error reply (RFC 9457), with a stable kind.

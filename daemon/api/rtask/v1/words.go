@@ -1,0 +1,24 @@
+package rtaskv1
+
+// Word is the reason as the HTTP API and rtaskctl write it, such as "exit-code"; "" for none. A reason that only a newer
+// engine knows is "lost": how the job ended cannot be said.
+func (r Reason) Word() string {
+	switch r {
+	case Reason_REASON_UNSPECIFIED:
+		return ""
+	case Reason_REASON_EXIT_CODE:
+		return "exit-code"
+	case Reason_REASON_SIGNAL:
+		return "signal"
+	case Reason_REASON_TIMEOUT:
+		return "timeout"
+	case Reason_REASON_OOM:
+		return "oom"
+	case Reason_REASON_STOPPED:
+		return "stopped"
+	case Reason_REASON_SETUP:
+		return "setup"
+	default:
+		return "lost"
+	}
+}
