@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -78,6 +79,47 @@ func TestForeground(t *testing.T) {
 		Dir: "testdata/foreground", Cmds: commands(), RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error { return startForeground(e, bin) },
 	})
+}
+
+// TestMakeRun is what a newcomer does first: `make run`, and then the curl line that it prints.
+func TestMakeRun(t *testing.T) {
+	cmd := exec.Command("make", "--no-print-directory", "-C", "../..", "run")
+	cmd.Env = append(os.Environ(), "RTASK_RUN_DIR="+t.TempDir(), "RTASK_API_ADDRESS="+freeAddress(t), "RTASK_METRICS_ADDRESS="+freeAddress(t))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Stderr = os.Stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var line string
+	for in := bufio.NewScanner(stdout); line == "" && in.Scan(); {
+		if strings.HasPrefix(in.Text(), "  curl ") {
+			line = in.Text()
+		}
+	}
+	out, err := exec.Command("sh", "-c", line).Output()
+	if err != nil || !strings.Contains(string(out), `"stdout":"Hello, you!\n"`) {
+		t.Errorf("%q printed %q, %v", line, out, err)
+	}
+	// As a terminal does at Ctrl-C.
+	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGINT); err != nil {
+		t.Error(err)
+	}
+	_ = cmd.Wait() // make reports the interruption
+}
+
+// freeAddress returns an address of this machine that nobody listens on now.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 // build makes the programs once.
