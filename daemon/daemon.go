@@ -298,6 +298,9 @@ func (e *engine) notify() {
 	status := "configuration has errors, no tasks"
 	if s.Config != nil {
 		status = fmt.Sprintf("%d tasks", len(s.Config.Tasks))
+		if len(s.Config.Tasks) == 1 {
+			status = "1 task"
+		}
 		if s.Diagnostics.HasErrors() {
 			status += ", the configuration on disk has errors"
 		}
