@@ -376,3 +376,29 @@ func TestLimitsNeedSystemd(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A folder in which somebody else could put a false shim's socket is not used.
+func TestOpenRefusesOthersFolders(t *testing.T) {
+	writable := t.TempDir()
+	if err := os.Chmod(writable, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(t.TempDir(), link); err != nil {
+		t.Fatal(err)
+	}
+	dirs := []string{writable, link}
+	if os.Geteuid() == 0 {
+		foreign := t.TempDir()
+		if err := os.Chown(foreign, 12345, 12345); err != nil {
+			t.Fatal(err)
+		}
+		dirs = append(dirs, foreign)
+	}
+	for _, dir := range dirs {
+		_, err := Open(t.Context(), Options{Shim: os.Getenv(shimVariable), RuntimeDir: dir, NoSystemd: true})
+		if err == nil || !strings.Contains(err.Error(), "a folder of user") {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+}

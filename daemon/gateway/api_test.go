@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -17,6 +19,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
 
@@ -451,4 +454,17 @@ func FuzzBearer(f *testing.F) {
 			t.Errorf("%q gave %q", value, key)
 		}
 	})
+}
+
+// A client is told to try again only when its task provably did not run.
+func TestRetryOnlyWhatDidNotRun(t *testing.T) {
+	a := newAPI(&stub{}, slog.New(slog.DiscardHandler))
+	gone := connect.NewError(connect.CodeUnavailable, fmt.Errorf("no engine: %w", client.ErrNotRunning))
+	if p := a.problemOf(gone); p.Status != 503 || p.retryAfter <= 0 {
+		t.Errorf("not reached: %+v", p)
+	}
+	broke := connect.NewError(connect.CodeUnavailable, io.ErrUnexpectedEOF)
+	if p := a.problemOf(broke); p.Status != 503 || p.retryAfter != 0 || !strings.Contains(p.Detail, "not known") {
+		t.Errorf("broke off: %+v", p)
+	}
 }

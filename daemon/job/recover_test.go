@@ -173,3 +173,44 @@ func TestReopenStopping(t *testing.T) {
 		t.Errorf("%+v", j.Exit)
 	}
 }
+
+// A number that a job had is not at once another's, after a restart of the engine neither.
+func TestNumbersGoOnAfterReopen(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can start jobs as other users")
+	}
+	dir := t.TempDir()
+	seen := map[string]bool{}
+	for range 3 {
+		m := openIn(t, dir)
+		r, err := m.Run(t.Context(), sh("id -u"), nil)
+		if err != nil || seen[string(r.Stdout)] {
+			t.Errorf("%q again, %v", r.Stdout, err)
+		}
+		seen[string(r.Stdout)] = true
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Whoever may list the logs may read them.
+func TestLogHasGroupOfFolder(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	dir := t.TempDir()
+	m := openIn(t, dir)
+	defer end(t, m)
+	if err := os.Chown(dir+"/log", 0, 4); err != nil {
+		t.Fatal(err)
+	}
+	r, err := m.Run(t.Context(), sh("echo x"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(m.logPath(r.ID), &st); err != nil || st.Gid != 4 || st.Mode&0o777 != 0o640 {
+		t.Errorf("group %d, mode %o, %v", st.Gid, st.Mode, err)
+	}
+}
