@@ -71,6 +71,7 @@ type engine struct {
 	identify *auth.Identify
 	settings *settings
 	metrics  *metrics
+	control  *control.Server // nil before serve
 	started  time.Time
 }
 
@@ -165,6 +166,9 @@ func (e *engine) apply(c *config.Config) {
 		return
 	}
 	e.jobs.SetLimits(c.MaxJobs, job.UIDRange{First: c.DynamicUIDs.First, Last: c.DynamicUIDs.Last})
+	if e.control != nil {
+		e.jobs.SetTasks(e.control.TaskSpecs(c))
+	}
 	// A key's record carries its own parameters; these are for new ones.
 	if err := e.keys.SetParams(auth.Argon2Params{Memory: c.Argon2.MemoryKiB, Time: c.Argon2.Time, Threads: c.Argon2.Threads}); err != nil {
 		e.Logger.Error("cannot use the argon2 parameters", "error", err)
@@ -188,15 +192,16 @@ func (e *engine) close() error {
 
 // serve serves the sockets until ctx ends or one of them fails.
 func (e *engine) serve(ctx context.Context, l listeners) error {
-	server := control.New(control.Options{
+	e.control = control.New(control.Options{
 		Jobs: e.jobs, Keys: e.keys, Identify: e.identify, Snapshot: e.settings.snapshot, Reload: e.reload, GatewayUID: e.gatewayUID(),
 		CheckLimits: e.host.Check, Metrics: e.metrics.registry, Rejected: e.metrics.rejected, Logger: e.Logger,
 		Info: control.Info{Version: e.Version, Manager: e.host.Kind(), Started: e.started, Weaker: e.host.Weaker()},
 	})
+	e.jobs.SetTasks(e.control.TaskSpecs(e.settings.orDefaults()))
 	// Streams and waits end with this context when the engine stops, so that they do not hold it up.
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
-	servers := []*http.Server{e.server(serving, server.Control()), e.server(serving, server.Gateway())}
+	servers := []*http.Server{e.server(serving, e.control.Control()), e.server(serving, e.control.Gateway())}
 	failed := make(chan error, len(servers))
 	var serves sync.WaitGroup
 	for i, ln := range []net.Listener{perUser(l.control, maxConnections), l.gateway} {

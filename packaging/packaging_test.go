@@ -298,6 +298,8 @@ func TestConfigurationManual(t *testing.T) {
 		"ARGON2":    {"argon2Scope"},
 		"TASKS":     {"taskAttributes", "taskBlocks"},
 		"LIMITS":    {"limitsScope"},
+		"POOL":      {"poolScope"},
+		"SANDBOX":   {"sandboxScope"},
 	} {
 		documented := entries(page, heading)
 		var rows []attribute
@@ -353,7 +355,7 @@ func TestDefaultConfiguration(t *testing.T) {
 		}
 	}
 	known := map[string]bool{}
-	for _, f := range []string{"rootScope", "argon2Scope", "taskAttributes", "taskBlocks", "limitsScope"} {
+	for _, f := range []string{"rootScope", "argon2Scope", "taskAttributes", "taskBlocks", "limitsScope", "poolScope", "sandboxScope"} {
 		for _, a := range table[f] {
 			known[a.name] = true
 		}

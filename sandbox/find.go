@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rtask/rtask/sandbox/scope"
 	"github.com/rtask/rtask/sandbox/spec"
 	"github.com/rtask/rtask/sandbox/wire"
 )
@@ -27,113 +26,132 @@ const (
 
 // Left is what the engine remembers of a job that it did not see end.
 type Left struct {
-	Job     spec.Job
-	Unit    string
-	Started time.Time
+	Job spec.Job
+	// Slot is the id of its slot, and Unit the slot's scope. An engine that knew no slots left none: there the job's id is
+	// the slot's.
+	Slot, Unit string
+	Started    time.Time
+	// SameBoot says that the machine has not been started anew since; else nothing can be left of the job.
+	SameBoot bool
 }
 
 // Find finds a job that an earlier engine started: it reads its exit record, or connects to its shim. A job that is found
 // to have ended, and one that is Lost, comes back as a Process that is done. PID and ControlGroup are not known of a job
-// whose shim did not answer in time. An error means that nothing could be found out.
+// whose shim did not answer in time. ErrNeverBegun is returned for a job that no shim has taken, or ever will. Another error
+// means that nothing could be found out.
 func (h *Host) Find(l Left) (*Process, error) {
 	p := &Process{host: h, job: l.Job, Unit: l.Unit, Started: l.Started, done: make(chan struct{})}
 	if exit, err := ReadRecord(l.Job.Record); err == nil && exit.Job == l.Job.ID {
-		return p.foundEnded(exit)
+		p.end(exit)
+		return p, nil
 	}
-	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: h.socketPath(l.Job.ID), Net: "unixpacket"})
-	switch {
-	case err == nil:
-		err = p.greet(c)
-	case errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, os.ErrNotExist):
-		err = ErrShimGone
+	if !l.SameBoot {
+		p.end(spec.Exit{Job: l.Job.ID, Reason: spec.Lost, Code: -1, Detail: "the machine went down while it ran", Ended: time.Now()})
+		return p, nil
 	}
-	if errors.Is(err, ErrShimGone) {
-		p.locate()
-		// The shim may have written its record between the look and the call.
-		return p.foundEnded(p.remains(ErrShimGone))
+	if l.Slot == "" {
+		l.Slot = l.Job.ID
+	} else if l.Started.IsZero() {
+		untaken, err := h.takeBack(l.Job.ID)
+		if err != nil {
+			return nil, fmt.Errorf("cannot find job %s: %w", l.Job.ID, err)
+		}
+		if untaken {
+			return nil, ErrNeverBegun
+		}
 	}
-	if err != nil {
+	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: h.socketPath(l.Slot), Net: "unixpacket"})
+	if err == nil {
+		return h.adopt(l, c)
+	}
+	if !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("cannot find job %s: %w", l.Job.ID, err)
 	}
-	return p, nil
+	return h.lost(p, l), nil
 }
 
-// foundEnded makes p a Process that is done.
-func (p *Process) foundEnded(exit spec.Exit) (*Process, error) {
-	conn, theirs, err := wire.Pair()
-	if err != nil {
-		return nil, err
-	}
-	_ = theirs.Close() // nobody is there; sending to it fails, as to a shim that has ended
-	p.conn = conn
+// lost ends a job whose shim is gone. The shim may have written its record between the look and the call.
+func (h *Host) lost(p *Process, l Left) *Process {
+	p.slot = &Slot{ID: l.Slot, Unit: l.Unit, host: h, gone: closed(), controlGroup: h.locate(l)}
+	exit := p.remains()
+	_ = os.Remove(h.socketPath(l.Slot)) // nobody listens on it
+	p.slot = nil                        // there is nothing to be told or ended
 	p.end(exit)
-	return p, nil
+	return p
 }
 
-// locate finds out where the scope is of a job whose shim is gone, and cannot say it.
-func (p *Process) locate() {
-	if p.host.manager == nil || p.Unit == "" {
-		return
+func closed() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}
+
+// locate finds out where the scope is of a job whose shim is gone, and cannot say it; "": there is none.
+func (h *Host) locate(l Left) string {
+	if h.manager == nil || l.Unit == "" {
+		return ""
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lookTime)
 	defer cancel()
-	group, err := p.host.manager.ControlGroup(ctx, p.Unit)
+	group, err := h.manager.ControlGroup(ctx, l.Unit)
 	if err != nil {
-		p.host.opts.Logger.Warn("cannot look for the scope of a lost job", "job", p.job.ID, "unit", p.Unit, "error", err)
-		return
+		h.opts.Logger.Warn("cannot look for the scope of a lost job", "job", l.Job.ID, "unit", l.Unit, "error", err)
 	}
-	p.scope = scope.Scope{Name: p.Unit, ControlGroup: group}
+	return group
 }
 
-// greet asks the shim behind c for its job, and follows it. It returns ErrShimGone if the shim went before it answered.
-func (p *Process) greet(c *net.UnixConn) error {
+// adopt asks the shim behind c for its job, and follows it.
+func (h *Host) adopt(l Left, c *net.UnixConn) (*Process, error) {
 	conn, err := wire.NewConn(c)
 	if err != nil {
-		return errors.Join(err, c.Close())
+		return nil, errors.Join(err, c.Close())
 	}
-	p.conn = conn
+	s := &Slot{ID: l.Slot, Unit: l.Unit, host: h, conn: conn, gone: make(chan struct{})}
+	p := s.process(l.Job)
+	p.Unit, p.Started = l.Unit, l.Started
 	shim := listener(conn)
-	m, err := p.hello()
-	if m.Started != nil || m.Ended != nil {
-		p.pidfd = shim
+	s.worker.Go(s.read)
+	m, known := wire.Message{}, false
+	if err := s.send(wire.Message{Hello: &wire.Hello{Job: l.Job.ID}}); err == nil {
+		t := time.NewTimer(greetTime)
+		defer t.Stop()
+		select {
+		case m, known = <-p.first:
+			if !known { // it went
+				m.Refused = &wire.Refused{}
+			}
+		case <-t.C:
+			if shim != nil {
+				_ = shim.Close() // without an answer it may be of another process that has its PID by now
+			}
+			// It clears up after its job, and says more, or writes a record.
+			p.arm()
+			return p, nil
+		}
+	}
+	// What was not taken back is here, or over.
+	if m.Started == nil && m.Ended == nil {
+		if shim != nil {
+			_ = shim.Close() // it may be of another process that has its PID by now
+		}
+		s.End()
+		p = &Process{host: h, job: l.Job, Unit: l.Unit, Started: l.Started, done: make(chan struct{})}
+		if known {
+			// The slot is another job's now, and this one's end is recorded; or nobody knows.
+			p.end(p.remains())
+			return p, nil
+		}
+		return h.lost(p, l), nil
+	}
+	if m.Started != nil {
+		s.mu.Lock()
+		s.pidfd = shim
+		s.mu.Unlock()
 	} else if shim != nil {
-		_ = shim.Close() // without an answer it may be of another process that has its PID by now
+		_ = shim.Close() // the slot may be another job's now, and is not ended with this one
 	}
-	switch {
-	case m.Started != nil:
-		p.started(m.Started)
-		p.worker.Go(p.follow)
-	case m.Ended != nil:
-		p.end(*m.Ended)
-	case err != nil:
-		return errors.Join(err, conn.Close())
-	default:
-		p.arm()
-		p.worker.Go(p.follow)
-	}
-	return nil
-}
-
-// hello returns Started or Ended of the job, or an empty message if the shim lives and says nothing of the kind: it will
-// say more, or write a record.
-func (p *Process) hello() (wire.Message, error) {
-	if err := p.conn.Send(wire.Message{Hello: &wire.Hello{Job: p.job.ID}}); err != nil {
-		return wire.Message{}, errors.Join(ErrShimGone, err)
-	}
-	if err := p.conn.SetReadDeadline(time.Now().Add(greetTime)); err != nil {
-		return wire.Message{}, err
-	}
-	m, err := p.receive()
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, wire.ErrMessage) {
-		return wire.Message{}, err
-	}
-	if err := p.conn.SetReadDeadline(time.Time{}); err != nil {
-		return wire.Message{}, err
-	}
-	if m.Started != nil && m.Started.Job == p.job.ID || m.Ended != nil && m.Ended.Job == p.job.ID {
-		return m, nil
-	}
-	return wire.Message{}, nil
+	p.began(m.Started)
+	return p, nil
 }
 
 // listener returns a pidfd of the process that listens at the other end, or nil where there is none to be had. It is

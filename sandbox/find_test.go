@@ -19,8 +19,8 @@ import (
 // leave has an engine go while its job runs, as it goes when it ends, and reaps the shim, which init would do then.
 func (l *lab) leave(p *Process) {
 	l.t.Helper()
-	pid := p.command.Process.Pid
-	p.Leave()
+	pid := p.slot.command.Process.Pid
+	p.slot.Leave()
 	l.t.Cleanup(func() { _, _ = unix.Wait4(pid, nil, 0, nil) })
 }
 
@@ -44,7 +44,7 @@ func freeze(t *testing.T, pid int) {
 
 func (l *lab) find(j spec.Job) *Process {
 	l.t.Helper()
-	p, err := l.Find(Left{Job: j, Unit: l.unit(j), Started: time.Now()})
+	p, err := l.Find(Left{Job: j, Unit: l.unit(j), Started: time.Now(), SameBoot: true})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestFindWhileItRuns(t *testing.T) {
 		if q.PID != pid || !q.Started.Equal(started) {
 			t.Errorf("found PID %d started %v, want %d and %v", q.PID, q.Started, pid, started)
 		}
-		q.Leave()
+		q.slot.Leave()
 	}
 	next := l.again()
 	q := next.find(j)
@@ -129,7 +129,7 @@ func TestFindSilentShim(t *testing.T) {
 	j := l.job("echo ready; sleep 0.5; exit 8")
 	p := l.mustStart(j)
 	l.waitLogged(j, "ready")
-	pid := p.command.Process.Pid
+	pid := p.slot.command.Process.Pid
 	freeze(t, pid)
 	l.leave(p)
 	begin := time.Now()
@@ -155,7 +155,7 @@ func TestShimKilled(t *testing.T) {
 	j := l.job("echo ready; sleep 1")
 	p := l.mustStart(j)
 	l.waitLogged(j, "ready")
-	if err := p.command.Process.Kill(); err != nil {
+	if err := p.slot.command.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	exit := l.end(p)
@@ -172,7 +172,7 @@ func TestFindKilledShim(t *testing.T) {
 	j := l.job("echo ready; sleep 1")
 	p := l.mustStart(j)
 	l.waitLogged(j, "ready")
-	if err := p.command.Process.Kill(); err != nil {
+	if err := p.slot.command.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	l.leave(p)
@@ -198,7 +198,7 @@ func TestFindDoesNotGuess(t *testing.T) {
 	if err := os.Chmod(l.socketPath(j.ID), 0); err != nil {
 		t.Fatal(err)
 	}
-	if q, err := l.Find(Left{Job: j}); err == nil {
+	if q, err := l.Find(Left{Job: j, SameBoot: true}); err == nil {
 		t.Errorf("found %+v", q.Exit())
 	}
 	if err := p.Stop("", true); err != nil {
@@ -257,14 +257,14 @@ func TestNothingLeaks(t *testing.T) {
 		func() {
 			j := l.job("sleep 0.1")
 			p := l.mustStart(j)
-			pid := p.command.Process.Pid
-			p.Leave()
+			pid := p.slot.command.Process.Pid
+			p.slot.Leave()
 			l.end(l.find(j))
 			_, _ = unix.Wait4(pid, nil, 0, nil)
 		},
 		func() {
 			p := l.mustStart(l.job("exec sleep 0.1"))
-			if err := p.command.Process.Kill(); err != nil {
+			if err := p.slot.command.Process.Kill(); err != nil {
 				t.Error(err)
 			}
 			l.end(p)

@@ -3,7 +3,6 @@ package sandbox
 import (
 	"errors"
 	"os"
-	"path"
 	"sync"
 	"time"
 
@@ -52,21 +51,20 @@ func (l *deadline) clear() {
 	}
 }
 
-// scopeGroup returns the control group that the shim and the job are in, or "".
-func (p *Process) scopeGroup() string {
-	if p.scope.ControlGroup == "" && p.ControlGroup != "" {
-		return path.Dir(p.ControlGroup)
-	}
-	return p.scope.ControlGroup
+// group returns the control group that the shim and its job are in, or "".
+func (s *Slot) group() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.controlGroup
 }
 
 // killJob ends the job from outside if the shim does not do it in time: an exec that never returns (a dead FUSE mount)
 // holds all of a Go process that waits for it. Where there is no control group, it ends the shim.
 func (p *Process) killJob() {
 	p.host.opts.Logger.Warn("job's supervisor does not end it in time, killing it from outside", "job", p.job.ID)
-	group := p.scopeGroup()
+	group := p.slot.group()
 	if group == "" {
-		p.killAll()
+		p.slot.kill()
 		return
 	}
 	// The name of the group is the job's alone, so this hits nobody else if the job has ended meanwhile.
@@ -75,56 +73,32 @@ func (p *Process) killJob() {
 	}
 }
 
-// killAll ends the shim, and where there is a control group, everything else in it.
-func (p *Process) killAll() {
+// kill ends the shim, and where there is a control group, everything else in it.
+func (s *Slot) kill() {
 	var err error
-	if group := p.scopeGroup(); group != "" {
-		_, err = cgroup.KillAt(p.host.mount, group, 0)
+	if group := s.group(); group != "" {
+		_, err = cgroup.KillAt(s.host.mount, group, 0)
 	}
-	if p.pidfd != nil {
-		if e := unix.PidfdSendSignal(int(p.pidfd.Fd()), unix.SIGKILL, nil, 0); e != nil && !errors.Is(e, unix.ESRCH) {
+	if pidfd := s.shim(); pidfd != nil {
+		if e := unix.PidfdSendSignal(int(pidfd.Fd()), unix.SIGKILL, nil, 0); e != nil && !errors.Is(e, unix.ESRCH) {
 			err = errors.Join(err, e)
 		}
-	} else if p.command != nil {
-		_ = p.command.Process.Kill() // an error means that it has ended
+	} else if s.command != nil {
+		_ = s.command.Process.Kill() // an error means that it has ended
 	}
 	if err != nil {
-		p.host.opts.Logger.Error("cannot kill a job's supervisor", "job", p.job.ID, "error", err)
+		s.host.opts.Logger.Error("cannot kill a job's supervisor", "unit", s.Unit, "error", err)
 	}
 }
 
-// clear ends everything that is left of the job, and reports whether that is known to be nothing. Without a control group
+// clear ends everything that is left in the slot, and reports whether that is known to be nothing. Without a control group
 // only the shim can be ended.
-func (p *Process) clear() (empty bool, err error) {
-	p.killAll()
-	if group := p.scopeGroup(); group != "" {
-		return cgroup.KillAt(p.host.mount, group, goneTime)
+func (s *Slot) clear() (empty bool, err error) {
+	s.kill()
+	if group := s.group(); group != "" {
+		return cgroup.KillAt(s.host.mount, group, goneTime)
 	}
 	return true, nil
-}
-
-// abort ends a shim that was given no job, or that did not take it.
-func (p *Process) abort() error {
-	err := p.conn.Close()
-	_, e := p.clear()
-	p.reap()
-	p.removeSocket()
-	return errors.Join(err, e)
-}
-
-// reap waits for the shim to be gone. One that does not go is killed; one that hangs in the kernel is left.
-func (p *Process) reap() {
-	defer p.closePIDFD()
-	if p.pidfd != nil && !ended(p.pidfd, goneTime) {
-		p.host.opts.Logger.Warn("job's supervisor does not end, killing it", "job", p.job.ID)
-		p.killAll()
-		if !ended(p.pidfd, goneTime) {
-			return
-		}
-	}
-	if p.command != nil {
-		_ = p.command.Wait() // how a shim ends says nothing of its job
-	}
 }
 
 // ended reports whether a process has ended, which makes its pidfd readable (pidfd_open(2)). It waits for that for limit.
@@ -139,15 +113,4 @@ func ended(pidfd *os.File, limit time.Duration) bool {
 			return false
 		}
 	}
-}
-
-func (p *Process) closePIDFD() {
-	if p.pidfd != nil {
-		_ = p.pidfd.Close() // a pidfd has nothing to lose
-	}
-}
-
-// removeSocket removes what the shim removes itself unless it was killed.
-func (p *Process) removeSocket() {
-	_ = os.Remove(p.host.socketPath(p.job.ID)) // it is gone, or of no consequence
 }

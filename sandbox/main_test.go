@@ -162,9 +162,26 @@ func (l *lab) start(j spec.Job, input ...string) (*Process, error) {
 		l.t.Fatal(err)
 	}
 	defer out.Close()
-	return l.Start(l.t.Context(), Request{
-		Unit: l.unit(j), Description: "a test's job " + strings.Join(j.Args, " "), Job: j, Input: in, Log: out,
+	s, err := l.OpenSlot(l.t.Context(), SlotRequest{
+		ID: j.ID, Unit: l.unit(j), Description: "a test's job " + strings.Join(j.Args, " "), Job: j, Single: true,
 	})
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.Start(Request{Job: j, Input: in, Log: out, Last: true})
+	if err != nil {
+		s.End()
+	}
+	return p, err
+}
+
+// release lets go of a job that has ended, and of its slot.
+func release(p *Process) {
+	p.Release()
+	if p.slot != nil {
+		p.slot.End()
+	}
+	_ = p.host.Forget(p.job.ID)
 }
 
 func (l *lab) unit(j spec.Job) string {
@@ -194,7 +211,7 @@ func (l *lab) end(p *Process) spec.Exit {
 	case <-time.After(30 * time.Second):
 		l.t.Fatal("the job did not end")
 	}
-	p.Release()
+	release(p)
 	return p.Exit()
 }
 

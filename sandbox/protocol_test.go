@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"errors"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -106,12 +105,16 @@ func TestNoAcknowledgement(t *testing.T) {
 	if err := s.Send(wire.Message{Ack: &wire.Ack{Job: "another"}}); err != nil {
 		t.Fatal(err)
 	}
-	s.waitEnd()
+	eventually(t, "the record", func() bool { _, err := os.Stat(j.Record); return err == nil })
 	exit, err := ReadRecord(j.Record)
 	if err != nil {
 		t.Fatal(err)
 	}
 	is(t, exit, spec.ExitCode, 11, 0)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.waitEnd()
 }
 
 func TestEndOfConnectionIsNoGo(t *testing.T) {
@@ -135,18 +138,24 @@ func TestEndOfConnectionIsNoGo(t *testing.T) {
 func TestWrongBeginning(t *testing.T) {
 	l := newLab(t)
 	j := l.job("touch " + filepath.Join(l.dir, "ran"))
+	s := l.rawShim()
 	for _, m := range []wire.Message{
-		{Start: &wire.Start{Job: j, Socket: l.socketPath(j.ID)}}, {Hello: &wire.Hello{Job: j.ID}}, {Stop: &wire.Stop{}},
+		{Stop: &wire.Stop{}}, {Ack: &wire.Ack{Job: j.ID}}, {Start: &wire.Start{Job: j, Socket: l.socketPath(j.ID)}}, {Hello: &wire.Hello{Job: j.ID}},
 	} {
-		s := l.rawShim()
 		if err := s.Send(m); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := s.Receive(); !errors.Is(err, io.EOF) {
-			t.Errorf("%+v: error %v, want the end", m, err)
+		if m.Start == nil && m.Hello == nil {
+			continue // no answer to that
 		}
-		s.waitEnd()
+		if got := s.receive(); got.Refused == nil || got.Refused.Job != j.ID {
+			t.Errorf("%+v: said %+v", m, got)
+		}
 	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.waitEnd()
 	if _, err := os.Stat(filepath.Join(l.dir, "ran")); err == nil {
 		t.Error("a job ran")
 	}
@@ -207,16 +216,16 @@ func TestManyEngines(t *testing.T) {
 			}
 		}()
 		<-p.Done()
-		release := make(chan struct{})
+		released := make(chan struct{})
 		go func() {
-			p.Release()
-			close(release)
+			release(p)
+			close(released)
 		}()
 		select {
-		case <-release:
+		case <-released:
 		case <-time.After(goneTime):
 			t.Error("the shim does not end")
-			<-release
+			<-released
 		}
 		close(stop)
 		<-done
@@ -262,7 +271,7 @@ func TestStopWithoutAnswer(t *testing.T) {
 	j.TimeoutStop = 0
 	p := l.mustStart(j)
 	l.waitLogged(j, "ready")
-	freeze(t, p.command.Process.Pid)
+	freeze(t, p.slot.command.Process.Pid)
 	if err := p.Stop("somebody", true); err != nil {
 		t.Fatal(err)
 	}

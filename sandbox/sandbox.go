@@ -153,6 +153,10 @@ func (h *Host) Close() error {
 // Kind is what runs jobs: "systemd (system)", "systemd (user)" or "none".
 func (h *Host) Kind() string { return h.kind }
 
+// Confines reports whether a job's spec.Sandbox can be given here: it takes root, and a control group to be sure that nothing
+// of a job stays in it.
+func (h *Host) Confines() bool { return h.manager != nil && os.Geteuid() == 0 }
+
 // Weaker returns the promises that do not hold on this machine, a sentence each.
 func (h *Host) Weaker() []string { return slices.Clone(h.weaker) }
 
@@ -184,17 +188,18 @@ const (
 	runHeadroom    = 15 * time.Second
 )
 
-// unit is the scope of a job.
-func unit(name, description string, j *spec.Job) scope.Unit {
+// unit is the scope of a slot.
+func unit(r *SlotRequest) scope.Unit {
+	j := &r.Job
 	u := scope.Unit{
-		Name: name, Description: description, Slice: Slice,
+		Name: r.Unit, Description: r.Description, Slice: Slice,
 		// The shim escalates by itself and writes down what came of it; systemd's SIGKILL comes after that.
 		TimeoutStop:        j.TimeoutStop + stopHeadroom,
 		MemoryMax:          plus(j.Limits.MemoryMax, memoryHeadroom),
 		TasksMax:           plus(j.Limits.TasksMax, tasksHeadroom),
 		CPUQuotaPerSecUSec: plus(j.Limits.CPUQuota, quotaHeadroom),
 	}
-	if j.Timeout > 0 {
+	if r.Single && j.Timeout > 0 {
 		u.RuntimeMax = j.Timeout + j.TimeoutStop + runHeadroom
 	}
 	return u
@@ -211,5 +216,5 @@ func plus(v *uint64, headroom uint64) *uint64 {
 	return &sum
 }
 
-// socketPath is where the shim of a job listens.
+// socketPath is where the shim of a slot listens.
 func (h *Host) socketPath(id string) string { return filepath.Join(h.opts.RuntimeDir, id) }

@@ -68,7 +68,7 @@ func TestSystemdScope(t *testing.T) {
 		}
 	}
 	supervisor := filepath.Join(l.mount, filepath.Dir(p.ControlGroup), "supervisor", "cgroup.procs")
-	if b, err := os.ReadFile(supervisor); err != nil || string(b) != fmt.Sprintln(p.command.Process.Pid) {
+	if b, err := os.ReadFile(supervisor); err != nil || string(b) != fmt.Sprintln(p.slot.command.Process.Pid) {
 		t.Errorf("supervisor holds %q, %v", b, err)
 	}
 	if err := p.Stop("somebody", false); err != nil {
@@ -158,7 +158,7 @@ func TestSystemdShimKilled(t *testing.T) {
 		j := l.job(`trap "" TERM; echo ready; while :; do sleep 0.02; done`)
 		p := l.mustStart(j)
 		l.waitLogged(j, "ready")
-		if err := p.command.Process.Kill(); err != nil {
+		if err := p.slot.command.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
 		engine := l
@@ -183,12 +183,12 @@ func TestSystemdStopWithoutAnswer(t *testing.T) {
 	j := l.job(`echo ready; sleep 60`)
 	p := l.mustStart(j)
 	l.waitLogged(j, "ready")
-	freeze(t, p.command.Process.Pid)
+	freeze(t, p.slot.command.Process.Pid)
 	if err := p.Stop("somebody", true); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the job to be killed from outside", func() bool { return len(l.left()) == 0 })
-	if err := p.command.Process.Signal(unix.SIGCONT); err != nil {
+	if err := p.slot.command.Process.Signal(unix.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	exit := l.end(p)
@@ -227,7 +227,7 @@ func TestSystemdManyAtOnce(t *testing.T) {
 				return
 			}
 			<-p.Done()
-			p.Release()
+			release(p)
 			if exit := p.Exit(); exit.Code != i {
 				t.Errorf("job %d: %+v", i, exit)
 			}

@@ -343,7 +343,7 @@ func TestManyAtOnce(t *testing.T) {
 				return
 			}
 			<-p.Done()
-			p.Release()
+			release(p)
 			exit := p.Exit()
 			if exit.Code != i || string(exit.Stdout) != fmt.Sprintf("input %d\n", i) {
 				t.Errorf("job %d: code %d, %q, detail %q", i, exit.Code, exit.Stdout, exit.Detail)

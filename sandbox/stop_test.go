@@ -186,7 +186,7 @@ func TestSignalFromOutside(t *testing.T) {
 	j := l.job("echo ready; sleep 60")
 	p := l.mustStart(j)
 	l.waitLogged(j, "ready")
-	if err := unix.PidfdSendSignal(int(p.pidfd.Fd()), unix.SIGTERM, nil, 0); err != nil {
+	if err := unix.PidfdSendSignal(int(p.slot.pidfd.Fd()), unix.SIGTERM, nil, 0); err != nil {
 		t.Fatal(err)
 	}
 	exit := l.end(p)
@@ -207,7 +207,7 @@ func TestSignalToBoth(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Millisecond)
-		if err := unix.PidfdSendSignal(int(p.pidfd.Fd()), unix.SIGTERM, nil, 0); err != nil {
+		if err := unix.PidfdSendSignal(int(p.slot.pidfd.Fd()), unix.SIGTERM, nil, 0); err != nil {
 			t.Fatal(err)
 		}
 		is(t, l.end(p), spec.Stopped, -1, int(unix.SIGTERM))

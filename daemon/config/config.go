@@ -111,8 +111,44 @@ type Task struct {
 	Retention time.Duration
 	// NoNewPrivileges is prctl(2) PR_SET_NO_NEW_PRIVS. Always true: no attribute sets it yet.
 	NoNewPrivileges bool
+	// MaxConcurrent is how many jobs of it may run at once; 0: any number. Overflow says what becomes of one more, and Queue
+	// how many may wait. Default: 0, reject, 10.
+	MaxConcurrent int
+	Overflow      Overflow
+	Queue         int
+	// Pool is about its slots.
+	Pool Pool
+	// Sandbox is how its jobs are kept from others.
+	Sandbox Sandbox
 	// Pos is where the task stands.
 	Pos Pos
+	// Hash tells this configuration of the task from every other. Pos is no part of it.
+	Hash string
+}
+
+// Overflow is what becomes of a request when MaxConcurrent jobs of its task run.
+type Overflow string
+
+// The values of Overflow.
+const (
+	// OverflowReject refuses it.
+	OverflowReject Overflow = "reject"
+	// OverflowQueue lets it wait for its turn.
+	OverflowQueue Overflow = "queue"
+)
+
+// Pool is how many slots of a task wait for jobs, and how long. A slot is a scope that is used by one job after the other.
+type Pool struct {
+	// Warm is how many are kept ready at any time. Default: 0.
+	Warm int
+	// Keep is how long one stays after a job; 0: one scope for each job. Default: 10 s.
+	Keep time.Duration
+}
+
+// Sandbox are the switches of systemd.exec(5) of the same names.
+type Sandbox struct {
+	// PrivateTmp and PrivateIPC. Default: true.
+	PrivateTmp, PrivateIPC bool
 }
 
 // maxNameLength is the longest name of a task or key: with prefix, number and suffix it still fits a unit's name and a
@@ -159,5 +195,9 @@ func defaultTask() Task {
 		Journal:         true,
 		Retention:       20 * time.Second,
 		NoNewPrivileges: true,
+		Overflow:        OverflowReject,
+		Queue:           10,
+		Pool:            Pool{Keep: 10 * time.Second},
+		Sandbox:         Sandbox{PrivateTmp: true, PrivateIPC: true},
 	}
 }

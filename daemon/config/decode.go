@@ -242,6 +242,8 @@ func home(name string) (where, proper string) {
 		{inFile, fileScope().names()},
 		{inTask, taskScope().names()},
 		{inLimits, limitsScope().names()},
+		{inPool, poolScope().names()},
+		{inSandbox, sandboxScope().names()},
 		{inArgon2, argon2Scope().names()},
 	} {
 		for _, n := range place.names {

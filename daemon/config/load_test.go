@@ -132,6 +132,8 @@ func TestTaskDefaults(t *testing.T) {
 		Name: "a", Command: []string{"true"}, Workdir: "/", Enabled: true, Timeout: 30 * time.Second, TimeoutStop: 10 * time.Second,
 		KillSignal: syscall.SIGTERM, MaxInputBytes: 16384, MaxOutputBytes: 16384, RedirectStderr: true, LogMaxBytes: 67108864,
 		Journal: true, Retention: 20 * time.Second, NoNewPrivileges: true, Pos: Pos{"tasks.d/a.hcl", 2, 2},
+		Overflow: "reject", Queue: 10, Pool: Pool{Keep: 10 * time.Second}, Sandbox: Sandbox{PrivateTmp: true, PrivateIPC: true},
+		Hash: cfg.Tasks["a"].Hash,
 	}
 	if !reflect.DeepEqual(cfg.Tasks["a"], want) {
 		t.Errorf("got %+v", cfg.Tasks["a"])
@@ -184,6 +186,17 @@ func TestWholeConfiguration(t *testing.T) {
 		  environment          = { B = "task", "C" = "", LD_PRELOAD = "x" }
 		  retention            = "2d"
 		  log_max_bytes        = "1G"
+		  max_concurrent       = 2
+		  overflow             = "queue"
+		  queue                = 7
+		  pool {
+		    warm = 1
+		    keep = "1min"
+		  }
+		  sandbox {
+		    private_tmp = false
+		    private_ipc = false
+		  }
 		  journal              = false
 		  limits {
 		    memory_max = 536870912
@@ -199,7 +212,8 @@ func TestWholeConfiguration(t *testing.T) {
 		  "timeout": 0, "timeout_stop_sec": "500ms", "kill_signal": "INT",
 		  "max_input_bytes": "25M", "max_output_bytes": 100, "redirect_stderr": false,
 		  "environment": {"B": "task", "C": "", "LD_PRELOAD": "x"},
-		  "retention": "2d", "log_max_bytes": "1G", "journal": false,
+		  "retention": "2d", "log_max_bytes": "1G", "journal": false, "max_concurrent": 2, "overflow": "queue", "queue": 7,
+		  "pool": {"warm": 1, "keep": "1min"}, "sandbox": {"private_tmp": false, "private_ipc": false},
 		  "limits": {"memory_max": 536870912, "cpu_quota": "150%"}
 		}}}`
 	n := func(v uint64) *uint64 { return &v }
@@ -209,6 +223,7 @@ func TestWholeConfiguration(t *testing.T) {
 		MaxInputBytes: 16384, MaxOutputBytes: 16384, RedirectStderr: true, Environment: []string{"A=default", "B=default"},
 		Limits: spec.Limits{MemoryMax: n(1 << 30), TasksMax: n(10)}, LogMaxBytes: 64 << 20, Journal: true,
 		Retention: 20 * time.Second, NoNewPrivileges: true,
+		Overflow: "reject", Queue: 10, Pool: Pool{Keep: 10 * time.Second}, Sandbox: Sandbox{PrivateTmp: true, PrivateIPC: true},
 	}
 	full := Task{
 		Name: "full", Command: []string{"make"}, Workdir: "/srv/x", User: "1000", Group: "audio",
@@ -217,7 +232,8 @@ func TestWholeConfiguration(t *testing.T) {
 		MaxInputBytes: 25 << 20, MaxOutputBytes: 100,
 		Environment: []string{"A=default", "B=task", "C=", "LD_PRELOAD=x"},
 		Limits:      spec.Limits{MemoryMax: n(512 << 20), CPUQuota: n(1_500_000), TasksMax: n(10)}, LogMaxBytes: 1 << 30,
-		Retention: 48 * time.Hour, NoNewPrivileges: true,
+		Retention: 48 * time.Hour, NoNewPrivileges: true, MaxConcurrent: 2, Overflow: OverflowQueue, Queue: 7,
+		Pool: Pool{Warm: 1, Keep: time.Minute},
 	}
 	for name, text := range map[string]string{"tasks.d/t.hcl": native, "tasks.d/t.hcl.json": inJSON} {
 		t.Run(name, func(t *testing.T) {
@@ -230,7 +246,7 @@ func TestWholeConfiguration(t *testing.T) {
 				if task.Pos.File != name || task.Pos.Line < 2 {
 					t.Errorf("%s is at %v", task.Name, task.Pos)
 				}
-				task.Pos = Pos{}
+				task.Pos, task.Hash = Pos{}, ""
 			}
 			want := &Config{
 				Tasks:  map[string]*Task{"plain": &plain, "full": &full},

@@ -14,6 +14,8 @@ const (
 	inFile     = "a file of tasks.d"
 	inTask     = "a task"
 	inLimits   = "limits { … }"
+	inPool     = "pool { … }"
+	inSandbox  = "sandbox { … }"
 	inDefaults = "defaults { … }"
 	inArgon2   = "argon2 { … }"
 )

@@ -1,6 +1,9 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,6 +17,9 @@ const (
 	reservedTask = "cmd"
 	// gatewayUser faces the network and must stay nothing but the gateway; its group likewise.
 	gatewayUser = "rtask-gateway"
+	// maxCount is the largest number of jobs that run or wait, and maxWarm that of slots that wait for them.
+	maxCount = 1_000_000
+	maxWarm  = 100
 	// leastMemory is the memory_max below which a suffix was most likely forgotten.
 	leastMemory = 1 << 20
 )
@@ -44,6 +50,12 @@ func taskBlocks() []block[draft] {
 	return []block[draft]{
 		{name: "limits", decode: func(d *decoder, found *hcl.Block, t *draft) {
 			decodeBody(d, found.Body, limitsScope(), &t.Limits)
+		}},
+		{name: "sandbox", decode: func(d *decoder, found *hcl.Block, t *draft) {
+			decodeBody(d, found.Body, sandboxScope(), &t.Sandbox)
+		}},
+		{name: "pool", decode: func(d *decoder, found *hcl.Block, t *draft) {
+			decodeBody(d, found.Body, poolScope(), &t.Pool)
 		}},
 	}
 }
@@ -106,6 +118,23 @@ func taskAttributes() []attribute[draft] {
 			decode: func(d *decoder, v value, t *draft) {
 				d.names(v, &t.AllowGroups, func(e value, s string) bool { return d.callerName(e, s, d.opts.LookupGroup, "group") })
 			},
+		},
+		{
+			name: "max_concurrent", example: "1", inherit: true,
+			doc:    "How many jobs of it may run at once; 0: any number. Default: 0.",
+			decode: func(d *decoder, v value, t *draft) { d.count(v, &t.MaxConcurrent, maxCount) },
+		},
+		{
+			name: "overflow", example: `"queue"`, inherit: true,
+			doc: "What becomes of a request when max_concurrent is reached: reject or queue. Default: reject.",
+			decode: func(d *decoder, v value, t *draft) {
+				d.choice(v, (*string)(&t.Overflow), string(OverflowReject), string(OverflowQueue))
+			},
+		},
+		{
+			name: "queue", example: "10", inherit: true,
+			doc:    "How many requests may wait. Default: 10.",
+			decode: func(d *decoder, v value, t *draft) { d.count(v, &t.Queue, maxCount) },
 		},
 		{
 			name: "timeout", example: `"300s"`, inherit: true,
@@ -189,6 +218,51 @@ func limitsScope() scope[spec.Limits] {
 	}
 }
 
+// poolScope is what may stand in pool { … }.
+func poolScope() scope[Pool] {
+	return scope[Pool]{
+		where: inPool,
+		attributes: []attribute[Pool]{
+			{
+				name: "warm", example: "2",
+				doc:    "How many slots are kept ready at any time. Default: 0.",
+				decode: func(d *decoder, v value, p *Pool) { d.count(v, &p.Warm, maxWarm) },
+			},
+			{
+				name: "keep", example: `"10s"`,
+				doc:    "How long a slot stays after a job; 0: one scope for each job. Default: 10s.",
+				decode: func(d *decoder, v value, p *Pool) { d.duration(v, &p.Keep, false) },
+			},
+		},
+	}
+}
+
+// sandboxScope is what may stand in sandbox { … }. See systemd.exec(5).
+func sandboxScope() scope[Sandbox] {
+	return scope[Sandbox]{
+		where: inSandbox,
+		attributes: []attribute[Sandbox]{
+			{
+				name: "private_tmp", example: "true",
+				doc:    "A /tmp and a /var/tmp of its own, empty and in memory, PrivateTmp=. Default: true.",
+				decode: func(d *decoder, v value, s *Sandbox) { d.bool(v, &s.PrivateTmp) },
+			},
+			{
+				name: "private_ipc", example: "true",
+				doc:    "System V IPC, POSIX message queues and a /dev/shm of its own, PrivateIPC=. Default: true.",
+				decode: func(d *decoder, v value, s *Sandbox) { d.bool(v, &s.PrivateIPC) },
+			},
+		},
+	}
+}
+
+// count sets dst to a number of things, 0 to most.
+func (d *decoder) count(v value, dst *int, most int64) {
+	n := int64(*dst)
+	d.integer(v, &n, 0, most)
+	*dst = int(n)
+}
+
 // limit sets dst to what parse makes of v.
 func (d *decoder) limit(v value, dst **uint64, want string, parse func(string) (uint64, error)) {
 	text, ok := d.quantity(v, want)
@@ -201,6 +275,17 @@ func (d *decoder) limit(v value, dst **uint64, want string, parse func(string) (
 		return
 	}
 	*dst = &got
+}
+
+// hash returns what Task.Hash is of t.
+func (t Task) hash() string {
+	t.Pos, t.Hash = Pos{}, ""
+	b, err := json.Marshal(t)
+	if err != nil {
+		panic(err) // it is plain data
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }
 
 // task decodes one task block.
@@ -219,6 +304,7 @@ func (b *builder) task(d *decoder, found *hcl.Block) {
 	for _, name := range slices.Sorted(maps.Keys(t.env)) {
 		t.Environment = append(t.Environment, name+"="+t.env[name])
 	}
+	t.Hash = t.hash()
 	switch first, twice := b.cfg.Tasks[t.Name]; {
 	case !ValidName(t.Name):
 		d.errorf(label, fmt.Sprintf("A name is 1 to %d of a–z, 0–9, _ and -, and begins with a letter or a digit.", maxNameLength),

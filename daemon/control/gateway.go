@@ -96,6 +96,7 @@ func (s *Server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]
 	if err != nil {
 		return nil, s.refuse(r.Msg, key, task.Name, kindOf(err), err)
 	}
+	js.ID = r.Msg.Id
 	result, err := s.run(ctx, task.Blocking, js, r.Msg.RemoteAddr)
 	switch {
 	case err != nil && errors.Is(context.Cause(ctx), auth.ErrUnauthorized):
@@ -174,7 +175,7 @@ func runsOn(id string, err error) error {
 		return waitError(err)
 	}
 	return fail(connect.CodeUnavailable, "unavailable", errors.New("the engine is restarting; the job runs on"),
-		func(e *rtaskv1.Error) { e.JobId = id })
+		func(e *rtaskv1.Error) { e.JobId, e.Restarting = id, true })
 }
 
 // kindOf returns the kind of an error that fail made.

@@ -83,7 +83,17 @@ func (s *Server) startError(task string, err error) error {
 	case errors.As(err, &duplicate):
 		kind = "conflict"
 		e = fail(connect.CodeAlreadyExists, kind, err, func(d *rtaskv1.Error) { d.JobId = duplicate.ID })
-	case errors.Is(err, job.ErrTooMany):
+	case errors.Is(err, job.ErrTaken):
+		kind = "conflict"
+		e = fail(connect.CodeAlreadyExists, kind, err)
+	case errors.Is(err, job.ErrQueueFull):
+		kind = "queue-full"
+		e = fail(connect.CodeResourceExhausted, kind, err, func(d *rtaskv1.Error) {
+			d.RetryAfter = durationpb.New(retryAfter)
+		})
+	case errors.Is(err, job.ErrClosed):
+		e = fail(connect.CodeUnavailable, kind, err, func(d *rtaskv1.Error) { d.Restarting = true })
+	case errors.Is(err, job.ErrTooMany), errors.Is(err, job.ErrConcurrency):
 		kind = "concurrency"
 		e = fail(connect.CodeResourceExhausted, kind, err, func(d *rtaskv1.Error) {
 			d.RetryAfter = durationpb.New(retryAfter)

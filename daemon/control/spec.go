@@ -45,6 +45,9 @@ func (s *Server) taskSpec(c *config.Config, t *config.Task, owner job.Owner, tri
 		Limits: t.Limits, LimitsOptional: c.LimitsUnavailable == config.LimitsUnavailableWarn,
 		NoNewPrivileges: t.NoNewPrivileges, Timeout: t.Timeout, TimeoutStop: t.TimeoutStop, KillSignal: t.KillSignal,
 		RedirectStderr: t.RedirectStderr, MaxReply: t.MaxOutputBytes, LogMax: t.LogMaxBytes, Journal: t.Journal,
+		MaxConcurrent: t.MaxConcurrent, Overflow: job.Overflow(t.Overflow), MaxQueue: t.Queue,
+		Keep: t.Pool.Keep, Warm: t.Pool.Warm, Config: t.Hash,
+		Sandbox: spec.Sandbox{PrivateTmp: t.Sandbox.PrivateTmp, PrivateIPC: t.Sandbox.PrivateIPC},
 	}
 	if strings.Contains(t.Command[0], "/") && !filepath.IsAbs(t.Command[0]) {
 		js.Path = filepath.Join(t.Workdir, t.Command[0])
@@ -84,6 +87,17 @@ func (s *Server) taskSpec(c *config.Config, t *config.Task, owner job.Owner, tri
 		}
 	}
 	return js, nil
+}
+
+// TaskSpecs returns what a job is of each task that can run now.
+func (s *Server) TaskSpecs(c *config.Config) []job.Spec {
+	var specs []job.Spec
+	for _, t := range c.Tasks {
+		if js, err := s.taskSpec(c, t, job.Owner{}, "", nil); err == nil {
+			specs = append(specs, js)
+		}
+	}
+	return specs
 }
 
 // inputLimit is how many bytes of input a task takes.

@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/base32"
 	"errors"
 	"io"
 	"log/slog"
@@ -13,6 +15,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 )
@@ -127,12 +130,76 @@ func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
 		writeProblem(w, *p)
 		return
 	}
-	reply, err := a.engine.Run(r.Context(), connect.NewRequest(request))
+	reply, err := a.ask(r.Context(), request)
 	if err != nil {
-		writeProblem(w, a.problemOf(err))
+		p := a.problemOf(err)
+		if p.Kind == "unavailable" && p.retryAfter == 0 && p.job == "" {
+			p.job = request.Id // under which it is found if it runs
+		}
+		writeProblem(w, p)
 		return
 	}
 	writeRun(w, task, reply.Msg)
+}
+
+const (
+	// returnTime is how long an engine that went away during a request may take to come back.
+	returnTime = 30 * time.Second
+	// The shortest and the longest time between two calls for it.
+	firstReturn, lastReturn = 20 * time.Millisecond, time.Second
+)
+
+// ask has the engine run a task. When the engine goes away meanwhile (it was started anew, upgraded, killed), the request is
+// made again under the same id: the next engine knows by that whether the job is there.
+func (a *api) ask(ctx context.Context, request *rtaskv1.RunRequest) (*connect.Response[rtaskv1.RunResponse], error) {
+	request.Id = newID()
+	begin := time.Now()
+	sent := false // to an engine, which may have heard it
+	for pause := firstReturn; ; pause = min(2*pause, lastReturn) {
+		reply, err := a.engine.Run(ctx, connect.NewRequest(request))
+		reached := !errors.Is(err, client.ErrNotRunning) && !errors.Is(err, client.ErrPermission)
+		sent = sent || reached
+		if err == nil || !wentAway(err) || !sent || time.Since(begin) > returnTime {
+			return reply, err
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil, err
+		}
+	}
+}
+
+// wentAway reports whether err says that there is no engine any more that could answer.
+func wentAway(err error) bool {
+	var e *connect.Error
+	if !errors.As(err, &e) {
+		return true
+	}
+	if m := detail(e); m != nil {
+		return m.Restarting
+	}
+	// What the engine says itself has a kind. The transport's errors have none.
+	switch e.Code() {
+	case connect.CodeUnavailable, connect.CodeUnknown, connect.CodeInternal:
+		return true
+	default:
+		return false
+	}
+}
+
+// newID returns a random id of a job: 16 characters a–z and 2–7, the first a letter.
+func newID() string {
+	enc := base32.StdEncoding.WithPadding(base32.NoPadding)
+	for {
+		var b [10]byte
+		_, _ = rand.Read(b[:]) // it never fails (crypto/rand)
+		if id := strings.ToLower(enc.EncodeToString(b[:])); id[0] >= 'a' {
+			return id
+		}
+	}
 }
 
 // readInput reads the body.

@@ -169,14 +169,8 @@ func statusOf(kind string) int {
 func (a *api) problemOf(err error) problem {
 	var e *connect.Error
 	if errors.As(err, &e) {
-		for _, d := range e.Details() {
-			v, err := d.Value()
-			if err != nil {
-				continue
-			}
-			if m, ok := v.(*rtaskv1.Error); ok && m.Kind != "" {
-				return problem{Status: statusOf(m.Kind), Kind: m.Kind, Detail: e.Message(), retryAfter: m.RetryAfter.AsDuration(), job: m.JobId}
-			}
+		if m := detail(e); m != nil {
+			return problem{Status: statusOf(m.Kind), Kind: m.Kind, Detail: e.Message(), retryAfter: m.RetryAfter.AsDuration(), job: m.JobId}
 		}
 	}
 	if connect.CodeOf(err) != connect.CodeCanceled {
@@ -188,4 +182,18 @@ func (a *api) problemOf(err error) problem {
 		p.Detail, p.retryAfter = "the engine went away; whether the task runs is not known", 0
 	}
 	return p
+}
+
+// detail returns what the engine says of an error, or nil if it is not the engine's.
+func detail(e *connect.Error) *rtaskv1.Error {
+	for _, d := range e.Details() {
+		v, err := d.Value()
+		if err != nil {
+			continue
+		}
+		if m, ok := v.(*rtaskv1.Error); ok && m.Kind != "" {
+			return m
+		}
+	}
+	return nil
 }

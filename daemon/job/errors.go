@@ -12,6 +12,15 @@ var (
 	// ErrTooMany is returned by Start when Options.MaxJobs run, or every number of Options.UIDs is lent.
 	ErrTooMany = errors.New("too many jobs are running")
 
+	// ErrConcurrency is returned by Start when Spec.MaxConcurrent jobs of the task run and Spec.Overflow is Reject.
+	ErrConcurrency = errors.New("as many jobs of this task run as may at once")
+
+	// ErrQueueFull is returned by Start when Spec.MaxQueue jobs of the task wait.
+	ErrQueueFull = errors.New("as many jobs of this task wait as may")
+
+	// ErrTaken is returned by Start when Spec.ID is the id of another job.
+	ErrTaken = errors.New("another job has this id")
+
 	// ErrInvalid is returned by Start for a Spec that could never run.
 	ErrInvalid = errors.New("the job cannot be run")
 

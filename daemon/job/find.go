@@ -85,7 +85,7 @@ func (m *Manager) List(f Filter) ([]Job, error) {
 	}
 	jobs := m.running(fits)
 	if f.Ended {
-		recorded, err := m.recorded(f.Limit, fits, jobs)
+		recorded, err := m.onRecord(f.Limit, fits, jobs)
 		if err != nil {
 			return nil, err
 		}
@@ -95,8 +95,8 @@ func (m *Manager) List(f Filter) ([]Job, error) {
 	return jobs[:min(len(jobs), f.Limit)], nil
 }
 
-// recorded returns the newest limit jobs on record, but for those in except.
-func (m *Manager) recorded(limit int, fits func(Job) bool, except []Job) ([]Job, error) {
+// onRecord returns the newest limit jobs on record, but for those in except.
+func (m *Manager) onRecord(limit int, fits func(Job) bool, except []Job) ([]Job, error) {
 	skip := make(map[string]bool, len(except))
 	for _, j := range except {
 		skip[j.ID] = true

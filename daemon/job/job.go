@@ -54,6 +54,9 @@ type Job struct {
 	// Unit is its scope, empty where there is no systemd; ControlGroup is the job's own below that.
 	Unit         string `cbor:"unit,omitempty"`
 	ControlGroup string `cbor:"control_group,omitempty"`
+	// Slot is the id of the slot it was given to, and Boot the boot id (random(4)) of the machine at that time.
+	Slot string `cbor:"slot,omitempty"`
+	Boot string `cbor:"boot,omitempty"`
 
 	QueuedAt  time.Time `cbor:"queued_at"`
 	StartedAt time.Time `cbor:"started_at,omitzero"`
@@ -64,6 +67,24 @@ type Job struct {
 
 	// Run is what the sandbox was asked to run.
 	Run spec.Job `cbor:"run"`
+	// Plan is how it was to be started.
+	Plan Plan `cbor:"plan,omitzero"`
+}
+
+// Plan is what it takes to start a job later, be it by the next engine.
+type Plan struct {
+	// MaxConcurrent is Spec.MaxConcurrent, Keep Spec.Keep, and Volatile Spec.Volatile.
+	MaxConcurrent int           `cbor:"max_concurrent,omitempty"`
+	Keep          time.Duration `cbor:"keep,omitempty"`
+	Volatile      bool          `cbor:"volatile,omitempty"`
+	// Dynamic: its uid is the slot's, and so is its gid, unless Group is.
+	Dynamic bool    `cbor:"dynamic,omitempty"`
+	Group   *uint32 `cbor:"group,omitempty"`
+	// Config is Spec.Config.
+	Config string `cbor:"config,omitempty"`
+	// Input is its standard input, until it was started. What is longer than a record should be is in a file.
+	Input     []byte `cbor:"input,omitempty"`
+	InputFile bool   `cbor:"input_file,omitempty"`
 }
 
 // Owner is who started a job.
@@ -96,8 +117,22 @@ func (j Job) Signal() string {
 	return unix.SignalName(unix.Signal(j.Exit.Signal))
 }
 
+// Overflow is what becomes of a job when Spec.MaxConcurrent jobs of its task run.
+type Overflow string
+
+// The values of Overflow.
+const (
+	// Reject refuses it with ErrConcurrency.
+	Reject Overflow = "reject"
+	// Queue lets it wait for its turn.
+	Queue Overflow = "queue"
+)
+
 // Spec is a job to start.
 type Spec struct {
+	// ID, if set, is the job's id. Start and Run of an id that there is return that job, if its task and owner are the same:
+	// a caller that does not know whether it was heard asks again.
+	ID      string
 	Task    string
 	Command string
 	Args    []string
@@ -122,6 +157,20 @@ type Spec struct {
 	// Volatile jobs have a caller that waits, who is their record: nothing is committed to disk before they start.
 	Volatile bool
 
+	// MaxConcurrent is how many jobs of the task may run at once, 0: any number. Overflow says what becomes of one more, and
+	// MaxQueue how many may wait.
+	MaxConcurrent int
+	Overflow      Overflow
+	MaxQueue      int
+
+	// Keep is how long the slot stays for another job of the task with the same Config, which names all that they share; 0:
+	// the slot is this job's alone. Warm is how many slots of it are kept ready at any time (see Manager.SetTasks).
+	Keep   time.Duration
+	Warm   int
+	Config string
+	// Sandbox is how it is kept from others. DynamicUser, UserName and BindPaths are filled in by the Manager.
+	Sandbox spec.Sandbox
+
 	Limits spec.Limits
 	// LimitsOptional goes on without limits that this machine cannot enforce.
 	LimitsOptional  bool
@@ -134,6 +183,9 @@ type Spec struct {
 	MaxReply, LogMax int64
 	Journal          bool
 }
+
+// single reports whether a job's slot is its alone.
+func (p Plan) single() bool { return p.Keep <= 0 }
 
 // idLength is the length of an id: 10 bytes in base32.
 const idLength = 16

@@ -39,18 +39,32 @@ type Manager struct {
 	workers sync.WaitGroup
 	quit    chan struct{}
 
-	mu      sync.Mutex // guards what follows
-	live    map[string]*live
-	maxJobs int
-	uids    *uids
-	unit    uint64 // number of the next task's scope
-	closed  bool
+	watches sync.WaitGroup // on slots
+	boot    string         // the machine's boot id
+	ended   chan struct{}  // has a value when there is an end to record
+	hurry   chan struct{}  // has a value when that is to be done at once
+	last    chan struct{}  // closed when nothing ends any more
+	// recorder is closed when recordEnds has returned.
+	recorder chan struct{}
+
+	mu       sync.Mutex // guards what follows
+	live     map[string]*live
+	active   int // jobs that have their turn
+	tasks    map[string]*turns
+	slots    slots
+	maxJobs  int
+	uids     *uids
+	unit     uint64  // number of the next task's scope
+	unstored []*live // ends that are not on record yet
+	closed   bool
 }
 
 // live is a job that has not ended, or whose end is not recorded yet.
 type live struct {
-	job Job    // guarded by Manager.mu
-	uid uint32 // lent, 0: none
+	job    Job    // guarded by Manager.mu
+	queued bool   // likewise: it waits for its turn
+	slot   *slot  // likewise, and its launcher's; nil while it is queued, and once it was given back
+	input  []byte // its launcher's
 
 	ready chan struct{}    // closed when the job was launched, or could not be
 	proc  *sandbox.Process // readable once ready is closed; nil if it could not be
@@ -77,10 +91,14 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	for _, dir := range []struct {
 		path string
 		mode fs.FileMode
-	}{{o.StateDir, 0o700}, {filepath.Join(o.StateDir, "exits"), 0o700}, {o.LogDir, 0o750}} {
+	}{{o.StateDir, 0o700}, {filepath.Join(o.StateDir, "exits"), 0o700}, {filepath.Join(o.StateDir, "inputs"), 0o700}, {o.LogDir, 0o750}} {
 		if err := os.MkdirAll(dir.path, dir.mode); err != nil {
 			return nil, fmt.Errorf("cannot make a folder: %w", err)
 		}
+	}
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
 	}
 	w, err := log.NewWatcher()
 	if err != nil {
@@ -97,11 +115,13 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	}
 	m := &Manager{
 		opts: o, store: s, watcher: w, quit: make(chan struct{}),
-		live: map[string]*live{}, maxJobs: o.MaxJobs, uids: newUIDs(o.UIDs), unit: 1,
+		boot: boot, ended: make(chan struct{}, 1), hurry: make(chan struct{}, 1), last: make(chan struct{}), live: map[string]*live{}, tasks: map[string]*turns{},
+		slots: slots{idle: map[string][]*slot{}}, maxJobs: o.MaxJobs, uids: newUIDs(o.UIDs), unit: 1, recorder: make(chan struct{}),
 	}
 	if err := m.recover(); err != nil {
 		return nil, errors.Join(err, s.Close(), w.Close())
 	}
+	go m.recordEnds(m.last)
 	return m, nil
 }
 
@@ -113,9 +133,20 @@ func (m *Manager) Close() error {
 		return nil
 	}
 	m.closed = true
+	for _, t := range m.tasks {
+		for range t.queue {
+			m.workers.Done() // they wait for the next engine
+		}
+	}
 	m.mu.Unlock()
 	close(m.quit)
+	m.endIdle()
 	m.workers.Wait()
+	// Now nothing ends any more.
+	close(m.last)
+	<-m.recorder
+	m.workers.Wait()
+	m.watches.Wait()
 	return errors.Join(m.watcher.Close(), m.store.Close())
 }
 
@@ -137,14 +168,9 @@ func (m *Manager) recordPath(id string) string { return filepath.Join(m.opts.Sta
 func (m *Manager) Running() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.active()
-}
-
-// active is Running for those who hold Manager.mu. A job that has ended and cannot be recorded is in live, too.
-func (m *Manager) active() int {
 	n := 0
 	for _, l := range m.live {
-		if l.job.State != Ended {
+		if l.job.State != Ended { // else its end is not recorded yet
 			n++
 		}
 	}
@@ -193,7 +219,7 @@ type StopOptions struct {
 const goneTime = 5 * time.Second
 
 // Stop ends the job of this id and returns when nothing of it is left. A job that has ended stays as it is; one that is
-// just being started is stopped once it runs. Errors are those of Wait.
+// just being started is stopped once it runs, one that waits for its turn never runs. Errors are those of Wait.
 func (m *Manager) Stop(ctx context.Context, id string, o StopOptions) (Job, error) {
 	m.mu.Lock()
 	if m.closed {
@@ -201,19 +227,29 @@ func (m *Manager) Stop(ctx context.Context, id string, o StopOptions) (Job, erro
 		return Job{}, ErrClosed
 	}
 	l, ok := m.live[id]
+	unqueued := ok && l.queued && m.unqueue(l)
 	if ok && l.job.State == Running {
 		l.job.State = Stopping
-		m.store.PutSoon(l.job)
+		if !l.job.Plan.Volatile {
+			m.store.PutSoon(l.job)
+		}
 	}
 	m.mu.Unlock()
 	if !ok {
 		r, err := m.Wait(ctx, id)
 		return r.Job, err
 	}
+	if unqueued {
+		m.end(l, spec.Exit{Job: id, Reason: spec.Stopped, Code: -1, Detail: "stopped by " + o.By + " before its turn came", Ended: time.Now()})
+		close(l.ready)
+		m.workers.Done()
+	}
 	select {
 	case <-l.ready:
 	case <-ctx.Done():
 		return Job{}, context.Cause(ctx)
+	case <-m.quit:
+		return Job{}, ErrClosed
 	}
 	if l.proc != nil {
 		if err := l.proc.Stop(o.By, o.Kill); err != nil {
@@ -225,6 +261,7 @@ func (m *Manager) Stop(ctx context.Context, id string, o StopOptions) (Job, erro
 		return r.Job, err
 	}
 	// Whoever looks then finds no process at all, not even the shim.
+	m.recordNow()
 	t := time.NewTimer(goneTime)
 	defer t.Stop()
 	select {
@@ -260,6 +297,8 @@ func (m *Manager) StreamLogs(ctx context.Context, id string, o LogOptions, yield
 		case <-l.ready:
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-m.quit:
+			return ErrClosed
 		}
 		if o.Follow {
 			done = l.done
@@ -316,84 +355,4 @@ func closed() chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c
-}
-
-// follow waits for a job to end, and records that.
-func (m *Manager) follow(l *live) {
-	select {
-	case <-l.proc.Done():
-	case <-m.quit:
-		l.proc.Leave()
-		return
-	}
-	m.letGo(l, m.end(l, l.proc.Exit()))
-}
-
-// recordAgain is the time between two attempts to record the end of a job.
-const recordAgain = 5 * time.Second
-
-// letGo lets the shim of an ended job go, once the end is recorded. Until then it is tried again and again: a disk that is
-// full has room some day. The shim does not wait for that; it writes its own record.
-func (m *Manager) letGo(l *live, recorded bool) {
-	defer close(l.gone)
-	for !recorded {
-		select {
-		case <-time.After(recordAgain):
-			recorded = m.persist(l)
-		case <-m.quit:
-			if l.proc != nil {
-				l.proc.Leave()
-			}
-			return
-		}
-	}
-	if l.proc != nil {
-		l.proc.Release()
-	}
-}
-
-// end makes the end of a job known: to its owner's limits first, then to the records, then to those who wait. It returns
-// true when the end is on disk. If that fails, the job stays in memory, where it can be asked for.
-func (m *Manager) end(l *live, exit spec.Exit) bool {
-	l.result = Result{Stdout: exit.Stdout, Stderr: exit.Stderr, Truncated: exit.Truncated}
-	exit.Stdout, exit.Stderr = nil, nil
-	m.mu.Lock()
-	l.job.State, l.job.Exit, l.job.EndedAt = Ended, &exit, exit.Ended
-	j := l.job
-	l.result.Job = j
-	delete(m.live, j.ID)
-	// What is left of a lost job that has no control group runs on under its number: nobody else gets that.
-	if l.uid != 0 && (exit.Reason != spec.Lost || j.ControlGroup != "") {
-		m.uids.giveBack(l.uid)
-	}
-	// Queued for the store while the lock is held, so that a job is always in one of the two places.
-	m.store.PutSoon(j)
-	m.mu.Unlock()
-	if m.opts.Ended != nil {
-		m.opts.Ended(j)
-	}
-	close(l.done)
-	return m.persist(l)
-}
-
-// persist records the end of a job, and removes the shim's record only after that. It returns false if it could not, and
-// then the job is kept in memory.
-func (m *Manager) persist(l *live) bool {
-	j := l.result.Job
-	err := m.store.Put(context.Background(), j)
-	m.mu.Lock()
-	if err != nil {
-		m.live[j.ID] = l
-	} else {
-		delete(m.live, j.ID)
-	}
-	m.mu.Unlock()
-	if err != nil {
-		m.opts.Logger.Error("cannot record the end of a job", "job", j.ID, "error", err)
-		return false
-	}
-	if err := os.Remove(j.Run.Record); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		m.opts.Logger.Warn("cannot remove an exit record", "job", j.ID, "error", err)
-	}
-	return true
 }

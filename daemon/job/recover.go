@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/rtask/rtask/daemon/store"
 	"github.com/rtask/rtask/sandbox"
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // unitsLooked is how many of the newest records are looked at for the number of the last scope. A number that is taken all
@@ -41,46 +43,140 @@ func (m *Manager) recover() error {
 	} else if err != nil {
 		return fmt.Errorf("cannot read the records: %w", err)
 	}
-	found := m.findAll(left)
+	if left, err = m.withClaims(left); err != nil {
+		return err
+	}
+	found, again := m.findAll(left)
 	// Nobody looks at m before all of them are in it.
 	for _, l := range found {
 		m.workers.Go(func() { m.follow(l) })
 	}
-	if len(found) > 0 {
-		m.opts.Logger.Info("jobs of an earlier run taken up", "jobs", len(found))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	slices.SortFunc(again, func(a, b *live) int { return a.job.QueuedAt.Compare(b.job.QueuedAt) })
+	for _, l := range again {
+		m.live[l.job.ID] = l
+		if l.job.State == Stopping {
+			m.turns(l.job.Task).waiting++
+			m.workers.Go(func() {
+				close(l.ready)
+				m.end(l, spec.Exit{Job: l.job.ID, Reason: spec.Stopped, Code: -1, Detail: "stopped before it ran", Ended: time.Now()})
+			})
+			continue
+		}
+		m.workers.Add(1)
+		t := m.turns(l.job.Task)
+		t.max = l.job.Plan.MaxConcurrent
+		t.waiting++
+		t.queue = append(t.queue, l)
+	}
+	m.startQueued()
+	if n := len(found) + len(again); n > 0 {
+		m.opts.Logger.Info("jobs of an earlier run taken up", "running", len(found), "queued", len(again))
 	}
 	return nil
 }
 
-// findAll looks for jobs, many at a time: a shim that does not answer takes its time. What cannot be found out of one job
-// does not keep the engine from serving the others; its record stays as it is, for the next engine.
-func (m *Manager) findAll(left []Job) []*live {
-	found := make([]*live, len(left))
+// withClaims adds the jobs that are not on record, because their callers were it, and sweeps up what is left of those that
+// have ended.
+func (m *Manager) withClaims(left []Job) ([]Job, error) {
+	claims, err := m.opts.Host.Claims()
+	if err != nil {
+		return nil, err
+	}
+	for id, memo := range claims {
+		if slices.ContainsFunc(left, func(j Job) bool { return j.ID == id }) {
+			continue
+		}
+		if _, err := m.store.Get(id); errors.Is(err, store.ErrNotFound) && len(memo) > 0 {
+			j, err := m.store.Decode(memo)
+			if err == nil && j.ID == id {
+				left = append(left, j)
+				continue
+			}
+			m.opts.Logger.Error("cannot read the claim of a job", "job", id, "error", err)
+		}
+		if err := m.opts.Host.Forget(id); err != nil {
+			m.opts.Logger.Warn("cannot remove the claim of a job", "job", id, "error", err)
+		}
+	}
+	return left, nil
+}
+
+// findAll looks for jobs, many at a time: a shim that does not answer takes its time. It returns those that were begun, and
+// those that are still to be started. What cannot be found out of one job does not keep the engine from serving the others;
+// its record stays as it is, for the next engine.
+func (m *Manager) findAll(left []Job) (found, again []*live) {
+	all := make([]*live, len(left))
 	var wg sync.WaitGroup
-	slots := make(chan struct{}, findAtOnce)
+	places := make(chan struct{}, findAtOnce)
 	for i, j := range left {
 		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			p, err := m.opts.Host.Find(sandbox.Left{Job: j.Run, Unit: j.Unit, Started: j.StartedAt})
-			if err != nil {
-				m.opts.Logger.Error("cannot find out about a job of an earlier run", "job", j.ID, "error", err)
-				return
-			}
-			found[i] = &live{job: j, proc: p, ready: closed(), done: make(chan struct{}), gone: make(chan struct{})}
+			places <- struct{}{}
+			defer func() { <-places }()
+			all[i] = m.find(j)
 		})
 	}
 	wg.Wait()
-	found = slices.DeleteFunc(found, func(l *live) bool { return l == nil })
-	for _, l := range found {
-		if c := l.job.Run.Credentials; c != nil && m.uids.has(c.UID) {
-			l.uid = c.UID
-			m.uids.mark(c.UID)
+	for _, l := range all {
+		switch {
+		case l == nil:
+		case l.queued:
+			again = append(again, l)
+		default:
+			m.takeUp(l)
+			found = append(found, l)
 		}
-		if p := l.proc; p.PID != 0 {
-			l.job.ProcessID, l.job.ControlGroup, l.job.StartedAt = p.PID, p.ControlGroup, p.Started
-		}
-		m.live[l.job.ID] = l
 	}
-	return found
+	return found, again
+}
+
+// find looks for one job. It returns nil where there is nothing to be done about it.
+func (m *Manager) find(j Job) *live {
+	l := &live{job: j, ready: make(chan struct{}), done: make(chan struct{}), gone: make(chan struct{})}
+	never := j.State == Queued
+	if !never {
+		p, err := m.opts.Host.Find(sandbox.Left{
+			Job: j.Run, Slot: j.Slot, Unit: j.Unit, Started: j.StartedAt, SameBoot: j.Boot == m.boot || j.Boot == "",
+		})
+		never = errors.Is(err, sandbox.ErrNeverBegun)
+		if err != nil && !never {
+			m.opts.Logger.Error("cannot find out about a job of an earlier run", "job", j.ID, "error", err)
+			return nil
+		}
+		l.proc = p
+	}
+	if !never {
+		close(l.ready)
+		return l
+	}
+	if j.Plan.Volatile {
+		// Its caller asks again, or is gone, too.
+		if err := m.store.Delete(j.ID); err != nil {
+			m.opts.Logger.Error("cannot delete a job's record", "job", j.ID, "error", err)
+		}
+		return nil
+	}
+	l.queued = true
+	if j.State != Stopping {
+		l.job.State = Queued
+	}
+	l.job.Slot, l.job.Unit, l.job.Boot = "", "", ""
+	return l
+}
+
+// takeUp makes a job of an earlier run one of this. Nobody else looks at m yet.
+func (m *Manager) takeUp(l *live) {
+	j := &l.job
+	l.slot = &slot{id: j.Slot, unit: j.Unit, open: l.proc.Slot()} // of no other job: who knows what it has seen
+	if c := j.Run.Credentials; c != nil && m.uids.has(c.UID) {
+		l.slot.uid = c.UID
+		m.uids.mark(c.UID)
+	}
+	if p := l.proc; p.PID != 0 {
+		j.ProcessID, j.ControlGroup, j.StartedAt = p.PID, p.ControlGroup, p.Started
+	}
+	m.live[j.ID] = l
+	m.active++
+	m.turns(j.Task).running++
 }

@@ -27,6 +27,17 @@ func lent(m *Manager, uid uint32) bool {
 	return m.uids.used[uid]
 }
 
+// noneInUse waits for no job to run and no number to be lent.
+func noneInUse(t *testing.T, m *Manager) {
+	t.Helper()
+	m.recordNow()
+	eventually(t, "no job runs and no number is lent", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.active == 0 && len(m.uids.used) == 0
+	})
+}
+
 // Jobs run on without an engine, and the next one finds them: output, state and exit code are whole.
 func TestReopen(t *testing.T) {
 	for _, volatile := range []bool{false, true} {
@@ -76,9 +87,7 @@ func TestReopen(t *testing.T) {
 				left, err := os.ReadDir(dir + "/state/exits")
 				return err == nil && len(left) == 0
 			})
-			if m.Running() != 0 || len(m.uids.used) != 0 {
-				t.Errorf("%d jobs run, numbers %v are used", m.Running(), m.uids.used)
-			}
+			noneInUse(t, m)
 		})
 	}
 }

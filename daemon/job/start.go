@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rtask/rtask/daemon/store"
 	"github.com/rtask/rtask/sandbox"
-	"github.com/rtask/rtask/sandbox/scope"
 	"github.com/rtask/rtask/sandbox/spec"
 	"github.com/rtask/rtask/sandbox/wire"
 )
@@ -32,9 +32,9 @@ const (
 	maxDescription = 200
 )
 
-// Start starts a job and returns once its process runs. A job that could not be set up has ended with the reason Setup,
-// which is no error of Start. Errors are: ErrInvalid, ErrTooMany, *DuplicateError, ErrClosed, and failures to record the
-// job; then there is no job.
+// Start starts a job and returns once its process runs, or once it waits for its turn. A job that could not be set up has
+// ended with the reason Setup, which is no error of Start. Errors are: ErrInvalid, ErrTooMany, ErrConcurrency, ErrQueueFull,
+// ErrTaken, *DuplicateError, ErrClosed, and failures to record the job; then there is no job.
 func (m *Manager) Start(ctx context.Context, s Spec) (Job, error) {
 	l, err := m.begin(ctx, s)
 	if err != nil {
@@ -67,16 +67,26 @@ func (m *Manager) begin(ctx context.Context, s Spec) (*live, error) {
 	if err := m.check(&s); err != nil {
 		return nil, err
 	}
-	l, j, err := m.admit(&s)
-	if err != nil {
-		return nil, err
+	l, known, err := m.admit(&s)
+	if known || err != nil {
+		return l, err
 	}
 	// From here on the job is the Manager's, not the caller's: a caller that goes away does not leave half a job.
-	if err := m.record(ctx, j, s.Volatile); err != nil {
-		m.forget(l, j.ID)
+	if !s.Volatile {
+		err = m.keepInput(l)
+	}
+	if err == nil {
+		err = m.record(ctx, l)
+	}
+	if err != nil {
+		m.forget(l)
 		return nil, err
 	}
-	m.launch(context.WithoutCancel(ctx), l, j, s.Input)
+	if l.queued {
+		m.enqueue(l)
+		return l, nil
+	}
+	m.launch(context.WithoutCancel(ctx), l)
 	return l, nil
 }
 
@@ -132,53 +142,132 @@ func (m *Manager) check(s *Spec) error {
 	return nil
 }
 
-// admit makes the job, if there is room for it. The Job that it returns is nobody else's.
-func (m *Manager) admit(s *Spec) (*live, Job, error) {
+// admit makes the job, if there is room for it, or finds the one that its caller asks for again.
+func (m *Manager) admit(s *Spec) (_ *live, known bool, err error) {
+	j, err := m.draft(s)
+	if err != nil {
+		return nil, false, err
+	}
+	if s.ID != "" {
+		if l, err := m.again(s); l != nil || err != nil {
+			return l, true, err
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return nil, Job{}, ErrClosed
-	}
-	j := Job{
-		ID: newID(), Task: s.Task, Command: s.Command, Args: s.Args, Owner: s.Owner, Trigger: s.Trigger,
-		State: Running, QueuedAt: time.Now(),
+		return nil, false, ErrClosed
 	}
 	if s.Unique {
 		for _, other := range m.live {
 			if sameCommand(other.job, j) && other.job.State != Ended {
-				return nil, Job{}, &DuplicateError{ID: other.job.ID}
+				return nil, false, &DuplicateError{ID: other.job.ID}
 			}
 		}
 	}
-	if m.active() >= m.maxJobs {
-		return nil, Job{}, fmt.Errorf("%w: max_jobs = %d", ErrTooMany, m.maxJobs)
+	if m.live[j.ID] != nil {
+		return nil, false, ErrTaken // since the look at it
 	}
-	l := &live{ready: make(chan struct{}), done: make(chan struct{}), gone: make(chan struct{})}
+	l := &live{
+		job: j, input: s.Input,
+		ready: make(chan struct{}), done: make(chan struct{}), gone: make(chan struct{}),
+	}
+	if err := m.place(l, s); err != nil {
+		return nil, false, err
+	}
+	m.live[j.ID] = l
+	m.workers.Add(1) // for follow, or for launch's own end
+	return l, false, nil
+}
+
+// place gives a new job its turn, and a slot with it, or has it wait. Manager.mu is held.
+func (m *Manager) place(l *live, s *Spec) error {
+	if m.active >= m.maxJobs {
+		return fmt.Errorf("%w: max_jobs = %d", ErrTooMany, m.maxJobs)
+	}
+	t := m.turns(l.job.Task)
+	if full := t.full(s.MaxConcurrent); full {
+		switch {
+		case s.Overflow != Queue:
+			return fmt.Errorf("%w: max_concurrent = %d", ErrConcurrency, s.MaxConcurrent)
+		case t.waiting >= s.MaxQueue:
+			return fmt.Errorf("%w: queue = %d", ErrQueueFull, s.MaxQueue)
+		}
+		t.waiting++
+		l.queued, l.job.State = true, Queued
+		return nil
+	}
+	if !m.lease(l) {
+		return fmt.Errorf("%w: every number of dynamic_uids is taken", ErrTooMany)
+	}
+	t.running++
+	m.active++
+	return nil
+}
+
+// again returns the job of s.ID, if there is one. Where it is known from the records only, it has ended, and nothing is to be
+// waited for.
+func (m *Manager) again(s *Spec) (*live, error) {
+	if !validID(s.ID) {
+		return nil, fmt.Errorf("%w: %q is no id", ErrInvalid, s.ID)
+	}
+	m.mu.Lock()
+	l := m.live[s.ID]
+	var j Job
+	if l != nil {
+		j = l.job
+	}
+	m.mu.Unlock()
+	if l == nil {
+		var err error
+		if j, err = m.store.Get(s.ID); errors.Is(err, store.ErrNotFound) {
+			return nil, nil
+		} else if err != nil {
+			return nil, err
+		}
+		l = &live{job: j, ready: closed(), done: closed(), gone: closed()}
+		if l.result, err = m.Output(context.Background(), j); errors.Is(err, ErrNotFound) {
+			err = nil // it never wrote anything
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if j.Task != s.Task || j.Owner != s.Owner {
+		return nil, ErrTaken
+	}
+	return l, nil
+}
+
+// draft makes a job of a Spec, without a place to run.
+func (m *Manager) draft(s *Spec) (Job, error) {
+	j := Job{
+		ID: s.ID, Task: s.Task, Command: s.Command, Args: s.Args, Owner: s.Owner, Trigger: s.Trigger,
+		State: Running, QueuedAt: time.Now(),
+		Plan: Plan{MaxConcurrent: s.MaxConcurrent, Keep: s.Keep, Volatile: s.Volatile, Config: s.Config},
+	}
+	if j.ID == "" {
+		j.ID = newID()
+	}
 	u := s.User
 	switch {
 	case u != nil:
 	case os.Geteuid() != 0:
 		u = UserOf(spec.Credentials{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())})
 	default:
-		uid, ok := m.uids.take()
-		if !ok {
-			return nil, Job{}, fmt.Errorf("%w: every number of dynamic_uids is taken", ErrTooMany)
-		}
-		l.uid = uid
-		u = dynamic(uid)
+		j.Plan.Dynamic = true
+		u = dynamic(0) // until it has a slot
 	}
 	if s.Group != nil || len(s.Groups) > 0 {
 		other := *u // the caller's stays as it is
 		if s.Group != nil {
 			other.GID = *s.Group
+			j.Plan.Group = s.Group
 		}
 		other.Groups = append(slices.Clone(u.Groups), s.Groups...)
 		u = &other
 	}
 	j.User = u.Name
-	if m.opts.Host.Kind() != "none" {
-		j.Unit = m.unitName(j)
-	}
 	j.Run = spec.Job{
 		ID: j.ID, Task: j.Task, Identifier: identifier(s), Path: s.Path, Args: append([]string{s.Command}, s.Args...),
 		Env: environment(j.ID, s, u), Dir: s.Dir, NoNewPrivileges: s.NoNewPrivileges, Limits: s.Limits,
@@ -192,10 +281,16 @@ func (m *Manager) admit(s *Spec) (*live, Job, error) {
 	if os.Geteuid() == 0 {
 		j.Run.Credentials = &u.Credentials
 	}
-	l.job = j
-	m.live[j.ID] = l
-	m.workers.Add(1) // for follow, or for launch's own end
-	return l, j, nil
+	if m.opts.Host.Confines() {
+		j.Run.Sandbox = s.Sandbox
+		if j.Plan.Dynamic {
+			j.Run.Sandbox.DynamicUser, j.Run.Sandbox.UserName = true, dynamicName
+		}
+		if j.Run.Sandbox.Hides(s.Dir) {
+			j.Run.Sandbox.BindPaths = append(slices.Clone(j.Run.Sandbox.BindPaths), s.Dir)
+		}
+	}
+	return j, nil
 }
 
 // identifier is the job's SYSLOG_IDENTIFIER=.
@@ -216,11 +311,11 @@ func (m *Manager) unitName(j Job) string {
 	return "rtask-" + j.Task + "-" + strconv.FormatUint(n, 10) + ".scope"
 }
 
-// record commits that the job is about to start: whatever happens from now on, it is not started twice. A volatile job's
-// record is written, but not waited for.
-func (m *Manager) record(ctx context.Context, j Job, volatile bool) error {
-	if volatile {
-		m.store.PutSoon(j)
+// record commits that the job is there, and if it has its turn, that it is about to start: whatever happens from now on, it
+// is not started twice. A volatile job has its caller for a record.
+func (m *Manager) record(ctx context.Context, l *live) error {
+	j := m.snapshot(l)
+	if j.Plan.Volatile {
 		return nil
 	}
 	if err := m.store.Put(ctx, j); err != nil {
@@ -229,61 +324,75 @@ func (m *Manager) record(ctx context.Context, j Job, volatile bool) error {
 	return nil
 }
 
+// snapshot returns the job as it is now.
+func (m *Manager) snapshot(l *live) Job {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return l.job
+}
+
 // forget undoes admit.
-func (m *Manager) forget(l *live, id string) {
+func (m *Manager) forget(l *live) {
 	defer m.workers.Done() // the records are open until then
 	m.mu.Lock()
-	delete(m.live, id)
-	if l.uid != 0 {
-		m.uids.giveBack(l.uid)
+	j := l.job
+	m.leave(l)
+	if l.slot != nil {
+		m.vacate(l.slot)
 	}
+	delete(m.live, j.ID)
+	m.startQueued()
 	m.mu.Unlock()
-	l.err = fmt.Errorf("%q: %w", id, ErrNotFound)
+	l.err = fmt.Errorf("%q: %w", j.ID, ErrNotFound)
 	close(l.ready)
 	close(l.done)
 	close(l.gone)
-	if err := m.store.Delete(id); err != nil {
-		m.opts.Logger.Error("cannot delete a job's record", "job", id, "error", err)
+	m.dropInput(&j)
+	if err := m.store.Delete(j.ID); err != nil {
+		m.opts.Logger.Error("cannot delete a job's record", "job", j.ID, "error", err)
 	}
 }
 
-// launch starts the process of an admitted job, or ends the job with Setup.
-func (m *Manager) launch(ctx context.Context, l *live, j Job, input []byte) {
-	p, err := m.process(ctx, j, input)
+// launch starts the process of a job that has its slot, or ends the job with Setup.
+func (m *Manager) launch(ctx context.Context, l *live) {
+	p, err := m.process(ctx, l)
 	if err != nil {
 		close(l.ready)
-		recorded := m.end(l, spec.Exit{Job: j.ID, Reason: spec.Setup, Code: -1, Detail: err.Error(), Ended: time.Now()})
-		go func() {
-			defer m.workers.Done()
-			m.letGo(l, recorded)
-		}()
+		m.end(l, spec.Exit{Job: l.job.ID, Reason: spec.Setup, Code: -1, Detail: err.Error(), Ended: time.Now()})
+		m.workers.Done()
 		return
 	}
 	m.mu.Lock()
-	l.proc = p
+	l.proc, l.input = p, nil
 	l.job.ProcessID, l.job.ControlGroup, l.job.StartedAt, l.job.Unit = p.PID, p.ControlGroup, p.Started, p.Unit
-	m.store.PutSoon(l.job)
+	before := l.job
+	l.job.Plan.Input, l.job.Plan.InputFile = nil, false
+	if !l.job.Plan.Volatile {
+		m.store.PutSoon(l.job)
+	}
 	m.mu.Unlock()
+	m.dropInput(&before)
 	close(l.ready)
-	next := func() { m.follow(l) }
 	if p.PID == 0 { // it has ended without having run, and Start's caller is to see that
-		recorded := m.end(l, p.Exit())
-		next = func() { m.letGo(l, recorded) }
+		m.end(l, p.Exit())
+		m.workers.Done()
+		return
 	}
 	go func() {
 		defer m.workers.Done()
-		next()
+		m.follow(l)
 	}()
 }
 
-// process opens what a process needs and starts it.
-func (m *Manager) process(ctx context.Context, j Job, input []byte) (*sandbox.Process, error) {
-	stdin, err := openInput(input)
+// process opens what a process needs and starts it, in another slot if its own has become unfit.
+func (m *Manager) process(ctx context.Context, l *live) (*sandbox.Process, error) {
+	stdin, err := openInput(l.input)
 	if err != nil {
 		return nil, err
 	}
 	defer stdin.Close()
-	logFile, err := os.OpenFile(m.logPath(j.ID), os.O_CREATE|os.O_EXCL|os.O_RDWR|os.O_APPEND, 0o640)
+	j := m.snapshot(l)
+	logFile, err := os.OpenFile(m.logPath(j.ID), os.O_CREATE|os.O_TRUNC|os.O_RDWR|os.O_APPEND, 0o640)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the job's log: %w", err)
 	}
@@ -291,18 +400,42 @@ func (m *Manager) process(ctx context.Context, j Job, input []byte) (*sandbox.Pr
 	if err := groupOfFolder(logFile, m.opts.LogDir); err != nil {
 		return nil, err
 	}
-	r := sandbox.Request{Unit: j.Unit, Description: description(j), Job: j.Run, Input: stdin, Log: logFile}
 	for range startAttempts {
-		p, err := m.opts.Host.Start(ctx, r)
-		if !errors.Is(err, scope.ErrExists) || j.Task == "" {
+		s := l.slot
+		if s.open == nil {
+			if err := m.openSlot(ctx, s, &j); err != nil {
+				return nil, err
+			}
+		}
+		r := sandbox.Request{Job: j.Run, Input: stdin, Log: logFile, Last: s.keep <= 0}
+		if j.Plan.Volatile {
+			if r.Memo, err = m.store.Encode(j); err != nil {
+				return nil, err
+			}
+		}
+		p, err := s.open.Start(r)
+		if !errors.Is(err, sandbox.ErrUnfit) {
 			return p, err
 		}
-		// Another engine's, or one of before a crash that the records do not know of.
-		m.mu.Lock()
-		r.Unit = m.unitName(j)
-		m.mu.Unlock()
+		if err := m.moveOn(ctx, l); err != nil {
+			return nil, err
+		}
+		j = m.snapshot(l)
 	}
-	return nil, fmt.Errorf("cannot start %s: %w", r.Unit, scope.ErrExists)
+	return nil, fmt.Errorf("cannot start the job: %w", sandbox.ErrUnfit)
+}
+
+// moveOn gives a job a new slot in place of one that takes no job any more, and writes that down.
+func (m *Manager) moveOn(ctx context.Context, l *live) error {
+	m.mu.Lock()
+	m.drop(l.slot)
+	l.slot = nil
+	ok := m.lease(l)
+	m.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("%w: every number of dynamic_uids is taken", ErrTooMany)
+	}
+	return m.record(ctx, l)
 }
 
 // groupOfFolder gives a new log to the group of its folder: whoever may list the logs may read them.

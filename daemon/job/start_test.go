@@ -157,9 +157,7 @@ func TestSetup(t *testing.T) {
 	if r, err := m.Run(t.Context(), sh("true"), nil); err != nil || r.Exit.Reason != spec.Setup {
 		t.Errorf("Run: %v, %v", r.Exit, err)
 	}
-	if m.Running() != 0 || len(m.uids.used) != 0 {
-		t.Errorf("%d jobs, %d numbers in use", m.Running(), len(m.uids.used))
-	}
+	noneInUse(t, m)
 	end(t, m)
 	m = openIn(t, dir)
 	defer end(t, m)

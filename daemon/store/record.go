@@ -79,6 +79,15 @@ func (c *codec[T]) decode(id string, record []byte) (T, error) {
 	return v, nil
 }
 
+// Encode returns v as the Store keeps it, for a value that is kept elsewhere; Decode reads it.
+func (c *codec[T]) Encode(v T) ([]byte, error) {
+	_, op, err := c.encode(&v)
+	return op.record, err
+}
+
+// Decode is the opposite of Encode. Its errors are *DecodeError.
+func (c *codec[T]) Decode(record []byte) (T, error) { return c.decode("", record) }
+
 // appendTime appends t so that bytes sort as times do: seconds since 1970 with the sign bit flipped, nanoseconds. Unlike
 // UnixNano it has room for any year.
 func appendTime(b []byte, t time.Time) []byte {

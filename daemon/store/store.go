@@ -171,13 +171,22 @@ func (s *Store[T]) Close() error {
 // same time share a commit, and an error if it fails; then none of them is stored. If ctx ends first, Put returns its
 // error, and v is stored or not. Puts of one id take effect in the order of their calls. v is encoded before Put waits
 // and may be changed afterwards.
-func (s *Store[T]) Put(ctx context.Context, v T) error {
+func (s *Store[T]) Put(ctx context.Context, v T) error { return s.PutAll(ctx, []T{v}) }
+
+// PutAll is Put of several values in one commit: all of them are stored or none.
+func (s *Store[T]) PutAll(ctx context.Context, values []T) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	id, op, err := s.encode(&v)
-	if err != nil {
-		return err
+	ids, ops := make([]string, len(values)), make([]op, len(values))
+	for i := range values {
+		var err error
+		if ids[i], ops[i], err = s.encode(&values[i]); err != nil {
+			return err
+		}
+	}
+	if len(values) == 0 {
+		return nil
 	}
 	s.mu.Lock()
 	if s.closed {
@@ -185,7 +194,9 @@ func (s *Store[T]) Put(ctx context.Context, v T) error {
 		return ErrClosed
 	}
 	b := s.queue
-	b.add(id, op)
+	for i := range ids {
+		b.add(ids[i], ops[i])
+	}
 	s.mu.Unlock()
 	s.notify()
 	select {
@@ -194,7 +205,7 @@ func (s *Store[T]) Put(ctx context.Context, v T) error {
 		return ctx.Err()
 	}
 	if b.err != nil {
-		return fmt.Errorf("cannot store record %q: %w", id, b.err)
+		return fmt.Errorf("cannot store record %q: %w", ids[0], b.err)
 	}
 	return nil
 }

@@ -100,6 +100,36 @@ func Delegated(mount, group string) (*Tree, error) {
 	return t, nil
 }
 
+// Reclaim has the kernel take back what ended jobs left charged to the tree (tmpfs, page cache), if that is more than enough
+// bytes, and returns what is left then. Where there is no accounting of memory, nothing is.
+func (t *Tree) Reclaim(enough uint64) (uint64, error) {
+	if !slices.Contains(t.controllers, "memory") {
+		return 0, nil
+	}
+	left, err := t.left()
+	if err != nil || left <= enough {
+		return left, err
+	}
+	// memory.reclaim (Linux 5.19) says EAGAIN when it could not take all of it. What it did take is seen by looking.
+	if err := write(t.dir, "memory.reclaim", strconv.FormatUint(left, 10)); err != nil && !errors.Is(err, unix.EAGAIN) && !isGone(err) {
+		return 0, err
+	}
+	return t.left()
+}
+
+// left is the memory of the tree that is not the shim's, in bytes.
+func (t *Tree) left() (uint64, error) {
+	all, err := single(t.dir, "memory.current")
+	if err != nil {
+		return 0, fmt.Errorf("cannot read what jobs left: %w", err)
+	}
+	own, err := single(filepath.Join(t.dir, supervisor), "memory.current")
+	if err != nil {
+		return 0, fmt.Errorf("cannot read what jobs left: %w", err)
+	}
+	return all - min(own, all), nil
+}
+
 // Group is a leaf that holds one job.
 type Group struct {
 	dir  string

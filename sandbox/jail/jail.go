@@ -26,6 +26,8 @@ type Stdio struct {
 type Options struct {
 	// CgroupFD is the control group to be born in; below 0: the shim's own.
 	CgroupFD int
+	// Room is what it is born into; nil: the shim's own namespaces.
+	Room *Room
 	// NoFile is the job's RLIMIT_NOFILE.
 	NoFile unix.Rlimit
 	// OOMScoreAdj is the job's; nil: the shim's.
@@ -61,6 +63,8 @@ func Start(j *spec.Job, stdio Stdio, o Options) (*Process, error) {
 		Dir:             j.Dir,
 		Files:           [3]int{int(stdio.In.Fd()), int(stdio.Out.Fd()), int(stdio.Err.Fd())},
 		CgroupFD:        o.CgroupFD,
+		Namespaces:      o.Room.fds(),
+		ClearKeyrings:   j.Sandbox.DynamicUser,
 		NoNewPrivileges: j.NoNewPrivileges,
 		NoFile:          o.NoFile,
 		OOMScoreAdj:     o.OOMScoreAdj,

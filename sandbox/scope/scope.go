@@ -234,6 +234,22 @@ func (m *Manager) DefaultNoFile(ctx context.Context) (uint64, error) {
 	return soft, err
 }
 
+// Describe sets Description= of a unit, of which all but the characters that a terminal can show is replaced.
+func (m *Manager) Describe(ctx context.Context, unit, text string) error {
+	conn, err := m.connect(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err = conn.Object(busName, busPath).CallWithContext(ctx, managerIface+".SetUnitProperties", 0, unit, true,
+		[]unitProperty{{"Description", dbus.MakeVariant(printable(text))}}).Err
+	if err != nil {
+		return fmt.Errorf("cannot describe %s: %w", unit, err)
+	}
+	return nil
+}
+
 func property(ctx context.Context, conn *dbus.Conn, object dbus.ObjectPath, iface, name string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

@@ -3,13 +3,13 @@ package shim
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rtask/rtask/sandbox/cgroup"
 	"github.com/rtask/rtask/sandbox/jail"
 	"github.com/rtask/rtask/sandbox/log"
 	"github.com/rtask/rtask/sandbox/spec"
@@ -28,9 +28,6 @@ const (
 	killTime = 30 * time.Second
 	// The shortest and the longest time between two kills of what does not die.
 	firstKill, lastKill = 10 * time.Millisecond, time.Second
-
-	// protectedScore keeps the kernel's OOM killer from the shim (proc_pid_oom_score_adj(5)).
-	protectedScore = "-900"
 )
 
 // job is one run.
@@ -48,12 +45,20 @@ type job struct {
 }
 
 // run runs one job to its end and reports it.
-func (s *shim) run(start *wire.Start, stdin, logFile *os.File) error {
+func (s *shim) run(start *wire.Start, stdin, logFile *os.File) {
+	// Whoever looks for a job that was taken looks here, so here it has to be found.
+	listening := s.listen(start.Socket)
+	err := take(start.Claim)
+	if errors.Is(err, fs.ErrNotExist) {
+		closeFiles([]*os.File{stdin, logFile})
+		s.refuse(s.conn, start.Job.ID)
+		return
+	}
 	j := &job{shim: s, spec: &start.Job, killTimer: time.NewTimer(0)}
 	j.killTimer.Stop() // from here on nothing comes from it before it is set
 	j.journal = j.openJournal()
 	w := log.NewWriter(logFile, j.spec.LogMax, time.Now)
-	exit := j.execute(start, stdin, w)
+	exit := j.execute(start, stdin, w, errors.Join(listening, err))
 	exit.Job = j.spec.ID
 	exit.LogBytes, exit.LogDropped = w.Stats()
 	exit.LogBytes += exit.LogDropped
@@ -65,12 +70,30 @@ func (s *shim) run(start *wire.Start, stdin, logFile *os.File) error {
 	if err := w.Close(); err != nil {
 		exit.Detail = strings.TrimPrefix(exit.Detail+"; "+err.Error(), "; ")
 	}
-	return j.report(exit)
+	s.report(j.spec, exit)
+	if !start.Last && !s.unfit {
+		s.renew(j.spec)
+	}
+}
+
+// take takes the job that the file at path stands for. It returns fs.ErrNotExist if somebody took it back.
+func take(path string) error {
+	if path == "" {
+		return nil
+	}
+	if err := os.Rename(path, path+wire.Taken); err != nil {
+		return fmt.Errorf("cannot take the job: %w", err)
+	}
+	return nil
 }
 
 // execute is the job's life between its start and the moment nothing of it is left.
-func (j *job) execute(start *wire.Start, stdin *os.File, w *log.Writer) *spec.Exit {
-	out, err := j.start(start, stdin, w)
+func (j *job) execute(start *wire.Start, stdin *os.File, w *log.Writer, err error) *spec.Exit {
+	var out *output
+	if err == nil {
+		out, err = j.start(start, stdin, w)
+	}
+	_ = stdin.Close() // nothing was written to it
 	if err != nil {
 		exit := &spec.Exit{Reason: spec.Setup, Code: -1, Detail: err.Error(), Ended: time.Now()}
 		var e *jail.SetupError
@@ -81,9 +104,10 @@ func (j *job) execute(start *wire.Start, stdin *os.File, w *log.Writer) *spec.Ex
 			exit.Code = 126
 		}
 		if j.tree != nil {
-			_, problems := j.clear()
+			empty, problems := j.clear()
 			problems = append(problems, texts(j.tree.Remove())...)
 			exit.Detail = strings.Join(append([]string{exit.Detail}, problems...), "; ")
+			j.unfit = j.unfit || !empty
 		}
 		return exit
 	}
@@ -95,24 +119,18 @@ func (j *job) execute(start *wire.Start, stdin *os.File, w *log.Writer) *spec.Ex
 
 // start starts the main process. What it made is gone when it fails, but for the tree.
 func (j *job) start(start *wire.Start, stdin *os.File, w *log.Writer) (out *output, err error) {
-	defer stdin.Close()
-	if start.Socket != "" {
-		if err := j.listen(start.Socket); err != nil {
-			return nil, err
-		}
+	place, err := j.settle(start)
+	if err != nil {
+		return nil, err
 	}
-	if start.ControlGroup != "" {
-		t, err := cgroup.Delegated(start.Mount, start.ControlGroup)
-		if err != nil {
-			return nil, err
-		}
-		g, err := t.New("job-"+j.spec.ID, j.spec.Limits, j.spec.LimitsOptional)
+	if place.groups != nil {
+		g, err := place.groups.New("job-"+j.spec.ID, j.spec.Limits, j.spec.LimitsOptional)
 		if err != nil {
 			return nil, err
 		}
 		j.tree = g
-	} else if j.tree, err = newDescendants(); err != nil {
-		return nil, err
+	} else {
+		j.tree = newDescendants()
 	}
 	uid, gid := os.Geteuid(), os.Getegid()
 	if c := j.spec.Credentials; c != nil {
@@ -122,14 +140,12 @@ func (j *job) start(start *wire.Start, stdin *os.File, w *log.Writer) (out *outp
 	if err != nil {
 		return nil, err
 	}
-	score, err := protect()
-	if err == nil {
-		j.main, err = jail.Start(j.spec, jail.Stdio{In: stdin, Out: stdout, Err: stderr}, jail.Options{
-			CgroupFD:    j.tree.FD(),
-			NoFile:      unix.Rlimit{Cur: start.NoFileSoft, Max: start.NoFileHard},
-			OOMScoreAdj: score,
-		})
-	}
+	j.main, err = jail.Start(j.spec, jail.Stdio{In: stdin, Out: stdout, Err: stderr}, jail.Options{
+		CgroupFD:    j.tree.FD(),
+		Room:        place.room,
+		NoFile:      unix.Rlimit{Cur: start.NoFileSoft, Max: start.NoFileHard},
+		OOMScoreAdj: place.score,
+	})
 	_ = stdout.Close() // nothing was written through the shim's own copy
 	if stderr != stdout {
 		_ = stderr.Close() // likewise
@@ -140,27 +156,6 @@ func (j *job) start(start *wire.Start, stdin *os.File, w *log.Writer) (out *outp
 	}
 	j.started = wire.Started{Job: j.spec.ID, PID: j.main.PID, ControlGroup: j.tree.Path(), At: time.Now()}
 	return out, nil
-}
-
-// protect keeps the OOM killer from the shim and returns the score that the job is to have: the one from before, but never
-// one that protects it, too. Without the privilege to do so both stay as they are.
-func protect() (*string, error) {
-	const path = "/proc/self/oom_score_adj"
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the OOM score: %w", err)
-	}
-	if err := os.WriteFile(path, []byte(protectedScore), 0); err != nil {
-		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
-			return nil, nil
-		}
-		return nil, fmt.Errorf("cannot set the OOM score: %w", err)
-	}
-	score := strings.TrimSpace(string(b))
-	if strings.HasPrefix(score, "-") {
-		score = "0"
-	}
-	return &score, nil
 }
 
 // supervise waits for the main process, and meanwhile does what the engine, the clock and systemd ask for. When the job
@@ -177,24 +172,30 @@ func (j *job) supervise() unix.WaitStatus {
 	var ws unix.WaitStatus
 	var empty <-chan struct{}
 	for {
+		due, enough := j.due()
 		select {
 		case ws = <-ended:
 			j.stoppedOutside(ws)
 			if j.cause == spec.Succeeded {
+				enough()
 				return ws
 			}
 			empty = j.emptied()
 		case <-empty:
+			enough()
 			return ws
 		case ev := <-j.events:
-			j.handle(ev)
+			j.attend(ev)
+		case <-due:
+			j.writePending()
 		case sig := <-j.signals:
-			j.stop(spec.Stopped, outside(sig), false)
+			j.outside(sig)
 		case <-timeout:
 			j.stop(spec.Timeout, "", false)
 		case <-j.killTimer.C:
 			j.kill()
 		}
+		enough()
 	}
 }
 
@@ -208,12 +209,15 @@ func (j *job) emptied() <-chan struct{} {
 	return c
 }
 
-// outside names who stopped a job by a signal to all of its scope: `systemctl stop`, or the machine's shutdown.
-func outside(sig os.Signal) string {
+// outside stops the job because of a signal to all of its scope: `systemctl stop`, or the machine's shutdown. The scope is to
+// end, so there is no other job here.
+func (j *job) outside(sig os.Signal) {
+	j.unfit = true
+	name := sig.String()
 	if s, ok := sig.(unix.Signal); ok {
-		return unix.SignalName(s) + " from outside of rtask"
+		name = unix.SignalName(s)
 	}
-	return sig.String()
+	j.stop(spec.Stopped, name+" from outside of rtask", false)
 }
 
 // signalTime is how much later than the job the shim may get the signal that systemd sends to all of a scope.
@@ -230,7 +234,7 @@ func (j *job) stoppedOutside(ws unix.WaitStatus) {
 	defer t.Stop()
 	select {
 	case sig := <-j.signals:
-		j.stop(spec.Stopped, outside(sig), false)
+		j.outside(sig)
 		return
 	default:
 	}
@@ -239,7 +243,7 @@ func (j *job) stoppedOutside(ws unix.WaitStatus) {
 	}
 	select {
 	case sig := <-j.signals:
-		j.stop(spec.Stopped, outside(sig), false)
+		j.outside(sig)
 	case <-t.C:
 	}
 }
@@ -260,23 +264,25 @@ func wait(pid int) unix.WaitStatus {
 	}
 }
 
-// handle does what an engine asks for while the job runs.
-func (j *job) handle(ev event) {
-	closeFiles(ev.files)
-	switch {
-	case ev.err != nil:
-		if ev.conn == j.conn {
-			j.conn = nil
-		}
-	case ev.message.Hello != nil && ev.message.Hello.Job == j.spec.ID:
+// attend does what an engine asks for while the job runs.
+func (j *job) attend(ev event) {
+	switch m := ev.message; {
+	case m.Hello != nil && m.Hello.Job == j.spec.ID:
+		closeFiles(ev.files)
 		j.conn = ev.conn
 		j.tell(wire.Message{Started: &j.started})
-	case ev.message.Stop != nil:
-		j.stop(spec.Stopped, ev.message.Stop.By, ev.message.Stop.Kill)
+	case m.Stop != nil:
+		closeFiles(ev.files)
+		if m.Stop.Job == "" || m.Stop.Job == j.spec.ID {
+			j.stop(spec.Stopped, m.Stop.By, m.Stop.Kill)
+		}
+	case j.handle(ev):
+	case m.Start != nil: // one at a time
+		j.refuse(ev.conn, m.Start.Job.ID)
 	}
 }
 
-// closeFiles closes what no message but the first should bring.
+// closeFiles closes what no message but Start should bring.
 func closeFiles(files []*os.File) {
 	for _, f := range files {
 		_ = f.Close() // nothing was written to it
@@ -329,6 +335,7 @@ func (j *job) finish(ws unix.WaitStatus, out *output) *spec.Exit {
 	if empty {
 		problems = append(problems, texts(j.tree.Remove())...)
 	}
+	j.unfit = j.unfit || !empty || !out.ended()
 	exit.Stdout, exit.Truncated = out.stdout.reply, out.stdout.truncated
 	if out.stderr != nil {
 		exit.Stderr, exit.Truncated = out.stderr.reply, exit.Truncated || out.stderr.truncated

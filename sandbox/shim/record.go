@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,88 +16,102 @@ import (
 )
 
 const (
+	// ackTimeout is how long a shim that has told its engine the end of a job waits to hear that this was understood. After
+	// it (an engine that was stopped with SIGSTOP, say) the shim writes the record itself.
+	ackTimeout = 5 * time.Second
 	// recordAgain is the time between two attempts to write a record that nobody else has.
 	recordAgain = 2 * time.Second
 	// recordTime is when a shim gives up a record that cannot be written: long enough to make room on a full disk.
 	recordTime = time.Hour
 )
 
-// report hands the end of the job to the engine, or to the disk.
-func (j *job) report(exit *spec.Exit) error {
-	recorded := false
-	if j.spec.RecordAlways {
-		if err := writeRecord(j.spec.Record, exit); err != nil {
-			exit.Detail = strings.TrimPrefix(exit.Detail+"; "+err.Error(), "; ")
-		} else {
-			recorded = true
-		}
-	}
-	j.tell(wire.Message{Ended: exit})
-	if j.acknowledged(exit) || recorded {
-		return nil
-	}
-	return j.persist(exit)
+// pending is the end of a job that nobody else knows of yet.
+type pending struct {
+	exit *spec.Exit
+	path string
+	// due is when it is written down, and giveUp when that is not tried again.
+	due, giveUp time.Time
 }
 
-// acknowledged waits for the engine to have taken over the end of the job.
-func (j *job) acknowledged(exit *spec.Exit) bool {
-	t := time.NewTimer(ackTimeout)
-	defer t.Stop()
-	for j.conn != nil {
-		select {
-		case ev := <-j.events:
-			if j.answer(ev, exit) {
-				return true
-			}
-		case <-t.C:
+// report hands the end of the job to the engine, and if there is none that takes it over, to the disk.
+func (s *shim) report(j *spec.Job, exit *spec.Exit) {
+	now := time.Now()
+	p := pending{exit: exit, path: j.Record, due: now.Add(ackTimeout), giveUp: now.Add(recordTime)}
+	recorded := false
+	if j.RecordAlways {
+		err := writeRecord(j.Record, exit)
+		if err != nil {
+			exit.Detail = strings.TrimPrefix(exit.Detail+"; "+err.Error(), "; ")
+		}
+		recorded = err == nil
+	}
+	s.tell(wire.Message{Ended: exit})
+	if recorded {
+		return
+	}
+	s.pending = append(s.pending, p)
+	if s.conn == nil {
+		s.pendingNow()
+	}
+}
+
+// acknowledged lets go of an end that an engine took over.
+func (s *shim) acknowledged(id string) {
+	s.pending = slices.DeleteFunc(s.pending, func(p pending) bool { return p.exit.Job == id })
+}
+
+// pendingExit returns the end of a job that nobody took over yet, or nil.
+func (s *shim) pendingExit(id string) *spec.Exit {
+	for _, p := range s.pending {
+		if p.exit.Job == id {
+			return p.exit
+		}
+	}
+	return nil
+}
+
+// due returns a channel that receives when the next pending end is to be written down, and what to call when it is not
+// wanted any more.
+func (s *shim) due() (<-chan time.Time, func()) {
+	if len(s.pending) == 0 {
+		return nil, func() {}
+	}
+	next := s.pending[0].due
+	for _, p := range s.pending {
+		if p.due.Before(next) {
+			next = p.due
+		}
+	}
+	t := time.NewTimer(time.Until(next))
+	return t.C, func() { t.Stop() }
+}
+
+// pendingNow writes down all that is pending.
+func (s *shim) pendingNow() {
+	for i := range s.pending {
+		s.pending[i].due = time.Time{}
+	}
+	s.writePending()
+}
+
+// writePending writes down what is due. The record is all that is known of a job's end, so where it cannot be written (a
+// full disk) that is tried again for a long time; an engine that comes back meanwhile is told.
+func (s *shim) writePending() {
+	now := time.Now()
+	s.pending = slices.DeleteFunc(s.pending, func(p pending) bool {
+		if p.due.After(now) {
 			return false
 		}
-	}
-	return false
-}
-
-// answer does what an engine asks for after the job has ended, and reports whether it took over the end of the job.
-func (j *job) answer(ev event, exit *spec.Exit) bool {
-	closeFiles(ev.files)
-	switch {
-	case ev.err != nil:
-		if ev.conn == j.conn {
-			j.conn = nil
+		err := writeRecord(p.path, p.exit)
+		if err != nil && mayPass(err) && now.Before(p.giveUp) {
+			return false
 		}
-	case ev.message.Hello != nil && ev.message.Hello.Job == exit.Job:
-		j.conn = ev.conn
-		j.tell(wire.Message{Ended: exit})
-	case ev.message.Ack != nil:
-		return ev.message.Ack.Job == exit.Job
-	}
-	return false
-}
-
-// persist writes the record for an engine that comes back. The record is all that is known of the job's end, so where it
-// cannot be written (a full disk) that is tried again for a long time; an engine that comes back meanwhile is told.
-func (j *job) persist(exit *spec.Exit) error {
-	giveUp := time.NewTimer(recordTime)
-	defer giveUp.Stop()
-	again := time.NewTicker(recordAgain)
-	defer again.Stop()
-	for {
-		err := writeRecord(j.spec.Record, exit)
-		if err == nil || !mayPass(err) {
-			return err
-		}
-		for waiting := true; waiting; {
-			select {
-			case ev := <-j.events:
-				if j.answer(ev, exit) {
-					return nil
-				}
-			case <-again.C:
-				waiting = false
-			case <-j.signals:
-				return err
-			case <-giveUp.C:
-				return err
-			}
+		s.failed = errors.Join(s.failed, err)
+		return true
+	})
+	for i := range s.pending {
+		if !s.pending[i].due.After(now) {
+			s.pending[i].due = now.Add(recordAgain)
 		}
 	}
 }

@@ -1,6 +1,6 @@
-// Package shim is the process that stays with a job: it starts the job's process confined, copies its output, ends it
-// when told to or when its time is up, and says how it ended. It outlives the engine: what an engine that died cannot be
-// told is written down for the next one.
+// Package shim is the process that stays with a slot: it starts the slot's jobs confined, one after the other, copies what
+// they write, ends them when told to or when their time is up, and says how they ended. It outlives the engine: what an
+// engine that died cannot be told is written down for the next one.
 //
 // It reads no configuration, decides nothing and opens no network connection. Only cmd/rtask-shim may import it.
 package shim
@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/signal"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,12 +22,9 @@ import (
 // socketFD is where the engine's socket is when a shim starts.
 const socketFD = 3
 
-// ackTimeout is how long a shim that has told its engine the end of a job waits to hear that this was understood. After
-// it (an engine that was stopped with SIGSTOP, say) the shim writes the record itself.
-const ackTimeout = 5 * time.Second
-
-// Run is a shim's life: wait for a job on the inherited socket, run it, report it. It returns nil when the job was
-// reported, whatever came of the job, and when the engine went away before there was one.
+// Run is a shim's life: wait for a job on the inherited socket, run it, report it, wait for the next. It returns nil when
+// no engine is there any more and every job was reported, whatever came of the jobs. The end of the socket means "no job",
+// never "go".
 func Run() error {
 	conn, err := wire.FromFile(os.NewFile(socketFD, "engine"))
 	if err != nil {
@@ -39,29 +35,14 @@ func Run() error {
 		return fmt.Errorf("cannot become undumpable: %w", err)
 	}
 	s := &shim{events: make(chan event), quit: make(chan struct{}), conn: conn}
-	// Caught from the first moment, never ignored: what is ignored is inherited. A signal before there is a job ends the
-	// shim, as nothing was begun.
+	// Caught from the first moment, never ignored: what is ignored is inherited. A signal while there is no job ends the
+	// shim: nothing is begun.
 	s.signals = make(chan os.Signal, 4)
 	signal.Notify(s.signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
 	defer signal.Stop(s.signals)
 	s.receive(conn)
 	defer s.stopReceiving()
-
-	select {
-	case ev := <-s.events:
-		if errors.Is(ev.err, io.EOF) {
-			return nil // the end of the socket means "abort", never "go"
-		}
-		if ev.err != nil {
-			return ev.err
-		}
-		if ev.message.Start == nil || len(ev.files) != 2 {
-			return fmt.Errorf("cannot begin: %w", wire.ErrMessage)
-		}
-		return s.run(ev.message.Start, ev.files[0], ev.files[1])
-	case <-s.signals:
-		return nil
-	}
+	return s.serve()
 }
 
 // shim is the state of the process. All of it belongs to the goroutine of Run, but for what goes through channels.
@@ -75,6 +56,67 @@ type shim struct {
 	events   chan event
 	quit     chan struct{}
 	signals  chan os.Signal
+
+	place   *place    // nil before the first job
+	unfit   bool      // what the last job left cannot be cleared away, so there is no other job here
+	pending []pending // ends of jobs that nobody else knows of yet
+	failed  error     // of writing those down
+}
+
+// serve runs job after job while an engine is there, and goes on until every end is in good hands.
+func (s *shim) serve() error {
+	for len(s.pending) > 0 || s.conn != nil && !s.unfit {
+		due, stop := s.due()
+		select {
+		case ev := <-s.events:
+			if start := ev.message.Start; start != nil && ev.conn == s.conn && len(ev.files) == 2 && !s.unfit {
+				s.run(start, ev.files[0], ev.files[1])
+			} else if s.handle(ev); start != nil {
+				s.refuse(ev.conn, start.Job.ID)
+			}
+		case <-due:
+			s.writePending()
+		case <-s.signals:
+			stop()
+			s.pendingNow()
+			return s.failed
+		}
+		stop()
+	}
+	return s.failed
+}
+
+// handle does what can be asked for at any time, whatever runs, and reports whether it was that.
+func (s *shim) handle(ev event) bool {
+	closeFiles(ev.files)
+	switch m := ev.message; {
+	case ev.err != nil:
+		if ev.err != nil && !errors.Is(ev.err, io.EOF) && ev.conn == s.conn {
+			s.failed = errors.Join(s.failed, ev.err)
+		}
+		if ev.conn == s.conn {
+			s.conn = nil
+			// Whoever comes next finds what this one was not told.
+			s.pendingNow()
+		}
+	case m.Ack != nil:
+		s.acknowledged(m.Ack.Job)
+	case m.Hello != nil:
+		// What is asked for by another connection than the engine's own is answered there: there may be one for each job.
+		if exit := s.pendingExit(m.Hello.Job); exit != nil {
+			_ = ev.conn.Send(wire.Message{Ended: exit}) // who is gone again finds the record
+		} else {
+			s.refuse(ev.conn, m.Hello.Job)
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+// refuse says that the shim has no such job.
+func (s *shim) refuse(conn *wire.Conn, id string) {
+	_ = conn.Send(wire.Message{Refused: &wire.Refused{Job: id}}) // who is gone does not wait for it
 }
 
 // event is something an engine sent, or the end of its connection.
@@ -115,6 +157,9 @@ func (s *shim) receive(conn *wire.Conn) {
 
 // listen lets an engine that comes back connect.
 func (s *shim) listen(path string) error {
+	if path == "" || s.listener != nil {
+		return nil
+	}
 	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
 	if err != nil {
 		return fmt.Errorf("cannot listen for the engine: %w", err)

@@ -146,12 +146,16 @@ func TestPersistTriesAgain(t *testing.T) {
 	if err := os.WriteFile(ballast, make([]byte, 8<<10), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	j := &job{shim: &shim{}, spec: &spec.Job{ID: "id", Record: filepath.Join(dir, "id")}}
+	s := &shim{}
+	s.report(&spec.Job{ID: "id", Record: filepath.Join(dir, "id")}, &spec.Exit{Job: "id", Code: 3})
+	if len(s.pending) != 1 {
+		t.Fatalf("given up: %v", s.failed)
+	}
 	time.AfterFunc(100*time.Millisecond, func() { _ = os.Remove(ballast) })
-	if err := j.report(&spec.Exit{Job: "id", Code: 3}); err != nil {
+	if err := s.serve(); err != nil {
 		t.Fatal(err)
 	}
-	b, err := os.ReadFile(j.spec.Record)
+	b, err := os.ReadFile(filepath.Join(dir, "id"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,13 +34,13 @@ type tree interface {
 // descendants is the tree where there is no control group: whatever descends from the shim, which is a child subreaper
 // (PR_SET_CHILD_SUBREAPER, prctl(2)), so that an orphan becomes the shim's child and not init's. What it cannot do is
 // enforce limits or count; and a process that is born in the very moment of the kill is found in the next round only.
-type descendants struct{}
+type descendants struct {
+	before uint64 // the processor time of earlier jobs
+}
 
-func newDescendants() (*descendants, error) {
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return nil, fmt.Errorf("cannot become a child subreaper: %w", err)
-	}
-	return &descendants{}, nil
+func newDescendants() *descendants {
+	usec, _ := childrenTime() // if it cannot be had, neither can it be later
+	return &descendants{before: usec}
 }
 
 func (*descendants) FD() int      { return -1 }
@@ -156,13 +156,21 @@ func (d *descendants) list() ([]process, error) {
 }
 
 // Usage implements tree with what getrusage(2) says of the children that were waited for.
-func (*descendants) Usage() spec.Usage {
-	var ru unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_CHILDREN, &ru); err != nil {
+func (d *descendants) Usage() spec.Usage {
+	usec, err := childrenTime()
+	if err != nil {
 		return spec.Usage{}
 	}
-	usec := uint64(ru.Utime.Sec+ru.Stime.Sec)*1_000_000 + uint64(ru.Utime.Usec+ru.Stime.Usec)
+	usec -= d.before
 	return spec.Usage{CPUUsec: &usec}
+}
+
+func childrenTime() (usec uint64, err error) {
+	var ru unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_CHILDREN, &ru); err != nil {
+		return 0, err
+	}
+	return uint64(ru.Utime.Sec+ru.Stime.Sec)*1_000_000 + uint64(ru.Utime.Usec+ru.Stime.Usec), nil
 }
 
 func (*descendants) OOMKilled() bool { return false }

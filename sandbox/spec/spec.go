@@ -67,6 +67,8 @@ type Job struct {
 	Credentials *Credentials `cbor:"credentials,omitempty"`
 	// NoNewPrivileges is prctl(2) PR_SET_NO_NEW_PRIVS.
 	NoNewPrivileges bool `cbor:"no_new_privileges,omitempty"`
+	// Sandbox is the same for all jobs of a slot.
+	Sandbox Sandbox `cbor:"sandbox,omitzero"`
 	// Limits are the job's exact limits, set on its own control group.
 	Limits Limits `cbor:"limits"`
 	// LimitsOptional makes a limit that cannot be enforced a thing to go on without.

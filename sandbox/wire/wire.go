@@ -45,9 +45,10 @@ var ErrMessage = errors.New("not a message of the shim protocol")
 type Message struct {
 	Version int `cbor:"v"`
 
-	// Start tells the shim to run a job. Its files are standard input and the log.
+	// Start tells the shim to run a job. Its files are standard input and the log. It may come again once the job before
+	// has Ended.
 	Start *Start `cbor:"start,omitempty"`
-	// Hello tells a shim that runs a job that an engine is back.
+	// Hello tells a shim that an engine is back, and looks for a job.
 	Hello *Hello `cbor:"hello,omitempty"`
 	// Stop tells the shim to end the job.
 	Stop *Stop `cbor:"stop,omitempty"`
@@ -58,7 +59,12 @@ type Message struct {
 	Started *Started `cbor:"started,omitempty"`
 	// Ended tells the engine how the job ended, after nothing of it is left.
 	Ended *spec.Exit `cbor:"ended,omitempty"`
+	// Refused tells the engine that the shim has no such job: it did not take it, or does not know it.
+	Refused *Refused `cbor:"refused,omitempty"`
 }
+
+// Taken is what a shim adds to the name of the file Start.Claim when it takes the job.
+const Taken = ".taken"
 
 // Start is a job and what the shim must know of the machine to run it.
 type Start struct {
@@ -67,20 +73,32 @@ type Start struct {
 	// no control group.
 	Mount        string `cbor:"mount,omitempty"`
 	ControlGroup string `cbor:"control_group,omitempty"`
-	// Socket is where the shim listens for an engine that comes back.
+	// Socket is where the shim listens for an engine that comes back. It is the same for all jobs of a shim.
 	Socket string `cbor:"socket"`
+	// Claim is a file that the shim takes the job by, before it does anything: it adds Taken to its name, which happens
+	// once or not at all. Where it is not there, the job was taken back and must not run. Empty: nobody can do that.
+	Claim string `cbor:"claim,omitempty"`
+	// Last says that the shim gets no job after this one.
+	Last bool `cbor:"last,omitempty"`
 	// NoFileSoft and NoFileHard are the job's RLIMIT_NOFILE (setrlimit(2)).
 	NoFileSoft uint64 `cbor:"nofile_soft"`
 	NoFileHard uint64 `cbor:"nofile_hard"`
 }
 
-// Hello names the job that the engine expects. The answer is Started or Ended.
+// Hello names the job that the engine expects. The answer is Started, Ended or Refused.
 type Hello struct {
+	Job string `cbor:"job"`
+}
+
+// Refused names the job that there is not.
+type Refused struct {
 	Job string `cbor:"job"`
 }
 
 // Stop ends a job.
 type Stop struct {
+	// Job is which one; empty: the one that runs.
+	Job string `cbor:"job,omitempty"`
 	// Kill is SIGKILL at once.
 	Kill bool `cbor:"kill,omitempty"`
 	// By says who wanted it, for the job's record.
@@ -106,7 +124,8 @@ type Started struct {
 // kinds returns how many of the pointers are set.
 func (m *Message) kinds() int {
 	n := 0
-	for _, set := range []bool{m.Start != nil, m.Hello != nil, m.Stop != nil, m.Ack != nil, m.Started != nil, m.Ended != nil} {
+	for _, set := range []bool{m.Start != nil, m.Hello != nil, m.Stop != nil, m.Ack != nil, m.Started != nil, m.Ended != nil,
+		m.Refused != nil} {
 		if set {
 			n++
 		}

@@ -28,6 +28,7 @@ type Step int32
 const (
 	Clone Step = iota
 	NewSession
+	Namespaces
 	Files
 	OOMScore
 	RLimits
@@ -47,6 +48,8 @@ func (s Step) String() string {
 		return "make a process"
 	case NewSession:
 		return "make a session"
+	case Namespaces:
+		return "enter the namespaces"
 	case Files:
 		return "pass standard input and output"
 	case OOMScore:
@@ -102,8 +105,13 @@ type Process struct {
 	Files [3]int
 	// CgroupFD is a descriptor of the control group to be born in; below 0: the parent's.
 	CgroupFD int
+	// Namespaces are descriptors of namespaces to enter (setns(2)).
+	Namespaces []int
 	// Credentials: nil keeps the parent's.
 	Credentials *Credentials
+	// ClearKeyrings empties the keyrings that the kernel keeps for the user (user-keyring(7), user-session-keyring(7),
+	// persistent-keyring(7)).
+	ClearKeyrings bool
 	// NoNewPrivileges is PR_SET_NO_NEW_PRIVS (prctl(2)).
 	NoNewPrivileges bool
 	// NoFile is RLIMIT_NOFILE; the Go runtime raises its own at start, and a job must not inherit that.
@@ -125,6 +133,8 @@ type child struct {
 	envv     []*byte
 	dir      *byte
 	files    [3]uintptr
+	spaces   []uintptr
+	clear    bool
 	cred     bool
 	uid      uintptr
 	gid      uintptr
@@ -210,7 +220,10 @@ func Start(p Process) (pid, pidfd int, err error) {
 }
 
 func prepare(p Process) (*child, error) {
-	c := &child{noNew: p.NoNewPrivileges, noFile: p.NoFile}
+	c := &child{noNew: p.NoNewPrivileges, noFile: p.NoFile, clear: p.ClearKeyrings}
+	for _, fd := range p.Namespaces {
+		c.spaces = append(c.spaces, uintptr(fd))
+	}
 	var err error
 	if c.argv, err = syscall.SlicePtrFromStrings(p.Args); err != nil {
 		return nil, fmt.Errorf("cannot pass the arguments: %w", err)
@@ -293,6 +306,13 @@ func clone(args *cloneArgs, c *child) (pid uintptr, errno syscall.Errno) {
 		goto failed
 	}
 
+	c.step = Namespaces
+	for i = 0; i < len(c.spaces); i++ {
+		if _, _, e = syscall.RawSyscall(unix.SYS_SETNS, c.spaces[i], 0, 0); e != 0 {
+			goto failed
+		}
+	}
+
 	c.step = Files
 	for i = 0; i < len(c.files); i++ {
 		if _, _, e = syscall.RawSyscall(unix.SYS_DUP3, c.files[i], uintptr(i), 0); e != 0 {
@@ -351,6 +371,29 @@ func clone(args *cloneArgs, c *child) (pid uintptr, errno syscall.Errno) {
 	if _, _, e = syscall.RawSyscall6(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0, 0); e != 0 &&
 		e != syscall.ENOSYS && e != syscall.EPERM {
 		goto failed
+	}
+	if c.clear && e == 0 {
+		// By their special ids they are made if there are none, so each can be emptied.
+		for i = 0; i < 2; i++ {
+			// KEY_SPEC_USER_KEYRING is -4, KEY_SPEC_USER_SESSION_KEYRING -5.
+			if _, _, e = syscall.RawSyscall(unix.SYS_KEYCTL, unix.KEYCTL_CLEAR, ^uintptr(3+i), 0); e != 0 {
+				goto failed
+			}
+		}
+		// The persistent one is emptied by its number, for which the new session (KEY_SPEC_SESSION_KEYRING, -3) has to hold it
+		// for a moment. Not every kernel has it.
+		r, _, e = syscall.RawSyscall6(unix.SYS_KEYCTL, unix.KEYCTL_GET_PERSISTENT, ^uintptr(0), ^uintptr(2), 0, 0, 0)
+		if e != 0 && e != syscall.EOPNOTSUPP {
+			goto failed
+		}
+		if e == 0 {
+			if _, _, e = syscall.RawSyscall(unix.SYS_KEYCTL, unix.KEYCTL_CLEAR, r, 0); e != 0 {
+				goto failed
+			}
+			if _, _, e = syscall.RawSyscall(unix.SYS_KEYCTL, unix.KEYCTL_UNLINK, r, ^uintptr(2)); e != 0 {
+				goto failed
+			}
+		}
 	}
 
 	c.step = Chdir

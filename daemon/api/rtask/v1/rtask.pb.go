@@ -2015,7 +2015,10 @@ type RunRequest struct {
 	// input_too_large: the body was longer than Framing's max_input_bytes, and input is empty.
 	InputTooLarge bool `protobuf:"varint,5,opt,name=input_too_large,json=inputTooLarge,proto3" json:"input_too_large,omitempty"`
 	// remote_addr: the client's address without the port, for the audit trail and never for a decision.
-	RemoteAddr    string `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	RemoteAddr string `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	// id is the job's id, 16 characters a–z and 2–7, the first a letter; empty: the engine makes one. A gateway that does not
+	// know whether it was heard asks again with the same id, and gets the same job.
+	Id            string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2081,6 +2084,13 @@ func (x *RunRequest) GetInputTooLarge() bool {
 func (x *RunRequest) GetRemoteAddr() string {
 	if x != nil {
 		return x.RemoteAddr
+	}
+	return ""
+}
+
+func (x *RunRequest) GetId() string {
+	if x != nil {
+		return x.Id
 	}
 	return ""
 }
@@ -2406,7 +2416,9 @@ type Error struct {
 	// job_id: the job that the error is about.
 	JobId string `protobuf:"bytes,3,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	// diagnostics: of the configuration.
-	Diagnostics   []*Diagnostic `protobuf:"bytes,4,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
+	Diagnostics []*Diagnostic `protobuf:"bytes,4,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
+	// restarting: the engine is about to go, and another one comes. Asking again soon is right.
+	Restarting    bool `protobuf:"varint,5,opt,name=restarting,proto3" json:"restarting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2467,6 +2479,13 @@ func (x *Error) GetDiagnostics() []*Diagnostic {
 		return x.Diagnostics
 	}
 	return nil
+}
+
+func (x *Error) GetRestarting() bool {
+	if x != nil {
+		return x.Restarting
+	}
+	return false
 }
 
 var File_rtask_v1_rtask_proto protoreflect.FileDescriptor
@@ -2609,7 +2628,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\arunning\x18\x04 \x01(\x05R\arunning\x12\x16\n" +
 	"\x06queued\x18\x05 \x01(\x05R\x06queued\x126\n" +
 	"\vdiagnostics\x18\x06 \x03(\v2\x14.rtask.v1.DiagnosticR\vdiagnostics\x12\x16\n" +
-	"\x06weaker\x18\a \x03(\tR\x06weaker\"\x98\x01\n" +
+	"\x06weaker\x18\a \x03(\tR\x06weaker\"\xa8\x01\n" +
 	"\n" +
 	"RunRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x17\n" +
@@ -2617,7 +2636,8 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x05input\x18\x03 \x01(\fR\x05input\x12&\n" +
 	"\x0finput_too_large\x18\x05 \x01(\bR\rinputTooLarge\x12\x1f\n" +
 	"\vremote_addr\x18\x04 \x01(\tR\n" +
-	"remoteAddr\"\x98\x01\n" +
+	"remoteAddr\x12\x0e\n" +
+	"\x02id\x18\x06 \x01(\tR\x02id\"\x98\x01\n" +
 	"\vRunResponse\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\x12\x1a\n" +
 	"\baccepted\x18\x02 \x01(\bR\baccepted\x12\x16\n" +
@@ -2635,13 +2655,16 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\"\x10\n" +
 	"\x0eMetricsRequest\"-\n" +
 	"\x0fMetricsResponse\x12\x1a\n" +
-	"\bfamilies\x18\x01 \x01(\fR\bfamilies\"\xa6\x01\n" +
+	"\bfamilies\x18\x01 \x01(\fR\bfamilies\"\xc6\x01\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12:\n" +
 	"\vretry_after\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"retryAfter\x12\x15\n" +
 	"\x06job_id\x18\x03 \x01(\tR\x05jobId\x126\n" +
-	"\vdiagnostics\x18\x04 \x03(\v2\x14.rtask.v1.DiagnosticR\vdiagnostics*h\n" +
+	"\vdiagnostics\x18\x04 \x03(\v2\x14.rtask.v1.DiagnosticR\vdiagnostics\x12\x1e\n" +
+	"\n" +
+	"restarting\x18\x05 \x01(\bR\n" +
+	"restarting*h\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_QUEUED\x10\x01\x12\x11\n" +

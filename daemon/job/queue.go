@@ -1,0 +1,172 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// maxInline is the longest input that is kept in a job's record, in bytes.
+const maxInline = 64 << 10
+
+// turns is who runs of a task, and who waits. It is guarded by Manager.mu.
+type turns struct {
+	running int
+	waiting int // in the queue, and on the way to it
+	queue   []*live
+	max     int // Spec.MaxConcurrent of the last that came
+}
+
+// turns returns those of a task. Commands have none of their own, and never wait. Manager.mu is held.
+func (m *Manager) turns(task string) *turns {
+	t := m.tasks[task]
+	if t == nil {
+		t = &turns{}
+		m.tasks[task] = t
+	}
+	return t
+}
+
+// full reports whether a job has to wait. Who waits already goes first.
+func (t *turns) full(limit int) bool {
+	t.max = limit
+	return limit > 0 && (t.running >= limit || t.waiting > 0)
+}
+
+// enqueue has a job wait that is on record now.
+func (m *Manager) enqueue(l *live) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		m.workers.Done() // it waits for the next engine
+		return
+	}
+	t := m.turns(l.job.Task)
+	t.queue = append(t.queue, l)
+	m.startQueued()
+}
+
+// unqueue takes a job out of the queue that is to be stopped. It returns false if it is not there. Manager.mu is held.
+func (m *Manager) unqueue(l *live) bool {
+	t := m.turns(l.job.Task)
+	i := slices.Index(t.queue, l)
+	if i < 0 {
+		return false
+	}
+	t.queue = slices.Delete(t.queue, i, i+1)
+	return true
+}
+
+// leave gives back what a job had of its task's turns. Manager.mu is held, and whoever holds it calls startQueued before
+// letting go of it.
+func (m *Manager) leave(l *live) {
+	t := m.turns(l.job.Task)
+	if l.queued {
+		t.waiting--
+	} else {
+		t.running--
+		m.active--
+	}
+	if t.running == 0 && t.waiting == 0 {
+		delete(m.tasks, l.job.Task)
+	}
+}
+
+// startQueued gives those a turn who wait and may have it now. Manager.mu is held.
+func (m *Manager) startQueued() {
+	if m.closed {
+		return
+	}
+	for _, t := range m.tasks {
+		for len(t.queue) > 0 && (t.max == 0 || t.running < t.max) && m.active < m.maxJobs {
+			l := t.queue[0]
+			if !m.lease(l) {
+				return // there is no uid; the end of a slot brings one
+			}
+			t.queue[0] = nil
+			t.queue = t.queue[1:]
+			t.waiting--
+			t.running++
+			m.active++
+			l.queued, l.job.State = false, Running
+			go m.dispatch(l)
+		}
+	}
+}
+
+// dispatch starts a job whose turn has come. Until that is on record it is not started; a disk that is full has room some
+// day.
+func (m *Manager) dispatch(l *live) {
+	for {
+		err := m.record(context.Background(), l)
+		if err == nil {
+			break
+		}
+		m.opts.Logger.Error("cannot start a job that waits", "job", l.job.ID, "error", err)
+		select {
+		case <-time.After(recordAgain):
+		case <-m.quit:
+			m.workers.Done() // it waits on
+			return
+		}
+	}
+	if l.input == nil {
+		var err error
+		if l.input, err = m.readInput(&l.job); err != nil {
+			m.opts.Logger.Error("cannot read the input of a job that waited", "job", l.job.ID, "error", err)
+		}
+	}
+	m.launch(context.Background(), l)
+}
+
+// inputPath is where a long input is kept.
+func (m *Manager) inputPath(id string) string { return filepath.Join(m.opts.StateDir, "inputs", id) }
+
+// keepInput keeps a job's input with its record, so that any engine can start it.
+func (m *Manager) keepInput(l *live) error {
+	m.mu.Lock()
+	j, input := &l.job, l.input
+	if j.Plan.InputFile = len(input) > maxInline; !j.Plan.InputFile {
+		j.Plan.Input = input
+	}
+	long := j.Plan.InputFile
+	m.mu.Unlock()
+	if !long {
+		return nil
+	}
+	f, err := os.OpenFile(m.inputPath(j.ID), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("cannot keep the job's input: %w", err)
+	}
+	_, err = f.Write(input)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("cannot keep the job's input: %w", err)
+	}
+	return nil
+}
+
+// readInput is what keepInput kept.
+func (m *Manager) readInput(j *Job) ([]byte, error) {
+	if !j.Plan.InputFile {
+		return j.Plan.Input, nil
+	}
+	return os.ReadFile(m.inputPath(j.ID))
+}
+
+// dropInput removes an input that is not needed any more.
+func (m *Manager) dropInput(j *Job) {
+	if !j.Plan.InputFile {
+		return
+	}
+	if err := os.Remove(m.inputPath(j.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		m.opts.Logger.Warn("cannot remove the input of a job", "job", j.ID, "error", err)
+	}
+}

@@ -1,0 +1,430 @@
+package job
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/sandbox"
+	"github.com/rtask/rtask/sandbox/scope"
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+// slot is a slot that is lent to one job at a time, and waits for the next in between. All of it is guarded by Manager.mu
+// but what is set before anybody else knows of it.
+type slot struct {
+	id   string
+	unit string
+	// key is what its jobs have in common (see slotKey), "" for a slot of one job alone.
+	key  string
+	task string
+	keep time.Duration
+	uid  uint32 // lent to it, 0: none
+
+	open    *sandbox.Slot // nil before it is opened
+	expiry  *time.Timer   // while it waits
+	dropped bool
+}
+
+// slots are those that wait for a job.
+type slots struct {
+	idle map[string][]*slot // by key; the last was used last
+	// warm is what SetTasks wants to be kept ready, by key.
+	warm map[string]*warm
+	// current are the keys of the configuration in force, nil before SetTasks.
+	current map[string]bool
+}
+
+// warm is a number of slots to be kept ready.
+type warm struct {
+	template Job
+	want     int
+	opening  int
+	pause    bool // the last one could not be opened
+}
+
+// openAgain is the time after which a warm slot is tried again that could not be opened.
+const openAgain = 5 * time.Second
+
+// slotKey names what the jobs of a slot have in common: the task's configuration, the user, and the very files that the slot
+// binds. A folder that was replaced since has another key.
+func slotKey(j *Job) string {
+	if j.Plan.single() && j.Task == "" {
+		return ""
+	}
+	shared := struct {
+		Task, Config string
+		Keep         time.Duration
+		User         *spec.Credentials
+		Limits       spec.Limits
+		Sandbox      spec.Sandbox
+		Stop         time.Duration
+		Files        []string
+	}{Task: j.Task, Config: j.Plan.Config, Keep: j.Plan.Keep, User: j.Run.Credentials, Limits: j.Run.Limits, Sandbox: j.Run.Sandbox, Stop: j.Run.TimeoutStop}
+	if j.Plan.Dynamic {
+		shared.User = &spec.Credentials{Groups: shared.User.Groups}
+		if j.Plan.Group != nil {
+			shared.User.GID = *j.Plan.Group
+		}
+	}
+	files := j.Run.Sandbox.BindPaths
+	if j.Run.Sandbox.DynamicUser {
+		files = append(slices.Clone(files), "/etc/passwd", "/etc/group") // copies of which it has
+	}
+	for _, f := range files {
+		shared.Files = append(shared.Files, identity(f))
+	}
+	b, err := json.Marshal(shared)
+	if err != nil {
+		return "" // its own slot then; there is nothing in it that could not be encoded
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// identity tells the file at path from another one that takes its place, and for a file that is copied, from what it was.
+func identity(path string) string {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return err.Error()
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return fmt.Sprint(st.Dev, " ", st.Ino)
+	}
+	return fmt.Sprint(st.Dev, " ", st.Ino, " ", st.Size, " ", st.Mtim.Sec, " ", st.Mtim.Nsec)
+}
+
+// lease gives a job its slot: one that waits, or one that is still to be opened, with a scope and a uid of its own.
+// Manager.mu is held. It returns false when there is no uid.
+func (m *Manager) lease(l *live) bool {
+	j := &l.job
+	key := slotKey(j)
+	for list := m.slots.idle[key]; key != "" && len(list) > 0; list = m.slots.idle[key] {
+		s := list[len(list)-1]
+		m.unidle(s)
+		if isGone(s) {
+			m.drop(s)
+			continue
+		}
+		l.slot = s
+		break
+	}
+	if l.slot == nil {
+		s, ok := m.newSlot(j, key)
+		if !ok {
+			return false
+		}
+		l.slot = s
+	}
+	if w := m.slots.warm[key]; w != nil && !m.closed {
+		m.warmUp(key, w)
+	}
+	m.occupy(l)
+	return true
+}
+
+// occupy writes down whose slot it is.
+func (m *Manager) occupy(l *live) {
+	j := &l.job
+	j.Slot, j.Unit, j.Boot = l.slot.id, l.slot.unit, m.boot
+	if j.Plan.Dynamic {
+		c := *j.Run.Credentials // the snapshots of before keep theirs
+		c.UID, c.GID = l.slot.uid, l.slot.uid
+		if j.Plan.Group != nil {
+			c.GID = *j.Plan.Group
+		}
+		j.Run.Credentials = &c
+	}
+}
+
+// newSlot returns a slot that is to be opened. Manager.mu is held.
+func (m *Manager) newSlot(j *Job, key string) (*slot, bool) {
+	s := &slot{id: newID(), task: j.Task, key: key, keep: j.Plan.Keep}
+	if j.Plan.Dynamic {
+		uid, ok := m.uids.take()
+		if !ok && m.evict() {
+			return nil, false // its uid comes back when it has ended
+		}
+		if !ok {
+			return nil, false
+		}
+		s.uid = uid
+	}
+	if m.opts.Host.Kind() != "none" {
+		s.unit = m.unitName(*j)
+	}
+	return s, true
+}
+
+// evict ends the slot that waits longest, if there is one. Manager.mu is held.
+func (m *Manager) evict() bool {
+	for _, list := range m.slots.idle {
+		if len(list) > 0 {
+			s := list[0]
+			m.unidle(s)
+			m.drop(s)
+			return true
+		}
+	}
+	return false
+}
+
+// unidle takes a slot out of those that wait. Manager.mu is held.
+func (m *Manager) unidle(s *slot) {
+	if s.expiry != nil {
+		s.expiry.Stop()
+		s.expiry = nil
+	}
+	list := slices.DeleteFunc(m.slots.idle[s.key], func(o *slot) bool { return o == s })
+	if len(list) == 0 {
+		delete(m.slots.idle, s.key)
+	} else {
+		m.slots.idle[s.key] = list
+	}
+}
+
+// reusable reports whether another job may have the slot of one that has ended. Manager.mu is held.
+func (m *Manager) reusable(s *slot) bool {
+	return !m.closed && !s.dropped && s.open != nil && s.key != "" && s.keep > 0 && !isGone(s) &&
+		(m.slots.current == nil || m.slots.current[s.key])
+}
+
+// vacate takes back a slot of which nothing came. Manager.mu is held.
+func (m *Manager) vacate(s *slot) {
+	if m.reusable(s) {
+		m.keepIdle(s)
+	} else {
+		m.drop(s)
+	}
+}
+
+// keepIdle lets a slot wait for a job. Manager.mu is held.
+func (m *Manager) keepIdle(s *slot) {
+	m.slots.idle[s.key] = append(m.slots.idle[s.key], s)
+	s.expiry = time.AfterFunc(s.keep, func() { m.expire(s) })
+}
+
+// expire ends a slot that nobody needed in time.
+func (m *Manager) expire(s *slot) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	list := m.slots.idle[s.key]
+	if !slices.Contains(list, s) {
+		return // somebody did
+	}
+	s.expiry = nil
+	if w := m.slots.warm[s.key]; w != nil && len(list) <= w.want {
+		return
+	}
+	m.unidle(s)
+	m.drop(s)
+}
+
+// drop ends a slot for good; its shim is waited for by a goroutine. Manager.mu is held.
+func (m *Manager) drop(s *slot) { m.ending(s, nil) }
+
+// ending is drop, and calls then when the shim is gone. Manager.mu is held, by a worker once the Manager is closed.
+func (m *Manager) ending(s *slot, then func()) {
+	if s.dropped {
+		return
+	}
+	s.dropped = true
+	if s.open == nil {
+		m.uids.giveBack(s.uid)
+		return
+	}
+	m.workers.Go(func() {
+		s.open.End()
+		if then != nil {
+			then()
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.uids.giveBack(s.uid)
+		m.startQueued() // one may have waited for the uid
+	})
+}
+
+// isGone reports whether the shim of a slot has ended.
+func isGone(s *slot) bool {
+	select {
+	case <-s.open.Gone():
+		return true
+	default:
+		return false
+	}
+}
+
+// watch ends a slot whose shim ends while no job is in it: somebody stopped the scope. Manager.mu is held.
+func (m *Manager) watch(s *slot) {
+	m.watches.Go(func() {
+		<-s.open.Gone()
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if slices.Contains(m.slots.idle[s.key], s) {
+			m.unidle(s)
+			m.drop(s)
+			if w := m.slots.warm[s.key]; w != nil && !m.closed {
+				m.warmUp(s.key, w)
+			}
+		}
+	})
+}
+
+// openSlot opens the slot of a job, also when the scope's name is taken: another engine's, or one of before a crash that
+// the records do not know of.
+func (m *Manager) openSlot(ctx context.Context, s *slot, j *Job) error {
+	r := sandbox.SlotRequest{ID: s.id, Unit: s.unit, Description: description(*j), Job: j.Run, Single: s.keep <= 0}
+	for range startAttempts {
+		opened, err := m.opts.Host.OpenSlot(ctx, r)
+		m.mu.Lock()
+		if err == nil {
+			s.open, s.unit = opened, opened.Unit
+			m.watch(s)
+			m.mu.Unlock()
+			return nil
+		}
+		r.Unit = m.unitName(*j)
+		m.mu.Unlock()
+		if !errors.Is(err, scope.ErrExists) || j.Task == "" {
+			return err
+		}
+	}
+	return fmt.Errorf("cannot start %s: %w", s.unit, scope.ErrExists)
+}
+
+// SetTasks says which tasks the configuration in force has, each by what a job of it is. Slots of another configuration are
+// ended, those that run a job after that; for each task, Spec.Warm slots are kept ready from now on. Specs that Start would
+// refuse are left out.
+func (m *Manager) SetTasks(specs []Spec) {
+	current, want := map[string]bool{}, map[string]*warm{}
+	for _, s := range specs {
+		if err := m.check(&s); err != nil {
+			continue
+		}
+		j, err := m.draft(&s)
+		if err != nil {
+			continue
+		}
+		key := slotKey(&j)
+		current[key] = true
+		if s.Warm > 0 {
+			want[key] = &warm{template: j, want: s.Warm}
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return
+	}
+	m.slots.current, m.slots.warm = current, want
+	for key, list := range m.slots.idle {
+		if !current[key] {
+			for _, s := range slices.Clone(list) {
+				m.unidle(s)
+				m.drop(s)
+			}
+		}
+	}
+	for key, w := range want {
+		m.warmUp(key, w)
+	}
+}
+
+// warmUp opens slots until as many wait as are to be ready. Manager.mu is held.
+func (m *Manager) warmUp(key string, w *warm) {
+	for !w.pause && len(m.slots.idle[key])+w.opening < w.want {
+		j := w.template
+		s, ok := m.newSlot(&j, key)
+		if !ok {
+			return // all uids are lent; it is tried again with the next job
+		}
+		if j.Plan.Dynamic {
+			c := spec.Credentials{UID: s.uid, GID: s.uid}
+			j.Run.Credentials = &c
+		}
+		w.opening++
+		m.workers.Go(func() { m.openWarm(s, &j, w) })
+	}
+}
+
+func (m *Manager) openWarm(s *slot, j *Job, w *warm) {
+	err := m.openSlot(context.Background(), s, j)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w.opening--
+	switch {
+	case err != nil:
+		m.opts.Logger.Error("cannot keep a slot ready", "task", j.Task, "error", err)
+		m.uids.giveBack(s.uid)
+		w.pause = true
+		m.after(openAgain, func() {
+			w.pause = false
+			if m.slots.warm[s.key] == w {
+				m.warmUp(s.key, w)
+			}
+		})
+	case m.closed || m.slots.warm[s.key] != w:
+		m.drop(s)
+	default:
+		m.slots.idle[s.key] = append(m.slots.idle[s.key], s)
+	}
+}
+
+// after calls do with Manager.mu held after d, unless the Manager is closed before. Manager.mu is held.
+func (m *Manager) after(d time.Duration, do func()) {
+	if m.closed {
+		return
+	}
+	m.workers.Go(func() {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		select {
+		case <-m.quit:
+			return
+		case <-t.C:
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if !m.closed {
+			do()
+		}
+	})
+}
+
+// endIdle ends all slots that wait, and waits for that. It is Close's part.
+func (m *Manager) endIdle() {
+	m.mu.Lock()
+	var all []*slot
+	for _, list := range m.slots.idle {
+		all = append(all, list...)
+	}
+	m.slots.idle = map[string][]*slot{}
+	m.mu.Unlock()
+	var ends sync.WaitGroup
+	for _, s := range all {
+		if s.expiry != nil {
+			s.expiry.Stop()
+		}
+		ends.Go(s.open.End)
+	}
+	ends.Wait()
+}
+
+// bootID tells one run of the machine from the next (random(4)).
+func bootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("cannot read the boot id: %w", err)
+	}
+	return string(b[:max(0, len(b)-1)]), nil
+}

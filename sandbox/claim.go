@@ -1,0 +1,89 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/rtask/rtask/sandbox/wire"
+)
+
+// A claim is a file that stands for a job that is to be started. The shim that takes the job renames it; an engine that
+// takes the job back removes it. Only one of the two can, so a job never starts twice, and an engine that died between
+// sending a job and hearing of it leaves no doubt to the next one. It need not survive the machine, and lies in RuntimeDir.
+
+// claimSuffix is how the name of a claim ends, after the job's id.
+const claimSuffix = ".claim"
+
+// claimPath is the claim of a job.
+func (h *Host) claimPath(id string) string { return filepath.Join(h.opts.RuntimeDir, id+claimSuffix) }
+
+// stake makes the claim of a job.
+func (h *Host) stake(id string, memo []byte) (string, error) {
+	path := h.claimPath(id)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return "", fmt.Errorf("cannot offer the job to its supervisor: %w", err)
+	}
+	if len(memo) > 0 {
+		_, err = f.Write(memo)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return "", errors.Join(fmt.Errorf("cannot offer the job to its supervisor: %w", err), os.Remove(path))
+	}
+	return path, nil
+}
+
+// Claims returns the jobs that earlier engines sent to shims and did not forget, with the memo of each.
+func (h *Host) Claims() (map[string][]byte, error) {
+	entries, err := os.ReadDir(h.opts.RuntimeDir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the claims: %w", err)
+	}
+	claims := map[string][]byte{}
+	for _, e := range entries {
+		id, ok := strings.CutSuffix(strings.TrimSuffix(e.Name(), wire.Taken), claimSuffix)
+		if !ok {
+			continue
+		}
+		memo, err := os.ReadFile(filepath.Join(h.opts.RuntimeDir, e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			memo, err = os.ReadFile(h.claimPath(id) + wire.Taken) // a shim took it in this moment
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot read a claim: %w", err)
+		}
+		claims[id] = memo
+	}
+	return claims, nil
+}
+
+// takeBack takes a job back that may have been sent to a shim. It returns false if a shim has taken it.
+func (h *Host) takeBack(id string) (bool, error) {
+	err := os.Remove(h.claimPath(id))
+	if err == nil {
+		return true, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("cannot take the job back: %w", err)
+	}
+	_, err = os.Lstat(h.claimPath(id) + wire.Taken)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil // it was never offered
+	}
+	return false, err
+}
+
+// Forget removes what was kept of a job in case this engine dies, once its end is recorded.
+func (h *Host) Forget(id string) error {
+	var err error
+	for _, path := range []string{h.claimPath(id) + wire.Taken, h.claimPath(id)} {
+		if e := os.Remove(path); e == nil || !errors.Is(e, fs.ErrNotExist) {
+			return e // there is one of the two at most
+		}
+	}
+	return err
+}

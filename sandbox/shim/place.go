@@ -1,0 +1,110 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/sandbox/cgroup"
+	"github.com/rtask/rtask/sandbox/jail"
+	"github.com/rtask/rtask/sandbox/spec"
+	"github.com/rtask/rtask/sandbox/wire"
+)
+
+const (
+	// protectedScore keeps the kernel's OOM killer from the shim (proc_pid_oom_score_adj(5)).
+	protectedScore = "-900"
+	// maxLeft is how much memory a job may leave charged to the scope of a limited slot, in bytes: well within the scope's
+	// headroom, so that the next job has all of its own.
+	maxLeft = 1 << 20
+)
+
+// place is what the jobs of a shim share.
+type place struct {
+	groups *cgroup.Tree // nil where there are no control groups
+	score  *string      // a job's OOM score
+	room   *jail.Room   // nil: the machine's own namespaces
+}
+
+// settle makes what there is not yet of the shim's place.
+func (s *shim) settle(start *wire.Start) (*place, error) {
+	p := s.place
+	if p == nil {
+		p = &place{}
+		if start.ControlGroup == "" {
+			// So that an orphan becomes this process's child and not init's.
+			if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+				return nil, fmt.Errorf("cannot become a child subreaper: %w", err)
+			}
+		} else {
+			var err error
+			if p.groups, err = cgroup.Delegated(start.Mount, start.ControlGroup); err != nil {
+				return nil, err
+			}
+		}
+		var err error
+		if p.score, err = protect(); err != nil {
+			return nil, err
+		}
+		s.place = p
+	}
+	if err := p.furnish(&start.Job); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// furnish makes the room, if there is to be one and there is none.
+func (p *place) furnish(j *spec.Job) (err error) {
+	if p.room == nil && j.Sandbox.Namespaces() {
+		p.room, err = jail.NewRoom(j.Sandbox, j.Credentials)
+	}
+	return err
+}
+
+// renew takes away what a job left, for the next one. What cannot be proven clean is made anew, and where that cannot be
+// done, there is no next one.
+func (s *shim) renew(j *spec.Job) {
+	p := s.place
+	if p == nil {
+		return
+	}
+	// What root can do to its namespaces cannot all be seen afterwards.
+	if p.room != nil && (j.Credentials == nil || j.Credentials.UID == 0 || !p.room.Untouched()) {
+		p.room.Close()
+		p.room = nil
+	}
+	if err := p.furnish(j); err != nil {
+		s.unfit = true
+		return
+	}
+	// Without a limit on the scope it takes nothing from the next job.
+	if p.groups != nil && j.Limits.MemoryMax != nil {
+		left, err := p.groups.Reclaim(maxLeft)
+		s.unfit = err != nil || left > maxLeft
+	}
+}
+
+// protect keeps the OOM killer from the shim and returns the score that its jobs are to have: the one from before, but never
+// one that protects them, too. Without the privilege to do so both stay as they are.
+func protect() (*string, error) {
+	const path = "/proc/self/oom_score_adj"
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the OOM score: %w", err)
+	}
+	if err := os.WriteFile(path, []byte(protectedScore), 0); err != nil {
+		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("cannot set the OOM score: %w", err)
+	}
+	score := strings.TrimSpace(string(b))
+	if strings.HasPrefix(score, "-") {
+		score = "0"
+	}
+	return &score, nil
+}

@@ -1,0 +1,291 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/sandbox/spec"
+	"github.com/rtask/rtask/sandbox/wire"
+)
+
+// SlotRequest is a slot to open.
+type SlotRequest struct {
+	// ID names the slot's socket: the id of its first job, or one that no job has.
+	ID string
+	// Unit is the name of its scope, with ".scope". It must never have been used before. Ignored without systemd.
+	Unit        string
+	Description string
+	// Job is what all its jobs have in common: the limits and the times.
+	Job spec.Job
+	// Single says that there is one job only, so that systemd can end the scope when its time is up.
+	Single bool
+}
+
+// Slot is a scope with a shim in it that runs one job at a time. Where there is no systemd it is a shim alone.
+type Slot struct {
+	// ID, and Unit, which is empty without systemd.
+	ID, Unit string
+
+	host    *Host
+	conn    *wire.Conn
+	command *exec.Cmd // nil in a slot of an earlier engine
+	sendMu  sync.Mutex
+	worker  sync.WaitGroup
+	gone    chan struct{} // closed when the shim is not heard any more
+
+	mu      sync.Mutex // guards what follows
+	pidfd   *os.File   // of the shim; nil: not known
+	current *Process
+	leaving bool
+	// controlGroup is where the scope is below the cgroup v2 mount; empty: there is none, or it is not known.
+	controlGroup string
+}
+
+// OpenSlot starts a shim and has systemd put it into a new scope. An error is a failure of the machinery, and nothing is
+// left then.
+func (h *Host) OpenSlot(ctx context.Context, r SlotRequest) (*Slot, error) {
+	conn, theirs, err := wire.Pair()
+	if err != nil {
+		return nil, err
+	}
+	s := &Slot{ID: r.ID, host: h, conn: conn, gone: make(chan struct{})}
+	err = s.fork(theirs)
+	// The shim has its own by now. While this one is open, the end of the shim would not end the connection.
+	_ = theirs.Close()
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	if err := s.enter(ctx, r); err != nil {
+		close(s.gone)
+		_, e := s.clear()
+		return nil, errors.Join(err, e, s.end())
+	}
+	s.worker.Go(s.read)
+	return s, nil
+}
+
+// fork starts the shim, which waits on its socket and does nothing before it is told.
+func (s *Slot) fork(theirs *os.File) error {
+	pidfd := -1
+	cmd := exec.Command(s.host.opts.Shim)
+	cmd.Args = []string{"rtask-shim"}
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.Env = []string{"PATH=/usr/bin:/bin"}
+	cmd.Dir = "/"
+	cmd.Stderr = os.Stderr
+	// A session of its own, so that a signal from a terminal to the engine is none to the job.
+	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, PidFD: &pidfd}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("cannot start the shim: %w", err)
+	}
+	s.command = cmd
+	if pidfd >= 0 {
+		s.pidfd = os.NewFile(uintptr(pidfd), "shim")
+	}
+	return nil
+}
+
+// enter puts the shim into its scope.
+func (s *Slot) enter(ctx context.Context, r SlotRequest) error {
+	if s.host.manager == nil {
+		return nil
+	}
+	if s.pidfd == nil {
+		return errors.New("cannot start the shim: this kernel gives no pidfd (Linux 5.3 is needed)")
+	}
+	started, err := s.host.manager.Start(ctx, unit(&r), s.command.Process.Pid, int(s.pidfd.Fd()))
+	if err != nil {
+		return err
+	}
+	s.controlGroup, s.Unit = started.ControlGroup, started.Name
+	return nil
+}
+
+// Request is a job to start.
+type Request struct {
+	Job spec.Job
+	// Input is the job's standard input, and Log the file for its output, open for appending. Both stay the caller's.
+	Input, Log *os.File
+	// Last says that the slot gets no job after this one.
+	Last bool
+	// Memo is what Claims tells the next engine of the job.
+	Memo []byte
+}
+
+// Start starts a job and returns when its main process runs. A job that cannot be started is no error of Start: it has
+// ended with the reason Setup. ErrUnfit is returned when the slot takes no job any more; then nothing was begun, and another
+// slot may. Another error is a failure of the machinery, and nothing is left of the job then. No other job of the slot may
+// run.
+func (s *Slot) Start(r Request) (*Process, error) {
+	var hard unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &hard); err != nil {
+		return nil, fmt.Errorf("cannot read RLIMIT_NOFILE: %w", err)
+	}
+	claim, err := s.host.stake(r.Job.ID, r.Memo)
+	if err != nil {
+		return nil, err
+	}
+	start := &wire.Start{
+		Job: r.Job, Socket: s.host.socketPath(s.ID), Claim: claim, Last: r.Last,
+		NoFileSoft: min(s.host.noFile, hard.Max), NoFileHard: hard.Max,
+	}
+	if group := s.group(); group != "" {
+		start.Mount, start.ControlGroup = s.host.mount, group
+	}
+	p := s.process(r.Job)
+	m, err := wire.Message{}, s.send(wire.Message{Start: start}, r.Input, r.Log)
+	if err == nil {
+		m, err = p.answered()
+	}
+	switch {
+	case err != nil:
+		// Nobody takes the job from now on. If the shim did, there is no telling how far it got.
+		if untaken, e := s.host.takeBack(r.Job.ID); untaken && e == nil {
+			return nil, fmt.Errorf("%w: %w", ErrUnfit, err)
+		}
+		_, e := s.clear()
+		return nil, errors.Join(fmt.Errorf("cannot start the job: %w", err), e)
+	case m.Refused != nil:
+		return nil, ErrUnfit
+	}
+	p.began(m.Started)
+	return p, nil
+}
+
+// process makes p the slot's current one.
+func (s *Slot) process(j spec.Job) *Process {
+	p := &Process{slot: s, host: s.host, job: j, Unit: s.Unit, first: make(chan wire.Message, 1), done: make(chan struct{})}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = p
+	return p
+}
+
+// read passes on what the shim says, until it is gone. What cannot be read is passed over: a shim that is not acknowledged
+// writes a record.
+func (s *Slot) read() {
+	defer close(s.gone)
+	for {
+		m, files, err := s.conn.Receive()
+		for _, f := range files {
+			_ = f.Close() // a shim sends none but those of the framing
+		}
+		s.mu.Lock()
+		p, leaving := s.current, s.leaving
+		if m.Started != nil && s.controlGroup == "" && m.Started.ControlGroup != "" {
+			s.controlGroup = path.Dir(m.Started.ControlGroup)
+		}
+		s.mu.Unlock()
+		switch {
+		case errors.Is(err, wire.ErrMessage):
+			s.host.opts.Logger.Warn("cannot read what a job's supervisor says", "unit", s.Unit, "error", err)
+		case err != nil:
+			if p != nil && !leaving {
+				p.shimGone()
+			}
+			return
+		case p != nil:
+			p.receive(m)
+		}
+	}
+}
+
+func (s *Slot) send(m wire.Message, files ...*os.File) error {
+	s.sendMu.Lock()
+	defer s.sendMu.Unlock()
+	return s.conn.Send(m, files...)
+}
+
+// Gone is closed when the slot's shim is gone, or is not this engine's any more.
+func (s *Slot) Gone() <-chan struct{} { return s.gone }
+
+// Describe sets what systemctl shows as the scope's description.
+func (s *Slot) Describe(ctx context.Context, text string) error {
+	if s.host.manager == nil {
+		return nil
+	}
+	return s.host.manager.Describe(ctx, s.Unit, text)
+}
+
+// End ends the slot and waits for its shim to be gone. No job may run in it.
+func (s *Slot) End() {
+	_ = s.end() // a connection has nothing to lose
+}
+
+func (s *Slot) end() error {
+	s.mu.Lock()
+	s.leaving = true // its end is no surprise
+	s.mu.Unlock()
+	err := s.conn.Close() // which tells the shim to end
+	s.worker.Wait()
+	if s.reap() {
+		_ = os.Remove(s.host.socketPath(s.ID)) // the shim removes it itself unless it was killed
+	}
+	return err
+}
+
+// Leave lets go of the slot: the engine ends. A job that runs goes on, and its shim writes a record. It takes the place of
+// End.
+func (s *Slot) Leave() {
+	s.mu.Lock()
+	p := s.current
+	s.leaving = true
+	s.mu.Unlock()
+	if p != nil {
+		p.deadline.clear()
+	}
+	_ = s.conn.Close() // what the shim still says goes into its record
+	s.worker.Wait()
+	if s.command != nil {
+		_ = s.command.Process.Release() // it is waited for by whoever inherits it
+	}
+	s.closePIDFD()
+}
+
+// reap waits for the shim to be gone, and reports whether it is. One that does not go is killed; one that hangs in the
+// kernel is left, as is one that is not known to be this slot's alone.
+func (s *Slot) reap() bool {
+	pidfd := s.shim()
+	if pidfd == nil && s.command == nil {
+		return false
+	}
+	defer s.closePIDFD()
+	if pidfd != nil && !ended(pidfd, goneTime) {
+		s.host.opts.Logger.Warn("job's supervisor does not end, killing it", "unit", s.Unit)
+		s.kill()
+		if !ended(pidfd, goneTime) {
+			return false
+		}
+	}
+	if s.command != nil {
+		_ = s.command.Wait() // how a shim ends says nothing of its job
+	}
+	return true
+}
+
+// shim returns the pidfd of the shim, or nil.
+func (s *Slot) shim() *os.File {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pidfd
+}
+
+func (s *Slot) closePIDFD() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pidfd != nil {
+		_ = s.pidfd.Close() // a pidfd has nothing to lose
+		s.pidfd = nil
+	}
+}
+
+// startTime bounds the wait for the first word of a shim.
+func (s *Slot) startTime() time.Duration { return s.host.startTime }
