@@ -6,6 +6,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,7 @@ type Host struct {
 	mount       string   // of the cgroup v2 hierarchy, "" without systemd
 	controllers []string // of the hierarchy's root
 	noFile      uint64   // the soft limit of a job's descriptors
+	tasksMax    *uint64  // of a scope that says nothing of it, if systemd tells
 	startTime   time.Duration
 	weaker      []string
 }
@@ -87,7 +89,7 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 			"A job is not kept from the control socket: it may do what its user may.")
 		return h, nil
 	}
-	if missing := h.missing([]string{"cpu", "memory", "pids"}); len(missing) > 0 {
+	if missing := h.missing([]string{"cpu", "cpuset", "io", "memory", "pids"}); len(missing) > 0 {
 		h.weaker = append(h.weaker, "Limits that need the control group controllers "+strings.Join(missing, ", ")+
 			" cannot be enforced: the cgroup v2 hierarchy of this machine does not have them.")
 	}
@@ -138,6 +140,9 @@ func (h *Host) findManager(ctx context.Context) error {
 	if soft, err := m.DefaultNoFile(ctx); err == nil {
 		h.noFile = soft
 	}
+	if tasks, err := m.DefaultTasksMax(ctx); err == nil {
+		h.tasksMax = &tasks
+	}
 	h.manager, h.kind, h.mount, h.controllers = m, kind, mount, controllers
 	return nil
 }
@@ -156,59 +161,24 @@ func (h *Host) Kind() string { return h.kind }
 // Weaker returns the promises that do not hold on this machine, a sentence each.
 func (h *Host) Weaker() []string { return slices.Clone(h.weaker) }
 
-// Check returns an error that wraps ErrUnenforceable when l has a limit that this machine cannot enforce.
-func (h *Host) Check(l spec.Limits) error {
-	if l.IsZero() {
-		return nil
-	}
-	if h.manager == nil {
-		return fmt.Errorf("cannot limit jobs: there is no systemd here: %w", ErrUnenforceable)
-	}
-	if missing := h.missing(l.Controllers()); len(missing) > 0 {
-		return fmt.Errorf("cannot limit jobs: the control group controllers %s are not in the cgroup v2 hierarchy: %w",
-			strings.Join(missing, ", "), ErrUnenforceable)
-	}
-	return nil
-}
-
-func (h *Host) missing(wanted []string) []string {
-	return slices.DeleteFunc(slices.Clone(wanted), func(c string) bool { return slices.Contains(h.controllers, c) })
-}
-
-// The headroom of a scope above its job's limits, for the shim, so that what the job does never takes the shim with it.
+// The headroom of a scope's times above its job's, for the shim.
 const (
-	memoryHeadroom = 32 << 20
-	tasksHeadroom  = 64
-	quotaHeadroom  = 200_000 // 20 %, in microseconds a second
-	stopHeadroom   = 10 * time.Second
-	runHeadroom    = 15 * time.Second
+	stopHeadroom = 10 * time.Second
+	runHeadroom  = 15 * time.Second
 )
 
 // unit is the scope of a job.
 func unit(name, description string, j *spec.Job) scope.Unit {
 	u := scope.Unit{
-		Name: name, Description: description, Slice: Slice,
+		Name: name, Description: description, Slice: cmp.Or(j.Limits.Slice, Slice),
 		// The shim escalates by itself and writes down what came of it; systemd's SIGKILL comes after that.
-		TimeoutStop:        j.TimeoutStop + stopHeadroom,
-		MemoryMax:          plus(j.Limits.MemoryMax, memoryHeadroom),
-		TasksMax:           plus(j.Limits.TasksMax, tasksHeadroom),
-		CPUQuotaPerSecUSec: plus(j.Limits.CPUQuota, quotaHeadroom),
+		TimeoutStop: j.TimeoutStop + stopHeadroom,
+		Resources:   resources(j.Limits),
 	}
 	if j.Timeout > 0 {
 		u.RuntimeMax = j.Timeout + j.TimeoutStop + runHeadroom
 	}
 	return u
-}
-
-func plus(v *uint64, headroom uint64) *uint64 {
-	if v == nil {
-		return nil
-	}
-	sum := uint64(spec.Infinity)
-	if *v < spec.Infinity-headroom {
-		sum = *v + headroom
-	}
-	return &sum
 }
 
 // socketPath is where the shim of a job listens.

@@ -225,13 +225,23 @@ func (m *Manager) Version(ctx context.Context) (Version, error) {
 // DefaultNoFile asks for DefaultLimitNOFILE= (systemd-system.conf(5)): the soft limit of open files of whatever the manager
 // starts.
 func (m *Manager) DefaultNoFile(ctx context.Context) (uint64, error) {
+	return m.number(ctx, "DefaultLimitNOFILESoft")
+}
+
+// DefaultTasksMax asks for DefaultTasksMax= (systemd-system.conf(5)), which holds for a scope without TasksMax=.
+func (m *Manager) DefaultTasksMax(ctx context.Context) (uint64, error) {
+	return m.number(ctx, "DefaultTasksMax")
+}
+
+// number asks for a property of the manager.
+func (m *Manager) number(ctx context.Context, name string) (uint64, error) {
 	conn, err := m.connect(ctx)
 	if err != nil {
 		return 0, err
 	}
-	var soft uint64
-	err = property(ctx, conn, busPath, managerIface, "DefaultLimitNOFILESoft", &soft)
-	return soft, err
+	var v uint64
+	err = property(ctx, conn, busPath, managerIface, name, &v)
+	return v, err
 }
 
 func property(ctx context.Context, conn *dbus.Conn, object dbus.ObjectPath, iface, name string, into any) error {
