@@ -29,13 +29,25 @@ type Property struct {
 	Name, Value string
 }
 
+// maxProperty is the longest value that there is a use for, in bytes, and maxProperties the most that are taken at once.
+const (
+	maxProperty   = 4096
+	maxProperties = 256
+)
+
 // Parse sets what list says, by the same tables as a file is read with. Of a name that comes twice the last value holds,
 // except that those that name a device add up. The error is about the first that is wrong, and says what would be right.
 func (p *Properties) Parse(list []Property) error {
 	t := draft{Task: Task{Limits: p.Limits, Timeout: p.Timeout, TimeoutStop: p.TimeoutStop, KillSignal: p.KillSignal}}
 	limits, others := limitsScope().attributes, properties(taskAttributes())
 	done := map[string]bool{}
+	if len(list) > maxProperties {
+		return fmt.Errorf("there are %d properties, %d are the most", len(list), maxProperties)
+	}
 	for _, one := range list {
+		if len(one.Name) > maxProperty || len(one.Value) > maxProperty {
+			return fmt.Errorf("the property %.40q is longer than %d bytes", printable(one.Name), maxProperty)
+		}
 		is := func(name, directive string) bool { return one.Name == name || one.Name == directive }
 		var err error
 		if i := slices.IndexFunc(limits, func(a attribute[spec.Limits]) bool { return is(a.name, a.directive) }); i >= 0 {
