@@ -2,14 +2,13 @@ package sandbox
 
 import (
 	"fmt"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/rtask/rtask/sandbox/cgroup"
+	"github.com/rtask/rtask/sandbox/privilege"
 	"github.com/rtask/rtask/sandbox/scope"
 	"github.com/rtask/rtask/sandbox/spec"
 )
@@ -44,61 +43,40 @@ func (h *Host) Check(l spec.Limits) error {
 
 // checkProcess checks the limits that are set in the job's process itself.
 func checkProcess(l spec.Limits) error {
-	root := os.Geteuid() == 0
+	refuse := func(err error) error { return fmt.Errorf("cannot limit jobs: %w: %w", err, ErrUnenforceable) }
 	for _, r := range l.RLimits {
-		most, err := mostRLimit(r, root)
+		number, ok := r.Number()
+		if !ok {
+			return refuse(fmt.Errorf("there is no resource limit %q", r.Resource))
+		}
+		most, err := privilege.HighestRLimit(number)
 		if err != nil {
-			return fmt.Errorf("cannot limit jobs: %w: %w", err, ErrUnenforceable)
+			return refuse(err)
 		}
-		if r.Hard > most {
-			return fmt.Errorf("cannot limit jobs: the most that rtaskd can give as limit_%s is %d: %w", r.Resource, most, ErrUnenforceable)
+		// With the privilege for it, no limit of open files becomes the highest that there can be.
+		if r.Hard > most && !(number == unix.RLIMIT_NOFILE && r.Hard == spec.Infinity && privilege.Has(unix.CAP_SYS_RESOURCE)) {
+			return refuse(fmt.Errorf("the highest limit_%s that rtaskd may give is %d", r.Resource, most))
 		}
-	}
-	if root {
-		return nil
-	}
-	if l.OOMScoreAdjust != nil && *l.OOMScoreAdjust < 0 {
-		return fmt.Errorf("cannot limit jobs: only an rtaskd that runs as root can give an oom_score_adjust below 0: %w", ErrUnenforceable)
 	}
 	if l.Nice != nil {
-		var may unix.Rlimit
-		own, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
-		if err == nil {
-			err = unix.Getrlimit(unix.RLIMIT_NICE, &may)
-		}
+		lowest, err := privilege.LowestNice()
 		if err != nil {
-			return fmt.Errorf("cannot limit jobs: cannot read the nice value: %w: %w", err, ErrUnenforceable)
+			return refuse(err)
 		}
-		// The system call itself returns 20 less the value (getpriority(2)), and RLIMIT_NICE is counted the same way.
-		if want := 20 - *l.Nice; want > own && uint64(want) > may.Cur {
-			return fmt.Errorf("cannot limit jobs: the lowest nice value that an rtaskd that is not root can give is %d: %w",
-				20-max(own, int(min(may.Cur, 40))), ErrUnenforceable)
+		if *l.Nice < lowest {
+			return refuse(fmt.Errorf("the lowest nice value that rtaskd may give is %d", lowest))
+		}
+	}
+	if l.OOMScoreAdjust != nil {
+		lowest, err := privilege.LowestOOMScore()
+		if err != nil {
+			return refuse(err)
+		}
+		if *l.OOMScoreAdjust < lowest {
+			return refuse(fmt.Errorf("the lowest oom_score_adjust that rtaskd may give is %d", lowest))
 		}
 	}
 	return nil
-}
-
-// mostRLimit returns the highest hard limit that can be set.
-func mostRLimit(r spec.RLimit, root bool) (uint64, error) {
-	number, ok := r.Number()
-	if !ok {
-		return 0, fmt.Errorf("there is no resource limit %q", r.Resource)
-	}
-	if !root {
-		var own unix.Rlimit
-		if err := unix.Getrlimit(number, &own); err != nil {
-			return 0, fmt.Errorf("cannot read limit_%s: %w", r.Resource, err)
-		}
-		return own.Max, nil
-	}
-	if number == unix.RLIMIT_NOFILE && r.Hard != spec.Infinity { // which becomes the most that there can be
-		b, err := os.ReadFile("/proc/sys/fs/nr_open")
-		if err != nil {
-			return 0, fmt.Errorf("cannot read the most of limit_nofile: %w", err)
-		}
-		return strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
-	}
-	return spec.Infinity, nil
 }
 
 // The headroom of a scope above its job's limits, for the shim, so that what the job does never takes the shim with it.

@@ -2,10 +2,12 @@ package sandbox
 
 import (
 	"errors"
-	"os"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/sandbox/privilege"
 	"github.com/rtask/rtask/sandbox/scope"
 	"github.com/rtask/rtask/sandbox/spec"
 )
@@ -57,23 +59,31 @@ func TestCheck(t *testing.T) {
 	var far spec.CPUSet
 	far.Add(8000)
 	refused := map[string]spec.Limits{
-		"/dev/nowhere":                {IOReadBandwidthMax: []spec.DeviceLimit{{Device: "/dev/nowhere", Value: 1}}},
-		"/proc/version":               {IOWriteIOPSMax: []spec.DeviceLimit{{Device: "/proc/version", Value: 1}}},
-		"allowed_cpus names 8000":     {AllowedCPUs: far},
-		`no resource limit "newer"`:   rlimit(spec.RLimit{Resource: "newer"}),
-		"can give as limit_nofile is": rlimit(spec.RLimit{Resource: "nofile", Soft: 1, Hard: 1 << 50}),
+		"/dev/nowhere":              {IOReadBandwidthMax: []spec.DeviceLimit{{Device: "/dev/nowhere", Value: 1}}},
+		"/proc/version":             {IOWriteIOPSMax: []spec.DeviceLimit{{Device: "/proc/version", Value: 1}}},
+		"allowed_cpus names 8000":   {AllowedCPUs: far},
+		`no resource limit "newer"`: rlimit(spec.RLimit{Resource: "newer"}),
+		"the highest limit_nofile":  rlimit(spec.RLimit{Resource: "nofile", Soft: 1, Hard: 1 << 50}),
 	}
 	taken := []spec.Limits{
 		{}, {Nice: n(19)}, {OOMScoreAdjust: n(500)}, {AllowedCPUs: spec.CPUSet{1}}, {Slice: "rtask-x.slice"},
 		rlimit(spec.RLimit{Resource: "core"}),
 	}
-	if os.Geteuid() == 0 {
-		taken = append(taken, spec.Limits{Nice: n(-20)}, spec.Limits{OOMScoreAdjust: n(-900)},
-			rlimit(spec.RLimit{Resource: "rtprio", Soft: 99, Hard: 99}), rlimit(spec.RLimit{Resource: "nofile", Soft: spec.Infinity, Hard: spec.Infinity}))
-	} else {
-		refused["the lowest nice value"] = spec.Limits{Nice: n(-20)}
-		refused["oom_score_adjust below 0"] = spec.Limits{OOMScoreAdjust: n(-1)}
-		refused["can give as limit_rtprio is"] = rlimit(spec.RLimit{Resource: "rtprio", Soft: 99, Hard: 99})
+	for _, one := range []struct {
+		capability int
+		want       string
+		limits     spec.Limits
+	}{
+		{unix.CAP_SYS_NICE, "the lowest nice value that rtaskd may give is ", spec.Limits{Nice: n(-20)}},
+		{unix.CAP_SYS_RESOURCE, "the lowest oom_score_adjust that rtaskd may give is ", spec.Limits{OOMScoreAdjust: n(-900)}},
+		{unix.CAP_SYS_RESOURCE, "the highest limit_rtprio that rtaskd may give is ", rlimit(spec.RLimit{Resource: "rtprio", Soft: 99, Hard: 99})},
+		{unix.CAP_SYS_RESOURCE, "the highest limit_nofile that rtaskd may give is ", rlimit(spec.RLimit{Resource: "nofile", Soft: 1, Hard: spec.Infinity})},
+	} {
+		if privilege.Has(one.capability) {
+			taken = append(taken, one.limits)
+		} else {
+			refused[one.want] = one.limits
+		}
 	}
 	for want, l := range refused {
 		if err := h.Check(l); !errors.Is(err, ErrUnenforceable) || !strings.Contains(err.Error(), want) {

@@ -2,13 +2,12 @@ package jail
 
 import (
 	"fmt"
-	"os"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/rtask/rtask/sandbox/jail/fork"
+	"github.com/rtask/rtask/sandbox/privilege"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -16,9 +15,25 @@ import (
 // may.
 func limit(p *fork.Process, l spec.Limits, optional bool) error {
 	p.Nice = l.Nice
+	if optional && p.Nice != nil {
+		lowest, err := privilege.LowestNice()
+		if err != nil {
+			return err
+		}
+		nice := max(*p.Nice, lowest)
+		p.Nice = &nice
+	}
 	if l.OOMScoreAdjust != nil {
 		// The shim is as well protected as a job can be at most. One that is protected better could not be killed at its limit.
-		score := strconv.Itoa(max(*l.OOMScoreAdjust, spec.LeastOOMScore))
+		n := max(*l.OOMScoreAdjust, spec.LeastOOMScore)
+		if optional {
+			lowest, err := privilege.LowestOOMScore()
+			if err != nil {
+				return err
+			}
+			n = max(n, lowest)
+		}
+		score := strconv.Itoa(n)
 		p.OOMScoreAdj = &score
 	}
 	for _, r := range l.RLimits {
@@ -26,7 +41,7 @@ func limit(p *fork.Process, l spec.Limits, optional bool) error {
 		if !ok {
 			return fmt.Errorf("cannot limit the job: there is no resource limit %q", r.Resource)
 		}
-		most, err := mostHard(number)
+		most, err := privilege.HighestRLimit(number)
 		if err != nil {
 			return err
 		}
@@ -40,29 +55,4 @@ func limit(p *fork.Process, l spec.Limits, optional bool) error {
 		p.RLimits = append(p.RLimits, fork.RLimit{Name: "limit_" + r.Resource, Resource: number, Limit: unix.Rlimit{Cur: r.Soft, Max: r.Hard}})
 	}
 	return nil
-}
-
-// mostHard returns the highest hard limit that this process can set: its own, unless it is root; and of descriptors there
-// is a highest number for root, too (/proc/sys/fs/nr_open, proc_sys_fs(5)).
-func mostHard(number int) (uint64, error) {
-	switch {
-	case os.Geteuid() != 0:
-		var own unix.Rlimit
-		if err := unix.Getrlimit(number, &own); err != nil {
-			return 0, fmt.Errorf("cannot read a resource limit: %w", err)
-		}
-		return own.Max, nil
-	case number == unix.RLIMIT_NOFILE:
-		b, err := os.ReadFile("/proc/sys/fs/nr_open")
-		if err != nil {
-			return 0, fmt.Errorf("cannot read the most of limit_nofile: %w", err)
-		}
-		most, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("cannot read the most of limit_nofile: %w", err)
-		}
-		return most, nil
-	default:
-		return spec.Infinity, nil
-	}
 }
