@@ -12,6 +12,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
 
+	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
 
@@ -85,6 +86,10 @@ func (a *app) launch(ctx context.Context, c *cli.Context) (*rtaskv1.Job, error) 
 		return nil, err
 	case connect.CodeAlreadyExists:
 		return nil, &hintError{err, "--allow-duplicate starts it once more"}
+	case connect.CodePermissionDenied:
+		if d, ok := client.Detail(err); ok && d.GetKind() == "property" { // it is not about who may start something
+			return nil, &hintError{err, "rtaskctl(1) says under -p what a user who is not root can set"}
+		}
 	}
 	if err != nil {
 		return nil, err

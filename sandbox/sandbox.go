@@ -83,7 +83,7 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 	if err := h.findManager(ctx); err != nil {
 		h.weaker = append(h.weaker,
 			"Jobs run as plain processes without a unit of their own ("+err.Error()+").",
-			"No limit can be enforced: a task that has one is refused.",
+			"No limit of control groups can be enforced: a task that has one is refused. Those of single processes (nice, oom_score_adjust, limit_…) hold.",
 			"What a job used is known of its processes that were waited for, not of all.",
 			"A job's processes are told from others by their descent from its supervisor; if that is killed, they run on.",
 			"A job is not kept from the control socket: it may do what its user may.")
@@ -122,10 +122,6 @@ func (h *Host) findManager(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	controllers, err := cgroup.Controllers(mount)
-	if err != nil {
-		return err
-	}
 	m, kind := scope.System(), "systemd (system)"
 	if os.Geteuid() != 0 {
 		m, kind = scope.User(), "systemd (user)"
@@ -136,6 +132,15 @@ func (h *Host) findManager(ctx context.Context) error {
 	}
 	if v.Number < oldestSystemd {
 		return errors.Join(fmt.Errorf("systemd %s is older than %d", v.Systemd, oldestSystemd), m.Close())
+	}
+	// A user's manager has the controllers that the system's has delegated to it.
+	root, err := m.ControlGroupRoot(ctx)
+	if err != nil {
+		return errors.Join(err, m.Close())
+	}
+	controllers, err := cgroup.Controllers(filepath.Join(mount, root))
+	if err != nil {
+		return errors.Join(err, m.Close())
 	}
 	if soft, err := m.DefaultNoFile(ctx); err == nil {
 		h.noFile = soft

@@ -43,7 +43,7 @@ func (s *Server) properties(c auth.Caller, list []*rtaskv1.Property) (config.Pro
 		err = fmt.Errorf("a timeout_stop_sec above %v, for which the machine's shutdown waits", longestTimeoutStop)
 	}
 	if err != nil {
-		return p, connect.NewError(connect.CodePermissionDenied, fmt.Errorf("permission denied: only root may set %w", err))
+		return p, fail(connect.CodePermissionDenied, "property", fmt.Errorf("permission denied: only root may set %w", err))
 	}
 	return p, nil
 }

@@ -55,10 +55,10 @@ func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// Controllers returns the controllers that the root of the hierarchy has. On a host that keeps them in v1 hierarchies
-// there are none.
-func Controllers(mount string) ([]string, error) {
-	b, err := os.ReadFile(filepath.Join(mount, "cgroup.controllers"))
+// Controllers returns the controllers that a control group, such as the root of the hierarchy, has. On a host that keeps them
+// in v1 hierarchies there are none.
+func Controllers(dir string) ([]string, error) {
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the controllers: %w", err)
 	}

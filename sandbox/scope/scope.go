@@ -233,6 +233,18 @@ func (m *Manager) DefaultTasksMax(ctx context.Context) (uint64, error) {
 	return m.number(ctx, "DefaultTasksMax")
 }
 
+// ControlGroupRoot asks for the control group of the manager itself, below the cgroup v2 mount: what that has not, none of its
+// units can have.
+func (m *Manager) ControlGroupRoot(ctx context.Context) (string, error) {
+	conn, err := m.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	var group string
+	err = property(ctx, conn, busPath, managerIface, "ControlGroup", &group)
+	return group, err
+}
+
 // number asks for a property of the manager.
 func (m *Manager) number(ctx context.Context, name string) (uint64, error) {
 	conn, err := m.connect(ctx)
