@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"testing"
 
@@ -58,6 +59,10 @@ func TestCheck(t *testing.T) {
 	}
 	var far spec.CPUSet
 	far.Add(8000)
+	lowestScore := "the lowest oom_score_adjust that rtaskd may give is "
+	if os.Geteuid() != 0 {
+		lowestScore = "only root can set an OOM score"
+	}
 	refused := map[string]spec.Limits{
 		"/dev/nowhere":              {IOReadBandwidthMax: []spec.DeviceLimit{{Device: "/dev/nowhere", Value: 1}}},
 		"/proc/version":             {IOWriteIOPSMax: []spec.DeviceLimit{{Device: "/proc/version", Value: 1}}},
@@ -66,8 +71,13 @@ func TestCheck(t *testing.T) {
 		"the highest limit_nofile":  rlimit(spec.RLimit{Resource: "nofile", Soft: 1, Hard: 1 << 50}),
 	}
 	taken := []spec.Limits{
-		{}, {Nice: n(19)}, {OOMScoreAdjust: n(500)}, {AllowedCPUs: spec.CPUSet{1}}, {Slice: "rtask-x.slice"},
+		{}, {Nice: n(19)}, {AllowedCPUs: spec.CPUSet{1}}, {Slice: "rtask-x.slice"},
 		rlimit(spec.RLimit{Resource: "core"}),
+	}
+	if os.Geteuid() == 0 {
+		taken = append(taken, spec.Limits{OOMScoreAdjust: n(500)})
+	} else {
+		refused["only root can set an OOM score"] = spec.Limits{OOMScoreAdjust: n(500)}
 	}
 	for _, one := range []struct {
 		capability int
@@ -75,7 +85,7 @@ func TestCheck(t *testing.T) {
 		limits     spec.Limits
 	}{
 		{unix.CAP_SYS_NICE, "the lowest nice value that rtaskd may give is ", spec.Limits{Nice: n(-20)}},
-		{unix.CAP_SYS_RESOURCE, "the lowest oom_score_adjust that rtaskd may give is ", spec.Limits{OOMScoreAdjust: n(-900)}},
+		{unix.CAP_SYS_RESOURCE, lowestScore, spec.Limits{OOMScoreAdjust: n(-900)}},
 		{unix.CAP_SYS_RESOURCE, "the highest limit_rtprio that rtaskd may give is ", rlimit(spec.RLimit{Resource: "rtprio", Soft: 99, Hard: 99})},
 		{unix.CAP_SYS_RESOURCE, "the highest limit_nofile that rtaskd may give is ", rlimit(spec.RLimit{Resource: "nofile", Soft: 1, Hard: spec.Infinity})},
 	} {
@@ -106,13 +116,26 @@ func TestOwnLimitsWithoutSystemd(t *testing.T) {
 	l := newLab(t)
 	j := l.job("nice; ulimit -n; ulimit -c; cat /proc/self/oom_score_adj")
 	nice, score := 3, 400
-	j.Limits.Nice, j.Limits.OOMScoreAdjust = &nice, &score
+	want := "3\n64\n0\n400\n"
+	if os.Geteuid() == 0 {
+		j.Limits.OOMScoreAdjust = &score
+	} else {
+		own, err := os.ReadFile("/proc/self/oom_score_adj")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = "3\n64\n0\n" + string(own)
+		if err := l.Check(spec.Limits{OOMScoreAdjust: &score}); !errors.Is(err, ErrUnenforceable) {
+			t.Errorf("oom_score_adjust: %v", err)
+		}
+	}
+	j.Limits.Nice = &nice
 	j.Limits.SetRLimit(spec.RLimit{Resource: "nofile", Soft: 64, Hard: 128})
 	j.Limits.SetRLimit(spec.RLimit{Resource: "core"})
 	if err := l.Check(j.Limits); err != nil {
 		t.Fatal(err)
 	}
-	if exit := l.run(j); string(exit.Stdout) != "3\n64\n0\n400\n" {
+	if exit := l.run(j); string(exit.Stdout) != want {
 		t.Errorf("%+v wrote %q", exit, exit.Stdout)
 	}
 	if err := l.Check(spec.Limits{Slice: "rtask-x.slice"}); !errors.Is(err, ErrUnenforceable) {

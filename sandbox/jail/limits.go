@@ -26,15 +26,16 @@ func limit(p *fork.Process, l spec.Limits, optional bool) error {
 	if l.OOMScoreAdjust != nil {
 		// The shim is as well protected as a job can be at most. One that is protected better could not be killed at its limit.
 		n := max(*l.OOMScoreAdjust, spec.LeastOOMScore)
-		if optional {
-			lowest, err := privilege.LowestOOMScore()
-			if err != nil {
-				return err
-			}
+		lowest, err := privilege.LowestOOMScore()
+		switch {
+		case err == nil && optional:
 			n = max(n, lowest)
+		case err != nil && !optional:
+			return fmt.Errorf("cannot limit the job: %w", err)
 		}
-		score := strconv.Itoa(n)
-		p.OOMScoreAdj = &score
+		if score := strconv.Itoa(n); err == nil {
+			p.OOMScoreAdj = &score
+		}
 	}
 	for _, r := range l.RLimits {
 		number, ok := r.Number()

@@ -2,6 +2,7 @@ package jail
 
 import (
 	"math"
+	"os"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -10,7 +11,15 @@ import (
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can set an OOM score")
+	}
+}
+
 func TestLimit(t *testing.T) {
+	needRoot(t)
 	nice, score := 5, 300
 	var l spec.Limits
 	l.Nice, l.OOMScoreAdjust = &nice, &score
@@ -37,6 +46,7 @@ func TestNothingToLimit(t *testing.T) {
 
 // TestNeverProtected: whatever comes over the wire, a job is not kept from the kernel's OOM killer better than its shim.
 func TestNeverProtected(t *testing.T) {
+	needRoot(t)
 	score := -1000
 	var p fork.Process
 	if err := limit(&p, spec.Limits{OOMScoreAdjust: &score}, false); err != nil || *p.OOMScoreAdj != "-900" {

@@ -5,6 +5,7 @@
 package privilege
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -57,13 +58,21 @@ func LowestNice() (int, error) {
 	return 20 - max(own, int(min(may.Cur, 40))), nil
 }
 
-// LowestOOMScore returns the lowest OOM score that this process can set for sure (proc_pid_oom_score_adj(5)): without
-// CAP_SYS_RESOURCE its own.
+// ErrOOMScore is returned by LowestOOMScore where no score can be set: the files in /proc of a process that is not dumpable,
+// as a shim, are root's (proc_pid(5)).
+var ErrOOMScore = errors.New("only root can set an OOM score")
+
+// LowestOOMScore returns the lowest OOM score that a shim of this process's user can set for sure
+// (proc_pid_oom_score_adj(5)): without CAP_SYS_RESOURCE its own.
 func LowestOOMScore() (int, error) {
-	if Has(unix.CAP_SYS_RESOURCE) {
+	switch {
+	case os.Geteuid() != 0:
+		return 0, ErrOOMScore
+	case Has(unix.CAP_SYS_RESOURCE):
 		return -1000, nil
+	default:
+		return number("/proc/self/oom_score_adj")
 	}
-	return number("/proc/self/oom_score_adj")
 }
 
 func number(file string) (int, error) {

@@ -1,6 +1,7 @@
 package privilege
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -37,12 +38,12 @@ func TestWhatIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	score, err := LowestOOMScore()
-	if err != nil {
-		t.Fatal(err)
+	if root := os.Geteuid() == 0; root != (err == nil) || !root && !errors.Is(err, ErrOOMScore) {
+		t.Fatalf("root %v: error %v", root, err)
 	}
-	files, err := HighestRLimit(unix.RLIMIT_NOFILE)
-	if err != nil {
-		t.Fatal(err)
+	files, filesErr := HighestRLimit(unix.RLIMIT_NOFILE)
+	if filesErr != nil {
+		t.Fatal(filesErr)
 	}
 	try := func(script string) bool { return exec.Command("/bin/bash", "-c", script).Run() == nil }
 	if !try(fmt.Sprintf("test $(nice -n %d nice) -eq %d", nice, nice)) {
@@ -51,7 +52,7 @@ func TestWhatIsTold(t *testing.T) {
 	if nice > -20 && try(fmt.Sprintf("test $(nice -n %d nice 2>/dev/null) -eq %d", nice-1, nice-1)) {
 		t.Errorf("a nice value of %d can be set", nice-1)
 	}
-	if !try(fmt.Sprintf("echo %d >/proc/self/oom_score_adj", score)) {
+	if err == nil && !try(fmt.Sprintf("echo %d >/proc/self/oom_score_adj", score)) {
 		t.Errorf("an OOM score of %d cannot be set", score)
 	}
 	if !try(fmt.Sprintf("ulimit -n %d", files)) {
