@@ -12,6 +12,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
 
+	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
 
@@ -19,9 +20,12 @@ import (
 const maxInput = 16 << 20
 
 func startFlags() []cli.Flag {
+	properties := &settings{} // two flags, since an alias would give each value twice
 	return []cli.Flag{
 		boolFlag("run a command, even if a task has that name", "command"),
 		&cli.GenericFlag{Name: "E", Value: &settings{}, Usage: "set `NAME[=VALUE]` for a command; without a value, rtaskctl's own"},
+		&cli.GenericFlag{Name: "p", Value: properties, Usage: "set `NAME=VALUE` for a command, such as memory_max=512M; see limits in rtask.hcl(5)"},
+		&cli.GenericFlag{Name: "property", Value: properties, Usage: "the same as -p `NAME=VALUE`"},
 		&cli.StringFlag{Name: "input", Usage: "take `FILE` as standard input, - for rtaskctl's own"},
 		boolFlag("run a command though it is running already with the same arguments", "allow-duplicate"),
 	}
@@ -82,6 +86,10 @@ func (a *app) launch(ctx context.Context, c *cli.Context) (*rtaskv1.Job, error) 
 		return nil, err
 	case connect.CodeAlreadyExists:
 		return nil, &hintError{err, "--allow-duplicate starts it once more"}
+	case connect.CodePermissionDenied:
+		if d, ok := client.Detail(err); ok && d.GetKind() == "property" { // it is not about who may start something
+			return nil, &hintError{err, "rtaskctl(1) says under -p what a user who is not root can set"}
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -117,14 +125,35 @@ func (a *app) startRequest(c *cli.Context) (_ *rtaskv1.StartRequest, found, err 
 	if err != nil {
 		return nil, nil, err
 	}
+	properties, err := propertiesOf(c)
+	if err != nil {
+		return nil, nil, err
+	}
 	input, err := a.input(c.Context, c.String("input"))
 	if err != nil {
 		return nil, nil, err
 	}
 	return &rtaskv1.StartRequest{
 		Name: name, Arguments: c.Args().Tail(), Command: c.Bool("command"), Path: path, WorkingDirectory: dir, SearchPath: search,
-		Environment: environment, Input: input, AllowDuplicate: c.Bool("allow-duplicate"),
+		Environment: environment, Input: input, AllowDuplicate: c.Bool("allow-duplicate"), Properties: properties,
 	}, found, nil
+}
+
+// propertiesOf reads the values of -p. What they mean is for the engine to say.
+func propertiesOf(c *cli.Context) ([]*rtaskv1.Property, error) {
+	var all []*rtaskv1.Property
+	set, _ := c.Generic("p").(*settings)
+	if set == nil {
+		return nil, nil
+	}
+	for _, s := range *set {
+		name, value, ok := strings.Cut(s, "=")
+		if !ok || name == "" {
+			return nil, fmt.Errorf("%q is not NAME=VALUE, such as memory_max=512M", s)
+		}
+		all = append(all, &rtaskv1.Property{Name: name, Value: value})
+	}
+	return all, nil
 }
 
 // cannotRun is the error of a command given by its path.

@@ -206,8 +206,8 @@ func TestManualsAreClean(t *testing.T) {
 
 // attribute is a row of a table of daemon/config.
 type attribute struct {
-	name, doc string
-	inherit   bool
+	name, doc, example, directive string
+	inherit                       bool
 }
 
 // tables reads the tables of daemon/config from its source: by the name of the function that returns one.
@@ -265,6 +265,10 @@ func row(t *testing.T, l *ast.CompositeLit) (a attribute) {
 			a.name = text
 		case "doc":
 			a.doc = text
+		case "example":
+			a.example = text
+		case "directive":
+			a.directive = text
 		case "inherit":
 			a.inherit = true
 		case "decode":
@@ -319,6 +323,9 @@ func TestConfigurationManual(t *testing.T) {
 			if d := strings.TrimSuffix(byDefault.FindString(a.doc), "."); !strings.Contains(text, d) {
 				t.Errorf("rtask.hcl(5), %s: %s does not say %q", heading, a.name, d)
 			}
+			if heading == "LIMITS" && (a.directive == "" || !strings.Contains(text, "\n.Ql "+a.directive+"= .\n")) {
+				t.Errorf("rtask.hcl(5), %s: %s does not name the directive %q", heading, a.name, a.directive)
+			}
 			if heading == "TASKS" && a.doc != "" && strings.Contains(text, "\nInheritable.") != a.inherit {
 				t.Errorf("rtask.hcl(5), %s: whether %s is inheritable is wrong", heading, a.name)
 			}
@@ -326,6 +333,38 @@ func TestConfigurationManual(t *testing.T) {
 		for _, name := range slices.Sorted(maps.Keys(documented)) {
 			t.Errorf("rtask.hcl(5), %s: there is no %s", heading, name)
 		}
+	}
+}
+
+// TestDirectives: systemd knows each directive that a limit is named after, and takes the example of its value.
+func TestDirectives(t *testing.T) {
+	table := tables(t)
+	unit := "[Service]\nExecStart=/bin/true\n"
+	for _, a := range slices.Concat(table["limitsScope"], table["taskAttributes"]) {
+		if a.directive != "" {
+			unit += a.directive + "=" + strings.Trim(a.example, `"`) + "\n"
+		}
+	}
+	if n := strings.Count(unit, "\n"); n < 30 {
+		t.Fatalf("only %d lines of directives", n)
+	}
+	verify := func(unit string) string {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "limits.service")
+		if err := os.WriteFile(file, []byte(unit), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out, err := analyze(t, dir, "verify", "--man=no", file)
+		if err != nil {
+			out += err.Error()
+		}
+		return out
+	}
+	if out := verify(unit); out != "" {
+		t.Errorf("systemd-analyze verify:\n%s\nof\n%s", out, unit)
+	}
+	if out := verify(unit + "MemoryMux=1\nNice=20\n"); strings.Count(out, "\n") < 2 {
+		t.Errorf("systemd-analyze verify takes anything: %q", out)
 	}
 }
 

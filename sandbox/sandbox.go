@@ -6,6 +6,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,6 @@ import (
 
 	"github.com/rtask/rtask/sandbox/cgroup"
 	"github.com/rtask/rtask/sandbox/scope"
-	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // Slice is the parent of every scope, and where an administrator caps all of rtask.
@@ -55,6 +55,7 @@ type Host struct {
 	mount       string   // of the cgroup v2 hierarchy, "" without systemd
 	controllers []string // of the hierarchy's root
 	noFile      uint64   // the soft limit of a job's descriptors
+	tasksMax    *uint64  // of a scope that says nothing of it, if systemd tells
 	startTime   time.Duration
 	weaker      []string
 }
@@ -81,13 +82,13 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 	if err := h.findManager(ctx); err != nil {
 		h.weaker = append(h.weaker,
 			"Jobs run as plain processes without a unit of their own ("+err.Error()+").",
-			"No limit can be enforced: a task that has one is refused.",
+			"No limit of control groups can be enforced: a task that has one is refused. Those of single processes (nice, oom_score_adjust, limit_…) hold.",
 			"What a job used is known of its processes that were waited for, not of all.",
 			"A job's processes are told from others by their descent from its supervisor; if that is killed, they run on.",
 			"A job is not kept from the control socket: it may do what its user may.")
 		return h, nil
 	}
-	if missing := h.missing([]string{"cpu", "memory", "pids"}); len(missing) > 0 {
+	if missing := h.missing([]string{"cpu", "cpuset", "io", "memory", "pids"}); len(missing) > 0 {
 		h.weaker = append(h.weaker, "Limits that need the control group controllers "+strings.Join(missing, ", ")+
 			" cannot be enforced: the cgroup v2 hierarchy of this machine does not have them.")
 	}
@@ -120,10 +121,6 @@ func (h *Host) findManager(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	controllers, err := cgroup.Controllers(mount)
-	if err != nil {
-		return err
-	}
 	m, kind := scope.System(), "systemd (system)"
 	if os.Geteuid() != 0 {
 		m, kind = scope.User(), "systemd (user)"
@@ -135,8 +132,20 @@ func (h *Host) findManager(ctx context.Context) error {
 	if v.Number < oldestSystemd {
 		return errors.Join(fmt.Errorf("systemd %s is older than %d", v.Systemd, oldestSystemd), m.Close())
 	}
+	// A user's manager has the controllers that the system's has delegated to it.
+	root, err := m.ControlGroupRoot(ctx)
+	if err != nil {
+		return errors.Join(err, m.Close())
+	}
+	controllers, err := cgroup.Controllers(filepath.Join(mount, root))
+	if err != nil {
+		return errors.Join(err, m.Close())
+	}
 	if soft, err := m.DefaultNoFile(ctx); err == nil {
 		h.noFile = soft
+	}
+	if tasks, err := m.DefaultTasksMax(ctx); err == nil {
+		h.tasksMax = &tasks
 	}
 	h.manager, h.kind, h.mount, h.controllers = m, kind, mount, controllers
 	return nil
@@ -160,60 +169,25 @@ func (h *Host) Confines() bool { return h.manager != nil && os.Geteuid() == 0 }
 // Weaker returns the promises that do not hold on this machine, a sentence each.
 func (h *Host) Weaker() []string { return slices.Clone(h.weaker) }
 
-// Check returns an error that wraps ErrUnenforceable when l has a limit that this machine cannot enforce.
-func (h *Host) Check(l spec.Limits) error {
-	if l.IsZero() {
-		return nil
-	}
-	if h.manager == nil {
-		return fmt.Errorf("cannot limit jobs: there is no systemd here: %w", ErrUnenforceable)
-	}
-	if missing := h.missing(l.Controllers()); len(missing) > 0 {
-		return fmt.Errorf("cannot limit jobs: the control group controllers %s are not in the cgroup v2 hierarchy: %w",
-			strings.Join(missing, ", "), ErrUnenforceable)
-	}
-	return nil
-}
-
-func (h *Host) missing(wanted []string) []string {
-	return slices.DeleteFunc(slices.Clone(wanted), func(c string) bool { return slices.Contains(h.controllers, c) })
-}
-
-// The headroom of a scope above its job's limits, for the shim, so that what the job does never takes the shim with it.
+// The headroom of a scope's times above its job's, for the shim.
 const (
-	memoryHeadroom = 32 << 20
-	tasksHeadroom  = 64
-	quotaHeadroom  = 200_000 // 20 %, in microseconds a second
-	stopHeadroom   = 10 * time.Second
-	runHeadroom    = 15 * time.Second
+	stopHeadroom = 10 * time.Second
+	runHeadroom  = 15 * time.Second
 )
 
 // unit is the scope of a slot.
 func unit(r *SlotRequest) scope.Unit {
 	j := &r.Job
 	u := scope.Unit{
-		Name: r.Unit, Description: r.Description, Slice: Slice,
+		Name: r.Unit, Description: r.Description, Slice: cmp.Or(j.Limits.Slice, Slice),
 		// The shim escalates by itself and writes down what came of it; systemd's SIGKILL comes after that.
-		TimeoutStop:        j.TimeoutStop + stopHeadroom,
-		MemoryMax:          plus(j.Limits.MemoryMax, memoryHeadroom),
-		TasksMax:           plus(j.Limits.TasksMax, tasksHeadroom),
-		CPUQuotaPerSecUSec: plus(j.Limits.CPUQuota, quotaHeadroom),
+		TimeoutStop: j.TimeoutStop + stopHeadroom,
+		Resources:   resources(j.Limits),
 	}
 	if r.Single && j.Timeout > 0 {
 		u.RuntimeMax = j.Timeout + j.TimeoutStop + runHeadroom
 	}
 	return u
-}
-
-func plus(v *uint64, headroom uint64) *uint64 {
-	if v == nil {
-		return nil
-	}
-	sum := uint64(spec.Infinity)
-	if *v < spec.Infinity-headroom {
-		sum = *v + headroom
-	}
-	return &sum
 }
 
 // socketPath is where the shim of a slot listens.

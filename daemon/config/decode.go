@@ -15,6 +15,10 @@ type attribute[T any] struct {
 	example string
 	// doc is what it means, for messages and manuals.
 	doc string
+	// directive is the systemd directive of the same meaning, of what a command can be given, too; see Properties.
+	directive string
+	// several says that the value may be a list of such values.
+	several bool
 	// inherit says that it may stand in defaults too. Attributes of tasks only.
 	inherit bool
 	// decode checks v and sets it in t. What is wrong it reports.

@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/hashicorp/hcl/v2"
-	"github.com/rtask/rtask/sandbox/spec"
 )
 
 const (
@@ -20,8 +19,6 @@ const (
 	// maxCount is the largest number of jobs that run or wait, and maxWarm that of slots that wait for them.
 	maxCount = 1_000_000
 	maxWarm  = 100
-	// leastMemory is the memory_max below which a suffix was most likely forgotten.
-	leastMemory = 1 << 20
 )
 
 // draft is a Task while it is made.
@@ -137,17 +134,17 @@ func taskAttributes() []attribute[draft] {
 			decode: func(d *decoder, v value, t *draft) { d.count(v, &t.Queue, maxCount) },
 		},
 		{
-			name: "timeout", example: `"300s"`, inherit: true,
+			name: "timeout", example: `"300s"`, directive: "RuntimeMaxSec", inherit: true,
 			doc:    `How long it may run; 0 and "infinity": for ever. Default: 30s.`,
 			decode: func(d *decoder, v value, t *draft) { d.duration(v, &t.Timeout, true) },
 		},
 		{
-			name: "timeout_stop_sec", example: `"10s"`, inherit: true,
+			name: "timeout_stop_sec", example: `"10s"`, directive: "TimeoutStopSec", inherit: true,
 			doc:    "The time between kill_signal and SIGKILL; 0: SIGKILL at once. Default: 10s.",
 			decode: func(d *decoder, v value, t *draft) { d.duration(v, &t.TimeoutStop, false) },
 		},
 		{
-			name: "kill_signal", example: `"SIGTERM"`, inherit: true,
+			name: "kill_signal", example: `"SIGTERM"`, directive: "KillSignal", inherit: true,
 			doc:    "The signal that asks it to end. Default: SIGTERM.",
 			decode: func(d *decoder, v value, t *draft) { d.signal(v, &t.KillSignal) },
 		},
@@ -185,35 +182,6 @@ func taskAttributes() []attribute[draft] {
 			name: "journal", example: "true", inherit: true,
 			doc:    "Whether the job's lines are copied to the journal. Default: true.",
 			decode: func(d *decoder, v value, t *draft) { d.bool(v, &t.Journal) },
-		},
-	}
-}
-
-// limitsScope is what may stand in limits { … }. See systemd.resource-control(5).
-func limitsScope() scope[spec.Limits] {
-	return scope[spec.Limits]{
-		where: inLimits,
-		attributes: []attribute[spec.Limits]{
-			{
-				name: "memory_max", example: `"512M"`,
-				doc: `The most memory, MemoryMax=. "infinity": no limit.`,
-				decode: func(d *decoder, v value, l *spec.Limits) {
-					d.limit(v, &l.MemoryMax, "a size", parseMemory)
-					if l.MemoryMax != nil && *l.MemoryMax < leastMemory {
-						d.warnf(v.rng(), v.usage(), "hardly a program can start with a memory_max of %d bytes", *l.MemoryMax)
-					}
-				},
-			},
-			{
-				name: "cpu_quota", example: `"150%"`,
-				doc:    `The most processor time, CPUQuota=; 100% is one processor. "infinity": no limit.`,
-				decode: func(d *decoder, v value, l *spec.Limits) { d.limit(v, &l.CPUQuota, "a quota", parseQuota) },
-			},
-			{
-				name: "tasks_max", example: "64",
-				doc:    `The most processes and threads, TasksMax=. "infinity": no limit.`,
-				decode: func(d *decoder, v value, l *spec.Limits) { d.limit(v, &l.TasksMax, "a number of tasks", parseTasks) },
-			},
 		},
 	}
 }
@@ -261,20 +229,6 @@ func (d *decoder) count(v value, dst *int, most int64) {
 	n := int64(*dst)
 	d.integer(v, &n, 0, most)
 	*dst = int(n)
-}
-
-// limit sets dst to what parse makes of v.
-func (d *decoder) limit(v value, dst **uint64, want string, parse func(string) (uint64, error)) {
-	text, ok := d.quantity(v, want)
-	if !ok {
-		return
-	}
-	got, err := parse(text)
-	if err != nil {
-		d.refuse(v, want, err)
-		return
-	}
-	*dst = &got
 }
 
 // hash returns what Task.Hash is of t.

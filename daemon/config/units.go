@@ -48,7 +48,10 @@ func whole(r *big.Rat, most uint64) (_ uint64, ok bool) {
 }
 
 // parseDuration reads a time span of systemd.time(7), such as "1h 30min"; a number without a unit is seconds.
-func parseDuration(text string) (time.Duration, error) {
+func parseDuration(text string) (time.Duration, error) { return parseSpan(text, time.Second) }
+
+// parseSpan is parseDuration with another unit for a number without one.
+func parseSpan(text string, without time.Duration) (time.Duration, error) {
 	sum := new(big.Rat)
 	rest := strings.TrimSpace(text)
 	if rest == "" {
@@ -68,6 +71,9 @@ func parseDuration(text string) (time.Duration, error) {
 			end = len(after)
 		}
 		unit, ok := durationUnit(after[:end])
+		if end == 0 {
+			unit = without
+		}
 		if !ok {
 			return 0, fmt.Errorf("%q is no unit; units are us, ms, s, min, h, d, w", after[:end])
 		}
@@ -108,7 +114,10 @@ func durationUnit(s string) (time.Duration, bool) {
 }
 
 // parseSize reads a size to the base of 1024, such as "512M"; a number without a suffix is bytes.
-func parseSize(text string) (int64, error) {
+func parseSize(text string) (int64, error) { return parseScaled(text, 1024) }
+
+// parseScaled reads a number whose suffixes are to a base.
+func parseScaled(text string, base int64) (int64, error) {
 	text = strings.TrimSpace(text)
 	if text == "infinity" {
 		return 0, errors.New("it must have an end")
@@ -118,18 +127,20 @@ func parseSize(text string) (int64, error) {
 		return 0, err
 	}
 	suffix = strings.TrimLeft(suffix, " \t")
-	var shift int
+	power := 0
 	switch suffix {
 	case "", "B":
 	case "%":
 		return 0, errors.New("a percentage is not taken here")
 	default:
-		shift = 10 * (strings.Index("KMGTPE", suffix) + 1)
-		if len(suffix) != 1 || shift == 0 {
-			return 0, fmt.Errorf("%q is no suffix; suffixes are K, M, G, T, P, E, to the base of 1024", suffix)
+		power = strings.Index("KMGTPE", suffix) + 1
+		if len(suffix) != 1 || power == 0 {
+			return 0, fmt.Errorf("%q is no suffix; suffixes are K, M, G, T, P, E, to the base of %d", suffix, base)
 		}
 	}
-	n.Mul(n, new(big.Rat).SetInt64(1<<shift))
+	for range power {
+		n.Mul(n, new(big.Rat).SetInt64(base))
+	}
 	if suffix == "" && !n.IsInt() {
 		return 0, errors.New("there are no parts of a byte")
 	}

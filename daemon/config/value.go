@@ -22,7 +22,9 @@ type value struct {
 	name string
 	// example is a right value as it is written in a file.
 	example string
-	expr    hcl.Expression
+	// property says that it stands on a command line.
+	property bool
+	expr     hcl.Expression
 }
 
 func (v value) rng() hcl.Range { return v.expr.Range() }
@@ -32,12 +34,15 @@ func (v value) usage() string {
 	if v.example == "" {
 		return ""
 	}
+	if v.property {
+		return fmt.Sprintf("Write for example: %s=%s", v.name, v.example)
+	}
 	return fmt.Sprintf("Write for example: %s = %s", v.name, v.example)
 }
 
 // element is one part of v, called name.
 func (v value) element(name string, expr hcl.Expression) value {
-	return value{name: name, expr: expr}
+	return value{name: name, property: v.property, expr: expr}
 }
 
 // wrong reports that v is not a want.

@@ -64,7 +64,10 @@ type Options struct {
 	GatewayUID *uint32
 	// CheckLimits returns an error for limits that this machine cannot enforce.
 	CheckLimits func(spec.Limits) error
-	Info        Info
+	// Unlimited are the limits of a job of which nothing is said, which a user who is not root may not raise. What is not in
+	// them, nobody but root may have.
+	Unlimited spec.Limits
+	Info      Info
 	// Metrics are the engine's own.
 	Metrics prometheus.Gatherer
 	// Rejected counts a request that was refused, by task (if that is known to exist) and kind.

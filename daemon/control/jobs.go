@@ -56,6 +56,9 @@ func (s *Server) startSpec(c auth.Caller, r *rtaskv1.StartRequest) (job.Spec, er
 	case len(r.Environment) > 0:
 		return job.Spec{}, connect.NewError(connect.CodeInvalidArgument,
 			fmt.Errorf("task %q has an environment of its own, none can be added", r.Name))
+	case len(r.Properties) > 0:
+		return job.Spec{}, connect.NewError(connect.CodeInvalidArgument,
+			fmt.Errorf("task %q has limits of its own, none can be set: -p is for commands", r.Name))
 	}
 	return s.taskSpec(snapshot.Config, task, owner, "local", r.Input)
 }

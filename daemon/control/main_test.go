@@ -135,7 +135,7 @@ func newFixture(t testing.TB, hcl string) *fixture {
 	f.configure(hcl)
 	gateway := uint32(gatewayUID)
 	f.Server = New(Options{
-		Jobs: jobs, Keys: keys, Identify: identify, CheckLimits: h.Check, Metrics: prometheus.NewRegistry(), Logger: logger, GatewayUID: &gateway,
+		Jobs: jobs, Keys: keys, Identify: identify, CheckLimits: h.Check, Unlimited: h.Unlimited(), Metrics: prometheus.NewRegistry(), Logger: logger, GatewayUID: &gateway,
 		Snapshot: func() Snapshot {
 			f.mu.Lock()
 			defer f.mu.Unlock()

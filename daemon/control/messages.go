@@ -26,6 +26,8 @@ func jobMessage(j job.Job) *rtaskv1.Job {
 			m.ExitCode = &code
 		}
 		m.CpuUsec, m.MemoryPeakBytes, m.TasksPeak = e.Usage.CPUUsec, e.Usage.MemoryPeak, e.Usage.TasksPeak
+		m.IoReadBytes, m.IoWriteBytes = e.Usage.IOReadBytes, e.Usage.IOWriteBytes
+		m.IoReadOps, m.IoWriteOps = e.Usage.IOReadOps, e.Usage.IOWriteOps
 		m.LogBytes, m.LogDroppedBytes = e.LogBytes, e.LogDropped
 	}
 	return m

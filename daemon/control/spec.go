@@ -140,12 +140,17 @@ func (s *Server) commandSpec(c auth.Caller, owner job.Owner, r *rtaskv1.StartReq
 		}
 		env = append(env, name+"="+r.Environment[name])
 	}
+	p, err := s.properties(c, r.Properties)
+	if err != nil {
+		return job.Spec{}, err
+	}
 	// The caller's own rights, as the kernel knows them, neither more nor less.
 	user := job.UserOf(spec.Credentials{UID: c.Peer.UID, GID: c.Peer.GID, Groups: c.Peer.Groups})
 	return job.Spec{
 		Command: r.Name, Path: r.Path, Args: r.Arguments, Environment: env, Dir: r.WorkingDirectory, User: user, Input: r.Input,
-		Owner: owner, Trigger: "local", Unique: !r.AllowDuplicate, NoNewPrivileges: true, TimeoutStop: commandTimeoutStop,
-		LogMax: commandLogMax, Journal: true,
+		Owner: owner, Trigger: "local", Unique: !r.AllowDuplicate, NoNewPrivileges: true,
+		Limits: p.Limits, LimitsOptional: snapshot.Config != nil && snapshot.Config.LimitsUnavailable == config.LimitsUnavailableWarn,
+		Timeout: p.Timeout, TimeoutStop: p.TimeoutStop, KillSignal: p.KillSignal, LogMax: commandLogMax, Journal: true,
 	}, nil
 }
 

@@ -133,8 +133,11 @@ func (m *Manager) check(s *Spec) error {
 			return invalid("only an rtaskd that runs as root can give jobs another group")
 		}
 	}
-	if err := m.opts.Host.Check(s.Limits); err != nil && !s.LimitsOptional {
-		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	if err := m.opts.Host.Check(s.Limits); err != nil {
+		if !s.LimitsOptional {
+			return fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+		m.opts.Logger.Warn("a job starts without a limit", "task", s.Task, "command", s.Command, "error", err)
 	}
 	if s.KillSignal == 0 {
 		s.KillSignal = unix.SIGTERM

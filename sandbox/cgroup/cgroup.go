@@ -28,7 +28,8 @@ var ErrNoHierarchy = errors.New("no cgroup v2 hierarchy is mounted")
 // supervisor is the name of the shim's own leaf.
 const supervisor = "supervisor"
 
-// wanted are the controllers that a job's accounting and limits need.
+// wanted are the controllers that a job's accounting needs. Of those that limits alone need there is cpuset, which New
+// makes available when it has to: it costs the scheduler something.
 func wanted() []string { return []string{"cpu", "io", "memory", "pids"} }
 
 // Mount returns where the cgroup v2 hierarchy is mounted, as /proc/self/mountinfo (proc_pid_mountinfo(5)) says.
@@ -54,10 +55,10 @@ func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// Controllers returns the controllers that the root of the hierarchy has. On a host that keeps them in v1 hierarchies
-// there are none.
-func Controllers(mount string) ([]string, error) {
-	b, err := os.ReadFile(filepath.Join(mount, "cgroup.controllers"))
+// Controllers returns the controllers that a control group, such as the root of the hierarchy, has. On a host that keeps them
+// in v1 hierarchies there are none.
+func Controllers(dir string) ([]string, error) {
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the controllers: %w", err)
 	}
@@ -82,20 +83,8 @@ func Delegated(mount, group string) (*Tree, error) {
 	if err := write(leaf, "cgroup.procs", "0"); err != nil {
 		return nil, err
 	}
-	b, err := os.ReadFile(filepath.Join(t.dir, "cgroup.controllers"))
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the controllers: %w", err)
-	}
-	available := strings.Fields(string(b))
-	for _, c := range wanted() {
-		if slices.Contains(available, c) {
-			t.controllers = append(t.controllers, c)
-		}
-	}
-	if len(t.controllers) > 0 {
-		if err := write(t.dir, "cgroup.subtree_control", "+"+strings.Join(t.controllers, " +")); err != nil {
-			return nil, err
-		}
+	if err := t.enable(wanted()...); err != nil {
+		return nil, err
 	}
 	return t, nil
 }
@@ -130,6 +119,25 @@ func (t *Tree) left() (uint64, error) {
 	return all - min(own, all), nil
 }
 
+// enable makes those of controllers available to the leaves that are available here.
+func (t *Tree) enable(controllers ...string) error {
+	b, err := os.ReadFile(filepath.Join(t.dir, "cgroup.controllers"))
+	if err != nil {
+		return fmt.Errorf("cannot read the controllers: %w", err)
+	}
+	available := strings.Fields(string(b))
+	unwanted := func(c string) bool { return !slices.Contains(available, c) || slices.Contains(t.controllers, c) }
+	more := slices.DeleteFunc(slices.Clone(controllers), unwanted)
+	if len(more) == 0 {
+		return nil
+	}
+	if err := write(t.dir, "cgroup.subtree_control", "+"+strings.Join(more, " +")); err != nil {
+		return err
+	}
+	t.controllers = append(t.controllers, more...)
+	return nil
+}
+
 // Group is a leaf that holds one job.
 type Group struct {
 	dir  string
@@ -139,6 +147,11 @@ type Group struct {
 
 // New makes a leaf with limits. optional lets a limit go that has no controller here. When New fails, nothing is left.
 func (t *Tree) New(name string, limits spec.Limits, optional bool) (*Group, error) {
+	if len(limits.AllowedCPUs) > 0 {
+		if err := t.enable("cpuset"); err != nil && !optional {
+			return nil, err
+		}
+	}
 	for _, c := range limits.Controllers() {
 		if !optional && !slices.Contains(t.controllers, c) {
 			return nil, fmt.Errorf("cannot limit the job: the %s controller is not available in %s", c, t.group)
@@ -148,7 +161,7 @@ func (t *Tree) New(name string, limits spec.Limits, optional bool) (*Group, erro
 	if err := os.Mkdir(g.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("cannot make the job's control group: %w", err)
 	}
-	if err := t.limit(g, limits); err != nil {
+	if err := t.limit(g, limits, optional); err != nil {
 		_ = os.Remove(g.dir) // the first error is the one that says something
 		return nil, err
 	}
@@ -159,57 +172,6 @@ func (t *Tree) New(name string, limits spec.Limits, optional bool) (*Group, erro
 	}
 	g.fd = fd
 	return g, nil
-}
-
-// The period of cpu.max in microseconds: systemd's default (CPUQuotaPeriodSec=), the kernel's longest, and the kernel's
-// least quota in a period.
-const (
-	period        = 100_000
-	longestPeriod = 1_000_000
-	leastQuota    = 1000
-)
-
-// cpuMax is the content of cpu.max for a quota in microseconds a second.
-func cpuMax(quota uint64) string {
-	if quota == spec.Infinity {
-		return fmt.Sprintf("max %d", period)
-	}
-	if q := quota / (longestPeriod / period); q >= leastQuota {
-		return fmt.Sprintf("%d %d", q, period)
-	}
-	return fmt.Sprintf("%d %d", max(quota, leastQuota), longestPeriod)
-}
-
-func (t *Tree) limit(g *Group, l spec.Limits) error {
-	if slices.Contains(t.controllers, "memory") {
-		// One process over the limit ends the job as a whole: half a job is worse than none.
-		if err := write(g.dir, "memory.oom.group", "1"); err != nil {
-			return err
-		}
-		if l.MemoryMax != nil {
-			if err := write(g.dir, "memory.max", number(*l.MemoryMax)); err != nil {
-				return err
-			}
-		}
-	}
-	if l.TasksMax != nil && slices.Contains(t.controllers, "pids") {
-		if err := write(g.dir, "pids.max", number(*l.TasksMax)); err != nil {
-			return err
-		}
-	}
-	if l.CPUQuota != nil && slices.Contains(t.controllers, "cpu") {
-		if err := write(g.dir, "cpu.max", cpuMax(*l.CPUQuota)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func number(v uint64) string {
-	if v == spec.Infinity {
-		return "max"
-	}
-	return strconv.FormatUint(v, 10)
 }
 
 // Path is the group's path below the mount, as /proc/PID/cgroup shows it.
@@ -340,6 +302,7 @@ func (g *Group) Usage() spec.Usage {
 	if v, err := single(g.dir, "pids.peak"); err == nil {
 		u.TasksPeak = &v
 	}
+	g.ioUsage(&u)
 	return u
 }
 

@@ -72,6 +72,9 @@ func Start(j *spec.Job, stdio Stdio, o Options) (*Process, error) {
 	if j.Credentials != nil {
 		p.Credentials = &fork.Credentials{UID: j.Credentials.UID, GID: j.Credentials.GID, Groups: j.Credentials.Groups}
 	}
+	if err := limit(&p, j.Limits, j.LimitsOptional); err != nil {
+		return nil, &SetupError{err: err}
+	}
 	pid, pidfd, err := fork.Start(p)
 	if err != nil {
 		return nil, setupError(j, err)

@@ -225,13 +225,35 @@ func (m *Manager) Version(ctx context.Context) (Version, error) {
 // DefaultNoFile asks for DefaultLimitNOFILE= (systemd-system.conf(5)): the soft limit of open files of whatever the manager
 // starts.
 func (m *Manager) DefaultNoFile(ctx context.Context) (uint64, error) {
+	return m.number(ctx, "DefaultLimitNOFILESoft")
+}
+
+// DefaultTasksMax asks for DefaultTasksMax= (systemd-system.conf(5)), which holds for a scope without TasksMax=.
+func (m *Manager) DefaultTasksMax(ctx context.Context) (uint64, error) {
+	return m.number(ctx, "DefaultTasksMax")
+}
+
+// ControlGroupRoot asks for the control group of the manager itself, below the cgroup v2 mount: what that has not, none of its
+// units can have.
+func (m *Manager) ControlGroupRoot(ctx context.Context) (string, error) {
+	conn, err := m.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	var group string
+	err = property(ctx, conn, busPath, managerIface, "ControlGroup", &group)
+	return group, err
+}
+
+// number asks for a property of the manager.
+func (m *Manager) number(ctx context.Context, name string) (uint64, error) {
 	conn, err := m.connect(ctx)
 	if err != nil {
 		return 0, err
 	}
-	var soft uint64
-	err = property(ctx, conn, busPath, managerIface, "DefaultLimitNOFILESoft", &soft)
-	return soft, err
+	var v uint64
+	err = property(ctx, conn, busPath, managerIface, name, &v)
+	return v, err
 }
 
 // Describe sets Description= of a unit, of which all but the characters that a terminal can show is replaced.

@@ -42,7 +42,10 @@ func TestProperties(t *testing.T) {
 	memory, infinity := uint64(64<<20), uint64(math.MaxUint64)
 	u := Unit{
 		Name: "x.scope", Description: "what it is", Slice: "rtask.slice", TimeoutStop: 1500 * time.Millisecond, RuntimeMax: time.Hour,
-		MemoryMax: &memory, CPUQuotaPerSecUSec: &infinity,
+		Resources: Resources{
+			MemoryMax: &memory, MemoryHigh: &infinity, MemorySwapMax: &memory, CPUQuotaPerSecUSec: &infinity,
+			CPUWeight: new(uint64), IOWeight: &memory, AllowedCPUs: []byte{5},
+		},
 	}
 	got := map[string]any{}
 	for _, p := range u.properties(17) {
@@ -53,7 +56,8 @@ func TestProperties(t *testing.T) {
 	}
 	want := map[string]any{
 		"Description": "what it is", "Slice": "rtask.slice", "Delegate": true, "CollectMode": "inactive-or-failed", "OOMPolicy": "continue",
-		"TimeoutStopUSec": uint64(1_500_000), "RuntimeMaxUSec": uint64(3_600_000_000), "MemoryMax": memory, "CPUQuotaPerSecUSec": infinity,
+		"TimeoutStopUSec": uint64(1_500_000), "RuntimeMaxUSec": uint64(3_600_000_000),
+		"MemoryMax": memory, "MemoryHigh": infinity, "MemorySwapMax": memory, "CPUQuotaPerSecUSec": infinity, "CPUWeight": uint64(0), "IOWeight": memory,
 	}
 	for name, v := range want {
 		if got[name] != v {
@@ -63,7 +67,10 @@ func TestProperties(t *testing.T) {
 	if pids, ok := got["PIDs"].([]uint32); !ok || !slices.Equal(pids, []uint32{17}) {
 		t.Errorf("PIDs is %v", got["PIDs"])
 	}
-	if len(got) != len(want)+1 {
+	if cpus, ok := got["AllowedCPUs"].([]byte); !ok || !slices.Equal(cpus, []byte{5}) {
+		t.Errorf("AllowedCPUs is %v", got["AllowedCPUs"])
+	}
+	if len(got) != len(want)+2 {
 		t.Errorf("properties %v", got)
 	}
 	for _, p := range (Unit{TimeoutStop: -1}).properties(1) {

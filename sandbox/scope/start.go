@@ -26,8 +26,7 @@ type Unit struct {
 	TimeoutStop time.Duration
 	// RuntimeMax is when systemd stops the unit by itself; 0: never.
 	RuntimeMax time.Duration
-	// Limits in the kernel's units; nil: not set, math.MaxUint64: infinity.
-	MemoryMax, TasksMax, CPUQuotaPerSecUSec *uint64
+	Resources
 }
 
 // properties are what StartTransientUnit takes.
@@ -47,14 +46,7 @@ func (u Unit) properties(pid uint32) []unitProperty {
 	if u.RuntimeMax > 0 {
 		p = append(p, unitProperty{"RuntimeMaxUSec", dbus.MakeVariant(usec(u.RuntimeMax))})
 	}
-	for name, v := range map[string]*uint64{
-		"MemoryMax": u.MemoryMax, "TasksMax": u.TasksMax, "CPUQuotaPerSecUSec": u.CPUQuotaPerSecUSec,
-	} {
-		if v != nil {
-			p = append(p, unitProperty{name, dbus.MakeVariant(*v)})
-		}
-	}
-	return p
+	return append(p, u.Resources.properties()...)
 }
 
 // maxDescription is the longest description in bytes: one line of a terminal or two.

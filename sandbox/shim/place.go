@@ -82,7 +82,7 @@ func (s *shim) renew(j *spec.Job) {
 		return
 	}
 	// Without a limit on the scope it takes nothing from the next job.
-	if p.groups != nil && j.Limits.MemoryMax != nil {
+	if p.groups != nil && (j.Limits.MemoryMax != nil || j.Limits.MemoryHigh != nil) {
 		left, err := p.groups.Reclaim(maxLeft)
 		s.unfit = err != nil || left > maxLeft
 	}

@@ -3,42 +3,7 @@
 // nothing of the project, and may be imported by every package that deals with jobs.
 package spec
 
-import (
-	"math"
-	"time"
-)
-
-// Infinity is the value of a limit that is named and does not limit, as "infinity" in systemd.resource-control(5).
-const Infinity = math.MaxUint64
-
-// Limits are resource limits of a job. A nil field is not set: the limit is not touched at all. The names are those of
-// the directives of systemd.resource-control(5) that mean the same.
-type Limits struct {
-	// MemoryMax is memory.max in bytes.
-	MemoryMax *uint64 `cbor:"memory_max,omitempty"`
-	// CPUQuota is the processor time per second of wall time in microseconds: 100 % of one processor is 1,000,000.
-	CPUQuota *uint64 `cbor:"cpu_quota,omitempty"`
-	// TasksMax is pids.max, processes and threads.
-	TasksMax *uint64 `cbor:"tasks_max,omitempty"`
-}
-
-// IsZero reports whether no limit is set.
-func (l Limits) IsZero() bool { return l == Limits{} }
-
-// Controllers returns the cgroup v2 controllers that l needs, in the kernel's names.
-func (l Limits) Controllers() []string {
-	var c []string
-	if l.CPUQuota != nil {
-		c = append(c, "cpu")
-	}
-	if l.MemoryMax != nil {
-		c = append(c, "memory")
-	}
-	if l.TasksMax != nil {
-		c = append(c, "pids")
-	}
-	return c
-}
+import "time"
 
 // Credentials are what a process runs as.
 type Credentials struct {
@@ -150,4 +115,10 @@ type Usage struct {
 	MemoryPeak *uint64 `cbor:"memory_peak,omitempty"`
 	// TasksPeak is pids.peak.
 	TasksPeak *uint64 `cbor:"tasks_peak,omitempty"`
+	// IOReadBytes and IOWriteBytes are the bytes, IOReadOps and IOWriteOps the operations that went to block devices: the
+	// sums of io.stat over all devices. What the page cache had is in none of them.
+	IOReadBytes  *uint64 `cbor:"io_read_bytes,omitempty"`
+	IOWriteBytes *uint64 `cbor:"io_write_bytes,omitempty"`
+	IOReadOps    *uint64 `cbor:"io_read_ops,omitempty"`
+	IOWriteOps   *uint64 `cbor:"io_write_ops,omitempty"`
 }

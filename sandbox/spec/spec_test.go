@@ -13,6 +13,7 @@ import (
 
 func TestControllers(t *testing.T) {
 	one := uint64(1)
+	disk := []spec.DeviceLimit{{Device: "/dev/vda", Value: 1}}
 	tests := []struct {
 		limits spec.Limits
 		want   []string
@@ -22,6 +23,15 @@ func TestControllers(t *testing.T) {
 		{spec.Limits{CPUQuota: &one}, []string{"cpu"}},
 		{spec.Limits{TasksMax: &one}, []string{"pids"}},
 		{spec.Limits{TasksMax: &one, CPUQuota: &one, MemoryMax: new(uint64)}, []string{"cpu", "memory", "pids"}},
+		{spec.Limits{MemoryHigh: &one}, []string{"memory"}},
+		{spec.Limits{MemorySwapMax: new(uint64)}, []string{"memory"}},
+		{spec.Limits{CPUWeight: new(uint64)}, []string{"cpu"}},
+		{spec.Limits{AllowedCPUs: spec.CPUSet{1}}, []string{"cpuset"}},
+		{spec.Limits{IOWeight: &one}, []string{"io"}},
+		{spec.Limits{IOReadBandwidthMax: disk}, []string{"io"}},
+		{spec.Limits{IOWriteBandwidthMax: disk}, []string{"io"}},
+		{spec.Limits{IOReadIOPSMax: disk}, []string{"io"}},
+		{spec.Limits{IOWriteIOPSMax: disk}, []string{"io"}},
 	}
 	for _, tt := range tests {
 		if got := tt.limits.Controllers(); !reflect.DeepEqual(got, tt.want) {
@@ -39,7 +49,7 @@ func exits() []spec.Exit {
 		{Job: "id"},
 		{
 			Job: "id", Reason: spec.OOM, Code: -1, Signal: 9, Detail: "not UTF-8: \xff\xfe", Ended: time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC),
-			Usage:    spec.Usage{CPUUsec: &v, MemoryPeak: &infinity, TasksPeak: new(uint64)},
+			Usage:    spec.Usage{CPUUsec: &v, MemoryPeak: &infinity, TasksPeak: new(uint64), IOReadBytes: &v, IOWriteOps: new(uint64)},
 			LogBytes: 1 << 63, LogDropped: 5, Stdout: []byte{0, 255, '\n'}, Stderr: []byte("x"), Truncated: true,
 		},
 		{Job: "large", Stdout: make([]byte, 1<<20)},

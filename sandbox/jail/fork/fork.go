@@ -31,6 +31,7 @@ const (
 	Namespaces
 	Files
 	OOMScore
+	Nice
 	RLimits
 	Groups
 	GID
@@ -54,8 +55,10 @@ func (s Step) String() string {
 		return "pass standard input and output"
 	case OOMScore:
 		return "set the OOM score"
+	case Nice:
+		return "set the nice value"
 	case RLimits:
-		return "set a resource limit"
+		return "set the resource limit"
 	case Groups:
 		return "set the supplementary groups"
 	case GID:
@@ -78,7 +81,7 @@ func (s Step) String() string {
 // Error says which step failed, on what, and how.
 type Error struct {
 	Step  Step
-	Path  string // the directory or executable, where the step has one
+	Path  string // the directory, the executable or the resource, where the step has one
 	Errno syscall.Errno
 }
 
@@ -116,8 +119,20 @@ type Process struct {
 	NoNewPrivileges bool
 	// NoFile is RLIMIT_NOFILE; the Go runtime raises its own at start, and a job must not inherit that.
 	NoFile unix.Rlimit
+	// RLimits are further limits of setrlimit(2).
+	RLimits []RLimit
+	// Nice is the nice value (setpriority(2)); nil leaves the parent's.
+	Nice *int
 	// OOMScoreAdj is what /proc/self/oom_score_adj gets; nil leaves the parent's.
 	OOMScoreAdj *string
+}
+
+// RLimit is a limit of setrlimit(2).
+type RLimit struct {
+	// Name is what an error calls it, and Resource the kernel's number of it.
+	Name     string
+	Resource int
+	Limit    unix.Rlimit
 }
 
 // Credentials are the numbers to change to.
@@ -141,6 +156,9 @@ type child struct {
 	groups   []uint32
 	noNew    bool
 	noFile   unix.Rlimit
+	rlimits  []RLimit
+	nice     uintptr
+	setNice  bool
 	oomPath  *byte
 	oomScore []byte
 
@@ -213,6 +231,10 @@ func Start(p Process) (pid, pidfd int, err error) {
 			e.Path = p.Paths[c.path]
 		case Chdir:
 			e.Path = p.Dir
+		case RLimits:
+			if e.Path = "limit_nofile"; c.path >= 0 {
+				e.Path = p.RLimits[c.path].Name
+			}
 		}
 		return 0, -1, e
 	}
@@ -220,9 +242,12 @@ func Start(p Process) (pid, pidfd int, err error) {
 }
 
 func prepare(p Process) (*child, error) {
-	c := &child{noNew: p.NoNewPrivileges, noFile: p.NoFile, clear: p.ClearKeyrings}
+	c := &child{noNew: p.NoNewPrivileges, noFile: p.NoFile, rlimits: p.RLimits, clear: p.ClearKeyrings}
 	for _, fd := range p.Namespaces {
 		c.spaces = append(c.spaces, uintptr(fd))
+	}
+	if p.Nice != nil {
+		c.nice, c.setNice = uintptr(*p.Nice), true
 	}
 	var err error
 	if c.argv, err = syscall.SlicePtrFromStrings(p.Args); err != nil {
@@ -340,10 +365,25 @@ func clone(args *cloneArgs, c *child) (pid uintptr, errno syscall.Errno) {
 		}
 	}
 
+	if c.setNice {
+		c.step = Nice
+		if _, _, e = syscall.RawSyscall(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, c.nice); e != 0 {
+			goto failed
+		}
+	}
+
+	c.step = RLimits
+	c.path = -1
 	if c.noFile.Max != 0 {
-		c.step = RLimits
 		if _, _, e = syscall.RawSyscall6(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE,
 			uintptr(unsafe.Pointer(&c.noFile)), 0, 0, 0); e != 0 {
+			goto failed
+		}
+	}
+	for i = 0; i < len(c.rlimits); i++ {
+		c.path = i
+		if _, _, e = syscall.RawSyscall6(unix.SYS_PRLIMIT64, 0, uintptr(c.rlimits[i].Resource),
+			uintptr(unsafe.Pointer(&c.rlimits[i].Limit)), 0, 0, 0); e != 0 {
 			goto failed
 		}
 	}

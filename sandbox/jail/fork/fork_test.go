@@ -244,3 +244,38 @@ func BenchmarkStart(b *testing.B) {
 		unix.Close(pidfd)
 	}
 }
+
+// TestOwnLimits: the nice value and limits are there from the first instruction on, and what is refused is named.
+func TestOwnLimits(t *testing.T) {
+	p := shell(`nice; ulimit -c; ulimit -Hc; ulimit -t; ulimit -Ht; ulimit -n`)
+	nice := 7
+	p.Nice, p.NoFile = &nice, unix.Rlimit{Cur: 512, Max: 2048}
+	p.RLimits = []fork.RLimit{
+		{Name: "limit_core", Resource: unix.RLIMIT_CORE, Limit: unix.Rlimit{Cur: 0, Max: 1 << 20}},
+		{Name: "limit_cpu", Resource: unix.RLIMIT_CPU, Limit: unix.Rlimit{Cur: 100, Max: 200}},
+	}
+	before, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, _, err := run(t, p)
+	if want := "7\n0\n2048\n100\n200\n512\n"; err != nil || out != want {
+		t.Errorf("output %q, %v, want %q", out, err, want)
+	}
+	var own unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CPU, &own); err != nil || own.Cur == 100 {
+		t.Errorf("the parent's own limit is %v, %v", own, err)
+	}
+	if after, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err != nil || after != before {
+		t.Errorf("the parent's own nice value went from %d to %d, %v", before, after, err)
+	}
+	p.RLimits[1].Limit = unix.Rlimit{Cur: 2, Max: 1}
+	var e *fork.Error
+	if _, _, err = run(t, p); !errors.As(err, &e) || e.Step != fork.RLimits || err.Error() != "cannot set the resource limit limit_cpu: invalid argument" {
+		t.Errorf("error %v", err)
+	}
+	p.NoFile = unix.Rlimit{Cur: 2, Max: 1}
+	if _, _, err = run(t, p); err == nil || err.Error() != "cannot set the resource limit limit_nofile: invalid argument" {
+		t.Errorf("error %v", err)
+	}
+}

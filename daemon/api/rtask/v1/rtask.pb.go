@@ -262,8 +262,14 @@ type Job struct {
 	LogBytes uint64 `protobuf:"varint,21,opt,name=log_bytes,json=logBytes,proto3" json:"log_bytes,omitempty"`
 	// log_dropped_bytes: what of it was not kept, beyond log_max_bytes or for want of space.
 	LogDroppedBytes uint64 `protobuf:"varint,22,opt,name=log_dropped_bytes,json=logDroppedBytes,proto3" json:"log_dropped_bytes,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// io_read_bytes, io_write_bytes, io_read_ops, io_write_ops: what it read from and wrote to block devices, where the
+	// kernel tells.
+	IoReadBytes   *uint64 `protobuf:"varint,23,opt,name=io_read_bytes,json=ioReadBytes,proto3,oneof" json:"io_read_bytes,omitempty"`
+	IoWriteBytes  *uint64 `protobuf:"varint,24,opt,name=io_write_bytes,json=ioWriteBytes,proto3,oneof" json:"io_write_bytes,omitempty"`
+	IoReadOps     *uint64 `protobuf:"varint,25,opt,name=io_read_ops,json=ioReadOps,proto3,oneof" json:"io_read_ops,omitempty"`
+	IoWriteOps    *uint64 `protobuf:"varint,26,opt,name=io_write_ops,json=ioWriteOps,proto3,oneof" json:"io_write_ops,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
@@ -450,6 +456,34 @@ func (x *Job) GetLogDroppedBytes() uint64 {
 	return 0
 }
 
+func (x *Job) GetIoReadBytes() uint64 {
+	if x != nil && x.IoReadBytes != nil {
+		return *x.IoReadBytes
+	}
+	return 0
+}
+
+func (x *Job) GetIoWriteBytes() uint64 {
+	if x != nil && x.IoWriteBytes != nil {
+		return *x.IoWriteBytes
+	}
+	return 0
+}
+
+func (x *Job) GetIoReadOps() uint64 {
+	if x != nil && x.IoReadOps != nil {
+		return *x.IoReadOps
+	}
+	return 0
+}
+
+func (x *Job) GetIoWriteOps() uint64 {
+	if x != nil && x.IoWriteOps != nil {
+		return *x.IoWriteOps
+	}
+	return 0
+}
+
 // StartRequest names a task or a command.
 type StartRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -471,8 +505,10 @@ type StartRequest struct {
 	Input []byte `protobuf:"bytes,8,opt,name=input,proto3" json:"input,omitempty"`
 	// allow_duplicate: run a command though the same user already runs it with the same arguments.
 	AllowDuplicate bool `protobuf:"varint,9,opt,name=allow_duplicate,json=allowDuplicate,proto3" json:"allow_duplicate,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// properties of a command: its limits and the like, in their order. A task has its own and takes none.
+	Properties    []*Property `protobuf:"bytes,10,rep,name=properties,proto3" json:"properties,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StartRequest) Reset() {
@@ -568,6 +604,70 @@ func (x *StartRequest) GetAllowDuplicate() bool {
 	return false
 }
 
+func (x *StartRequest) GetProperties() []*Property {
+	if x != nil {
+		return x.Properties
+	}
+	return nil
+}
+
+// Property is one setting of a command.
+type Property struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// name: of limits { } in a task's configuration, or timeout, timeout_stop_sec or kill_signal; or the systemd directive of
+	// the same meaning.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// value: as text, in the notation of the configuration. Of a name that comes twice the last holds; those that name a device
+	// add up.
+	Value         string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Property) Reset() {
+	*x = Property{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Property) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Property) ProtoMessage() {}
+
+func (x *Property) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Property.ProtoReflect.Descriptor instead.
+func (*Property) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Property) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Property) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 type StartResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -577,7 +677,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[2]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -589,7 +689,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[2]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -602,7 +702,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{2}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *StartResponse) GetJob() *Job {
@@ -624,7 +724,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[3]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +736,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[3]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +749,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{3}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *StopRequest) GetJob() string {
@@ -675,7 +775,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[4]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +787,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[4]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +800,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{4}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StopResponse) GetJob() *Job {
@@ -720,7 +820,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[5]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -732,7 +832,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[5]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -745,7 +845,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{5}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StatusRequest) GetJob() string {
@@ -764,7 +864,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[6]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +876,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[6]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,7 +889,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{6}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StatusResponse) GetJob() *Job {
@@ -813,7 +913,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[7]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +925,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[7]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +938,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{7}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StreamLogsRequest) GetJob() string {
@@ -878,7 +978,7 @@ type StreamLogsResponse struct {
 
 func (x *StreamLogsResponse) Reset() {
 	*x = StreamLogsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[8]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +990,7 @@ func (x *StreamLogsResponse) String() string {
 func (*StreamLogsResponse) ProtoMessage() {}
 
 func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[8]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +1003,7 @@ func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsResponse.ProtoReflect.Descriptor instead.
 func (*StreamLogsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{8}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StreamLogsResponse) GetStream() Stream {
@@ -948,7 +1048,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[9]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -960,7 +1060,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[9]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -973,7 +1073,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{9}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListRequest) GetAll() bool {
@@ -1006,7 +1106,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[10]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1018,7 +1118,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[10]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1031,7 +1131,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{10}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListResponse) GetJobs() []*Job {
@@ -1051,7 +1151,7 @@ type WaitRequest struct {
 
 func (x *WaitRequest) Reset() {
 	*x = WaitRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[11]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1063,7 +1163,7 @@ func (x *WaitRequest) String() string {
 func (*WaitRequest) ProtoMessage() {}
 
 func (x *WaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[11]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1076,7 +1176,7 @@ func (x *WaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
 func (*WaitRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{11}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WaitRequest) GetJob() string {
@@ -1095,7 +1195,7 @@ type WaitResponse struct {
 
 func (x *WaitResponse) Reset() {
 	*x = WaitResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[12]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +1207,7 @@ func (x *WaitResponse) String() string {
 func (*WaitResponse) ProtoMessage() {}
 
 func (x *WaitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[12]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,7 +1220,7 @@ func (x *WaitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitResponse.ProtoReflect.Descriptor instead.
 func (*WaitResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{12}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WaitResponse) GetJob() *Job {
@@ -1138,7 +1238,7 @@ type TasksRequest struct {
 
 func (x *TasksRequest) Reset() {
 	*x = TasksRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[13]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1150,7 +1250,7 @@ func (x *TasksRequest) String() string {
 func (*TasksRequest) ProtoMessage() {}
 
 func (x *TasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[13]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1163,7 +1263,7 @@ func (x *TasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksRequest.ProtoReflect.Descriptor instead.
 func (*TasksRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{13}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{14}
 }
 
 // Task is a task of the configuration as a caller may see it.
@@ -1185,7 +1285,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[14]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1197,7 +1297,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[14]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1210,7 +1310,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{14}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Task) GetName() string {
@@ -1278,7 +1378,7 @@ type TasksResponse struct {
 
 func (x *TasksResponse) Reset() {
 	*x = TasksResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[15]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +1390,7 @@ func (x *TasksResponse) String() string {
 func (*TasksResponse) ProtoMessage() {}
 
 func (x *TasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[15]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,7 +1403,7 @@ func (x *TasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksResponse.ProtoReflect.Descriptor instead.
 func (*TasksResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{15}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TasksResponse) GetTasks() []*Task {
@@ -1325,7 +1425,7 @@ type AddKeyRequest struct {
 
 func (x *AddKeyRequest) Reset() {
 	*x = AddKeyRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[16]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1437,7 @@ func (x *AddKeyRequest) String() string {
 func (*AddKeyRequest) ProtoMessage() {}
 
 func (x *AddKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[16]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +1450,7 @@ func (x *AddKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKeyRequest.ProtoReflect.Descriptor instead.
 func (*AddKeyRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{16}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AddKeyRequest) GetName() string {
@@ -1378,7 +1478,7 @@ type AddKeyResponse struct {
 
 func (x *AddKeyResponse) Reset() {
 	*x = AddKeyResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[17]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1390,7 +1490,7 @@ func (x *AddKeyResponse) String() string {
 func (*AddKeyResponse) ProtoMessage() {}
 
 func (x *AddKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[17]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1403,7 +1503,7 @@ func (x *AddKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKeyResponse.ProtoReflect.Descriptor instead.
 func (*AddKeyResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{17}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AddKeyResponse) GetKey() *Key {
@@ -1435,7 +1535,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[18]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1447,7 +1547,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[18]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1460,7 +1560,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{18}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Key) GetName() string {
@@ -1506,7 +1606,7 @@ type ListKeysRequest struct {
 
 func (x *ListKeysRequest) Reset() {
 	*x = ListKeysRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[19]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1518,7 +1618,7 @@ func (x *ListKeysRequest) String() string {
 func (*ListKeysRequest) ProtoMessage() {}
 
 func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[19]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1531,7 +1631,7 @@ func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{19}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{20}
 }
 
 type ListKeysResponse struct {
@@ -1543,7 +1643,7 @@ type ListKeysResponse struct {
 
 func (x *ListKeysResponse) Reset() {
 	*x = ListKeysResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[20]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1555,7 +1655,7 @@ func (x *ListKeysResponse) String() string {
 func (*ListKeysResponse) ProtoMessage() {}
 
 func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[20]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1568,7 +1668,7 @@ func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListKeysResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{20}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListKeysResponse) GetKeys() []*Key {
@@ -1588,7 +1688,7 @@ type RevokeKeyRequest struct {
 
 func (x *RevokeKeyRequest) Reset() {
 	*x = RevokeKeyRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[21]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +1700,7 @@ func (x *RevokeKeyRequest) String() string {
 func (*RevokeKeyRequest) ProtoMessage() {}
 
 func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[21]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +1713,7 @@ func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeKeyRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{21}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RevokeKeyRequest) GetKey() string {
@@ -1632,7 +1732,7 @@ type RevokeKeyResponse struct {
 
 func (x *RevokeKeyResponse) Reset() {
 	*x = RevokeKeyResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[22]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1644,7 +1744,7 @@ func (x *RevokeKeyResponse) String() string {
 func (*RevokeKeyResponse) ProtoMessage() {}
 
 func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[22]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1657,7 +1757,7 @@ func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevokeKeyResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{22}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RevokeKeyResponse) GetKey() *Key {
@@ -1677,7 +1777,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[23]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +1789,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[23]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,7 +1802,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{23}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReloadRequest) GetCheckOnly() bool {
@@ -1724,7 +1824,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1736,7 +1836,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1749,7 +1849,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{24}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ReloadResponse) GetDiagnostics() []*Diagnostic {
@@ -1789,7 +1889,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +1901,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +1914,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{25}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Diagnostic) GetError() bool {
@@ -1881,7 +1981,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +1993,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +2006,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{26}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{27}
 }
 
 type InfoResponse struct {
@@ -1927,7 +2027,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1939,7 +2039,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1952,7 +2052,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{27}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -2025,7 +2125,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2037,7 +2137,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2050,7 +2150,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{28}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RunRequest) GetTask() string {
@@ -2110,7 +2210,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2222,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2235,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{29}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -2188,7 +2288,7 @@ type ResultRequest struct {
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2200,7 +2300,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2213,7 +2313,7 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{30}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ResultRequest) GetTask() string {
@@ -2252,7 +2352,7 @@ type FramingRequest struct {
 
 func (x *FramingRequest) Reset() {
 	*x = FramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2264,7 +2364,7 @@ func (x *FramingRequest) String() string {
 func (*FramingRequest) ProtoMessage() {}
 
 func (x *FramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2277,7 +2377,7 @@ func (x *FramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingRequest.ProtoReflect.Descriptor instead.
 func (*FramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{31}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{32}
 }
 
 type FramingResponse struct {
@@ -2290,7 +2390,7 @@ type FramingResponse struct {
 
 func (x *FramingResponse) Reset() {
 	*x = FramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2302,7 +2402,7 @@ func (x *FramingResponse) String() string {
 func (*FramingResponse) ProtoMessage() {}
 
 func (x *FramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2315,7 +2415,7 @@ func (x *FramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingResponse.ProtoReflect.Descriptor instead.
 func (*FramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{32}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FramingResponse) GetMaxInputBytes() int64 {
@@ -2333,7 +2433,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2345,7 +2445,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2358,7 +2458,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{33}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{34}
 }
 
 type MetricsResponse struct {
@@ -2371,7 +2471,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2383,7 +2483,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2396,7 +2496,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{34}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -2425,7 +2525,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2437,7 +2537,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2450,7 +2550,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{35}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Error) GetKind() string {
@@ -2492,7 +2592,7 @@ var File_rtask_v1_rtask_proto protoreflect.FileDescriptor
 
 const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\n" +
-	"\x14rtask/v1/rtask.proto\x12\brtask.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x06\n" +
+	"\x14rtask/v1/rtask.proto\x12\brtask.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x84\b\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12\x18\n" +
@@ -2518,12 +2618,21 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\n" +
 	"tasks_peak\x18\x14 \x01(\x04H\x03R\ttasksPeak\x88\x01\x01\x12\x1b\n" +
 	"\tlog_bytes\x18\x15 \x01(\x04R\blogBytes\x12*\n" +
-	"\x11log_dropped_bytes\x18\x16 \x01(\x04R\x0flogDroppedBytesB\f\n" +
+	"\x11log_dropped_bytes\x18\x16 \x01(\x04R\x0flogDroppedBytes\x12'\n" +
+	"\rio_read_bytes\x18\x17 \x01(\x04H\x04R\vioReadBytes\x88\x01\x01\x12)\n" +
+	"\x0eio_write_bytes\x18\x18 \x01(\x04H\x05R\fioWriteBytes\x88\x01\x01\x12#\n" +
+	"\vio_read_ops\x18\x19 \x01(\x04H\x06R\tioReadOps\x88\x01\x01\x12%\n" +
+	"\fio_write_ops\x18\x1a \x01(\x04H\aR\n" +
+	"ioWriteOps\x88\x01\x01B\f\n" +
 	"\n" +
 	"_exit_codeB\v\n" +
 	"\t_cpu_usecB\x14\n" +
 	"\x12_memory_peak_bytesB\r\n" +
-	"\v_tasks_peak\"\x86\x03\n" +
+	"\v_tasks_peakB\x10\n" +
+	"\x0e_io_read_bytesB\x11\n" +
+	"\x0f_io_write_bytesB\x0e\n" +
+	"\f_io_read_opsB\x0f\n" +
+	"\r_io_write_ops\"\xba\x03\n" +
 	"\fStartRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\targuments\x18\x02 \x03(\tR\targuments\x12\x18\n" +
@@ -2534,10 +2643,17 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"searchPath\x12I\n" +
 	"\venvironment\x18\a \x03(\v2'.rtask.v1.StartRequest.EnvironmentEntryR\venvironment\x12\x14\n" +
 	"\x05input\x18\b \x01(\fR\x05input\x12'\n" +
-	"\x0fallow_duplicate\x18\t \x01(\bR\x0eallowDuplicate\x1a>\n" +
+	"\x0fallow_duplicate\x18\t \x01(\bR\x0eallowDuplicate\x122\n" +
+	"\n" +
+	"properties\x18\n" +
+	" \x03(\v2\x12.rtask.v1.PropertyR\n" +
+	"properties\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"0\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"4\n" +
+	"\bProperty\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"0\n" +
 	"\rStartResponse\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\"3\n" +
 	"\vStopRequest\x12\x10\n" +
@@ -2719,117 +2835,119 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                    // 0: rtask.v1.State
 	(Reason)(0),                   // 1: rtask.v1.Reason
 	(Stream)(0),                   // 2: rtask.v1.Stream
 	(*Job)(nil),                   // 3: rtask.v1.Job
 	(*StartRequest)(nil),          // 4: rtask.v1.StartRequest
-	(*StartResponse)(nil),         // 5: rtask.v1.StartResponse
-	(*StopRequest)(nil),           // 6: rtask.v1.StopRequest
-	(*StopResponse)(nil),          // 7: rtask.v1.StopResponse
-	(*StatusRequest)(nil),         // 8: rtask.v1.StatusRequest
-	(*StatusResponse)(nil),        // 9: rtask.v1.StatusResponse
-	(*StreamLogsRequest)(nil),     // 10: rtask.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),    // 11: rtask.v1.StreamLogsResponse
-	(*ListRequest)(nil),           // 12: rtask.v1.ListRequest
-	(*ListResponse)(nil),          // 13: rtask.v1.ListResponse
-	(*WaitRequest)(nil),           // 14: rtask.v1.WaitRequest
-	(*WaitResponse)(nil),          // 15: rtask.v1.WaitResponse
-	(*TasksRequest)(nil),          // 16: rtask.v1.TasksRequest
-	(*Task)(nil),                  // 17: rtask.v1.Task
-	(*TasksResponse)(nil),         // 18: rtask.v1.TasksResponse
-	(*AddKeyRequest)(nil),         // 19: rtask.v1.AddKeyRequest
-	(*AddKeyResponse)(nil),        // 20: rtask.v1.AddKeyResponse
-	(*Key)(nil),                   // 21: rtask.v1.Key
-	(*ListKeysRequest)(nil),       // 22: rtask.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),      // 23: rtask.v1.ListKeysResponse
-	(*RevokeKeyRequest)(nil),      // 24: rtask.v1.RevokeKeyRequest
-	(*RevokeKeyResponse)(nil),     // 25: rtask.v1.RevokeKeyResponse
-	(*ReloadRequest)(nil),         // 26: rtask.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 27: rtask.v1.ReloadResponse
-	(*Diagnostic)(nil),            // 28: rtask.v1.Diagnostic
-	(*InfoRequest)(nil),           // 29: rtask.v1.InfoRequest
-	(*InfoResponse)(nil),          // 30: rtask.v1.InfoResponse
-	(*RunRequest)(nil),            // 31: rtask.v1.RunRequest
-	(*RunResponse)(nil),           // 32: rtask.v1.RunResponse
-	(*ResultRequest)(nil),         // 33: rtask.v1.ResultRequest
-	(*FramingRequest)(nil),        // 34: rtask.v1.FramingRequest
-	(*FramingResponse)(nil),       // 35: rtask.v1.FramingResponse
-	(*MetricsRequest)(nil),        // 36: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),       // 37: rtask.v1.MetricsResponse
-	(*Error)(nil),                 // 38: rtask.v1.Error
-	nil,                           // 39: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil), // 40: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 41: google.protobuf.Duration
+	(*Property)(nil),              // 5: rtask.v1.Property
+	(*StartResponse)(nil),         // 6: rtask.v1.StartResponse
+	(*StopRequest)(nil),           // 7: rtask.v1.StopRequest
+	(*StopResponse)(nil),          // 8: rtask.v1.StopResponse
+	(*StatusRequest)(nil),         // 9: rtask.v1.StatusRequest
+	(*StatusResponse)(nil),        // 10: rtask.v1.StatusResponse
+	(*StreamLogsRequest)(nil),     // 11: rtask.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),    // 12: rtask.v1.StreamLogsResponse
+	(*ListRequest)(nil),           // 13: rtask.v1.ListRequest
+	(*ListResponse)(nil),          // 14: rtask.v1.ListResponse
+	(*WaitRequest)(nil),           // 15: rtask.v1.WaitRequest
+	(*WaitResponse)(nil),          // 16: rtask.v1.WaitResponse
+	(*TasksRequest)(nil),          // 17: rtask.v1.TasksRequest
+	(*Task)(nil),                  // 18: rtask.v1.Task
+	(*TasksResponse)(nil),         // 19: rtask.v1.TasksResponse
+	(*AddKeyRequest)(nil),         // 20: rtask.v1.AddKeyRequest
+	(*AddKeyResponse)(nil),        // 21: rtask.v1.AddKeyResponse
+	(*Key)(nil),                   // 22: rtask.v1.Key
+	(*ListKeysRequest)(nil),       // 23: rtask.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),      // 24: rtask.v1.ListKeysResponse
+	(*RevokeKeyRequest)(nil),      // 25: rtask.v1.RevokeKeyRequest
+	(*RevokeKeyResponse)(nil),     // 26: rtask.v1.RevokeKeyResponse
+	(*ReloadRequest)(nil),         // 27: rtask.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 28: rtask.v1.ReloadResponse
+	(*Diagnostic)(nil),            // 29: rtask.v1.Diagnostic
+	(*InfoRequest)(nil),           // 30: rtask.v1.InfoRequest
+	(*InfoResponse)(nil),          // 31: rtask.v1.InfoResponse
+	(*RunRequest)(nil),            // 32: rtask.v1.RunRequest
+	(*RunResponse)(nil),           // 33: rtask.v1.RunResponse
+	(*ResultRequest)(nil),         // 34: rtask.v1.ResultRequest
+	(*FramingRequest)(nil),        // 35: rtask.v1.FramingRequest
+	(*FramingResponse)(nil),       // 36: rtask.v1.FramingResponse
+	(*MetricsRequest)(nil),        // 37: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),       // 38: rtask.v1.MetricsResponse
+	(*Error)(nil),                 // 39: rtask.v1.Error
+	nil,                           // 40: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 42: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,  // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,  // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	40, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	40, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	40, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
-	39, // 5: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
-	3,  // 6: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
-	3,  // 7: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
-	3,  // 8: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
-	2,  // 9: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	40, // 10: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
-	3,  // 11: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
-	3,  // 12: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	41, // 13: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
-	17, // 14: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
-	41, // 15: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
-	21, // 16: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	40, // 17: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	40, // 18: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	40, // 19: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
-	21, // 20: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
-	21, // 21: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	28, // 22: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	40, // 23: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	28, // 24: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	3,  // 25: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	41, // 26: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	28, // 27: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	4,  // 28: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	6,  // 29: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	8,  // 30: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	10, // 31: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	12, // 32: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	14, // 33: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	16, // 34: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	19, // 35: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	22, // 36: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	24, // 37: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	26, // 38: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	29, // 39: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	31, // 40: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	33, // 41: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	34, // 42: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	36, // 43: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	5,  // 44: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	7,  // 45: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	9,  // 46: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	11, // 47: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	13, // 48: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	15, // 49: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	18, // 50: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	20, // 51: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	23, // 52: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	25, // 53: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	27, // 54: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	30, // 55: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	32, // 56: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	32, // 57: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	35, // 58: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	37, // 59: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	44, // [44:60] is the sub-list for method output_type
-	28, // [28:44] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	41, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	41, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	41, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	40, // 5: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	5,  // 6: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
+	3,  // 7: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
+	3,  // 8: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
+	3,  // 9: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
+	2,  // 10: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
+	41, // 11: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	3,  // 12: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
+	3,  // 13: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
+	42, // 14: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	18, // 15: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
+	42, // 16: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	22, // 17: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
+	41, // 18: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	41, // 19: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	41, // 20: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	22, // 21: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
+	22, // 22: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
+	29, // 23: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	41, // 24: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	29, // 25: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	3,  // 26: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	42, // 27: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	29, // 28: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	4,  // 29: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	7,  // 30: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	9,  // 31: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	11, // 32: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	13, // 33: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	15, // 34: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	17, // 35: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	20, // 36: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	23, // 37: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	25, // 38: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	27, // 39: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	30, // 40: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	32, // 41: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	34, // 42: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	35, // 43: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	37, // 44: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	6,  // 45: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	8,  // 46: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	10, // 47: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	12, // 48: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	14, // 49: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	16, // 50: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	19, // 51: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	21, // 52: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	24, // 53: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	26, // 54: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	28, // 55: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	31, // 56: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	33, // 57: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	33, // 58: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	36, // 59: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	38, // 60: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	45, // [45:61] is the sub-list for method output_type
+	29, // [29:45] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -2844,7 +2962,7 @@ func file_rtask_v1_rtask_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   37,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -1,0 +1,118 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+// Properties are what a command can be given on the command line of what a task has in its configuration.
+type Properties struct {
+	Limits spec.Limits
+	// Timeout, TimeoutStop and KillSignal are as those of a Task.
+	Timeout, TimeoutStop time.Duration
+	KillSignal           syscall.Signal
+}
+
+// Property is one NAME=VALUE as somebody gave it.
+type Property struct {
+	// Name is a name of limits { … }, or timeout, timeout_stop_sec or kill_signal; or the systemd directive of the same
+	// meaning.
+	Name, Value string
+}
+
+// maxProperty is the longest value that there is a use for, in bytes, and maxProperties the most that are taken at once.
+const (
+	maxProperty   = 4096
+	maxProperties = 256
+)
+
+// Parse sets what list says, by the same tables as a file is read with. Of a name that comes twice the last value holds,
+// except that those that name a device add up. The error is about the first that is wrong, and says what would be right.
+func (p *Properties) Parse(list []Property) error {
+	t := draft{Task: Task{Limits: p.Limits, Timeout: p.Timeout, TimeoutStop: p.TimeoutStop, KillSignal: p.KillSignal}}
+	limits, others := limitsScope().attributes, properties(taskAttributes())
+	done := map[string]bool{}
+	if len(list) > maxProperties {
+		return fmt.Errorf("there are %d properties, %d are the most", len(list), maxProperties)
+	}
+	for _, one := range list {
+		if len(one.Name) > maxProperty || len(one.Value) > maxProperty {
+			return fmt.Errorf("the property %.40q is longer than %d bytes", printable(one.Name), maxProperty)
+		}
+		is := func(name, directive string) bool { return one.Name == name || one.Name == directive }
+		var err error
+		if i := slices.IndexFunc(limits, func(a attribute[spec.Limits]) bool { return is(a.name, a.directive) }); i >= 0 {
+			err = decodeProperty(limits[i], list, done, &t.Limits)
+		} else if i := slices.IndexFunc(others, func(a attribute[draft]) bool { return is(a.name, a.directive) }); i >= 0 {
+			err = decodeProperty(others[i], list, done, &t)
+		} else {
+			err = unknownProperty(one.Name, limits, others)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	*p = Properties{Limits: t.Limits, Timeout: t.Timeout, TimeoutStop: t.TimeoutStop, KillSignal: t.KillSignal}
+	return nil
+}
+
+// properties are those of attributes that are properties.
+func properties[T any](attributes []attribute[T]) []attribute[T] {
+	return slices.DeleteFunc(attributes, func(a attribute[T]) bool { return a.directive == "" })
+}
+
+// decodeProperty decodes all that list says of one attribute, once.
+func decodeProperty[T any](a attribute[T], list []Property, done map[string]bool, t *T) error {
+	if done[a.name] {
+		return nil
+	}
+	done[a.name] = true
+	var values []hclsyntax.Expression
+	for _, one := range list {
+		if one.Name == a.name || one.Name == a.directive {
+			values = append(values, &hclsyntax.LiteralValueExpr{Val: cty.StringVal(one.Value)})
+		}
+	}
+	v := value{name: a.name, example: strings.Trim(a.example, `"`), property: true, expr: values[len(values)-1]}
+	if a.several && len(values) > 1 {
+		v.expr = &hclsyntax.TupleConsExpr{Exprs: values}
+	}
+	d := &decoder{source: &source{}}
+	a.decode(d, v, t)
+	for _, found := range d.diags {
+		if found.Severity != SeverityError {
+			continue
+		}
+		text := printable(found.Summary)
+		if found.Detail != "" {
+			text += ". " + printable(found.Detail)
+		}
+		return errors.New(strings.TrimSuffix(text, "."))
+	}
+	return nil
+}
+
+func unknownProperty(name string, limits []attribute[spec.Limits], others []attribute[draft]) error {
+	var names []string
+	for _, a := range limits {
+		names = append(names, a.name)
+	}
+	for _, a := range others {
+		names = append(names, a.name)
+	}
+	text := fmt.Sprintf("there is no property %q", printable(name))
+	if near := nearest(name, names); near != "" {
+		return fmt.Errorf("%s; did you mean %q?", text, near)
+	}
+	slices.Sort(names)
+	return fmt.Errorf("%s; there are %s", text, strings.Join(names, ", "))
+}

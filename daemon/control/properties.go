@@ -1,0 +1,96 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/auth"
+	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+const (
+	// defaultWeight is a weight of which nothing is said, of processors and of IO (cgroup-v2.rst).
+	defaultWeight = 100
+	// longestTimeoutStop is the longest timeout_stop_sec of somebody who is not root, systemd's own default
+	// (DefaultTimeoutStopSec=): the machine's shutdown waits for it.
+	longestTimeoutStop = 90 * time.Second
+)
+
+// properties are those of a command that c starts, with the defaults of commands for what list does not say.
+func (s *Server) properties(c auth.Caller, list []*rtaskv1.Property) (config.Properties, error) {
+	p := config.Properties{TimeoutStop: commandTimeoutStop}
+	var all []config.Property
+	for _, one := range list {
+		all = append(all, config.Property{Name: one.GetName(), Value: one.GetValue()})
+	}
+	if err := p.Parse(all); err != nil {
+		return p, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	// What an engine that is not root may give its own user is the kernel's and systemd's decision.
+	if c.Peer.UID == 0 || int64(c.Peer.UID) == int64(os.Geteuid()) {
+		return p, nil
+	}
+	err := s.raises(p.Limits)
+	if err == nil && p.TimeoutStop > longestTimeoutStop {
+		err = fmt.Errorf("a timeout_stop_sec above %v, for which the machine's shutdown waits", longestTimeoutStop)
+	}
+	if err != nil {
+		return p, fail(connect.CodePermissionDenied, "property", fmt.Errorf("permission denied: only root may set %w", err))
+	}
+	return p, nil
+}
+
+// raises returns an error for what would give a job more than one has of which nothing is said, at the cost of others. It
+// completes "only root may set ".
+func (s *Server) raises(l spec.Limits) error {
+	above := func(v *uint64, most uint64) bool { return v != nil && *v > most }
+	switch {
+	case l.Nice != nil && *l.Nice < 0:
+		return errors.New("a nice value below 0")
+	case l.OOMScoreAdjust != nil && *l.OOMScoreAdjust < 0:
+		return errors.New("an oom_score_adjust below 0")
+	case above(l.CPUWeight, defaultWeight):
+		return fmt.Errorf("a cpu_weight above %d", defaultWeight)
+	case above(l.IOWeight, defaultWeight):
+		return fmt.Errorf("an io_weight above %d", defaultWeight)
+	case l.TasksMax != nil && s.Unlimited.TasksMax != nil && *l.TasksMax > *s.Unlimited.TasksMax:
+		return fmt.Errorf("a tasks_max above %d, which is systemd's DefaultTasksMax", *s.Unlimited.TasksMax)
+	case l.Slice != "" && l.Slice != "rtask.slice":
+		return errors.New("slice, since it may have been given more than others")
+	}
+	for _, r := range l.RLimits {
+		own, known := s.Unlimited.RLimit(r.Resource)
+		if !known || r.Hard > own.Hard {
+			return fmt.Errorf("a hard limit_%s above %s", r.Resource, rlimitText(own.Hard))
+		}
+	}
+	for _, d := range l.Devices() {
+		if !isNode(d) {
+			// The engine would look at it as root.
+			return fmt.Errorf("a limit for %s: it is not the node of a device, such as /dev/sda or one in /dev/disk or /dev/mapper", d)
+		}
+	}
+	return nil
+}
+
+func rlimitText(v uint64) string {
+	if v == spec.Infinity {
+		return "infinity"
+	}
+	return fmt.Sprint(v)
+}
+
+// isNode reports whether a path, which is clean, is in one of the folders of /dev that hold disks. Nobody but root can put
+// anything there, unlike into /dev/shm.
+func isNode(file string) bool {
+	dir := path.Dir(file)
+	return dir == "/dev" || dir == "/dev/mapper" || strings.HasPrefix(dir, "/dev/disk/") && path.Dir(dir) == "/dev/disk"
+}

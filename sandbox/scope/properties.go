@@ -1,0 +1,34 @@
+package scope
+
+import "github.com/godbus/dbus/v5"
+
+// Resources are the settings of a scope that systemd.resource-control(5) describes, in the kernel's units; nil: not set,
+// math.MaxUint64: infinity.
+type Resources struct {
+	MemoryMax, MemoryHigh, MemorySwapMax *uint64
+	TasksMax, CPUQuotaPerSecUSec         *uint64
+	// CPUWeight is 1 to 10000, or 0 for "idle". IOWeight is 1 to 10000.
+	CPUWeight, IOWeight *uint64
+	// AllowedCPUs has a bit for each processor, the lowest of the first byte for processor 0.
+	AllowedCPUs []byte
+}
+
+func (r Resources) properties() []unitProperty {
+	var p []unitProperty
+	for _, one := range []struct {
+		name  string
+		value *uint64
+	}{
+		{"MemoryMax", r.MemoryMax}, {"MemoryHigh", r.MemoryHigh}, {"MemorySwapMax", r.MemorySwapMax},
+		{"TasksMax", r.TasksMax}, {"CPUQuotaPerSecUSec", r.CPUQuotaPerSecUSec},
+		{"CPUWeight", r.CPUWeight}, {"IOWeight", r.IOWeight},
+	} {
+		if one.value != nil {
+			p = append(p, unitProperty{one.name, dbus.MakeVariant(*one.value)})
+		}
+	}
+	if len(r.AllowedCPUs) > 0 {
+		p = append(p, unitProperty{"AllowedCPUs", dbus.MakeVariant(r.AllowedCPUs)})
+	}
+	return p
+}
