@@ -90,6 +90,8 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		ID:         func(j *Job) string { return j.ID },
 		Time:       func(j *Job) time.Time { return j.QueuedAt },
 		Unfinished: func(j *Job) bool { return j.State != Ended },
+		Finished:   finishedAt,
+		Summary:    summary,
 		OnError:    func(err error) { o.Logger.Error("cannot write a job's record", "error", err) },
 	})
 	if err != nil {
@@ -240,12 +242,12 @@ func (m *Manager) Stop(ctx context.Context, id string, o StopOptions) (Job, erro
 type LogOptions struct {
 	// Follow goes on until the job has ended.
 	Follow bool
-	// Offset is where in the log to begin: 0, or the Offset of an earlier entry.
-	Offset int64
+	// View is which part of it to stream: all of it, unless it says otherwise.
+	log.View
 }
 
 // StreamLogs calls yield with the output of the job of this id, piece by piece in order. Without Follow it ends at what
-// there is now; with it, when the job has ended and all of its output was passed on. The entry's data is good until yield
+// there is now; with it, when the job has ended, or Until has come, and all of the output was passed on. The entry's data is good until yield
 // returns. It returns what yield returns, ctx's error, ErrNotFound where there is no such output, and ErrClosed.
 func (m *Manager) StreamLogs(ctx context.Context, id string, o LogOptions, yield func(log.Entry) error) error {
 	if !validID(id) {
@@ -273,7 +275,7 @@ func (m *Manager) StreamLogs(ctx context.Context, id string, o LogOptions, yield
 		return fmt.Errorf("cannot read the output of job %s: %w", id, err)
 	}
 	defer f.Close()
-	err = m.watcher.Follow(ctx, f, o.Offset, done, yield)
+	err = m.watcher.Follow(ctx, f, o.View, done, yield)
 	if errors.Is(err, log.ErrClosed) {
 		return ErrClosed
 	}
