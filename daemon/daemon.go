@@ -126,6 +126,7 @@ func (e *engine) open(ctx context.Context) error {
 	e.jobs, err = job.Open(ctx, job.Options{
 		Host: e.host, StateDir: e.StateDir, LogDir: e.LogDir, MaxJobs: cfg.MaxJobs, Logger: e.Logger,
 		UIDs: job.UIDRange{First: cfg.DynamicUIDs.First, Last: cfg.DynamicUIDs.Last}, Ended: e.metrics.ended,
+		Retention: job.Retention(cfg.Retention),
 	})
 	if err != nil {
 		return err
@@ -165,6 +166,7 @@ func (e *engine) apply(c *config.Config) {
 		return
 	}
 	e.jobs.SetLimits(c.MaxJobs, job.UIDRange{First: c.DynamicUIDs.First, Last: c.DynamicUIDs.Last})
+	e.jobs.SetRetention(job.Retention(c.Retention))
 	// A key's record carries its own parameters; these are for new ones.
 	if err := e.keys.SetParams(auth.Argon2Params{Memory: c.Argon2.MemoryKiB, Time: c.Argon2.Time, Threads: c.Argon2.Threads}); err != nil {
 		e.Logger.Error("cannot use the argon2 parameters", "error", err)

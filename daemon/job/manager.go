@@ -26,18 +26,21 @@ type Options struct {
 	UIDs UIDRange
 	// MaxJobs is how many jobs may run at once. Jobs of an earlier run are taken up whatever their number.
 	MaxJobs int
-	Logger  *slog.Logger
+	// Retention bounds what is kept of jobs that have ended.
+	Retention Retention
+	Logger    *slog.Logger
 	// Ended is told of each job that has ended, before anybody who waits for it is. It must not block.
 	Ended func(Job)
 }
 
 // Manager runs jobs. It is safe for concurrent use.
 type Manager struct {
-	opts    Options
-	store   *store.Store[Job]
-	watcher *log.Watcher
-	workers sync.WaitGroup
-	quit    chan struct{}
+	opts      Options
+	store     *store.Store[Job]
+	watcher   *log.Watcher
+	retention *retention
+	workers   sync.WaitGroup
+	quit      chan struct{}
 
 	mu      sync.Mutex // guards what follows
 	live    map[string]*live
@@ -101,9 +104,11 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		opts: o, store: s, watcher: w, quit: make(chan struct{}),
 		live: map[string]*live{}, maxJobs: o.MaxJobs, uids: newUIDs(o.UIDs), unit: 1,
 	}
+	m.retention = newRetention(s, o, m.isLive)
 	if err := m.recover(); err != nil {
 		return nil, errors.Join(err, s.Close(), w.Close())
 	}
+	m.workers.Go(func() { m.retention.run(m.quit) })
 	return m, nil
 }
 
@@ -370,6 +375,7 @@ func (m *Manager) end(l *live, exit spec.Exit) bool {
 	}
 	// Queued for the store while the lock is held, so that a job is always in one of the two places.
 	m.store.PutSoon(j)
+	m.retention.add(j.ID)
 	m.mu.Unlock()
 	if m.opts.Ended != nil {
 		m.opts.Ended(j)

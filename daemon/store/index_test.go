@@ -71,11 +71,18 @@ func TestOldest(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("b")
-	if ok, err := s.Has("a"); ok || err != nil {
-		t.Errorf("a is there: %v, %v", ok, err)
+	for _, c := range []struct {
+		id    string
+		known bool
+		t     time.Time
+	}{{"a", false, time.Time{}}, {"b", true, at(20)}, {"c", true, time.Time{}}} {
+		if known, got, err := s.FinishedAt(c.id); known != c.known || !got.Equal(c.t) || err != nil {
+			t.Errorf("%s: %v, %v, %v", c.id, known, got, err)
+		}
 	}
-	if ok, err := s.Has("b"); !ok || err != nil {
-		t.Errorf("b is not there: %v, %v", ok, err)
+	s.PutSoon(job{ID: "d", Created: at(4), Ended: at(40)})
+	if known, got, err := s.FinishedAt("d"); !known || !got.Equal(at(40)) || err != nil {
+		t.Errorf("d, not committed yet: %v, %v, %v", known, got, err)
 	}
 }
 

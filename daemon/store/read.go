@@ -32,12 +32,13 @@ func (s *Store[T]) Get(id string) (T, error) {
 func (s *Store[T]) record(id string) ([]byte, error) {
 	// The queue comes first: what leaves it is in the file before.
 	s.mu.Lock()
-	record, queued := s.queued(id)
+	op, queued := s.queued(id)
 	closed := s.closed
 	s.mu.Unlock()
 	if closed {
 		return nil, ErrClosed
 	}
+	record := op.record
 	if !queued {
 		if err := s.view(func(tx *bbolt.Tx) {
 			record = bytes.Clone(records.of(tx).Get([]byte(id)))
@@ -51,13 +52,13 @@ func (s *Store[T]) record(id string) ([]byte, error) {
 	return record, nil
 }
 
-// queued returns the record of id that waits for the disk, nil if it waits to be deleted. mu is held.
-func (s *Store[T]) queued(id string) (record []byte, ok bool) {
-	op, ok := s.queue.ops[id]
+// queued returns what waits for the disk to be done with id. mu is held.
+func (s *Store[T]) queued(id string) (o op, ok bool) {
+	o, ok = s.queue.ops[id]
 	if !ok && s.committing != nil {
-		op, ok = s.committing.ops[id]
+		o, ok = s.committing.ops[id]
 	}
-	return op.record, ok
+	return o, ok
 }
 
 // Match returns the values whose ids begin with prefix, ordered by id, at most limit of them; 0 or less: all. It waits
@@ -202,13 +203,28 @@ func (s *Store[T]) CountFinished() (int, error) {
 	return n, err
 }
 
-// Has reports whether there is a value with id, also one that is not committed yet.
-func (s *Store[T]) Has(id string) (bool, error) {
-	_, err := s.record(id)
-	if errors.Is(err, ErrNotFound) {
-		return false, nil
+// FinishedAt returns whether there is a value with id, also one that is not committed yet, and what Options.Finished says of it.
+func (s *Store[T]) FinishedAt(id string) (known bool, t time.Time, err error) {
+	s.mu.Lock()
+	op, queued := s.queued(id)
+	closed := s.closed
+	s.mu.Unlock()
+	extract := op.extract
+	known = op.record != nil
+	switch {
+	case closed:
+		return false, t, ErrClosed
+	case !queued:
+		err = s.view(func(tx *bbolt.Tx) {
+			record := records.of(tx).Get([]byte(id))
+			known = record != nil
+			extract = bytes.Clone(order.of(tx).Get(indexKey(record, id)))
+		})
 	}
-	return err == nil, err
+	if key := finishedKey(extract, id); key != nil {
+		t = keyTime(key)
+	}
+	return known, t, err
 }
 
 // lookUp returns the record that an index key stands for.
