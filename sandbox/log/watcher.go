@@ -13,6 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// gather is the least time between two reads of a follower. What comes meanwhile is passed on together: most programs write
+// a few KiB at a time, and a piece costs a dozen system calls on its way whatever its size. What comes after a silence is
+// passed on at once.
+const gather = time.Millisecond
+
 // Watcher wakes the followers of growing log files. A process needs one: all followers share its inotify instance, since
 // a user may have no more than 128 of these by default (inotify(7), fs.inotify.max_user_instances). It is safe for
 // concurrent use.
@@ -96,6 +101,7 @@ func (w *Watcher) Follow(ctx context.Context, f *os.File, v View, done <-chan st
 		if err := w.drain(ctx, r, yield); err != nil || last {
 			return err
 		}
+		pause := time.After(gather)
 		select {
 		case <-wake:
 		case <-done:
@@ -105,6 +111,11 @@ func (w *Watcher) Follow(ctx context.Context, f *os.File, v View, done <-chan st
 			return ctx.Err()
 		case <-w.stopped:
 			return w.err
+		}
+		select {
+		case <-pause:
+		case <-done:
+		case <-ctx.Done():
 		}
 	}
 }
