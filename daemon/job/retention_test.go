@@ -164,9 +164,9 @@ func TestRetentionByTheClock(t *testing.T) {
 		s := newShelf(t, t.TempDir(), Retention{KeepFor: 24 * time.Hour})
 		s.start()
 		s.job(named('a'), Ended, 1)
-		time.Sleep(10 * time.Hour)
+		time.Sleep(10*time.Hour + 30*time.Minute) // not on the hour, when it looks in any case
 		s.job(named('b'), Ended, 1)
-		time.Sleep(14*time.Hour - time.Minute)
+		time.Sleep(13*time.Hour + 29*time.Minute)
 		if got := s.kept(); got != "ab/ab" {
 			t.Errorf("before its time: %s", got)
 		}
@@ -174,7 +174,7 @@ func TestRetentionByTheClock(t *testing.T) {
 		if got := s.kept(); got != "b/b" {
 			t.Errorf("after the first's time: %s", got)
 		}
-		time.Sleep(10 * time.Hour)
+		time.Sleep(10*time.Hour + 30*time.Minute)
 		if got := s.kept(); got != "/" {
 			t.Errorf("after both: %s", got)
 		}
