@@ -119,6 +119,10 @@ func newFakeEngine(dir string) *fakeEngine {
 			"success222222222": {text(out, 100, "made\n"), text(stderr, 200, "warn\n"), text(out, 300, "\xff")},
 			"exitthree2222222": {text(out, 100, "before\n"), text(stderr, 200, "failed\n")},
 			"running222222222": {text(out, 100, "so far\n")},
+			"evil222222222222": {
+				{Stream: out, Data: []byte("a\nb"), Time: at(1), Offset: 10}, {Stream: stderr, Data: []byte("e\n"), Time: at(2), Offset: 20},
+				{Stream: out, Data: []byte("c\n\n"), Time: at(3), Offset: 30}, {Stream: out, Data: []byte("d\n"), Time: at(4), Offset: 40},
+			},
 			"breaks2222222222": {text(out, 10, "one\n"), text(out, 20, "two\n"), text(out, 30, "three\n"), text(out, 40, "four\n")},
 		},
 		keys: []*rtaskv1.Key{
@@ -149,18 +153,7 @@ func refusal(code connect.Code, text string, detail *rtaskv1.Error) error {
 func (e *fakeEngine) Start(_ context.Context, r *connect.Request[rtaskv1.StartRequest]) (*connect.Response[rtaskv1.StartResponse], error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	data, err := protojson.Marshal(r.Msg)
-	if err != nil {
-		return nil, err
-	}
-	var v any // protojson's spaces are not stable
-	if err := json.Unmarshal(data, &v); err != nil {
-		return nil, err
-	}
-	if data, err = json.MarshalIndent(v, "", " "); err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(filepath.Join(e.dir, "request.json"), append(data, '\n'), 0o600); err != nil {
+	if err := e.keep(r.Msg); err != nil {
 		return nil, err
 	}
 	switch r.Msg.Name {
@@ -181,6 +174,22 @@ func (e *fakeEngine) Start(_ context.Context, r *connect.Request[rtaskv1.StartRe
 		j, err = e.find("running222222222")
 	}
 	return connect.NewResponse(&rtaskv1.StartResponse{Job: j}), err
+}
+
+// keep writes down what was asked for.
+func (e *fakeEngine) keep(m proto.Message) error {
+	data, err := protojson.Marshal(m)
+	if err != nil {
+		return err
+	}
+	var v any // protojson's spaces are not stable
+	if err := json.Unmarshal(data, &v); err != nil {
+		return err
+	}
+	if data, err = json.MarshalIndent(v, "", " "); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(e.dir, "request.json"), append(data, '\n'), 0o600)
 }
 
 func (e *fakeEngine) Stop(_ context.Context, r *connect.Request[rtaskv1.StopRequest]) (*connect.Response[rtaskv1.StopResponse], error) {
@@ -250,7 +259,11 @@ func (e *fakeEngine) StreamLogs(ctx context.Context, r *connect.Request[rtaskv1.
 		return err
 	}
 	logs := slices.Clone(e.logs[j.Id])
+	err = e.keep(r.Msg)
 	e.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	if err := s.Send(nil); err != nil {
 		return err
 	}
@@ -286,6 +299,12 @@ func (e *fakeEngine) List(_ context.Context, r *connect.Request[rtaskv1.ListRequ
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	reply := &rtaskv1.ListResponse{}
+	if err := e.keep(r.Msg); err != nil {
+		return nil, err
+	}
+	if r.Msg.Task == "none" {
+		return connect.NewResponse(reply), nil
+	}
 	for _, j := range e.jobs {
 		if r.Msg.All || j.State != rtaskv1.State_STATE_ENDED {
 			reply.Jobs = append(reply.Jobs, proto.Clone(j).(*rtaskv1.Job))

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -56,12 +58,17 @@ func persist(ctx context.Context, call func() (reached bool, err error)) error {
 type follower struct {
 	engine *client.Client
 	// job is its whole id: a prefix or a PID may mean another one after a while.
-	job            string
+	job string
+	// request, if set, says what of it to copy, and how; otherwise it is all there is, or, with follow, all that comes.
+	request        *rtaskv1.StreamLogsRequest
 	follow         bool
 	stdout, stderr io.Writer
 
 	// offset is where to go on after a break.
 	offset int64
+	// begun, by stream, is whether the last line that was written has not ended yet.
+	begun [3]bool
+	line  []byte
 }
 
 // errWrite marks an error of the receiving side, which no new call mends.
@@ -84,20 +91,26 @@ func (f *follower) copy(ctx context.Context) error {
 func (f *follower) once(ctx context.Context) (received bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s, err := f.engine.Jobs.StreamLogs(ctx, connect.NewRequest(&rtaskv1.StreamLogsRequest{
-		Job: f.job, Follow: f.follow, Offset: f.offset,
-	}))
+	request := &rtaskv1.StreamLogsRequest{Follow: f.follow}
+	if f.request != nil {
+		request = proto.Clone(f.request).(*rtaskv1.StreamLogsRequest)
+	}
+	request.Job, request.Offset = f.job, f.offset
+	s, err := f.engine.Jobs.StreamLogs(ctx, connect.NewRequest(request))
 	if err != nil {
 		return false, err
 	}
 	for s.Receive() {
 		m := s.Msg()
 		received = true
-		w := f.stdout
+		w, data := f.stdout, m.GetData()
 		if m.GetStream() == rtaskv1.Stream_STREAM_STDERR {
 			w = f.stderr
 		}
-		if _, err := w.Write(m.GetData()); err != nil {
+		if request.GetTimes() {
+			data = f.stamp(m)
+		}
+		if _, err := w.Write(data); err != nil {
 			return received, fmt.Errorf("%w: %w", errWrite, err)
 		}
 		f.offset = m.GetOffset()
@@ -106,6 +119,27 @@ func (f *follower) once(ctx context.Context) (received bool, err error) {
 	cancel() // Close would otherwise read what is left of the stream
 	_ = s.Close()
 	return received, err
+}
+
+// stampFormat is RFC 3339 with all nine digits, so that times stand in a column.
+const stampFormat = "2006-01-02T15:04:05.000000000Z07:00"
+
+// stamp returns a piece with the time, local, before each line that begins in it. It is valid until the next call.
+func (f *follower) stamp(m *rtaskv1.StreamLogsResponse) []byte {
+	begun := &f.begun[0]
+	if s := int(m.GetStream()); s > 0 && s < len(f.begun) {
+		begun = &f.begun[s]
+	}
+	stamp := m.GetTime().AsTime().Local().Format(stampFormat) + " "
+	f.line = f.line[:0]
+	for line := range bytes.Lines(m.GetData()) {
+		if !*begun {
+			f.line = append(f.line, stamp...)
+		}
+		f.line = append(f.line, line...)
+		*begun = line[len(line)-1] != '\n'
+	}
+	return f.line
 }
 
 // dropped notes on standard error that output was not kept.

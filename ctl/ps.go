@@ -2,9 +2,13 @@ package ctl
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 
 	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
+	"google.golang.org/protobuf/proto"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
@@ -14,18 +18,111 @@ const psCommandWidth = 40
 
 func (a *app) psCommand() *cli.Command {
 	return &cli.Command{
-		Name: "ps", Usage: "list jobs, the newest first", UsageText: "rtaskctl ps [-a] [--task TASK] [--json]",
+		Name: "ps", Usage: "list jobs, the newest first", UsageText: "rtaskctl ps [OPTION…]",
+		Description: "Those that have not ended, unless an option says otherwise.\n" + momentHelp,
 		Flags: []cli.Flag{
 			boolFlag("also those that have ended", "all", "a"),
 			&cli.StringFlag{Name: "task", Usage: "only jobs of this `TASK`"},
+			&cli.StringFlag{Name: "state", Usage: "only jobs in one of these `STATES`: queued, running, stopping, ended; with commas between them"},
+			&cli.StringFlag{Name: "status", Usage: "only jobs that ended with this `STATUS`: success or failure"},
+			&cli.StringFlag{Name: "reason", Usage: "only jobs that failed for one of these `REASONS`: " + strings.Join(reasonWords(), ", ")},
+			&cli.StringFlag{Name: "run-as", Aliases: []string{"u"}, Usage: "only jobs that run as user `NAME`"},
+			&cli.StringFlag{Name: "owner", Usage: "only jobs that `NAME` started, a user or key:NAME"},
+			sinceFlag("only jobs that were accepted at `TIME` or after it"),
+			untilFlag("only jobs that were accepted until `TIME`"),
+			&cli.StringFlag{Name: "limit", Aliases: []string{"n"}, Usage: "`N` jobs at most; 1000 if it is not given"},
 			jsonFlag(),
 		},
 		Action: a.ps,
 	}
 }
 
+// psRequest is what the flags ask for.
+func psRequest(c *cli.Context) (*rtaskv1.ListRequest, error) {
+	r := &rtaskv1.ListRequest{All: c.Bool("all"), Task: c.String("task"), User: c.String("run-as"), Owner: c.String("owner")}
+	for _, name := range []string{"task", "run-as", "owner"} {
+		if c.IsSet(name) && c.String(name) == "" {
+			return nil, misuse(c, "--%s: it is empty", name)
+		}
+	}
+	var err error
+	if r.Since, r.Until, err = bounds(c); err != nil {
+		return nil, err
+	}
+	if c.IsSet("limit") {
+		n, err := strconv.ParseInt(c.String("limit"), 10, 32)
+		if err != nil || n < 1 {
+			return nil, misuse(c, "--limit: %q is not a number of jobs", c.String("limit"))
+		}
+		r.Limit = int32(n)
+	}
+	states, err := choices(c, "state", stateWords())
+	if err != nil {
+		return nil, err
+	}
+	for _, word := range states {
+		r.States = append(r.States, rtaskv1.State(rtaskv1.State_value["STATE_"+enumName(word)]))
+	}
+	reasons, err := choices(c, "reason", reasonWords())
+	if err != nil {
+		return nil, err
+	}
+	for _, word := range reasons {
+		r.Reasons = append(r.Reasons, rtaskv1.Reason(rtaskv1.Reason_value["REASON_"+enumName(word)]))
+	}
+	if c.IsSet("status") {
+		switch word := c.String("status"); word {
+		case "success", "failure":
+			r.Status = rtaskv1.Status(rtaskv1.Status_value["STATUS_"+enumName(word)])
+		default:
+			return nil, misuse(c, "--status: %q is neither success nor failure", word)
+		}
+	}
+	return r, nil
+}
+
+// enumName is a word as the API's enumerations have it.
+func enumName(word string) string { return strings.ToUpper(strings.ReplaceAll(word, "-", "_")) }
+
+// stateWords are the states in the order of a job's life, reasonWords all there are.
+func stateWords() (all []string) {
+	for n := range int32(len(rtaskv1.State_name)) {
+		if s := rtaskv1.State(n); s != rtaskv1.State_STATE_UNSPECIFIED {
+			all = append(all, stateWord(s))
+		}
+	}
+	return all
+}
+
+func reasonWords() (all []string) {
+	for n := range int32(len(rtaskv1.Reason_name)) {
+		if r := rtaskv1.Reason(n); r != rtaskv1.Reason_REASON_UNSPECIFIED {
+			all = append(all, r.Word())
+		}
+	}
+	return all
+}
+
+// choices are the values of a flag that has several with commas between them, each one of known.
+func choices(c *cli.Context, name string, known []string) ([]string, error) {
+	if !c.IsSet(name) {
+		return nil, nil
+	}
+	all := strings.Split(c.String(name), ",")
+	for _, word := range all {
+		if !slices.Contains(known, word) {
+			return nil, misuse(c, "--%s: %q is none of %s", name, word, strings.Join(known, ", "))
+		}
+	}
+	return all, nil
+}
+
 func (a *app) ps(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
+		return err
+	}
+	request, err := psRequest(c)
+	if err != nil {
 		return err
 	}
 	engine, err := a.connect(c)
@@ -33,8 +130,7 @@ func (a *app) ps(c *cli.Context) error {
 		return err
 	}
 	defer engine.Close()
-	all := c.Bool("all")
-	r, err := engine.Jobs.List(c.Context, connect.NewRequest(&rtaskv1.ListRequest{All: all, Task: c.String("task")}))
+	r, err := engine.Jobs.List(c.Context, connect.NewRequest(request))
 	if err != nil {
 		return err
 	}
@@ -47,10 +143,13 @@ func (a *app) ps(c *cli.Context) error {
 		return a.printJSON(values)
 	}
 	if len(jobs) == 0 {
-		if all {
-			a.say("There are no jobs.")
-		} else {
+		switch {
+		case proto.Equal(request, &rtaskv1.ListRequest{}):
 			a.say("No jobs are running; rtaskctl ps -a shows those that have ended.")
+		case proto.Equal(request, &rtaskv1.ListRequest{All: true}):
+			a.say("There are no jobs.")
+		default:
+			a.say("There are no such jobs.")
 		}
 		return nil
 	}

@@ -127,6 +127,7 @@ func (e *engine) open(ctx context.Context) error {
 	e.jobs, err = job.Open(ctx, job.Options{
 		Host: e.host, StateDir: e.StateDir, LogDir: e.LogDir, MaxJobs: cfg.MaxJobs, Logger: e.Logger,
 		UIDs: job.UIDRange{First: cfg.DynamicUIDs.First, Last: cfg.DynamicUIDs.Last}, Ended: e.metrics.ended,
+		Retention: job.Retention(cfg.Retention),
 	})
 	if err != nil {
 		return err
@@ -166,6 +167,7 @@ func (e *engine) apply(c *config.Config) {
 		return
 	}
 	e.jobs.SetLimits(c.MaxJobs, job.UIDRange{First: c.DynamicUIDs.First, Last: c.DynamicUIDs.Last})
+	e.jobs.SetRetention(job.Retention(c.Retention))
 	if e.control != nil {
 		e.jobs.SetTasks(e.control.TaskSpecs(c))
 	}

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rtask/rtask/daemon/config"
 )
@@ -300,6 +301,7 @@ func TestConfigurationManual(t *testing.T) {
 	for heading, functions := range map[string][]string{
 		"RTASK.HCL": {"rootScope"},
 		"ARGON2":    {"argon2Scope"},
+		"RETENTION": {"retentionScope"},
 		"TASKS":     {"taskAttributes", "taskBlocks"},
 		"LIMITS":    {"limitsScope"},
 		"POOL":      {"poolScope"},
@@ -383,18 +385,21 @@ func TestDefaultConfiguration(t *testing.T) {
 		"memory":             fmt.Sprintf(`"%dM"`, cfg.Argon2.MemoryKiB>>10),
 		"time":               fmt.Sprint(cfg.Argon2.Time),
 		"threads":            fmt.Sprint(cfg.Argon2.Threads),
+		"keep_for":           fmt.Sprintf(`"%dd"`, cfg.Retention.KeepFor/(24*time.Hour)),
+		"keep_bytes":         fmt.Sprintf(`"%dG"`, cfg.Retention.KeepBytes>>30),
+		"keep_jobs":          fmt.Sprint(cfg.Retention.KeepJobs),
 	} {
 		if !regexp.MustCompile(`(?m)^# *` + name + ` *= ` + regexp.QuoteMeta(value) + `$`).MatchString(file) {
 			t.Errorf("rtask.hcl does not show %s = %s", name, value)
 		}
-		for _, heading := range []string{"RTASK.HCL", "ARGON2"} {
+		for _, heading := range []string{"RTASK.HCL", "ARGON2", "RETENTION"} {
 			if text, ok := entries(page, heading)[name]; ok && !strings.Contains(text, "Default: "+value+".") {
 				t.Errorf("rtask.hcl(5): %s does not say that its default is %s", name, value)
 			}
 		}
 	}
 	known := map[string]bool{}
-	for _, f := range []string{"rootScope", "argon2Scope", "taskAttributes", "taskBlocks", "limitsScope", "poolScope", "sandboxScope"} {
+	for _, f := range []string{"rootScope", "argon2Scope", "retentionScope", "taskAttributes", "taskBlocks", "limitsScope", "poolScope", "sandboxScope"} {
 		for _, a := range table[f] {
 			known[a.name] = true
 		}

@@ -18,6 +18,13 @@
 # A task that names no user runs under a uid of this range that no other job has. No account may have one of them.
 #dynamic_uids = "70000-70999"
 
+# What is kept of jobs that have ended, records and logs together. What exceeds one of the bounds goes, the oldest first.
+#retention {
+#  keep_for   = "30d"
+#  keep_bytes = "2G"
+#  keep_jobs  = 100000
+#}
+
 # The cost of new hashes of API keys (Argon2id).
 #argon2 {
 #  memory  = "19M"

@@ -27,6 +27,8 @@ type Config struct {
 	MaxJobs int
 	// DynamicUIDs are the uids of jobs of tasks that name no user. Default: 70000–70999.
 	DynamicUIDs UIDRange
+	// Retention bounds what is kept of jobs that have ended.
+	Retention Retention
 	// Warnings are what Load found that keeps nothing from working for ever: a user or a folder that is not there yet.
 	Warnings Diagnostics
 }
@@ -39,6 +41,16 @@ type Argon2 struct {
 	Time uint32
 	// Threads is the number of lanes. Default: 1.
 	Threads uint8
+}
+
+// Retention bounds what is kept of jobs that have ended. When one of the bounds is exceeded, the oldest go; 0 is none.
+type Retention struct {
+	// KeepFor is how long a job is known after its end. Default: 30 days.
+	KeepFor time.Duration
+	// KeepBytes is how much space on disk their logs take up, in bytes. Default: 2 GiB.
+	KeepBytes int64
+	// KeepJobs is how many there are. Default: 100000.
+	KeepJobs int
 }
 
 // LimitsUnavailable is what to do with a limit that cannot be enforced here.
@@ -177,6 +189,7 @@ func defaults() *Config {
 		LimitsUnavailable: LimitsUnavailableRefuse,
 		MaxJobs:           1000,
 		DynamicUIDs:       UIDRange{First: 70000, Last: 70999},
+		Retention:         Retention{KeepFor: 30 * 24 * time.Hour, KeepBytes: 2 << 30, KeepJobs: 100_000},
 	}
 }
 

@@ -115,6 +115,7 @@ func TestNoFilesAreTheDefaults(t *testing.T) {
 		want := &Config{
 			Tasks: map[string]*Task{}, Argon2: Argon2{MemoryKiB: 19456, Time: 2, Threads: 1},
 			LimitsUnavailable: "refuse", MaxJobs: 1000, DynamicUIDs: UIDRange{70000, 70999},
+			Retention: Retention{KeepFor: 720 * time.Hour, KeepBytes: 2 << 30, KeepJobs: 100_000},
 		}
 		if !reflect.DeepEqual(cfg, want) {
 			t.Errorf("got %+v", cfg)
@@ -151,6 +152,11 @@ func TestWholeConfiguration(t *testing.T) {
 		limits_unavailable = "warn"
 		max_jobs           = 5
 		dynamic_uids       = "80000-80009"
+		retention {
+		  keep_for   = "infinity"
+		  keep_bytes = "1.5G"
+		  keep_jobs  = 7
+		}
 		defaults {
 		  timeout      = "1h 30min"
 		  workdir      = "/tmp"
@@ -251,7 +257,7 @@ func TestWholeConfiguration(t *testing.T) {
 			want := &Config{
 				Tasks:  map[string]*Task{"plain": &plain, "full": &full},
 				Argon2: Argon2{MemoryKiB: 46 << 10, Time: 1, Threads: 4}, LimitsUnavailable: LimitsUnavailableWarn, MaxJobs: 5,
-				DynamicUIDs: UIDRange{80000, 80009},
+				DynamicUIDs: UIDRange{80000, 80009}, Retention: Retention{KeepBytes: 3 << 29, KeepJobs: 7},
 			}
 			if !reflect.DeepEqual(cfg, want) {
 				t.Errorf("got %+v\nplain %+v\nfull %+v", cfg, cfg.Tasks["plain"], cfg.Tasks["full"])

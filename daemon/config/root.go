@@ -18,6 +18,8 @@ const (
 	inSandbox  = "sandbox { … }"
 	inDefaults = "defaults { … }"
 	inArgon2   = "argon2 { … }"
+
+	inRetention = "retention { … }"
 )
 
 // builder is a Config while it is made.
@@ -58,6 +60,9 @@ func rootScope() scope[builder] {
 			{name: "argon2", decode: func(d *decoder, found *hcl.Block, b *builder) {
 				decodeBody(d, found.Body, argon2Scope(), &b.cfg.Argon2)
 				d.checkArgon2(found.TypeRange, b.cfg.Argon2)
+			}},
+			{name: "retention", decode: func(d *decoder, found *hcl.Block, b *builder) {
+				decodeBody(d, found.Body, retentionScope(), &b.cfg.Retention)
 			}},
 			{name: "defaults", decode: func(d *decoder, found *hcl.Block, b *builder) {
 				decodeBody(d, found.Body, defaultsScope(), &b.defaults)
@@ -115,6 +120,68 @@ func argon2Scope() scope[Argon2] {
 			},
 		},
 	}
+}
+
+// retentionScope is what may stand in retention { … }.
+func retentionScope() scope[Retention] {
+	return scope[Retention]{
+		where: inRetention,
+		attributes: []attribute[Retention]{
+			{
+				name: "keep_for", example: `"30d"`,
+				doc: "How long a job that has ended is known.",
+				decode: func(d *decoder, v value, r *Retention) {
+					if d.infinite(v) {
+						r.KeepFor = 0
+						return
+					}
+					got := r.KeepFor
+					d.duration(v, &got, false)
+					if got <= 0 {
+						d.errorf(v.rng(), v.usage(), "keep_for must be above 0")
+						return
+					}
+					r.KeepFor = got
+				},
+			},
+			{
+				name: "keep_bytes", example: `"2G"`,
+				doc: "How much space the output of jobs that have ended takes up on disk.",
+				decode: func(d *decoder, v value, r *Retention) {
+					if d.infinite(v) {
+						r.KeepBytes = 0
+						return
+					}
+					got := r.KeepBytes
+					d.size(v, &got)
+					if got <= 0 {
+						d.errorf(v.rng(), v.usage(), "keep_bytes must be above 0")
+						return
+					}
+					r.KeepBytes = got
+				},
+			},
+			{
+				name: "keep_jobs", example: "100000",
+				doc: "How many jobs that have ended are known.",
+				decode: func(d *decoder, v value, r *Retention) {
+					got := int64(r.KeepJobs)
+					if d.infinite(v) {
+						got = 0
+					} else {
+						d.integer(v, &got, 1, 1_000_000_000)
+					}
+					r.KeepJobs = int(got)
+				},
+			},
+		},
+	}
+}
+
+// infinite reports whether v is "infinity". It reports no errors.
+func (d *decoder) infinite(v value) bool {
+	text, err := strconv.Unquote(d.text(v.rng()))
+	return err == nil && text == "infinity"
 }
 
 // checkArgon2 reports parameters weaker than all that the OWASP Password Storage Cheat Sheet names as sufficient.

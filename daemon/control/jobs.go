@@ -9,13 +9,11 @@ import (
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
-	"github.com/rtask/rtask/sandbox/log"
 )
 
 // Start implements JobService.
@@ -188,48 +186,6 @@ func waitError(err error) error {
 	default:
 		return fail(connect.CodeUnavailable, "unavailable", err)
 	}
-}
-
-// StreamLogs implements JobService.
-func (s *Server) StreamLogs(ctx context.Context, r *connect.Request[rtaskv1.StreamLogsRequest], stream *connect.ServerStream[rtaskv1.StreamLogsResponse]) error {
-	j, err := s.find(ctx, r.Msg.Job)
-	if err != nil {
-		return err
-	}
-	if r.Msg.Offset < 0 {
-		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("offset %d is below 0", r.Msg.Offset))
-	}
-	// The header goes out before the first output does, so that a follower of a silent job knows that it follows.
-	if err := stream.Send(nil); err != nil {
-		return err
-	}
-	o := job.LogOptions{Follow: r.Msg.Follow, Offset: r.Msg.Offset}
-	err = s.Jobs.StreamLogs(ctx, j.ID, o, func(e log.Entry) error {
-		return stream.Send(&rtaskv1.StreamLogsResponse{
-			Stream: rtaskv1.Stream(e.Stream), Data: e.Data, Time: timestamppb.New(e.Time), Offset: e.Offset,
-		})
-	})
-	if err != nil {
-		return waitError(err)
-	}
-	return nil
-}
-
-// List implements JobService.
-func (s *Server) List(ctx context.Context, r *connect.Request[rtaskv1.ListRequest]) (*connect.Response[rtaskv1.ListResponse], error) {
-	c := callerFrom(ctx)
-	jobs, err := s.Jobs.List(job.Filter{
-		Ended: r.Msg.All, Task: r.Msg.Task, Limit: int(r.Msg.Limit),
-		Visible: func(j job.Job) bool { return visible(c, j) },
-	})
-	if err != nil {
-		return nil, connect.NewError(connect.CodeInternal, err)
-	}
-	reply := &rtaskv1.ListResponse{}
-	for _, j := range jobs {
-		reply.Jobs = append(reply.Jobs, jobMessage(j))
-	}
-	return connect.NewResponse(reply), nil
 }
 
 // Tasks implements JobService.

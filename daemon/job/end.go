@@ -144,6 +144,7 @@ func (m *Manager) recorded(l *live) {
 		m.opts.Logger.Warn("cannot remove the claim of a job", "job", j.ID, "error", err)
 	}
 	m.dropInput(&j)
+	m.retention.add(j.ID)
 	if l.proc != nil {
 		l.proc.Release()
 	}

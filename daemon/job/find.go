@@ -63,66 +63,6 @@ func (m *Manager) byPrefix(ref string, all bool, seen func(Job) bool) ([]Job, er
 	return found, err
 }
 
-// Filter says which jobs List returns.
-type Filter struct {
-	// Ended includes jobs that have ended.
-	Ended bool
-	// Task, if set, is the only task whose jobs are returned.
-	Task string
-	// Limit is how many are returned at most; 0: 1000.
-	Limit int
-	// Visible, if set, leaves out jobs that it says no to.
-	Visible func(Job) bool
-}
-
-// List returns jobs, newest first. Records that cannot be read are left out, with a line in the log.
-func (m *Manager) List(f Filter) ([]Job, error) {
-	if f.Limit <= 0 {
-		f.Limit = 1000
-	}
-	fits := func(j Job) bool {
-		return (f.Task == "" || j.Task == f.Task) && (f.Visible == nil || f.Visible(j)) && (f.Ended || j.State != Ended)
-	}
-	jobs := m.running(fits)
-	if f.Ended {
-		recorded, err := m.onRecord(f.Limit, fits, jobs)
-		if err != nil {
-			return nil, err
-		}
-		jobs = append(jobs, recorded...)
-		newestFirst(jobs)
-	}
-	return jobs[:min(len(jobs), f.Limit)], nil
-}
-
-// onRecord returns the newest limit jobs on record, but for those in except.
-func (m *Manager) onRecord(limit int, fits func(Job) bool, except []Job) ([]Job, error) {
-	skip := make(map[string]bool, len(except))
-	for _, j := range except {
-		skip[j.ID] = true
-	}
-	var jobs []Job
-	for j, err := range m.store.Newest() {
-		var damaged *store.DecodeError
-		switch {
-		case errors.As(err, &damaged):
-			m.opts.Logger.Error("cannot read a job's record", "error", err)
-			continue
-		case errors.Is(err, store.ErrClosed):
-			return nil, ErrClosed
-		case err != nil:
-			return nil, err
-		}
-		if !fits(j) || skip[j.ID] {
-			continue
-		}
-		if jobs = append(jobs, j); len(jobs) == limit {
-			break
-		}
-	}
-	return jobs, nil
-}
-
 // running returns the jobs in memory that fit, newest first.
 func (m *Manager) running(fits func(Job) bool) []Job {
 	m.mu.Lock()

@@ -26,18 +26,21 @@ type Options struct {
 	UIDs UIDRange
 	// MaxJobs is how many jobs may run at once. Jobs of an earlier run are taken up whatever their number.
 	MaxJobs int
-	Logger  *slog.Logger
+	// Retention bounds what is kept of jobs that have ended.
+	Retention Retention
+	Logger    *slog.Logger
 	// Ended is told of each job that has ended, before anybody who waits for it is. It must not block.
 	Ended func(Job)
 }
 
 // Manager runs jobs. It is safe for concurrent use.
 type Manager struct {
-	opts    Options
-	store   *store.Store[Job]
-	watcher *log.Watcher
-	workers sync.WaitGroup
-	quit    chan struct{}
+	opts      Options
+	store     *store.Store[Job]
+	watcher   *log.Watcher
+	retention *retention
+	workers   sync.WaitGroup
+	quit      chan struct{}
 
 	watches sync.WaitGroup // on slots
 	boot    string         // the machine's boot id
@@ -108,6 +111,8 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		ID:         func(j *Job) string { return j.ID },
 		Time:       func(j *Job) time.Time { return j.QueuedAt },
 		Unfinished: func(j *Job) bool { return j.State != Ended },
+		Finished:   finishedAt,
+		Summary:    summary,
 		OnError:    func(err error) { o.Logger.Error("cannot write a job's record", "error", err) },
 	})
 	if err != nil {
@@ -118,9 +123,11 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		boot: boot, ended: make(chan struct{}, 1), hurry: make(chan struct{}, 1), last: make(chan struct{}), live: map[string]*live{}, tasks: map[string]*turns{},
 		slots: slots{idle: map[string][]*slot{}}, maxJobs: o.MaxJobs, uids: newUIDs(o.UIDs), unit: 1, recorder: make(chan struct{}),
 	}
+	m.retention = newRetention(s, o, m.isLive)
 	if err := m.recover(); err != nil {
 		return nil, errors.Join(err, s.Close(), w.Close())
 	}
+	m.workers.Go(func() { m.retention.run(m.quit) })
 	go m.recordEnds(m.last)
 	return m, nil
 }
@@ -277,12 +284,12 @@ func (m *Manager) Stop(ctx context.Context, id string, o StopOptions) (Job, erro
 type LogOptions struct {
 	// Follow goes on until the job has ended.
 	Follow bool
-	// Offset is where in the log to begin: 0, or the Offset of an earlier entry.
-	Offset int64
+	// View is which part of it to stream: all of it, unless it says otherwise.
+	log.View
 }
 
 // StreamLogs calls yield with the output of the job of this id, piece by piece in order. Without Follow it ends at what
-// there is now; with it, when the job has ended and all of its output was passed on. The entry's data is good until yield
+// there is now; with it, when the job has ended, or Until has come, and all of the output was passed on. The entry's data is good until yield
 // returns. It returns what yield returns, ctx's error, ErrNotFound where there is no such output, and ErrClosed.
 func (m *Manager) StreamLogs(ctx context.Context, id string, o LogOptions, yield func(log.Entry) error) error {
 	if !validID(id) {
@@ -312,7 +319,7 @@ func (m *Manager) StreamLogs(ctx context.Context, id string, o LogOptions, yield
 		return fmt.Errorf("cannot read the output of job %s: %w", id, err)
 	}
 	defer f.Close()
-	err = m.watcher.Follow(ctx, f, o.Offset, done, yield)
+	err = m.watcher.Follow(ctx, f, o.View, done, yield)
 	if errors.Is(err, log.ErrClosed) {
 		return ErrClosed
 	}

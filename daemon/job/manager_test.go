@@ -222,7 +222,7 @@ func TestStreamLogs(t *testing.T) {
 		t.Fatalf("%d bytes afterwards, want %d", len(whole), want.Len())
 	}
 	for _, o := range []int{0, len(offsets) / 2, len(offsets) - 1} {
-		rest, _ := read(j.ID, LogOptions{Offset: offsets[o], Follow: true})
+		rest, _ := read(j.ID, LogOptions{View: log.View{Offset: offsets[o]}, Follow: true})
 		if !strings.HasSuffix(whole, rest) || o == len(offsets)-1 && rest != "" || o == 0 && len(rest) == len(whole) {
 			t.Errorf("from offset %d: %d bytes", offsets[o], len(rest))
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	"go.etcd.io/bbolt"
 	bberrors "go.etcd.io/bbolt/errors"
@@ -31,12 +32,13 @@ func (s *Store[T]) Get(id string) (T, error) {
 func (s *Store[T]) record(id string) ([]byte, error) {
 	// The queue comes first: what leaves it is in the file before.
 	s.mu.Lock()
-	record, queued := s.queued(id)
+	op, queued := s.queued(id)
 	closed := s.closed
 	s.mu.Unlock()
 	if closed {
 		return nil, ErrClosed
 	}
+	record := op.record
 	if !queued {
 		if err := s.view(func(tx *bbolt.Tx) {
 			record = bytes.Clone(records.of(tx).Get([]byte(id)))
@@ -50,13 +52,13 @@ func (s *Store[T]) record(id string) ([]byte, error) {
 	return record, nil
 }
 
-// queued returns the record of id that waits for the disk, nil if it waits to be deleted. mu is held.
-func (s *Store[T]) queued(id string) (record []byte, ok bool) {
-	op, ok := s.queue.ops[id]
+// queued returns what waits for the disk to be done with id. mu is held.
+func (s *Store[T]) queued(id string) (o op, ok bool) {
+	o, ok = s.queue.ops[id]
 	if !ok && s.committing != nil {
-		op, ok = s.committing.ops[id]
+		o, ok = s.committing.ops[id]
 	}
-	return op.record, ok
+	return o, ok
 }
 
 // Match returns the values whose ids begin with prefix, ordered by id, at most limit of them; 0 or less: all. It waits
@@ -104,53 +106,125 @@ func (s *Store[T]) Unfinished() ([]T, error) {
 // in pages, so the loop may take its time and use the Store: no transaction is open meanwhile, which would keep bbolt
 // from using freed pages again. A value that is put during the loop may or may not be seen, and one whose time changes
 // may be seen twice.
-func (s *Store[T]) Newest() iter.Seq2[T, error] {
+func (s *Store[T]) Newest() iter.Seq2[T, error] { return s.Select(time.Time{}, time.Time{}, nil) }
+
+// Select is Newest without the values whose time is before since or after until, and without those whose id, time
+// and summary (see Options.Summary) fits says no to; it does not read these. The zero time is no bound, a nil fits no condition. fits
+// must be pure, must not wait for the Store, and must not keep the summary.
+func (s *Store[T]) Select(since, until time.Time, fits func(id string, t time.Time, summary []byte) bool) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		s.settle()
 		var zero T
-		for before, more := []byte(nil), true; more; {
-			var page []raw
-			var err error
-			if page, before, err = s.page(before); err != nil {
+		var p page
+		if !since.IsZero() {
+			p.least = appendTime(nil, since)
+		}
+		if !until.IsZero() {
+			p.before = appendTime(nil, until.Add(1))
+		}
+		for more := true; more; more = p.before != nil {
+			if err := s.view(func(tx *bbolt.Tx) { p.read(tx, fits) }); err != nil {
 				yield(zero, err)
 				return
 			}
-			for _, r := range page {
+			for _, r := range p.found {
 				if !yield(s.decode(r.id, r.record)) {
 					return
 				}
 			}
-			more = before != nil
 		}
 	}
 }
 
-// page returns the records that come before the index key before, newest first, and the key to go on with. A nil key is
-// the end, both ways.
-func (s *Store[T]) page(before []byte) (page []raw, last []byte, err error) {
-	err = s.view(func(tx *bbolt.Tx) {
-		all, c := records.of(tx), order.of(tx).Cursor()
-		var k []byte
-		if before != nil {
-			k, _ = c.Seek(before)
-		}
-		if k != nil {
-			k, _ = c.Prev()
-		} else {
-			k, _ = c.Last()
-		}
-		for size := 0; k != nil; k, _ = c.Prev() {
+// page is a part of the index order, newest first.
+type page struct {
+	// least is the first key that is still to be read, before the one that it ends before; a nil key is the end. After read
+	// before is where to go on, nil if there is no more.
+	least, before []byte
+	found         []raw
+}
+
+// read reads the next page.
+func (p *page) read(tx *bbolt.Tx, fits func(string, time.Time, []byte) bool) {
+	p.found = nil
+	all, c := records.of(tx), order.of(tx).Cursor()
+	var k, x []byte
+	if p.before != nil {
+		k, _ = c.Seek(p.before)
+	}
+	if k != nil {
+		k, x = c.Prev()
+	} else {
+		k, x = c.Last()
+	}
+	size := 0
+	for n := 1; k != nil && bytes.Compare(k, p.least) >= 0; n++ {
+		if fits == nil || len(k) > timeSize && fits(string(k[timeSize:]), keyTime(k), x[min(timeSize, len(x)):]) {
 			if r, ok := lookUp(all, k); ok {
-				page = append(page, r)
+				p.found = append(p.found, r)
 				size += len(r.record)
 			}
-			if len(page) == pageRecords || size >= pageBytes {
-				last = bytes.Clone(k)
-				return
+		}
+		if len(p.found) == pageRecords || size >= pageBytes || n == scanned {
+			p.before = bytes.Clone(k)
+			return
+		}
+		k, x = c.Prev()
+	}
+	p.before = nil
+}
+
+// Finished is a value that Options.Finished has a time for.
+type Finished struct {
+	ID   string
+	Time time.Time
+}
+
+// Oldest returns the values that were finished first, in that order, at most limit of them. It waits for the commit of what
+// was put before, and reads no records.
+func (s *Store[T]) Oldest(limit int) ([]Finished, error) {
+	s.settle()
+	var found []Finished
+	err := s.view(func(tx *bbolt.Tx) {
+		c := finished.of(tx).Cursor()
+		for k, _ := c.First(); k != nil && len(found) < limit; k, _ = c.Next() {
+			if len(k) > timeSize {
+				found = append(found, Finished{ID: string(k[timeSize:]), Time: keyTime(k)})
 			}
 		}
 	})
-	return page, last, err
+	return found, err
+}
+
+// CountFinished returns how many values Options.Finished has a time for, but for what is not committed yet.
+func (s *Store[T]) CountFinished() (int, error) {
+	n := 0
+	err := s.view(func(tx *bbolt.Tx) { n = finished.of(tx).Stats().KeyN })
+	return n, err
+}
+
+// FinishedAt returns whether there is a value with id, also one that is not committed yet, and what Options.Finished says of it.
+func (s *Store[T]) FinishedAt(id string) (known bool, t time.Time, err error) {
+	s.mu.Lock()
+	op, queued := s.queued(id)
+	closed := s.closed
+	s.mu.Unlock()
+	extract := op.extract
+	known = op.record != nil
+	switch {
+	case closed:
+		return false, t, ErrClosed
+	case !queued:
+		err = s.view(func(tx *bbolt.Tx) {
+			record := records.of(tx).Get([]byte(id))
+			known = record != nil
+			extract = bytes.Clone(order.of(tx).Get(indexKey(record, id)))
+		})
+	}
+	if key := finishedKey(extract, id); key != nil {
+		t = keyTime(key)
+	}
+	return known, t, err
 }
 
 // lookUp returns the record that an index key stands for.

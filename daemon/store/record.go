@@ -1,9 +1,11 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -61,7 +63,32 @@ func (c *codec[T]) encode(v *T) (string, op, error) {
 	record = appendTime(record, c.opts.Time(v))
 	record = append(record, version)
 	record = append(record, value...)
-	return id, op{record: record, unfinished: c.opts.Unfinished(v)}, nil
+	return id, op{record: record, extract: c.extract(v), unfinished: c.opts.Unfinished(v)}, nil
+}
+
+// An extract is what is known of a value without its record: when it was finished (timeSize bytes, all zero if it was not),
+// and its summary.
+
+// extract returns the extract of v.
+func (c *codec[T]) extract(v *T) []byte {
+	x := make([]byte, timeSize)
+	if c.opts.Finished != nil {
+		if t := c.opts.Finished(v); !t.IsZero() {
+			x = appendTime(x[:0], t)
+		}
+	}
+	if c.opts.Summary != nil {
+		x = append(x, c.opts.Summary(v)...)
+	}
+	return x
+}
+
+// finishedKey returns the key in the index finished of what has this extract: the time, then the id. Without one it is nil.
+func finishedKey(extract []byte, id string) []byte {
+	if len(extract) < timeSize || bytes.Equal(extract[:timeSize], make([]byte, timeSize)) {
+		return nil
+	}
+	return slices.Concat(extract[:timeSize], []byte(id))
 }
 
 // decode returns the value of a record. Its errors are *DecodeError.
@@ -93,6 +120,11 @@ func (c *codec[T]) Decode(record []byte) (T, error) { return c.decode("", record
 func appendTime(b []byte, t time.Time) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(t.Unix())^1<<63)
 	return binary.BigEndian.AppendUint32(b, uint32(t.Nanosecond()))
+}
+
+// keyTime returns the time that a key begins with.
+func keyTime(key []byte) time.Time {
+	return time.Unix(int64(binary.BigEndian.Uint64(key)^1<<63), int64(binary.BigEndian.Uint32(key[8:])))
 }
 
 // indexKey returns the key of record in the index buckets: its time, then its id. For a record that is missing or cut

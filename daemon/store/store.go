@@ -28,17 +28,20 @@ const (
 	// maxQueue is how many bytes of records may wait for the disk before PutSoon drops.
 	maxQueue = 64 << 20
 	// layout is the version of the buckets below.
-	layout = 1
+	layout = 2
+	// scanned bounds how many entries of an index are looked at in one transaction, most of them in vain.
+	scanned = 64 << 10
 )
 
-// bucket is the name of a bucket. The indexes hold keys alone (see indexKey).
+// bucket is the name of a bucket. The keys of indexes are made by indexKey.
 type bucket string
 
 const (
 	meta       bucket = "meta"       // "layout" → one byte
 	records    bucket = "records"    // id → record
-	order      bucket = "order"      // index of all records
+	order      bucket = "order"      // index of all records → extract
 	unfinished bucket = "unfinished" // index of those that Options.Unfinished is true for
+	finished   bucket = "finished"   // index of those that Options.Finished has a time for, by that time
 )
 
 func (b bucket) of(tx *bbolt.Tx) *bbolt.Bucket { return tx.Bucket([]byte(b)) }
@@ -53,6 +56,11 @@ type Options[T any] struct {
 	Time func(*T) time.Time
 	// Unfinished reports whether Unfinished is to return the value.
 	Unfinished func(*T) bool
+	// Finished is what Oldest orders values by, to the nanosecond; one with the zero time is not there. Nil: none is. It
+	// must be pure, and so must Summary.
+	Finished func(*T) time.Time
+	// Summary is what Select is told of a value. Nil: nothing.
+	Summary func(*T) []byte
 	// OnError is told what becomes of values given to PutSoon that were not committed. It is called by one goroutine at
 	// a time or by PutSoon's caller, and must not wait for the Store. Nil: nobody is told.
 	OnError func(error)
@@ -86,6 +94,7 @@ type batch struct {
 // op is a Put, or without a record a Delete.
 type op struct {
 	record     []byte
+	extract    []byte
 	unfinished bool
 }
 
@@ -111,7 +120,7 @@ func open[T any](path string, opts Options[T], timeout time.Duration) (*Store[T]
 	if err != nil {
 		return nil, fmt.Errorf("cannot open records %s: %w", path, err)
 	}
-	if err := errors.Join(db.Update(prepare), syncDir(filepath.Dir(path))); err != nil {
+	if err := errors.Join(db.Update(codec.prepare), syncDir(filepath.Dir(path))); err != nil {
 		return nil, fmt.Errorf("cannot open records %s: %w", path, errors.Join(err, db.Close()))
 	}
 	s := &Store[T]{
@@ -126,18 +135,42 @@ func open[T any](path string, opts Options[T], timeout time.Duration) (*Store[T]
 }
 
 // prepare makes the buckets, or checks that they are those that this version knows.
-func prepare(tx *bbolt.Tx) error {
+func (c *codec[T]) prepare(tx *bbolt.Tx) error {
+	old := false
 	if b := meta.of(tx); b != nil {
-		if v := b.Get([]byte("layout")); !bytes.Equal(v, []byte{layout}) {
+		v := b.Get([]byte("layout"))
+		if old = bytes.Equal(v, []byte{1}); !old && !bytes.Equal(v, []byte{layout}) {
 			return fmt.Errorf("%w of the file: %v", ErrVersion, v)
 		}
 	}
-	for _, name := range []bucket{meta, records, order, unfinished} {
+	for _, name := range []bucket{meta, records, order, unfinished, finished} {
 		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 			return err
 		}
 	}
+	if old {
+		if err := c.extractAll(tx); err != nil {
+			return err
+		}
+	}
 	return meta.of(tx).Put([]byte("layout"), []byte{layout})
+}
+
+// extractAll makes what layout 1 did not have: the extracts, and the index finished.
+func (c *codec[T]) extractAll(tx *bbolt.Tx) error {
+	byTime, byEnd := order.of(tx), finished.of(tx)
+	return records.of(tx).ForEach(func(k, record []byte) error {
+		v, err := c.decode(string(k), record)
+		if err != nil {
+			return nil // what cannot be read stays as it is
+		}
+		x := c.extract(&v)
+		errs := []error{byTime.Put(indexKey(record, string(k)), x)}
+		if key := finishedKey(x, string(k)); key != nil {
+			errs = append(errs, byEnd.Put(key, nil))
+		}
+		return errors.Join(errs...)
+	})
 }
 
 // syncDir makes the name of a new file durable, which bbolt leaves to others (fsync(2), "calling fsync() does not
@@ -324,25 +357,28 @@ func (s *Store[T]) commit(b *batch) {
 
 // apply writes one record and its index entries, and removes the entries of the one before.
 func apply(tx *bbolt.Tx, id string, op op) error {
-	all, byTime, open := records.of(tx), order.of(tx), unfinished.of(tx)
+	all, byTime, open, byEnd := records.of(tx), order.of(tx), unfinished.of(tx), finished.of(tx)
 	before, after := indexKey(all.Get([]byte(id)), id), indexKey(op.record, id)
-	moved := !bytes.Equal(before, after)
+	ended, ends := finishedKey(byTime.Get(before), id), finishedKey(op.extract, id)
 	var errs []error
-	if before != nil && moved {
+	if before != nil && !bytes.Equal(before, after) {
 		errs = append(errs, byTime.Delete(before), open.Delete(before))
+	}
+	if ended != nil && !bytes.Equal(ended, ends) {
+		errs = append(errs, byEnd.Delete(ended))
 	}
 	if op.record == nil {
 		errs = append(errs, all.Delete([]byte(id)))
 		return errors.Join(errs...)
 	}
-	errs = append(errs, all.Put([]byte(id), op.record))
-	if moved {
-		errs = append(errs, byTime.Put(after, nil))
-	}
+	errs = append(errs, all.Put([]byte(id), op.record), byTime.Put(after, op.extract))
 	if op.unfinished {
 		errs = append(errs, open.Put(after, nil))
 	} else {
 		errs = append(errs, open.Delete(after))
+	}
+	if ends != nil {
+		errs = append(errs, byEnd.Put(ends, nil))
 	}
 	return errors.Join(errs...)
 }

@@ -37,7 +37,7 @@ func (s Stream) String() string {
 
 // Entry is output read from a log file: a record or several adjacent records of one stream.
 type Entry struct {
-	// Time is when it was read from the job; of several records, the time of the first.
+	// Time is when it was read from the job; of several records, the time of the first (but see View.Times).
 	Time time.Time
 	// Stream is where the job wrote it.
 	Stream Stream

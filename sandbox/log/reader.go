@@ -20,11 +20,13 @@ type Reader struct {
 	pos, end int
 	skip     bool // the line at off is to be skipped: it was reported, or off is in its middle
 
+	view View // what of the records to return; its Offset and Tail are off's business
+
 	stamp []byte // the last record's time as text, since adjacent records often share it
 	time  time.Time
 }
 
-// NewReader returns a Reader of the records of r from offset on: 0, or the Offset of an Entry. From an offset in the
+// NewReader returns a Reader of all records of r from offset on: 0, or the Offset of an Entry. From an offset in the
 // middle of a record it begins with the next one.
 func NewReader(r io.ReaderAt, offset int64) *Reader {
 	if offset <= 0 {
@@ -45,17 +47,21 @@ func (r *Reader) Next() (Entry, error) {
 }
 
 func (r *Reader) next() (Entry, error) {
-	line, err := r.line()
-	if err != nil {
-		return Entry{}, err
+	for {
+		line, err := r.line()
+		if err != nil {
+			return Entry{}, err
+		}
+		start := r.off
+		e, reason := r.parse(line)
+		r.advance(len(line))
+		if reason != "" {
+			return Entry{}, &FormatError{Offset: start, Reason: reason}
+		}
+		if r.view.has(&e) {
+			return e, nil
+		}
 	}
-	start := r.off
-	e, reason := r.parse(line)
-	r.advance(len(line))
-	if reason != "" {
-		return Entry{}, &FormatError{Offset: start, Reason: reason}
-	}
-	return e, nil
 }
 
 // NextBatch is Next, but puts adjacent records of one stream together, up to 64 KiB of output. It waits for nothing: it
@@ -68,11 +74,16 @@ func (r *Reader) NextBatch() (Entry, error) {
 			break
 		}
 		more, reason := r.parse(r.buf[r.pos : r.pos+n])
-		if reason != "" || more.Stream != e.Stream || len(e.Data)+len(more.Data) > maxBatch {
+		if reason != "" {
 			break
 		}
-		// In place: Data lies in buf, and grows over records that were consumed.
-		e.Data = append(e.Data, more.Data...)
+		if r.view.has(&more) {
+			if more.Stream != e.Stream || len(e.Data)+len(more.Data) > maxBatch || r.view.Times && !more.Time.Equal(e.Time) {
+				break
+			}
+			// In place: Data lies in buf, and grows over records that were consumed.
+			e.Data = append(e.Data, more.Data...)
+		}
 		e.Offset = more.Offset
 		r.advance(n)
 	}

@@ -8,9 +8,15 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// gather is the least time between two reads of a follower. What comes meanwhile is passed on together: most programs write
+// a few KiB at a time, and a piece costs a dozen system calls on its way whatever its size. What comes after a silence is
+// passed on at once.
+const gather = time.Millisecond
 
 // Watcher wakes the followers of growing log files. A process needs one: all followers share its inotify instance, since
 // a user may have no more than 128 of these by default (inotify(7), fs.inotify.max_user_instances). It is safe for
@@ -59,25 +65,34 @@ func (w *Watcher) Close() error {
 	return err
 }
 
-// Follow calls yield with the output in f from offset on (see NewReader), batched as by Reader.NextBatch, and goes on as
-// f grows until done is closed. Then it reads to the end once more and returns nil: who closes done after the last
-// write loses nothing. A nil done follows until ctx ends.
+// Follow calls yield with the output in f that is in v, batched as by Reader.NextBatch, and goes on as f grows until done
+// is closed or the time v.Until has come. Then it reads to the end once more and returns nil: who closes done after the
+// last write loses nothing. A nil done follows until ctx ends.
 //
 // It returns ctx.Err() when ctx ends, what yield returns, ErrClosed, or an error of reading or watching f. Lines that are
 // no records are passed over. The Data of an Entry is valid until yield returns. A slow yield delays no one else.
 //
 // Follow never polls; inotify(7) tells of each write(2) through the same kernel. It does not close f, which any number of
 // followers may share, and goes on when the file is renamed or removed.
-func (w *Watcher) Follow(ctx context.Context, f *os.File, offset int64, done <-chan struct{}, yield func(Entry) error) error {
+func (w *Watcher) Follow(ctx context.Context, f *os.File, v View, done <-chan struct{}, yield func(Entry) error) error {
 	// Watched before it is read: a write after the read finds the watch in place.
 	wd, wake, err := w.add(f)
 	if err != nil {
 		return err
 	}
 	defer w.remove(wd, wake)
-	r := NewReader(f, offset)
+	r, err := newViewReader(f, v)
+	if err != nil {
+		return err
+	}
+	var late <-chan time.Time
+	if !v.Until.IsZero() {
+		t := time.NewTimer(time.Until(v.Until))
+		defer t.Stop()
+		late = t.C
+	}
+	last := false
 	for {
-		last := false
 		select {
 		case <-done:
 			last = true
@@ -86,15 +101,38 @@ func (w *Watcher) Follow(ctx context.Context, f *os.File, offset int64, done <-c
 		if err := w.drain(ctx, r, yield); err != nil || last {
 			return err
 		}
+		pause := time.After(gather)
 		select {
 		case <-wake:
 		case <-done:
+		case <-late:
+			last = true
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-w.stopped:
 			return w.err
 		}
+		select {
+		case <-pause:
+		case <-done:
+		case <-ctx.Done():
+		}
 	}
+}
+
+// newViewReader returns a Reader of what of f is in v.
+func newViewReader(f *os.File, v View) (*Reader, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the log: %w", err)
+	}
+	start, err := v.start(f, info.Size())
+	if err != nil {
+		return nil, err
+	}
+	r := NewReader(f, start)
+	r.view = v
+	return r, nil
 }
 
 // drain yields what r has.

@@ -37,7 +37,7 @@ func follow(ctx context.Context, w *Watcher, f *os.File, done <-chan struct{}) f
 	var got bytes.Buffer
 	ended := make(chan error, 1)
 	go func() {
-		ended <- w.Follow(ctx, f, 0, done, func(e Entry) error {
+		ended <- w.Follow(ctx, f, View{}, done, func(e Entry) error {
 			got.Write(e.Data)
 			return nil
 		})
@@ -73,7 +73,7 @@ func testFollowers(t *testing.T, followers int, separate bool) {
 				defer f.Close()
 			}
 			got := [2]hash.Hash{sha256.New(), sha256.New()}
-			err := w.Follow(t.Context(), f, 0, done, func(e Entry) error {
+			err := w.Follow(t.Context(), f, View{}, done, func(e Entry) error {
 				if i == 0 {
 					time.Sleep(time.Millisecond) // a slow one
 				}
@@ -125,7 +125,7 @@ func TestFollowWakes(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		err := w.Follow(ctx, f, 0, nil, func(e Entry) error { got <- string(e.Data); return nil })
+		err := w.Follow(ctx, f, View{}, nil, func(e Entry) error { got <- string(e.Data); return nil })
 		if !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
@@ -193,7 +193,7 @@ func TestFollowEnds(t *testing.T) {
 	}
 
 	stop := errors.New("stop")
-	if err := w.Follow(t.Context(), f, 0, nil, func(Entry) error { return stop }); err != stop {
+	if err := w.Follow(t.Context(), f, View{}, nil, func(Entry) error { return stop }); err != stop {
 		t.Errorf("yield's error: %v", err)
 	}
 
@@ -210,7 +210,7 @@ func TestFollowEnds(t *testing.T) {
 
 	closed := create(t)
 	closed.Close()
-	if err := w.Follow(t.Context(), closed, 0, done, nil); err == nil {
+	if err := w.Follow(t.Context(), closed, View{}, done, nil); err == nil {
 		t.Error("a closed file can be followed")
 	}
 
@@ -225,7 +225,7 @@ func TestFollowEnds(t *testing.T) {
 	if err := w.Close(); err != ErrClosed {
 		t.Errorf("closed twice: %v", err)
 	}
-	if err := w.Follow(t.Context(), f, 0, nil, nil); err != ErrClosed {
+	if err := w.Follow(t.Context(), f, View{}, nil, nil); err != ErrClosed {
 		t.Errorf("after close: %v", err)
 	}
 	for range 100 {
@@ -265,7 +265,7 @@ func BenchmarkFollow(b *testing.B) {
 			done := make(chan struct{})
 			var wg sync.WaitGroup
 			for range followers {
-				wg.Go(func() { _ = w.Follow(b.Context(), f, 0, done, func(Entry) error { return nil }) })
+				wg.Go(func() { _ = w.Follow(b.Context(), f, View{}, done, func(Entry) error { return nil }) })
 			}
 			b.SetBytes(int64(len(chunk)))
 			for b.Loop() {

@@ -219,6 +219,58 @@ func (Stream) EnumDescriptor() ([]byte, []int) {
 	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{2}
 }
 
+// Status is whether a job that has ended did what it should.
+type Status int32
+
+const (
+	Status_STATUS_UNSPECIFIED Status = 0
+	// STATUS_SUCCESS: its main process ended by itself with status 0.
+	Status_STATUS_SUCCESS Status = 1
+	// STATUS_FAILURE: anything else; reason says what.
+	Status_STATUS_FAILURE Status = 2
+)
+
+// Enum value maps for Status.
+var (
+	Status_name = map[int32]string{
+		0: "STATUS_UNSPECIFIED",
+		1: "STATUS_SUCCESS",
+		2: "STATUS_FAILURE",
+	}
+	Status_value = map[string]int32{
+		"STATUS_UNSPECIFIED": 0,
+		"STATUS_SUCCESS":     1,
+		"STATUS_FAILURE":     2,
+	}
+)
+
+func (x Status) Enum() *Status {
+	p := new(Status)
+	*p = x
+	return p
+}
+
+func (x Status) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Status) Descriptor() protoreflect.EnumDescriptor {
+	return file_rtask_v1_rtask_proto_enumTypes[3].Descriptor()
+}
+
+func (Status) Type() protoreflect.EnumType {
+	return &file_rtask_v1_rtask_proto_enumTypes[3]
+}
+
+func (x Status) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Status.Descriptor instead.
+func (Status) EnumDescriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{3}
+}
+
 // Job is one run of a task or a command.
 type Job struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -905,8 +957,19 @@ type StreamLogsRequest struct {
 	Job   string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	// follow: go on until the job has ended.
 	Follow bool `protobuf:"varint,2,opt,name=follow,proto3" json:"follow,omitempty"`
-	// offset: where to begin, an offset of an earlier reply; 0: the first byte.
-	Offset        int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// offset: where to begin, an offset of an earlier reply; 0: the first byte. The rest of the request may be the same as
+	// it was then.
+	Offset int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// since and until leave out what was written before and after them. With follow, until ends the reply when it has come.
+	Since *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	Until *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=until,proto3" json:"until,omitempty"`
+	// tail: only so many of the last lines of what the rest asks for, both streams together, and with follow what comes
+	// then. With an offset it means nothing.
+	Tail *int64 `protobuf:"varint,6,opt,name=tail,proto3,oneof" json:"tail,omitempty"`
+	// stream: only this one; unspecified: both.
+	Stream Stream `protobuf:"varint,7,opt,name=stream,proto3,enum=rtask.v1.Stream" json:"stream,omitempty"`
+	// times: let each piece have the time of all that is in it. Otherwise it is that of its beginning.
+	Times         bool `protobuf:"varint,8,opt,name=times,proto3" json:"times,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -960,6 +1023,41 @@ func (x *StreamLogsRequest) GetOffset() int64 {
 		return x.Offset
 	}
 	return 0
+}
+
+func (x *StreamLogsRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *StreamLogsRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *StreamLogsRequest) GetTail() int64 {
+	if x != nil && x.Tail != nil {
+		return *x.Tail
+	}
+	return 0
+}
+
+func (x *StreamLogsRequest) GetStream() Stream {
+	if x != nil {
+		return x.Stream
+	}
+	return Stream_STREAM_UNSPECIFIED
+}
+
+func (x *StreamLogsRequest) GetTimes() bool {
+	if x != nil {
+		return x.Times
+	}
+	return false
 }
 
 // StreamLogsResponse is a piece of output. Pieces come in the order in which they were read from the job.
@@ -1034,14 +1132,28 @@ func (x *StreamLogsResponse) GetOffset() int64 {
 	return 0
 }
 
+// ListRequest says which jobs to return: those that everything that is set fits.
 type ListRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// all: ended jobs too.
+	// all: ended jobs too. A state, status or reason that only an ended job has does the same.
 	All bool `protobuf:"varint,1,opt,name=all,proto3" json:"all,omitempty"`
 	// task: only this task's jobs.
 	Task string `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
 	// limit: at most so many; 0: 1000.
-	Limit         int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	// states: only jobs in one of these.
+	States []State `protobuf:"varint,4,rep,packed,name=states,proto3,enum=rtask.v1.State" json:"states,omitempty"`
+	// status: only jobs that ended so.
+	Status Status `protobuf:"varint,5,opt,name=status,proto3,enum=rtask.v1.Status" json:"status,omitempty"`
+	// reasons: only jobs that ended for one of these.
+	Reasons []Reason `protobuf:"varint,6,rep,packed,name=reasons,proto3,enum=rtask.v1.Reason" json:"reasons,omitempty"`
+	// user: only jobs that run as this user, as Job has it.
+	User string `protobuf:"bytes,7,opt,name=user,proto3" json:"user,omitempty"`
+	// owner: only jobs that this one started, as Job has it.
+	Owner string `protobuf:"bytes,8,opt,name=owner,proto3" json:"owner,omitempty"`
+	// since and until: only jobs that were accepted then; both ends are in it.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=since,proto3" json:"since,omitempty"`
+	Until         *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=until,proto3" json:"until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1095,6 +1207,55 @@ func (x *ListRequest) GetLimit() int32 {
 		return x.Limit
 	}
 	return 0
+}
+
+func (x *ListRequest) GetStates() []State {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *ListRequest) GetStatus() Status {
+	if x != nil {
+		return x.Status
+	}
+	return Status_STATUS_UNSPECIFIED
+}
+
+func (x *ListRequest) GetReasons() []Reason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *ListRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ListRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *ListRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ListRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
 }
 
 type ListResponse struct {
@@ -2664,20 +2825,34 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\rStatusRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\"1\n" +
 	"\x0eStatusResponse\x12\x1f\n" +
-	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\"U\n" +
+	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\"\x9b\x02\n" +
 	"\x11StreamLogsRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x16\n" +
 	"\x06follow\x18\x02 \x01(\bR\x06follow\x12\x16\n" +
-	"\x06offset\x18\x03 \x01(\x03R\x06offset\"\x9a\x01\n" +
+	"\x06offset\x18\x03 \x01(\x03R\x06offset\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x17\n" +
+	"\x04tail\x18\x06 \x01(\x03H\x00R\x04tail\x88\x01\x01\x12(\n" +
+	"\x06stream\x18\a \x01(\x0e2\x10.rtask.v1.StreamR\x06stream\x12\x14\n" +
+	"\x05times\x18\b \x01(\bR\x05timesB\a\n" +
+	"\x05_tail\"\x9a\x01\n" +
 	"\x12StreamLogsResponse\x12(\n" +
 	"\x06stream\x18\x01 \x01(\x0e2\x10.rtask.v1.StreamR\x06stream\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12.\n" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
-	"\x06offset\x18\x04 \x01(\x03R\x06offset\"I\n" +
+	"\x06offset\x18\x04 \x01(\x03R\x06offset\"\xd6\x02\n" +
 	"\vListRequest\x12\x10\n" +
 	"\x03all\x18\x01 \x01(\bR\x03all\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\x05R\x05limit\"1\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\x12'\n" +
+	"\x06states\x18\x04 \x03(\x0e2\x0f.rtask.v1.StateR\x06states\x12(\n" +
+	"\x06status\x18\x05 \x01(\x0e2\x10.rtask.v1.StatusR\x06status\x12*\n" +
+	"\areasons\x18\x06 \x03(\x0e2\x10.rtask.v1.ReasonR\areasons\x12\x12\n" +
+	"\x04user\x18\a \x01(\tR\x04user\x12\x14\n" +
+	"\x05owner\x18\b \x01(\tR\x05owner\x120\n" +
+	"\x05since\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"1\n" +
 	"\fListResponse\x12!\n" +
 	"\x04jobs\x18\x01 \x03(\v2\r.rtask.v1.JobR\x04jobs\"\x1f\n" +
 	"\vWaitRequest\x12\x10\n" +
@@ -2800,7 +2975,11 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x06Stream\x12\x16\n" +
 	"\x12STREAM_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTREAM_STDOUT\x10\x01\x12\x11\n" +
-	"\rSTREAM_STDERR\x10\x022\xe7\x05\n" +
+	"\rSTREAM_STDERR\x10\x02*H\n" +
+	"\x06Status\x12\x16\n" +
+	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eSTATUS_SUCCESS\x10\x01\x12\x12\n" +
+	"\x0eSTATUS_FAILURE\x10\x022\xe7\x05\n" +
 	"\n" +
 	"JobService\x128\n" +
 	"\x05Start\x12\x16.rtask.v1.StartRequest\x1a\x17.rtask.v1.StartResponse\x125\n" +
@@ -2834,120 +3013,129 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 	return file_rtask_v1_rtask_proto_rawDescData
 }
 
-var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                    // 0: rtask.v1.State
 	(Reason)(0),                   // 1: rtask.v1.Reason
 	(Stream)(0),                   // 2: rtask.v1.Stream
-	(*Job)(nil),                   // 3: rtask.v1.Job
-	(*StartRequest)(nil),          // 4: rtask.v1.StartRequest
-	(*Property)(nil),              // 5: rtask.v1.Property
-	(*StartResponse)(nil),         // 6: rtask.v1.StartResponse
-	(*StopRequest)(nil),           // 7: rtask.v1.StopRequest
-	(*StopResponse)(nil),          // 8: rtask.v1.StopResponse
-	(*StatusRequest)(nil),         // 9: rtask.v1.StatusRequest
-	(*StatusResponse)(nil),        // 10: rtask.v1.StatusResponse
-	(*StreamLogsRequest)(nil),     // 11: rtask.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),    // 12: rtask.v1.StreamLogsResponse
-	(*ListRequest)(nil),           // 13: rtask.v1.ListRequest
-	(*ListResponse)(nil),          // 14: rtask.v1.ListResponse
-	(*WaitRequest)(nil),           // 15: rtask.v1.WaitRequest
-	(*WaitResponse)(nil),          // 16: rtask.v1.WaitResponse
-	(*TasksRequest)(nil),          // 17: rtask.v1.TasksRequest
-	(*Task)(nil),                  // 18: rtask.v1.Task
-	(*TasksResponse)(nil),         // 19: rtask.v1.TasksResponse
-	(*AddKeyRequest)(nil),         // 20: rtask.v1.AddKeyRequest
-	(*AddKeyResponse)(nil),        // 21: rtask.v1.AddKeyResponse
-	(*Key)(nil),                   // 22: rtask.v1.Key
-	(*ListKeysRequest)(nil),       // 23: rtask.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),      // 24: rtask.v1.ListKeysResponse
-	(*RevokeKeyRequest)(nil),      // 25: rtask.v1.RevokeKeyRequest
-	(*RevokeKeyResponse)(nil),     // 26: rtask.v1.RevokeKeyResponse
-	(*ReloadRequest)(nil),         // 27: rtask.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 28: rtask.v1.ReloadResponse
-	(*Diagnostic)(nil),            // 29: rtask.v1.Diagnostic
-	(*InfoRequest)(nil),           // 30: rtask.v1.InfoRequest
-	(*InfoResponse)(nil),          // 31: rtask.v1.InfoResponse
-	(*RunRequest)(nil),            // 32: rtask.v1.RunRequest
-	(*RunResponse)(nil),           // 33: rtask.v1.RunResponse
-	(*ResultRequest)(nil),         // 34: rtask.v1.ResultRequest
-	(*FramingRequest)(nil),        // 35: rtask.v1.FramingRequest
-	(*FramingResponse)(nil),       // 36: rtask.v1.FramingResponse
-	(*MetricsRequest)(nil),        // 37: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),       // 38: rtask.v1.MetricsResponse
-	(*Error)(nil),                 // 39: rtask.v1.Error
-	nil,                           // 40: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 42: google.protobuf.Duration
+	(Status)(0),                   // 3: rtask.v1.Status
+	(*Job)(nil),                   // 4: rtask.v1.Job
+	(*StartRequest)(nil),          // 5: rtask.v1.StartRequest
+	(*Property)(nil),              // 6: rtask.v1.Property
+	(*StartResponse)(nil),         // 7: rtask.v1.StartResponse
+	(*StopRequest)(nil),           // 8: rtask.v1.StopRequest
+	(*StopResponse)(nil),          // 9: rtask.v1.StopResponse
+	(*StatusRequest)(nil),         // 10: rtask.v1.StatusRequest
+	(*StatusResponse)(nil),        // 11: rtask.v1.StatusResponse
+	(*StreamLogsRequest)(nil),     // 12: rtask.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),    // 13: rtask.v1.StreamLogsResponse
+	(*ListRequest)(nil),           // 14: rtask.v1.ListRequest
+	(*ListResponse)(nil),          // 15: rtask.v1.ListResponse
+	(*WaitRequest)(nil),           // 16: rtask.v1.WaitRequest
+	(*WaitResponse)(nil),          // 17: rtask.v1.WaitResponse
+	(*TasksRequest)(nil),          // 18: rtask.v1.TasksRequest
+	(*Task)(nil),                  // 19: rtask.v1.Task
+	(*TasksResponse)(nil),         // 20: rtask.v1.TasksResponse
+	(*AddKeyRequest)(nil),         // 21: rtask.v1.AddKeyRequest
+	(*AddKeyResponse)(nil),        // 22: rtask.v1.AddKeyResponse
+	(*Key)(nil),                   // 23: rtask.v1.Key
+	(*ListKeysRequest)(nil),       // 24: rtask.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),      // 25: rtask.v1.ListKeysResponse
+	(*RevokeKeyRequest)(nil),      // 26: rtask.v1.RevokeKeyRequest
+	(*RevokeKeyResponse)(nil),     // 27: rtask.v1.RevokeKeyResponse
+	(*ReloadRequest)(nil),         // 28: rtask.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 29: rtask.v1.ReloadResponse
+	(*Diagnostic)(nil),            // 30: rtask.v1.Diagnostic
+	(*InfoRequest)(nil),           // 31: rtask.v1.InfoRequest
+	(*InfoResponse)(nil),          // 32: rtask.v1.InfoResponse
+	(*RunRequest)(nil),            // 33: rtask.v1.RunRequest
+	(*RunResponse)(nil),           // 34: rtask.v1.RunResponse
+	(*ResultRequest)(nil),         // 35: rtask.v1.ResultRequest
+	(*FramingRequest)(nil),        // 36: rtask.v1.FramingRequest
+	(*FramingResponse)(nil),       // 37: rtask.v1.FramingResponse
+	(*MetricsRequest)(nil),        // 38: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),       // 39: rtask.v1.MetricsResponse
+	(*Error)(nil),                 // 40: rtask.v1.Error
+	nil,                           // 41: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 43: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,  // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,  // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	41, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	41, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	41, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
-	40, // 5: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
-	5,  // 6: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
-	3,  // 7: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
-	3,  // 8: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
-	3,  // 9: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
-	2,  // 10: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	41, // 11: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
-	3,  // 12: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
-	3,  // 13: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	42, // 14: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
-	18, // 15: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
-	42, // 16: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
-	22, // 17: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	41, // 18: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	41, // 19: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	41, // 20: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
-	22, // 21: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
-	22, // 22: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	29, // 23: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	41, // 24: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	29, // 25: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	3,  // 26: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	42, // 27: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	29, // 28: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	4,  // 29: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	7,  // 30: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	9,  // 31: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	11, // 32: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	13, // 33: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	15, // 34: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	17, // 35: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	20, // 36: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	23, // 37: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	25, // 38: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	27, // 39: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	30, // 40: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	32, // 41: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	34, // 42: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	35, // 43: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	37, // 44: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	6,  // 45: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	8,  // 46: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	10, // 47: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	12, // 48: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	14, // 49: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	16, // 50: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	19, // 51: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	21, // 52: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	24, // 53: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	26, // 54: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	28, // 55: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	31, // 56: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	33, // 57: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	33, // 58: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	36, // 59: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	38, // 60: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	45, // [45:61] is the sub-list for method output_type
-	29, // [29:45] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	42, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	42, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	42, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	41, // 5: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	6,  // 6: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
+	4,  // 7: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
+	4,  // 8: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
+	4,  // 9: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
+	42, // 10: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	42, // 11: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	2,  // 12: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
+	2,  // 13: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
+	42, // 14: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	0,  // 15: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
+	3,  // 16: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
+	1,  // 17: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
+	42, // 18: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	42, // 19: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	4,  // 20: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
+	4,  // 21: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
+	43, // 22: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	19, // 23: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
+	43, // 24: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	23, // 25: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
+	42, // 26: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	42, // 27: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	42, // 28: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	23, // 29: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
+	23, // 30: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
+	30, // 31: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	42, // 32: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	30, // 33: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	4,  // 34: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	43, // 35: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	30, // 36: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	5,  // 37: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	8,  // 38: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	10, // 39: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	12, // 40: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	14, // 41: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	16, // 42: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	18, // 43: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	21, // 44: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	24, // 45: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	26, // 46: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	28, // 47: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	31, // 48: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	33, // 49: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	35, // 50: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	36, // 51: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	38, // 52: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	7,  // 53: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	9,  // 54: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	11, // 55: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	13, // 56: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	15, // 57: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	17, // 58: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	20, // 59: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	22, // 60: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	25, // 61: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	27, // 62: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	29, // 63: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	32, // 64: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	34, // 65: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	34, // 66: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	37, // 67: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	39, // 68: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	53, // [53:69] is the sub-list for method output_type
+	37, // [37:53] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -2956,12 +3144,13 @@ func file_rtask_v1_rtask_proto_init() {
 		return
 	}
 	file_rtask_v1_rtask_proto_msgTypes[0].OneofWrappers = []any{}
+	file_rtask_v1_rtask_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   2,

@@ -1,0 +1,84 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"connectrpc.com/connect"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/job"
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+// List implements JobService.
+func (s *Server) List(ctx context.Context, r *connect.Request[rtaskv1.ListRequest]) (*connect.Response[rtaskv1.ListResponse], error) {
+	filter, err := jobFilter(r.Msg)
+	if err != nil {
+		return nil, err
+	}
+	if c := callerFrom(ctx); !c.AllObjects() {
+		filter.Visible = func(j job.Job) bool { return visible(c, j) }
+	}
+	jobs, err := s.Jobs.List(filter)
+	switch {
+	case errors.Is(err, job.ErrClosed):
+		return nil, fail(connect.CodeUnavailable, "unavailable", err)
+	case err != nil:
+		return nil, connect.NewError(connect.CodeInternal, err)
+	}
+	reply := &rtaskv1.ListResponse{}
+	for _, j := range jobs {
+		reply.Jobs = append(reply.Jobs, jobMessage(j))
+	}
+	return connect.NewResponse(reply), nil
+}
+
+// jobFilter is what a request asks for.
+func jobFilter(r *rtaskv1.ListRequest) (job.Filter, error) {
+	invalid := func(format string, args ...any) (job.Filter, error) {
+		return job.Filter{}, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, args...))
+	}
+	f := job.Filter{Ended: r.All, Task: r.Task, User: r.User, Owner: r.Owner, Limit: int(r.Limit)}
+	if r.Limit < 0 {
+		return invalid("limit %d is below 0", r.Limit)
+	}
+	for _, m := range r.States {
+		all := []job.State{job.Queued, job.Running, job.Stopping, job.Ended}
+		n := len(f.States)
+		for _, state := range all {
+			if stateMessage(state) == m {
+				f.States = append(f.States, state)
+			}
+		}
+		if len(f.States) == n {
+			return invalid("there is no state %d", m)
+		}
+	}
+	for _, m := range r.Reasons {
+		all := []spec.Reason{spec.ExitCode, spec.Signal, spec.Timeout, spec.OOM, spec.Stopped, spec.Lost, spec.Setup}
+		n := len(f.Reasons)
+		for _, reason := range all {
+			if reasonMessage(reason) == m {
+				f.Reasons = append(f.Reasons, reason)
+			}
+		}
+		if len(f.Reasons) == n {
+			return invalid("there is no reason %d", m)
+		}
+	}
+	switch r.Status {
+	case rtaskv1.Status_STATUS_UNSPECIFIED:
+	case rtaskv1.Status_STATUS_SUCCESS, rtaskv1.Status_STATUS_FAILURE:
+		succeeded := r.Status == rtaskv1.Status_STATUS_SUCCESS
+		f.Succeeded = &succeeded
+	default:
+		return invalid("there is no status %d", r.Status)
+	}
+	var err error
+	if f.Since, f.Until, err = bounds(r.Since, r.Until); err != nil {
+		return job.Filter{}, err
+	}
+	return f, nil
+}

@@ -1,0 +1,89 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/job"
+	"github.com/rtask/rtask/sandbox/log"
+)
+
+// StreamLogs implements JobService.
+func (s *Server) StreamLogs(ctx context.Context, r *connect.Request[rtaskv1.StreamLogsRequest], stream *connect.ServerStream[rtaskv1.StreamLogsResponse]) error {
+	j, err := s.find(ctx, r.Msg.Job)
+	if err != nil {
+		return err
+	}
+	view, err := logView(r.Msg)
+	if err != nil {
+		return err
+	}
+	// The header goes out before the first output does, so that a follower of a silent job knows that it follows.
+	if err := stream.Send(nil); err != nil {
+		return err
+	}
+	// One message for all pieces: it is encoded when Send returns.
+	m := &rtaskv1.StreamLogsResponse{Time: &timestamppb.Timestamp{}}
+	err = s.Jobs.StreamLogs(ctx, j.ID, job.LogOptions{Follow: r.Msg.Follow, View: view}, func(e log.Entry) error {
+		m.Stream, m.Data, m.Offset = rtaskv1.Stream(e.Stream), e.Data, e.Offset
+		m.Time.Seconds, m.Time.Nanos = e.Time.Unix(), int32(e.Time.Nanosecond())
+		return stream.Send(m)
+	})
+	if err != nil {
+		return waitError(err)
+	}
+	return nil
+}
+
+// logView is what of a log a request asks for.
+func logView(r *rtaskv1.StreamLogsRequest) (log.View, error) {
+	invalid := func(format string, args ...any) (log.View, error) {
+		return log.View{}, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, args...))
+	}
+	v := log.View{Offset: r.Offset, Times: r.Times}
+	if r.Offset < 0 {
+		return invalid("offset %d is below 0", r.Offset)
+	}
+	switch r.Stream {
+	case rtaskv1.Stream_STREAM_UNSPECIFIED:
+	case rtaskv1.Stream_STREAM_STDOUT:
+		v.Stream = log.Stdout
+	case rtaskv1.Stream_STREAM_STDERR:
+		v.Stream = log.Stderr
+	default:
+		return invalid("there is no stream %d", r.Stream)
+	}
+	if r.Tail != nil && r.Offset == 0 {
+		if v.Tail, v.Lines = true, *r.Tail; v.Lines < 0 {
+			return invalid("tail %d is below 0", v.Lines)
+		}
+	}
+	var err error
+	if v.Since, v.Until, err = bounds(r.Since, r.Until); err != nil {
+		return log.View{}, err
+	}
+	return v, nil
+}
+
+// bounds are the two ends of a time, the zero Time where there is none.
+func bounds(since, until *timestamppb.Timestamp) (from, to time.Time, err error) {
+	for _, b := range []struct {
+		name string
+		t    *timestamppb.Timestamp
+		dst  *time.Time
+	}{{"since", since, &from}, {"until", until, &to}} {
+		if b.t == nil {
+			continue
+		}
+		if err := b.t.CheckValid(); err != nil {
+			return from, to, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%s is no time: %w", b.name, err))
+		}
+		*b.dst = b.t.AsTime()
+	}
+	return from, to, nil
+}
