@@ -45,6 +45,13 @@ type Manager struct {
 	uids    *uids
 	unit    uint64 // number of the next task's scope
 	closed  bool
+	// draining is nil while jobs are accepted; Accept closes it.
+	draining chan struct{}
+	// owing are jobs that have ended and have yet to start what they trigger; closed when they have.
+	owing map[string]chan struct{}
+
+	triggers chan struct{}                   // closed by StartTriggered
+	taskSpec func(task string) (Spec, error) // readable once triggers is closed
 }
 
 // live is a job that has not ended, or whose end is not recorded yet.
@@ -89,7 +96,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	s, err := store.Open(filepath.Join(o.StateDir, "jobs.db"), store.Options[Job]{
 		ID:         func(j *Job) string { return j.ID },
 		Time:       func(j *Job) time.Time { return j.QueuedAt },
-		Unfinished: func(j *Job) bool { return j.State != Ended },
+		Unfinished: func(j *Job) bool { return j.State != Ended || j.Owing },
 		OnError:    func(err error) { o.Logger.Error("cannot write a job's record", "error", err) },
 	})
 	if err != nil {
@@ -98,6 +105,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	m := &Manager{
 		opts: o, store: s, watcher: w, quit: make(chan struct{}),
 		live: map[string]*live{}, maxJobs: o.MaxJobs, uids: newUIDs(o.UIDs), unit: 1,
+		owing: map[string]chan struct{}{}, triggers: make(chan struct{}),
 	}
 	if err := m.recover(); err != nil {
 		return nil, errors.Join(err, s.Close(), w.Close())
@@ -359,6 +367,7 @@ func (m *Manager) end(l *live, exit spec.Exit) bool {
 	exit.Stdout, exit.Stderr = nil, nil
 	m.mu.Lock()
 	l.job.State, l.job.Exit, l.job.EndedAt = Ended, &exit, exit.Ended
+	m.owe(&l.job)
 	j := l.job
 	l.result.Job = j
 	delete(m.live, j.ID)
@@ -394,6 +403,9 @@ func (m *Manager) persist(l *live) bool {
 	}
 	if err := os.Remove(j.Run.Record); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		m.opts.Logger.Warn("cannot remove an exit record", "job", j.ID, "error", err)
+	}
+	if j.Owing {
+		m.workers.Go(func() { m.trigger(j) })
 	}
 	return true
 }

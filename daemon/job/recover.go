@@ -41,7 +41,7 @@ func (m *Manager) recover() error {
 	} else if err != nil {
 		return fmt.Errorf("cannot read the records: %w", err)
 	}
-	found := m.findAll(left)
+	found := m.findAll(m.stillOwing(left))
 	// Nobody looks at m before all of them are in it.
 	for _, l := range found {
 		m.workers.Go(func() { m.follow(l) })

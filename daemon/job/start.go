@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ const (
 )
 
 // Start starts a job and returns once its process runs. A job that could not be set up has ended with the reason Setup,
-// which is no error of Start. Errors are: ErrInvalid, ErrTooMany, *DuplicateError, ErrClosed, and failures to record the
+// which is no error of Start. Errors are: ErrInvalid, ErrTooMany, *DuplicateError, ErrDraining, ErrClosed, and failures to record the
 // job; then there is no job.
 func (m *Manager) Start(ctx context.Context, s Spec) (Job, error) {
 	l, err := m.begin(ctx, s)
@@ -139,8 +140,11 @@ func (m *Manager) admit(s *Spec) (*live, Job, error) {
 	if m.closed {
 		return nil, Job{}, ErrClosed
 	}
+	if m.draining != nil && s.by == "" {
+		return nil, Job{}, ErrDraining
+	}
 	j := Job{
-		ID: newID(), Task: s.Task, Command: s.Command, Args: s.Args, Owner: s.Owner, Trigger: s.Trigger,
+		ID: cmp.Or(s.id, newID()), By: s.by, OnFailure: s.OnFailure, OnSuccess: s.OnSuccess, Task: s.Task, Command: s.Command, Args: s.Args, Owner: s.Owner, Trigger: s.Trigger,
 		State: Running, QueuedAt: time.Now(),
 	}
 	if s.Unique {
