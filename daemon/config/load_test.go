@@ -232,6 +232,7 @@ func TestWholeConfiguration(t *testing.T) {
 				}
 				task.Pos = Pos{}
 			}
+			cfg.settings = nil // see TestShow
 			want := &Config{
 				Tasks:  map[string]*Task{"plain": &plain, "full": &full},
 				Argon2: Argon2{MemoryKiB: 46 << 10, Time: 1, Threads: 4}, LimitsUnavailable: LimitsUnavailableWarn, MaxJobs: 5,

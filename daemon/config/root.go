@@ -23,6 +23,8 @@ type builder struct {
 	cfg *Config
 	// defaults is what each task begins as.
 	defaults draft
+	// triggers are those of each task, by its name.
+	triggers map[string]triggers
 }
 
 // rootScope is what may stand in rtask.hcl.
@@ -58,7 +60,9 @@ func rootScope() scope[builder] {
 				d.checkArgon2(found.TypeRange, b.cfg.Argon2)
 			}},
 			{name: "defaults", decode: func(d *decoder, found *hcl.Block, b *builder) {
+				d.written, d.path = written{}, nil
 				decodeBody(d, found.Body, defaultsScope(), &b.defaults)
+				b.defaults.written, d.written = d.written, nil
 			}},
 		},
 	}
