@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -83,6 +82,8 @@ func (s *Server) startError(task string, err error) error {
 	case errors.As(err, &duplicate):
 		kind = "conflict"
 		e = fail(connect.CodeAlreadyExists, kind, err, func(d *rtaskv1.Error) { d.JobId = duplicate.ID })
+	case errors.Is(err, job.ErrDraining):
+		e = drainError()
 	case errors.Is(err, job.ErrTooMany):
 		kind = "concurrency"
 		e = fail(connect.CodeResourceExhausted, kind, err, func(d *rtaskv1.Error) {
@@ -147,7 +148,11 @@ func (s *Server) Status(ctx context.Context, r *connect.Request[rtaskv1.StatusRe
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&rtaskv1.StatusResponse{Job: jobMessage(j)}), nil
+	reply := &rtaskv1.StatusResponse{Job: jobMessage(j)}
+	if j.State != job.Ended {
+		reply.Usage = usageMessage(s.Jobs.Current(j))
+	}
+	return connect.NewResponse(reply), nil
 }
 
 // Wait implements JobService.
@@ -216,31 +221,6 @@ func (s *Server) List(ctx context.Context, r *connect.Request[rtaskv1.ListReques
 	for _, j := range jobs {
 		reply.Jobs = append(reply.Jobs, jobMessage(j))
 	}
-	return connect.NewResponse(reply), nil
-}
-
-// Tasks implements JobService.
-func (s *Server) Tasks(ctx context.Context, _ *connect.Request[rtaskv1.TasksRequest]) (*connect.Response[rtaskv1.TasksResponse], error) {
-	c := callerFrom(ctx)
-	snapshot := s.Snapshot()
-	reply := &rtaskv1.TasksResponse{}
-	if snapshot.Config == nil {
-		return nil, configurationError(snapshot)
-	}
-	for _, t := range snapshot.Config.Tasks {
-		if !c.AllObjects() && !mayStart(c, t) {
-			continue
-		}
-		m := &rtaskv1.Task{
-			Name: t.Name, Command: t.Command, WorkingDirectory: t.Workdir, User: t.User, Blocking: t.Blocking,
-			ApiKeys: t.APIKeys, Timeout: durationpb.New(t.Timeout),
-		}
-		if _, err := s.taskSpec(snapshot.Config, t, job.Owner{}, "", nil); err != nil {
-			m.Problem = errorText(err)
-		}
-		reply.Tasks = append(reply.Tasks, m)
-	}
-	slices.SortFunc(reply.Tasks, func(a, b *rtaskv1.Task) int { return strings.Compare(a.Name, b.Name) })
 	return connect.NewResponse(reply), nil
 }
 

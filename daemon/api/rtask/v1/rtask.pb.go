@@ -245,7 +245,7 @@ type Job struct {
 	Unit string `protobuf:"bytes,11,opt,name=unit,proto3" json:"unit,omitempty"`
 	// control_group: its own control group below the unit's, as in systemctl status.
 	ControlGroup string `protobuf:"bytes,12,opt,name=control_group,json=controlGroup,proto3" json:"control_group,omitempty"`
-	// trigger: "local", "http".
+	// trigger: "local", "http", "on_failure" or "on_success".
 	Trigger string `protobuf:"bytes,13,opt,name=trigger,proto3" json:"trigger,omitempty"`
 	// owner: who started it, a user's name or "key:NAME".
 	Owner     string                 `protobuf:"bytes,14,opt,name=owner,proto3" json:"owner,omitempty"`
@@ -262,8 +262,20 @@ type Job struct {
 	LogBytes uint64 `protobuf:"varint,21,opt,name=log_bytes,json=logBytes,proto3" json:"log_bytes,omitempty"`
 	// log_dropped_bytes: what of it was not kept, beyond log_max_bytes or for want of space.
 	LogDroppedBytes uint64 `protobuf:"varint,22,opt,name=log_dropped_bytes,json=logDroppedBytes,proto3" json:"log_dropped_bytes,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// io_read_bytes: read from block devices, where the kernel tells.
+	IoReadBytes *uint64 `protobuf:"varint,23,opt,name=io_read_bytes,json=ioReadBytes,proto3,oneof" json:"io_read_bytes,omitempty"`
+	// io_write_bytes: written to block devices.
+	IoWriteBytes *uint64 `protobuf:"varint,24,opt,name=io_write_bytes,json=ioWriteBytes,proto3,oneof" json:"io_write_bytes,omitempty"`
+	// io_read_ops: how many reads that were.
+	IoReadOps *uint64 `protobuf:"varint,25,opt,name=io_read_ops,json=ioReadOps,proto3,oneof" json:"io_read_ops,omitempty"`
+	// io_write_ops: how many writes.
+	IoWriteOps *uint64 `protobuf:"varint,26,opt,name=io_write_ops,json=ioWriteOps,proto3,oneof" json:"io_write_ops,omitempty"`
+	// trigger_job: the job whose end started this one, where trigger is "on_failure" or "on_success".
+	TriggerJob string `protobuf:"bytes,40,opt,name=trigger_job,json=triggerJob,proto3" json:"trigger_job,omitempty"`
+	// triggered: what the end of this job started, or is about to.
+	Triggered     []*Triggered `protobuf:"bytes,41,rep,name=triggered,proto3" json:"triggered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
@@ -450,6 +462,227 @@ func (x *Job) GetLogDroppedBytes() uint64 {
 	return 0
 }
 
+func (x *Job) GetIoReadBytes() uint64 {
+	if x != nil && x.IoReadBytes != nil {
+		return *x.IoReadBytes
+	}
+	return 0
+}
+
+func (x *Job) GetIoWriteBytes() uint64 {
+	if x != nil && x.IoWriteBytes != nil {
+		return *x.IoWriteBytes
+	}
+	return 0
+}
+
+func (x *Job) GetIoReadOps() uint64 {
+	if x != nil && x.IoReadOps != nil {
+		return *x.IoReadOps
+	}
+	return 0
+}
+
+func (x *Job) GetIoWriteOps() uint64 {
+	if x != nil && x.IoWriteOps != nil {
+		return *x.IoWriteOps
+	}
+	return 0
+}
+
+func (x *Job) GetTriggerJob() string {
+	if x != nil {
+		return x.TriggerJob
+	}
+	return ""
+}
+
+func (x *Job) GetTriggered() []*Triggered {
+	if x != nil {
+		return x.Triggered
+	}
+	return nil
+}
+
+// Triggered is a job that the end of another one started.
+type Triggered struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Task  string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	// job: its id.
+	Job           string `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Triggered) Reset() {
+	*x = Triggered{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Triggered) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Triggered) ProtoMessage() {}
+
+func (x *Triggered) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Triggered.ProtoReflect.Descriptor instead.
+func (*Triggered) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Triggered) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *Triggered) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+// Usage is what a job uses at the moment. What the kernel does not tell is not set.
+type Usage struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	CpuUsec     *uint64                `protobuf:"varint,1,opt,name=cpu_usec,json=cpuUsec,proto3,oneof" json:"cpu_usec,omitempty"`
+	MemoryBytes *uint64                `protobuf:"varint,2,opt,name=memory_bytes,json=memoryBytes,proto3,oneof" json:"memory_bytes,omitempty"`
+	// tasks: processes and threads.
+	Tasks *uint64 `protobuf:"varint,3,opt,name=tasks,proto3,oneof" json:"tasks,omitempty"`
+	// processes: the first hundred of them, sorted by their numbers.
+	Processes     []*Process `protobuf:"bytes,4,rep,name=processes,proto3" json:"processes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Usage) Reset() {
+	*x = Usage{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Usage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Usage) ProtoMessage() {}
+
+func (x *Usage) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Usage.ProtoReflect.Descriptor instead.
+func (*Usage) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Usage) GetCpuUsec() uint64 {
+	if x != nil && x.CpuUsec != nil {
+		return *x.CpuUsec
+	}
+	return 0
+}
+
+func (x *Usage) GetMemoryBytes() uint64 {
+	if x != nil && x.MemoryBytes != nil {
+		return *x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *Usage) GetTasks() uint64 {
+	if x != nil && x.Tasks != nil {
+		return *x.Tasks
+	}
+	return 0
+}
+
+func (x *Usage) GetProcesses() []*Process {
+	if x != nil {
+		return x.Processes
+	}
+	return nil
+}
+
+// Process is a process of a job.
+type Process struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pid   int32                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	// name: as in ps -o comm, 15 bytes at most. The process may have given it to itself.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Process) Reset() {
+	*x = Process{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Process) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Process) ProtoMessage() {}
+
+func (x *Process) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Process.ProtoReflect.Descriptor instead.
+func (*Process) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Process) GetPid() int32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *Process) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // StartRequest names a task or a command.
 type StartRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -477,7 +710,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[1]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -489,7 +722,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[1]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -502,7 +735,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{1}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *StartRequest) GetName() string {
@@ -577,7 +810,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[2]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -589,7 +822,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[2]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -602,7 +835,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{2}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StartResponse) GetJob() *Job {
@@ -624,7 +857,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[3]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +869,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[3]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +882,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{3}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StopRequest) GetJob() string {
@@ -675,7 +908,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[4]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +920,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[4]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +933,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{4}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StopResponse) GetJob() *Job {
@@ -720,7 +953,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[5]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -732,7 +965,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[5]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -745,7 +978,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{5}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StatusRequest) GetJob() string {
@@ -756,15 +989,17 @@ func (x *StatusRequest) GetJob() string {
 }
 
 type StatusResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Job           *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Job   *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// usage: of a job that runs, where it has a control group.
+	Usage         *Usage `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[6]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +1011,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[6]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,12 +1024,19 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{6}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StatusResponse) GetJob() *Job {
 	if x != nil {
 		return x.Job
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetUsage() *Usage {
+	if x != nil {
+		return x.Usage
 	}
 	return nil
 }
@@ -813,7 +1055,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[7]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +1067,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[7]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +1080,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{7}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StreamLogsRequest) GetJob() string {
@@ -878,7 +1120,7 @@ type StreamLogsResponse struct {
 
 func (x *StreamLogsResponse) Reset() {
 	*x = StreamLogsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[8]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +1132,7 @@ func (x *StreamLogsResponse) String() string {
 func (*StreamLogsResponse) ProtoMessage() {}
 
 func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[8]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +1145,7 @@ func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsResponse.ProtoReflect.Descriptor instead.
 func (*StreamLogsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{8}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StreamLogsResponse) GetStream() Stream {
@@ -948,7 +1190,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[9]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -960,7 +1202,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[9]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -973,7 +1215,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{9}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListRequest) GetAll() bool {
@@ -1006,7 +1248,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[10]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1018,7 +1260,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[10]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1031,7 +1273,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{10}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListResponse) GetJobs() []*Job {
@@ -1051,7 +1293,7 @@ type WaitRequest struct {
 
 func (x *WaitRequest) Reset() {
 	*x = WaitRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[11]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1063,7 +1305,7 @@ func (x *WaitRequest) String() string {
 func (*WaitRequest) ProtoMessage() {}
 
 func (x *WaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[11]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1076,7 +1318,7 @@ func (x *WaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
 func (*WaitRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{11}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WaitRequest) GetJob() string {
@@ -1095,7 +1337,7 @@ type WaitResponse struct {
 
 func (x *WaitResponse) Reset() {
 	*x = WaitResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[12]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +1349,7 @@ func (x *WaitResponse) String() string {
 func (*WaitResponse) ProtoMessage() {}
 
 func (x *WaitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[12]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,7 +1362,7 @@ func (x *WaitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitResponse.ProtoReflect.Descriptor instead.
 func (*WaitResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{12}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WaitResponse) GetJob() *Job {
@@ -1138,7 +1380,7 @@ type TasksRequest struct {
 
 func (x *TasksRequest) Reset() {
 	*x = TasksRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[13]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1150,7 +1392,7 @@ func (x *TasksRequest) String() string {
 func (*TasksRequest) ProtoMessage() {}
 
 func (x *TasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[13]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1163,7 +1405,7 @@ func (x *TasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksRequest.ProtoReflect.Descriptor instead.
 func (*TasksRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{13}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{16}
 }
 
 // Task is a task of the configuration as a caller may see it.
@@ -1178,14 +1420,18 @@ type Task struct {
 	ApiKeys  []string             `protobuf:"bytes,6,rep,name=api_keys,json=apiKeys,proto3" json:"api_keys,omitempty"`
 	Timeout  *durationpb.Duration `protobuf:"bytes,7,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// problem: why it cannot be started now, empty if it can.
-	Problem       string `protobuf:"bytes,8,opt,name=problem,proto3" json:"problem,omitempty"`
+	Problem string `protobuf:"bytes,8,opt,name=problem,proto3" json:"problem,omitempty"`
+	// enabled: whether it may be started; see TaskSwitch.
+	Enabled bool `protobuf:"varint,9,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	// switch: set where SwitchTask decides that, not the configuration.
+	Switch        *TaskSwitch `protobuf:"bytes,10,opt,name=switch,proto3" json:"switch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[14]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1197,7 +1443,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[14]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1210,7 +1456,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{14}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Task) GetName() string {
@@ -1269,6 +1515,90 @@ func (x *Task) GetProblem() string {
 	return ""
 }
 
+func (x *Task) GetEnabled() bool {
+	if x != nil {
+		return x.Enabled
+	}
+	return false
+}
+
+func (x *Task) GetSwitch() *TaskSwitch {
+	if x != nil {
+		return x.Switch
+	}
+	return nil
+}
+
+// TaskSwitch is what SwitchTask left behind.
+type TaskSwitch struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Task    string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	Enabled bool                   `protobuf:"varint,2,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	// by: the user who called it.
+	By            string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskSwitch) Reset() {
+	*x = TaskSwitch{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskSwitch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskSwitch) ProtoMessage() {}
+
+func (x *TaskSwitch) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskSwitch.ProtoReflect.Descriptor instead.
+func (*TaskSwitch) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *TaskSwitch) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *TaskSwitch) GetEnabled() bool {
+	if x != nil {
+		return x.Enabled
+	}
+	return false
+}
+
+func (x *TaskSwitch) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *TaskSwitch) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 type TasksResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tasks         []*Task                `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
@@ -1278,7 +1608,7 @@ type TasksResponse struct {
 
 func (x *TasksResponse) Reset() {
 	*x = TasksResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[15]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +1620,7 @@ func (x *TasksResponse) String() string {
 func (*TasksResponse) ProtoMessage() {}
 
 func (x *TasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[15]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,7 +1633,7 @@ func (x *TasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksResponse.ProtoReflect.Descriptor instead.
 func (*TasksResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{15}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TasksResponse) GetTasks() []*Task {
@@ -1311,6 +1641,334 @@ func (x *TasksResponse) GetTasks() []*Task {
 		return x.Tasks
 	}
 	return nil
+}
+
+type ShowTaskRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Task          string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowTaskRequest) Reset() {
+	*x = ShowTaskRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowTaskRequest) ProtoMessage() {}
+
+func (x *ShowTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowTaskRequest.ProtoReflect.Descriptor instead.
+func (*ShowTaskRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ShowTaskRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+type ShowTaskResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Task  *Task                  `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	// file and line of its definition.
+	File string `protobuf:"bytes,2,opt,name=file,proto3" json:"file,omitempty"`
+	Line int32  `protobuf:"varint,3,opt,name=line,proto3" json:"line,omitempty"`
+	// hcl: all of its settings, defaults included, as they would stand in a file. Only callers who administer see the values
+	// of environment.
+	Hcl string `protobuf:"bytes,4,opt,name=hcl,proto3" json:"hcl,omitempty"`
+	// json: the same settings as one object.
+	Json          string `protobuf:"bytes,5,opt,name=json,proto3" json:"json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowTaskResponse) Reset() {
+	*x = ShowTaskResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowTaskResponse) ProtoMessage() {}
+
+func (x *ShowTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowTaskResponse.ProtoReflect.Descriptor instead.
+func (*ShowTaskResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ShowTaskResponse) GetTask() *Task {
+	if x != nil {
+		return x.Task
+	}
+	return nil
+}
+
+func (x *ShowTaskResponse) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *ShowTaskResponse) GetLine() int32 {
+	if x != nil {
+		return x.Line
+	}
+	return 0
+}
+
+func (x *ShowTaskResponse) GetHcl() string {
+	if x != nil {
+		return x.Hcl
+	}
+	return ""
+}
+
+func (x *ShowTaskResponse) GetJson() string {
+	if x != nil {
+		return x.Json
+	}
+	return ""
+}
+
+type SwitchTaskRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Task          string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	Enabled       bool                   `protobuf:"varint,2,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SwitchTaskRequest) Reset() {
+	*x = SwitchTaskRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SwitchTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SwitchTaskRequest) ProtoMessage() {}
+
+func (x *SwitchTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SwitchTaskRequest.ProtoReflect.Descriptor instead.
+func (*SwitchTaskRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *SwitchTaskRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *SwitchTaskRequest) GetEnabled() bool {
+	if x != nil {
+		return x.Enabled
+	}
+	return false
+}
+
+type SwitchTaskResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Task          *Task                  `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SwitchTaskResponse) Reset() {
+	*x = SwitchTaskResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SwitchTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SwitchTaskResponse) ProtoMessage() {}
+
+func (x *SwitchTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SwitchTaskResponse.ProtoReflect.Descriptor instead.
+func (*SwitchTaskResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *SwitchTaskResponse) GetTask() *Task {
+	if x != nil {
+		return x.Task
+	}
+	return nil
+}
+
+type DrainRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// cancel: accept jobs again.
+	Cancel bool `protobuf:"varint,1,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	// wait: change nothing, and return when the last job has ended, or jobs are accepted.
+	Wait          bool `protobuf:"varint,2,opt,name=wait,proto3" json:"wait,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainRequest) Reset() {
+	*x = DrainRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainRequest) ProtoMessage() {}
+
+func (x *DrainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
+func (*DrainRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *DrainRequest) GetCancel() bool {
+	if x != nil {
+		return x.Cancel
+	}
+	return false
+}
+
+func (x *DrainRequest) GetWait() bool {
+	if x != nil {
+		return x.Wait
+	}
+	return false
+}
+
+type DrainResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// draining: no new jobs are accepted.
+	Draining bool `protobuf:"varint,1,opt,name=draining,proto3" json:"draining,omitempty"`
+	// jobs that have not ended.
+	Jobs          int32 `protobuf:"varint,2,opt,name=jobs,proto3" json:"jobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainResponse) Reset() {
+	*x = DrainResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainResponse) ProtoMessage() {}
+
+func (x *DrainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
+func (*DrainResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *DrainResponse) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+func (x *DrainResponse) GetJobs() int32 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
 }
 
 type AddKeyRequest struct {
@@ -1325,7 +1983,7 @@ type AddKeyRequest struct {
 
 func (x *AddKeyRequest) Reset() {
 	*x = AddKeyRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[16]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1995,7 @@ func (x *AddKeyRequest) String() string {
 func (*AddKeyRequest) ProtoMessage() {}
 
 func (x *AddKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[16]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +2008,7 @@ func (x *AddKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKeyRequest.ProtoReflect.Descriptor instead.
 func (*AddKeyRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{16}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AddKeyRequest) GetName() string {
@@ -1378,7 +2036,7 @@ type AddKeyResponse struct {
 
 func (x *AddKeyResponse) Reset() {
 	*x = AddKeyResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[17]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1390,7 +2048,7 @@ func (x *AddKeyResponse) String() string {
 func (*AddKeyResponse) ProtoMessage() {}
 
 func (x *AddKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[17]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1403,7 +2061,7 @@ func (x *AddKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKeyResponse.ProtoReflect.Descriptor instead.
 func (*AddKeyResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{17}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AddKeyResponse) GetKey() *Key {
@@ -1435,7 +2093,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[18]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1447,7 +2105,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[18]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1460,7 +2118,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{18}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Key) GetName() string {
@@ -1506,7 +2164,7 @@ type ListKeysRequest struct {
 
 func (x *ListKeysRequest) Reset() {
 	*x = ListKeysRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[19]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1518,7 +2176,7 @@ func (x *ListKeysRequest) String() string {
 func (*ListKeysRequest) ProtoMessage() {}
 
 func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[19]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1531,7 +2189,7 @@ func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{19}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{29}
 }
 
 type ListKeysResponse struct {
@@ -1543,7 +2201,7 @@ type ListKeysResponse struct {
 
 func (x *ListKeysResponse) Reset() {
 	*x = ListKeysResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[20]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1555,7 +2213,7 @@ func (x *ListKeysResponse) String() string {
 func (*ListKeysResponse) ProtoMessage() {}
 
 func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[20]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1568,7 +2226,7 @@ func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListKeysResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{20}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListKeysResponse) GetKeys() []*Key {
@@ -1588,7 +2246,7 @@ type RevokeKeyRequest struct {
 
 func (x *RevokeKeyRequest) Reset() {
 	*x = RevokeKeyRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[21]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +2258,7 @@ func (x *RevokeKeyRequest) String() string {
 func (*RevokeKeyRequest) ProtoMessage() {}
 
 func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[21]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +2271,7 @@ func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeKeyRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{21}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RevokeKeyRequest) GetKey() string {
@@ -1632,7 +2290,7 @@ type RevokeKeyResponse struct {
 
 func (x *RevokeKeyResponse) Reset() {
 	*x = RevokeKeyResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[22]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1644,7 +2302,7 @@ func (x *RevokeKeyResponse) String() string {
 func (*RevokeKeyResponse) ProtoMessage() {}
 
 func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[22]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1657,7 +2315,7 @@ func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevokeKeyResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{22}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RevokeKeyResponse) GetKey() *Key {
@@ -1677,7 +2335,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[23]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +2347,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[23]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,7 +2360,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{23}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ReloadRequest) GetCheckOnly() bool {
@@ -1724,7 +2382,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1736,7 +2394,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1749,7 +2407,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{24}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ReloadResponse) GetDiagnostics() []*Diagnostic {
@@ -1789,7 +2447,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +2459,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +2472,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{25}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Diagnostic) GetError() bool {
@@ -1881,7 +2539,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +2551,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +2564,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{26}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{36}
 }
 
 type InfoResponse struct {
@@ -1920,14 +2578,18 @@ type InfoResponse struct {
 	// diagnostics of the configuration in force, and of the last reload if that failed.
 	Diagnostics []*Diagnostic `protobuf:"bytes,6,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
 	// weaker: the promises that do not hold on this machine, one sentence each.
-	Weaker        []string `protobuf:"bytes,7,rep,name=weaker,proto3" json:"weaker,omitempty"`
+	Weaker []string `protobuf:"bytes,7,rep,name=weaker,proto3" json:"weaker,omitempty"`
+	// draining: no new jobs are accepted; see Drain.
+	Draining bool `protobuf:"varint,8,opt,name=draining,proto3" json:"draining,omitempty"`
+	// switches: of tasks that SwitchTask decides on, also of those that are not configured now.
+	Switches      []*TaskSwitch `protobuf:"bytes,9,rep,name=switches,proto3" json:"switches,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1939,7 +2601,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1952,7 +2614,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{27}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -2004,6 +2666,20 @@ func (x *InfoResponse) GetWeaker() []string {
 	return nil
 }
 
+func (x *InfoResponse) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+func (x *InfoResponse) GetSwitches() []*TaskSwitch {
+	if x != nil {
+		return x.Switches
+	}
+	return nil
+}
+
 // RunRequest is what a client on the network presented.
 type RunRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2022,7 +2698,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2034,7 +2710,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2047,7 +2723,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{28}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RunRequest) GetTask() string {
@@ -2100,7 +2776,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2112,7 +2788,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2125,7 +2801,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{29}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -2178,7 +2854,7 @@ type ResultRequest struct {
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2190,7 +2866,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2203,7 +2879,7 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{30}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ResultRequest) GetTask() string {
@@ -2242,7 +2918,7 @@ type FramingRequest struct {
 
 func (x *FramingRequest) Reset() {
 	*x = FramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2254,7 +2930,7 @@ func (x *FramingRequest) String() string {
 func (*FramingRequest) ProtoMessage() {}
 
 func (x *FramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2267,20 +2943,22 @@ func (x *FramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingRequest.ProtoReflect.Descriptor instead.
 func (*FramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{31}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{41}
 }
 
 type FramingResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// max_input_bytes: the largest body that any task takes.
 	MaxInputBytes int64 `protobuf:"varint,1,opt,name=max_input_bytes,json=maxInputBytes,proto3" json:"max_input_bytes,omitempty"`
+	// draining: no new jobs are accepted.
+	Draining      bool `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FramingResponse) Reset() {
 	*x = FramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2292,7 +2970,7 @@ func (x *FramingResponse) String() string {
 func (*FramingResponse) ProtoMessage() {}
 
 func (x *FramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2305,7 +2983,7 @@ func (x *FramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingResponse.ProtoReflect.Descriptor instead.
 func (*FramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{32}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *FramingResponse) GetMaxInputBytes() int64 {
@@ -2313,6 +2991,13 @@ func (x *FramingResponse) GetMaxInputBytes() int64 {
 		return x.MaxInputBytes
 	}
 	return 0
+}
+
+func (x *FramingResponse) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
 }
 
 type MetricsRequest struct {
@@ -2323,7 +3008,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +3020,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +3033,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{33}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
 }
 
 type MetricsResponse struct {
@@ -2361,7 +3046,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2373,7 +3058,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2386,7 +3071,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{34}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -2413,7 +3098,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2425,7 +3110,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2438,7 +3123,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{35}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Error) GetKind() string {
@@ -2473,7 +3158,7 @@ var File_rtask_v1_rtask_proto protoreflect.FileDescriptor
 
 const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\n" +
-	"\x14rtask/v1/rtask.proto\x12\brtask.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x06\n" +
+	"\x14rtask/v1/rtask.proto\x12\brtask.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\b\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12\x18\n" +
@@ -2499,12 +3184,38 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\n" +
 	"tasks_peak\x18\x14 \x01(\x04H\x03R\ttasksPeak\x88\x01\x01\x12\x1b\n" +
 	"\tlog_bytes\x18\x15 \x01(\x04R\blogBytes\x12*\n" +
-	"\x11log_dropped_bytes\x18\x16 \x01(\x04R\x0flogDroppedBytesB\f\n" +
+	"\x11log_dropped_bytes\x18\x16 \x01(\x04R\x0flogDroppedBytes\x12'\n" +
+	"\rio_read_bytes\x18\x17 \x01(\x04H\x04R\vioReadBytes\x88\x01\x01\x12)\n" +
+	"\x0eio_write_bytes\x18\x18 \x01(\x04H\x05R\fioWriteBytes\x88\x01\x01\x12#\n" +
+	"\vio_read_ops\x18\x19 \x01(\x04H\x06R\tioReadOps\x88\x01\x01\x12%\n" +
+	"\fio_write_ops\x18\x1a \x01(\x04H\aR\n" +
+	"ioWriteOps\x88\x01\x01\x12\x1f\n" +
+	"\vtrigger_job\x18( \x01(\tR\n" +
+	"triggerJob\x121\n" +
+	"\ttriggered\x18) \x03(\v2\x13.rtask.v1.TriggeredR\ttriggeredB\f\n" +
 	"\n" +
 	"_exit_codeB\v\n" +
 	"\t_cpu_usecB\x14\n" +
 	"\x12_memory_peak_bytesB\r\n" +
-	"\v_tasks_peak\"\x86\x03\n" +
+	"\v_tasks_peakB\x10\n" +
+	"\x0e_io_read_bytesB\x11\n" +
+	"\x0f_io_write_bytesB\x0e\n" +
+	"\f_io_read_opsB\x0f\n" +
+	"\r_io_write_ops\"1\n" +
+	"\tTriggered\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x10\n" +
+	"\x03job\x18\x02 \x01(\tR\x03job\"\xc3\x01\n" +
+	"\x05Usage\x12\x1e\n" +
+	"\bcpu_usec\x18\x01 \x01(\x04H\x00R\acpuUsec\x88\x01\x01\x12&\n" +
+	"\fmemory_bytes\x18\x02 \x01(\x04H\x01R\vmemoryBytes\x88\x01\x01\x12\x19\n" +
+	"\x05tasks\x18\x03 \x01(\x04H\x02R\x05tasks\x88\x01\x01\x12/\n" +
+	"\tprocesses\x18\x04 \x03(\v2\x11.rtask.v1.ProcessR\tprocessesB\v\n" +
+	"\t_cpu_usecB\x0f\n" +
+	"\r_memory_bytesB\b\n" +
+	"\x06_tasks\"/\n" +
+	"\aProcess\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\x86\x03\n" +
 	"\fStartRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\targuments\x18\x02 \x03(\tR\targuments\x12\x18\n" +
@@ -2527,9 +3238,10 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\fStopResponse\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\"!\n" +
 	"\rStatusRequest\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\tR\x03job\"1\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"X\n" +
 	"\x0eStatusResponse\x12\x1f\n" +
-	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\"U\n" +
+	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\x12%\n" +
+	"\x05usage\x18\x02 \x01(\v2\x0f.rtask.v1.UsageR\x05usage\"U\n" +
 	"\x11StreamLogsRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x16\n" +
 	"\x06follow\x18\x02 \x01(\bR\x06follow\x12\x16\n" +
@@ -2549,7 +3261,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\tR\x03job\"/\n" +
 	"\fWaitResponse\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\"\x0e\n" +
-	"\fTasksRequest\"\xfb\x01\n" +
+	"\fTasksRequest\"\xc3\x02\n" +
 	"\x04Task\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acommand\x18\x02 \x03(\tR\acommand\x12+\n" +
@@ -2558,9 +3270,37 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\bblocking\x18\x05 \x01(\bR\bblocking\x12\x19\n" +
 	"\bapi_keys\x18\x06 \x03(\tR\aapiKeys\x123\n" +
 	"\atimeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x18\n" +
-	"\aproblem\x18\b \x01(\tR\aproblem\"5\n" +
+	"\aproblem\x18\b \x01(\tR\aproblem\x12\x18\n" +
+	"\aenabled\x18\t \x01(\bR\aenabled\x12,\n" +
+	"\x06switch\x18\n" +
+	" \x01(\v2\x14.rtask.v1.TaskSwitchR\x06switch\"v\n" +
+	"\n" +
+	"TaskSwitch\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x18\n" +
+	"\aenabled\x18\x02 \x01(\bR\aenabled\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\x12*\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"5\n" +
 	"\rTasksResponse\x12$\n" +
-	"\x05tasks\x18\x01 \x03(\v2\x0e.rtask.v1.TaskR\x05tasks\"]\n" +
+	"\x05tasks\x18\x01 \x03(\v2\x0e.rtask.v1.TaskR\x05tasks\"%\n" +
+	"\x0fShowTaskRequest\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\"\x84\x01\n" +
+	"\x10ShowTaskResponse\x12\"\n" +
+	"\x04task\x18\x01 \x01(\v2\x0e.rtask.v1.TaskR\x04task\x12\x12\n" +
+	"\x04file\x18\x02 \x01(\tR\x04file\x12\x12\n" +
+	"\x04line\x18\x03 \x01(\x05R\x04line\x12\x10\n" +
+	"\x03hcl\x18\x04 \x01(\tR\x03hcl\x12\x12\n" +
+	"\x04json\x18\x05 \x01(\tR\x04json\"A\n" +
+	"\x11SwitchTaskRequest\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x18\n" +
+	"\aenabled\x18\x02 \x01(\bR\aenabled\"8\n" +
+	"\x12SwitchTaskResponse\x12\"\n" +
+	"\x04task\x18\x01 \x01(\v2\x0e.rtask.v1.TaskR\x04task\":\n" +
+	"\fDrainRequest\x12\x16\n" +
+	"\x06cancel\x18\x01 \x01(\bR\x06cancel\x12\x12\n" +
+	"\x04wait\x18\x02 \x01(\bR\x04wait\"?\n" +
+	"\rDrainResponse\x12\x1a\n" +
+	"\bdraining\x18\x01 \x01(\bR\bdraining\x12\x12\n" +
+	"\x04jobs\x18\x02 \x01(\x05R\x04jobs\"]\n" +
 	"\rAddKeyRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x128\n" +
 	"\n" +
@@ -2600,7 +3340,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x06column\x18\x06 \x01(\x05R\x06column\x12\x16\n" +
 	"\x06source\x18\a \x01(\tR\x06source\x12\x12\n" +
 	"\x04text\x18\b \x01(\tR\x04text\"\r\n" +
-	"\vInfoRequest\"\xff\x01\n" +
+	"\vInfoRequest\"\xcd\x02\n" +
 	"\fInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
 	"\amanager\x18\x02 \x01(\tR\amanager\x129\n" +
@@ -2609,7 +3349,9 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\arunning\x18\x04 \x01(\x05R\arunning\x12\x16\n" +
 	"\x06queued\x18\x05 \x01(\x05R\x06queued\x126\n" +
 	"\vdiagnostics\x18\x06 \x03(\v2\x14.rtask.v1.DiagnosticR\vdiagnostics\x12\x16\n" +
-	"\x06weaker\x18\a \x03(\tR\x06weaker\"\x98\x01\n" +
+	"\x06weaker\x18\a \x03(\tR\x06weaker\x12\x1a\n" +
+	"\bdraining\x18\b \x01(\bR\bdraining\x120\n" +
+	"\bswitches\x18\t \x03(\v2\x14.rtask.v1.TaskSwitchR\bswitches\"\x98\x01\n" +
 	"\n" +
 	"RunRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x17\n" +
@@ -2630,9 +3372,10 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\aapi_key\x18\x03 \x01(\fR\x06apiKey\x12\x1f\n" +
 	"\vremote_addr\x18\x04 \x01(\tR\n" +
 	"remoteAddr\"\x10\n" +
-	"\x0eFramingRequest\"9\n" +
+	"\x0eFramingRequest\"U\n" +
 	"\x0fFramingResponse\x12&\n" +
-	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\"\x10\n" +
+	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\x12\x1a\n" +
+	"\bdraining\x18\x02 \x01(\bR\bdraining\"\x10\n" +
 	"\x0eMetricsRequest\"-\n" +
 	"\x0fMetricsResponse\x12\x1a\n" +
 	"\bfamilies\x18\x01 \x01(\fR\bfamilies\"\xa6\x01\n" +
@@ -2661,7 +3404,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x06Stream\x12\x16\n" +
 	"\x12STREAM_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTREAM_STDOUT\x10\x01\x12\x11\n" +
-	"\rSTREAM_STDERR\x10\x022\xe7\x05\n" +
+	"\rSTREAM_STDERR\x10\x022\xad\a\n" +
 	"\n" +
 	"JobService\x128\n" +
 	"\x05Start\x12\x16.rtask.v1.StartRequest\x1a\x17.rtask.v1.StartResponse\x125\n" +
@@ -2671,7 +3414,11 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"StreamLogs\x12\x1b.rtask.v1.StreamLogsRequest\x1a\x1c.rtask.v1.StreamLogsResponse0\x01\x125\n" +
 	"\x04List\x12\x15.rtask.v1.ListRequest\x1a\x16.rtask.v1.ListResponse\x125\n" +
 	"\x04Wait\x12\x15.rtask.v1.WaitRequest\x1a\x16.rtask.v1.WaitResponse\x128\n" +
-	"\x05Tasks\x12\x16.rtask.v1.TasksRequest\x1a\x17.rtask.v1.TasksResponse\x12;\n" +
+	"\x05Tasks\x12\x16.rtask.v1.TasksRequest\x1a\x17.rtask.v1.TasksResponse\x12A\n" +
+	"\bShowTask\x12\x19.rtask.v1.ShowTaskRequest\x1a\x1a.rtask.v1.ShowTaskResponse\x12G\n" +
+	"\n" +
+	"SwitchTask\x12\x1b.rtask.v1.SwitchTaskRequest\x1a\x1c.rtask.v1.SwitchTaskResponse\x128\n" +
+	"\x05Drain\x12\x16.rtask.v1.DrainRequest\x1a\x17.rtask.v1.DrainResponse\x12;\n" +
 	"\x06AddKey\x12\x17.rtask.v1.AddKeyRequest\x1a\x18.rtask.v1.AddKeyResponse\x12A\n" +
 	"\bListKeys\x12\x19.rtask.v1.ListKeysRequest\x1a\x1a.rtask.v1.ListKeysResponse\x12D\n" +
 	"\tRevokeKey\x12\x1a.rtask.v1.RevokeKeyRequest\x1a\x1b.rtask.v1.RevokeKeyResponse\x12;\n" +
@@ -2696,117 +3443,141 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                    // 0: rtask.v1.State
 	(Reason)(0),                   // 1: rtask.v1.Reason
 	(Stream)(0),                   // 2: rtask.v1.Stream
 	(*Job)(nil),                   // 3: rtask.v1.Job
-	(*StartRequest)(nil),          // 4: rtask.v1.StartRequest
-	(*StartResponse)(nil),         // 5: rtask.v1.StartResponse
-	(*StopRequest)(nil),           // 6: rtask.v1.StopRequest
-	(*StopResponse)(nil),          // 7: rtask.v1.StopResponse
-	(*StatusRequest)(nil),         // 8: rtask.v1.StatusRequest
-	(*StatusResponse)(nil),        // 9: rtask.v1.StatusResponse
-	(*StreamLogsRequest)(nil),     // 10: rtask.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),    // 11: rtask.v1.StreamLogsResponse
-	(*ListRequest)(nil),           // 12: rtask.v1.ListRequest
-	(*ListResponse)(nil),          // 13: rtask.v1.ListResponse
-	(*WaitRequest)(nil),           // 14: rtask.v1.WaitRequest
-	(*WaitResponse)(nil),          // 15: rtask.v1.WaitResponse
-	(*TasksRequest)(nil),          // 16: rtask.v1.TasksRequest
-	(*Task)(nil),                  // 17: rtask.v1.Task
-	(*TasksResponse)(nil),         // 18: rtask.v1.TasksResponse
-	(*AddKeyRequest)(nil),         // 19: rtask.v1.AddKeyRequest
-	(*AddKeyResponse)(nil),        // 20: rtask.v1.AddKeyResponse
-	(*Key)(nil),                   // 21: rtask.v1.Key
-	(*ListKeysRequest)(nil),       // 22: rtask.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),      // 23: rtask.v1.ListKeysResponse
-	(*RevokeKeyRequest)(nil),      // 24: rtask.v1.RevokeKeyRequest
-	(*RevokeKeyResponse)(nil),     // 25: rtask.v1.RevokeKeyResponse
-	(*ReloadRequest)(nil),         // 26: rtask.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 27: rtask.v1.ReloadResponse
-	(*Diagnostic)(nil),            // 28: rtask.v1.Diagnostic
-	(*InfoRequest)(nil),           // 29: rtask.v1.InfoRequest
-	(*InfoResponse)(nil),          // 30: rtask.v1.InfoResponse
-	(*RunRequest)(nil),            // 31: rtask.v1.RunRequest
-	(*RunResponse)(nil),           // 32: rtask.v1.RunResponse
-	(*ResultRequest)(nil),         // 33: rtask.v1.ResultRequest
-	(*FramingRequest)(nil),        // 34: rtask.v1.FramingRequest
-	(*FramingResponse)(nil),       // 35: rtask.v1.FramingResponse
-	(*MetricsRequest)(nil),        // 36: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),       // 37: rtask.v1.MetricsResponse
-	(*Error)(nil),                 // 38: rtask.v1.Error
-	nil,                           // 39: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil), // 40: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 41: google.protobuf.Duration
+	(*Triggered)(nil),             // 4: rtask.v1.Triggered
+	(*Usage)(nil),                 // 5: rtask.v1.Usage
+	(*Process)(nil),               // 6: rtask.v1.Process
+	(*StartRequest)(nil),          // 7: rtask.v1.StartRequest
+	(*StartResponse)(nil),         // 8: rtask.v1.StartResponse
+	(*StopRequest)(nil),           // 9: rtask.v1.StopRequest
+	(*StopResponse)(nil),          // 10: rtask.v1.StopResponse
+	(*StatusRequest)(nil),         // 11: rtask.v1.StatusRequest
+	(*StatusResponse)(nil),        // 12: rtask.v1.StatusResponse
+	(*StreamLogsRequest)(nil),     // 13: rtask.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),    // 14: rtask.v1.StreamLogsResponse
+	(*ListRequest)(nil),           // 15: rtask.v1.ListRequest
+	(*ListResponse)(nil),          // 16: rtask.v1.ListResponse
+	(*WaitRequest)(nil),           // 17: rtask.v1.WaitRequest
+	(*WaitResponse)(nil),          // 18: rtask.v1.WaitResponse
+	(*TasksRequest)(nil),          // 19: rtask.v1.TasksRequest
+	(*Task)(nil),                  // 20: rtask.v1.Task
+	(*TaskSwitch)(nil),            // 21: rtask.v1.TaskSwitch
+	(*TasksResponse)(nil),         // 22: rtask.v1.TasksResponse
+	(*ShowTaskRequest)(nil),       // 23: rtask.v1.ShowTaskRequest
+	(*ShowTaskResponse)(nil),      // 24: rtask.v1.ShowTaskResponse
+	(*SwitchTaskRequest)(nil),     // 25: rtask.v1.SwitchTaskRequest
+	(*SwitchTaskResponse)(nil),    // 26: rtask.v1.SwitchTaskResponse
+	(*DrainRequest)(nil),          // 27: rtask.v1.DrainRequest
+	(*DrainResponse)(nil),         // 28: rtask.v1.DrainResponse
+	(*AddKeyRequest)(nil),         // 29: rtask.v1.AddKeyRequest
+	(*AddKeyResponse)(nil),        // 30: rtask.v1.AddKeyResponse
+	(*Key)(nil),                   // 31: rtask.v1.Key
+	(*ListKeysRequest)(nil),       // 32: rtask.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),      // 33: rtask.v1.ListKeysResponse
+	(*RevokeKeyRequest)(nil),      // 34: rtask.v1.RevokeKeyRequest
+	(*RevokeKeyResponse)(nil),     // 35: rtask.v1.RevokeKeyResponse
+	(*ReloadRequest)(nil),         // 36: rtask.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 37: rtask.v1.ReloadResponse
+	(*Diagnostic)(nil),            // 38: rtask.v1.Diagnostic
+	(*InfoRequest)(nil),           // 39: rtask.v1.InfoRequest
+	(*InfoResponse)(nil),          // 40: rtask.v1.InfoResponse
+	(*RunRequest)(nil),            // 41: rtask.v1.RunRequest
+	(*RunResponse)(nil),           // 42: rtask.v1.RunResponse
+	(*ResultRequest)(nil),         // 43: rtask.v1.ResultRequest
+	(*FramingRequest)(nil),        // 44: rtask.v1.FramingRequest
+	(*FramingResponse)(nil),       // 45: rtask.v1.FramingResponse
+	(*MetricsRequest)(nil),        // 46: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),       // 47: rtask.v1.MetricsResponse
+	(*Error)(nil),                 // 48: rtask.v1.Error
+	nil,                           // 49: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 51: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,  // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,  // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	40, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	40, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	40, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
-	39, // 5: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
-	3,  // 6: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
-	3,  // 7: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
-	3,  // 8: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
-	2,  // 9: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	40, // 10: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
-	3,  // 11: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
-	3,  // 12: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	41, // 13: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
-	17, // 14: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
-	41, // 15: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
-	21, // 16: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	40, // 17: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	40, // 18: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	40, // 19: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
-	21, // 20: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
-	21, // 21: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	28, // 22: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	40, // 23: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	28, // 24: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	3,  // 25: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	41, // 26: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	28, // 27: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	4,  // 28: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	6,  // 29: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	8,  // 30: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	10, // 31: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	12, // 32: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	14, // 33: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	16, // 34: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	19, // 35: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	22, // 36: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	24, // 37: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	26, // 38: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	29, // 39: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	31, // 40: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	33, // 41: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	34, // 42: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	36, // 43: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	5,  // 44: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	7,  // 45: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	9,  // 46: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	11, // 47: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	13, // 48: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	15, // 49: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	18, // 50: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	20, // 51: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	23, // 52: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	25, // 53: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	27, // 54: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	30, // 55: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	32, // 56: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	32, // 57: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	35, // 58: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	37, // 59: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	44, // [44:60] is the sub-list for method output_type
-	28, // [28:44] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	50, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	50, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	50, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	4,  // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
+	6,  // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
+	49, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	3,  // 8: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
+	3,  // 9: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
+	3,  // 10: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
+	5,  // 11: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
+	2,  // 12: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
+	50, // 13: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	3,  // 14: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
+	3,  // 15: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
+	51, // 16: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	21, // 17: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
+	50, // 18: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	20, // 19: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
+	20, // 20: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
+	20, // 21: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
+	51, // 22: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	31, // 23: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
+	50, // 24: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	50, // 25: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	50, // 26: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	31, // 27: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
+	31, // 28: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
+	38, // 29: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	50, // 30: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	38, // 31: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	21, // 32: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
+	3,  // 33: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	51, // 34: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	38, // 35: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	7,  // 36: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	9,  // 37: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	11, // 38: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	13, // 39: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	15, // 40: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	17, // 41: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	19, // 42: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	23, // 43: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	25, // 44: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	27, // 45: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	29, // 46: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	32, // 47: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	34, // 48: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	36, // 49: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	39, // 50: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	41, // 51: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	43, // 52: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	44, // 53: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	46, // 54: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	8,  // 55: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	10, // 56: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	12, // 57: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	14, // 58: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	16, // 59: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	18, // 60: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	22, // 61: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	24, // 62: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	26, // 63: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	28, // 64: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	30, // 65: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	33, // 66: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	35, // 67: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	37, // 68: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	40, // 69: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	42, // 70: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	42, // 71: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	45, // 72: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	47, // 73: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	55, // [55:74] is the sub-list for method output_type
+	36, // [36:55] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -2815,13 +3586,14 @@ func file_rtask_v1_rtask_proto_init() {
 		return
 	}
 	file_rtask_v1_rtask_proto_msgTypes[0].OneofWrappers = []any{}
+	file_rtask_v1_rtask_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   37,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
