@@ -44,7 +44,7 @@ func argumentsOf(path string) string {
 		return allJobs
 	case "stop", "wait":
 		return runningJobs
-	case "start", "run":
+	case "start", "run", "tasks show", "tasks enable", "tasks disable":
 		return taskNames
 	case "key revoke":
 		return keyNames

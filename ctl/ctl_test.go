@@ -125,7 +125,9 @@ func TestExitOf(t *testing.T) {
 		{rtaskv1.Reason_REASON_UNSPECIFIED, code(0), "", 0},
 		{rtaskv1.Reason_REASON_EXIT_CODE, code(3), "", 3},
 		{rtaskv1.Reason_REASON_SIGNAL, nil, "SIGKILL", 137},
-		{rtaskv1.Reason_REASON_SIGNAL, nil, "", 137}, // a real-time signal has no name
+		{rtaskv1.Reason_REASON_SIGNAL, nil, "SIGRTMIN+3", 165},
+		{rtaskv1.Reason_REASON_SIGNAL, nil, "SIGRTMIN+99", 137},
+		{rtaskv1.Reason_REASON_SIGNAL, nil, "", 137},
 		{rtaskv1.Reason_REASON_TIMEOUT, nil, "SIGTERM", 124},
 		{rtaskv1.Reason_REASON_OOM, nil, "SIGKILL", 137},
 		{rtaskv1.Reason_REASON_OOM, code(9), "", 9},

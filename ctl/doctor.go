@@ -52,12 +52,16 @@ func (a *app) printInfo(path string, i *rtaskv1.InfoResponse) error {
 	if t := i.GetStartedAt(); t != nil {
 		started = moment(t) + "; " + ago(t)
 	}
+	jobs := fmt.Sprintf("%d running, %d queued", i.GetRunning(), i.GetQueued())
+	if i.GetDraining() {
+		jobs += "; " + a.paint(yellow, "draining: no new ones are accepted")
+	}
 	err := a.fields([][2]string{
 		{"Version", printable(i.GetVersion())},
 		{"Manager", printable(i.GetManager())},
 		{"Socket", printable(path)},
 		{"Started", started},
-		{"Jobs", fmt.Sprintf("%d running, %d queued", i.GetRunning(), i.GetQueued())},
+		{"Jobs", jobs},
 	})
 	if err != nil {
 		return err
@@ -69,6 +73,12 @@ func (a *app) printInfo(path string, i *rtaskv1.InfoResponse) error {
 		b.WriteString("\n" + a.paint(yellow, "What does not hold on this machine:") + "\n")
 		for _, w := range all {
 			b.WriteString("  - " + oneLine(w) + "\n")
+		}
+	}
+	if all := i.GetSwitches(); len(all) > 0 {
+		b.WriteString("\nEnabled or disabled by hand:\n")
+		for _, s := range all {
+			b.WriteString("  - " + printable(s.GetTask()+" "+switchText(s)) + "\n")
 		}
 	}
 	switch all := i.GetDiagnostics(); {
@@ -92,12 +102,19 @@ type infoJSON struct {
 	StartedAt   *string          `json:"started_at,omitempty"`
 	Running     int32            `json:"running"`
 	Queued      int32            `json:"queued"`
+	Draining    bool             `json:"draining"`
+	Switches    []*switchJSON    `json:"switches"`
 	Weaker      []string         `json:"weaker"`
 	Diagnostics []diagnosticJSON `json:"diagnostics"`
 }
 
 func infoToJSON(i *rtaskv1.InfoResponse) infoJSON {
+	switches := []*switchJSON{}
+	for _, s := range i.GetSwitches() {
+		switches = append(switches, switchToJSON(s))
+	}
 	return infoJSON{
+		Draining: i.GetDraining(), Switches: switches,
 		Version: i.GetVersion(), Manager: i.GetManager(), StartedAt: stamp(i.GetStartedAt()), Running: i.GetRunning(),
 		Queued: i.GetQueued(), Weaker: list(i.GetWeaker()), Diagnostics: diagnosticsToJSON(i.GetDiagnostics()),
 	}

@@ -39,6 +39,9 @@ type fakeEngine struct {
 	// stopped wakes who waits for a job.
 	stopped chan struct{}
 	config  *rtaskv1.ReloadResponse
+	// off are the tasks that were disabled.
+	off      map[string]bool
+	draining bool
 }
 
 // serve serves e at path until the test ends.
@@ -97,10 +100,17 @@ func newFakeEngine(dir string) *fakeEngine {
 			cannedJob("success222222222", end, func(j *rtaskv1.Job) {
 				ends(0, 0, "", "")(j)
 				j.Task, j.Command, j.LogBytes = "deploy", []string{"make", "deploy"}, 11
+				j.QueuedAt, j.TasksPeak = at(-61), proto.Uint64(3)
+				j.IoReadBytes, j.IoWriteBytes, j.IoReadOps, j.IoWriteOps = proto.Uint64(4096), proto.Uint64(3<<20), proto.Uint64(1), proto.Uint64(9)
+				j.Triggered = []*rtaskv1.Triggered{{Task: "notify", Job: "notify2222222222"}, {Task: "page", Job: "page222222222222"}}
 			}),
 			cannedJob("exitthree2222222", end, func(j *rtaskv1.Job) {
 				ends(rtaskv1.Reason_REASON_EXIT_CODE, 3, "", "")(j)
 				j.LogBytes, j.LogDroppedBytes = 2048, 1024
+			}),
+			cannedJob("notify2222222222", end, func(j *rtaskv1.Job) {
+				ends(rtaskv1.Reason_REASON_SIGNAL, -1, "SIGRTMIN+3", "")(j)
+				j.Owner, j.Trigger, j.TriggerJob = "rtask", "on_success", "success222222222"
 			}),
 			cannedJob("killed2222222222", end, ends(rtaskv1.Reason_REASON_SIGNAL, -1, "SIGUSR1", "")),
 			cannedJob("slow222222222222", end, ends(rtaskv1.Reason_REASON_TIMEOUT, -1, "SIGTERM", "it ran for longer than 30s")),
@@ -130,6 +140,7 @@ func newFakeEngine(dir string) *fakeEngine {
 		},
 		breaks: map[string]int{"breaks2222222222": 3},
 		config: &rtaskv1.ReloadResponse{Tasks: 3},
+		off:    map[string]bool{},
 	}
 }
 
@@ -217,7 +228,13 @@ func (e *fakeEngine) Status(_ context.Context, r *connect.Request[rtaskv1.Status
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	j, err := e.find(r.Msg.Job)
-	return connect.NewResponse(&rtaskv1.StatusResponse{Job: j}), err
+	reply := &rtaskv1.StatusResponse{Job: j}
+	if j.GetId() == "running222222222" {
+		reply.Usage = &rtaskv1.Usage{CpuUsec: proto.Uint64(12_000), MemoryBytes: proto.Uint64(1 << 20), Tasks: proto.Uint64(2), Processes: []*rtaskv1.Process{
+			{Pid: 4242, Name: "sleep"}, {Pid: 4243, Name: "e\x1bvil"},
+		}}
+	}
+	return connect.NewResponse(reply), err
 }
 
 // ended waits for a job's end and returns it.
@@ -315,9 +332,63 @@ func (e *fakeEngine) List(_ context.Context, r *connect.Request[rtaskv1.ListRequ
 
 func (e *fakeEngine) Tasks(context.Context, *connect.Request[rtaskv1.TasksRequest]) (*connect.Response[rtaskv1.TasksResponse], error) {
 	return connect.NewResponse(&rtaskv1.TasksResponse{Tasks: []*rtaskv1.Task{
-		{Name: "deploy", Command: []string{"make", "deploy"}, WorkingDirectory: "/srv", User: "builder", ApiKeys: []string{"ci", "ops"}, Timeout: durationpb.New(90 * time.Second)},
+		{Name: "deploy", Command: []string{"make", "deploy"}, WorkingDirectory: "/srv", User: "builder", ApiKeys: []string{"ci", "ops"}, Timeout: durationpb.New(90 * time.Second), Enabled: true},
 		{Name: "hello", Command: []string{"echo", "hello world"}, WorkingDirectory: "/", Blocking: true, Problem: "task \"hello\" is disabled"},
 	}}), nil
+}
+
+func (e *fakeEngine) task(name string) (*rtaskv1.Task, error) {
+	if name != "deploy" {
+		return nil, refusal(connect.CodeNotFound, "there is no task \""+name+"\"", &rtaskv1.Error{Kind: "not-found"})
+	}
+	t := &rtaskv1.Task{Name: name, Command: []string{"make", "deploy"}, WorkingDirectory: "/srv", Timeout: durationpb.New(90 * time.Second), Enabled: !e.off[name]}
+	if e.off[name] {
+		t.Problem, t.Switch = "task \"deploy\" is disabled", &rtaskv1.TaskSwitch{Task: name, By: "alice", At: at(0)}
+	}
+	return t, nil
+}
+
+func (e *fakeEngine) ShowTask(_ context.Context, r *connect.Request[rtaskv1.ShowTaskRequest]) (*connect.Response[rtaskv1.ShowTaskResponse], error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t, err := e.task(r.Msg.Task)
+	return connect.NewResponse(&rtaskv1.ShowTaskResponse{
+		Task: t, File: "/etc/rtask/tasks.d/a\x1b.hcl", Line: 3, Hcl: "task \"deploy\" {\n  command = [\"make\", \"\u202e\"]\n}\n", Json: `{"command":["make"]}`,
+	}), err
+}
+
+func (e *fakeEngine) SwitchTask(_ context.Context, r *connect.Request[rtaskv1.SwitchTaskRequest]) (*connect.Response[rtaskv1.SwitchTaskResponse], error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.off[r.Msg.Task] = !r.Msg.Enabled
+	t, err := e.task(r.Msg.Task)
+	return connect.NewResponse(&rtaskv1.SwitchTaskResponse{Task: t}), err
+}
+
+// Drain waits until the first job is stopped, or jobs are accepted.
+func (e *fakeEngine) Drain(ctx context.Context, r *connect.Request[rtaskv1.DrainRequest]) (*connect.Response[rtaskv1.DrainResponse], error) {
+	for {
+		e.mu.Lock()
+		if !r.Msg.Wait {
+			e.draining = !r.Msg.Cancel
+			close(e.stopped)
+			e.stopped = make(chan struct{})
+		}
+		reply := &rtaskv1.DrainResponse{Draining: e.draining, Jobs: 1}
+		if e.jobs[0].State == rtaskv1.State_STATE_ENDED {
+			reply.Jobs = 0
+		}
+		stopped := e.stopped
+		e.mu.Unlock()
+		if !r.Msg.Wait || !reply.Draining || reply.Jobs == 0 {
+			return connect.NewResponse(reply), nil
+		}
+		select {
+		case <-stopped:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 func (e *fakeEngine) AddKey(_ context.Context, r *connect.Request[rtaskv1.AddKeyRequest]) (*connect.Response[rtaskv1.AddKeyResponse], error) {
@@ -368,7 +439,14 @@ func (e *fakeEngine) diagnostics() (all []*rtaskv1.Diagnostic) {
 }
 
 func (e *fakeEngine) Info(context.Context, *connect.Request[rtaskv1.InfoRequest]) (*connect.Response[rtaskv1.InfoResponse], error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var switches []*rtaskv1.TaskSwitch
+	for name, off := range e.off {
+		switches = append(switches, &rtaskv1.TaskSwitch{Task: name, Enabled: !off, By: "alice", At: at(0)})
+	}
 	return connect.NewResponse(&rtaskv1.InfoResponse{
+		Draining: e.draining, Switches: switches,
 		Version: "1.2.3", Manager: "systemd (system)", StartedAt: at(0), Running: 2, Queued: 1, Diagnostics: e.diagnostics(),
 		Weaker: []string{"Memory cannot be limited: the controller memory is not there."},
 	}), nil

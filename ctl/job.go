@@ -3,6 +3,8 @@ package ctl
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
@@ -62,9 +64,20 @@ func resultText(j *rtaskv1.Job) string {
 	return text
 }
 
+// signalNumber is the number of a signal by its name, 0 if there is none.
+func signalNumber(name string) int {
+	if offset, ok := strings.CutPrefix(name, "SIGRTMIN+"); ok {
+		const sigRTMin = 34 // as the C library counts them, signal(7)
+		if n, err := strconv.ParseUint(offset, 10, 8); err == nil && n <= 30 {
+			return sigRTMin + int(n)
+		}
+	}
+	return int(unix.SignalNum(name))
+}
+
 // exitOf is the exit status that tells how a job ended.
 func exitOf(j *rtaskv1.Job) int {
-	code, signal := int(j.GetExitCode()), int(unix.SignalNum(j.GetSignal()))
+	code, signal := int(j.GetExitCode()), signalNumber(j.GetSignal())
 	own := 0 // what the main process did
 	switch {
 	case signal > 0:

@@ -25,25 +25,46 @@ type jobJSON struct {
 	Reason          string   `json:"reason,omitempty"`
 	ExitCode        *int32   `json:"exit_code,omitempty"`
 	Signal          string   `json:"signal,omitempty"`
+	Detail          string   `json:"detail,omitempty"`
 	Truncated       *bool    `json:"truncated,omitempty"`
 	PID             int32    `json:"pid,omitempty"`
 	Unit            string   `json:"unit"`
+	ControlGroup    string   `json:"control_group,omitempty"`
+	Owner           string   `json:"owner"`
 	Trigger         string   `json:"trigger"`
+	TriggerJob      string   `json:"trigger_job,omitempty"`
 	QueuedAt        *string  `json:"queued_at"`
 	StartedAt       *string  `json:"started_at,omitempty"`
 	EndedAt         *string  `json:"ended_at,omitempty"`
 	CPUUsec         *uint64  `json:"cpu_usec,omitempty"`
 	MemoryPeakBytes *uint64  `json:"memory_peak_bytes,omitempty"`
+	TasksPeak       *uint64  `json:"tasks_peak,omitempty"`
+	IOReadBytes     *uint64  `json:"io_read_bytes,omitempty"`
+	IOWriteBytes    *uint64  `json:"io_write_bytes,omitempty"`
+	IOReadOps       *uint64  `json:"io_read_ops,omitempty"`
+	IOWriteOps      *uint64  `json:"io_write_ops,omitempty"`
+	// Triggered are the jobs that its end started.
+	Triggered []triggeredJSON `json:"triggered,omitempty"`
+}
+
+type triggeredJSON struct {
+	Task string `json:"task"`
+	ID   string `json:"id"`
 }
 
 func jobToJSON(j *rtaskv1.Job) jobJSON {
 	v := jobJSON{
 		ID: j.GetId(), Task: j.GetTask(), Command: list(j.GetCommand()), User: j.GetUser(), State: stateWord(j.GetState()),
 		Status: statusWord(j), Reason: j.GetReason().Word(), Signal: j.GetSignal(), PID: j.GetPid(), Unit: j.GetUnit(),
+		Detail: j.GetDetail(), ControlGroup: j.GetControlGroup(), Owner: j.GetOwner(), TriggerJob: j.GetTriggerJob(),
 		Trigger: j.GetTrigger(), QueuedAt: stamp(j.GetQueuedAt()), StartedAt: stamp(j.GetStartedAt()), EndedAt: stamp(j.GetEndedAt()),
 	}
 	if j != nil {
-		v.ExitCode, v.CPUUsec, v.MemoryPeakBytes = j.ExitCode, j.CpuUsec, j.MemoryPeakBytes
+		v.ExitCode, v.CPUUsec, v.MemoryPeakBytes, v.TasksPeak = j.ExitCode, j.CpuUsec, j.MemoryPeakBytes, j.TasksPeak
+		v.IOReadBytes, v.IOWriteBytes, v.IOReadOps, v.IOWriteOps = j.IoReadBytes, j.IoWriteBytes, j.IoReadOps, j.IoWriteOps
+	}
+	for _, t := range j.GetTriggered() {
+		v.Triggered = append(v.Triggered, triggeredJSON{Task: t.GetTask(), ID: t.GetJob()})
 	}
 	if truncated := j.GetLogDroppedBytes() > 0; truncated || ended(j) {
 		v.Truncated = &truncated

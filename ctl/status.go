@@ -2,8 +2,10 @@ package ctl
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
+	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -28,12 +30,13 @@ func (a *app) showStatus(c *cli.Context) error {
 		return err
 	}
 	defer engine.Close()
-	job, err := show(c.Context, engine, ref)
+	r, err := engine.Jobs.Status(c.Context, connect.NewRequest(&rtaskv1.StatusRequest{Job: ref}))
 	if err != nil {
 		return err
 	}
+	job, usage := r.Msg.GetJob(), r.Msg.GetUsage()
 	if c.Bool("json") {
-		return a.printJSON(jobToJSON(job))
+		return a.printJSON(statusToJSON(job, usage))
 	}
 	word := "running"
 	if ended(job) {
@@ -42,7 +45,7 @@ func (a *app) showStatus(c *cli.Context) error {
 	if err := a.print("Job " + printable(job.GetId()) + " " + word + "\n"); err != nil {
 		return err
 	}
-	if err := a.fields(a.jobFields(job)); err != nil {
+	if err := a.fields(a.jobFields(job, usage)); err != nil {
 		return err
 	}
 	if err := a.print("\n"); err != nil {
@@ -52,25 +55,40 @@ func (a *app) showStatus(c *cli.Context) error {
 	return f.copy(c.Context)
 }
 
-// jobFields is what there is to know of a job.
-func (a *app) jobFields(j *rtaskv1.Job) [][2]string {
-	by := j.GetOwner()
-	if t := j.GetTrigger(); t != "" {
-		by += " (" + t + ")"
+// statusJSON is a job with what it uses at the moment.
+type statusJSON struct {
+	jobJSON
+	MemoryBytes *uint64       `json:"memory_bytes,omitempty"`
+	Tasks       *uint64       `json:"tasks,omitempty"`
+	Processes   []processJSON `json:"processes,omitempty"`
+}
+
+type processJSON struct {
+	PID  int32  `json:"pid"`
+	Name string `json:"name"`
+}
+
+func statusToJSON(j *rtaskv1.Job, u *rtaskv1.Usage) statusJSON {
+	v := statusJSON{jobJSON: jobToJSON(j)}
+	if u == nil {
+		return v
 	}
-	pid, cpu, memory, tasks, output := "", "", "", "", ""
-	if n := j.GetPid(); n > 0 {
-		pid = fmt.Sprint(n)
+	v.MemoryBytes, v.Tasks = u.MemoryBytes, u.Tasks
+	if v.CPUUsec == nil {
+		v.CPUUsec = u.CpuUsec
 	}
-	if j.CpuUsec != nil {
-		cpu = (time.Duration(j.GetCpuUsec()) * time.Microsecond).String()
+	for _, p := range u.GetProcesses() {
+		v.Processes = append(v.Processes, processJSON{PID: p.GetPid(), Name: p.GetName()})
 	}
-	if j.MemoryPeakBytes != nil {
-		memory = size(j.GetMemoryPeakBytes()) + " (peak)"
+	return v
+}
+
+// jobFields is what there is to know of a job, in the manner of `systemctl status`.
+func (a *app) jobFields(j *rtaskv1.Job, u *rtaskv1.Usage) [][2]string {
+	if u == nil {
+		u = &rtaskv1.Usage{}
 	}
-	if j.TasksPeak != nil {
-		tasks = fmt.Sprintf("%d (peak)", j.GetTasksPeak())
-	}
+	output := ""
 	if ended(j) {
 		output = size(j.GetLogBytes())
 		if n := j.GetLogDroppedBytes(); n > 0 {
@@ -81,17 +99,116 @@ func (a *app) jobFields(j *rtaskv1.Job) [][2]string {
 		{"Task", printable(j.GetTask())},
 		{"Command", printable(commandLine(j.GetCommand()))},
 		{"User", printable(j.GetUser())},
-		{"Started by", printable(by)},
+		{"Started by", printable(startedBy(j))},
 		{"State", a.stateField(j)},
 		{"Result", a.resultField(j)},
-		{"Main PID", pid},
+		{"Triggered", triggeredField(j)},
+		{"Queued", queuedField(j)},
+		{"Main PID", pidField(j, u)},
 		{"Unit", printable(j.GetUnit())},
-		{"CGroup", printable(j.GetControlGroup())},
-		{"CPU", cpu},
-		{"Memory", memory},
-		{"Tasks", tasks},
+		{"Tasks", nowAndPeak(count, u.Tasks, j.TasksPeak)},
+		{"Memory", nowAndPeak(size, u.MemoryBytes, j.MemoryPeakBytes)},
+		{"CPU", cpuField(j, u)},
+		{"IO", ioField(j)},
+		{"CGroup", groupField(j, u)},
 		{"Output", output},
 	}
+}
+
+// startedBy is who started a job, and how.
+func startedBy(j *rtaskv1.Job) string {
+	by := j.GetTrigger()
+	if id := j.GetTriggerJob(); id != "" {
+		by += " of job " + id
+	}
+	if by != "" {
+		by = " (" + by + ")"
+	}
+	return j.GetOwner() + by
+}
+
+// triggeredField is what the end of a job started.
+func triggeredField(j *rtaskv1.Job) string {
+	var all []string
+	for _, t := range j.GetTriggered() {
+		all = append(all, printable(t.GetTask()+" (job "+t.GetJob()+")"))
+	}
+	return strings.Join(all, ", ")
+}
+
+// queuedField is how long a job waited, where that was long enough to be noticed.
+func queuedField(j *rtaskv1.Job) string {
+	if j.GetQueuedAt() == nil || j.GetStartedAt() == nil {
+		return ""
+	}
+	d := j.GetStartedAt().AsTime().Sub(j.GetQueuedAt().AsTime())
+	if d < time.Second {
+		return ""
+	}
+	return "for " + span(d)
+}
+
+func pidField(j *rtaskv1.Job, u *rtaskv1.Usage) string {
+	n := j.GetPid()
+	if n <= 0 {
+		return ""
+	}
+	for _, p := range u.GetProcesses() {
+		if p.GetPid() == n && p.GetName() != "" {
+			return fmt.Sprintf("%d (%s)", n, printable(p.GetName()))
+		}
+	}
+	return fmt.Sprint(n)
+}
+
+func count(n uint64) string { return fmt.Sprint(n) }
+
+// nowAndPeak shows a number of now, and the largest that it has been, as far as they are known.
+func nowAndPeak(text func(uint64) string, now, peak *uint64) string {
+	switch {
+	case now != nil && peak != nil:
+		return text(*now) + " (peak: " + text(*peak) + ")"
+	case now != nil:
+		return text(*now)
+	case peak != nil:
+		return text(*peak) + " (peak)"
+	}
+	return ""
+}
+
+func cpuField(j *rtaskv1.Job, u *rtaskv1.Usage) string {
+	usec := j.CpuUsec
+	if usec == nil {
+		usec = u.CpuUsec
+	}
+	if usec == nil {
+		return ""
+	}
+	return (time.Duration(*usec) * time.Microsecond).String()
+}
+
+func ioField(j *rtaskv1.Job) string {
+	if j.IoReadBytes == nil && j.IoWriteBytes == nil {
+		return ""
+	}
+	return size(j.GetIoReadBytes()) + " read, " + size(j.GetIoWriteBytes()) + " written"
+}
+
+// groupField is a job's control group and the processes in it.
+func groupField(j *rtaskv1.Job, u *rtaskv1.Usage) string {
+	if j.GetControlGroup() == "" {
+		return ""
+	}
+	lines := []string{printable(j.GetControlGroup())}
+	all := u.GetProcesses()
+	for i, p := range all {
+		branch := "├─"
+		if i == len(all)-1 {
+			branch = "└─"
+		}
+		lines = append(lines, fmt.Sprintf("%s%d %s", branch, p.GetPid(), printable(p.GetName())))
+	}
+	return strings.Join(lines, "\n")
 }
 
 // stateField is the state and since when.

@@ -1,6 +1,8 @@
 package ctl
 
 import (
+	"encoding/json"
+	"fmt"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -22,19 +24,127 @@ type taskJSON struct {
 	TimeoutSec float64 `json:"timeout_sec,omitempty"`
 	// Problem is why it cannot be started now.
 	Problem string `json:"problem,omitempty"`
+	Enabled bool   `json:"enabled"`
+	// Switch is what tasks enable or tasks disable left.
+	Switch *switchJSON `json:"switch,omitempty"`
+	// Settings are the attributes of its configuration, defaults included; `tasks show` has them.
+	Settings json.RawMessage `json:"settings,omitempty"`
+	File     string          `json:"file,omitempty"`
+	Line     int32           `json:"line,omitempty"`
+}
+
+// switchJSON says that a task was enabled or disabled by hand.
+type switchJSON struct {
+	Task    string  `json:"task"`
+	Enabled bool    `json:"enabled"`
+	By      string  `json:"by"`
+	At      *string `json:"at"`
+}
+
+func switchToJSON(s *rtaskv1.TaskSwitch) *switchJSON {
+	if s == nil {
+		return nil
+	}
+	return &switchJSON{Task: s.GetTask(), Enabled: s.GetEnabled(), By: s.GetBy(), At: stamp(s.GetAt())}
+}
+
+func taskToJSON(t *rtaskv1.Task) taskJSON {
+	return taskJSON{
+		Name: t.GetName(), Command: list(t.GetCommand()), Workdir: t.GetWorkingDirectory(), User: t.GetUser(), Blocking: t.GetBlocking(),
+		APIKeys: list(t.GetApiKeys()), TimeoutSec: t.GetTimeout().AsDuration().Seconds(), Problem: t.GetProblem(),
+		Enabled: t.GetEnabled(), Switch: switchToJSON(t.GetSwitch()),
+	}
 }
 
 func (a *app) tasksCommand() *cli.Command {
 	return &cli.Command{
-		Name: "tasks", Usage: "list the tasks that you may start", UsageText: "rtaskctl tasks [--json]",
-		Flags:  []cli.Flag{jsonFlag()},
-		Action: a.tasks,
+		Name: "tasks", Usage: "list the tasks that you may start, show, enable and disable them",
+		UsageText: "rtaskctl tasks [--json]\nrtaskctl tasks show|enable|disable TASK",
+		Flags:     []cli.Flag{jsonFlag()},
+		Action:    a.tasks,
+		Subcommands: []*cli.Command{
+			{
+				Name: "show", Usage: "show the configuration of a task, defaults included", UsageText: "rtaskctl tasks show [--json] TASK",
+				Flags: []cli.Flag{jsonFlag()}, Action: a.showTask,
+			},
+			{
+				Name: "enable", Usage: "let a task be started, whatever its configuration says", UsageText: "rtaskctl tasks enable [--json] TASK",
+				Flags: []cli.Flag{jsonFlag()}, Action: func(c *cli.Context) error { return a.switchTask(c, true) },
+			},
+			{
+				Name: "disable", Usage: "let a task not be started, until it is enabled", UsageText: "rtaskctl tasks disable [--json] TASK",
+				Description: "Jobs of it that run, run on.",
+				Flags:       []cli.Flag{jsonFlag()}, Action: func(c *cli.Context) error { return a.switchTask(c, false) },
+			},
+		},
 	}
 }
 
-func (a *app) tasks(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
+func (a *app) showTask(c *cli.Context) error {
+	name, err := oneArg(c, "TASK")
+	if err != nil {
 		return err
+	}
+	engine, err := a.connect(c)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	r, err := engine.Jobs.ShowTask(c.Context, connect.NewRequest(&rtaskv1.ShowTaskRequest{Task: name}))
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		v := taskToJSON(r.Msg.GetTask())
+		v.Settings, v.File, v.Line = json.RawMessage(r.Msg.GetJson()), r.Msg.GetFile(), r.Msg.GetLine()
+		return a.printJSON(v)
+	}
+	text := fmt.Sprintf("# %s:%d\n", printable(r.Msg.GetFile()), r.Msg.GetLine())
+	if s := r.Msg.GetTask().GetSwitch(); s != nil {
+		text += "# " + printable(switchText(s)) + "; this goes before enabled\n"
+	}
+	if p := r.Msg.GetTask().GetProblem(); p != "" {
+		text += "# It cannot be started now: " + oneLine(p) + "\n"
+	}
+	return a.print(text + lines(r.Msg.GetHcl()) + "\n")
+}
+
+// switchText says what tasks enable or tasks disable left.
+func switchText(s *rtaskv1.TaskSwitch) string {
+	word := "disabled"
+	if s.GetEnabled() {
+		word = "enabled"
+	}
+	return fmt.Sprintf("%s by %s, %s", word, s.GetBy(), moment(s.GetAt()))
+}
+
+func (a *app) switchTask(c *cli.Context, enabled bool) error {
+	name, err := oneArg(c, "TASK")
+	if err != nil {
+		return err
+	}
+	engine, err := a.connect(c)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	r, err := engine.Jobs.SwitchTask(c.Context, connect.NewRequest(&rtaskv1.SwitchTaskRequest{Task: name, Enabled: enabled}))
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return a.printJSON(taskToJSON(r.Msg.GetTask()))
+	}
+	word := "disabled"
+	if enabled {
+		word = "enabled"
+	}
+	return a.print("Task " + printable(r.Msg.GetTask().GetName()) + " " + word + "\n")
+}
+
+func (a *app) tasks(c *cli.Context) error {
+	if c.Args().Present() {
+		return unknownCommand(c, c.Command.Subcommands)
 	}
 	engine, err := a.connect(c)
 	if err != nil {
@@ -49,10 +159,7 @@ func (a *app) tasks(c *cli.Context) error {
 	if c.Bool("json") {
 		values := []taskJSON{}
 		for _, t := range tasks {
-			values = append(values, taskJSON{
-				Name: t.GetName(), Command: list(t.GetCommand()), Workdir: t.GetWorkingDirectory(), User: t.GetUser(), Blocking: t.GetBlocking(),
-				APIKeys: list(t.GetApiKeys()), TimeoutSec: t.GetTimeout().AsDuration().Seconds(), Problem: t.GetProblem(),
-			})
+			values = append(values, taskToJSON(t))
 		}
 		return a.printJSON(values)
 	}

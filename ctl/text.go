@@ -114,7 +114,7 @@ func (a *app) table(header []string, rows [][]string) error {
 }
 
 // fields prints names, aligned to the right as in `systemctl status`, and values. Fields without a value are left out.
-// Values come printable, so that they may have colours.
+// Values come printable, so that they may have colours. Their further lines are aligned with the first.
 func (a *app) fields(all [][2]string) error {
 	width := 0
 	for _, f := range all {
@@ -125,7 +125,7 @@ func (a *app) fields(all [][2]string) error {
 	var b strings.Builder
 	for _, f := range all {
 		if f[1] != "" {
-			fmt.Fprintf(&b, "%*s: %s\n", width, f[0], f[1])
+			fmt.Fprintf(&b, "%*s: %s\n", width, f[0], strings.ReplaceAll(f[1], "\n", "\n"+strings.Repeat(" ", width+2)))
 		}
 	}
 	return a.print(b.String())

@@ -101,6 +101,9 @@ func (e *engine) open(ctx context.Context) error {
 			return fmt.Errorf("cannot make a folder: %w", err)
 		}
 	}
+	if err := e.settings.loadSwitches(filepath.Join(e.StateDir, "tasks.json")); err != nil {
+		return err
+	}
 	e.settings.load(false)
 	cfg := e.settings.orDefaults()
 	var err error
@@ -196,10 +199,12 @@ func (e *engine) close() error {
 func (e *engine) serve(ctx context.Context, l listeners) error {
 	e.control = control.New(control.Options{
 		Jobs: e.jobs, Keys: e.keys, Identify: e.identify, Snapshot: e.settings.snapshot, Reload: e.reload, GatewayUID: e.gatewayUID(),
+		SwitchTask: e.settings.switchTask, StatusChanged: e.notify,
 		CheckLimits: e.host.Check, Unlimited: e.host.Unlimited(), Metrics: e.metrics.registry, Rejected: e.metrics.rejected, Logger: e.Logger,
 		Info: control.Info{Version: e.Version, Manager: e.host.Kind(), Started: e.started, Weaker: e.host.Weaker()},
 	})
 	e.jobs.SetTasks(e.control.TaskSpecs(e.settings.orDefaults()))
+	e.jobs.StartTriggered(e.control.Triggered)
 	// Streams and waits end with this context when the engine stops, so that they do not hold it up.
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
@@ -311,6 +316,9 @@ func (e *engine) notify() {
 		if s.Diagnostics.HasErrors() {
 			status += ", the configuration on disk has errors"
 		}
+	}
+	if e.jobs.Draining() {
+		status += ", draining: no new jobs are accepted"
 	}
 	e.tell(systemd.SdNotifyReady + "\nSTATUS=" + status)
 }

@@ -21,9 +21,11 @@ type settings struct {
 	logger  *slog.Logger
 	changed func(*config.Config)
 
-	loading sync.Mutex // held by a reload from its reading to its swap, so that the newer of two wins
+	loading sync.Mutex // held by a reload from its reading to its swap, or by any other change of current, so that the newer of two wins
 	current atomic.Pointer[control.Snapshot]
 	empty   *config.Config
+	// switchesFile keeps the Switches of current.
+	switchesFile string
 }
 
 func newSettings(o Options, changed func(*config.Config)) *settings {
@@ -77,6 +79,7 @@ func (s *settings) load(checkOnly bool) (*config.Config, config.Diagnostics) {
 	next := control.Snapshot{
 		Config: cfg, Diagnostics: diags,
 		MayBeTask: func(name string) bool { return config.MayDefine(s.options, name) },
+		Switches:  s.current.Load().Switches,
 	}
 	if diags.HasErrors() {
 		next.Config = s.current.Load().Config

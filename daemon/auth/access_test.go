@@ -21,6 +21,9 @@ func TestEveryProcedureForEveryKind(t *testing.T) {
 		"/rtask.v1.JobService/Wait":        local,
 		"/rtask.v1.JobService/Tasks":       local,
 		"/rtask.v1.JobService/Info":        local,
+		"/rtask.v1.JobService/ShowTask":    local,
+		"/rtask.v1.JobService/SwitchTask":  {Admin},
+		"/rtask.v1.JobService/Drain":       {Admin},
 		"/rtask.v1.JobService/AddKey":      {Admin},
 		"/rtask.v1.JobService/ListKeys":    {Admin},
 		"/rtask.v1.JobService/RevokeKey":   {Admin},
@@ -87,7 +90,7 @@ func TestTableHasWhatTheAPIHas(t *testing.T) {
 func TestUnknownIsRefused(t *testing.T) {
 	for _, procedure := range []string{
 		"", "/", "Start", "/rtask.v1.JobService/", "/rtask.v1.JobService/start", "rtask.v1.JobService/Start",
-		"/rtask.v1.JobService/Start/", "/rtask.v1.JobService/Drain", "/rtask.v1.GatewayService/Start",
+		"/rtask.v1.JobService/Start/", "/rtask.v1.JobService/Halt", "/rtask.v1.GatewayService/Start",
 		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
 	} {
 		for _, k := range Kinds() {

@@ -31,6 +31,8 @@ type Config struct {
 	Retention Retention
 	// Warnings are what Load found that keeps nothing from working for ever: a user or a folder that is not there yet.
 	Warnings Diagnostics
+	// settings are what Show shows of each task.
+	settings map[string]written
 }
 
 // Argon2 are the parameters of Argon2id, RFC 9106. The least allowed are those of the OWASP Password Storage Cheat Sheet.
@@ -113,6 +115,8 @@ type Task struct {
 	RedirectStderr bool
 	// Environment is NAME=value, sorted by name.
 	Environment []string
+	// OnFailure and OnSuccess are the tasks that its end starts. No task triggers itself, not round a circle either.
+	OnFailure, OnSuccess []string
 	// Limits are the resource limits.
 	Limits spec.Limits
 	// LogMaxBytes is the cap of the job's log. Default: 64 MiB.

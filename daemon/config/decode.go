@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -67,6 +68,9 @@ type decoder struct {
 	source *source
 	opts   Options
 	diags  Diagnostics
+	// written are the values of what is being decoded, and path is the blocks in it that are; see wrote.
+	written written
+	path    []string
 }
 
 // errorAt reports an error at the byte at offset.
@@ -122,6 +126,7 @@ func decodeBody[T any](d *decoder, body hcl.Body, s scope[T], t *T) bool {
 	for _, a := range s.attributes {
 		if found, ok := content.Attributes[a.name]; ok {
 			a.decode(d, value{name: a.name, example: a.example, expr: found.Expr}, t)
+			d.wrote(a.name, found.Expr)
 		}
 	}
 	for _, b := range s.blocks {
@@ -132,7 +137,10 @@ func decodeBody[T any](d *decoder, body hcl.Body, s scope[T], t *T) bool {
 				d.errorf(found.TypeRange, "The first is at "+first+".", "%s is given twice", b.name)
 			default:
 				first = d.pos(found.TypeRange).String()
+				outer := d.path
+				d.path = append(slices.Clone(outer), b.name)
 				b.decode(d, found, t)
+				d.path = outer
 			}
 		}
 	}

@@ -38,18 +38,27 @@ func Load(opts Options) (*Config, Diagnostics) {
 
 // build makes a configuration of sources: at most one root, which is the first.
 func build(sources []*source, opts Options) (*Config, Diagnostics) {
-	b := &builder{cfg: defaults(), defaults: draft{Task: defaultTask()}}
-	var all Diagnostics
+	b := &builder{cfg: defaults(), defaults: draft{Task: defaultTask()}, triggers: map[string]triggers{}}
+	var decoders []*decoder
+	whole := true
 	for _, s := range sources {
 		d := &decoder{source: s, opts: opts}
+		decoders = append(decoders, d)
 		body := d.parse()
 		switch {
 		case body == nil:
+			whole = false
 		case s.root:
 			decodeBody(d, body, rootScope(), b)
 		default:
 			decodeBody(d, body, fileScope(), b)
 		}
+	}
+	if whole { // or names would be missing that stand in the file that cannot be read
+		b.checkTriggers()
+	}
+	var all Diagnostics
+	for _, d := range decoders {
 		slices.SortStableFunc(d.diags, func(x, y Diagnostic) int {
 			if x.Line != y.Line {
 				return x.Line - y.Line

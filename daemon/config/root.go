@@ -27,6 +27,8 @@ type builder struct {
 	cfg *Config
 	// defaults is what each task begins as.
 	defaults draft
+	// triggers are those of each task, by its name.
+	triggers map[string]triggers
 }
 
 // rootScope is what may stand in rtask.hcl.
@@ -65,7 +67,9 @@ func rootScope() scope[builder] {
 				decodeBody(d, found.Body, retentionScope(), &b.cfg.Retention)
 			}},
 			{name: "defaults", decode: func(d *decoder, found *hcl.Block, b *builder) {
+				d.written, d.path = written{}, nil
 				decodeBody(d, found.Body, defaultsScope(), &b.defaults)
+				b.defaults.written, d.written = d.written, nil
 			}},
 		},
 	}

@@ -26,6 +26,10 @@ type draft struct {
 	Task
 	// env is the environment by name.
 	env map[string]string
+	// triggers are OnFailure and OnSuccess.
+	triggers triggers
+	// written is what stands in defaults.
+	written written
 }
 
 // taskScope is what may stand in a task.
@@ -169,6 +173,16 @@ func taskAttributes() []attribute[draft] {
 			decode: func(d *decoder, v value, t *draft) { d.environment(v, &t.env) },
 		},
 		{
+			name: "on_failure", example: `["notify"]`, inherit: true,
+			doc:    "The tasks that are started when it has failed, OnFailure=. Default: none.",
+			decode: func(d *decoder, v value, t *draft) { d.tasks(v, t) },
+		},
+		{
+			name: "on_success", example: `["notify"]`, inherit: true,
+			doc:    "The tasks that are started when it has succeeded, OnSuccess=. Default: none.",
+			decode: func(d *decoder, v value, t *draft) { d.tasks(v, t) },
+		},
+		{
 			name: "retention", example: `"20s"`, inherit: true,
 			doc:    "How long the HTTP API knows the result. Default: 20s.",
 			decode: func(d *decoder, v value, t *draft) { d.duration(v, &t.Retention, false) },
@@ -250,14 +264,16 @@ func (b *builder) task(d *decoder, found *hcl.Block) {
 		// There, one "task" may hold many.
 		pos = d.pos(label)
 	}
-	t := draft{Task: b.defaults.Task, env: maps.Clone(b.defaults.env)}
+	t := draft{Task: b.defaults.Task, env: maps.Clone(b.defaults.env), triggers: b.defaults.triggers.inherit(found.Labels[0])}
 	t.Name, t.Pos = found.Labels[0], pos
+	d.written, d.path = written{}, nil
 	if decodeBody(d, found.Body, taskScope(), &t) && t.Command == nil {
 		d.errorf(label, `Write for example: command = ["/usr/bin/make", "deploy"]`, "task %q has no command", t.Name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.env)) {
 		t.Environment = append(t.Environment, name+"="+t.env[name])
 	}
+	t.OnFailure, t.OnSuccess = t.triggers.names("on_failure"), t.triggers.names("on_success")
 	t.Hash = t.hash()
 	switch first, twice := b.cfg.Tasks[t.Name]; {
 	case !ValidName(t.Name):
@@ -269,5 +285,10 @@ func (b *builder) task(d *decoder, found *hcl.Block) {
 		d.errorf(label, fmt.Sprintf("The first is at %s.", first.Pos), "task %q is defined twice", t.Name)
 	default:
 		b.cfg.Tasks[t.Name] = &t.Task
+		b.triggers[t.Name] = t.triggers
+		if b.cfg.settings == nil {
+			b.cfg.settings = map[string]written{}
+		}
+		b.cfg.settings[t.Name] = b.settingsOf(&t, d.written)
 	}
 }

@@ -76,8 +76,10 @@ func (s *Server) Reload(ctx context.Context, r *connect.Request[rtaskv1.ReloadRe
 // Info implements JobService.
 func (s *Server) Info(context.Context, *connect.Request[rtaskv1.InfoRequest]) (*connect.Response[rtaskv1.InfoResponse], error) {
 	i := s.Options.Info
+	snapshot := s.Snapshot()
 	return connect.NewResponse(&rtaskv1.InfoResponse{
 		Version: i.Version, Manager: i.Manager, StartedAt: timestamp(i.Started), Running: int32(s.Jobs.Running()),
-		Diagnostics: diagnosticMessages(s.Snapshot().Diagnostics), Weaker: i.Weaker,
+		Diagnostics: diagnosticMessages(snapshot.Diagnostics), Weaker: i.Weaker,
+		Draining: s.Jobs.Draining(), Switches: switchMessages(snapshot),
 	}), nil
 }

@@ -41,6 +41,8 @@ type Snapshot struct {
 	Diagnostics config.Diagnostics
 	// MayBeTask reports, where there is no Config, whether a name may be that of a task all the same.
 	MayBeTask func(name string) bool
+	// Switches are what SwitchTask left, by task, also of those that are not configured.
+	Switches map[string]TaskSwitch
 }
 
 // Info is what is known of the engine itself.
@@ -60,6 +62,10 @@ type Options struct {
 	Snapshot func() Snapshot
 	// Reload reads the configuration again and, unless checkOnly, puts it in force if it has no errors.
 	Reload func(checkOnly bool) (*config.Config, config.Diagnostics)
+	// SwitchTask records a switch, which then is in Snapshot, or removes the one that there is.
+	SwitchTask func(task string, to *TaskSwitch) error
+	// StatusChanged is called after Drain, to be told to systemd; nil: nobody is told.
+	StatusChanged func()
 	// GatewayUID is the gateway's user, whom no task may run as; nil: there is none.
 	GatewayUID *uint32
 	// CheckLimits returns an error for limits that this machine cannot enforce.

@@ -195,7 +195,7 @@ func kindOf(err error) string {
 
 // Framing implements GatewayService.
 func (s *Server) Framing(context.Context, *connect.Request[rtaskv1.FramingRequest]) (*connect.Response[rtaskv1.FramingResponse], error) {
-	reply := &rtaskv1.FramingResponse{}
+	reply := &rtaskv1.FramingResponse{Draining: s.Jobs.Draining()}
 	if c := s.Snapshot().Config; c != nil {
 		for _, t := range c.Tasks {
 			reply.MaxInputBytes = max(reply.MaxInputBytes, inputLimit(t))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -94,6 +93,8 @@ func (s *Server) startError(task string, err error) error {
 		})
 	case errors.Is(err, job.ErrClosed):
 		e = fail(connect.CodeUnavailable, kind, err, func(d *rtaskv1.Error) { d.Restarting = true })
+	case errors.Is(err, job.ErrDraining):
+		e = drainError()
 	case errors.Is(err, job.ErrTooMany), errors.Is(err, job.ErrConcurrency):
 		kind = "concurrency"
 		e = fail(connect.CodeResourceExhausted, kind, err, func(d *rtaskv1.Error) {
@@ -158,7 +159,11 @@ func (s *Server) Status(ctx context.Context, r *connect.Request[rtaskv1.StatusRe
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&rtaskv1.StatusResponse{Job: jobMessage(j)}), nil
+	reply := &rtaskv1.StatusResponse{Job: jobMessage(j)}
+	if j.State != job.Ended {
+		reply.Usage = usageMessage(s.Jobs.Current(j))
+	}
+	return connect.NewResponse(reply), nil
 }
 
 // Wait implements JobService.
@@ -186,31 +191,6 @@ func waitError(err error) error {
 	default:
 		return fail(connect.CodeUnavailable, "unavailable", err)
 	}
-}
-
-// Tasks implements JobService.
-func (s *Server) Tasks(ctx context.Context, _ *connect.Request[rtaskv1.TasksRequest]) (*connect.Response[rtaskv1.TasksResponse], error) {
-	c := callerFrom(ctx)
-	snapshot := s.Snapshot()
-	reply := &rtaskv1.TasksResponse{}
-	if snapshot.Config == nil {
-		return nil, configurationError(snapshot)
-	}
-	for _, t := range snapshot.Config.Tasks {
-		if !c.AllObjects() && !mayStart(c, t) {
-			continue
-		}
-		m := &rtaskv1.Task{
-			Name: t.Name, Command: t.Command, WorkingDirectory: t.Workdir, User: t.User, Blocking: t.Blocking,
-			ApiKeys: t.APIKeys, Timeout: durationpb.New(t.Timeout),
-		}
-		if _, err := s.taskSpec(snapshot.Config, t, job.Owner{}, "", nil); err != nil {
-			m.Problem = errorText(err)
-		}
-		reply.Tasks = append(reply.Tasks, m)
-	}
-	slices.SortFunc(reply.Tasks, func(a, b *rtaskv1.Task) int { return strings.Compare(a.Name, b.Name) })
-	return connect.NewResponse(reply), nil
 }
 
 // errorText is an error's message without its code.

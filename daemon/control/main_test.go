@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -140,6 +141,19 @@ func newFixture(t testing.TB, hcl string) *fixture {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			return f.snapshot
+		},
+		SwitchTask: func(task string, to *TaskSwitch) error {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			all := maps.Clone(f.snapshot.Switches)
+			if all == nil {
+				all = map[string]TaskSwitch{}
+			}
+			if delete(all, task); to != nil {
+				all[task] = *to
+			}
+			f.snapshot.Switches = all
+			return nil
 		},
 		Reload: func(bool) (*config.Config, config.Diagnostics) { return f.load(hcl) },
 		Rejected: func(task, kind string) {

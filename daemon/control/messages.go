@@ -19,6 +19,10 @@ func jobMessage(j job.Job) *rtaskv1.Job {
 		Signal: j.Signal(), Pid: int32(j.ProcessID), Unit: j.Unit, ControlGroup: j.ControlGroup, Trigger: j.Trigger,
 		Owner: j.Owner.String(), QueuedAt: timestamp(j.QueuedAt), StartedAt: timestamp(j.StartedAt), EndedAt: timestamp(j.EndedAt),
 	}
+	m.TriggerJob = j.By
+	for _, t := range j.Triggered {
+		m.Triggered = append(m.Triggered, &rtaskv1.Triggered{Task: t.Task, Job: t.Job})
+	}
 	if e := j.Exit; e != nil {
 		m.Reason, m.Detail = reasonMessage(e.Reason), e.Detail
 		if e.Code >= 0 {

@@ -33,7 +33,7 @@ func (s *Server) taskSpec(c *config.Config, t *config.Task, owner job.Owner, tri
 	unusable := func(err error) error {
 		return fail(connect.CodeUnavailable, "configuration", fmt.Errorf("task %q cannot run: %w", t.Name, err))
 	}
-	if !t.Enabled {
+	if !s.Snapshot().Enabled(t) {
 		return job.Spec{}, fail(connect.CodeUnavailable, "disabled", fmt.Errorf("task %q is disabled", t.Name))
 	}
 	if int64(len(input)) > inputLimit(t) {
@@ -41,7 +41,7 @@ func (s *Server) taskSpec(c *config.Config, t *config.Task, owner job.Owner, tri
 	}
 	js := job.Spec{
 		Task: t.Name, Command: t.Command[0], Args: t.Command[1:], Environment: t.Environment, Dir: t.Workdir,
-		Input: input, Owner: owner, Trigger: trigger, Volatile: t.Blocking && trigger == "http",
+		Input: input, Owner: owner, Trigger: trigger, OnFailure: t.OnFailure, OnSuccess: t.OnSuccess, Volatile: t.Blocking && trigger == "http",
 		Limits: t.Limits, LimitsOptional: c.LimitsUnavailable == config.LimitsUnavailableWarn,
 		NoNewPrivileges: t.NoNewPrivileges, Timeout: t.Timeout, TimeoutStop: t.TimeoutStop, KillSignal: t.KillSignal,
 		RedirectStderr: t.RedirectStderr, MaxReply: t.MaxOutputBytes, LogMax: t.LogMaxBytes, Journal: t.Journal,

@@ -24,6 +24,8 @@ const (
 	// framingAge is how old the engine's word on limits may be. The engine checks a request against the limits in force
 	// anyway; this only bounds what is read.
 	framingAge = time.Second
+	// drainRetryAfter is what a client is told that asks whether a draining engine is ready: when that ends nobody knows.
+	drainRetryAfter = 30 * time.Second
 	// askTimeout bounds the wait for that word.
 	askTimeout = 5 * time.Second
 )
@@ -90,10 +92,15 @@ func (a *api) healthz(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, "ok\n") // a client that is gone is no error
 }
 
-// readyz says that the engine answers, too.
+// readyz says that the engine answers and accepts jobs, too.
 func (a *api) readyz(w http.ResponseWriter, r *http.Request) {
-	if _, err := a.limits(r.Context()); err != nil {
+	framing, err := a.limits(r.Context())
+	if err != nil {
 		writeProblem(w, a.problemOf(err))
+		return
+	}
+	if framing.Draining {
+		writeProblem(w, problem{Status: http.StatusServiceUnavailable, Kind: "unavailable", Detail: "the engine is draining and accepts no new jobs", retryAfter: drainRetryAfter})
 		return
 	}
 	a.healthz(w, r)

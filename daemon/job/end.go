@@ -36,6 +36,7 @@ func (m *Manager) end(l *live, exit spec.Exit) {
 	exit.Stdout, exit.Stderr = nil, nil
 	m.mu.Lock()
 	l.job.State, l.job.Exit, l.job.EndedAt = Ended, &exit, exit.Ended
+	m.owe(&l.job)
 	j := l.job
 	l.result.Job = j
 	m.leave(l)
@@ -147,6 +148,9 @@ func (m *Manager) recorded(l *live) {
 	m.retention.add(j.ID)
 	if l.proc != nil {
 		l.proc.Release()
+	}
+	if j.Owing {
+		m.workers.Go(func() { m.trigger(j) })
 	}
 	m.mu.Lock()
 	delete(m.live, j.ID)

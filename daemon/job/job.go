@@ -1,6 +1,16 @@
 // Package job is the library that rtask is built around: it starts jobs, stops them, tells their status and streams what
 // they write, and finds them again after the process that started them has died.
 //
+// A program opens a Manager once, with a sandbox.Host and two folders:
+//
+//   - [Manager.Start] starts what a [Spec] says and returns the [Job] once its process runs;
+//   - [Manager.Stop] ends a job and every process of it;
+//   - [Manager.Status] returns it as it is now, by id, by the beginning of an id, or by its process;
+//   - [Manager.StreamLogs] passes on what it wrote and writes, from the first byte.
+//
+// Each has an example. Close leaves the jobs running, and the next Manager on the same folders has them again. A Job is a value:
+// it says what was so when it was returned.
+//
 // It knows nothing of who may do what (daemon/auth, daemon/control), of configuration files or of the network. How a
 // process is started and confined is package sandbox's business.
 package job
@@ -8,6 +18,7 @@ package job
 import (
 	"crypto/rand"
 	"encoding/base32"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -45,8 +56,17 @@ type Job struct {
 	User string `cbor:"user"`
 	// Owner started it.
 	Owner Owner `cbor:"owner"`
-	// Trigger is what it was started by: "local" or "http".
+	// Trigger is what it was started by: "local", "http", OnFailure or OnSuccess.
 	Trigger string `cbor:"trigger"`
+	// By is the id of the job whose end started it, with the latter two.
+	By string `cbor:"by,omitempty"`
+
+	// OnFailure and OnSuccess are the tasks that its end starts. Triggered are those that it has, or while Owing is true is
+	// to start.
+	OnFailure []string    `cbor:"on_failure,omitempty"`
+	OnSuccess []string    `cbor:"on_success,omitempty"`
+	Triggered []Triggered `cbor:"triggered,omitempty"`
+	Owing     bool        `cbor:"owing,omitempty"`
 
 	State State `cbor:"state"`
 	// ProcessID is the PID of the main process, 0 before it runs.
@@ -114,8 +134,14 @@ func (j Job) Signal() string {
 	if j.Exit == nil || j.Exit.Signal == 0 {
 		return ""
 	}
-	return unix.SignalName(unix.Signal(j.Exit.Signal))
+	if name := unix.SignalName(unix.Signal(j.Exit.Signal)); name != "" {
+		return name
+	}
+	return fmt.Sprintf("SIGRTMIN+%d", j.Exit.Signal-sigRTMin)
 }
+
+// sigRTMin is the first of the real-time signals as the C library counts them (signal(7)).
+const sigRTMin = 34
 
 // Overflow is what becomes of a job when Spec.MaxConcurrent jobs of its task run.
 type Overflow string
@@ -152,6 +178,10 @@ type Spec struct {
 
 	Owner   Owner
 	Trigger string
+	// OnFailure and OnSuccess are the tasks that its end starts; see StartTriggered.
+	OnFailure, OnSuccess []string
+	// by is the id of the job that triggers this one.
+	by string
 	// Unique refuses the job while its owner runs the same command with the same arguments.
 	Unique bool
 	// Volatile jobs have a caller that waits, who is their record: nothing is committed to disk before they start.

@@ -60,6 +60,13 @@ type Manager struct {
 	unit     uint64  // number of the next task's scope
 	unstored []*live // ends that are not on record yet
 	closed   bool
+	// draining is nil while jobs are accepted; Accept closes it.
+	draining chan struct{}
+	// owing are jobs that have ended and have yet to start what they trigger; closed when they have.
+	owing map[string]chan struct{}
+
+	triggers chan struct{}                   // closed by StartTriggered
+	taskSpec func(task string) (Spec, error) // readable once triggers is closed
 }
 
 // live is a job that has not ended, or whose end is not recorded yet.
@@ -110,7 +117,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	s, err := store.Open(filepath.Join(o.StateDir, "jobs.db"), store.Options[Job]{
 		ID:         func(j *Job) string { return j.ID },
 		Time:       func(j *Job) time.Time { return j.QueuedAt },
-		Unfinished: func(j *Job) bool { return j.State != Ended },
+		Unfinished: func(j *Job) bool { return j.State != Ended || j.Owing },
 		Finished:   finishedAt,
 		Summary:    summary,
 		OnError:    func(err error) { o.Logger.Error("cannot write a job's record", "error", err) },
@@ -122,6 +129,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		opts: o, store: s, watcher: w, quit: make(chan struct{}),
 		boot: boot, ended: make(chan struct{}, 1), hurry: make(chan struct{}, 1), last: make(chan struct{}), live: map[string]*live{}, tasks: map[string]*turns{},
 		slots: slots{idle: map[string][]*slot{}}, maxJobs: o.MaxJobs, uids: newUIDs(o.UIDs), unit: 1, recorder: make(chan struct{}),
+		owing: map[string]chan struct{}{}, triggers: make(chan struct{}),
 	}
 	m.retention = newRetention(s, o, m.isLive)
 	if err := m.recover(); err != nil {

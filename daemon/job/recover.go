@@ -43,7 +43,7 @@ func (m *Manager) recover() error {
 	} else if err != nil {
 		return fmt.Errorf("cannot read the records: %w", err)
 	}
-	if left, err = m.withClaims(left); err != nil {
+	if left, err = m.withClaims(m.stillOwing(left)); err != nil {
 		return err
 	}
 	found, again := m.findAll(left)

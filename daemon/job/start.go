@@ -34,7 +34,7 @@ const (
 
 // Start starts a job and returns once its process runs, or once it waits for its turn. A job that could not be set up has
 // ended with the reason Setup, which is no error of Start. Errors are: ErrInvalid, ErrTooMany, ErrConcurrency, ErrQueueFull,
-// ErrTaken, *DuplicateError, ErrClosed, and failures to record the job; then there is no job.
+// ErrTaken, ErrDraining, *DuplicateError, ErrClosed, and failures to record the job; then there is no job.
 func (m *Manager) Start(ctx context.Context, s Spec) (Job, error) {
 	l, err := m.begin(ctx, s)
 	if err != nil {
@@ -161,6 +161,9 @@ func (m *Manager) admit(s *Spec) (_ *live, known bool, err error) {
 	if m.closed {
 		return nil, false, ErrClosed
 	}
+	if m.draining != nil && s.by == "" {
+		return nil, false, ErrDraining
+	}
 	if s.Unique {
 		for _, other := range m.live {
 			if sameCommand(other.job, j) && other.job.State != Ended {
@@ -245,7 +248,8 @@ func (m *Manager) again(s *Spec) (*live, error) {
 // draft makes a job of a Spec, without a place to run.
 func (m *Manager) draft(s *Spec) (Job, error) {
 	j := Job{
-		ID: s.ID, Task: s.Task, Command: s.Command, Args: s.Args, Owner: s.Owner, Trigger: s.Trigger,
+		ID: s.ID, By: s.by, OnFailure: s.OnFailure, OnSuccess: s.OnSuccess,
+		Task: s.Task, Command: s.Command, Args: s.Args, Owner: s.Owner, Trigger: s.Trigger,
 		State: Running, QueuedAt: time.Now(),
 		Plan: Plan{MaxConcurrent: s.MaxConcurrent, Keep: s.Keep, Volatile: s.Volatile, Config: s.Config},
 	}

@@ -297,7 +297,7 @@ type Job struct {
 	Unit string `protobuf:"bytes,11,opt,name=unit,proto3" json:"unit,omitempty"`
 	// control_group: its own control group below the unit's, as in systemctl status.
 	ControlGroup string `protobuf:"bytes,12,opt,name=control_group,json=controlGroup,proto3" json:"control_group,omitempty"`
-	// trigger: "local", "http".
+	// trigger: "local", "http", "on_failure" or "on_success".
 	Trigger string `protobuf:"bytes,13,opt,name=trigger,proto3" json:"trigger,omitempty"`
 	// owner: who started it, a user's name or "key:NAME".
 	Owner     string                 `protobuf:"bytes,14,opt,name=owner,proto3" json:"owner,omitempty"`
@@ -316,10 +316,14 @@ type Job struct {
 	LogDroppedBytes uint64 `protobuf:"varint,22,opt,name=log_dropped_bytes,json=logDroppedBytes,proto3" json:"log_dropped_bytes,omitempty"`
 	// io_read_bytes, io_write_bytes, io_read_ops, io_write_ops: what it read from and wrote to block devices, where the
 	// kernel tells.
-	IoReadBytes   *uint64 `protobuf:"varint,23,opt,name=io_read_bytes,json=ioReadBytes,proto3,oneof" json:"io_read_bytes,omitempty"`
-	IoWriteBytes  *uint64 `protobuf:"varint,24,opt,name=io_write_bytes,json=ioWriteBytes,proto3,oneof" json:"io_write_bytes,omitempty"`
-	IoReadOps     *uint64 `protobuf:"varint,25,opt,name=io_read_ops,json=ioReadOps,proto3,oneof" json:"io_read_ops,omitempty"`
-	IoWriteOps    *uint64 `protobuf:"varint,26,opt,name=io_write_ops,json=ioWriteOps,proto3,oneof" json:"io_write_ops,omitempty"`
+	IoReadBytes  *uint64 `protobuf:"varint,23,opt,name=io_read_bytes,json=ioReadBytes,proto3,oneof" json:"io_read_bytes,omitempty"`
+	IoWriteBytes *uint64 `protobuf:"varint,24,opt,name=io_write_bytes,json=ioWriteBytes,proto3,oneof" json:"io_write_bytes,omitempty"`
+	IoReadOps    *uint64 `protobuf:"varint,25,opt,name=io_read_ops,json=ioReadOps,proto3,oneof" json:"io_read_ops,omitempty"`
+	IoWriteOps   *uint64 `protobuf:"varint,26,opt,name=io_write_ops,json=ioWriteOps,proto3,oneof" json:"io_write_ops,omitempty"`
+	// trigger_job: the job whose end started this one, where trigger is "on_failure" or "on_success".
+	TriggerJob string `protobuf:"bytes,40,opt,name=trigger_job,json=triggerJob,proto3" json:"trigger_job,omitempty"`
+	// triggered: what the end of this job started, or is about to.
+	Triggered     []*Triggered `protobuf:"bytes,41,rep,name=triggered,proto3" json:"triggered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -536,6 +540,199 @@ func (x *Job) GetIoWriteOps() uint64 {
 	return 0
 }
 
+func (x *Job) GetTriggerJob() string {
+	if x != nil {
+		return x.TriggerJob
+	}
+	return ""
+}
+
+func (x *Job) GetTriggered() []*Triggered {
+	if x != nil {
+		return x.Triggered
+	}
+	return nil
+}
+
+// Triggered is a job that the end of another one started.
+type Triggered struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Task  string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	// job: its id.
+	Job           string `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Triggered) Reset() {
+	*x = Triggered{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Triggered) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Triggered) ProtoMessage() {}
+
+func (x *Triggered) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Triggered.ProtoReflect.Descriptor instead.
+func (*Triggered) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Triggered) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *Triggered) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+// Usage is what a job uses at the moment. What the kernel does not tell is not set.
+type Usage struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	CpuUsec     *uint64                `protobuf:"varint,1,opt,name=cpu_usec,json=cpuUsec,proto3,oneof" json:"cpu_usec,omitempty"`
+	MemoryBytes *uint64                `protobuf:"varint,2,opt,name=memory_bytes,json=memoryBytes,proto3,oneof" json:"memory_bytes,omitempty"`
+	// tasks: processes and threads.
+	Tasks *uint64 `protobuf:"varint,3,opt,name=tasks,proto3,oneof" json:"tasks,omitempty"`
+	// processes: the first hundred of them, sorted by their numbers.
+	Processes     []*Process `protobuf:"bytes,4,rep,name=processes,proto3" json:"processes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Usage) Reset() {
+	*x = Usage{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Usage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Usage) ProtoMessage() {}
+
+func (x *Usage) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Usage.ProtoReflect.Descriptor instead.
+func (*Usage) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Usage) GetCpuUsec() uint64 {
+	if x != nil && x.CpuUsec != nil {
+		return *x.CpuUsec
+	}
+	return 0
+}
+
+func (x *Usage) GetMemoryBytes() uint64 {
+	if x != nil && x.MemoryBytes != nil {
+		return *x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *Usage) GetTasks() uint64 {
+	if x != nil && x.Tasks != nil {
+		return *x.Tasks
+	}
+	return 0
+}
+
+func (x *Usage) GetProcesses() []*Process {
+	if x != nil {
+		return x.Processes
+	}
+	return nil
+}
+
+// Process is a process of a job.
+type Process struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pid   int32                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	// name: as in ps -o comm, 15 bytes at most. The process may have given it to itself.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Process) Reset() {
+	*x = Process{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Process) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Process) ProtoMessage() {}
+
+func (x *Process) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Process.ProtoReflect.Descriptor instead.
+func (*Process) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Process) GetPid() int32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *Process) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // StartRequest names a task or a command.
 type StartRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -565,7 +762,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[1]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -577,7 +774,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[1]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -590,7 +787,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{1}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *StartRequest) GetName() string {
@@ -678,7 +875,7 @@ type Property struct {
 
 func (x *Property) Reset() {
 	*x = Property{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[2]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -690,7 +887,7 @@ func (x *Property) String() string {
 func (*Property) ProtoMessage() {}
 
 func (x *Property) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[2]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -703,7 +900,7 @@ func (x *Property) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Property.ProtoReflect.Descriptor instead.
 func (*Property) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{2}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Property) GetName() string {
@@ -729,7 +926,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[3]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -741,7 +938,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[3]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -754,7 +951,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{3}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StartResponse) GetJob() *Job {
@@ -776,7 +973,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[4]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +985,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[4]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +998,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{4}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StopRequest) GetJob() string {
@@ -827,7 +1024,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[5]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +1036,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[5]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +1049,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{5}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StopResponse) GetJob() *Job {
@@ -872,7 +1069,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[6]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -884,7 +1081,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[6]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -897,7 +1094,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{6}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StatusRequest) GetJob() string {
@@ -908,15 +1105,17 @@ func (x *StatusRequest) GetJob() string {
 }
 
 type StatusResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Job           *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Job   *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// usage: of a job that runs, where it has a control group.
+	Usage         *Usage `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[7]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1127,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[7]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,12 +1140,19 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{7}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StatusResponse) GetJob() *Job {
 	if x != nil {
 		return x.Job
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetUsage() *Usage {
+	if x != nil {
+		return x.Usage
 	}
 	return nil
 }
@@ -976,7 +1182,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[8]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -988,7 +1194,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[8]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1001,7 +1207,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{8}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StreamLogsRequest) GetJob() string {
@@ -1076,7 +1282,7 @@ type StreamLogsResponse struct {
 
 func (x *StreamLogsResponse) Reset() {
 	*x = StreamLogsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[9]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1088,7 +1294,7 @@ func (x *StreamLogsResponse) String() string {
 func (*StreamLogsResponse) ProtoMessage() {}
 
 func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[9]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1101,7 +1307,7 @@ func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsResponse.ProtoReflect.Descriptor instead.
 func (*StreamLogsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{9}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StreamLogsResponse) GetStream() Stream {
@@ -1160,7 +1366,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[10]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1172,7 +1378,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[10]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1185,7 +1391,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{10}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListRequest) GetAll() bool {
@@ -1267,7 +1473,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[11]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1485,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[11]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1498,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{11}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListResponse) GetJobs() []*Job {
@@ -1312,7 +1518,7 @@ type WaitRequest struct {
 
 func (x *WaitRequest) Reset() {
 	*x = WaitRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[12]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1324,7 +1530,7 @@ func (x *WaitRequest) String() string {
 func (*WaitRequest) ProtoMessage() {}
 
 func (x *WaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[12]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1337,7 +1543,7 @@ func (x *WaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
 func (*WaitRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{12}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WaitRequest) GetJob() string {
@@ -1356,7 +1562,7 @@ type WaitResponse struct {
 
 func (x *WaitResponse) Reset() {
 	*x = WaitResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[13]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1368,7 +1574,7 @@ func (x *WaitResponse) String() string {
 func (*WaitResponse) ProtoMessage() {}
 
 func (x *WaitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[13]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1381,7 +1587,7 @@ func (x *WaitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitResponse.ProtoReflect.Descriptor instead.
 func (*WaitResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{13}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WaitResponse) GetJob() *Job {
@@ -1399,7 +1605,7 @@ type TasksRequest struct {
 
 func (x *TasksRequest) Reset() {
 	*x = TasksRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[14]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1411,7 +1617,7 @@ func (x *TasksRequest) String() string {
 func (*TasksRequest) ProtoMessage() {}
 
 func (x *TasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[14]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1424,7 +1630,7 @@ func (x *TasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksRequest.ProtoReflect.Descriptor instead.
 func (*TasksRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{14}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{17}
 }
 
 // Task is a task of the configuration as a caller may see it.
@@ -1439,14 +1645,18 @@ type Task struct {
 	ApiKeys  []string             `protobuf:"bytes,6,rep,name=api_keys,json=apiKeys,proto3" json:"api_keys,omitempty"`
 	Timeout  *durationpb.Duration `protobuf:"bytes,7,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// problem: why it cannot be started now, empty if it can.
-	Problem       string `protobuf:"bytes,8,opt,name=problem,proto3" json:"problem,omitempty"`
+	Problem string `protobuf:"bytes,8,opt,name=problem,proto3" json:"problem,omitempty"`
+	// enabled: whether it may be started; see TaskSwitch.
+	Enabled bool `protobuf:"varint,9,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	// switch: set where SwitchTask decides that, not the configuration.
+	Switch        *TaskSwitch `protobuf:"bytes,10,opt,name=switch,proto3" json:"switch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[15]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1668,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[15]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1681,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{15}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Task) GetName() string {
@@ -1530,6 +1740,90 @@ func (x *Task) GetProblem() string {
 	return ""
 }
 
+func (x *Task) GetEnabled() bool {
+	if x != nil {
+		return x.Enabled
+	}
+	return false
+}
+
+func (x *Task) GetSwitch() *TaskSwitch {
+	if x != nil {
+		return x.Switch
+	}
+	return nil
+}
+
+// TaskSwitch is what SwitchTask left behind.
+type TaskSwitch struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Task    string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	Enabled bool                   `protobuf:"varint,2,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	// by: the user who called it.
+	By            string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskSwitch) Reset() {
+	*x = TaskSwitch{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskSwitch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskSwitch) ProtoMessage() {}
+
+func (x *TaskSwitch) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskSwitch.ProtoReflect.Descriptor instead.
+func (*TaskSwitch) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *TaskSwitch) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *TaskSwitch) GetEnabled() bool {
+	if x != nil {
+		return x.Enabled
+	}
+	return false
+}
+
+func (x *TaskSwitch) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *TaskSwitch) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 type TasksResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tasks         []*Task                `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
@@ -1539,7 +1833,7 @@ type TasksResponse struct {
 
 func (x *TasksResponse) Reset() {
 	*x = TasksResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[16]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1845,7 @@ func (x *TasksResponse) String() string {
 func (*TasksResponse) ProtoMessage() {}
 
 func (x *TasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[16]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1858,7 @@ func (x *TasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksResponse.ProtoReflect.Descriptor instead.
 func (*TasksResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{16}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *TasksResponse) GetTasks() []*Task {
@@ -1572,6 +1866,334 @@ func (x *TasksResponse) GetTasks() []*Task {
 		return x.Tasks
 	}
 	return nil
+}
+
+type ShowTaskRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Task          string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowTaskRequest) Reset() {
+	*x = ShowTaskRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowTaskRequest) ProtoMessage() {}
+
+func (x *ShowTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowTaskRequest.ProtoReflect.Descriptor instead.
+func (*ShowTaskRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ShowTaskRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+type ShowTaskResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Task  *Task                  `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	// file and line of its definition.
+	File string `protobuf:"bytes,2,opt,name=file,proto3" json:"file,omitempty"`
+	Line int32  `protobuf:"varint,3,opt,name=line,proto3" json:"line,omitempty"`
+	// hcl: all of its settings, defaults included, as they would stand in a file. Only callers who administer see the values
+	// of environment.
+	Hcl string `protobuf:"bytes,4,opt,name=hcl,proto3" json:"hcl,omitempty"`
+	// json: the same settings as one object.
+	Json          string `protobuf:"bytes,5,opt,name=json,proto3" json:"json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowTaskResponse) Reset() {
+	*x = ShowTaskResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowTaskResponse) ProtoMessage() {}
+
+func (x *ShowTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowTaskResponse.ProtoReflect.Descriptor instead.
+func (*ShowTaskResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ShowTaskResponse) GetTask() *Task {
+	if x != nil {
+		return x.Task
+	}
+	return nil
+}
+
+func (x *ShowTaskResponse) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *ShowTaskResponse) GetLine() int32 {
+	if x != nil {
+		return x.Line
+	}
+	return 0
+}
+
+func (x *ShowTaskResponse) GetHcl() string {
+	if x != nil {
+		return x.Hcl
+	}
+	return ""
+}
+
+func (x *ShowTaskResponse) GetJson() string {
+	if x != nil {
+		return x.Json
+	}
+	return ""
+}
+
+type SwitchTaskRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Task          string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	Enabled       bool                   `protobuf:"varint,2,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SwitchTaskRequest) Reset() {
+	*x = SwitchTaskRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SwitchTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SwitchTaskRequest) ProtoMessage() {}
+
+func (x *SwitchTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SwitchTaskRequest.ProtoReflect.Descriptor instead.
+func (*SwitchTaskRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *SwitchTaskRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *SwitchTaskRequest) GetEnabled() bool {
+	if x != nil {
+		return x.Enabled
+	}
+	return false
+}
+
+type SwitchTaskResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Task          *Task                  `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SwitchTaskResponse) Reset() {
+	*x = SwitchTaskResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SwitchTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SwitchTaskResponse) ProtoMessage() {}
+
+func (x *SwitchTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SwitchTaskResponse.ProtoReflect.Descriptor instead.
+func (*SwitchTaskResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *SwitchTaskResponse) GetTask() *Task {
+	if x != nil {
+		return x.Task
+	}
+	return nil
+}
+
+type DrainRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// cancel: accept jobs again.
+	Cancel bool `protobuf:"varint,1,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	// wait: change nothing, and return when the last job has ended, or jobs are accepted.
+	Wait          bool `protobuf:"varint,2,opt,name=wait,proto3" json:"wait,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainRequest) Reset() {
+	*x = DrainRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainRequest) ProtoMessage() {}
+
+func (x *DrainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
+func (*DrainRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *DrainRequest) GetCancel() bool {
+	if x != nil {
+		return x.Cancel
+	}
+	return false
+}
+
+func (x *DrainRequest) GetWait() bool {
+	if x != nil {
+		return x.Wait
+	}
+	return false
+}
+
+type DrainResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// draining: no new jobs are accepted.
+	Draining bool `protobuf:"varint,1,opt,name=draining,proto3" json:"draining,omitempty"`
+	// jobs that have not ended.
+	Jobs          int32 `protobuf:"varint,2,opt,name=jobs,proto3" json:"jobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainResponse) Reset() {
+	*x = DrainResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainResponse) ProtoMessage() {}
+
+func (x *DrainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
+func (*DrainResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *DrainResponse) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+func (x *DrainResponse) GetJobs() int32 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
 }
 
 type AddKeyRequest struct {
@@ -1586,7 +2208,7 @@ type AddKeyRequest struct {
 
 func (x *AddKeyRequest) Reset() {
 	*x = AddKeyRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[17]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +2220,7 @@ func (x *AddKeyRequest) String() string {
 func (*AddKeyRequest) ProtoMessage() {}
 
 func (x *AddKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[17]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1611,7 +2233,7 @@ func (x *AddKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKeyRequest.ProtoReflect.Descriptor instead.
 func (*AddKeyRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{17}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AddKeyRequest) GetName() string {
@@ -1639,7 +2261,7 @@ type AddKeyResponse struct {
 
 func (x *AddKeyResponse) Reset() {
 	*x = AddKeyResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[18]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +2273,7 @@ func (x *AddKeyResponse) String() string {
 func (*AddKeyResponse) ProtoMessage() {}
 
 func (x *AddKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[18]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +2286,7 @@ func (x *AddKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKeyResponse.ProtoReflect.Descriptor instead.
 func (*AddKeyResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{18}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AddKeyResponse) GetKey() *Key {
@@ -1696,7 +2318,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[19]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1708,7 +2330,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[19]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1721,7 +2343,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{19}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Key) GetName() string {
@@ -1767,7 +2389,7 @@ type ListKeysRequest struct {
 
 func (x *ListKeysRequest) Reset() {
 	*x = ListKeysRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[20]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1779,7 +2401,7 @@ func (x *ListKeysRequest) String() string {
 func (*ListKeysRequest) ProtoMessage() {}
 
 func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[20]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1792,7 +2414,7 @@ func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{20}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{30}
 }
 
 type ListKeysResponse struct {
@@ -1804,7 +2426,7 @@ type ListKeysResponse struct {
 
 func (x *ListKeysResponse) Reset() {
 	*x = ListKeysResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[21]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1816,7 +2438,7 @@ func (x *ListKeysResponse) String() string {
 func (*ListKeysResponse) ProtoMessage() {}
 
 func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[21]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1829,7 +2451,7 @@ func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListKeysResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{21}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListKeysResponse) GetKeys() []*Key {
@@ -1849,7 +2471,7 @@ type RevokeKeyRequest struct {
 
 func (x *RevokeKeyRequest) Reset() {
 	*x = RevokeKeyRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[22]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1861,7 +2483,7 @@ func (x *RevokeKeyRequest) String() string {
 func (*RevokeKeyRequest) ProtoMessage() {}
 
 func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[22]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1874,7 +2496,7 @@ func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeKeyRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{22}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RevokeKeyRequest) GetKey() string {
@@ -1893,7 +2515,7 @@ type RevokeKeyResponse struct {
 
 func (x *RevokeKeyResponse) Reset() {
 	*x = RevokeKeyResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[23]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1905,7 +2527,7 @@ func (x *RevokeKeyResponse) String() string {
 func (*RevokeKeyResponse) ProtoMessage() {}
 
 func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[23]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1918,7 +2540,7 @@ func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevokeKeyResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{23}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RevokeKeyResponse) GetKey() *Key {
@@ -1938,7 +2560,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1950,7 +2572,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1963,7 +2585,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{24}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ReloadRequest) GetCheckOnly() bool {
@@ -1985,7 +2607,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1997,7 +2619,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2010,7 +2632,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{25}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReloadResponse) GetDiagnostics() []*Diagnostic {
@@ -2050,7 +2672,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2062,7 +2684,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2075,7 +2697,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{26}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Diagnostic) GetError() bool {
@@ -2142,7 +2764,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2154,7 +2776,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2167,7 +2789,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{27}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{37}
 }
 
 type InfoResponse struct {
@@ -2181,14 +2803,18 @@ type InfoResponse struct {
 	// diagnostics of the configuration in force, and of the last reload if that failed.
 	Diagnostics []*Diagnostic `protobuf:"bytes,6,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
 	// weaker: the promises that do not hold on this machine, one sentence each.
-	Weaker        []string `protobuf:"bytes,7,rep,name=weaker,proto3" json:"weaker,omitempty"`
+	Weaker []string `protobuf:"bytes,7,rep,name=weaker,proto3" json:"weaker,omitempty"`
+	// draining: no new jobs are accepted; see Drain.
+	Draining bool `protobuf:"varint,8,opt,name=draining,proto3" json:"draining,omitempty"`
+	// switches: of tasks that SwitchTask decides on, also of those that are not configured now.
+	Switches      []*TaskSwitch `protobuf:"bytes,9,rep,name=switches,proto3" json:"switches,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2200,7 +2826,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2213,7 +2839,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{28}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -2265,6 +2891,20 @@ func (x *InfoResponse) GetWeaker() []string {
 	return nil
 }
 
+func (x *InfoResponse) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+func (x *InfoResponse) GetSwitches() []*TaskSwitch {
+	if x != nil {
+		return x.Switches
+	}
+	return nil
+}
+
 // RunRequest is what a client on the network presented.
 type RunRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2286,7 +2926,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2298,7 +2938,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2311,7 +2951,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{29}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RunRequest) GetTask() string {
@@ -2371,7 +3011,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2383,7 +3023,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2396,7 +3036,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{30}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -2449,7 +3089,7 @@ type ResultRequest struct {
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2461,7 +3101,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2474,7 +3114,7 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{31}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ResultRequest) GetTask() string {
@@ -2513,7 +3153,7 @@ type FramingRequest struct {
 
 func (x *FramingRequest) Reset() {
 	*x = FramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2525,7 +3165,7 @@ func (x *FramingRequest) String() string {
 func (*FramingRequest) ProtoMessage() {}
 
 func (x *FramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2538,20 +3178,22 @@ func (x *FramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingRequest.ProtoReflect.Descriptor instead.
 func (*FramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{32}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
 }
 
 type FramingResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// max_input_bytes: the largest body that any task takes.
 	MaxInputBytes int64 `protobuf:"varint,1,opt,name=max_input_bytes,json=maxInputBytes,proto3" json:"max_input_bytes,omitempty"`
+	// draining: no new jobs are accepted.
+	Draining      bool `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FramingResponse) Reset() {
 	*x = FramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2563,7 +3205,7 @@ func (x *FramingResponse) String() string {
 func (*FramingResponse) ProtoMessage() {}
 
 func (x *FramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2576,7 +3218,7 @@ func (x *FramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingResponse.ProtoReflect.Descriptor instead.
 func (*FramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{33}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *FramingResponse) GetMaxInputBytes() int64 {
@@ -2584,6 +3226,13 @@ func (x *FramingResponse) GetMaxInputBytes() int64 {
 		return x.MaxInputBytes
 	}
 	return 0
+}
+
+func (x *FramingResponse) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
 }
 
 type MetricsRequest struct {
@@ -2594,7 +3243,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2606,7 +3255,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2619,7 +3268,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{34}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
 }
 
 type MetricsResponse struct {
@@ -2632,7 +3281,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2644,7 +3293,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2657,7 +3306,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{35}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -2686,7 +3335,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2698,7 +3347,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2711,7 +3360,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{36}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Error) GetKind() string {
@@ -2753,7 +3402,7 @@ var File_rtask_v1_rtask_proto protoreflect.FileDescriptor
 
 const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\n" +
-	"\x14rtask/v1/rtask.proto\x12\brtask.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x84\b\n" +
+	"\x14rtask/v1/rtask.proto\x12\brtask.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\b\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12\x18\n" +
@@ -2784,7 +3433,10 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x0eio_write_bytes\x18\x18 \x01(\x04H\x05R\fioWriteBytes\x88\x01\x01\x12#\n" +
 	"\vio_read_ops\x18\x19 \x01(\x04H\x06R\tioReadOps\x88\x01\x01\x12%\n" +
 	"\fio_write_ops\x18\x1a \x01(\x04H\aR\n" +
-	"ioWriteOps\x88\x01\x01B\f\n" +
+	"ioWriteOps\x88\x01\x01\x12\x1f\n" +
+	"\vtrigger_job\x18( \x01(\tR\n" +
+	"triggerJob\x121\n" +
+	"\ttriggered\x18) \x03(\v2\x13.rtask.v1.TriggeredR\ttriggeredB\f\n" +
 	"\n" +
 	"_exit_codeB\v\n" +
 	"\t_cpu_usecB\x14\n" +
@@ -2793,7 +3445,21 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x0e_io_read_bytesB\x11\n" +
 	"\x0f_io_write_bytesB\x0e\n" +
 	"\f_io_read_opsB\x0f\n" +
-	"\r_io_write_ops\"\xba\x03\n" +
+	"\r_io_write_ops\"1\n" +
+	"\tTriggered\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x10\n" +
+	"\x03job\x18\x02 \x01(\tR\x03job\"\xc3\x01\n" +
+	"\x05Usage\x12\x1e\n" +
+	"\bcpu_usec\x18\x01 \x01(\x04H\x00R\acpuUsec\x88\x01\x01\x12&\n" +
+	"\fmemory_bytes\x18\x02 \x01(\x04H\x01R\vmemoryBytes\x88\x01\x01\x12\x19\n" +
+	"\x05tasks\x18\x03 \x01(\x04H\x02R\x05tasks\x88\x01\x01\x12/\n" +
+	"\tprocesses\x18\x04 \x03(\v2\x11.rtask.v1.ProcessR\tprocessesB\v\n" +
+	"\t_cpu_usecB\x0f\n" +
+	"\r_memory_bytesB\b\n" +
+	"\x06_tasks\"/\n" +
+	"\aProcess\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xba\x03\n" +
 	"\fStartRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\targuments\x18\x02 \x03(\tR\targuments\x12\x18\n" +
@@ -2823,9 +3489,10 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\fStopResponse\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\"!\n" +
 	"\rStatusRequest\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\tR\x03job\"1\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"X\n" +
 	"\x0eStatusResponse\x12\x1f\n" +
-	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\"\x9b\x02\n" +
+	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\x12%\n" +
+	"\x05usage\x18\x02 \x01(\v2\x0f.rtask.v1.UsageR\x05usage\"\x9b\x02\n" +
 	"\x11StreamLogsRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x16\n" +
 	"\x06follow\x18\x02 \x01(\bR\x06follow\x12\x16\n" +
@@ -2859,7 +3526,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\tR\x03job\"/\n" +
 	"\fWaitResponse\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\"\x0e\n" +
-	"\fTasksRequest\"\xfb\x01\n" +
+	"\fTasksRequest\"\xc3\x02\n" +
 	"\x04Task\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acommand\x18\x02 \x03(\tR\acommand\x12+\n" +
@@ -2868,9 +3535,37 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\bblocking\x18\x05 \x01(\bR\bblocking\x12\x19\n" +
 	"\bapi_keys\x18\x06 \x03(\tR\aapiKeys\x123\n" +
 	"\atimeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x18\n" +
-	"\aproblem\x18\b \x01(\tR\aproblem\"5\n" +
+	"\aproblem\x18\b \x01(\tR\aproblem\x12\x18\n" +
+	"\aenabled\x18\t \x01(\bR\aenabled\x12,\n" +
+	"\x06switch\x18\n" +
+	" \x01(\v2\x14.rtask.v1.TaskSwitchR\x06switch\"v\n" +
+	"\n" +
+	"TaskSwitch\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x18\n" +
+	"\aenabled\x18\x02 \x01(\bR\aenabled\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\x12*\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"5\n" +
 	"\rTasksResponse\x12$\n" +
-	"\x05tasks\x18\x01 \x03(\v2\x0e.rtask.v1.TaskR\x05tasks\"]\n" +
+	"\x05tasks\x18\x01 \x03(\v2\x0e.rtask.v1.TaskR\x05tasks\"%\n" +
+	"\x0fShowTaskRequest\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\"\x84\x01\n" +
+	"\x10ShowTaskResponse\x12\"\n" +
+	"\x04task\x18\x01 \x01(\v2\x0e.rtask.v1.TaskR\x04task\x12\x12\n" +
+	"\x04file\x18\x02 \x01(\tR\x04file\x12\x12\n" +
+	"\x04line\x18\x03 \x01(\x05R\x04line\x12\x10\n" +
+	"\x03hcl\x18\x04 \x01(\tR\x03hcl\x12\x12\n" +
+	"\x04json\x18\x05 \x01(\tR\x04json\"A\n" +
+	"\x11SwitchTaskRequest\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x18\n" +
+	"\aenabled\x18\x02 \x01(\bR\aenabled\"8\n" +
+	"\x12SwitchTaskResponse\x12\"\n" +
+	"\x04task\x18\x01 \x01(\v2\x0e.rtask.v1.TaskR\x04task\":\n" +
+	"\fDrainRequest\x12\x16\n" +
+	"\x06cancel\x18\x01 \x01(\bR\x06cancel\x12\x12\n" +
+	"\x04wait\x18\x02 \x01(\bR\x04wait\"?\n" +
+	"\rDrainResponse\x12\x1a\n" +
+	"\bdraining\x18\x01 \x01(\bR\bdraining\x12\x12\n" +
+	"\x04jobs\x18\x02 \x01(\x05R\x04jobs\"]\n" +
 	"\rAddKeyRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x128\n" +
 	"\n" +
@@ -2910,7 +3605,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x06column\x18\x06 \x01(\x05R\x06column\x12\x16\n" +
 	"\x06source\x18\a \x01(\tR\x06source\x12\x12\n" +
 	"\x04text\x18\b \x01(\tR\x04text\"\r\n" +
-	"\vInfoRequest\"\xff\x01\n" +
+	"\vInfoRequest\"\xcd\x02\n" +
 	"\fInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
 	"\amanager\x18\x02 \x01(\tR\amanager\x129\n" +
@@ -2919,7 +3614,9 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\arunning\x18\x04 \x01(\x05R\arunning\x12\x16\n" +
 	"\x06queued\x18\x05 \x01(\x05R\x06queued\x126\n" +
 	"\vdiagnostics\x18\x06 \x03(\v2\x14.rtask.v1.DiagnosticR\vdiagnostics\x12\x16\n" +
-	"\x06weaker\x18\a \x03(\tR\x06weaker\"\xa8\x01\n" +
+	"\x06weaker\x18\a \x03(\tR\x06weaker\x12\x1a\n" +
+	"\bdraining\x18\b \x01(\bR\bdraining\x120\n" +
+	"\bswitches\x18\t \x03(\v2\x14.rtask.v1.TaskSwitchR\bswitches\"\xa8\x01\n" +
 	"\n" +
 	"RunRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x17\n" +
@@ -2941,9 +3638,10 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\aapi_key\x18\x03 \x01(\fR\x06apiKey\x12\x1f\n" +
 	"\vremote_addr\x18\x04 \x01(\tR\n" +
 	"remoteAddr\"\x10\n" +
-	"\x0eFramingRequest\"9\n" +
+	"\x0eFramingRequest\"U\n" +
 	"\x0fFramingResponse\x12&\n" +
-	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\"\x10\n" +
+	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\x12\x1a\n" +
+	"\bdraining\x18\x02 \x01(\bR\bdraining\"\x10\n" +
 	"\x0eMetricsRequest\"-\n" +
 	"\x0fMetricsResponse\x12\x1a\n" +
 	"\bfamilies\x18\x01 \x01(\fR\bfamilies\"\xc6\x01\n" +
@@ -2979,7 +3677,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x06Status\x12\x16\n" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSTATUS_SUCCESS\x10\x01\x12\x12\n" +
-	"\x0eSTATUS_FAILURE\x10\x022\xe7\x05\n" +
+	"\x0eSTATUS_FAILURE\x10\x022\xad\a\n" +
 	"\n" +
 	"JobService\x128\n" +
 	"\x05Start\x12\x16.rtask.v1.StartRequest\x1a\x17.rtask.v1.StartResponse\x125\n" +
@@ -2989,7 +3687,11 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"StreamLogs\x12\x1b.rtask.v1.StreamLogsRequest\x1a\x1c.rtask.v1.StreamLogsResponse0\x01\x125\n" +
 	"\x04List\x12\x15.rtask.v1.ListRequest\x1a\x16.rtask.v1.ListResponse\x125\n" +
 	"\x04Wait\x12\x15.rtask.v1.WaitRequest\x1a\x16.rtask.v1.WaitResponse\x128\n" +
-	"\x05Tasks\x12\x16.rtask.v1.TasksRequest\x1a\x17.rtask.v1.TasksResponse\x12;\n" +
+	"\x05Tasks\x12\x16.rtask.v1.TasksRequest\x1a\x17.rtask.v1.TasksResponse\x12A\n" +
+	"\bShowTask\x12\x19.rtask.v1.ShowTaskRequest\x1a\x1a.rtask.v1.ShowTaskResponse\x12G\n" +
+	"\n" +
+	"SwitchTask\x12\x1b.rtask.v1.SwitchTaskRequest\x1a\x1c.rtask.v1.SwitchTaskResponse\x128\n" +
+	"\x05Drain\x12\x16.rtask.v1.DrainRequest\x1a\x17.rtask.v1.DrainResponse\x12;\n" +
 	"\x06AddKey\x12\x17.rtask.v1.AddKeyRequest\x1a\x18.rtask.v1.AddKeyResponse\x12A\n" +
 	"\bListKeys\x12\x19.rtask.v1.ListKeysRequest\x1a\x1a.rtask.v1.ListKeysResponse\x12D\n" +
 	"\tRevokeKey\x12\x1a.rtask.v1.RevokeKeyRequest\x1a\x1b.rtask.v1.RevokeKeyResponse\x12;\n" +
@@ -3014,128 +3716,152 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                    // 0: rtask.v1.State
 	(Reason)(0),                   // 1: rtask.v1.Reason
 	(Stream)(0),                   // 2: rtask.v1.Stream
 	(Status)(0),                   // 3: rtask.v1.Status
 	(*Job)(nil),                   // 4: rtask.v1.Job
-	(*StartRequest)(nil),          // 5: rtask.v1.StartRequest
-	(*Property)(nil),              // 6: rtask.v1.Property
-	(*StartResponse)(nil),         // 7: rtask.v1.StartResponse
-	(*StopRequest)(nil),           // 8: rtask.v1.StopRequest
-	(*StopResponse)(nil),          // 9: rtask.v1.StopResponse
-	(*StatusRequest)(nil),         // 10: rtask.v1.StatusRequest
-	(*StatusResponse)(nil),        // 11: rtask.v1.StatusResponse
-	(*StreamLogsRequest)(nil),     // 12: rtask.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),    // 13: rtask.v1.StreamLogsResponse
-	(*ListRequest)(nil),           // 14: rtask.v1.ListRequest
-	(*ListResponse)(nil),          // 15: rtask.v1.ListResponse
-	(*WaitRequest)(nil),           // 16: rtask.v1.WaitRequest
-	(*WaitResponse)(nil),          // 17: rtask.v1.WaitResponse
-	(*TasksRequest)(nil),          // 18: rtask.v1.TasksRequest
-	(*Task)(nil),                  // 19: rtask.v1.Task
-	(*TasksResponse)(nil),         // 20: rtask.v1.TasksResponse
-	(*AddKeyRequest)(nil),         // 21: rtask.v1.AddKeyRequest
-	(*AddKeyResponse)(nil),        // 22: rtask.v1.AddKeyResponse
-	(*Key)(nil),                   // 23: rtask.v1.Key
-	(*ListKeysRequest)(nil),       // 24: rtask.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),      // 25: rtask.v1.ListKeysResponse
-	(*RevokeKeyRequest)(nil),      // 26: rtask.v1.RevokeKeyRequest
-	(*RevokeKeyResponse)(nil),     // 27: rtask.v1.RevokeKeyResponse
-	(*ReloadRequest)(nil),         // 28: rtask.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 29: rtask.v1.ReloadResponse
-	(*Diagnostic)(nil),            // 30: rtask.v1.Diagnostic
-	(*InfoRequest)(nil),           // 31: rtask.v1.InfoRequest
-	(*InfoResponse)(nil),          // 32: rtask.v1.InfoResponse
-	(*RunRequest)(nil),            // 33: rtask.v1.RunRequest
-	(*RunResponse)(nil),           // 34: rtask.v1.RunResponse
-	(*ResultRequest)(nil),         // 35: rtask.v1.ResultRequest
-	(*FramingRequest)(nil),        // 36: rtask.v1.FramingRequest
-	(*FramingResponse)(nil),       // 37: rtask.v1.FramingResponse
-	(*MetricsRequest)(nil),        // 38: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),       // 39: rtask.v1.MetricsResponse
-	(*Error)(nil),                 // 40: rtask.v1.Error
-	nil,                           // 41: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 43: google.protobuf.Duration
+	(*Triggered)(nil),             // 5: rtask.v1.Triggered
+	(*Usage)(nil),                 // 6: rtask.v1.Usage
+	(*Process)(nil),               // 7: rtask.v1.Process
+	(*StartRequest)(nil),          // 8: rtask.v1.StartRequest
+	(*Property)(nil),              // 9: rtask.v1.Property
+	(*StartResponse)(nil),         // 10: rtask.v1.StartResponse
+	(*StopRequest)(nil),           // 11: rtask.v1.StopRequest
+	(*StopResponse)(nil),          // 12: rtask.v1.StopResponse
+	(*StatusRequest)(nil),         // 13: rtask.v1.StatusRequest
+	(*StatusResponse)(nil),        // 14: rtask.v1.StatusResponse
+	(*StreamLogsRequest)(nil),     // 15: rtask.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),    // 16: rtask.v1.StreamLogsResponse
+	(*ListRequest)(nil),           // 17: rtask.v1.ListRequest
+	(*ListResponse)(nil),          // 18: rtask.v1.ListResponse
+	(*WaitRequest)(nil),           // 19: rtask.v1.WaitRequest
+	(*WaitResponse)(nil),          // 20: rtask.v1.WaitResponse
+	(*TasksRequest)(nil),          // 21: rtask.v1.TasksRequest
+	(*Task)(nil),                  // 22: rtask.v1.Task
+	(*TaskSwitch)(nil),            // 23: rtask.v1.TaskSwitch
+	(*TasksResponse)(nil),         // 24: rtask.v1.TasksResponse
+	(*ShowTaskRequest)(nil),       // 25: rtask.v1.ShowTaskRequest
+	(*ShowTaskResponse)(nil),      // 26: rtask.v1.ShowTaskResponse
+	(*SwitchTaskRequest)(nil),     // 27: rtask.v1.SwitchTaskRequest
+	(*SwitchTaskResponse)(nil),    // 28: rtask.v1.SwitchTaskResponse
+	(*DrainRequest)(nil),          // 29: rtask.v1.DrainRequest
+	(*DrainResponse)(nil),         // 30: rtask.v1.DrainResponse
+	(*AddKeyRequest)(nil),         // 31: rtask.v1.AddKeyRequest
+	(*AddKeyResponse)(nil),        // 32: rtask.v1.AddKeyResponse
+	(*Key)(nil),                   // 33: rtask.v1.Key
+	(*ListKeysRequest)(nil),       // 34: rtask.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),      // 35: rtask.v1.ListKeysResponse
+	(*RevokeKeyRequest)(nil),      // 36: rtask.v1.RevokeKeyRequest
+	(*RevokeKeyResponse)(nil),     // 37: rtask.v1.RevokeKeyResponse
+	(*ReloadRequest)(nil),         // 38: rtask.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 39: rtask.v1.ReloadResponse
+	(*Diagnostic)(nil),            // 40: rtask.v1.Diagnostic
+	(*InfoRequest)(nil),           // 41: rtask.v1.InfoRequest
+	(*InfoResponse)(nil),          // 42: rtask.v1.InfoResponse
+	(*RunRequest)(nil),            // 43: rtask.v1.RunRequest
+	(*RunResponse)(nil),           // 44: rtask.v1.RunResponse
+	(*ResultRequest)(nil),         // 45: rtask.v1.ResultRequest
+	(*FramingRequest)(nil),        // 46: rtask.v1.FramingRequest
+	(*FramingResponse)(nil),       // 47: rtask.v1.FramingResponse
+	(*MetricsRequest)(nil),        // 48: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),       // 49: rtask.v1.MetricsResponse
+	(*Error)(nil),                 // 50: rtask.v1.Error
+	nil,                           // 51: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil), // 52: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 53: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,  // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,  // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	42, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	42, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	42, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
-	41, // 5: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
-	6,  // 6: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
-	4,  // 7: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
-	4,  // 8: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
-	4,  // 9: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
-	42, // 10: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	42, // 11: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
-	2,  // 12: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
-	2,  // 13: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	42, // 14: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
-	0,  // 15: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
-	3,  // 16: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
-	1,  // 17: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	42, // 18: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	42, // 19: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
-	4,  // 20: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
-	4,  // 21: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	43, // 22: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
-	19, // 23: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
-	43, // 24: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
-	23, // 25: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	42, // 26: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	42, // 27: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	42, // 28: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
-	23, // 29: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
-	23, // 30: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	30, // 31: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	42, // 32: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	30, // 33: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	4,  // 34: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	43, // 35: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	30, // 36: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	5,  // 37: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	8,  // 38: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	10, // 39: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	12, // 40: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	14, // 41: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	16, // 42: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	18, // 43: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	21, // 44: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	24, // 45: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	26, // 46: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	28, // 47: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	31, // 48: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	33, // 49: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	35, // 50: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	36, // 51: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	38, // 52: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	7,  // 53: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	9,  // 54: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	11, // 55: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	13, // 56: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	15, // 57: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	17, // 58: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	20, // 59: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	22, // 60: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	25, // 61: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	27, // 62: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	29, // 63: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	32, // 64: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	34, // 65: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	34, // 66: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	37, // 67: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	39, // 68: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	53, // [53:69] is the sub-list for method output_type
-	37, // [37:53] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	52, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	52, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	52, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	5,  // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
+	7,  // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
+	51, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	9,  // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
+	4,  // 9: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
+	4,  // 10: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
+	4,  // 11: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
+	6,  // 12: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
+	52, // 13: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	52, // 14: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	2,  // 15: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
+	2,  // 16: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
+	52, // 17: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	0,  // 18: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
+	3,  // 19: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
+	1,  // 20: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
+	52, // 21: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	52, // 22: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	4,  // 23: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
+	4,  // 24: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
+	53, // 25: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	23, // 26: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
+	52, // 27: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	22, // 28: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
+	22, // 29: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
+	22, // 30: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
+	53, // 31: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	33, // 32: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
+	52, // 33: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	52, // 34: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	52, // 35: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	33, // 36: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
+	33, // 37: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
+	40, // 38: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	52, // 39: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	40, // 40: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	23, // 41: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
+	4,  // 42: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	53, // 43: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	40, // 44: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,  // 45: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	11, // 46: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	13, // 47: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	15, // 48: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	17, // 49: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	19, // 50: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	21, // 51: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	25, // 52: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	27, // 53: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	29, // 54: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	31, // 55: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	34, // 56: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	36, // 57: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	38, // 58: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	41, // 59: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	43, // 60: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	45, // 61: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	46, // 62: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	48, // 63: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	10, // 64: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	12, // 65: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	14, // 66: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	16, // 67: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	18, // 68: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	20, // 69: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	24, // 70: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	26, // 71: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	28, // 72: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	30, // 73: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	32, // 74: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	35, // 75: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	37, // 76: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	39, // 77: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	42, // 78: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	44, // 79: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	44, // 80: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	47, // 81: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	49, // 82: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	64, // [64:83] is the sub-list for method output_type
+	45, // [45:64] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -3144,14 +3870,15 @@ func file_rtask_v1_rtask_proto_init() {
 		return
 	}
 	file_rtask_v1_rtask_proto_msgTypes[0].OneofWrappers = []any{}
-	file_rtask_v1_rtask_proto_msgTypes[8].OneofWrappers = []any{}
+	file_rtask_v1_rtask_proto_msgTypes[2].OneofWrappers = []any{}
+	file_rtask_v1_rtask_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   38,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

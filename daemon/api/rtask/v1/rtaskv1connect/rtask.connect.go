@@ -63,6 +63,12 @@ const (
 	JobServiceWaitProcedure = "/rtask.v1.JobService/Wait"
 	// JobServiceTasksProcedure is the fully-qualified name of the JobService's Tasks RPC.
 	JobServiceTasksProcedure = "/rtask.v1.JobService/Tasks"
+	// JobServiceShowTaskProcedure is the fully-qualified name of the JobService's ShowTask RPC.
+	JobServiceShowTaskProcedure = "/rtask.v1.JobService/ShowTask"
+	// JobServiceSwitchTaskProcedure is the fully-qualified name of the JobService's SwitchTask RPC.
+	JobServiceSwitchTaskProcedure = "/rtask.v1.JobService/SwitchTask"
+	// JobServiceDrainProcedure is the fully-qualified name of the JobService's Drain RPC.
+	JobServiceDrainProcedure = "/rtask.v1.JobService/Drain"
 	// JobServiceAddKeyProcedure is the fully-qualified name of the JobService's AddKey RPC.
 	JobServiceAddKeyProcedure = "/rtask.v1.JobService/AddKey"
 	// JobServiceListKeysProcedure is the fully-qualified name of the JobService's ListKeys RPC.
@@ -104,6 +110,14 @@ type JobServiceClient interface {
 	Wait(context.Context, *connect.Request[v1.WaitRequest]) (*connect.Response[v1.WaitResponse], error)
 	// Tasks returns the configured tasks that the caller may start, sorted by name.
 	Tasks(context.Context, *connect.Request[v1.TasksRequest]) (*connect.Response[v1.TasksResponse], error)
+	// ShowTask returns the effective configuration of a task that the caller may start. NOT_FOUND: there is no such task.
+	ShowTask(context.Context, *connect.Request[v1.ShowTaskRequest]) (*connect.Response[v1.ShowTaskResponse], error)
+	// SwitchTask lets a task be started, or not, whatever its configuration says. It outlasts reloads and restarts.
+	// NOT_FOUND: there is no such task.
+	SwitchTask(context.Context, *connect.Request[v1.SwitchTaskRequest]) (*connect.Response[v1.SwitchTaskResponse], error)
+	// Drain makes the engine accept no new jobs, or accept them again. Jobs that were accepted run to their end. It lasts
+	// until it is taken back or the engine ends.
+	Drain(context.Context, *connect.Request[v1.DrainRequest]) (*connect.Response[v1.DrainResponse], error)
 	// AddKey makes an API key. The key itself is in this reply and nowhere else.
 	AddKey(context.Context, *connect.Request[v1.AddKeyRequest]) (*connect.Response[v1.AddKeyResponse], error)
 	// ListKeys returns what is known of each key, never the key.
@@ -169,6 +183,24 @@ func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			connect.WithSchema(jobServiceMethods.ByName("Tasks")),
 			connect.WithClientOptions(opts...),
 		),
+		showTask: connect.NewClient[v1.ShowTaskRequest, v1.ShowTaskResponse](
+			httpClient,
+			baseURL+JobServiceShowTaskProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("ShowTask")),
+			connect.WithClientOptions(opts...),
+		),
+		switchTask: connect.NewClient[v1.SwitchTaskRequest, v1.SwitchTaskResponse](
+			httpClient,
+			baseURL+JobServiceSwitchTaskProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("SwitchTask")),
+			connect.WithClientOptions(opts...),
+		),
+		drain: connect.NewClient[v1.DrainRequest, v1.DrainResponse](
+			httpClient,
+			baseURL+JobServiceDrainProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("Drain")),
+			connect.WithClientOptions(opts...),
+		),
 		addKey: connect.NewClient[v1.AddKeyRequest, v1.AddKeyResponse](
 			httpClient,
 			baseURL+JobServiceAddKeyProcedure,
@@ -211,6 +243,9 @@ type jobServiceClient struct {
 	list       *connect.Client[v1.ListRequest, v1.ListResponse]
 	wait       *connect.Client[v1.WaitRequest, v1.WaitResponse]
 	tasks      *connect.Client[v1.TasksRequest, v1.TasksResponse]
+	showTask   *connect.Client[v1.ShowTaskRequest, v1.ShowTaskResponse]
+	switchTask *connect.Client[v1.SwitchTaskRequest, v1.SwitchTaskResponse]
+	drain      *connect.Client[v1.DrainRequest, v1.DrainResponse]
 	addKey     *connect.Client[v1.AddKeyRequest, v1.AddKeyResponse]
 	listKeys   *connect.Client[v1.ListKeysRequest, v1.ListKeysResponse]
 	revokeKey  *connect.Client[v1.RevokeKeyRequest, v1.RevokeKeyResponse]
@@ -251,6 +286,21 @@ func (c *jobServiceClient) Wait(ctx context.Context, req *connect.Request[v1.Wai
 // Tasks calls rtask.v1.JobService.Tasks.
 func (c *jobServiceClient) Tasks(ctx context.Context, req *connect.Request[v1.TasksRequest]) (*connect.Response[v1.TasksResponse], error) {
 	return c.tasks.CallUnary(ctx, req)
+}
+
+// ShowTask calls rtask.v1.JobService.ShowTask.
+func (c *jobServiceClient) ShowTask(ctx context.Context, req *connect.Request[v1.ShowTaskRequest]) (*connect.Response[v1.ShowTaskResponse], error) {
+	return c.showTask.CallUnary(ctx, req)
+}
+
+// SwitchTask calls rtask.v1.JobService.SwitchTask.
+func (c *jobServiceClient) SwitchTask(ctx context.Context, req *connect.Request[v1.SwitchTaskRequest]) (*connect.Response[v1.SwitchTaskResponse], error) {
+	return c.switchTask.CallUnary(ctx, req)
+}
+
+// Drain calls rtask.v1.JobService.Drain.
+func (c *jobServiceClient) Drain(ctx context.Context, req *connect.Request[v1.DrainRequest]) (*connect.Response[v1.DrainResponse], error) {
+	return c.drain.CallUnary(ctx, req)
 }
 
 // AddKey calls rtask.v1.JobService.AddKey.
@@ -299,6 +349,14 @@ type JobServiceHandler interface {
 	Wait(context.Context, *connect.Request[v1.WaitRequest]) (*connect.Response[v1.WaitResponse], error)
 	// Tasks returns the configured tasks that the caller may start, sorted by name.
 	Tasks(context.Context, *connect.Request[v1.TasksRequest]) (*connect.Response[v1.TasksResponse], error)
+	// ShowTask returns the effective configuration of a task that the caller may start. NOT_FOUND: there is no such task.
+	ShowTask(context.Context, *connect.Request[v1.ShowTaskRequest]) (*connect.Response[v1.ShowTaskResponse], error)
+	// SwitchTask lets a task be started, or not, whatever its configuration says. It outlasts reloads and restarts.
+	// NOT_FOUND: there is no such task.
+	SwitchTask(context.Context, *connect.Request[v1.SwitchTaskRequest]) (*connect.Response[v1.SwitchTaskResponse], error)
+	// Drain makes the engine accept no new jobs, or accept them again. Jobs that were accepted run to their end. It lasts
+	// until it is taken back or the engine ends.
+	Drain(context.Context, *connect.Request[v1.DrainRequest]) (*connect.Response[v1.DrainResponse], error)
 	// AddKey makes an API key. The key itself is in this reply and nowhere else.
 	AddKey(context.Context, *connect.Request[v1.AddKeyRequest]) (*connect.Response[v1.AddKeyResponse], error)
 	// ListKeys returns what is known of each key, never the key.
@@ -360,6 +418,24 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 		connect.WithSchema(jobServiceMethods.ByName("Tasks")),
 		connect.WithHandlerOptions(opts...),
 	)
+	jobServiceShowTaskHandler := connect.NewUnaryHandler(
+		JobServiceShowTaskProcedure,
+		svc.ShowTask,
+		connect.WithSchema(jobServiceMethods.ByName("ShowTask")),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServiceSwitchTaskHandler := connect.NewUnaryHandler(
+		JobServiceSwitchTaskProcedure,
+		svc.SwitchTask,
+		connect.WithSchema(jobServiceMethods.ByName("SwitchTask")),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServiceDrainHandler := connect.NewUnaryHandler(
+		JobServiceDrainProcedure,
+		svc.Drain,
+		connect.WithSchema(jobServiceMethods.ByName("Drain")),
+		connect.WithHandlerOptions(opts...),
+	)
 	jobServiceAddKeyHandler := connect.NewUnaryHandler(
 		JobServiceAddKeyProcedure,
 		svc.AddKey,
@@ -406,6 +482,12 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 			jobServiceWaitHandler.ServeHTTP(w, r)
 		case JobServiceTasksProcedure:
 			jobServiceTasksHandler.ServeHTTP(w, r)
+		case JobServiceShowTaskProcedure:
+			jobServiceShowTaskHandler.ServeHTTP(w, r)
+		case JobServiceSwitchTaskProcedure:
+			jobServiceSwitchTaskHandler.ServeHTTP(w, r)
+		case JobServiceDrainProcedure:
+			jobServiceDrainHandler.ServeHTTP(w, r)
 		case JobServiceAddKeyProcedure:
 			jobServiceAddKeyHandler.ServeHTTP(w, r)
 		case JobServiceListKeysProcedure:
@@ -451,6 +533,18 @@ func (UnimplementedJobServiceHandler) Wait(context.Context, *connect.Request[v1.
 
 func (UnimplementedJobServiceHandler) Tasks(context.Context, *connect.Request[v1.TasksRequest]) (*connect.Response[v1.TasksResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.Tasks is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) ShowTask(context.Context, *connect.Request[v1.ShowTaskRequest]) (*connect.Response[v1.ShowTaskResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.ShowTask is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) SwitchTask(context.Context, *connect.Request[v1.SwitchTaskRequest]) (*connect.Response[v1.SwitchTaskResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.SwitchTask is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) Drain(context.Context, *connect.Request[v1.DrainRequest]) (*connect.Response[v1.DrainResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.Drain is not implemented"))
 }
 
 func (UnimplementedJobServiceHandler) AddKey(context.Context, *connect.Request[v1.AddKeyRequest]) (*connect.Response[v1.AddKeyResponse], error) {

@@ -1,0 +1,112 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/urfave/cli/v2"
+
+	"github.com/rtask/rtask/ctl/client"
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+)
+
+func (a *app) drainCommand() *cli.Command {
+	return &cli.Command{
+		Name: "drain", Usage: "accept no new jobs, and wait until the last one has ended", UsageText: "rtaskctl drain [--timeout TIME | --cancel] [--json]",
+		Description: "Jobs that were accepted run to their end. It lasts until `rtaskctl drain --cancel`, or until rtaskd ends.\n" +
+			"The exit status is 1 if jobs are left when this returns.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "timeout", Usage: "wait for `TIME` at most, such as 5min; 0: not at all"},
+			boolFlag("accept jobs again", "cancel"),
+			jsonFlag(),
+		},
+		Action: a.drain,
+	}
+}
+
+// errNotDrained is the cause of a wait that was long enough.
+var errNotDrained = errors.New("it takes longer")
+
+func (a *app) drain(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	if c.Bool("cancel") && c.IsSet("timeout") {
+		return misuse(c, "--cancel waits for nothing, so it takes no --timeout")
+	}
+	ctx := c.Context
+	if c.IsSet("timeout") {
+		d, err := parseSpan(c.String("timeout"))
+		if err != nil {
+			return misuse(c, "--timeout: %s", err)
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, max(d, time.Nanosecond), errNotDrained)
+		defer cancel()
+	}
+	engine, err := a.connect(c)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	r, err := engine.Jobs.Drain(c.Context, connect.NewRequest(&rtaskv1.DrainRequest{Cancel: c.Bool("cancel")}))
+	if err != nil {
+		return err
+	}
+	if c.Bool("cancel") {
+		return a.drainResult(c, r.Msg, "Jobs are accepted again")
+	}
+	if n := r.Msg.GetJobs(); n > 0 && !c.Bool("json") {
+		a.say("No new jobs are accepted; waiting for %s.", plural(n, "job"))
+	}
+	r, err = engine.Jobs.Drain(ctx, connect.NewRequest(&rtaskv1.DrainRequest{Wait: true}))
+	switch {
+	case err == nil && !r.Msg.GetDraining():
+		return errors.New("somebody has ended the draining: jobs are accepted")
+	case err == nil:
+		return a.drainResult(c, r.Msg, "Drained: no job is left and no new ones are accepted")
+	case errors.Is(context.Cause(ctx), errNotDrained), connect.CodeOf(err) == connect.CodeDeadlineExceeded: // the engine knows it, too
+		return a.notDrained(c, engine)
+	case c.Context.Err() != nil:
+		a.say("No new jobs are accepted all the same, until `rtaskctl drain --cancel`.")
+		return err
+	default:
+		return &hintError{fmt.Errorf("cannot wait for the last job: %w", err), "when rtaskd has ended, so has the draining"}
+	}
+}
+
+// notDrained says what is left when the time is up.
+func (a *app) notDrained(c *cli.Context, engine *client.Client) error {
+	r, err := engine.Jobs.Info(c.Context, connect.NewRequest(&rtaskv1.InfoRequest{}))
+	if err != nil {
+		return err
+	}
+	left := &rtaskv1.DrainResponse{Draining: r.Msg.GetDraining(), Jobs: r.Msg.GetRunning() + r.Msg.GetQueued()}
+	if left.Jobs == 0 {
+		return a.drainResult(c, left, "Drained: no job is left and no new ones are accepted")
+	}
+	if c.Bool("json") {
+		if err := a.drainResult(c, left, ""); err != nil {
+			return err
+		}
+		return exitStatus(exitError)
+	}
+	verb := "are"
+	if left.Jobs == 1 {
+		verb = "is"
+	}
+	return &hintError{fmt.Errorf("%s %s left; no new ones are accepted", plural(left.Jobs, "job"), verb), "rtaskctl ps shows them, rtaskctl drain --cancel accepts jobs again"}
+}
+
+func (a *app) drainResult(c *cli.Context, r *rtaskv1.DrainResponse, text string) error {
+	if c.Bool("json") {
+		return a.printJSON(struct {
+			Draining bool  `json:"draining"`
+			Jobs     int32 `json:"jobs"`
+		}{r.GetDraining(), r.GetJobs()})
+	}
+	return a.print(text + "\n")
+}

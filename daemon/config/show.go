@@ -1,0 +1,207 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
+	ctyjson "github.com/zclconf/go-cty/cty/json"
+)
+
+// written are the values that stand in a file, by block and name: "timeout", "limits.memory_max".
+type written map[string]cty.Value
+
+// wrote notes a value. One that is wrong is reported by whoever decodes it.
+func (d *decoder) wrote(name string, expr hcl.Expression) {
+	v, diags := expr.Value(&hcl.EvalContext{}) // which reads the escapes of JSON's strings, too
+	if d.written == nil || diags.HasErrors() || !v.IsWhollyKnown() {
+		return
+	}
+	d.written[strings.Join(append(slices.Clone(d.path), name), ".")] = v
+}
+
+// settingsOf returns all that holds for a task: what stands in its file goes before what stands in defaults.
+func (b *builder) settingsOf(t *draft, own written) written {
+	all := maps.Clone(b.defaults.written)
+	if all == nil {
+		all = written{}
+	}
+	maps.Copy(all, own)
+	for name, list := range map[string][]string{"on_failure": t.OnFailure, "on_success": t.OnSuccess} {
+		if _, ok := all[name]; ok { // of defaults a task may have less
+			all[name] = stringList(list)
+		}
+	}
+	if len(t.env) > 0 { // and of both together this
+		vars := map[string]cty.Value{}
+		for name, v := range t.env {
+			vars[name] = cty.StringVal(v)
+		}
+		all["environment"] = cty.ObjectVal(vars)
+	}
+	return all
+}
+
+func stringList(list []string) cty.Value {
+	values := make([]cty.Value, len(list))
+	for i, s := range list {
+		values[i] = cty.StringVal(s)
+	}
+	return cty.TupleVal(values)
+}
+
+// Show returns the effective configuration of a task, that of defaults and the defaults themselves included, as it would
+// stand in a file of tasks.d, and the same as a JSON object. Without secrets, the values of environment are "…".
+func (c *Config) Show(task string, secrets bool) (text string, object json.RawMessage, err error) {
+	settings := maps.Clone(c.settings[task])
+	if env, ok := settings["environment"]; ok && !secrets {
+		hidden := map[string]cty.Value{}
+		for name := range env.AsValueMap() {
+			hidden[name] = cty.StringVal("…")
+		}
+		settings["environment"] = cty.ObjectVal(hidden)
+	}
+	var keys, inBlocks []string
+	byDefault := map[string]bool{}
+	for _, a := range taskScope().attributes {
+		if _, ok := settings[a.name]; !ok {
+			v, ok := a.fallback()
+			if !ok {
+				continue
+			}
+			settings[a.name], byDefault[a.name] = v, true
+		}
+		keys = append(keys, a.name)
+	}
+	fill(settings, byDefault, "pool", poolScope())
+	fill(settings, byDefault, "sandbox", sandboxScope())
+	for key := range settings {
+		if strings.Contains(key, ".") {
+			inBlocks = append(inBlocks, key)
+		}
+	}
+	slices.Sort(inBlocks)
+
+	var b strings.Builder
+	fmt.Fprintf(&b, "task %q {\n", task)
+	top := map[string]any{}
+	in, indent, into := "", "  ", top
+	for _, key := range append(keys, inBlocks...) {
+		block, name, nested := strings.Cut(key, ".")
+		if !nested {
+			block, name = "", key
+		}
+		if block != in {
+			if in != "" {
+				b.WriteString("  }\n")
+			}
+			fmt.Fprintf(&b, "\n  %s {\n", block)
+			in, indent, into = block, "    ", map[string]any{}
+			top[block] = into
+		}
+		note := ""
+		if byDefault[key] {
+			note = " # default"
+		}
+		fmt.Fprintf(&b, "%s%s = %s%s\n", indent, name, expression(settings[key]), note)
+		raw, err := ctyjson.Marshal(settings[key], settings[key].Type())
+		if err != nil {
+			return "", nil, fmt.Errorf("cannot show %s: %w", key, err)
+		}
+		into[name] = json.RawMessage(raw)
+	}
+	if in != "" {
+		b.WriteString("  }\n")
+	}
+	b.WriteString("}\n")
+	object, err = json.Marshal(top)
+	return b.String(), object, err
+}
+
+// fill adds what holds by default in a block.
+func fill[T any](settings map[string]cty.Value, byDefault map[string]bool, block string, s scope[T]) {
+	for _, a := range s.attributes {
+		key := block + "." + a.name
+		if _, ok := settings[key]; ok {
+			continue
+		}
+		if v, ok := a.fallback(); ok {
+			settings[key], byDefault[key] = v, true
+		}
+	}
+}
+
+// expression writes a value as it stands in a file.
+func expression(v cty.Value) string {
+	var parts []string
+	switch t := v.Type(); {
+	case v.IsNull():
+		return "null"
+	case t == cty.String:
+		return literal(v.AsString())
+	case t == cty.Number:
+		return v.AsBigFloat().Text('f', -1)
+	case t == cty.Bool:
+		return strconv.FormatBool(v.True())
+	case t.IsObjectType():
+		for name, e := range v.AsValueMap() {
+			parts = append(parts, name+" = "+expression(e))
+		}
+		slices.Sort(parts)
+		return "{ " + strings.Join(parts, ", ") + " }"
+	default:
+		for _, e := range v.AsValueSlice() {
+			parts = append(parts, expression(e))
+		}
+		return "[" + strings.Join(parts, ", ") + "]"
+	}
+}
+
+// literal writes a string as HCL reads it, with the escapes that HCL has.
+func literal(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteString("\\" + string(r))
+		case r == '\n':
+			b.WriteString(`\n`)
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			fmt.Fprintf(&b, `\U%08x`, r)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return `"` + strings.NewReplacer("${", "$${", "%{", "%%{").Replace(b.String()) + `"`
+}
+
+// byDefault finds what an attribute is without a word, in its doc.
+var byDefault = regexp.MustCompile(`Default: (.*)\.$`)
+
+// fallback is the value that an attribute has by default, as it would be written, if it can be.
+func (a attribute[T]) fallback() (cty.Value, bool) {
+	m := byDefault.FindStringSubmatch(a.doc)
+	if m == nil {
+		return cty.NilVal, false
+	}
+	word := m[1]
+	switch {
+	case strings.HasPrefix(a.example, "["), strings.Contains(word, " "):
+		return cty.NilVal, false // "none", "the user's"
+	case word == "true", word == "false":
+		return cty.BoolVal(word == "true"), true
+	case strings.HasPrefix(a.example, `"`):
+		return cty.StringVal(strings.Trim(word, `"`)), true
+	}
+	n, err := cty.ParseNumberVal(word)
+	return n, err == nil
+}

@@ -1,0 +1,43 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/job"
+)
+
+// drainRetryAfter is what a client is told that comes while the engine drains: when that ends nobody knows.
+const drainRetryAfter = 30 * time.Second
+
+// drainError is the refusal of a job while the engine drains.
+func drainError() *connect.Error {
+	return fail(connect.CodeUnavailable, "unavailable", job.ErrDraining, func(e *rtaskv1.Error) {
+		e.RetryAfter = durationpb.New(drainRetryAfter)
+	})
+}
+
+// Drain implements JobService.
+func (s *Server) Drain(ctx context.Context, r *connect.Request[rtaskv1.DrainRequest]) (*connect.Response[rtaskv1.DrainResponse], error) {
+	switch {
+	case r.Msg.Wait:
+		if _, err := s.Jobs.Drained(ctx); err != nil {
+			return nil, waitError(err)
+		}
+	case r.Msg.Cancel:
+		s.Jobs.Accept()
+	default:
+		s.Jobs.Drain()
+	}
+	if !r.Msg.Wait {
+		s.Logger.Info("draining", "begins", !r.Msg.Cancel, "by", callerFrom(ctx).Name())
+		if s.StatusChanged != nil {
+			s.StatusChanged()
+		}
+	}
+	return connect.NewResponse(&rtaskv1.DrainResponse{Draining: s.Jobs.Draining(), Jobs: int32(s.Jobs.Running())}), nil
+}

@@ -1,0 +1,148 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/auth"
+	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/daemon/job"
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+// TaskSwitch is what SwitchTask was last called with for a task.
+type TaskSwitch struct {
+	Enabled bool      `json:"enabled"`
+	By      string    `json:"by"`
+	At      time.Time `json:"at"`
+}
+
+// Enabled reports whether a task may be started: as its switch says, without one as its configuration does.
+func (s Snapshot) Enabled(t *config.Task) bool {
+	if is, ok := s.Switches[t.Name]; ok {
+		return is.Enabled
+	}
+	return t.Enabled
+}
+
+// Tasks implements JobService.
+func (s *Server) Tasks(ctx context.Context, _ *connect.Request[rtaskv1.TasksRequest]) (*connect.Response[rtaskv1.TasksResponse], error) {
+	c := callerFrom(ctx)
+	snapshot := s.Snapshot()
+	if snapshot.Config == nil {
+		return nil, configurationError(snapshot)
+	}
+	reply := &rtaskv1.TasksResponse{}
+	for _, name := range slices.Sorted(maps.Keys(snapshot.Config.Tasks)) {
+		if t := snapshot.Config.Tasks[name]; c.AllObjects() || mayStart(c, t) {
+			reply.Tasks = append(reply.Tasks, s.taskMessage(snapshot, t))
+		}
+	}
+	return connect.NewResponse(reply), nil
+}
+
+// ShowTask implements JobService.
+func (s *Server) ShowTask(ctx context.Context, r *connect.Request[rtaskv1.ShowTaskRequest]) (*connect.Response[rtaskv1.ShowTaskResponse], error) {
+	c := callerFrom(ctx)
+	snapshot, t, err := s.taskNamed(c, r.Msg.Task)
+	if err != nil {
+		return nil, err
+	}
+	text, object, err := snapshot.Config.Show(t.Name, c.Kind == auth.Admin)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInternal, err)
+	}
+	return connect.NewResponse(&rtaskv1.ShowTaskResponse{
+		Task: s.taskMessage(snapshot, t), File: t.Pos.File, Line: int32(t.Pos.Line), Hcl: text, Json: string(object),
+	}), nil
+}
+
+// SwitchTask implements JobService.
+func (s *Server) SwitchTask(ctx context.Context, r *connect.Request[rtaskv1.SwitchTaskRequest]) (*connect.Response[rtaskv1.SwitchTaskResponse], error) {
+	c := callerFrom(ctx)
+	_, t, err := s.taskNamed(c, r.Msg.Task)
+	if err != nil {
+		return nil, err
+	}
+	to := &TaskSwitch{Enabled: r.Msg.Enabled, By: c.Name(), At: time.Now().UTC()}
+	if r.Msg.Enabled && t.Enabled {
+		to = nil // the file says so, and goes on deciding
+	}
+	if err := s.Options.SwitchTask(t.Name, to); err != nil {
+		return nil, connect.NewError(connect.CodeInternal, err)
+	}
+	if c := s.Snapshot().Config; c != nil {
+		s.Jobs.SetTasks(s.TaskSpecs(c)) // a disabled one keeps no slots
+	}
+	s.Logger.Info("task switched", "task", t.Name, "enabled", r.Msg.Enabled, "by", c.Name())
+	return connect.NewResponse(&rtaskv1.SwitchTaskResponse{Task: s.taskMessage(s.Snapshot(), t)}), nil
+}
+
+// taskNamed returns a task that the caller may start. Another one is not there.
+func (s *Server) taskNamed(c auth.Caller, name string) (Snapshot, *config.Task, error) {
+	snapshot := s.Snapshot()
+	if snapshot.Config == nil {
+		return snapshot, nil, configurationError(snapshot)
+	}
+	t := snapshot.Config.Tasks[name]
+	if t == nil || !c.AllObjects() && !mayStart(c, t) {
+		return snapshot, nil, fail(connect.CodeNotFound, "not-found", fmt.Errorf("there is no task %q", name))
+	}
+	return snapshot, t, nil
+}
+
+// Triggered returns what a task is that the end of a job starts, for job.Manager.StartTriggered.
+func (s *Server) Triggered(task string) (job.Spec, error) {
+	c := s.Snapshot().Config
+	if c == nil {
+		return job.Spec{}, job.ErrNotNow
+	}
+	t := c.Tasks[task]
+	if t == nil {
+		return job.Spec{}, errors.New("it is not configured any more")
+	}
+	return s.taskSpec(c, t, job.Owner{}, "", nil)
+}
+
+func (s *Server) taskMessage(snapshot Snapshot, t *config.Task) *rtaskv1.Task {
+	m := &rtaskv1.Task{
+		Name: t.Name, Command: t.Command, WorkingDirectory: t.Workdir, User: t.User, Blocking: t.Blocking,
+		ApiKeys: t.APIKeys, Timeout: durationpb.New(t.Timeout), Enabled: snapshot.Enabled(t),
+	}
+	if is, ok := snapshot.Switches[t.Name]; ok {
+		m.Switch = switchMessage(t.Name, is)
+	}
+	if _, err := s.taskSpec(snapshot.Config, t, job.Owner{}, "", nil); err != nil {
+		m.Problem = errorText(err)
+	}
+	return m
+}
+
+func switchMessage(task string, s TaskSwitch) *rtaskv1.TaskSwitch {
+	return &rtaskv1.TaskSwitch{Task: task, Enabled: s.Enabled, By: s.By, At: timestamp(s.At)}
+}
+
+func switchMessages(snapshot Snapshot) []*rtaskv1.TaskSwitch {
+	var all []*rtaskv1.TaskSwitch
+	for _, name := range slices.Sorted(maps.Keys(snapshot.Switches)) {
+		all = append(all, switchMessage(name, snapshot.Switches[name]))
+	}
+	return all
+}
+
+func usageMessage(c spec.Current) *rtaskv1.Usage {
+	m := &rtaskv1.Usage{CpuUsec: c.CPUUsec, MemoryBytes: c.Memory, Tasks: c.Tasks}
+	for _, p := range c.Processes {
+		m.Processes = append(m.Processes, &rtaskv1.Process{Pid: int32(p.PID), Name: strings.ToValidUTF8(p.Name, "\ufffd")})
+	}
+	return m
+}

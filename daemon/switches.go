@@ -1,0 +1,81 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+
+	"github.com/rtask/rtask/daemon/control"
+)
+
+// loadSwitches reads what SwitchTask left behind. They are read once: nobody else writes the file.
+func (s *settings) loadSwitches(path string) error {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	s.switchesFile = path
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read which tasks are enabled: %w", err)
+	}
+	next := *s.current.Load()
+	if err := json.Unmarshal(b, &next.Switches); err != nil {
+		// Without them, a task that somebody disabled would run.
+		return fmt.Errorf("cannot read which tasks are enabled, in %s (remove the file to go by the configuration alone): %w", path, err)
+	}
+	s.current.Store(&next)
+	return nil
+}
+
+// switchTask records a switch and puts it in force, or with nil removes it. Where it cannot be recorded, nothing changes.
+func (s *settings) switchTask(task string, to *control.TaskSwitch) error {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	next := *s.current.Load()
+	next.Switches = maps.Clone(next.Switches)
+	if next.Switches == nil {
+		next.Switches = map[string]control.TaskSwitch{}
+	}
+	if delete(next.Switches, task); to != nil {
+		next.Switches[task] = *to
+	}
+	b, err := json.MarshalIndent(next.Switches, "", "  ")
+	if err == nil {
+		err = replaceFile(s.switchesFile, append(b, '\n'))
+	}
+	if err != nil {
+		return fmt.Errorf("cannot record which tasks are enabled: %w", err)
+	}
+	s.current.Store(&next)
+	return nil
+}
+
+// replaceFile replaces a file of the engine's own: after a crash at any point there is the old one or the new one.
+func replaceFile(path string, content []byte) error {
+	next := path + ".new"
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(next, path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(next))
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
