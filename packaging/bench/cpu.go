@@ -20,13 +20,15 @@ func systemGroups() []controlGroup {
 		{"PID 1", "/init.scope"},
 		{"D-Bus", "/system.slice/dbus.service"},
 		{"journald", "/system.slice/systemd-journald.service"},
+		{"logind", "/system.slice/systemd-logind.service"},
 	}
 }
 
+// rtaskGroups count the start of a shim with the engine: it is in the engine's group until systemd has moved it.
 func rtaskGroups() []controlGroup {
 	return append([]controlGroup{
 		{"gateway", "/system.slice/rtask-gateway.service"},
-		{"engine", "/system.slice/rtask.service"},
+		{"engine, with shims until they are in their scope", "/system.slice/rtask.service"},
 		{"shim and job", "/rtask.slice"},
 	}, systemGroups()...)
 }

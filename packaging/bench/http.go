@@ -21,7 +21,6 @@ const (
 // load is what one side did in one round.
 type load struct {
 	rate, p50, p99 float64 // requests a second, milliseconds
-	requests       int
 }
 
 // side is one of the two that take turns.
@@ -41,7 +40,7 @@ func measureHTTP(ctx context.Context, m *machine, rounds int) ([]row, error) {
 		ours := &side{url: rtaskURL + "true", groups: rtaskGroups()}
 		theirs := &side{url: webhookURL, groups: webhookGroups()}
 		for _, s := range []*side{ours, theirs} {
-			if err := m.turns(ctx, s, clients); err != nil { // not counted: it says how many requests fill a round
+			if err := m.turn(ctx, s, clients, leastRequests); err != nil { // not counted: it says how many fill a round
 				return nil, err
 			}
 		}
@@ -82,11 +81,6 @@ func (s *side) median(figure func(load) float64) float64 {
 }
 
 func (s *side) reset() { s.loads, s.cpu, s.served = nil, nil, 0 }
-
-// turns warms one side up.
-func (m *machine) turns(ctx context.Context, s *side, clients int) error {
-	return m.turn(ctx, s, clients, leastRequests)
-}
 
 // requestsFor returns how many requests fill a round, as far as the warming up tells; each client makes as many.
 func requestsFor(s *side, clients int) int {
@@ -149,9 +143,7 @@ func readHey(out string, requests int) (load, error) {
 	if len(times) != requests {
 		return load{}, fmt.Errorf("%d of %d requests were answered", len(times), requests)
 	}
-	return load{
-		rate: float64(requests) / end, p50: percentile(times, 50), p99: percentile(times, 99), requests: requests,
-	}, nil
+	return load{rate: float64(requests) / end, p50: percentile(times, 50), p99: percentile(times, 99)}, nil
 }
 
 // post makes one request, as hey does.
@@ -167,8 +159,11 @@ func (m *machine) post(ctx context.Context, url string) error {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the reply is %s: %s (%w)", resp.Status, body, err)
+	if err != nil {
+		return fmt.Errorf("cannot read the reply: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("the reply is %s: %s", resp.Status, body)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -81,15 +82,30 @@ func drain(ctx context.Context, argv []string) (float64, error) {
 	if err := cmd.Start(); err != nil {
 		return 0, fmt.Errorf("cannot start %s: %w", cmd, err)
 	}
-	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, stdout, make([]byte, 128<<10))
+	n, err := count(stdout)
 	took := time.Since(begin)
-	if werr := cmd.Wait(); werr != nil {
-		return 0, fmt.Errorf("cannot run %s: %w", cmd, werr)
+	if err := errors.Join(err, cmd.Wait()); err != nil {
+		return 0, fmt.Errorf("cannot run %s: %w", cmd, err)
 	}
-	if err != nil || n != linesBytes {
-		return 0, fmt.Errorf("%s printed %d of %d bytes (%w)", cmd, n, int64(linesBytes), err)
+	if n != linesBytes {
+		return 0, fmt.Errorf("%s printed %d of %d bytes", cmd, n, int64(linesBytes))
 	}
 	return float64(n) / 1e6 / took.Seconds(), nil
+}
+
+// count reads all there is, as `cat` would.
+func count(r io.Reader) (total int64, err error) {
+	buf := make([]byte, 128<<10)
+	for {
+		n, err := r.Read(buf)
+		total += int64(n)
+		if errors.Is(err, io.EOF) {
+			return total, nil
+		}
+		if err != nil {
+			return total, fmt.Errorf("cannot read from the pipe: %w", err)
+		}
+	}
 }
 
 // removeLogs makes room: the logs of what has ended are in memory here, and each is larger than all lines.

@@ -22,7 +22,10 @@ const (
 	sleepers = 100
 	// settleTime lets the daemons come to rest before they are looked at.
 	settleTime = 2 * time.Second
-	shim       = "/usr/libexec/rtask/rtask-shim"
+	// allTime is how long they may take to run.
+	allTime = 60 * time.Second
+	// shim is the program that stays with a job.
+	shim = "/usr/libexec/rtask/rtask-shim"
 )
 
 // memory is that of a process in KiB, from /proc/PID/smaps_rollup (proc(5)).
@@ -97,7 +100,7 @@ func measureMemory(ctx context.Context, m *machine, _ int) ([]row, error) {
 
 // running waits until n jobs of the task sleep run, and returns their ids.
 func (m *machine) running(ctx context.Context, n int) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, allTime)
 	defer cancel()
 	for {
 		list, err := m.engine.Jobs.List(ctx, connect.NewRequest(&rtaskv1.ListRequest{Task: "sleep"}))
