@@ -127,7 +127,13 @@ task "lines-no-journal" {
   log_max_bytes = "1G"
   journal       = false
 }
-`, keyName, linesFile)
+task "numbers-no-journal" {
+  command       = [%[3]s]
+  timeout       = "5min"
+  log_max_bytes = "1G"
+  journal       = false
+}
+`, keyName, linesFile, `"`+strings.Join(numbers(), `", "`)+`"`)
 	pools := base + task("cold", `pool { keep = "0s" }`) + task("warm", `pool { keep = "1min" }`)
 	for _, text := range []string{pools, base + task("cold", "")} {
 		if err := os.WriteFile(tasksFile, []byte(text), 0o644); err != nil {
