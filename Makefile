@@ -6,7 +6,7 @@ FUZZTIME ?= 30s
 PREFIX ?= /usr
 export CGO_ENABLED = 0
 
-.PHONY: build run test lint fuzz packages install shell generate clean
+.PHONY: build run test bench lint fuzz packages install shell generate clean
 
 build:
 	go build $(GOFLAGS_BUILD) -o bin/ ./cmd/...
@@ -16,6 +16,10 @@ run: build
 
 test:
 	packaging/test
+
+# BENCH has options of packaging/bench, such as BENCH='--only http --rounds 9'.
+bench: packages
+	packaging/bench/run $(BENCH)
 
 lint:
 	packaging/lint

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+const heyHead = "response-time,DNS+dialup,DNS,Request-write,Response-delay,Response-read,status-code,offset\n"
+
+func TestReadHey(t *testing.T) {
+	out := heyHead + "0.0100,0,0,0,0.0100,0,200,0.0000\n0.0300,0,0,0,0.0300,0,200,0.0700\n"
+	l, err := readHey(out, 2)
+	if err != nil || l.rate != 20 || l.p50 != 30 || l.p99 != 30 {
+		t.Errorf("%+v, %v", l, err)
+	}
+	for name, wrong := range map[string]string{
+		"a reply was 500":               strings.Replace(out, "200,0.07", "500,0.07", 1),
+		"1 of 2 requests were answered": heyHead + "0.01,0,0,0,0.01,0,200,0.0\n",
+		"0 of 2 requests were answered": heyHead,
+		"cannot read what hey printed":  "",
+	} {
+		if _, err := readHey(wrong, 2); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%v instead of %q", err, name)
+		}
+	}
+}
+
+func TestPercentile(t *testing.T) {
+	values := []float64{5, 1, 4, 2, 3}
+	for p, want := range map[float64]float64{0: 1, 50: 3, 99: 5, 100: 5} {
+		if got := percentile(values, p); got != want {
+			t.Errorf("%v %%: %v instead of %v", p, got, want)
+		}
+	}
+	if percentile(nil, 50) != 0 {
+		t.Error("a percentile of nothing")
+	}
+}
+
+func TestTable(t *testing.T) {
+	var b strings.Builder
+	rows := []row{
+		rate("speed", "copy", "MB/s", 50, 200, "cat").aiming("≥ 0.5"),
+		cost("speed", "wait", "ms", 4, 2, "cat"),
+		{Section: "size", What: "all", Unit: "KiB", Rtask: 1234},
+	}
+	if err := printTable(&b, &machine{}, rows); err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(b.String(), "\nspeed")
+	want := `           rtask  peer       ratio  aim
+  copy, MB/s    50.0   200   cat  0.25   ≥ 0.5
+  wait, ms      4.00   2.00  cat  0.50   
+`
+	if !strings.Contains(strings.ReplaceAll(table, " ", ""), strings.ReplaceAll(want, " ", "")) || !strings.Contains(table, "1234") {
+		t.Errorf("%s", b.String())
+	}
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+)
+
+const (
+	// probe prints when it began; see probe/probe.c.
+	probe = "/usr/local/bin/bench-probe"
+	// startsARound is how often a job is started in a round.
+	startsARound = 20
+)
+
+// begun is how long a start took, in milliseconds: since the call of Start, and since the job was accepted.
+type begun struct {
+	call, accepted []float64
+}
+
+// measureStart compares the time to a job's first instruction with that of a plain fork and exec.
+func measureStart(ctx context.Context, m *machine, rounds int) ([]row, error) {
+	const section, peer = "Start to first instruction", "fork + exec"
+	tasks := []string{"cold"}
+	if m.pools {
+		tasks = append(tasks, "warm")
+	}
+	jobs := map[string]*begun{"cold": {}, "warm": {}}
+	var plain []float64
+	for range rounds * startsARound {
+		begin := time.Now()
+		out, err := output(ctx, probe)
+		if err != nil {
+			return nil, err
+		}
+		first, err := stamp(out)
+		if err != nil {
+			return nil, err
+		}
+		plain = append(plain, milliseconds(first.Sub(begin)))
+		for _, t := range tasks {
+			if err := m.startOne(ctx, t, jobs[t]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	var rows []row
+	for _, t := range tasks {
+		rows = append(rows,
+			cost(section, t+" slot, from the call of Start", "p50 ms", median(jobs[t].call), median(plain), peer),
+			cost(section, t+" slot, from the call of Start", "p99 ms", percentile(jobs[t].call, 99), percentile(plain, 99), peer),
+			cost(section, t+" slot, from queued_at", "p50 ms", median(jobs[t].accepted), median(plain), peer))
+	}
+	return rows, nil
+}
+
+// startOne starts a job, reads when it began, and waits for its end.
+func (m *machine) startOne(ctx context.Context, task string, b *begun) error {
+	begin := time.Now()
+	started, err := m.engine.Jobs.Start(ctx, connect.NewRequest(&rtaskv1.StartRequest{Name: task}))
+	if err != nil {
+		return fmt.Errorf("cannot start %s: %w", task, err)
+	}
+	id := started.Msg.Job.Id
+	logs, err := m.engine.Jobs.StreamLogs(ctx, connect.NewRequest(&rtaskv1.StreamLogsRequest{Job: id, Follow: true}))
+	if err != nil {
+		return fmt.Errorf("cannot read the output of %s: %w", task, err)
+	}
+	var out strings.Builder
+	for logs.Receive() {
+		out.Write(logs.Msg().Data)
+	}
+	if err := logs.Close(); err != nil {
+		return fmt.Errorf("cannot read the output of %s: %w", task, err)
+	}
+	ended, err := m.engine.Jobs.Wait(ctx, connect.NewRequest(&rtaskv1.WaitRequest{Job: id}))
+	if err != nil {
+		return fmt.Errorf("cannot wait for %s: %w", task, err)
+	}
+	j := ended.Msg.Job
+	if j.Reason != rtaskv1.Reason_REASON_UNSPECIFIED {
+		return fmt.Errorf("%s ended with %s: %s", task, j.Reason, j.Detail)
+	}
+	first, err := stamp(out.String())
+	if err != nil {
+		return err
+	}
+	b.call = append(b.call, milliseconds(first.Sub(begin)))
+	b.accepted = append(b.accepted, milliseconds(first.Sub(j.QueuedAt.AsTime())))
+	return nil
+}
+
+// stamp reads what the probe printed.
+func stamp(text string) (time.Time, error) {
+	ns, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("cannot read when a process began: %w", err)
+	}
+	return time.Unix(0, ns), nil
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+)
+
+// row is one line of the table.
+type row struct {
+	Section string `json:"section"`
+	What    string `json:"what"`
+	Unit    string `json:"unit"`
+	// Rtask and Peer are what was measured; Peer is 0 and PeerName empty where there is nothing to compare with.
+	Rtask    float64 `json:"rtask"`
+	Peer     float64 `json:"peer,omitempty"`
+	PeerName string  `json:"peer_name,omitempty"`
+	// Ratio says how many times as good as the peer rtask is: above 1 it is better. 0: there is none.
+	Ratio float64 `json:"ratio,omitempty"`
+	// Aim is what the figure should come to, in words.
+	Aim string `json:"aim,omitempty"`
+}
+
+// rate is a row of which more is better.
+func rate(section, what, unit string, ours, theirs float64, peer string) row {
+	return row{Section: section, What: what, Unit: unit, Rtask: ours, Peer: theirs, PeerName: peer, Ratio: ours / theirs}
+}
+
+// cost is a row of which less is better.
+func cost(section, what, unit string, ours, theirs float64, peer string) row {
+	return row{Section: section, What: what, Unit: unit, Rtask: ours, Peer: theirs, PeerName: peer, Ratio: theirs / ours}
+}
+
+// aiming returns the row with an aim.
+func (r row) aiming(aim string) row {
+	r.Aim = aim
+	return r
+}
+
+func printTable(w io.Writer, m *machine, rows []row) error {
+	fmt.Fprintln(w)
+	for _, n := range m.notes() {
+		fmt.Fprintln(w, n)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	last := ""
+	for _, r := range rows {
+		if r.Section != last {
+			fmt.Fprintf(t, "\n%s\trtask\tpeer\t\tratio\taim\n", r.Section)
+			last = r.Section
+		}
+		peer, ratio := "", ""
+		if r.PeerName != "" {
+			peer, ratio = number(r.Peer), fmt.Sprintf("%.2f", r.Ratio)
+		}
+		fmt.Fprintf(t, "  %s, %s\t%s\t%s\t%s\t%s\t%s\n", r.What, r.Unit, number(r.Rtask), peer, r.PeerName, ratio, r.Aim)
+	}
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("cannot print the table: %w", err)
+	}
+	return nil
+}
+
+func printJSON(w io.Writer, m *machine, rows []row) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(map[string]any{"notes": m.notes(), "rows": rows}); err != nil {
+		return fmt.Errorf("cannot print the table: %w", err)
+	}
+	return nil
+}
+
+// number prints three digits that mean something.
+func number(v float64) string {
+	switch {
+	case v >= 100:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	case v >= 10:
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	default:
+		return strconv.FormatFloat(v, 'f', 2, 64)
+	}
+}
+
+// percentile returns the value below which p percent of the values are; 0 of none.
+func percentile(values []float64, p float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[min(int(p/100*float64(len(sorted))), len(sorted)-1)]
+}
+
+// median returns the middle value.
+func median(values []float64) float64 { return percentile(values, 50) }
