@@ -38,6 +38,7 @@ type Manager struct {
 	opts      Options
 	store     *store.Store[Job]
 	watcher   *log.Watcher
+	null      *os.File // the standard input of jobs without one
 	retention *retention
 	workers   sync.WaitGroup
 	quit      chan struct{}
@@ -110,9 +111,13 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open an empty input: %w", err)
+	}
 	w, err := log.NewWatcher()
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, null.Close())
 	}
 	s, err := store.Open(filepath.Join(o.StateDir, "jobs.db"), store.Options[Job]{
 		ID:         func(j *Job) string { return j.ID },
@@ -123,17 +128,17 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		OnError:    func(err error) { o.Logger.Error("cannot write a job's record", "error", err) },
 	})
 	if err != nil {
-		return nil, errors.Join(err, w.Close())
+		return nil, errors.Join(err, w.Close(), null.Close())
 	}
 	m := &Manager{
-		opts: o, store: s, watcher: w, quit: make(chan struct{}),
+		opts: o, store: s, watcher: w, null: null, quit: make(chan struct{}),
 		boot: boot, ended: make(chan struct{}, 1), hurry: make(chan struct{}, 1), last: make(chan struct{}), live: map[string]*live{}, tasks: map[string]*turns{},
 		slots: slots{idle: map[string][]*slot{}}, maxJobs: o.MaxJobs, uids: newUIDs(o.UIDs), unit: 1, recorder: make(chan struct{}),
 		owing: map[string]chan struct{}{}, triggers: make(chan struct{}),
 	}
 	m.retention = newRetention(s, o, m.isLive)
 	if err := m.recover(); err != nil {
-		return nil, errors.Join(err, s.Close(), w.Close())
+		return nil, errors.Join(err, s.Close(), w.Close(), null.Close())
 	}
 	m.workers.Go(func() { m.retention.run(m.quit) })
 	go m.recordEnds(m.last)
@@ -162,7 +167,7 @@ func (m *Manager) Close() error {
 	<-m.recorder
 	m.workers.Wait()
 	m.watches.Wait()
-	return errors.Join(m.watcher.Close(), m.store.Close())
+	return errors.Join(m.watcher.Close(), m.store.Close(), m.null.Close())
 }
 
 // SetLimits sets Options.MaxJobs and Options.UIDs anew. They hold for jobs to come.

@@ -393,11 +393,15 @@ func (m *Manager) launch(ctx context.Context, l *live) {
 
 // process opens what a process needs and starts it, in another slot if its own has become unfit.
 func (m *Manager) process(ctx context.Context, l *live) (*sandbox.Process, error) {
-	stdin, err := openInput(l.input)
-	if err != nil {
-		return nil, err
+	stdin := m.null
+	if len(l.input) > 0 {
+		f, err := wire.SealedFile("rtask-input", l.input)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		stdin = f
 	}
-	defer stdin.Close()
 	j := m.snapshot(l)
 	logFile, err := os.OpenFile(m.logPath(j.ID), os.O_CREATE|os.O_TRUNC|os.O_RDWR|os.O_APPEND, 0o640)
 	if err != nil {
@@ -458,17 +462,6 @@ func groupOfFolder(f *os.File, dir string) error {
 		return fmt.Errorf("cannot give the job's log to a group: %w", err)
 	}
 	return nil
-}
-
-func openInput(input []byte) (*os.File, error) {
-	if len(input) > 0 {
-		return wire.SealedFile("rtask-input", input)
-	}
-	f, err := os.Open(os.DevNull)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open an empty input: %w", err)
-	}
-	return f, nil
 }
 
 // description is what systemctl shows: text that D-Bus takes and that a terminal cannot act on. Everybody can read it and the

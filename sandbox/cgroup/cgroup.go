@@ -121,7 +121,7 @@ func (t *Tree) left() (uint64, error) {
 
 // enable makes those of controllers available to the leaves that are available here.
 func (t *Tree) enable(controllers ...string) error {
-	b, err := os.ReadFile(filepath.Join(t.dir, "cgroup.controllers"))
+	b, err := read(filepath.Join(t.dir, "cgroup.controllers"))
 	if err != nil {
 		return fmt.Errorf("cannot read the controllers: %w", err)
 	}
@@ -142,7 +142,7 @@ func (t *Tree) enable(controllers ...string) error {
 type Group struct {
 	dir  string
 	path string
-	fd   *os.File
+	fd   int
 }
 
 // New makes a leaf with limits. optional lets a limit go that has no controller here. When New fails, nothing is left.
@@ -165,7 +165,7 @@ func (t *Tree) New(name string, limits spec.Limits, optional bool) (*Group, erro
 		_ = os.Remove(g.dir) // the first error is the one that says something
 		return nil, err
 	}
-	fd, err := os.OpenFile(g.dir, unix.O_DIRECTORY|unix.O_PATH, 0)
+	fd, err := open(g.dir, unix.O_DIRECTORY|unix.O_PATH)
 	if err != nil {
 		_ = os.Remove(g.dir) // the first error is the one that says something
 		return nil, fmt.Errorf("cannot open the job's control group: %w", err)
@@ -178,7 +178,7 @@ func (t *Tree) New(name string, limits spec.Limits, optional bool) (*Group, erro
 func (g *Group) Path() string { return g.path }
 
 // FD is a descriptor of the group for CLONE_INTO_CGROUP (clone(2)), good until Remove.
-func (g *Group) FD() int { return int(g.fd.Fd()) }
+func (g *Group) FD() int { return g.fd }
 
 // Signal sends sig to every process in the group and below. A process that is born meanwhile may be missed: what must
 // not be missed is Kill's work.
@@ -221,7 +221,7 @@ func eachProcess(dir string, do func(pid int) error) error {
 		if !d.IsDir() {
 			return nil
 		}
-		b, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+		b, err := read(filepath.Join(path, "cgroup.procs"))
 		// The processes of a threaded group are listed by the group above it.
 		if err != nil && !isGone(err) && !errors.Is(err, unix.EOPNOTSUPP) {
 			return err
@@ -257,19 +257,19 @@ func (g *Group) Populated() (bool, error) {
 // WaitEmpty returns true when no process is left, as in a group that was removed, or false after timeout. It sleeps in
 // poll(2), which the kernel wakes when cgroup.events changes.
 func (g *Group) WaitEmpty(timeout time.Duration) (bool, error) {
-	f, err := os.Open(filepath.Join(g.dir, "cgroup.events"))
+	f, err := open(filepath.Join(g.dir, "cgroup.events"), unix.O_RDONLY)
 	if isGone(err) {
 		return true, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("cannot watch the job's control group: %w", err)
 	}
-	defer f.Close()
+	defer unix.Close(f)
 	deadline := time.Now().Add(timeout)
 	buf := make([]byte, 256)
 	for {
 		// Reading at offset 0 arms the poll for what comes after.
-		n, err := unix.Pread(int(f.Fd()), buf, 0)
+		n, err := unix.Pread(f, buf, 0)
 		if isGone(err) {
 			return true, nil
 		}
@@ -283,7 +283,7 @@ func (g *Group) WaitEmpty(timeout time.Duration) (bool, error) {
 		if left <= 0 {
 			return false, nil
 		}
-		fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLPRI}}
+		fds := []unix.PollFd{{Fd: int32(f), Events: unix.POLLPRI}}
 		if _, err := unix.Poll(fds, int(left/time.Millisecond)+1); err != nil && !errors.Is(err, unix.EINTR) {
 			return false, fmt.Errorf("cannot watch the job's control group: %w", err)
 		}
@@ -314,7 +314,10 @@ func (g *Group) OOMKilled() bool {
 
 // Remove removes the group and those that the job made below it. Nothing may be left in them.
 func (g *Group) Remove() error {
-	_ = g.fd.Close() // an O_PATH descriptor has nothing to lose
+	_ = unix.Close(g.fd) // an O_PATH descriptor has nothing to lose
+	if err := unix.Rmdir(g.dir); err == nil || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
 	var dirs []string
 	err := filepath.WalkDir(g.dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
@@ -331,45 +334,6 @@ func (g *Group) Remove() error {
 		return fmt.Errorf("cannot remove the job's control group: %w", err)
 	}
 	return nil
-}
-
-func write(dir, file, value string) error {
-	f, err := os.OpenFile(filepath.Join(dir, file), os.O_WRONLY, 0)
-	if err != nil {
-		return fmt.Errorf("cannot open a control group file: %w", err)
-	}
-	_, err = f.WriteString(value)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("cannot write %q to a control group file: %w", value, err)
-	}
-	return nil
-}
-
-// single reads a file with one number; "max" is spec.Infinity.
-func single(dir, file string) (uint64, error) {
-	b, err := os.ReadFile(filepath.Join(dir, file))
-	if err != nil {
-		return 0, err
-	}
-	text := strings.TrimSpace(string(b))
-	if text == "max" {
-		return spec.Infinity, nil
-	}
-	return strconv.ParseUint(text, 10, 64)
-}
-
-// keyed reads one value of a flat keyed file.
-func keyed(dir, file, key string) (uint64, error) {
-	b, err := os.ReadFile(filepath.Join(dir, file))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(b)) {
-		if v, ok := strings.CutPrefix(line, key+" "); ok {
-			return strconv.ParseUint(strings.TrimSpace(v), 10, 64)
-		}
-	}
-	return 0, fmt.Errorf("%s has no %s", file, key)
 }
 
 // unified returns the cgroup v2 path in the content of a /proc/PID/cgroup (cgroups(7)), or "".

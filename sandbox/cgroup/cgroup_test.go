@@ -107,7 +107,7 @@ func TestTree(t *testing.T) {
 		if empty, err := KillAt(mount, group, 10*time.Second); !empty || err != nil {
 			t.Errorf("cannot clear up: empty %v, %v", empty, err)
 		}
-		if err := (&Group{dir: dir, fd: os.NewFile(^uintptr(0), "")}).Remove(); err != nil {
+		if err := (&Group{dir: dir, fd: -1}).Remove(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -192,7 +192,7 @@ func OnlineCPUs() (spec.CPUSet, error) {
 
 // ioUsage adds what io.stat says, summed over all devices.
 func (g *Group) ioUsage(u *spec.Usage) {
-	b, err := os.ReadFile(filepath.Join(g.dir, "io.stat"))
+	b, err := read(filepath.Join(g.dir, "io.stat"))
 	if err != nil {
 		return
 	}

@@ -30,6 +30,8 @@ type Options struct {
 	Room *Room
 	// NoFile is the job's RLIMIT_NOFILE.
 	NoFile unix.Rlimit
+	// Ignored are the signals that the shim ignores and the job is not to.
+	Ignored []int
 	// OOMScoreAdj is the job's; nil: the shim's.
 	OOMScoreAdj *string
 }
@@ -65,6 +67,7 @@ func Start(j *spec.Job, stdio Stdio, o Options) (*Process, error) {
 		CgroupFD:        o.CgroupFD,
 		Namespaces:      o.Room.fds(),
 		ClearKeyrings:   j.Sandbox.DynamicUser,
+		Ignored:         o.Ignored,
 		NoNewPrivileges: j.NoNewPrivileges,
 		NoFile:          o.NoFile,
 		OOMScoreAdj:     o.OOMScoreAdj,
@@ -79,6 +82,8 @@ func Start(j *spec.Job, stdio Stdio, o Options) (*Process, error) {
 	if err != nil {
 		return nil, setupError(j, err)
 	}
+	// So that it is polled and not blocked on (PIDFD_NONBLOCK). Where that cannot be had it is as good for all else.
+	_ = unix.SetNonblock(pidfd, true)
 	return &Process{PID: pid, PIDFD: os.NewFile(uintptr(pidfd), "pidfd")}, nil
 }
 

@@ -65,6 +65,8 @@ func (s *shim) run(start *wire.Start, stdin, logFile *os.File) {
 	j.journal.send([]byte("Job "+exit.Job+" "+outcome(exit)), endPriority(exit), field{"MESSAGE_ID", messageEnded},
 		field{"RTASK_STATUS", status(exit)}, field{"RTASK_REASON", string(exit.Reason)})
 	if n := j.journal.close(); n > 0 {
+		_ = s.journald.Close() // the next job tries another one: journald may have come back
+		s.journald = nil
 		exit.Detail = strings.TrimPrefix(fmt.Sprintf("%s; %d lines did not reach the journal", exit.Detail, n), "; ")
 	}
 	if err := w.Close(); err != nil {
@@ -81,7 +83,7 @@ func take(path string) error {
 	if path == "" {
 		return nil
 	}
-	if err := os.Rename(path, path+wire.Taken); err != nil {
+	if err := unix.Rename(path, path+wire.Taken); err != nil {
 		return fmt.Errorf("cannot take the job: %w", err)
 	}
 	return nil
@@ -145,6 +147,7 @@ func (j *job) start(start *wire.Start, stdin *os.File, w *log.Writer) (out *outp
 		Room:        place.room,
 		NoFile:      unix.Rlimit{Cur: start.NoFileSoft, Max: start.NoFileHard},
 		OOMScoreAdj: place.score,
+		Ignored:     place.ignored,
 	})
 	_ = stdout.Close() // nothing was written through the shim's own copy
 	if stderr != stdout {
@@ -162,7 +165,7 @@ func (j *job) start(start *wire.Start, stdin *os.File, w *log.Writer) (out *outp
 // was asked to end, what the main process left has the rest of its time to do so, too.
 func (j *job) supervise() unix.WaitStatus {
 	ended := make(chan unix.WaitStatus, 1)
-	j.workers.Go(func() { ended <- wait(j.main.PID) })
+	j.workers.Go(func() { ended <- j.wait() })
 	var timeout <-chan time.Time
 	if j.spec.Timeout > 0 {
 		t := time.NewTimer(j.spec.Timeout)
@@ -248,16 +251,47 @@ func (j *job) stoppedOutside(ws unix.WaitStatus) {
 	}
 }
 
-// wait waits for a child that nobody else waits for. On the way it reaps the orphans that a subreaper is given.
-func wait(pid int) unix.WaitStatus {
+// wait waits for the main process, which nobody else waits for.
+func (j *job) wait() unix.WaitStatus {
+	if j.tree.FD() < 0 {
+		return waitAll(j.main.PID)
+	}
+	// Asleep in the runtime's poller and not in a thread of its own: a pidfd is readable once its process has ended.
+	lost := unix.WaitStatus(0xffff) // not a status that could be mistaken for success: "killed by signal 0" is none
+	raw, err := j.main.PIDFD.SyscallConn()
+	if err != nil {
+		return waitAll(j.main.PID)
+	}
+	ws := lost
+	err = raw.Read(func(uintptr) bool {
+		for {
+			got, err := unix.Wait4(j.main.PID, &ws, unix.WNOHANG, nil)
+			switch {
+			case errors.Is(err, unix.EINTR):
+				continue
+			case err != nil:
+				ws = lost
+				return true
+			default:
+				return got == j.main.PID
+			}
+		}
+	})
+	if err != nil {
+		return waitAll(j.main.PID) // it cannot be polled
+	}
+	return ws
+}
+
+// waitAll waits for a child. On the way it reaps the orphans that a subreaper is given.
+func waitAll(pid int) unix.WaitStatus {
 	for {
 		var ws unix.WaitStatus
 		got, err := unix.Wait4(-1, &ws, 0, nil)
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
-			// Not a status that could be mistaken for success: "killed by signal 0" is none.
-			return unix.WaitStatus(0xffff)
+			return unix.WaitStatus(0xffff) // as above
 		case got == pid:
 			return ws
 		}
@@ -398,7 +432,10 @@ func (j *job) openJournal() *journal {
 	if !j.spec.Journal {
 		return nil
 	}
-	return openJournal([]field{
+	if s := j.shim; s.journald == nil {
+		s.journald = dialJournal()
+	}
+	return openJournal(j.journald, []field{
 		{"SYSLOG_IDENTIFIER", j.spec.Identifier},
 		{"RTASK_JOB_ID", j.spec.ID},
 		{"RTASK_TASK", j.spec.Task},

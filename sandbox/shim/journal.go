@@ -40,12 +40,22 @@ type journal struct {
 	done    sync.WaitGroup
 }
 
-// openJournal returns nil where there is no journald. common fields are part of each entry.
-func openJournal(common []field) *journal {
+// dialJournal returns nil where there is no journald.
+func dialJournal() *net.UnixConn {
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: journalSocket, Net: "unixgram"})
 	if err != nil {
 		return nil
 	}
+	return conn
+}
+
+// openJournal returns the journal of a job behind conn, which may be nil and stays the caller's. common fields are part of
+// each entry.
+func openJournal(conn *net.UnixConn, common []field) *journal {
+	if conn == nil {
+		return nil
+	}
+	_ = conn.SetWriteDeadline(time.Time{}) // an open socket takes it
 	j := &journal{conn: conn, entries: make(chan []byte, journalQueue)}
 	for _, f := range common {
 		j.common = appendField(j.common, f)
@@ -87,7 +97,6 @@ func (j *journal) close() uint64 {
 	// A deadline in the past for whoever still waits then; setting one on an open socket does not fail.
 	_ = j.conn.SetWriteDeadline(time.Now().Add(journalFlush))
 	j.done.Wait()
-	_ = j.conn.Close() // nothing is buffered in it
 	return j.dropped.Load()
 }
 

@@ -3,7 +3,9 @@ package shim
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -24,9 +26,10 @@ const (
 
 // place is what the jobs of a shim share.
 type place struct {
-	groups *cgroup.Tree // nil where there are no control groups
-	score  *string      // a job's OOM score
-	room   *jail.Room   // nil: the machine's own namespaces
+	groups  *cgroup.Tree // nil where there are no control groups
+	score   *string      // a job's OOM score
+	ignored []int        // signals that a job is not to ignore
+	room    *jail.Room   // nil: the machine's own namespaces
 }
 
 // settle makes what there is not yet of the shim's place.
@@ -47,6 +50,9 @@ func (s *shim) settle(start *wire.Start) (*place, error) {
 		}
 		var err error
 		if p.score, err = protect(); err != nil {
+			return nil, err
+		}
+		if p.ignored, err = ignored(); err != nil {
 			return nil, err
 		}
 		s.place = p
@@ -107,4 +113,30 @@ func protect() (*string, error) {
 		score = "0"
 	}
 	return &score, nil
+}
+
+// ignored returns the signals that this process ignores, because whoever started the engine did (proc_pid_status(5), SigIgn).
+func ignored() ([]int, error) {
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return nil, fmt.Errorf("cannot read which signals are ignored: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		text, ok := strings.CutPrefix(line, "SigIgn:")
+		if !ok {
+			continue
+		}
+		mask, err := strconv.ParseUint(strings.TrimSpace(text), 16, 64)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read which signals are ignored: %w", err)
+		}
+		var signals []int
+		for mask != 0 {
+			n := bits.TrailingZeros64(mask)
+			signals = append(signals, n+1)
+			mask &^= 1 << n
+		}
+		return signals, nil
+	}
+	return nil, errors.New("cannot read which signals are ignored: /proc/self/status does not say it")
 }

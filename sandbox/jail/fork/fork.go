@@ -112,6 +112,9 @@ type Process struct {
 	Namespaces []int
 	// Credentials: nil keeps the parent's.
 	Credentials *Credentials
+	// Ignored are the signals that the parent ignores; the process does not, as systemd has it. What the parent handles is
+	// reset by exec anyway.
+	Ignored []int
 	// ClearKeyrings empties the keyrings that the kernel keeps for the user (user-keyring(7), user-session-keyring(7),
 	// persistent-keyring(7)).
 	ClearKeyrings bool
@@ -149,6 +152,7 @@ type child struct {
 	dir      *byte
 	files    [3]uintptr
 	spaces   []uintptr
+	ignored  []uintptr
 	clear    bool
 	cred     bool
 	uid      uintptr
@@ -173,11 +177,8 @@ type child struct {
 	errno syscall.Errno
 }
 
-const (
-	// lastSignal is the kernel's _NSIG, and signalSetSize the bytes of its sigset_t (rt_sigaction(2)).
-	lastSignal    = 64
-	signalSetSize = 8
-)
+// signalSetSize is the bytes of the kernel's sigset_t (rt_sigaction(2)).
+const signalSetSize = 8
 
 // cloneArgs is struct clone_args of linux/sched.h, as far as CLONE_INTO_CGROUP needs it.
 type cloneArgs struct {
@@ -243,6 +244,9 @@ func Start(p Process) (pid, pidfd int, err error) {
 
 func prepare(p Process) (*child, error) {
 	c := &child{noNew: p.NoNewPrivileges, noFile: p.NoFile, rlimits: p.RLimits, clear: p.ClearKeyrings}
+	for _, sig := range p.Ignored {
+		c.ignored = append(c.ignored, uintptr(sig))
+	}
 	for _, fd := range p.Namespaces {
 		c.spaces = append(c.spaces, uintptr(fd))
 	}
@@ -317,13 +321,8 @@ func clone(args *cloneArgs, c *child) (pid uintptr, errno syscall.Errno) {
 	)
 	afterForkInChild()
 
-	// What was ignored when the engine was started is not ignored in a job, as systemd has it. SIGKILL and SIGSTOP refuse;
-	// 32 and 33 belong to the C library (nptl(7)), and systemd leaves them alone.
-	for i = 1; i <= lastSignal; i++ {
-		if i == 32 || i == 33 {
-			continue
-		}
-		syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(i), uintptr(unsafe.Pointer(&c.action)), 0, signalSetSize, 0, 0)
+	for i = 0; i < len(c.ignored); i++ {
+		syscall.RawSyscall6(unix.SYS_RT_SIGACTION, c.ignored[i], uintptr(unsafe.Pointer(&c.action)), 0, signalSetSize, 0, 0)
 	}
 
 	c.step = NewSession

@@ -95,7 +95,9 @@ func TestLimitsAndPrivileges(t *testing.T) {
 func TestIgnoredSignals(t *testing.T) {
 	signal.Ignore(unix.SIGHUP, unix.SIGUSR1, unix.SIGPIPE)
 	defer signal.Reset(unix.SIGHUP, unix.SIGUSR1, unix.SIGPIPE)
-	out, _, err := run(t, shell(`grep SigIgn /proc/self/status`))
+	p := shell(`grep SigIgn /proc/self/status`)
+	p.Ignored = []int{int(unix.SIGHUP), int(unix.SIGUSR1), int(unix.SIGPIPE)}
+	out, _, err := run(t, p)
 	if err != nil {
 		t.Fatal(err)
 	}
