@@ -117,16 +117,16 @@ func (h *Host) adopt(l Left, c *net.UnixConn) (*Process, error) {
 		defer t.Stop()
 		select {
 		case m, known = <-p.first:
-			if !known { // it went
-				m.Refused = &wire.Refused{}
-			}
 		case <-t.C:
-			if shim != nil {
-				_ = shim.Close() // without an answer it may be of another process that has its PID by now
+			if p.isFirst() { // from now on nobody waits for an answer
+				if shim != nil {
+					_ = shim.Close() // without an answer it may be of another process that has its PID by now
+				}
+				// It clears up after its job, and says more, or writes a record.
+				p.arm()
+				return p, nil
 			}
-			// It clears up after its job, and says more, or writes a record.
-			p.arm()
-			return p, nil
+			m, known = <-p.first
 		}
 	}
 	// What was not taken back is here, or over.

@@ -146,8 +146,24 @@ func (l *lab) job(script string, args ...string) spec.Job {
 	}
 }
 
-// start starts j with an input.
+// start starts j with an input, in a slot of its own.
 func (l *lab) start(j spec.Job, input ...string) (*Process, error) {
+	l.t.Helper()
+	s, err := l.OpenSlot(l.t.Context(), SlotRequest{
+		ID: j.ID, Unit: l.unit(j), Description: "a test's job " + strings.Join(j.Args, " "), Job: j, Single: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p, err := l.startIn(s, j, true, input...)
+	if err != nil {
+		s.End()
+	}
+	return p, err
+}
+
+// startIn starts j in a slot.
+func (l *lab) startIn(s *Slot, j spec.Job, last bool, input ...string) (*Process, error) {
 	l.t.Helper()
 	in, err := os.Open(os.DevNull)
 	if len(input) > 0 {
@@ -157,22 +173,12 @@ func (l *lab) start(j spec.Job, input ...string) (*Process, error) {
 		l.t.Fatal(err)
 	}
 	defer in.Close()
-	out, err := os.OpenFile(l.log(j), os.O_CREATE|os.O_EXCL|os.O_RDWR|os.O_APPEND, 0o600)
+	out, err := os.OpenFile(l.log(j), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	defer out.Close()
-	s, err := l.OpenSlot(l.t.Context(), SlotRequest{
-		ID: j.ID, Unit: l.unit(j), Description: "a test's job " + strings.Join(j.Args, " "), Job: j, Single: true,
-	})
-	if err != nil {
-		return nil, err
-	}
-	p, err := s.Start(Request{Job: j, Input: in, Log: out, Last: true})
-	if err != nil {
-		s.End()
-	}
-	return p, err
+	return s.Start(Request{Job: j, Input: in, Log: out, Last: last})
 }
 
 // release lets go of a job that has ended, and of its slot.

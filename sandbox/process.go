@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/rtask/rtask/sandbox/spec"
@@ -36,9 +37,9 @@ type Process struct {
 	slot *Slot // nil: the job was over when it was found
 	job  spec.Job
 
-	// heard belongs to Slot.read: something of the job was heard, and first has it.
-	heard bool
-	first chan wire.Message // closed when nothing more comes
+	mu    sync.Mutex // guards heard
+	heard bool       // something of the job was heard, which first has, or nobody waits for that any more
+	first chan wire.Message
 
 	done chan struct{}
 	exit spec.Exit // readable once done is closed
@@ -61,15 +62,23 @@ func (p *Process) receive(m wire.Message) {
 	default:
 		return
 	}
-	if !p.heard {
-		p.heard = true
+	if p.isFirst() {
 		p.first <- m
 	}
 }
 
+// isFirst reports whether nothing was heard of the job before.
+func (p *Process) isFirst() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	first := !p.heard
+	p.heard = true
+	return first
+}
+
 // shimGone ends a job whose shim is not heard any more.
 func (p *Process) shimGone() {
-	if !p.heard {
+	if p.isFirst() {
 		close(p.first) // its starter does the rest
 		return
 	}

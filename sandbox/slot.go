@@ -152,10 +152,15 @@ func (s *Slot) Start(r Request) (*Process, error) {
 		if untaken, e := s.host.takeBack(r.Job.ID); untaken && e == nil {
 			return nil, fmt.Errorf("%w: %w", ErrUnfit, err)
 		}
+		if errors.Is(err, ErrShimGone) {
+			p.end(p.remains())
+			return p, nil
+		}
 		_, e := s.clear()
 		return nil, errors.Join(fmt.Errorf("cannot start the job: %w", err), e)
 	case m.Refused != nil:
-		return nil, ErrUnfit
+		_, err := s.host.takeBack(r.Job.ID) // it lies there still
+		return nil, errors.Join(ErrUnfit, err)
 	}
 	p.began(m.Started)
 	return p, nil

@@ -7,14 +7,11 @@
 # No key, user or group is named, so root and the operators (group rtask) alone may start it.
 
 task "backup-etc" {
-  # The archive is written under another name first, so that one that was cut short is never taken for a whole one;
-  # and one run at a time writes it.
+  # The archive is written under another name first, so that one that was cut short is never taken for a whole one.
   # -e ends the script at the first command that fails, -u at a variable that was never set.
   command = ["/bin/sh", "-euc", <<-EOT
     umask 077
     mkdir -p "$DEST"
-    exec 9>"$DEST/lock"
-    flock 9
     file="$DEST/etc-$(date +%Y%m%dT%H%M%S).tar.gz"
     tar --create --gzip --one-file-system --directory=/ --file="$DEST/unfinished.tar.gz" etc
     mv "$DEST/unfinished.tar.gz" "$file"
@@ -22,6 +19,10 @@ task "backup-etc" {
     echo "wrote $file ($(du --human-readable "$file" | cut -f1))"
     EOT
   ]
+
+  # One at a time; a second one waits for its turn.
+  max_concurrent = 1
+  overflow       = "queue"
 
   environment = {
     DEST = "/var/backups/etc"

@@ -94,7 +94,7 @@ func (a *api) healthz(w http.ResponseWriter, _ *http.Request) {
 
 // readyz says that the engine answers and accepts jobs, too.
 func (a *api) readyz(w http.ResponseWriter, r *http.Request) {
-	framing, err := a.limits(r.Context())
+	framing, _, err := a.limits(r.Context(), framingAge)
 	if err != nil {
 		writeProblem(w, a.problemOf(err))
 		return
@@ -106,24 +106,25 @@ func (a *api) readyz(w http.ResponseWriter, r *http.Request) {
 	a.healthz(w, r)
 }
 
-// limits returns what bounds the reading of a request.
-func (a *api) limits(ctx context.Context) (*rtaskv1.FramingResponse, error) {
+// limits returns what bounds the reading of a request, of which the engine's word is at most that old, and whether it is as
+// new as can be.
+func (a *api) limits(ctx context.Context, age time.Duration) (framing *rtaskv1.FramingResponse, fresh bool, err error) {
 	a.mu.Lock()
-	framing, fresh := a.framing, time.Since(a.asked) < framingAge
+	known, recent := a.framing, time.Since(a.asked) < age
 	a.mu.Unlock()
-	if framing != nil && fresh {
-		return framing, nil
+	if known != nil && recent {
+		return known, false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	reply, err := a.engine.Framing(ctx, connect.NewRequest(&rtaskv1.FramingRequest{}))
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.framing, a.asked = reply.Msg, time.Now()
-	return reply.Msg, nil
+	return reply.Msg, true, nil
 }
 
 // run serves POST /tasks/{task}.
@@ -211,22 +212,28 @@ func newID() string {
 
 // readInput reads the body.
 func (a *api) readInput(w http.ResponseWriter, r *http.Request, to *rtaskv1.RunRequest) *problem {
-	framing, err := a.limits(r.Context())
-	if err != nil {
-		p := a.problemOf(err)
-		return &p
+	framing, fresh, err := a.limits(r.Context(), framingAge)
+	for err == nil {
+		var more []byte
+		more, err = io.ReadAll(io.LimitReader(r.Body, framing.MaxInputBytes+1-int64(len(to.Input))))
+		to.Input = append(to.Input, more...)
+		switch {
+		case err != nil:
+			return &problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "the body could not be read"}
+		case int64(len(to.Input)) <= framing.MaxInputBytes:
+			return nil
+		case fresh:
+			// Who asks comes before how much: the engine says 413 to those only who may start the task. The rest of the body is
+			// not read, not even to use the connection again.
+			w.Header().Set("Connection", "close")
+			to.Input, to.InputTooLarge = nil, true
+			return nil
+		}
+		// That word is a moment old. It may have been another one since.
+		framing, fresh, err = a.limits(r.Context(), 0)
 	}
-	to.Input, err = io.ReadAll(http.MaxBytesReader(w, r.Body, framing.MaxInputBytes))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		// Who asks comes before how much: the engine says 413 to those only who may start the task.
-		to.Input, to.InputTooLarge = nil, true
-		return nil
-	case err != nil:
-		return &problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "the body could not be read"}
-	}
-	return nil
+	p := a.problemOf(err)
+	return &p
 }
 
 // bearer returns the presented key (RFC 6750, section 2.1), or nothing.

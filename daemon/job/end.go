@@ -20,12 +20,20 @@ const (
 
 // follow waits for a job to end.
 func (m *Manager) follow(l *live) {
-	select {
-	case <-l.proc.Done():
-		m.end(l, l.proc.Exit())
-	case <-m.quit:
-		if s := l.proc.Slot(); s != nil {
-			s.Leave()
+	describe := time.NewTimer(describeAfter)
+	defer describe.Stop()
+	for {
+		select {
+		case <-l.proc.Done():
+			m.end(l, l.proc.Exit())
+			return
+		case <-describe.C:
+			m.describe(l)
+		case <-m.quit:
+			if s := l.proc.Slot(); s != nil {
+				s.Leave()
+			}
+			return
 		}
 	}
 }
@@ -150,7 +158,7 @@ func (m *Manager) recorded(l *live) {
 		l.proc.Release()
 	}
 	if j.Owing {
-		m.workers.Go(func() { m.trigger(j) })
+		m.background.Go(func() { m.trigger(j) })
 	}
 	m.mu.Lock()
 	delete(m.live, j.ID)

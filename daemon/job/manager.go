@@ -43,11 +43,12 @@ type Manager struct {
 	workers   sync.WaitGroup
 	quit      chan struct{}
 
-	watches sync.WaitGroup // on slots
-	boot    string         // the machine's boot id
-	ended   chan struct{}  // has a value when there is an end to record
-	hurry   chan struct{}  // has a value when that is to be done at once
-	last    chan struct{}  // closed when nothing ends any more
+	// background are those that the recording of an end may still begin: it goes on while Close waits for the workers.
+	background sync.WaitGroup
+	boot       string        // the machine's boot id
+	ended      chan struct{} // has a value when there is an end to record
+	hurry      chan struct{} // has a value when that is to be done at once
+	last       chan struct{} // closed when nothing ends any more
 	// recorder is closed when recordEnds has returned.
 	recorder chan struct{}
 
@@ -165,8 +166,7 @@ func (m *Manager) Close() error {
 	// Now nothing ends any more.
 	close(m.last)
 	<-m.recorder
-	m.workers.Wait()
-	m.watches.Wait()
+	m.background.Wait()
 	return errors.Join(m.watcher.Close(), m.store.Close(), m.null.Close())
 }
 

@@ -31,6 +31,7 @@ type slot struct {
 	uid  uint32 // lent to it, 0: none
 
 	open    *sandbox.Slot // nil before it is opened
+	shown   string        // the id of the job that the scope's description names
 	expiry  *time.Timer   // while it waits
 	dropped bool
 }
@@ -151,8 +152,8 @@ func (m *Manager) newSlot(j *Job, key string) (*slot, bool) {
 	s := &slot{id: newID(), task: j.Task, key: key, keep: j.Plan.Keep}
 	if j.Plan.Dynamic {
 		uid, ok := m.uids.take()
-		if !ok && m.evict() {
-			return nil, false // its uid comes back when it has ended
+		if !ok {
+			uid, ok = m.evict()
 		}
 		if !ok {
 			return nil, false
@@ -165,17 +166,19 @@ func (m *Manager) newSlot(j *Job, key string) (*slot, bool) {
 	return s, true
 }
 
-// evict ends the slot that waits longest, if there is one. Manager.mu is held.
-func (m *Manager) evict() bool {
+// evict ends a slot that waits and returns its uid, under which nothing runs. Manager.mu is held.
+func (m *Manager) evict() (uint32, bool) {
 	for _, list := range m.slots.idle {
-		if len(list) > 0 {
-			s := list[0]
-			m.unidle(s)
-			m.drop(s)
-			return true
+		for _, s := range list {
+			if uid := s.uid; uid != 0 {
+				s.uid = 0
+				m.unidle(s)
+				m.drop(s)
+				return uid, true
+			}
 		}
 	}
-	return false
+	return 0, false
 }
 
 // unidle takes a slot out of those that wait. Manager.mu is held.
@@ -232,7 +235,8 @@ func (m *Manager) expire(s *slot) {
 // drop ends a slot for good; its shim is waited for by a goroutine. Manager.mu is held.
 func (m *Manager) drop(s *slot) { m.ending(s, nil) }
 
-// ending is drop, and calls then when the shim is gone. Manager.mu is held, by a worker once the Manager is closed.
+// ending is drop, and calls then when the shim is gone. Manager.mu is held, by a worker or the recorder once the Manager is
+// closed.
 func (m *Manager) ending(s *slot, then func()) {
 	if s.dropped {
 		return
@@ -242,15 +246,15 @@ func (m *Manager) ending(s *slot, then func()) {
 		m.uids.giveBack(s.uid)
 		return
 	}
-	m.workers.Go(func() {
+	m.background.Go(func() {
 		s.open.End()
+		m.mu.Lock()
+		m.uids.giveBack(s.uid)
+		m.startQueued() // one may have waited for it
+		m.mu.Unlock()
 		if then != nil {
 			then()
 		}
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.uids.giveBack(s.uid)
-		m.startQueued() // one may have waited for the uid
 	})
 }
 
@@ -266,7 +270,7 @@ func isGone(s *slot) bool {
 
 // watch ends a slot whose shim ends while no job is in it: somebody stopped the scope. Manager.mu is held.
 func (m *Manager) watch(s *slot) {
-	m.watches.Go(func() {
+	m.background.Go(func() {
 		<-s.open.Gone()
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -288,7 +292,7 @@ func (m *Manager) openSlot(ctx context.Context, s *slot, j *Job) error {
 		opened, err := m.opts.Host.OpenSlot(ctx, r)
 		m.mu.Lock()
 		if err == nil {
-			s.open, s.unit = opened, opened.Unit
+			s.open, s.unit, s.shown = opened, opened.Unit, j.ID
 			m.watch(s)
 			m.mu.Unlock()
 			return nil
@@ -300,6 +304,26 @@ func (m *Manager) openSlot(ctx context.Context, s *slot, j *Job) error {
 		}
 	}
 	return fmt.Errorf("cannot start %s: %w", s.unit, scope.ErrExists)
+}
+
+// describeAfter is how long a job runs before its scope is renamed for it: a call to systemd that most jobs are not worth.
+const describeAfter = time.Second
+
+// describe makes the description of a job's scope that of the job, where it was that of another job before.
+func (m *Manager) describe(l *live) {
+	m.mu.Lock()
+	s, j := l.slot, l.job
+	other := s != nil && s.open != nil && s.key != "" && s.shown != j.ID
+	if other {
+		s.shown = j.ID
+	}
+	m.mu.Unlock()
+	if !other {
+		return
+	}
+	if err := s.open.Describe(context.Background(), description(j)); err != nil {
+		m.opts.Logger.Warn("cannot describe the scope of a job", "job", j.ID, "unit", j.Unit, "error", err)
+	}
 }
 
 // SetTasks says which tasks the configuration in force has, each by what a job of it is. Slots of another configuration are

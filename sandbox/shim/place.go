@@ -133,8 +133,10 @@ func ignored() ([]int, error) {
 		var signals []int
 		for mask != 0 {
 			n := bits.TrailingZeros64(mask)
-			signals = append(signals, n+1)
 			mask &^= 1 << n
+			if n+1 != 32 && n+1 != 33 { // they belong to the C library (nptl(7)), and systemd leaves them alone
+				signals = append(signals, n+1)
+			}
 		}
 		return signals, nil
 	}
