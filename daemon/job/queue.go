@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // maxInline is the longest input that is kept in a job's record, in bytes.
@@ -85,9 +87,6 @@ func (m *Manager) startQueued() {
 	for _, t := range m.tasks {
 		for len(t.queue) > 0 && (t.max == 0 || t.running < t.max) && m.active < m.maxJobs {
 			l := t.queue[0]
-			if !m.lease(l) {
-				return // there is no uid; the end of a slot brings one
-			}
 			t.queue[0] = nil
 			t.queue = t.queue[1:]
 			t.waiting--
@@ -99,29 +98,67 @@ func (m *Manager) startQueued() {
 	}
 }
 
+// waitAgain is the time between two attempts to get a uid for a job whose turn has come.
+const waitAgain = 200 * time.Millisecond
+
 // dispatch starts a job whose turn has come. Until that is on record it is not started; a disk that is full has room some
 // day.
 func (m *Manager) dispatch(l *live) {
-	for {
-		err := m.record(context.Background(), l)
-		if err == nil {
+	err := m.leaseQueued(l)
+	for err == nil {
+		if err = m.record(context.Background(), l); err == nil {
 			break
 		}
 		m.opts.Logger.Error("cannot start a job that waits", "job", l.job.ID, "error", err)
-		select {
-		case <-time.After(recordAgain):
-		case <-m.quit:
-			m.workers.Done() // it waits on
-			return
-		}
+		err = m.pause(recordAgain)
 	}
-	if l.input == nil {
-		var err error
+	if err == nil && l.input == nil {
 		if l.input, err = m.readInput(&l.job); err != nil {
 			m.opts.Logger.Error("cannot read the input of a job that waited", "job", l.job.ID, "error", err)
+			err = m.fail(l, err)
 		}
 	}
+	if err != nil {
+		m.workers.Done() // it waits on, for the next engine
+		return
+	}
 	m.launch(context.Background(), l)
+}
+
+// leaseQueued gets a slot for a job that waited. It returns ErrClosed.
+func (m *Manager) leaseQueued(l *live) error {
+	for {
+		j := m.snapshot(l)
+		key := slotKey(&j)
+		m.mu.Lock()
+		ok := m.lease(l, key)
+		m.mu.Unlock()
+		if ok {
+			return nil
+		}
+		if err := m.pause(waitAgain); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits, and returns ErrClosed when the Manager is closed before.
+func (m *Manager) pause(d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-m.quit:
+		return ErrClosed
+	}
+}
+
+// fail ends a job that could not be launched. It returns cause.
+func (m *Manager) fail(l *live, cause error) error {
+	m.end(l, spec.Exit{Job: l.job.ID, Reason: spec.Setup, Code: -1, Detail: cause.Error(), Ended: time.Now()})
+	close(l.ready)
+	return cause
 }
 
 // inputPath is where a long input is kept.

@@ -57,7 +57,8 @@ type warm struct {
 const openAgain = 5 * time.Second
 
 // slotKey names what the jobs of a slot have in common: the task's configuration, the user, and the very files that the slot
-// binds. A folder that was replaced since has another key.
+// binds. A folder that was replaced since has another key. To look at those may take its time (a dead network file system), so
+// no lock is held meanwhile.
 func slotKey(j *Job) string {
 	if j.Plan.single() && j.Task == "" {
 		return ""
@@ -104,11 +105,10 @@ func identity(path string) string {
 	return fmt.Sprint(st.Dev, " ", st.Ino, " ", st.Size, " ", st.Mtim.Sec, " ", st.Mtim.Nsec)
 }
 
-// lease gives a job its slot: one that waits, or one that is still to be opened, with a scope and a uid of its own.
+// lease gives a job its slot: one that waits under key, or one that is still to be opened, with a scope and a uid of its own.
 // Manager.mu is held. It returns false when there is no uid.
-func (m *Manager) lease(l *live) bool {
+func (m *Manager) lease(l *live, key string) bool {
 	j := &l.job
-	key := slotKey(j)
 	for list := m.slots.idle[key]; key != "" && len(list) > 0; list = m.slots.idle[key] {
 		s := list[len(list)-1]
 		m.unidle(s)

@@ -156,6 +156,7 @@ func (m *Manager) admit(s *Spec) (_ *live, known bool, err error) {
 			return l, true, err
 		}
 	}
+	key := slotKey(&j)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -178,7 +179,7 @@ func (m *Manager) admit(s *Spec) (_ *live, known bool, err error) {
 		job: j, input: s.Input,
 		ready: make(chan struct{}), done: make(chan struct{}), gone: make(chan struct{}),
 	}
-	if err := m.place(l, s); err != nil {
+	if err := m.place(l, s, key); err != nil {
 		return nil, false, err
 	}
 	m.live[j.ID] = l
@@ -187,7 +188,7 @@ func (m *Manager) admit(s *Spec) (_ *live, known bool, err error) {
 }
 
 // place gives a new job its turn, and a slot with it, or has it wait. Manager.mu is held.
-func (m *Manager) place(l *live, s *Spec) error {
+func (m *Manager) place(l *live, s *Spec, key string) error {
 	if m.active >= m.maxJobs {
 		return fmt.Errorf("%w: max_jobs = %d", ErrTooMany, m.maxJobs)
 	}
@@ -203,7 +204,7 @@ func (m *Manager) place(l *live, s *Spec) error {
 		l.queued, l.job.State = true, Queued
 		return nil
 	}
-	if !m.lease(l) {
+	if !m.lease(l, key) {
 		return fmt.Errorf("%w: every number of dynamic_uids is taken", ErrTooMany)
 	}
 	t.running++
@@ -438,10 +439,12 @@ func (m *Manager) process(ctx context.Context, l *live) (*sandbox.Process, error
 
 // moveOn gives a job a new slot in place of one that takes no job any more, and writes that down.
 func (m *Manager) moveOn(ctx context.Context, l *live) error {
+	j := m.snapshot(l)
+	key := slotKey(&j)
 	m.mu.Lock()
 	m.drop(l.slot)
 	l.slot = nil
-	ok := m.lease(l)
+	ok := m.lease(l, key)
 	m.mu.Unlock()
 	if !ok {
 		return fmt.Errorf("%w: every number of dynamic_uids is taken", ErrTooMany)
