@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -113,13 +114,23 @@ func exitOf(j *rtaskv1.Job) int {
 	return exitRtask
 }
 
-// show returns one job.
+// show returns one job. It outlasts a restart of the engine.
 func show(ctx context.Context, e *client.Client, ref string) (*rtaskv1.Job, error) {
-	r, err := e.Jobs.Status(ctx, connect.NewRequest(&rtaskv1.StatusRequest{Job: ref}))
-	if err != nil {
-		return nil, err
+	var job *rtaskv1.Job
+	var absent error
+	err := persist(ctx, func() (bool, error) {
+		r, err := e.Jobs.Status(ctx, connect.NewRequest(&rtaskv1.StatusRequest{Job: ref}))
+		if errors.Is(err, client.ErrNotRunning) {
+			absent, err = err, nil // it did not just go away
+		} else if err == nil {
+			job = r.Msg.GetJob()
+		}
+		return false, err
+	})
+	if absent != nil {
+		return nil, absent
 	}
-	return r.Msg.GetJob(), nil
+	return job, err
 }
 
 // await returns a job when it has ended. It outlasts a restart of the engine.

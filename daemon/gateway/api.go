@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base32"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -15,7 +14,6 @@ import (
 
 	"connectrpc.com/connect"
 
-	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 )
@@ -127,6 +125,28 @@ func (a *api) limits(ctx context.Context, age time.Duration) (framing *rtaskv1.F
 	return reply.Msg, true, nil
 }
 
+// bounds is limits for who reads a request: an engine that is away is waited for, and one that is known from before need not
+// answer, since it checks the request anyway.
+func (a *api) bounds(ctx context.Context, age time.Duration) (framing *rtaskv1.FramingResponse, fresh bool, err error) {
+	reply, err := persist(ctx, func(ctx context.Context) (*connect.Response[rtaskv1.FramingResponse], error) {
+		framing, now, err := a.limits(ctx, age)
+		if err != nil {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			framing = a.framing
+		}
+		if framing != nil {
+			fresh = now || err != nil // as new as can be had
+			return connect.NewResponse(framing), nil
+		}
+		return nil, err
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	return reply.Msg, fresh, nil
+}
+
 // run serves POST /tasks/{task}.
 func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
 	request := &rtaskv1.RunRequest{Task: task, ApiKey: bearer(r), RemoteAddr: remoteAddr(r)}
@@ -150,52 +170,13 @@ func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
 	writeRun(w, task, reply.Msg)
 }
 
-const (
-	// returnTime is how long an engine that went away during a request may take to come back.
-	returnTime = 30 * time.Second
-	// The shortest and the longest time between two calls for it.
-	firstReturn, lastReturn = 20 * time.Millisecond, time.Second
-)
-
-// ask has the engine run a task. When the engine goes away meanwhile (it was started anew, upgraded, killed), the request is
-// made again under the same id: the next engine knows by that whether the job is there.
+// ask has the engine run a task. When the engine goes away meanwhile the request is made again under the same id: the next
+// engine knows by that whether the job is there.
 func (a *api) ask(ctx context.Context, request *rtaskv1.RunRequest) (*connect.Response[rtaskv1.RunResponse], error) {
 	request.Id = newID()
-	begin := time.Now()
-	sent := false // to an engine, which may have heard it
-	for pause := firstReturn; ; pause = min(2*pause, lastReturn) {
-		reply, err := a.engine.Run(ctx, connect.NewRequest(request))
-		reached := !errors.Is(err, client.ErrNotRunning) && !errors.Is(err, client.ErrPermission)
-		sent = sent || reached
-		if err == nil || !wentAway(err) || !sent || time.Since(begin) > returnTime {
-			return reply, err
-		}
-		t := time.NewTimer(pause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return nil, err
-		}
-	}
-}
-
-// wentAway reports whether err says that there is no engine any more that could answer.
-func wentAway(err error) bool {
-	var e *connect.Error
-	if !errors.As(err, &e) {
-		return true
-	}
-	if m := detail(e); m != nil {
-		return m.Restarting
-	}
-	// What the engine says itself has a kind. The transport's errors have none.
-	switch e.Code() {
-	case connect.CodeUnavailable, connect.CodeUnknown, connect.CodeInternal:
-		return true
-	default:
-		return false
-	}
+	return persist(ctx, func(ctx context.Context) (*connect.Response[rtaskv1.RunResponse], error) {
+		return a.engine.Run(ctx, connect.NewRequest(request))
+	})
 }
 
 // newID returns a random id of a job: 16 characters a–z and 2–7, the first a letter.
@@ -212,7 +193,7 @@ func newID() string {
 
 // readInput reads the body.
 func (a *api) readInput(w http.ResponseWriter, r *http.Request, to *rtaskv1.RunRequest) *problem {
-	framing, fresh, err := a.limits(r.Context(), framingAge)
+	framing, fresh, err := a.bounds(r.Context(), framingAge)
 	for err == nil {
 		var more []byte
 		more, err = io.ReadAll(io.LimitReader(r.Body, framing.MaxInputBytes+1-int64(len(to.Input))))
@@ -230,7 +211,7 @@ func (a *api) readInput(w http.ResponseWriter, r *http.Request, to *rtaskv1.RunR
 			return nil
 		}
 		// That word is a moment old. It may have been another one since.
-		framing, fresh, err = a.limits(r.Context(), 0)
+		framing, fresh, err = a.bounds(r.Context(), 0)
 	}
 	p := a.problemOf(err)
 	return &p
@@ -260,9 +241,10 @@ func remoteAddr(r *http.Request) string {
 
 // result serves GET /tasks/{task}/{id}.
 func (a *api) result(w http.ResponseWriter, r *http.Request, task, id string) {
-	reply, err := a.engine.Result(r.Context(), connect.NewRequest(&rtaskv1.ResultRequest{
-		Task: task, Id: id, ApiKey: bearer(r), RemoteAddr: remoteAddr(r),
-	}))
+	request := &rtaskv1.ResultRequest{Task: task, Id: id, ApiKey: bearer(r), RemoteAddr: remoteAddr(r)}
+	reply, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.RunResponse], error) {
+		return a.engine.Result(ctx, connect.NewRequest(request))
+	})
 	if err != nil {
 		writeProblem(w, a.problemOf(err))
 		return
