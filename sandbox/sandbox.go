@@ -79,7 +79,9 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 		return nil, fmt.Errorf("cannot find rtask-shim: %w", err)
 	}
 	h := &Host{opts: o, kind: "none", noFile: defaultNoFile, startTime: startTimeout}
-	if err := h.findManager(ctx); err != nil {
+	if err := h.awaitManager(ctx); scope.Away(err) {
+		return nil, fmt.Errorf("cannot reach systemd, which runs here: %w", err)
+	} else if err != nil {
 		h.weaker = append(h.weaker,
 			"Jobs run as plain processes without a unit of their own ("+err.Error()+").",
 			"No limit of control groups can be enforced: a task that has one is refused. Those of single processes (nice, oom_score_adjust, limit_…) hold.",
@@ -141,11 +143,16 @@ func (h *Host) findManager(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, m.Close())
 	}
-	if soft, err := m.DefaultNoFile(ctx); err == nil {
+	soft, err := m.DefaultNoFile(ctx)
+	if err == nil {
 		h.noFile = soft
 	}
-	if tasks, err := m.DefaultTasksMax(ctx); err == nil {
+	tasks, err2 := m.DefaultTasksMax(ctx)
+	if err2 == nil {
 		h.tasksMax = &tasks
+	}
+	if err := errors.Join(err, err2); scope.Away(err) { // else a manager that does not know them
+		return errors.Join(err, m.Close())
 	}
 	h.manager, h.kind, h.mount, h.controllers = m, kind, mount, controllers
 	return nil

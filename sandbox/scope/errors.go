@@ -1,6 +1,13 @@
 package scope
 
-import "errors"
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+)
 
 var (
 	// ErrExists is returned when a unit of that name is there already. Names are never used twice, so it means that two
@@ -13,3 +20,18 @@ var (
 	// ErrNotVerified is returned when systemd said that a scope was started and the process was not found in it.
 	ErrNotVerified = errors.New("the process is not in its scope")
 )
+
+// Away reports whether err says that a bus or a manager which is there cannot be asked just now: it is being started anew.
+// Where there is none, or it may not be asked, that is another error.
+func Away(err error) bool {
+	var e dbus.Error
+	if errors.As(err, &e) {
+		return isAway(e)
+	}
+	for _, target := range []error{unix.ECONNREFUSED, unix.ECONNRESET, unix.EPIPE, io.EOF, dbus.ErrClosed, context.DeadlineExceeded} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}

@@ -134,11 +134,14 @@ func (m *Manager) discard(ctx context.Context, name string) {
 	_ = conn.Object(busName, busPath).CallWithContext(ctx, managerIface+".StopUnit", 0, name, "replace").Err
 }
 
-// pauses are the times to wait for a bus or a manager that went away: both are back within moments when they are
-// started anew.
+// pauses are the times to wait for a bus or a manager that went away: both are mostly back within moments when they are
+// started anew, but a manager of many units on a busy machine takes its time.
 func pauses() []time.Duration {
-	return []time.Duration{100 * time.Millisecond, 300 * time.Millisecond, time.Second, 2 * time.Second}
+	return []time.Duration{100 * time.Millisecond, 300 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second}
 }
+
+// absentPause is the longest pause while there is no bus to connect to.
+const absentPause = 2 * time.Second
 
 // insist starts a unit, also when the bus or the manager goes away meanwhile.
 func (m *Manager) insist(ctx context.Context, u Unit, pid int) error {
@@ -155,7 +158,7 @@ func (m *Manager) insist(ctx context.Context, u Unit, pid int) error {
 			return nil
 		case err != nil && !errors.As(err, new(awayError)):
 			return err
-		case pause == 0 && err != nil:
+		case err != nil && (pause == 0 || pause > absentPause && !Away(err)):
 			return err
 		}
 		t := time.NewTimer(pause)
@@ -202,6 +205,7 @@ func (m *Manager) start(ctx context.Context, u Unit, pid int) (started bool, err
 func isAway(e dbus.Error) bool {
 	switch e.Name {
 	case "org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.Disconnected",
+		"org.freedesktop.DBus.Error.TimedOut", "org.freedesktop.DBus.Error.Timeout",
 		"org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner":
 		return true
 	default:
