@@ -64,6 +64,8 @@ type Keys struct {
 	params  Argon2Params
 	records map[keyID]*keyRecord
 	dirty   bool // something in the records is not in the file
+	// hashing has the texts that are being hashed, by their HMAC, with what is closed when that is done.
+	hashing map[[sha256.Size]byte]chan struct{}
 }
 
 // keyRecord is a key as it is kept. Its name, id, times of creation and expiry and hash never change: reading the file
@@ -97,6 +99,8 @@ func OpenKeys(opts KeyOptions) (*Keys, error) {
 		hash:   argon2id,
 		macKey: random(sha256.Size),
 		dummy:  random(saltLen),
+
+		hashing: map[[sha256.Size]byte]chan struct{}{},
 	}
 	if k.now == nil {
 		k.now = time.Now
@@ -333,6 +337,18 @@ func (k *Keys) Verify(ctx context.Context, presented []byte) (KeyInfo, error) {
 
 	k.mu.Lock()
 	info, ok := k.recall(key.id, verified)
+	k.mu.Unlock()
+	if ok {
+		return info, nil
+	}
+	// An engine that was started anew is asked by all who waited for it at once, mostly with one key.
+	done, err := k.turn(ctx, verified)
+	if err != nil {
+		return KeyInfo{}, err
+	}
+	defer done()
+	k.mu.Lock()
+	info, ok = k.recall(key.id, verified)
 	stored := hashRecord{Memory: k.params.Memory, Time: k.params.Time, Threads: k.params.Threads, Salt: k.dummy}
 	if r := k.records[key.id]; r != nil {
 		stored = r.Hash
@@ -347,12 +363,6 @@ func (k *Keys) Verify(ctx context.Context, presented []byte) (KeyInfo, error) {
 		return KeyInfo{}, err
 	}
 	defer release()
-	k.mu.Lock()
-	info, ok = k.recall(key.id, verified) // Many requests may have waited with the same key.
-	k.mu.Unlock()
-	if ok {
-		return info, nil
-	}
 	sum := k.hash(key.secret[:], stored.Salt, stored.params())
 	if subtle.ConstantTimeCompare(sum, stored.Sum) != 1 { // Never equal for an unknown key: that has no sum.
 		return KeyInfo{}, ErrUnauthorized
@@ -367,6 +377,30 @@ func (k *Keys) Verify(ctx context.Context, presented []byte) (KeyInfo, error) {
 	}
 	r.verified, r.passed = verified, now
 	return k.use(r, now), nil
+}
+
+// turn waits until nobody else hashes the same text, and returns what ends the turn.
+func (k *Keys) turn(ctx context.Context, text [sha256.Size]byte) (done func(), err error) {
+	for {
+		k.mu.Lock()
+		other, mine := k.hashing[text], make(chan struct{})
+		if other == nil {
+			k.hashing[text] = mine
+			k.mu.Unlock()
+			return func() {
+				k.mu.Lock()
+				defer k.mu.Unlock()
+				delete(k.hashing, text)
+				close(mine)
+			}, nil
+		}
+		k.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // recall is the answer without Argon2id: this very text has passed lately, and the key is still good. It is for who

@@ -636,13 +636,17 @@ func TestManyAtOnce(t *testing.T) {
 	}
 }
 
-// Hashes wait for memory; those who wait with a key that passes meanwhile need none of their own.
+// Hashes wait for memory.
 func TestMemoryBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "keys.toml")
 		s := openStore(t, path, KeyOptions{MemoryBudget: 3 << 20})
-		_, key := s.add(t, "ci", time.Time{})
+		keys := make([][]byte, 20)
+		for i := range keys {
+			_, keys[i] = s.add(t, fmt.Sprint("ci-", i), time.Time{})
+		}
 		_, other := s.add(t, "other", time.Time{})
+		key := keys[0]
 		var running, most, hashes atomic.Int64
 		s.Keys.hash = func(secret, salt []byte, p Argon2Params) []byte {
 			hashes.Add(1)
@@ -652,7 +656,7 @@ func TestMemoryBudget(t *testing.T) {
 			return argon2id(secret, salt, p)
 		}
 		var wg sync.WaitGroup
-		for range 20 {
+		for _, key := range keys {
 			wg.Go(func() {
 				if _, err := s.Verify(t.Context(), key); err != nil {
 					t.Error(err)
@@ -660,12 +664,12 @@ func TestMemoryBudget(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if most.Load() != 3 || hashes.Load() != 3 {
-			t.Errorf("%d hashes, %d at once; want 3 and 3", hashes.Load(), most.Load())
+		if most.Load() != 3 || hashes.Load() != 20 {
+			t.Errorf("%d hashes, %d at once; want 20 and 3", hashes.Load(), most.Load())
 		}
 
 		// A context that ends while others have the memory; a key that is remembered waits for nobody.
-		for range 3 {
+		for _, key := range keys[:3] {
 			wg.Go(func() { s.Verify(t.Context(), with(t, key, wrongSecret)) })
 		}
 		synctest.Wait()
@@ -795,5 +799,29 @@ func BenchmarkVerify(b *testing.B) {
 		if _, err := s.Verify(b.Context(), key); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// Requests that come with one key at the same time cost one hash, also where there is memory for all: after a restart of the
+// engine that is the rule.
+func TestVerifyTogether(t *testing.T) {
+	s := newStore(t)
+	_, text := s.add(t, "ci", time.Time{})
+	before, hash := s.hashes.Load(), s.Keys.hash
+	s.Keys.hash = func(secret, salt []byte, p Argon2Params) []byte {
+		time.Sleep(10 * time.Millisecond) // for the others to come
+		return hash(secret, salt, p)
+	}
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if _, err := s.Verify(t.Context(), text); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := s.hashes.Load() - before; n != 1 {
+		t.Errorf("%d hashes", n)
 	}
 }
