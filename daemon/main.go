@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/rtask/rtask/daemon/companion"
+	"github.com/rtask/rtask/daemon/job"
 )
 
 // Environment is what a command line runs in.
@@ -60,6 +62,10 @@ func Main(ctx context.Context, env Environment) error {
 		HideHelpCommand: true, Flags: flags,
 		Action: func(c *cli.Context) error { return run(c, nil) },
 		Commands: []*cli.Command{{
+			Name: "unfinished", Usage: "succeed if jobs are on record that have not ended, and nobody sees to them", HideHelpCommand: true,
+			Flags:  flags,
+			Action: func(c *cli.Context) error { return unfinished(c.String("state-dir")) },
+		}, {
 			Name: "run", Usage: "run engine and gateway together in the foreground", HideHelpCommand: true,
 			Flags: append([]cli.Flag{
 				&cli.StringFlag{Name: "api-address", Value: "127.0.0.1:8800", Usage: "`HOST:PORT` of the HTTP API"},
@@ -76,6 +82,15 @@ func Main(ctx context.Context, env Environment) error {
 		}},
 	}
 	return app.RunContext(ctx, env.Args)
+}
+
+// unfinished returns nil if there is a reason to start an engine before anybody asks it for something.
+func unfinished(stateDir string) error {
+	found, err := job.Unfinished(stateDir)
+	if err == nil && !found {
+		err = errors.New("no jobs are unfinished")
+	}
+	return err
 }
 
 // sibling is a program beside this one, or else where it is installed.

@@ -72,10 +72,10 @@ func section(unit, name string) [][2]string {
 func standInUnits(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	program := regexp.MustCompile(`(?m)^ExecStart=/usr/bin/.*$`)
+	program := regexp.MustCompile(`(?m)^(Exec\w+)=/usr/bin/.*$`)
 	for _, kind := range []string{"service", "socket", "slice"} {
 		for _, file := range glob(t, "systemd/*."+kind) {
-			text := program.ReplaceAllString(read(t, file), "ExecStart=/bin/true")
+			text := program.ReplaceAllString(read(t, file), "$1=/bin/true")
 			if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), []byte(text), 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -155,7 +155,7 @@ func TestSockets(t *testing.T) {
 	also := section(read(t, "systemd/rtask.socket"), "Install")
 	wants := section(read(t, "systemd/rtask.socket"), "Unit")
 	const rest = "rtask-engine.socket rtask-gateway.socket rtask-metrics.socket"
-	if !slices.Contains(also, [2]string{"Also", rest}) || !slices.Contains(wants, [2]string{"Wants", rest}) {
+	if !slices.Contains(also, [2]string{"Also", rest + " rtask-resume.service"}) || !slices.Contains(wants, [2]string{"Wants", rest}) {
 		t.Errorf("rtask.socket does not bring %s with Also= and Wants=", rest)
 	}
 }

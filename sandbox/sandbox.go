@@ -173,6 +173,15 @@ func (h *Host) Kind() string { return h.kind }
 // of a job stays in it.
 func (h *Host) Confines() bool { return h.manager != nil && os.Geteuid() == 0 }
 
+// GoingDown reports whether the machine, or the user's manager, is being shut down, so that no scope can be started.
+func (h *Host) GoingDown(ctx context.Context) bool {
+	if h.manager == nil {
+		return false
+	}
+	state, err := h.manager.SystemState(ctx)
+	return err == nil && state == "stopping"
+}
+
 // Weaker returns the promises that do not hold on this machine, a sentence each.
 func (h *Host) Weaker() []string { return slices.Clone(h.weaker) }
 

@@ -120,7 +120,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	if err != nil {
 		return nil, errors.Join(err, null.Close())
 	}
-	s, err := store.Open(filepath.Join(o.StateDir, "jobs.db"), store.Options[Job]{
+	s, err := store.Open(recordsPath(o.StateDir), store.Options[Job]{
 		ID:         func(j *Job) string { return j.ID },
 		Time:       func(j *Job) time.Time { return j.QueuedAt },
 		Unfinished: func(j *Job) bool { return j.State != Ended || j.Owing },

@@ -3,6 +3,7 @@ package job
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -18,6 +19,13 @@ const unitsLooked = 1000
 
 // findAtOnce is how many jobs of an earlier run are looked for at a time.
 const findAtOnce = 64
+
+// recordsPath is where the records are.
+func recordsPath(stateDir string) string { return filepath.Join(stateDir, "jobs.db") }
+
+// Unfinished reports whether the records in a Manager's StateDir have jobs that a Manager would take up. It returns an error if
+// there is one that uses them.
+func Unfinished(stateDir string) (bool, error) { return store.HasUnfinished(recordsPath(stateDir)) }
 
 // recover takes up the jobs that have not ended as far as the records know.
 func (m *Manager) recover() error {

@@ -364,6 +364,9 @@ func (m *Manager) forget(l *live) {
 // launch starts the process of a job that has its slot, or ends the job with Setup.
 func (m *Manager) launch(ctx context.Context, l *live) {
 	p, err := m.process(ctx, l)
+	if err != nil && m.putOff(ctx, l) {
+		return
+	}
 	if err != nil {
 		close(l.ready)
 		m.end(l, spec.Exit{Job: l.job.ID, Reason: spec.Setup, Code: -1, Detail: err.Error(), Ended: time.Now()})
@@ -390,6 +393,24 @@ func (m *Manager) launch(ctx context.Context, l *live) {
 		defer m.workers.Done()
 		m.follow(l)
 	}()
+}
+
+// putOff leaves a job that could not be started for the next engine, if that is because the machine is going down. Nobody hears
+// of it any more from this one.
+func (m *Manager) putOff(ctx context.Context, l *live) bool {
+	if l.job.Plan.Volatile || !m.opts.Host.GoingDown(ctx) {
+		return false
+	}
+	m.mu.Lock()
+	j := l.job
+	j.State, j.Slot, j.Unit, j.Boot = Queued, "", "", ""
+	m.drop(l.slot)
+	m.mu.Unlock()
+	if err := m.store.Put(ctx, j); err != nil {
+		m.opts.Logger.Error("cannot put off a job", "job", j.ID, "error", err)
+	}
+	m.workers.Done()
+	return true
 }
 
 // process opens what a process needs and starts it, in another slot if its own has become unfit.

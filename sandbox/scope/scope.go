@@ -256,6 +256,17 @@ func (m *Manager) number(ctx context.Context, name string) (uint64, error) {
 	return v, err
 }
 
+// SystemState is the manager's state as `systemctl is-system-running` prints it.
+func (m *Manager) SystemState(ctx context.Context) (string, error) {
+	conn, err := m.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	var state string
+	err = property(ctx, conn, busPath, managerIface, "SystemState", &state)
+	return state, err
+}
+
 // Describe sets Description= of a unit, of which all but the characters that a terminal can show is replaced.
 func (m *Manager) Describe(ctx context.Context, unit, text string) error {
 	conn, err := m.connect(ctx)
