@@ -16,7 +16,7 @@ import (
 
 const (
 	// linesFile is what is written, and linesBytes its size. It is in memory, as the log is.
-	linesFile  = "/var/tmp/bench-lines"
+	linesFile  = "/run/bench-lines"
 	linesBytes = 256 << 20
 	// lineBytes is the length of a line.
 	lineBytes = 100
