@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rtask/rtask/sandbox/spec"
 	"github.com/rtask/rtask/sandbox/wire"
 )
@@ -40,9 +42,11 @@ type Process struct {
 	mu    sync.Mutex // guards heard
 	heard bool       // something of the job was heard, which first has, or nobody waits for that any more
 	first chan wire.Message
+	why   ending // guarded by Slot.mu; set when it was killed before it ran
 
 	done chan struct{}
 	exit spec.Exit // readable once done is closed
+	left bool      // likewise: a process of the job could not be killed
 
 	deadline deadline
 }
@@ -56,7 +60,11 @@ func (p *Process) receive(m wire.Message) {
 		select {
 		case <-p.done: // told twice
 		default:
-			p.end(*m.Ended)
+			exit := *m.Ended
+			if why, ok := p.killed(); ok && exit.Reason == spec.Signal && exit.Signal == int(unix.SIGKILL) {
+				exit.Reason, exit.Detail = why.reason, why.detail
+			}
+			p.end(exit)
 		}
 	case m.Refused != nil && m.Refused.Job == id:
 	default:
@@ -90,10 +98,16 @@ func (p *Process) shimGone() {
 }
 
 // answered waits for what the shim makes of its job. A shim that does not say so in time hangs in an exec that does not
-// return; the job is killed then, and if that does not help, the shim.
-func (p *Process) answered() (wire.Message, error) {
+// return; the job is killed then, and if that does not help, the shim. A job whose time is up by then, or that is to be
+// stopped (halt says by whom), is given graceTime more.
+func (p *Process) answered(halt <-chan string) (wire.Message, error) {
 	limit := p.slot.startTime()
-	for _, hasten := range []func(){p.killJob, p.slot.kill, nil} {
+	why := ending{spec.Setup, fmt.Sprintf("its program could not be started within %s", limit)}
+	if t := p.job.Timeout + graceTime; p.job.Timeout > 0 && t < limit {
+		limit, why = t, ending{spec.Timeout, "its time was up before its program was started"}
+	}
+	hasten := []func(){p.killJob, p.slot.kill, nil}
+	for {
 		t := time.NewTimer(limit)
 		select {
 		case m, ok := <-p.first:
@@ -102,14 +116,39 @@ func (p *Process) answered() (wire.Message, error) {
 				return m, ErrShimGone
 			}
 			return m, nil
+		case by := <-halt:
+			t.Stop()
+			halt = nil
+			if len(hasten) == 3 {
+				limit, why = min(limit, graceTime), ending{spec.Stopped, "stopped by " + by + " before its program was started"}
+			}
+			continue
 		case <-t.C:
 		}
-		if hasten != nil {
-			hasten()
+		if len(hasten) == 3 {
+			p.slot.mu.Lock()
+			p.why = why
+			p.slot.mu.Unlock()
 		}
-		limit = goneTime
+		if hasten[0] == nil {
+			return wire.Message{}, errors.New("the job's supervisor does not answer and cannot be killed")
+		}
+		hasten[0]()
+		hasten, limit = hasten[1:], goneTime
 	}
-	return wire.Message{}, errors.New("the job's supervisor does not answer and cannot be killed")
+}
+
+// ending is why a job was killed that did not come to run its program.
+type ending struct {
+	reason spec.Reason
+	detail string
+}
+
+// killed returns what is known of the end of a job that did not come to run, if that is why it was killed.
+func (p *Process) killed() (ending, bool) {
+	p.slot.mu.Lock()
+	defer p.slot.mu.Unlock()
+	return p.why, p.why.reason != spec.Succeeded
 }
 
 // began takes over what the shim said of a job that runs; nil: it has ended by now.
@@ -139,7 +178,8 @@ func (p *Process) remains() spec.Exit {
 		if empty, err := p.slot.clear(); err != nil {
 			detail += "; " + err.Error()
 		} else if !empty {
-			detail += "; a process of it could not be killed"
+			p.left = true
+			detail += "; " + unkillable
 		}
 	}
 	return spec.Exit{Job: p.job.ID, Reason: spec.Lost, Code: -1, Detail: detail, Ended: time.Now()}
@@ -166,6 +206,12 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 
 // Exit returns how the job ended. It may be called once Done is closed.
 func (p *Process) Exit() spec.Exit { return p.exit }
+
+// unkillable is part of a job's detail.
+const unkillable = "a process of it could not be killed"
+
+// Left reports whether a process of the job could not be killed. It may be called once Done is closed.
+func (p *Process) Left() bool { return p.left }
 
 // Slot is where the job runs, or nil for one that was over when it was found.
 func (p *Process) Slot() *Slot { return p.slot }

@@ -119,6 +119,8 @@ type Request struct {
 	Last bool
 	// Memo is what Claims tells the next engine of the job.
 	Memo []byte
+	// Halt, if set, brings who wants a job stopped that may not have come to run yet.
+	Halt <-chan string
 }
 
 // Start starts a job and returns when its main process runs. A job that cannot be started is no error of Start: it has
@@ -144,7 +146,7 @@ func (s *Slot) Start(r Request) (*Process, error) {
 	p := s.process(r.Job)
 	m, err := wire.Message{}, s.send(wire.Message{Start: start}, r.Input, r.Log)
 	if err == nil {
-		m, err = p.answered()
+		m, err = p.answered(r.Halt)
 	}
 	switch {
 	case err != nil:
@@ -152,11 +154,19 @@ func (s *Slot) Start(r Request) (*Process, error) {
 		if untaken, e := s.host.takeBack(r.Job.ID); untaken && e == nil {
 			return nil, fmt.Errorf("%w: %w", ErrUnfit, err)
 		}
+		empty, e := s.clear()
+		if why, ok := p.killed(); ok {
+			if e == nil && !empty {
+				e = errors.New(unkillable)
+			}
+			p.left = !empty
+			p.end(spec.Exit{Job: r.Job.ID, Reason: why.reason, Code: -1, Detail: joinDetail(why.detail, e), Ended: time.Now()})
+			return p, nil
+		}
 		if errors.Is(err, ErrShimGone) {
 			p.end(p.remains())
 			return p, nil
 		}
-		_, e := s.clear()
 		return nil, errors.Join(fmt.Errorf("cannot start the job: %w", err), e)
 	case m.Refused != nil:
 		_, err := s.host.takeBack(r.Job.ID) // it lies there still
@@ -164,6 +174,13 @@ func (s *Slot) Start(r Request) (*Process, error) {
 	}
 	p.began(m.Started)
 	return p, nil
+}
+
+func joinDetail(detail string, err error) string {
+	if err != nil {
+		detail += "; " + err.Error()
+	}
+	return detail
 }
 
 // process makes p the slot's current one.

@@ -150,7 +150,7 @@ func TestClaim(t *testing.T) {
 	if err := s.send(wire.Message{Start: &wire.Start{Job: j, Socket: l.socketPath(s.ID), Claim: claim}}, in, in); err != nil {
 		t.Fatal(err)
 	}
-	if m, err := p.answered(); err != nil || m.Refused == nil {
+	if m, err := p.answered(nil); err != nil || m.Refused == nil {
 		t.Errorf("said %+v, %v", m, err)
 	}
 	if _, err := os.Stat(ran); err == nil {

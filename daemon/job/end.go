@@ -49,7 +49,7 @@ func (m *Manager) end(l *live, exit spec.Exit) {
 	l.result.Job = j
 	m.leave(l)
 	if s := l.slot; s != nil {
-		if exit.Reason == spec.Lost && j.ControlGroup == "" {
+		if exit.Reason == spec.Lost && j.ControlGroup == "" || l.proc != nil && l.proc.Left() {
 			s.uid = 0 // what is left of it runs on under its number: nobody else gets that
 		}
 		if m.reusable(s) {

@@ -79,6 +79,7 @@ type live struct {
 	input  []byte // its launcher's
 
 	ready chan struct{}    // closed when the job was launched, or could not be
+	halt  chan string      // takes who stops it before that
 	proc  *sandbox.Process // readable once ready is closed; nil if it could not be
 
 	result Result        // readable once done is closed
@@ -263,6 +264,10 @@ func (m *Manager) Stop(ctx context.Context, id string, o StopOptions) (Job, erro
 		m.end(l, spec.Exit{Job: id, Reason: spec.Stopped, Code: -1, Detail: "stopped by " + o.By + " before its turn came", Ended: time.Now()})
 		close(l.ready)
 		m.workers.Done()
+	}
+	select {
+	case l.halt <- o.By:
+	default: // somebody did before
 	}
 	select {
 	case <-l.ready:

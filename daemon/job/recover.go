@@ -141,7 +141,7 @@ func (m *Manager) findAll(left []Job) (found, again []*live) {
 
 // find looks for one job. It returns nil where there is nothing to be done about it.
 func (m *Manager) find(j Job) *live {
-	l := &live{job: j, ready: make(chan struct{}), done: make(chan struct{}), gone: make(chan struct{})}
+	l := &live{job: j, ready: make(chan struct{}), halt: make(chan string, 1), done: make(chan struct{}), gone: make(chan struct{})}
 	never := j.State == Queued
 	if !never {
 		p, err := m.opts.Host.Find(sandbox.Left{

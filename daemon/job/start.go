@@ -177,7 +177,7 @@ func (m *Manager) admit(s *Spec) (_ *live, known bool, err error) {
 	}
 	l := &live{
 		job: j, input: s.Input,
-		ready: make(chan struct{}), done: make(chan struct{}), gone: make(chan struct{}),
+		ready: make(chan struct{}), halt: make(chan string, 1), done: make(chan struct{}), gone: make(chan struct{}),
 	}
 	if err := m.place(l, s, key); err != nil {
 		return nil, false, err
@@ -440,7 +440,7 @@ func (m *Manager) process(ctx context.Context, l *live) (*sandbox.Process, error
 				return nil, err
 			}
 		}
-		r := sandbox.Request{Job: j.Run, Input: stdin, Log: logFile, Last: s.keep <= 0}
+		r := sandbox.Request{Job: j.Run, Input: stdin, Log: logFile, Last: s.keep <= 0, Halt: l.halt}
 		if j.Plan.Volatile {
 			if r.Memo, err = m.store.Encode(j); err != nil {
 				return nil, err
