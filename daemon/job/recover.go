@@ -54,6 +54,9 @@ func (m *Manager) recover() error {
 	if left, err = m.withClaims(m.stillOwing(left)); err != nil {
 		return err
 	}
+	if damaged == nil {
+		m.sweep(left)
+	}
 	found, again := m.findAll(left)
 	// Nobody looks at m before all of them are in it.
 	for _, l := range found {
