@@ -72,7 +72,24 @@ func (p *Process) receive(m wire.Message) {
 	}
 	if p.isFirst() {
 		p.first <- m
+	} else if m.Refused != nil {
+		p.refused()
 	}
+}
+
+// refused ends a job that its shim does not have any more, which it says after a while: it wrote a record meanwhile, or nobody
+// knows.
+func (p *Process) refused() {
+	select {
+	case <-p.done:
+		return
+	default:
+	}
+	exit, err := ReadRecord(p.job.Record)
+	if err != nil || exit.Job != p.job.ID {
+		exit = spec.Exit{Job: p.job.ID, Reason: spec.Lost, Code: -1, Detail: "its supervisor does not know it any more", Ended: time.Now()}
+	}
+	p.end(exit)
 }
 
 // isFirst reports whether nothing was heard of the job before.

@@ -44,6 +44,7 @@ func (m *Manager) end(l *live, exit spec.Exit) {
 	exit.Stdout, exit.Stderr = nil, nil
 	m.mu.Lock()
 	l.job.State, l.job.Exit, l.job.EndedAt = Ended, &exit, exit.Ended
+	l.job.Plan.Input = nil
 	m.owe(&l.job)
 	j := l.job
 	l.result.Job = j

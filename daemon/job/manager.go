@@ -14,7 +14,6 @@ import (
 	"github.com/rtask/rtask/daemon/store"
 	"github.com/rtask/rtask/sandbox"
 	"github.com/rtask/rtask/sandbox/log"
-	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // Options are what a Manager needs.
@@ -73,10 +72,11 @@ type Manager struct {
 
 // live is a job that has not ended, or whose end is not recorded yet.
 type live struct {
-	job    Job    // guarded by Manager.mu
-	queued bool   // likewise: it waits for its turn
-	slot   *slot  // likewise, and its launcher's; nil while it is queued, and once it was given back
-	input  []byte // its launcher's
+	job    Job          // guarded by Manager.mu
+	queued bool         // likewise: it waits for its turn
+	slot   *slot        // likewise, and its launcher's; nil while it is queued, and once it was given back
+	input  []byte       // its launcher's
+	stop   *StopOptions // guarded by Manager.mu: somebody wants it stopped
 
 	ready chan struct{}    // closed when the job was launched, or could not be
 	halt  chan string      // takes who stops it before that
@@ -177,6 +177,7 @@ func (m *Manager) SetLimits(maxJobs int, r UIDRange) {
 	defer m.mu.Unlock()
 	m.maxJobs = maxJobs
 	m.uids.setRange(r)
+	m.startQueued()
 }
 
 // logPath is where a job's output is.
@@ -249,6 +250,9 @@ func (m *Manager) Stop(ctx context.Context, id string, o StopOptions) (Job, erro
 	}
 	l, ok := m.live[id]
 	unqueued := ok && l.queued && m.unqueue(l)
+	if ok {
+		l.stop = &o
+	}
 	if ok && l.job.State == Running {
 		l.job.State = Stopping
 		if !l.job.Plan.Volatile {
@@ -261,9 +265,7 @@ func (m *Manager) Stop(ctx context.Context, id string, o StopOptions) (Job, erro
 		return r.Job, err
 	}
 	if unqueued {
-		m.end(l, spec.Exit{Job: id, Reason: spec.Stopped, Code: -1, Detail: "stopped by " + o.By + " before its turn came", Ended: time.Now()})
-		close(l.ready)
-		m.workers.Done()
+		m.endQueued(l, o)
 	}
 	select {
 	case l.halt <- o.By:

@@ -48,9 +48,21 @@ func (m *Manager) enqueue(l *live) {
 		m.workers.Done() // it waits for the next engine
 		return
 	}
+	if l.stop != nil {
+		o := *l.stop
+		m.workers.Go(func() { m.endQueued(l, o) })
+		return
+	}
 	t := m.turns(l.job.Task)
 	t.queue = append(t.queue, l)
 	m.startQueued()
+}
+
+// endQueued ends a job that was stopped before its turn came, and is in no queue.
+func (m *Manager) endQueued(l *live, o StopOptions) {
+	m.end(l, spec.Exit{Job: l.job.ID, Reason: spec.Stopped, Code: -1, Detail: "stopped by " + o.By + " before its turn came", Ended: time.Now()})
+	close(l.ready)
+	m.workers.Done()
 }
 
 // unqueue takes a job out of the queue that is to be stopped. It returns false if it is not there. Manager.mu is held.
@@ -184,10 +196,19 @@ func (m *Manager) keepInput(l *live) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err := errors.Join(err, f.Close()); err != nil {
+	if err := errors.Join(err, f.Close(), syncFolder(filepath.Dir(f.Name()))); err != nil {
 		return fmt.Errorf("cannot keep the job's input: %w", err)
 	}
 	return nil
+}
+
+// syncFolder makes the names in a folder durable (fsync(2)).
+func syncFolder(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // readInput is what keepInput kept.

@@ -60,6 +60,11 @@ func (m *Manager) recover() error {
 	found, again := m.findAll(left)
 	// Nobody looks at m before all of them are in it.
 	for _, l := range found {
+		if l.job.State == Stopping { // whoever wanted that may not have been heard
+			if err := l.proc.Stop("somebody before the engine was started anew", false); err != nil {
+				m.opts.Logger.Warn("job's supervisor could not be told to stop it", "job", l.job.ID, "error", err)
+			}
+		}
 		m.workers.Go(func() { m.follow(l) })
 	}
 	m.mu.Lock()
@@ -180,7 +185,7 @@ func (m *Manager) find(j Job) *live {
 func (m *Manager) takeUp(l *live) {
 	j := &l.job
 	l.slot = &slot{id: j.Slot, unit: j.Unit, open: l.proc.Slot()} // of no other job: who knows what it has seen
-	if c := j.Run.Credentials; c != nil && m.uids.has(c.UID) {
+	if c := j.Run.Credentials; c != nil && (j.Plan.Dynamic || j.Slot == "" && m.uids.has(c.UID)) {
 		l.slot.uid = c.UID
 		m.uids.mark(c.UID)
 	}

@@ -24,7 +24,7 @@ func gone(t *testing.T, pid int) {
 func lent(m *Manager, uid uint32) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.uids.used[uid]
+	return m.uids.used[uid] > 0
 }
 
 // noneInUse waits for no job to run and no number to be lent.

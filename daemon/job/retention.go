@@ -343,10 +343,11 @@ func allocated(path string) int64 {
 	return st.Blocks * 512 // stat(2)
 }
 
-// finishedAt is what retention counts the age of a job from, the zero time while it has not ended.
+// finishedAt is what retention counts the age of a job from, the zero time while it has not ended, or has still to start what
+// its end triggers.
 func finishedAt(j *Job) time.Time {
 	switch {
-	case j.State != Ended:
+	case j.State != Ended || j.Owing:
 		return time.Time{}
 	case j.EndedAt.IsZero(): // the end was not seen
 		return j.QueuedAt

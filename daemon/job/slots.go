@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -26,7 +27,7 @@ type slot struct {
 	unit string
 	// key is what its jobs have in common (see slotKey), "" for a slot of one job alone.
 	key  string
-	task string
+	of   configuration
 	keep time.Duration
 	uid  uint32 // lent to it, 0: none
 
@@ -39,22 +40,28 @@ type slot struct {
 // slots are those that wait for a job.
 type slots struct {
 	idle map[string][]*slot // by key; the last was used last
-	// warm is what SetTasks wants to be kept ready, by key.
-	warm map[string]*warm
-	// current are the keys of the configuration in force, nil before SetTasks.
-	current map[string]bool
+	// warm is what SetTasks wants to be kept ready, by task and configuration.
+	warm map[configuration]*warm
+	// current are those in force, nil before SetTasks.
+	current map[configuration]bool
 }
+
+// configuration is a task as one configuration has it.
+type configuration struct{ task, config string }
+
+func (j *Job) configuration() configuration { return configuration{j.Task, j.Plan.Config} }
 
 // warm is a number of slots to be kept ready.
 type warm struct {
+	key      string // of the slots; another one once a file that they bind was replaced
 	template Job
 	want     int
 	opening  int
 	pause    bool // the last one could not be opened
 }
 
-// openAgain is the time after which a warm slot is tried again that could not be opened.
-const openAgain = 5 * time.Second
+// openAgain is the time after which a warm slot is opened in the place of one that came to nothing.
+const openAgain = time.Second
 
 // slotKey names what the jobs of a slot have in common: the task's configuration, the user, and the very files that the slot
 // binds. A folder that was replaced since has another key. To look at those may take its time (a dead network file system), so
@@ -120,14 +127,21 @@ func (m *Manager) lease(l *live, key string) bool {
 		break
 	}
 	if l.slot == nil {
-		s, ok := m.newSlot(j, key)
+		s, ok := m.newSlot(j, key, true)
 		if !ok {
 			return false
 		}
 		l.slot = s
 	}
-	if w := m.slots.warm[key]; w != nil && !m.closed {
-		m.warmUp(key, w)
+	if w := m.slots.warm[j.configuration()]; w != nil && key != "" && !m.closed {
+		if w.key != key { // what they bind is not there any more
+			for _, s := range slices.Clone(m.slots.idle[w.key]) {
+				m.unidle(s)
+				m.drop(s)
+			}
+			w.key = key
+		}
+		m.warmUp(w)
 	}
 	m.occupy(l)
 	return true
@@ -147,12 +161,12 @@ func (m *Manager) occupy(l *live) {
 	}
 }
 
-// newSlot returns a slot that is to be opened. Manager.mu is held.
-func (m *Manager) newSlot(j *Job, key string) (*slot, bool) {
-	s := &slot{id: newID(), task: j.Task, key: key, keep: j.Plan.Keep}
+// newSlot returns a slot that is to be opened. For a uid, it may end one that waits. Manager.mu is held.
+func (m *Manager) newSlot(j *Job, key string, evict bool) (*slot, bool) {
+	s := &slot{id: newID(), of: j.configuration(), key: key, keep: j.Plan.Keep}
 	if j.Plan.Dynamic {
 		uid, ok := m.uids.take()
-		if !ok {
+		if !ok && evict {
 			uid, ok = m.evict()
 		}
 		if !ok {
@@ -198,7 +212,7 @@ func (m *Manager) unidle(s *slot) {
 // reusable reports whether another job may have the slot of one that has ended. Manager.mu is held.
 func (m *Manager) reusable(s *slot) bool {
 	return !m.closed && !s.dropped && s.open != nil && s.key != "" && s.keep > 0 && !isGone(s) &&
-		(m.slots.current == nil || m.slots.current[s.key])
+		(m.slots.current == nil || m.slots.current[s.of])
 }
 
 // vacate takes back a slot of which nothing came. Manager.mu is held.
@@ -225,7 +239,7 @@ func (m *Manager) expire(s *slot) {
 		return // somebody did
 	}
 	s.expiry = nil
-	if w := m.slots.warm[s.key]; w != nil && len(list) <= w.want {
+	if w := m.slots.warm[s.of]; w != nil && w.key == s.key && len(list) <= w.want {
 		return
 	}
 	m.unidle(s)
@@ -277,8 +291,8 @@ func (m *Manager) watch(s *slot) {
 		if slices.Contains(m.slots.idle[s.key], s) {
 			m.unidle(s)
 			m.drop(s)
-			if w := m.slots.warm[s.key]; w != nil && !m.closed {
-				m.warmUp(s.key, w)
+			if w := m.slots.warm[s.of]; w != nil && !m.closed {
+				m.rest(w)
 			}
 		}
 	})
@@ -286,8 +300,8 @@ func (m *Manager) watch(s *slot) {
 
 // openSlot opens the slot of a job, also when the scope's name is taken: another engine's, or one of before a crash that
 // the records do not know of.
-func (m *Manager) openSlot(ctx context.Context, s *slot, j *Job) error {
-	r := sandbox.SlotRequest{ID: s.id, Unit: s.unit, Description: description(*j), Job: j.Run, Single: s.keep <= 0}
+func (m *Manager) openSlot(ctx context.Context, s *slot, j *Job, single bool) error {
+	r := sandbox.SlotRequest{ID: s.id, Unit: s.unit, Description: description(*j), Job: j.Run, Single: single}
 	for range startAttempts {
 		opened, err := m.opts.Host.OpenSlot(ctx, r)
 		m.mu.Lock()
@@ -330,7 +344,7 @@ func (m *Manager) describe(l *live) {
 // ended, those that run a job after that; for each task, Spec.Warm slots are kept ready from now on. Specs that Start would
 // refuse are left out.
 func (m *Manager) SetTasks(specs []Spec) {
-	current, want := map[string]bool{}, map[string]*warm{}
+	current, want := map[configuration]bool{}, map[configuration]*warm{}
 	for _, s := range specs {
 		if err := m.check(&s); err != nil {
 			continue
@@ -340,9 +354,9 @@ func (m *Manager) SetTasks(specs []Spec) {
 			continue
 		}
 		key := slotKey(&j)
-		current[key] = true
-		if s.Warm > 0 {
-			want[key] = &warm{template: j, want: s.Warm}
+		current[j.configuration()] = true
+		if s.Warm > 0 && key != "" {
+			want[j.configuration()] = &warm{key: key, template: j, want: s.Warm}
 		}
 	}
 	m.mu.Lock()
@@ -351,29 +365,32 @@ func (m *Manager) SetTasks(specs []Spec) {
 		return
 	}
 	m.slots.current, m.slots.warm = current, want
-	for key, list := range m.slots.idle {
-		if !current[key] {
-			for _, s := range slices.Clone(list) {
+	for _, list := range maps.Clone(m.slots.idle) {
+		for _, s := range slices.Clone(list) {
+			if !current[s.of] {
 				m.unidle(s)
 				m.drop(s)
 			}
 		}
 	}
-	for key, w := range want {
-		m.warmUp(key, w)
+	for _, w := range want {
+		m.warmUp(w)
 	}
 }
 
-// warmUp opens slots until as many wait as are to be ready. Manager.mu is held.
-func (m *Manager) warmUp(key string, w *warm) {
-	for !w.pause && len(m.slots.idle[key])+w.opening < w.want {
+// warmUp opens slots until as many wait as are to be ready, as far as there are uids for them. Manager.mu is held.
+func (m *Manager) warmUp(w *warm) {
+	for !w.pause && len(m.slots.idle[w.key])+w.opening < w.want {
 		j := w.template
-		s, ok := m.newSlot(&j, key)
+		s, ok := m.newSlot(&j, w.key, false)
 		if !ok {
-			return // all uids are lent; it is tried again with the next job
+			return // it is tried again with the next job
 		}
 		if j.Plan.Dynamic {
-			c := spec.Credentials{UID: s.uid, GID: s.uid}
+			c := *j.Run.Credentials
+			if c.UID, c.GID = s.uid, s.uid; j.Plan.Group != nil {
+				c.GID = *j.Plan.Group
+			}
 			j.Run.Credentials = &c
 		}
 		w.opening++
@@ -382,7 +399,7 @@ func (m *Manager) warmUp(key string, w *warm) {
 }
 
 func (m *Manager) openWarm(s *slot, j *Job, w *warm) {
-	err := m.openSlot(context.Background(), s, j)
+	err := m.openSlot(context.Background(), s, j, false) // it may wait for its job for long
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	w.opening--
@@ -390,18 +407,31 @@ func (m *Manager) openWarm(s *slot, j *Job, w *warm) {
 	case err != nil:
 		m.opts.Logger.Error("cannot keep a slot ready", "task", j.Task, "error", err)
 		m.uids.giveBack(s.uid)
-		w.pause = true
-		m.after(openAgain, func() {
-			w.pause = false
-			if m.slots.warm[s.key] == w {
-				m.warmUp(s.key, w)
-			}
-		})
-	case m.closed || m.slots.warm[s.key] != w:
+		m.rest(w)
+	case m.closed || m.slots.warm[s.of] != w || w.key != s.key:
 		m.drop(s)
+	case isGone(s):
+		m.drop(s)
+		m.rest(w)
 	default:
 		m.slots.idle[s.key] = append(m.slots.idle[s.key], s)
 	}
+}
+
+// rest opens further slots after a while: the last one came to nothing. Manager.mu is held.
+func (m *Manager) rest(w *warm) {
+	if w.pause {
+		return
+	}
+	w.pause = true
+	m.after(openAgain, func() {
+		w.pause = false
+		for _, now := range m.slots.warm {
+			if now == w {
+				m.warmUp(w)
+			}
+		}
+	})
 }
 
 // after calls do with Manager.mu held after d, unless the Manager is closed before. Manager.mu is held.

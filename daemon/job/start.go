@@ -76,7 +76,7 @@ func (m *Manager) begin(ctx context.Context, s Spec) (*live, error) {
 		err = m.keepInput(l)
 	}
 	if err == nil {
-		err = m.record(ctx, l)
+		err = m.record(context.WithoutCancel(ctx), l)
 	}
 	if err != nil {
 		m.forget(l)
@@ -229,6 +229,8 @@ func (m *Manager) again(s *Spec) (*live, error) {
 		var err error
 		if j, err = m.store.Get(s.ID); errors.Is(err, store.ErrNotFound) {
 			return nil, nil
+		} else if errors.Is(err, store.ErrClosed) {
+			return nil, ErrClosed
 		} else if err != nil {
 			return nil, err
 		}
@@ -368,6 +370,11 @@ func (m *Manager) launch(ctx context.Context, l *live) {
 		return
 	}
 	if err != nil {
+		m.mu.Lock()
+		if l.slot != nil {
+			l.slot.key = "" // who knows what became of it
+		}
+		m.mu.Unlock()
 		close(l.ready)
 		m.end(l, spec.Exit{Job: l.job.ID, Reason: spec.Setup, Code: -1, Detail: err.Error(), Ended: time.Now()})
 		m.workers.Done()
@@ -381,9 +388,15 @@ func (m *Manager) launch(ctx context.Context, l *live) {
 	if !l.job.Plan.Volatile {
 		m.store.PutSoon(l.job)
 	}
+	stop := l.stop
 	m.mu.Unlock()
 	m.dropInput(&before)
 	close(l.ready)
+	if stop != nil { // whoever wanted that may be gone
+		if err := p.Stop(stop.By, stop.Kill); err != nil {
+			m.opts.Logger.Warn("job's supervisor could not be told to stop it", "job", l.job.ID, "error", err)
+		}
+	}
 	if p.PID == 0 { // it has ended without having run, and Start's caller is to see that
 		m.end(l, p.Exit())
 		m.workers.Done()
@@ -436,8 +449,17 @@ func (m *Manager) process(ctx context.Context, l *live) (*sandbox.Process, error
 	for range startAttempts {
 		s := l.slot
 		if s.open == nil {
-			if err := m.openSlot(ctx, s, &j); err != nil {
+			if err := m.openSlot(ctx, s, &j, s.keep <= 0); err != nil {
 				return nil, err
+			}
+			if s.unit != j.Unit { // its name was taken
+				m.mu.Lock()
+				l.job.Unit = s.unit
+				m.mu.Unlock()
+				if err := m.record(ctx, l); err != nil {
+					return nil, err
+				}
+				j = m.snapshot(l)
 			}
 		}
 		r := sandbox.Request{Job: j.Run, Input: stdin, Log: logFile, Last: s.keep <= 0, Halt: l.halt}

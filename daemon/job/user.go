@@ -143,10 +143,10 @@ type UIDRange struct{ First, Last uint32 }
 type uids struct {
 	r    UIDRange
 	next uint32
-	used map[uint32]bool
+	used map[uint32]int // how often: two jobs of an earlier run may have had one slot
 }
 
-func newUIDs(r UIDRange) *uids { return &uids{r: r, next: r.First, used: map[uint32]bool{}} }
+func newUIDs(r UIDRange) *uids { return &uids{r: r, next: r.First, used: map[uint32]int{}} }
 
 // take returns a free number, or false.
 func (u *uids) take() (uint32, bool) {
@@ -161,8 +161,8 @@ func (u *uids) take() (uint32, bool) {
 		if u.next++; u.next > u.r.Last {
 			u.next = u.r.First
 		}
-		if !u.used[uid] {
-			u.used[uid] = true
+		if u.used[uid] == 0 {
+			u.used[uid] = 1
 			return uid, true
 		}
 	}
@@ -177,5 +177,10 @@ func (u *uids) setRange(r UIDRange) {
 }
 
 func (u *uids) has(uid uint32) bool { return u.r.First <= uid && uid <= u.r.Last }
-func (u *uids) mark(uid uint32)     { u.used[uid] = true }
-func (u *uids) giveBack(uid uint32) { delete(u.used, uid) }
+func (u *uids) mark(uid uint32)     { u.used[uid]++ }
+
+func (u *uids) giveBack(uid uint32) {
+	if u.used[uid]--; u.used[uid] <= 0 {
+		delete(u.used, uid)
+	}
+}
