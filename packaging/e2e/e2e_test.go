@@ -24,7 +24,7 @@ import (
 // commands are what scripts can do beside testscript's own.
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
-		"capture": capture, "retry": retry, "prefix": prefix, "followers": followers,
+		"capture": capture, "retry": retry, "prefix": prefix, "followers": followers, "storm": storm, "deaf": deaf, "in-turn": inTurn,
 	}
 }
 
