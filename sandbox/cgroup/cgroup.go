@@ -70,6 +70,8 @@ type Tree struct {
 	dir         string // absolute
 	group       string // below the mount
 	controllers []string
+	// own is the memory that the shim had before it had a leaf with accounting, in bytes: it stays charged to the tree.
+	own uint64
 }
 
 // Delegated takes over the control group of the calling process: it moves the process into a leaf and makes controllers
@@ -86,25 +88,47 @@ func Delegated(mount, group string) (*Tree, error) {
 	if err := t.enable(wanted()...); err != nil {
 		return nil, err
 	}
+	if t.hasMemory() {
+		own, err := t.left()
+		if err != nil {
+			return nil, err
+		}
+		t.own = own
+	}
 	return t, nil
 }
 
-// Reclaim has the kernel take back what ended jobs left charged to the tree (tmpfs, page cache), if that is more than enough
-// bytes, and returns what is left then. Where there is no accounting of memory, nothing is.
+// reclaimPiece is how much memory the kernel is asked for at a time, in bytes.
+const reclaimPiece = 8 << 20
+
+// Reclaim has the kernel take back what ended jobs left charged to the tree (page cache, above all), if that is more than
+// enough bytes, and returns what is left then. Where there is no accounting of memory, nothing is. It may take long: the
+// kernel waits for disks, and its search does not leave out the shim's own pages.
 func (t *Tree) Reclaim(enough uint64) (uint64, error) {
-	if !slices.Contains(t.controllers, "memory") {
+	if !t.hasMemory() {
 		return 0, nil
 	}
 	left, err := t.left()
-	if err != nil || left <= enough {
-		return left, err
+	for err == nil && left > enough {
+		before := left
+		// memory.reclaim (Linux 5.19) says EAGAIN when it could not take all of it; what it did take is seen by looking. It is not
+		// asked for what cannot be had, the kernel's own part: it would take the shim's pages again and again, as they come back.
+		piece := min(left-enough/2, reclaimPiece)
+		err = write(t.dir, "memory.reclaim", strconv.FormatUint(piece, 10))
+		if isGone(err) {
+			return left, nil // an older kernel
+		}
+		if err != nil && !errors.Is(err, unix.EAGAIN) {
+			return left, err
+		}
+		if left, err = t.left(); left >= before {
+			break
+		}
 	}
-	// memory.reclaim (Linux 5.19) says EAGAIN when it could not take all of it. What it did take is seen by looking.
-	if err := write(t.dir, "memory.reclaim", strconv.FormatUint(left, 10)); err != nil && !errors.Is(err, unix.EAGAIN) && !isGone(err) {
-		return 0, err
-	}
-	return t.left()
+	return left, err
 }
+
+func (t *Tree) hasMemory() bool { return slices.Contains(t.controllers, "memory") }
 
 // left is the memory of the tree that is not the shim's, in bytes.
 func (t *Tree) left() (uint64, error) {
@@ -116,7 +140,7 @@ func (t *Tree) left() (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("cannot read what jobs left: %w", err)
 	}
-	return all - min(own, all), nil
+	return all - min(own+t.own, all), nil
 }
 
 // enable makes those of controllers available to the leaves that are available here.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +23,8 @@ const (
 	// maxLeft is how much memory a job may leave charged to the scope of a limited slot, in bytes: well within the scope's
 	// headroom, so that the next job has all of its own.
 	maxLeft = 1 << 20
+	// reclaimTime is how long the kernel may take to take the rest back. A new slot costs less than a longer wait would.
+	reclaimTime = 200 * time.Millisecond
 )
 
 // place is what the jobs of a shim share.
@@ -89,8 +92,25 @@ func (s *shim) renew(j *spec.Job) {
 	}
 	// Without a limit on the scope it takes nothing from the next job.
 	if p.groups != nil && (j.Limits.MemoryMax != nil || j.Limits.MemoryHigh != nil) {
-		left, err := p.groups.Reclaim(maxLeft)
-		s.unfit = err != nil || left > maxLeft
+		s.unfit = !reclaim(p.groups)
+	}
+}
+
+// reclaim reports whether little is left of what jobs had charged to groups. Who waits for more than reclaimTime waits in the
+// kernel, and cannot be called back; it ends with the shim, for which there is no next job.
+func reclaim(groups *cgroup.Tree) bool {
+	done := make(chan bool, 1)
+	go func() {
+		left, err := groups.Reclaim(maxLeft)
+		done <- err == nil && left <= maxLeft
+	}()
+	t := time.NewTimer(reclaimTime)
+	defer t.Stop()
+	select {
+	case ok := <-done:
+		return ok
+	case <-t.C:
+		return false
 	}
 }
 
