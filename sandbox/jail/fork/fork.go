@@ -115,8 +115,8 @@ type Process struct {
 	// Ignored are the signals that the parent ignores; the process does not, as systemd has it. What the parent handles is
 	// reset by exec anyway.
 	Ignored []int
-	// ClearKeyrings empties the keyrings that the kernel keeps for the user (user-keyring(7), user-session-keyring(7),
-	// persistent-keyring(7)).
+	// ClearKeyrings empties the keyrings that the kernel keeps for the user: those of user-keyring(7) and
+	// user-session-keyring(7) for good, so that nobody can use them any more, and that of persistent-keyring(7) for now.
 	ClearKeyrings bool
 	// NoNewPrivileges is PR_SET_NO_NEW_PRIVS (prctl(2)).
 	NoNewPrivileges bool
@@ -154,6 +154,7 @@ type child struct {
 	spaces   []uintptr
 	ignored  []uintptr
 	clear    bool
+	rings    [2]uintptr // of the user, where they had to be emptied
 	cred     bool
 	uid      uintptr
 	gid      uintptr
@@ -412,10 +413,24 @@ func clone(args *cloneArgs, c *child) (pid uintptr, errno syscall.Errno) {
 		goto failed
 	}
 	if c.clear && e == 0 {
-		// By their special ids they are made if there are none, so each can be emptied.
-		for i = 0; i < 2; i++ {
-			// KEY_SPEC_USER_KEYRING is -4, KEY_SPEC_USER_SESSION_KEYRING -5.
-			if _, _, e = syscall.RawSyscall(unix.SYS_KEYCTL, unix.KEYCTL_CLEAR, ^uintptr(3+i), 0); e != 0 {
+		// By their special ids, KEY_SPEC_USER_KEYRING (-4) and KEY_SPEC_USER_SESSION_KEYRING (-5), they are made if there are
+		// none. A process of the user could revoke them or take everybody's permission to clear them, for good; so the first
+		// one empties and closes them: without a permission they cannot be found any more (ENOKEY), nor changed again.
+		for i = 0; i < len(c.rings); i++ {
+			r, _, e = syscall.RawSyscall(unix.SYS_KEYCTL, unix.KEYCTL_GET_KEYRING_ID, ^uintptr(3+i), 1)
+			if e == syscall.ENOKEY {
+				break // of one that is closed neither is found
+			}
+			if e != 0 {
+				goto failed
+			}
+			c.rings[i] = r
+			if _, _, e = syscall.RawSyscall(unix.SYS_KEYCTL, unix.KEYCTL_CLEAR, r, 0); e != 0 {
+				goto failed
+			}
+		}
+		for i = 0; i < len(c.rings) && c.rings[i] != 0; i++ {
+			if _, _, e = syscall.RawSyscall(unix.SYS_KEYCTL, unix.KEYCTL_SETPERM, c.rings[i], 0); e != 0 {
 				goto failed
 			}
 		}
