@@ -408,10 +408,14 @@ func (m *Manager) launch(ctx context.Context, l *live) {
 	}()
 }
 
-// putOff leaves a job that could not be started for the next engine, if that is because the machine is going down. Nobody hears
-// of it any more from this one.
+// putOff leaves a job for the next engine whose slot could not be opened because the machine, or this engine, is going down.
+// Nobody hears of it any more from this one.
 func (m *Manager) putOff(ctx context.Context, l *live) bool {
-	if l.job.Plan.Volatile || !m.opts.Host.GoingDown(ctx) {
+	m.mu.Lock()
+	unsent := l.slot != nil && l.slot.open == nil && !l.job.Plan.Volatile
+	closed := m.closed
+	m.mu.Unlock()
+	if !unsent || !closed && !m.opts.Host.GoingDown(ctx) {
 		return false
 	}
 	m.mu.Lock()
