@@ -53,6 +53,7 @@ type Host struct {
 	manager     *scope.Manager // nil without systemd
 	kind        string
 	mount       string   // of the cgroup v2 hierarchy, "" without systemd
+	root        string   // the manager's own control group below mount, "/" for the system's
 	controllers []string // of the hierarchy's root
 	noFile      uint64   // the soft limit of a job's descriptors
 	tasksMax    *uint64  // of a scope that says nothing of it, if systemd tells
@@ -154,7 +155,7 @@ func (h *Host) findManager(ctx context.Context) error {
 	if err := errors.Join(err, err2); scope.Away(err) { // else a manager that does not know them
 		return errors.Join(err, m.Close())
 	}
-	h.manager, h.kind, h.mount, h.controllers = m, kind, mount, controllers
+	h.manager, h.kind, h.mount, h.root, h.controllers = m, kind, mount, root, controllers
 	return nil
 }
 

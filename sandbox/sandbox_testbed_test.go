@@ -5,11 +5,13 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -234,4 +236,55 @@ func TestSystemdManyAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// An engine that is killed while systemd starts a scope for it can leave one that never held a process: its shim was gone
+// already.
+func TestSystemdSweep(t *testing.T) {
+	l := newSystemLab(t)
+	j := l.job("sleep 60")
+	p := l.mustStart(j)
+	const unit = "rtask-test-sweep-1.scope"
+	gone := exec.Command("true")
+	if err := gone.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the process to be a zombie", func() bool {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", gone.Process.Pid))
+		return err == nil && strings.Contains(string(b), ") Z ")
+	})
+	out, err := exec.Command("busctl", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
+		"org.freedesktop.systemd1.Manager", "StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "fail", "2",
+		"PIDs", "au", "1", strconv.Itoa(gone.Process.Pid), "Slice", "s", Slice, "0").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	eventually(t, "the scope to be active", func() bool {
+		return exec.Command("systemctl", "is-active", "-q", unit).Run() == nil
+	})
+	_ = gone.Wait() // how it ended does not matter
+	systemctl(t, "is-active", unit)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		l.Sweep(ctx)
+	}()
+	eventually(t, "the empty scope to go", func() bool {
+		return exec.Command("systemctl", "is-active", "-q", unit).Run() != nil
+	})
+	cancel()
+	<-done
+	// That of a job stays.
+	systemctl(t, "is-active", p.Unit)
+	select {
+	case <-p.Done():
+		t.Errorf("the job has ended: %+v", p.Exit())
+	default:
+	}
+	if err := p.Stop("a test", true); err != nil {
+		t.Error(err)
+	}
+	<-p.Done()
+	p.Slot().End()
 }

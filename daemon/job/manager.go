@@ -41,6 +41,7 @@ type Manager struct {
 	retention *retention
 	workers   sync.WaitGroup
 	quit      chan struct{}
+	stopSweep func()
 
 	// background are those that the recording of an end may still begin: it goes on while Close waits for the workers.
 	background sync.WaitGroup
@@ -142,6 +143,9 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	if err := m.recover(); err != nil {
 		return nil, errors.Join(err, s.Close(), w.Close(), null.Close())
 	}
+	sweep, stop := context.WithCancel(context.WithoutCancel(ctx))
+	m.stopSweep = stop
+	m.workers.Go(func() { o.Host.Sweep(sweep) })
 	m.workers.Go(func() { m.retention.run(m.quit) })
 	go m.recordEnds(m.last)
 	return m, nil
@@ -162,6 +166,7 @@ func (m *Manager) Close() error {
 	}
 	m.mu.Unlock()
 	close(m.quit)
+	m.stopSweep()
 	m.endIdle()
 	m.workers.Wait()
 	// Now nothing ends any more.

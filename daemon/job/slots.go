@@ -298,8 +298,12 @@ func (m *Manager) watch(s *slot) {
 	})
 }
 
+// takenPause is how long a scope of the name that a command is to have may take to go.
+const takenPause = 200 * time.Millisecond
+
 // openSlot opens the slot of a job, also when the scope's name is taken: another engine's, or one of before a crash that
-// the records do not know of.
+// the records do not know of. A command's scope has the name of its job; it is taken by the attempt of an engine that died
+// before the job began.
 func (m *Manager) openSlot(ctx context.Context, s *slot, j *Job, single bool) error {
 	r := sandbox.SlotRequest{ID: s.id, Unit: s.unit, Description: description(*j), Job: j.Run, Single: single}
 	for range startAttempts {
@@ -313,8 +317,14 @@ func (m *Manager) openSlot(ctx context.Context, s *slot, j *Job, single bool) er
 		}
 		r.Unit = m.unitName(*j)
 		m.mu.Unlock()
-		if !errors.Is(err, scope.ErrExists) || j.Task == "" {
+		if !errors.Is(err, scope.ErrExists) {
 			return err
+		}
+		if j.Task == "" {
+			m.opts.Host.ClearUnit(ctx, s.unit)
+			if err := m.pause(takenPause); err != nil {
+				return err
+			}
 		}
 	}
 	return fmt.Errorf("cannot start %s: %w", s.unit, scope.ErrExists)

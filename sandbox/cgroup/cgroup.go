@@ -273,8 +273,13 @@ func (g *Group) Kill() error {
 }
 
 // Populated reports whether a process is in the group or below it.
-func (g *Group) Populated() (bool, error) {
-	v, err := keyed(g.dir, "cgroup.events", "populated")
+func (g *Group) Populated() (bool, error) { return populated(g.dir) }
+
+// Populated reports whether a process is in a group, or below it, that belongs to somebody else.
+func Populated(mount, group string) (bool, error) { return populated(filepath.Join(mount, group)) }
+
+func populated(dir string) (bool, error) {
+	v, err := keyed(dir, "cgroup.events", "populated")
 	return v != 0, err
 }
 

@@ -113,7 +113,7 @@ func (m *Manager) Start(ctx context.Context, u Unit, pid, pidfd int) (Scope, err
 		return Scope{Name: u.Name, ControlGroup: group}, nil
 	}
 	if !errors.Is(err, ErrExists) { // else it is somebody else's
-		m.discard(ctx, u.Name)
+		m.Discard(ctx, u.Name)
 	}
 	return Scope{}, fmt.Errorf("cannot start %s: %w", u.Name, err)
 }
@@ -121,9 +121,9 @@ func (m *Manager) Start(ctx context.Context, u Unit, pid, pidfd int) (Scope, err
 // discardTime bounds the attempt to remove what a failed start left.
 const discardTime = 5 * time.Second
 
-// discard stops a scope that was started for nothing. One that never held a process would stay for ever: systemd waits
-// for its control group to become empty.
-func (m *Manager) discard(ctx context.Context, name string) {
+// Discard stops a scope that was started for nothing. One that never held a process would stay for ever: systemd waits
+// for its control group to become empty. It does not wait for the end of that.
+func (m *Manager) Discard(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTime)
 	defer cancel()
 	conn, err := m.connect(ctx)
