@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"unicode/utf8"
 
 	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
@@ -27,13 +28,14 @@ func startFlags() []cli.Flag {
 		&cli.GenericFlag{Name: "p", Value: properties, Usage: "set `NAME=VALUE` for a command, such as memory_max=512M; see limits in rtask.hcl(5)"},
 		&cli.GenericFlag{Name: "property", Value: properties, Usage: "the same as -p `NAME=VALUE`"},
 		&cli.StringFlag{Name: "input", Usage: "take `FILE` as standard input, - for rtaskctl's own"},
+		&cli.GenericFlag{Name: "param", Value: &settings{}, Usage: "set the parameter `NAME=VALUE` of a task"},
 		boolFlag("run a command though it is running already with the same arguments", "allow-duplicate"),
 	}
 }
 
 const startDescription = "NAME is a task of the configuration, or else a command in PATH, which runs as you, in the current\n" +
 	"directory, in a scope of its own. Options come before it; everything behind it is the command's own.\n" +
-	"A task takes no arguments."
+	"A task takes no arguments, but the parameters that its configuration names."
 
 func (a *app) startCommand() *cli.Command {
 	return &cli.Command{
@@ -129,6 +131,10 @@ func (a *app) startRequest(c *cli.Context) (_ *rtaskv1.StartRequest, found, err 
 	if err != nil {
 		return nil, nil, err
 	}
+	parameters, err := parametersOf(c)
+	if err != nil {
+		return nil, nil, err
+	}
 	input, err := a.input(c.Context, c.String("input"))
 	if err != nil {
 		return nil, nil, err
@@ -136,6 +142,7 @@ func (a *app) startRequest(c *cli.Context) (_ *rtaskv1.StartRequest, found, err 
 	return &rtaskv1.StartRequest{
 		Name: name, Arguments: c.Args().Tail(), Command: c.Bool("command"), Path: path, WorkingDirectory: dir, SearchPath: search,
 		Environment: environment, Input: input, AllowDuplicate: c.Bool("allow-duplicate"), Properties: properties,
+		Parameters: parameters,
 	}, found, nil
 }
 
@@ -152,6 +159,26 @@ func propertiesOf(c *cli.Context) ([]*rtaskv1.Property, error) {
 			return nil, fmt.Errorf("%q is not NAME=VALUE, such as memory_max=512M", s)
 		}
 		all = append(all, &rtaskv1.Property{Name: name, Value: value})
+	}
+	return all, nil
+}
+
+// parametersOf reads the values of --param. What they may be is for the engine to say.
+func parametersOf(c *cli.Context) ([]*rtaskv1.Parameter, error) {
+	var all []*rtaskv1.Parameter
+	set, _ := c.Generic("param").(*settings)
+	if set == nil {
+		return nil, nil
+	}
+	for _, s := range *set {
+		name, value, ok := strings.Cut(s, "=")
+		switch {
+		case !ok || name == "":
+			return nil, fmt.Errorf("%q is not NAME=VALUE", s)
+		case !utf8.ValidString(s):
+			return nil, fmt.Errorf("%q is not UTF-8", s)
+		}
+		all = append(all, &rtaskv1.Parameter{Name: name, Value: value})
 	}
 	return all, nil
 }

@@ -35,6 +35,10 @@ func newSettings(o Options, changed func(*config.Config)) *settings {
 			LookupUser:  func(name string) error { _, err := job.LookupUser(name); return err },
 			LookupGroup: func(name string) error { _, err := job.LookupGroup(name); return err },
 			StatDir:     isDir,
+			CheckEnvironmentFile: func(path string) error {
+				_, err := config.ReadEnvironmentFile(path, os.Geteuid())
+				return err
+			},
 		},
 		logger: o.Logger, changed: changed,
 	}

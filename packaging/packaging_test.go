@@ -299,13 +299,14 @@ func TestConfigurationManual(t *testing.T) {
 	page, table := read(t, "man/rtask.hcl.5"), tables(t)
 	byDefault := regexp.MustCompile(`Default: .*$`)
 	for heading, functions := range map[string][]string{
-		"RTASK.HCL": {"rootScope"},
-		"ARGON2":    {"argon2Scope"},
-		"RETENTION": {"retentionScope"},
-		"TASKS":     {"taskAttributes", "taskBlocks"},
-		"LIMITS":    {"limitsScope"},
-		"POOL":      {"poolScope"},
-		"SANDBOX":   {"sandboxScope"},
+		"RTASK.HCL":  {"rootScope"},
+		"ARGON2":     {"argon2Scope"},
+		"RETENTION":  {"retentionScope"},
+		"PARAMETERS": {"paramScope"},
+		"TASKS":      {"taskAttributes", "taskBlocks", "ownBlocks"},
+		"LIMITS":     {"limitsScope"},
+		"POOL":       {"poolScope"},
+		"SANDBOX":    {"sandboxScope"},
 	} {
 		documented := entries(page, heading)
 		var rows []attribute

@@ -115,6 +115,13 @@ type Task struct {
 	RedirectStderr bool
 	// Environment is NAME=value, sorted by name.
 	Environment []string
+	// EnvironmentFile is a file of variables that go before those of Environment, read at each start; "": none. See
+	// ReadEnvironmentFile.
+	EnvironmentFile string
+	// PassRequestHeaders are the headers of a request that the job gets, each as its HeaderVariable.
+	PassRequestHeaders []string
+	// Params are what a request may say in words of its own.
+	Params []*Param
 	// OnFailure and OnSuccess are the tasks that its end starts. No task triggers itself, not round a circle either.
 	OnFailure, OnSuccess []string
 	// Limits are the resource limits.

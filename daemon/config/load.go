@@ -19,6 +19,8 @@ type Options struct {
 	// LookupUser and LookupGroup return an error for a name that this machine does not know, StatDir for a path that is
 	// no folder now. Each such error becomes a warning. A nil function is not asked; numbers are never looked up.
 	LookupUser, LookupGroup, StatDir func(string) error
+	// CheckEnvironmentFile returns why an environment_file cannot be read now, which becomes a warning.
+	CheckEnvironmentFile func(string) error
 }
 
 // Load reads opts.File and every *.hcl and *.hcl.json file in opts.Dir, in the order of their names. Files whose names

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -183,19 +184,31 @@ func (d *decoder) variable(key hcl.Expression) (string, bool) {
 		}
 	}
 	const form = "A name is made of A–Z, a–z, 0–9 and _, and does not begin with a digit."
-	valid := name != "" && (name[0] < '0' || name[0] > '9')
-	for _, c := range []byte(name) {
-		valid = valid && (c == '_' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z')
-	}
-	if !valid {
+	if !validVariable(name) {
 		d.errorf(key.Range(), form, "environment: %q is not the name of a variable", name)
 		return "", false
 	}
-	for _, prefix := range []string{"RTASK_", "REQUEST_HEADER_"} {
+	for _, prefix := range ownPrefixes() {
 		if strings.HasPrefix(name, prefix) {
 			d.errorf(key.Range(), "rtask sets those itself. Choose another name.", "environment: names that begin with %s are reserved", prefix)
 			return "", false
 		}
 	}
 	return name, true
+}
+
+// validVariable reports whether s can be the name of a variable of the environment.
+func validVariable(s string) bool {
+	valid := s != "" && (s[0] < '0' || s[0] > '9')
+	for _, c := range []byte(s) {
+		valid = valid && (c == '_' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z')
+	}
+	return valid
+}
+
+// ownPrefixes are how the names of variables begin that rtask sets itself.
+func ownPrefixes() []string { return []string{"RTASK_", "REQUEST_HEADER_"} }
+
+func reservedVariable(name string) bool {
+	return slices.ContainsFunc(ownPrefixes(), func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }

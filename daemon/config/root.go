@@ -18,6 +18,7 @@ const (
 	inSandbox  = "sandbox { … }"
 	inDefaults = "defaults { … }"
 	inArgon2   = "argon2 { … }"
+	inParam    = "param \"NAME\" { … }"
 
 	inRetention = "retention { … }"
 )

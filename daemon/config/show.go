@@ -82,6 +82,9 @@ func (c *Config) Show(task string, secrets bool) (text string, object json.RawMe
 	}
 	fill(settings, byDefault, "pool", poolScope())
 	fill(settings, byDefault, "sandbox", sandboxScope())
+	for _, p := range c.Tasks[task].Params {
+		fill(settings, byDefault, "param "+literal(p.Name), paramScope())
+	}
 	for key := range settings {
 		if strings.Contains(key, ".") {
 			inBlocks = append(inBlocks, key)
@@ -104,7 +107,7 @@ func (c *Config) Show(task string, secrets bool) (text string, object json.RawMe
 			}
 			fmt.Fprintf(&b, "\n  %s {\n", block)
 			in, indent, into = block, "    ", map[string]any{}
-			top[block] = into
+			place(top, block, into)
 		}
 		note := ""
 		if byDefault[key] {
@@ -123,6 +126,21 @@ func (c *Config) Show(task string, secrets bool) (text string, object json.RawMe
 	b.WriteString("}\n")
 	object, err = json.Marshal(top)
 	return b.String(), object, err
+}
+
+// place puts what stands in a block where it stands in JSON: below its name, and then below its label if it has one.
+func place(top map[string]any, block string, into map[string]any) {
+	name, label, ok := strings.Cut(block, " ")
+	if !ok {
+		top[name] = into
+		return
+	}
+	labels, _ := top[name].(map[string]any)
+	if labels == nil {
+		labels = map[string]any{}
+		top[name] = labels
+	}
+	labels[strings.Trim(label, `"`)] = into
 }
 
 // fill adds what holds by default in a block.

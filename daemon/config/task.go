@@ -34,7 +34,7 @@ type draft struct {
 
 // taskScope is what may stand in a task.
 func taskScope() scope[draft] {
-	return scope[draft]{where: inTask, attributes: taskAttributes(), blocks: taskBlocks()}
+	return scope[draft]{where: inTask, attributes: taskAttributes(), blocks: append(taskBlocks(), ownBlocks()...)}
 }
 
 // defaultsScope is what may stand in defaults { … }: of a task all that can be the same for several.
@@ -43,6 +43,13 @@ func defaultsScope() scope[draft] {
 		where:      inDefaults,
 		attributes: slices.DeleteFunc(taskAttributes(), func(a attribute[draft]) bool { return !a.inherit }),
 		blocks:     taskBlocks(),
+	}
+}
+
+// ownBlocks are the blocks that a task has for itself alone.
+func ownBlocks() []block[draft] {
+	return []block[draft]{
+		{name: "param", label: "NAME", decode: func(d *decoder, found *hcl.Block, t *draft) { d.param(found, t) }},
 	}
 }
 
@@ -171,6 +178,25 @@ func taskAttributes() []attribute[draft] {
 			name: "environment", example: `{ LOG_LEVEL = "info" }`, inherit: true,
 			doc:    "Variables of the job's environment. Those of defaults are added name by name.",
 			decode: func(d *decoder, v value, t *draft) { d.environment(v, &t.env) },
+		},
+		{
+			name: "environment_file", example: `"/etc/rtask/deploy.env"`, inherit: true,
+			doc:    "A file of further variables, read at each start, EnvironmentFile=.",
+			decode: func(d *decoder, v value, t *draft) { d.environmentFile(v, &t.EnvironmentFile) },
+		},
+		{
+			name: "pass_request_headers", example: `["X-GitHub-Event"]`, inherit: true,
+			doc: "The headers of a request that the job gets, as REQUEST_HEADER_X_GITHUB_EVENT.",
+			decode: func(d *decoder, v value, t *draft) {
+				var seen []string
+				d.names(v, &t.PassRequestHeaders, func(e value, s string) bool {
+					if !d.header(e, s, seen) {
+						return false
+					}
+					seen = append(seen, s)
+					return true
+				})
+			},
 		},
 		{
 			name: "on_failure", example: `["notify"]`, inherit: true,

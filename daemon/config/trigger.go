@@ -63,7 +63,14 @@ func (b *builder) checkTriggers() {
 		for attribute, all := range t {
 			for _, r := range all {
 				place := r.d.pos(r.rng).String()
-				if b.cfg.Tasks[r.task] != nil || unknown[place] {
+				if unknown[place] {
+					continue
+				}
+				if t := b.cfg.Tasks[r.task]; t != nil {
+					if _, err := t.Parameters(nil); err != nil {
+						unknown[place] = true
+						r.d.errorf(r.rng, "Nobody can say it when the task is triggered: give it a default.", "%s: task %q cannot be started: %v", attribute, r.task, err)
+					}
 					continue
 				}
 				unknown[place] = true

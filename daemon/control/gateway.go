@@ -92,7 +92,7 @@ func (s *Server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]
 	if r.Msg.InputTooLarge {
 		return nil, s.refuse(r.Msg, key, task.Name, "input-too-large", inputTooLarge(task))
 	}
-	js, err := s.taskSpec(c, task, job.Owner{Key: key.ID, Name: key.Name}, "http", r.Msg.Input)
+	js, err := s.keySpec(c, task, key, r.Msg)
 	if err != nil {
 		return nil, s.refuse(r.Msg, key, task.Name, kindOf(err), err)
 	}
@@ -107,6 +107,17 @@ func (s *Server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]
 		return connect.NewResponse(&rtaskv1.RunResponse{Job: jobMessage(result.Job), Accepted: true}), nil
 	}
 	return connect.NewResponse(resultMessage(result)), nil
+}
+
+// keySpec is what a run of a task is for a request that came with a key.
+func (s *Server) keySpec(c *config.Config, t *config.Task, key auth.KeyInfo, r *rtaskv1.RunRequest) (job.Spec, error) {
+	params, err := queryParameters(string(r.Query))
+	if err != nil {
+		return job.Spec{}, err
+	}
+	return s.requestSpec(c, t, request{
+		owner: job.Owner{Key: key.ID, Name: key.Name}, trigger: "http", input: r.Input, params: params, headers: r.Headers,
+	})
 }
 
 func resultMessage(r job.Result) *rtaskv1.RunResponse {

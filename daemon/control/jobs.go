@@ -57,7 +57,7 @@ func (s *Server) startSpec(c auth.Caller, r *rtaskv1.StartRequest) (job.Spec, er
 		return job.Spec{}, connect.NewError(connect.CodeInvalidArgument,
 			fmt.Errorf("task %q has limits of its own, none can be set: -p is for commands", r.Name))
 	}
-	return s.taskSpec(snapshot.Config, task, owner, "local", r.Input)
+	return s.requestSpec(snapshot.Config, task, request{owner: owner, trigger: "local", input: r.Input, params: messageParameters(r.Parameters)})
 }
 
 // mayStart reports whether a task names the caller.

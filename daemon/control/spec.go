@@ -49,6 +49,18 @@ func (s *Server) taskSpec(c *config.Config, t *config.Task, owner job.Owner, tri
 		Keep: t.Pool.Keep, Warm: t.Pool.Warm, Config: t.Hash,
 		Sandbox: spec.Sandbox{PrivateTmp: t.Sandbox.PrivateTmp, PrivateIPC: t.Sandbox.PrivateIPC},
 	}
+	if t.EnvironmentFile != "" {
+		env, err := config.ReadEnvironmentFile(t.EnvironmentFile, os.Geteuid())
+		if err != nil {
+			return job.Spec{}, unusable(err)
+		}
+		js.Environment = slices.Concat(js.Environment, env)
+	}
+	for _, p := range t.Params {
+		if p.Default != nil {
+			js.Environment = append(js.Environment[:len(js.Environment):len(js.Environment)], p.Variable()+"="+*p.Default)
+		}
+	}
 	if strings.Contains(t.Command[0], "/") && !filepath.IsAbs(t.Command[0]) {
 		js.Path = filepath.Join(t.Workdir, t.Command[0])
 	}
@@ -122,6 +134,8 @@ func (s *Server) commandSpec(c auth.Caller, owner job.Owner, r *rtaskv1.StartReq
 	case r.Path == "":
 		return job.Spec{}, fail(connect.CodeNotFound, "not-found",
 			fmt.Errorf("there is no task %q, and no command of that name was found in PATH", r.Name))
+	case len(r.Parameters) > 0:
+		return job.Spec{}, invalid("a command takes no parameters: --param is for tasks")
 	case !filepath.IsAbs(r.Path):
 		return job.Spec{}, invalid("the path %q of the command is not absolute", r.Path)
 	case !filepath.IsAbs(r.WorkingDirectory):

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"connectrpc.com/connect"
 
@@ -149,7 +150,7 @@ func (a *api) bounds(ctx context.Context, age time.Duration) (framing *rtaskv1.F
 
 // run serves POST /tasks/{task}.
 func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
-	request := &rtaskv1.RunRequest{Task: task, ApiKey: bearer(r), RemoteAddr: remoteAddr(r)}
+	request := &rtaskv1.RunRequest{Task: task, ApiKey: bearer(r), RemoteAddr: remoteAddr(r), Query: []byte(r.URL.RawQuery), Headers: headers(r)}
 	if len(request.ApiKey) == 0 {
 		// The engine is to say what it says of all bad keys, and to log it. What else such a client sends is not read,
 		// not even to use the connection again.
@@ -228,6 +229,20 @@ func bearer(r *http.Request) []byte {
 		return nil
 	}
 	return []byte(strings.TrimLeft(key, " "))
+}
+
+// headers are what the engine may pass on to a job: all of them but for the key, which it gets by itself.
+func headers(r *http.Request) []*rtaskv1.Header {
+	all := []*rtaskv1.Header{{Name: "Host", Value: []byte(r.Host)}} // net/http has it there
+	for name, values := range r.Header {
+		if name == "Authorization" || !utf8.ValidString(name) {
+			continue
+		}
+		for _, v := range values {
+			all = append(all, &rtaskv1.Header{Name: name, Value: []byte(v)})
+		}
+	}
+	return all
 }
 
 // remoteAddr is the client's address without its port.

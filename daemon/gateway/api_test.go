@@ -31,7 +31,10 @@ func TestRoutes(t *testing.T) {
 		allow        string
 	}{
 		{"POST", "/tasks/hello", 200, ""},
-		{"POST", "/tasks/hello?x=y", 200, ""},
+		{"POST", "/tasks/hello?", 200, ""},
+		{"POST", "/tasks/hello?x=y", 400, ""}, // it has no such parameter
+		{"POST", "/tasks/hello?%zz", 400, ""},
+		{"POST", "/tasks/hello?\xff", 400, ""},
 		{"POST", "//tasks/hello", 404, ""},
 		{"POST", "/tasks/hello/", 404, ""},
 		{"POST", "/tasks//hello", 404, ""},

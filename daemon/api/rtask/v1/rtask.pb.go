@@ -755,7 +755,9 @@ type StartRequest struct {
 	// allow_duplicate: run a command though the same user already runs it with the same arguments.
 	AllowDuplicate bool `protobuf:"varint,9,opt,name=allow_duplicate,json=allowDuplicate,proto3" json:"allow_duplicate,omitempty"`
 	// properties of a command: its limits and the like, in their order. A task has its own and takes none.
-	Properties    []*Property `protobuf:"bytes,10,rep,name=properties,proto3" json:"properties,omitempty"`
+	Properties []*Property `protobuf:"bytes,10,rep,name=properties,proto3" json:"properties,omitempty"`
+	// parameters of a task, each once; see param in rtask.hcl(5). A command takes none.
+	Parameters    []*Parameter `protobuf:"bytes,20,rep,name=parameters,proto3" json:"parameters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -860,6 +862,66 @@ func (x *StartRequest) GetProperties() []*Property {
 	return nil
 }
 
+func (x *StartRequest) GetParameters() []*Parameter {
+	if x != nil {
+		return x.Parameters
+	}
+	return nil
+}
+
+// Parameter is what a caller says in place of a default of the configuration.
+type Parameter struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Parameter) Reset() {
+	*x = Parameter{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Parameter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Parameter) ProtoMessage() {}
+
+func (x *Parameter) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Parameter.ProtoReflect.Descriptor instead.
+func (*Parameter) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Parameter) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Parameter) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 // Property is one setting of a command.
 type Property struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -875,7 +937,7 @@ type Property struct {
 
 func (x *Property) Reset() {
 	*x = Property{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[5]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +949,7 @@ func (x *Property) String() string {
 func (*Property) ProtoMessage() {}
 
 func (x *Property) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[5]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +962,7 @@ func (x *Property) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Property.ProtoReflect.Descriptor instead.
 func (*Property) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{5}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Property) GetName() string {
@@ -926,7 +988,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[6]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -938,7 +1000,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[6]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -951,7 +1013,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{6}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StartResponse) GetJob() *Job {
@@ -973,7 +1035,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[7]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -985,7 +1047,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[7]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -998,7 +1060,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{7}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StopRequest) GetJob() string {
@@ -1024,7 +1086,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[8]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +1098,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[8]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,7 +1111,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{8}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StopResponse) GetJob() *Job {
@@ -1069,7 +1131,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[9]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +1143,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[9]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +1156,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{9}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StatusRequest) GetJob() string {
@@ -1115,7 +1177,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[10]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +1189,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[10]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +1202,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{10}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StatusResponse) GetJob() *Job {
@@ -1182,7 +1244,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[11]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1194,7 +1256,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[11]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1207,7 +1269,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{11}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StreamLogsRequest) GetJob() string {
@@ -1282,7 +1344,7 @@ type StreamLogsResponse struct {
 
 func (x *StreamLogsResponse) Reset() {
 	*x = StreamLogsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[12]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1294,7 +1356,7 @@ func (x *StreamLogsResponse) String() string {
 func (*StreamLogsResponse) ProtoMessage() {}
 
 func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[12]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1307,7 +1369,7 @@ func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsResponse.ProtoReflect.Descriptor instead.
 func (*StreamLogsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{12}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StreamLogsResponse) GetStream() Stream {
@@ -1366,7 +1428,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[13]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1378,7 +1440,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[13]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1391,7 +1453,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{13}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListRequest) GetAll() bool {
@@ -1473,7 +1535,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[14]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1485,7 +1547,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[14]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1498,7 +1560,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{14}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListResponse) GetJobs() []*Job {
@@ -1518,7 +1580,7 @@ type WaitRequest struct {
 
 func (x *WaitRequest) Reset() {
 	*x = WaitRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[15]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1530,7 +1592,7 @@ func (x *WaitRequest) String() string {
 func (*WaitRequest) ProtoMessage() {}
 
 func (x *WaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[15]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1543,7 +1605,7 @@ func (x *WaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
 func (*WaitRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{15}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WaitRequest) GetJob() string {
@@ -1562,7 +1624,7 @@ type WaitResponse struct {
 
 func (x *WaitResponse) Reset() {
 	*x = WaitResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[16]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1574,7 +1636,7 @@ func (x *WaitResponse) String() string {
 func (*WaitResponse) ProtoMessage() {}
 
 func (x *WaitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[16]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1587,7 +1649,7 @@ func (x *WaitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitResponse.ProtoReflect.Descriptor instead.
 func (*WaitResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{16}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WaitResponse) GetJob() *Job {
@@ -1605,7 +1667,7 @@ type TasksRequest struct {
 
 func (x *TasksRequest) Reset() {
 	*x = TasksRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[17]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1617,7 +1679,7 @@ func (x *TasksRequest) String() string {
 func (*TasksRequest) ProtoMessage() {}
 
 func (x *TasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[17]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1630,7 +1692,7 @@ func (x *TasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksRequest.ProtoReflect.Descriptor instead.
 func (*TasksRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{17}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{18}
 }
 
 // Task is a task of the configuration as a caller may see it.
@@ -1656,7 +1718,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[18]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1668,7 +1730,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[18]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1681,7 +1743,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{18}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Task) GetName() string {
@@ -1768,7 +1830,7 @@ type TaskSwitch struct {
 
 func (x *TaskSwitch) Reset() {
 	*x = TaskSwitch{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[19]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +1842,7 @@ func (x *TaskSwitch) String() string {
 func (*TaskSwitch) ProtoMessage() {}
 
 func (x *TaskSwitch) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[19]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +1855,7 @@ func (x *TaskSwitch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskSwitch.ProtoReflect.Descriptor instead.
 func (*TaskSwitch) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{19}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *TaskSwitch) GetTask() string {
@@ -1833,7 +1895,7 @@ type TasksResponse struct {
 
 func (x *TasksResponse) Reset() {
 	*x = TasksResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[20]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1845,7 +1907,7 @@ func (x *TasksResponse) String() string {
 func (*TasksResponse) ProtoMessage() {}
 
 func (x *TasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[20]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1858,7 +1920,7 @@ func (x *TasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksResponse.ProtoReflect.Descriptor instead.
 func (*TasksResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{20}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *TasksResponse) GetTasks() []*Task {
@@ -1877,7 +1939,7 @@ type ShowTaskRequest struct {
 
 func (x *ShowTaskRequest) Reset() {
 	*x = ShowTaskRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[21]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1889,7 +1951,7 @@ func (x *ShowTaskRequest) String() string {
 func (*ShowTaskRequest) ProtoMessage() {}
 
 func (x *ShowTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[21]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1902,7 +1964,7 @@ func (x *ShowTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowTaskRequest.ProtoReflect.Descriptor instead.
 func (*ShowTaskRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{21}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ShowTaskRequest) GetTask() string {
@@ -1929,7 +1991,7 @@ type ShowTaskResponse struct {
 
 func (x *ShowTaskResponse) Reset() {
 	*x = ShowTaskResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[22]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1941,7 +2003,7 @@ func (x *ShowTaskResponse) String() string {
 func (*ShowTaskResponse) ProtoMessage() {}
 
 func (x *ShowTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[22]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1954,7 +2016,7 @@ func (x *ShowTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowTaskResponse.ProtoReflect.Descriptor instead.
 func (*ShowTaskResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{22}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ShowTaskResponse) GetTask() *Task {
@@ -2002,7 +2064,7 @@ type SwitchTaskRequest struct {
 
 func (x *SwitchTaskRequest) Reset() {
 	*x = SwitchTaskRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[23]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2014,7 +2076,7 @@ func (x *SwitchTaskRequest) String() string {
 func (*SwitchTaskRequest) ProtoMessage() {}
 
 func (x *SwitchTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[23]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2027,7 +2089,7 @@ func (x *SwitchTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SwitchTaskRequest.ProtoReflect.Descriptor instead.
 func (*SwitchTaskRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{23}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SwitchTaskRequest) GetTask() string {
@@ -2053,7 +2115,7 @@ type SwitchTaskResponse struct {
 
 func (x *SwitchTaskResponse) Reset() {
 	*x = SwitchTaskResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2065,7 +2127,7 @@ func (x *SwitchTaskResponse) String() string {
 func (*SwitchTaskResponse) ProtoMessage() {}
 
 func (x *SwitchTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2078,7 +2140,7 @@ func (x *SwitchTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SwitchTaskResponse.ProtoReflect.Descriptor instead.
 func (*SwitchTaskResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{24}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SwitchTaskResponse) GetTask() *Task {
@@ -2100,7 +2162,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2112,7 +2174,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2125,7 +2187,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{25}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DrainRequest) GetCancel() bool {
@@ -2154,7 +2216,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2166,7 +2228,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2179,7 +2241,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{26}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DrainResponse) GetDraining() bool {
@@ -2208,7 +2270,7 @@ type AddKeyRequest struct {
 
 func (x *AddKeyRequest) Reset() {
 	*x = AddKeyRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2220,7 +2282,7 @@ func (x *AddKeyRequest) String() string {
 func (*AddKeyRequest) ProtoMessage() {}
 
 func (x *AddKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2233,7 +2295,7 @@ func (x *AddKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKeyRequest.ProtoReflect.Descriptor instead.
 func (*AddKeyRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{27}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AddKeyRequest) GetName() string {
@@ -2261,7 +2323,7 @@ type AddKeyResponse struct {
 
 func (x *AddKeyResponse) Reset() {
 	*x = AddKeyResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2273,7 +2335,7 @@ func (x *AddKeyResponse) String() string {
 func (*AddKeyResponse) ProtoMessage() {}
 
 func (x *AddKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2286,7 +2348,7 @@ func (x *AddKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKeyResponse.ProtoReflect.Descriptor instead.
 func (*AddKeyResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{28}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AddKeyResponse) GetKey() *Key {
@@ -2318,7 +2380,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2330,7 +2392,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2343,7 +2405,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{29}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Key) GetName() string {
@@ -2389,7 +2451,7 @@ type ListKeysRequest struct {
 
 func (x *ListKeysRequest) Reset() {
 	*x = ListKeysRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2401,7 +2463,7 @@ func (x *ListKeysRequest) String() string {
 func (*ListKeysRequest) ProtoMessage() {}
 
 func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2414,7 +2476,7 @@ func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{30}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{31}
 }
 
 type ListKeysResponse struct {
@@ -2426,7 +2488,7 @@ type ListKeysResponse struct {
 
 func (x *ListKeysResponse) Reset() {
 	*x = ListKeysResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +2500,7 @@ func (x *ListKeysResponse) String() string {
 func (*ListKeysResponse) ProtoMessage() {}
 
 func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2451,7 +2513,7 @@ func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListKeysResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{31}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListKeysResponse) GetKeys() []*Key {
@@ -2471,7 +2533,7 @@ type RevokeKeyRequest struct {
 
 func (x *RevokeKeyRequest) Reset() {
 	*x = RevokeKeyRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2483,7 +2545,7 @@ func (x *RevokeKeyRequest) String() string {
 func (*RevokeKeyRequest) ProtoMessage() {}
 
 func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2496,7 +2558,7 @@ func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeKeyRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{32}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RevokeKeyRequest) GetKey() string {
@@ -2515,7 +2577,7 @@ type RevokeKeyResponse struct {
 
 func (x *RevokeKeyResponse) Reset() {
 	*x = RevokeKeyResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2527,7 +2589,7 @@ func (x *RevokeKeyResponse) String() string {
 func (*RevokeKeyResponse) ProtoMessage() {}
 
 func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2540,7 +2602,7 @@ func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevokeKeyResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{33}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RevokeKeyResponse) GetKey() *Key {
@@ -2560,7 +2622,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2572,7 +2634,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2585,7 +2647,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{34}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReloadRequest) GetCheckOnly() bool {
@@ -2607,7 +2669,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2619,7 +2681,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2632,7 +2694,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{35}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ReloadResponse) GetDiagnostics() []*Diagnostic {
@@ -2672,7 +2734,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2684,7 +2746,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2697,7 +2759,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{36}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Diagnostic) GetError() bool {
@@ -2764,7 +2826,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2776,7 +2838,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2789,7 +2851,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{37}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{38}
 }
 
 type InfoResponse struct {
@@ -2814,7 +2876,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2826,7 +2888,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2839,7 +2901,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{38}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -2919,14 +2981,18 @@ type RunRequest struct {
 	RemoteAddr string `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
 	// id is the job's id, 16 characters a–z and 2–7, the first a letter; empty: the engine makes one. A gateway that does not
 	// know whether it was heard asks again with the same id, and gets the same job.
-	Id            string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
+	Id string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
+	// query is the request's, as it was sent, behind the "?": the task's parameters.
+	Query []byte `protobuf:"bytes,20,opt,name=query,proto3" json:"query,omitempty"`
+	// headers are the request's but for Authorization, in any order of names.
+	Headers       []*Header `protobuf:"bytes,21,rep,name=headers,proto3" json:"headers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2938,7 +3004,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2951,7 +3017,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{39}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RunRequest) GetTask() string {
@@ -2996,6 +3062,73 @@ func (x *RunRequest) GetId() string {
 	return ""
 }
 
+func (x *RunRequest) GetQuery() []byte {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
+func (x *RunRequest) GetHeaders() []*Header {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+// Header is one header of a request on the network.
+type Header struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Header) Reset() {
+	*x = Header{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Header) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Header) ProtoMessage() {}
+
+func (x *Header) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Header.ProtoReflect.Descriptor instead.
+func (*Header) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *Header) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Header) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
 type RunResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Job   *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -3011,7 +3144,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3023,7 +3156,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3036,7 +3169,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{40}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -3089,7 +3222,7 @@ type ResultRequest struct {
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3101,7 +3234,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3114,7 +3247,7 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{41}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ResultRequest) GetTask() string {
@@ -3153,7 +3286,7 @@ type FramingRequest struct {
 
 func (x *FramingRequest) Reset() {
 	*x = FramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3165,7 +3298,7 @@ func (x *FramingRequest) String() string {
 func (*FramingRequest) ProtoMessage() {}
 
 func (x *FramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3178,7 +3311,7 @@ func (x *FramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingRequest.ProtoReflect.Descriptor instead.
 func (*FramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
 }
 
 type FramingResponse struct {
@@ -3193,7 +3326,7 @@ type FramingResponse struct {
 
 func (x *FramingResponse) Reset() {
 	*x = FramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3205,7 +3338,7 @@ func (x *FramingResponse) String() string {
 func (*FramingResponse) ProtoMessage() {}
 
 func (x *FramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3218,7 +3351,7 @@ func (x *FramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingResponse.ProtoReflect.Descriptor instead.
 func (*FramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *FramingResponse) GetMaxInputBytes() int64 {
@@ -3243,7 +3376,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3255,7 +3388,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3268,7 +3401,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
 }
 
 type MetricsResponse struct {
@@ -3281,7 +3414,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3293,7 +3426,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3306,7 +3439,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -3335,7 +3468,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3347,7 +3480,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3360,7 +3493,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Error) GetKind() string {
@@ -3459,7 +3592,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x06_tasks\"/\n" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\xba\x03\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xef\x03\n" +
 	"\fStartRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\targuments\x18\x02 \x03(\tR\targuments\x12\x18\n" +
@@ -3474,10 +3607,16 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\n" +
 	"properties\x18\n" +
 	" \x03(\v2\x12.rtask.v1.PropertyR\n" +
-	"properties\x1a>\n" +
+	"properties\x123\n" +
+	"\n" +
+	"parameters\x18\x14 \x03(\v2\x13.rtask.v1.ParameterR\n" +
+	"parameters\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"4\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"5\n" +
+	"\tParameter\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"4\n" +
 	"\bProperty\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"0\n" +
@@ -3616,7 +3755,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\vdiagnostics\x18\x06 \x03(\v2\x14.rtask.v1.DiagnosticR\vdiagnostics\x12\x16\n" +
 	"\x06weaker\x18\a \x03(\tR\x06weaker\x12\x1a\n" +
 	"\bdraining\x18\b \x01(\bR\bdraining\x120\n" +
-	"\bswitches\x18\t \x03(\v2\x14.rtask.v1.TaskSwitchR\bswitches\"\xa8\x01\n" +
+	"\bswitches\x18\t \x03(\v2\x14.rtask.v1.TaskSwitchR\bswitches\"\xea\x01\n" +
 	"\n" +
 	"RunRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x17\n" +
@@ -3625,7 +3764,12 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x0finput_too_large\x18\x05 \x01(\bR\rinputTooLarge\x12\x1f\n" +
 	"\vremote_addr\x18\x04 \x01(\tR\n" +
 	"remoteAddr\x12\x0e\n" +
-	"\x02id\x18\x06 \x01(\tR\x02id\"\x98\x01\n" +
+	"\x02id\x18\x06 \x01(\tR\x02id\x12\x14\n" +
+	"\x05query\x18\x14 \x01(\fR\x05query\x12*\n" +
+	"\aheaders\x18\x15 \x03(\v2\x10.rtask.v1.HeaderR\aheaders\"2\n" +
+	"\x06Header\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"\x98\x01\n" +
 	"\vRunResponse\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\x12\x1a\n" +
 	"\baccepted\x18\x02 \x01(\bR\baccepted\x12\x16\n" +
@@ -3716,7 +3860,7 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                    // 0: rtask.v1.State
 	(Reason)(0),                   // 1: rtask.v1.Reason
@@ -3727,141 +3871,145 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*Usage)(nil),                 // 6: rtask.v1.Usage
 	(*Process)(nil),               // 7: rtask.v1.Process
 	(*StartRequest)(nil),          // 8: rtask.v1.StartRequest
-	(*Property)(nil),              // 9: rtask.v1.Property
-	(*StartResponse)(nil),         // 10: rtask.v1.StartResponse
-	(*StopRequest)(nil),           // 11: rtask.v1.StopRequest
-	(*StopResponse)(nil),          // 12: rtask.v1.StopResponse
-	(*StatusRequest)(nil),         // 13: rtask.v1.StatusRequest
-	(*StatusResponse)(nil),        // 14: rtask.v1.StatusResponse
-	(*StreamLogsRequest)(nil),     // 15: rtask.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),    // 16: rtask.v1.StreamLogsResponse
-	(*ListRequest)(nil),           // 17: rtask.v1.ListRequest
-	(*ListResponse)(nil),          // 18: rtask.v1.ListResponse
-	(*WaitRequest)(nil),           // 19: rtask.v1.WaitRequest
-	(*WaitResponse)(nil),          // 20: rtask.v1.WaitResponse
-	(*TasksRequest)(nil),          // 21: rtask.v1.TasksRequest
-	(*Task)(nil),                  // 22: rtask.v1.Task
-	(*TaskSwitch)(nil),            // 23: rtask.v1.TaskSwitch
-	(*TasksResponse)(nil),         // 24: rtask.v1.TasksResponse
-	(*ShowTaskRequest)(nil),       // 25: rtask.v1.ShowTaskRequest
-	(*ShowTaskResponse)(nil),      // 26: rtask.v1.ShowTaskResponse
-	(*SwitchTaskRequest)(nil),     // 27: rtask.v1.SwitchTaskRequest
-	(*SwitchTaskResponse)(nil),    // 28: rtask.v1.SwitchTaskResponse
-	(*DrainRequest)(nil),          // 29: rtask.v1.DrainRequest
-	(*DrainResponse)(nil),         // 30: rtask.v1.DrainResponse
-	(*AddKeyRequest)(nil),         // 31: rtask.v1.AddKeyRequest
-	(*AddKeyResponse)(nil),        // 32: rtask.v1.AddKeyResponse
-	(*Key)(nil),                   // 33: rtask.v1.Key
-	(*ListKeysRequest)(nil),       // 34: rtask.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),      // 35: rtask.v1.ListKeysResponse
-	(*RevokeKeyRequest)(nil),      // 36: rtask.v1.RevokeKeyRequest
-	(*RevokeKeyResponse)(nil),     // 37: rtask.v1.RevokeKeyResponse
-	(*ReloadRequest)(nil),         // 38: rtask.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 39: rtask.v1.ReloadResponse
-	(*Diagnostic)(nil),            // 40: rtask.v1.Diagnostic
-	(*InfoRequest)(nil),           // 41: rtask.v1.InfoRequest
-	(*InfoResponse)(nil),          // 42: rtask.v1.InfoResponse
-	(*RunRequest)(nil),            // 43: rtask.v1.RunRequest
-	(*RunResponse)(nil),           // 44: rtask.v1.RunResponse
-	(*ResultRequest)(nil),         // 45: rtask.v1.ResultRequest
-	(*FramingRequest)(nil),        // 46: rtask.v1.FramingRequest
-	(*FramingResponse)(nil),       // 47: rtask.v1.FramingResponse
-	(*MetricsRequest)(nil),        // 48: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),       // 49: rtask.v1.MetricsResponse
-	(*Error)(nil),                 // 50: rtask.v1.Error
-	nil,                           // 51: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil), // 52: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 53: google.protobuf.Duration
+	(*Parameter)(nil),             // 9: rtask.v1.Parameter
+	(*Property)(nil),              // 10: rtask.v1.Property
+	(*StartResponse)(nil),         // 11: rtask.v1.StartResponse
+	(*StopRequest)(nil),           // 12: rtask.v1.StopRequest
+	(*StopResponse)(nil),          // 13: rtask.v1.StopResponse
+	(*StatusRequest)(nil),         // 14: rtask.v1.StatusRequest
+	(*StatusResponse)(nil),        // 15: rtask.v1.StatusResponse
+	(*StreamLogsRequest)(nil),     // 16: rtask.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),    // 17: rtask.v1.StreamLogsResponse
+	(*ListRequest)(nil),           // 18: rtask.v1.ListRequest
+	(*ListResponse)(nil),          // 19: rtask.v1.ListResponse
+	(*WaitRequest)(nil),           // 20: rtask.v1.WaitRequest
+	(*WaitResponse)(nil),          // 21: rtask.v1.WaitResponse
+	(*TasksRequest)(nil),          // 22: rtask.v1.TasksRequest
+	(*Task)(nil),                  // 23: rtask.v1.Task
+	(*TaskSwitch)(nil),            // 24: rtask.v1.TaskSwitch
+	(*TasksResponse)(nil),         // 25: rtask.v1.TasksResponse
+	(*ShowTaskRequest)(nil),       // 26: rtask.v1.ShowTaskRequest
+	(*ShowTaskResponse)(nil),      // 27: rtask.v1.ShowTaskResponse
+	(*SwitchTaskRequest)(nil),     // 28: rtask.v1.SwitchTaskRequest
+	(*SwitchTaskResponse)(nil),    // 29: rtask.v1.SwitchTaskResponse
+	(*DrainRequest)(nil),          // 30: rtask.v1.DrainRequest
+	(*DrainResponse)(nil),         // 31: rtask.v1.DrainResponse
+	(*AddKeyRequest)(nil),         // 32: rtask.v1.AddKeyRequest
+	(*AddKeyResponse)(nil),        // 33: rtask.v1.AddKeyResponse
+	(*Key)(nil),                   // 34: rtask.v1.Key
+	(*ListKeysRequest)(nil),       // 35: rtask.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),      // 36: rtask.v1.ListKeysResponse
+	(*RevokeKeyRequest)(nil),      // 37: rtask.v1.RevokeKeyRequest
+	(*RevokeKeyResponse)(nil),     // 38: rtask.v1.RevokeKeyResponse
+	(*ReloadRequest)(nil),         // 39: rtask.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 40: rtask.v1.ReloadResponse
+	(*Diagnostic)(nil),            // 41: rtask.v1.Diagnostic
+	(*InfoRequest)(nil),           // 42: rtask.v1.InfoRequest
+	(*InfoResponse)(nil),          // 43: rtask.v1.InfoResponse
+	(*RunRequest)(nil),            // 44: rtask.v1.RunRequest
+	(*Header)(nil),                // 45: rtask.v1.Header
+	(*RunResponse)(nil),           // 46: rtask.v1.RunResponse
+	(*ResultRequest)(nil),         // 47: rtask.v1.ResultRequest
+	(*FramingRequest)(nil),        // 48: rtask.v1.FramingRequest
+	(*FramingResponse)(nil),       // 49: rtask.v1.FramingResponse
+	(*MetricsRequest)(nil),        // 50: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),       // 51: rtask.v1.MetricsResponse
+	(*Error)(nil),                 // 52: rtask.v1.Error
+	nil,                           // 53: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil), // 54: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 55: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,  // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,  // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	52, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	52, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	52, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	54, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	54, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	54, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	5,  // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
 	7,  // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	51, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
-	9,  // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
-	4,  // 9: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
-	4,  // 10: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
-	4,  // 11: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
-	6,  // 12: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	52, // 13: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	52, // 14: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
-	2,  // 15: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
-	2,  // 16: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	52, // 17: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
-	0,  // 18: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
-	3,  // 19: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
-	1,  // 20: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	52, // 21: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	52, // 22: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
-	4,  // 23: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
-	4,  // 24: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	53, // 25: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
-	23, // 26: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	52, // 27: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
-	22, // 28: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
-	22, // 29: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
-	22, // 30: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	53, // 31: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
-	33, // 32: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	52, // 33: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	52, // 34: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	52, // 35: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
-	33, // 36: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
-	33, // 37: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	40, // 38: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	52, // 39: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	40, // 40: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	23, // 41: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
-	4,  // 42: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	53, // 43: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	40, // 44: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,  // 45: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	11, // 46: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	13, // 47: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	15, // 48: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	17, // 49: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	19, // 50: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	21, // 51: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	25, // 52: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	27, // 53: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	29, // 54: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	31, // 55: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	34, // 56: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	36, // 57: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	38, // 58: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	41, // 59: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	43, // 60: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	45, // 61: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	46, // 62: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	48, // 63: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	10, // 64: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	12, // 65: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	14, // 66: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	16, // 67: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	18, // 68: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	20, // 69: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	24, // 70: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	26, // 71: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	28, // 72: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	30, // 73: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	32, // 74: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	35, // 75: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	37, // 76: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	39, // 77: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	42, // 78: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	44, // 79: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	44, // 80: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	47, // 81: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	49, // 82: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	64, // [64:83] is the sub-list for method output_type
-	45, // [45:64] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	53, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	10, // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
+	9,  // 9: rtask.v1.StartRequest.parameters:type_name -> rtask.v1.Parameter
+	4,  // 10: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
+	4,  // 11: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
+	4,  // 12: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
+	6,  // 13: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
+	54, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	54, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	2,  // 16: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
+	2,  // 17: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
+	54, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	0,  // 19: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
+	3,  // 20: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
+	1,  // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
+	54, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	54, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	4,  // 24: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
+	4,  // 25: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
+	55, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	24, // 27: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
+	54, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	23, // 29: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
+	23, // 30: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
+	23, // 31: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
+	55, // 32: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	34, // 33: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
+	54, // 34: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	54, // 35: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	54, // 36: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	34, // 37: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
+	34, // 38: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
+	41, // 39: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	54, // 40: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	41, // 41: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	24, // 42: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
+	45, // 43: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
+	4,  // 44: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	55, // 45: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	41, // 46: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,  // 47: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	12, // 48: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	14, // 49: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	16, // 50: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	18, // 51: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	20, // 52: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	22, // 53: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	26, // 54: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	28, // 55: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	30, // 56: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	32, // 57: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	35, // 58: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	37, // 59: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	39, // 60: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	42, // 61: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	44, // 62: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	47, // 63: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	48, // 64: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	50, // 65: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	11, // 66: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13, // 67: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15, // 68: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17, // 69: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19, // 70: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21, // 71: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25, // 72: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27, // 73: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	29, // 74: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	31, // 75: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	33, // 76: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	36, // 77: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	38, // 78: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	40, // 79: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	43, // 80: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	46, // 81: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	46, // 82: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	49, // 83: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	51, // 84: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	66, // [66:85] is the sub-list for method output_type
+	47, // [47:66] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -3871,14 +4019,14 @@ func file_rtask_v1_rtask_proto_init() {
 	}
 	file_rtask_v1_rtask_proto_msgTypes[0].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[2].OneofWrappers = []any{}
-	file_rtask_v1_rtask_proto_msgTypes[11].OneofWrappers = []any{}
+	file_rtask_v1_rtask_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   48,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
