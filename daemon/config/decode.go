@@ -138,7 +138,11 @@ func decodeBody[T any](d *decoder, body hcl.Body, s scope[T], t *T) bool {
 			default:
 				first = d.pos(found.TypeRange).String()
 				outer := d.path
-				d.path = append(slices.Clone(outer), b.name)
+				name := b.name
+				if b.label != "" {
+					name += " " + literal(found.Labels[0])
+				}
+				d.path = append(slices.Clone(outer), name)
 				b.decode(d, found, t)
 				d.path = outer
 			}
@@ -257,6 +261,7 @@ func home(name string) (where, proper string) {
 		{inPool, poolScope().names()},
 		{inSandbox, sandboxScope().names()},
 		{inArgon2, argon2Scope().names()},
+		{inWebhook, webhookScope().names()},
 	} {
 		for _, n := range place.names {
 			if plainName(n) == plainName(name) {

@@ -19,6 +19,11 @@ type Options struct {
 	// LookupUser and LookupGroup return an error for a name that this machine does not know, StatDir for a path that is
 	// no folder now. Each such error becomes a warning. A nil function is not asked; numbers are never looked up.
 	LookupUser, LookupGroup, StatDir func(string) error
+	// ReadSecret returns the secret in a file, as that of SecretReader does. A file that is not there becomes a warning. nil: no
+	// file is read, and each is missing.
+	ReadSecret func(path string) (string, error)
+	// CredentialsDir is the folder of the engine's credentials; "": it has none.
+	CredentialsDir string
 }
 
 // Load reads opts.File and every *.hcl and *.hcl.json file in opts.Dir, in the order of their names. Files whose names
@@ -57,6 +62,7 @@ func build(sources []*source, opts Options) (*Config, Diagnostics) {
 	if whole { // or names would be missing that stand in the file that cannot be read
 		b.checkTriggers()
 	}
+	b.checkTokens(decoders)
 	var all Diagnostics
 	for _, d := range decoders {
 		slices.SortStableFunc(d.diags, func(x, y Diagnostic) int {

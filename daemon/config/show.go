@@ -39,6 +39,9 @@ func (b *builder) settingsOf(t *draft, own written) written {
 			all[name] = stringList(list)
 		}
 	}
+	if len(t.Webhooks) > 0 { // whose defaults are others
+		all["max_concurrent"], all["overflow"] = cty.NumberIntVal(int64(t.MaxConcurrent)), cty.StringVal(string(t.Overflow))
+	}
 	if len(t.env) > 0 { // and of both together this
 		vars := map[string]cty.Value{}
 		for name, v := range t.env {
@@ -82,6 +85,13 @@ func (c *Config) Show(task string, secrets bool) (text string, object json.RawMe
 	}
 	fill(settings, byDefault, "pool", poolScope())
 	fill(settings, byDefault, "sandbox", sandboxScope())
+	for _, w := range c.Tasks[task].Webhooks {
+		block := "webhook " + literal(w.Name)
+		fill(settings, byDefault, block, webhookScope())
+		if !secrets {
+			hideSecrets(settings, block)
+		}
+	}
 	for key := range settings {
 		if strings.Contains(key, ".") {
 			inBlocks = append(inBlocks, key)
@@ -104,7 +114,7 @@ func (c *Config) Show(task string, secrets bool) (text string, object json.RawMe
 			}
 			fmt.Fprintf(&b, "\n  %s {\n", block)
 			in, indent, into = block, "    ", map[string]any{}
-			top[block] = into
+			place(top, block, into)
 		}
 		note := ""
 		if byDefault[key] {
@@ -123,6 +133,36 @@ func (c *Config) Show(task string, secrets bool) (text string, object json.RawMe
 	b.WriteString("}\n")
 	object, err = json.Marshal(top)
 	return b.String(), object, err
+}
+
+// place puts what stands in a block where it stands in JSON: below its name, and then below its label if it has one.
+func place(top map[string]any, block string, into map[string]any) {
+	name, label, ok := strings.Cut(block, " ")
+	if !ok {
+		top[name] = into
+		return
+	}
+	labels, _ := top[name].(map[string]any)
+	if labels == nil {
+		labels = map[string]any{}
+		top[name] = labels
+	}
+	labels[strings.Trim(label, `"`)] = into
+}
+
+// hideSecrets puts "…" in place of the secrets of a webhook.
+func hideSecrets(settings map[string]cty.Value, block string) {
+	hidden := cty.StringVal("…")
+	if _, ok := settings[block+".token"]; ok {
+		settings[block+".token"] = hidden
+	}
+	if list, ok := settings[block+".secrets"]; ok {
+		all := make([]cty.Value, list.LengthInt())
+		for i := range all {
+			all[i] = hidden
+		}
+		settings[block+".secrets"] = cty.TupleVal(all)
+	}
 }
 
 // fill adds what holds by default in a block.

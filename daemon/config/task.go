@@ -34,7 +34,7 @@ type draft struct {
 
 // taskScope is what may stand in a task.
 func taskScope() scope[draft] {
-	return scope[draft]{where: inTask, attributes: taskAttributes(), blocks: taskBlocks()}
+	return scope[draft]{where: inTask, attributes: taskAttributes(), blocks: append(taskBlocks(), ownBlocks()...)}
 }
 
 // defaultsScope is what may stand in defaults { … }: of a task all that can be the same for several.
@@ -43,6 +43,13 @@ func defaultsScope() scope[draft] {
 		where:      inDefaults,
 		attributes: slices.DeleteFunc(taskAttributes(), func(a attribute[draft]) bool { return !a.inherit }),
 		blocks:     taskBlocks(),
+	}
+}
+
+// ownBlocks are the blocks that a task has for itself alone.
+func ownBlocks() []block[draft] {
+	return []block[draft]{
+		{name: "webhook", label: "NAME", decode: func(d *decoder, found *hcl.Block, t *draft) { d.webhook(found, t) }},
 	}
 }
 
@@ -173,6 +180,11 @@ func taskAttributes() []attribute[draft] {
 			decode: func(d *decoder, v value, t *draft) { d.environment(v, &t.env) },
 		},
 		{
+			name: "pass_request_headers", example: `["X-GitHub-Event"]`, inherit: true,
+			doc:    "Headers of a request over HTTP that are passed on as REQUEST_HEADER_X_GITHUB_EVENT.",
+			decode: func(d *decoder, v value, t *draft) { d.requestHeaders(v, &t.PassRequestHeaders) },
+		},
+		{
 			name: "on_failure", example: `["notify"]`, inherit: true,
 			doc:    "The tasks that are started when it has failed, OnFailure=. Default: none.",
 			decode: func(d *decoder, v value, t *draft) { d.tasks(v, t) },
@@ -270,6 +282,7 @@ func (b *builder) task(d *decoder, found *hcl.Block) {
 	if decodeBody(d, found.Body, taskScope(), &t) && t.Command == nil {
 		d.errorf(label, `Write for example: command = ["/usr/bin/make", "deploy"]`, "task %q has no command", t.Name)
 	}
+	b.withWebhooks(&t, d.written)
 	for _, name := range slices.Sorted(maps.Keys(t.env)) {
 		t.Environment = append(t.Environment, name+"="+t.env[name])
 	}
