@@ -35,6 +35,7 @@ func newSettings(o Options, changed func(*config.Config)) *settings {
 			LookupUser:  func(name string) error { _, err := job.LookupUser(name); return err },
 			LookupGroup: func(name string) error { _, err := job.LookupGroup(name); return err },
 			StatDir:     isDir,
+			ReadSecret:  config.SecretReader(os.Geteuid()), CredentialsDir: o.CredentialsDir,
 		},
 		logger: o.Logger, changed: changed,
 	}

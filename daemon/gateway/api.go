@@ -32,6 +32,7 @@ const (
 type api struct {
 	engine rtaskv1connect.GatewayServiceClient
 	logger *slog.Logger
+	bodies *bodies // of webhooks
 
 	mu      sync.Mutex // guards what follows
 	framing *rtaskv1.FramingResponse
@@ -39,7 +40,7 @@ type api struct {
 }
 
 func newAPI(engine rtaskv1connect.GatewayServiceClient, l *slog.Logger) *api {
-	return &api{engine: engine, logger: l}
+	return &api{engine: engine, logger: l, bodies: newBodies()}
 }
 
 // ServeHTTP routes by the path as it was sent: nothing is cleaned, nothing redirected, so that no POST becomes a GET and no
@@ -63,6 +64,8 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.run(w, r, parts[1]) }, http.MethodPost)
 	case len(parts) == 3 && parts[0] == "tasks":
 		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.result(w, r, parts[1], parts[2]) }, http.MethodGet, http.MethodHead)
+	case len(parts) == 2 && parts[0] == "wh":
+		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.webhook(w, r, parts[1]) }, http.MethodPost)
 	default:
 		notFound(w, r)
 	}
@@ -202,6 +205,7 @@ func (a *api) readInput(w http.ResponseWriter, r *http.Request, to *rtaskv1.RunR
 		case err != nil:
 			return &problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "the body could not be read"}
 		case int64(len(to.Input)) <= framing.MaxInputBytes:
+			to.Headers = headersOf(r.Header, append([]string{}, framing.PassHeaders...))
 			return nil
 		case fresh:
 			// Who asks comes before how much: the engine says 413 to those only who may start the task. The rest of the body is

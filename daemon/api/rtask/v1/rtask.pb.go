@@ -297,9 +297,9 @@ type Job struct {
 	Unit string `protobuf:"bytes,11,opt,name=unit,proto3" json:"unit,omitempty"`
 	// control_group: its own control group below the unit's, as in systemctl status.
 	ControlGroup string `protobuf:"bytes,12,opt,name=control_group,json=controlGroup,proto3" json:"control_group,omitempty"`
-	// trigger: "local", "http", "on_failure" or "on_success".
+	// trigger: "local", "http", "webhook", "on_failure" or "on_success".
 	Trigger string `protobuf:"bytes,13,opt,name=trigger,proto3" json:"trigger,omitempty"`
-	// owner: who started it, a user's name or "key:NAME".
+	// owner: who started it, a user's name, "key:NAME" or "webhook:NAME".
 	Owner     string                 `protobuf:"bytes,14,opt,name=owner,proto3" json:"owner,omitempty"`
 	QueuedAt  *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=queued_at,json=queuedAt,proto3" json:"queued_at,omitempty"`
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
@@ -2905,6 +2905,625 @@ func (x *InfoResponse) GetSwitches() []*TaskSwitch {
 	return nil
 }
 
+type ListWebhooksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWebhooksRequest) Reset() {
+	*x = ListWebhooksRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWebhooksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWebhooksRequest) ProtoMessage() {}
+
+func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWebhooksRequest.ProtoReflect.Descriptor instead.
+func (*ListWebhooksRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{39}
+}
+
+type ListWebhooksResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// webhooks: sorted by task, then as in its file.
+	Webhooks      []*Webhook `protobuf:"bytes,1,rep,name=webhooks,proto3" json:"webhooks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWebhooksResponse) Reset() {
+	*x = ListWebhooksResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWebhooksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWebhooksResponse) ProtoMessage() {}
+
+func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWebhooksResponse.ProtoReflect.Descriptor instead.
+func (*ListWebhooksResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ListWebhooksResponse) GetWebhooks() []*Webhook {
+	if x != nil {
+		return x.Webhooks
+	}
+	return nil
+}
+
+// Webhook is a URL that starts a task.
+type Webhook struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Task  string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// url: empty where its token is in a file that is not there.
+	Url string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
+	// verify: how a request is verified, as in the configuration.
+	Verify string `protobuf:"bytes,4,opt,name=verify,proto3" json:"verify,omitempty"`
+	// problem: why it cannot work now, empty if it can.
+	Problem       string `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Webhook) Reset() {
+	*x = Webhook{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Webhook) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Webhook) ProtoMessage() {}
+
+func (x *Webhook) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Webhook.ProtoReflect.Descriptor instead.
+func (*Webhook) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *Webhook) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *Webhook) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Webhook) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Webhook) GetVerify() string {
+	if x != nil {
+		return x.Verify
+	}
+	return ""
+}
+
+func (x *Webhook) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+type TestWebhookRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Task  string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// run: let it happen.
+	Run           bool `protobuf:"varint,3,opt,name=run,proto3" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestWebhookRequest) Reset() {
+	*x = TestWebhookRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestWebhookRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestWebhookRequest) ProtoMessage() {}
+
+func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestWebhookRequest.ProtoReflect.Descriptor instead.
+func (*TestWebhookRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *TestWebhookRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *TestWebhookRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TestWebhookRequest) GetRun() bool {
+	if x != nil {
+		return x.Run
+	}
+	return false
+}
+
+type TestWebhookResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Webhook *Webhook               `protobuf:"bytes,1,opt,name=webhook,proto3" json:"webhook,omitempty"`
+	// decision: "accepted", "ignored" or "refused", with its reason, and for a refusal the kind of the HTTP API's problem.
+	Decision string `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
+	Reason   string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Kind     string `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`
+	// event and ref: what the request was about.
+	Event string `protobuf:"bytes,5,opt,name=event,proto3" json:"event,omitempty"`
+	Ref   string `protobuf:"bytes,6,opt,name=ref,proto3" json:"ref,omitempty"`
+	// environment: what the job is told of it.
+	Environment []string `protobuf:"bytes,7,rep,name=environment,proto3" json:"environment,omitempty"`
+	// job: that was started, with run. Where the sender would wait for its result, it has ended.
+	Job           *Job `protobuf:"bytes,8,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestWebhookResponse) Reset() {
+	*x = TestWebhookResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestWebhookResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestWebhookResponse) ProtoMessage() {}
+
+func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestWebhookResponse.ProtoReflect.Descriptor instead.
+func (*TestWebhookResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *TestWebhookResponse) GetWebhook() *Webhook {
+	if x != nil {
+		return x.Webhook
+	}
+	return nil
+}
+
+func (x *TestWebhookResponse) GetDecision() string {
+	if x != nil {
+		return x.Decision
+	}
+	return ""
+}
+
+func (x *TestWebhookResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *TestWebhookResponse) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *TestWebhookResponse) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *TestWebhookResponse) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+func (x *TestWebhookResponse) GetEnvironment() []string {
+	if x != nil {
+		return x.Environment
+	}
+	return nil
+}
+
+func (x *TestWebhookResponse) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+// Header is one line of a request's head.
+type Header struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Header) Reset() {
+	*x = Header{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Header) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Header) ProtoMessage() {}
+
+func (x *Header) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Header.ProtoReflect.Descriptor instead.
+func (*Header) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *Header) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Header) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+type WebhookFramingRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// hash and remote_addr are as in WebhookRequest.
+	Hash          string `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
+	RemoteAddr    string `protobuf:"bytes,2,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebhookFramingRequest) Reset() {
+	*x = WebhookFramingRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebhookFramingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebhookFramingRequest) ProtoMessage() {}
+
+func (x *WebhookFramingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebhookFramingRequest.ProtoReflect.Descriptor instead.
+func (*WebhookFramingRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *WebhookFramingRequest) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *WebhookFramingRequest) GetRemoteAddr() string {
+	if x != nil {
+		return x.RemoteAddr
+	}
+	return ""
+}
+
+type WebhookFramingResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// max_input_bytes: the largest body that this webhook takes.
+	MaxInputBytes int64 `protobuf:"varint,1,opt,name=max_input_bytes,json=maxInputBytes,proto3" json:"max_input_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebhookFramingResponse) Reset() {
+	*x = WebhookFramingResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebhookFramingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebhookFramingResponse) ProtoMessage() {}
+
+func (x *WebhookFramingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebhookFramingResponse.ProtoReflect.Descriptor instead.
+func (*WebhookFramingResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *WebhookFramingResponse) GetMaxInputBytes() int64 {
+	if x != nil {
+		return x.MaxInputBytes
+	}
+	return 0
+}
+
+// WebhookRequest is a request to a webhook as it came.
+type WebhookRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// hash: the last part of the URL.
+	Hash    string    `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
+	Headers []*Header `protobuf:"bytes,2,rep,name=headers,proto3" json:"headers,omitempty"`
+	Body    []byte    `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`
+	// body_too_large: it was longer than WebhookFraming's max_input_bytes, and body is empty.
+	BodyTooLarge bool `protobuf:"varint,4,opt,name=body_too_large,json=bodyTooLarge,proto3" json:"body_too_large,omitempty"`
+	// remote_addr and id are as in RunRequest.
+	RemoteAddr    string `protobuf:"bytes,5,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	Id            string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebhookRequest) Reset() {
+	*x = WebhookRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebhookRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebhookRequest) ProtoMessage() {}
+
+func (x *WebhookRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebhookRequest.ProtoReflect.Descriptor instead.
+func (*WebhookRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *WebhookRequest) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *WebhookRequest) GetHeaders() []*Header {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *WebhookRequest) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *WebhookRequest) GetBodyTooLarge() bool {
+	if x != nil {
+		return x.BodyTooLarge
+	}
+	return false
+}
+
+func (x *WebhookRequest) GetRemoteAddr() string {
+	if x != nil {
+		return x.RemoteAddr
+	}
+	return ""
+}
+
+func (x *WebhookRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type WebhookResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// run: as of Run; unset where nothing was to be done.
+	Run *RunResponse `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	// challenge: what the sender of a ping wants to read, if it does.
+	Challenge     string `protobuf:"bytes,2,opt,name=challenge,proto3" json:"challenge,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebhookResponse) Reset() {
+	*x = WebhookResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebhookResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebhookResponse) ProtoMessage() {}
+
+func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebhookResponse.ProtoReflect.Descriptor instead.
+func (*WebhookResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *WebhookResponse) GetRun() *RunResponse {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+func (x *WebhookResponse) GetChallenge() string {
+	if x != nil {
+		return x.Challenge
+	}
+	return ""
+}
+
 // RunRequest is what a client on the network presented.
 type RunRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2919,14 +3538,16 @@ type RunRequest struct {
 	RemoteAddr string `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
 	// id is the job's id, 16 characters a–z and 2–7, the first a letter; empty: the engine makes one. A gateway that does not
 	// know whether it was heard asks again with the same id, and gets the same job.
-	Id            string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
+	Id string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
+	// headers: those that Framing's pass_headers names.
+	Headers       []*Header `protobuf:"bytes,30,rep,name=headers,proto3" json:"headers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2938,7 +3559,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2951,7 +3572,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{39}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RunRequest) GetTask() string {
@@ -2996,6 +3617,13 @@ func (x *RunRequest) GetId() string {
 	return ""
 }
 
+func (x *RunRequest) GetHeaders() []*Header {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
 type RunResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Job   *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -3011,7 +3639,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3023,7 +3651,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3036,7 +3664,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{40}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -3089,7 +3717,7 @@ type ResultRequest struct {
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3101,7 +3729,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3114,7 +3742,7 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{41}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ResultRequest) GetTask() string {
@@ -3153,7 +3781,7 @@ type FramingRequest struct {
 
 func (x *FramingRequest) Reset() {
 	*x = FramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3165,7 +3793,7 @@ func (x *FramingRequest) String() string {
 func (*FramingRequest) ProtoMessage() {}
 
 func (x *FramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3178,7 +3806,7 @@ func (x *FramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingRequest.ProtoReflect.Descriptor instead.
 func (*FramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{52}
 }
 
 type FramingResponse struct {
@@ -3186,14 +3814,16 @@ type FramingResponse struct {
 	// max_input_bytes: the largest body that any task takes.
 	MaxInputBytes int64 `protobuf:"varint,1,opt,name=max_input_bytes,json=maxInputBytes,proto3" json:"max_input_bytes,omitempty"`
 	// draining: no new jobs are accepted.
-	Draining      bool `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"`
+	Draining bool `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"`
+	// pass_headers: the headers of a request that any task wants to be told of.
+	PassHeaders   []string `protobuf:"bytes,30,rep,name=pass_headers,json=passHeaders,proto3" json:"pass_headers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FramingResponse) Reset() {
 	*x = FramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3205,7 +3835,7 @@ func (x *FramingResponse) String() string {
 func (*FramingResponse) ProtoMessage() {}
 
 func (x *FramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3218,7 +3848,7 @@ func (x *FramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingResponse.ProtoReflect.Descriptor instead.
 func (*FramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *FramingResponse) GetMaxInputBytes() int64 {
@@ -3235,6 +3865,13 @@ func (x *FramingResponse) GetDraining() bool {
 	return false
 }
 
+func (x *FramingResponse) GetPassHeaders() []string {
+	if x != nil {
+		return x.PassHeaders
+	}
+	return nil
+}
+
 type MetricsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3243,7 +3880,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3255,7 +3892,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3268,7 +3905,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{54}
 }
 
 type MetricsResponse struct {
@@ -3281,7 +3918,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3293,7 +3930,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3306,7 +3943,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -3335,7 +3972,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3347,7 +3984,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3360,7 +3997,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Error) GetKind() string {
@@ -3616,7 +4253,49 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\vdiagnostics\x18\x06 \x03(\v2\x14.rtask.v1.DiagnosticR\vdiagnostics\x12\x16\n" +
 	"\x06weaker\x18\a \x03(\tR\x06weaker\x12\x1a\n" +
 	"\bdraining\x18\b \x01(\bR\bdraining\x120\n" +
-	"\bswitches\x18\t \x03(\v2\x14.rtask.v1.TaskSwitchR\bswitches\"\xa8\x01\n" +
+	"\bswitches\x18\t \x03(\v2\x14.rtask.v1.TaskSwitchR\bswitches\"\x15\n" +
+	"\x13ListWebhooksRequest\"E\n" +
+	"\x14ListWebhooksResponse\x12-\n" +
+	"\bwebhooks\x18\x01 \x03(\v2\x11.rtask.v1.WebhookR\bwebhooks\"u\n" +
+	"\aWebhook\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
+	"\x03url\x18\x03 \x01(\tR\x03url\x12\x16\n" +
+	"\x06verify\x18\x04 \x01(\tR\x06verify\x12\x18\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\"N\n" +
+	"\x12TestWebhookRequest\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
+	"\x03run\x18\x03 \x01(\bR\x03run\"\xf5\x01\n" +
+	"\x13TestWebhookResponse\x12+\n" +
+	"\awebhook\x18\x01 \x01(\v2\x11.rtask.v1.WebhookR\awebhook\x12\x1a\n" +
+	"\bdecision\x18\x02 \x01(\tR\bdecision\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04kind\x18\x04 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05event\x18\x05 \x01(\tR\x05event\x12\x10\n" +
+	"\x03ref\x18\x06 \x01(\tR\x03ref\x12 \n" +
+	"\venvironment\x18\a \x03(\tR\venvironment\x12\x1f\n" +
+	"\x03job\x18\b \x01(\v2\r.rtask.v1.JobR\x03job\"2\n" +
+	"\x06Header\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"L\n" +
+	"\x15WebhookFramingRequest\x12\x12\n" +
+	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x1f\n" +
+	"\vremote_addr\x18\x02 \x01(\tR\n" +
+	"remoteAddr\"@\n" +
+	"\x16WebhookFramingResponse\x12&\n" +
+	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\"\xbb\x01\n" +
+	"\x0eWebhookRequest\x12\x12\n" +
+	"\x04hash\x18\x01 \x01(\tR\x04hash\x12*\n" +
+	"\aheaders\x18\x02 \x03(\v2\x10.rtask.v1.HeaderR\aheaders\x12\x12\n" +
+	"\x04body\x18\x03 \x01(\fR\x04body\x12$\n" +
+	"\x0ebody_too_large\x18\x04 \x01(\bR\fbodyTooLarge\x12\x1f\n" +
+	"\vremote_addr\x18\x05 \x01(\tR\n" +
+	"remoteAddr\x12\x0e\n" +
+	"\x02id\x18\x06 \x01(\tR\x02id\"X\n" +
+	"\x0fWebhookResponse\x12'\n" +
+	"\x03run\x18\x01 \x01(\v2\x15.rtask.v1.RunResponseR\x03run\x12\x1c\n" +
+	"\tchallenge\x18\x02 \x01(\tR\tchallenge\"\xd4\x01\n" +
 	"\n" +
 	"RunRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x17\n" +
@@ -3625,7 +4304,8 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x0finput_too_large\x18\x05 \x01(\bR\rinputTooLarge\x12\x1f\n" +
 	"\vremote_addr\x18\x04 \x01(\tR\n" +
 	"remoteAddr\x12\x0e\n" +
-	"\x02id\x18\x06 \x01(\tR\x02id\"\x98\x01\n" +
+	"\x02id\x18\x06 \x01(\tR\x02id\x12*\n" +
+	"\aheaders\x18\x1e \x03(\v2\x10.rtask.v1.HeaderR\aheaders\"\x98\x01\n" +
 	"\vRunResponse\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\x12\x1a\n" +
 	"\baccepted\x18\x02 \x01(\bR\baccepted\x12\x16\n" +
@@ -3638,10 +4318,11 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\aapi_key\x18\x03 \x01(\fR\x06apiKey\x12\x1f\n" +
 	"\vremote_addr\x18\x04 \x01(\tR\n" +
 	"remoteAddr\"\x10\n" +
-	"\x0eFramingRequest\"U\n" +
+	"\x0eFramingRequest\"x\n" +
 	"\x0fFramingResponse\x12&\n" +
 	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\x12\x1a\n" +
-	"\bdraining\x18\x02 \x01(\bR\bdraining\"\x10\n" +
+	"\bdraining\x18\x02 \x01(\bR\bdraining\x12!\n" +
+	"\fpass_headers\x18\x1e \x03(\tR\vpassHeaders\"\x10\n" +
 	"\x0eMetricsRequest\"-\n" +
 	"\x0fMetricsResponse\x12\x1a\n" +
 	"\bfamilies\x18\x01 \x01(\fR\bfamilies\"\xc6\x01\n" +
@@ -3677,7 +4358,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x06Status\x12\x16\n" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSTATUS_SUCCESS\x10\x01\x12\x12\n" +
-	"\x0eSTATUS_FAILURE\x10\x022\xad\a\n" +
+	"\x0eSTATUS_FAILURE\x10\x022\xc8\b\n" +
 	"\n" +
 	"JobService\x128\n" +
 	"\x05Start\x12\x16.rtask.v1.StartRequest\x1a\x17.rtask.v1.StartResponse\x125\n" +
@@ -3694,12 +4375,16 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x05Drain\x12\x16.rtask.v1.DrainRequest\x1a\x17.rtask.v1.DrainResponse\x12;\n" +
 	"\x06AddKey\x12\x17.rtask.v1.AddKeyRequest\x1a\x18.rtask.v1.AddKeyResponse\x12A\n" +
 	"\bListKeys\x12\x19.rtask.v1.ListKeysRequest\x1a\x1a.rtask.v1.ListKeysResponse\x12D\n" +
-	"\tRevokeKey\x12\x1a.rtask.v1.RevokeKeyRequest\x1a\x1b.rtask.v1.RevokeKeyResponse\x12;\n" +
+	"\tRevokeKey\x12\x1a.rtask.v1.RevokeKeyRequest\x1a\x1b.rtask.v1.RevokeKeyResponse\x12M\n" +
+	"\fListWebhooks\x12\x1d.rtask.v1.ListWebhooksRequest\x1a\x1e.rtask.v1.ListWebhooksResponse\x12J\n" +
+	"\vTestWebhook\x12\x1c.rtask.v1.TestWebhookRequest\x1a\x1d.rtask.v1.TestWebhookResponse\x12;\n" +
 	"\x06Reload\x12\x17.rtask.v1.ReloadRequest\x1a\x18.rtask.v1.ReloadResponse\x125\n" +
-	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\xfe\x01\n" +
+	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\x93\x03\n" +
 	"\x0eGatewayService\x122\n" +
 	"\x03Run\x12\x14.rtask.v1.RunRequest\x1a\x15.rtask.v1.RunResponse\x128\n" +
-	"\x06Result\x12\x17.rtask.v1.ResultRequest\x1a\x15.rtask.v1.RunResponse\x12>\n" +
+	"\x06Result\x12\x17.rtask.v1.ResultRequest\x1a\x15.rtask.v1.RunResponse\x12S\n" +
+	"\x0eWebhookFraming\x12\x1f.rtask.v1.WebhookFramingRequest\x1a .rtask.v1.WebhookFramingResponse\x12>\n" +
+	"\aWebhook\x12\x18.rtask.v1.WebhookRequest\x1a\x19.rtask.v1.WebhookResponse\x12>\n" +
 	"\aFraming\x12\x18.rtask.v1.FramingRequest\x1a\x19.rtask.v1.FramingResponse\x12>\n" +
 	"\aMetrics\x12\x18.rtask.v1.MetricsRequest\x1a\x19.rtask.v1.MetricsResponseB4Z2github.com/rtask/rtask/daemon/api/rtask/v1;rtaskv1b\x06proto3"
 
@@ -3716,152 +4401,176 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_rtask_v1_rtask_proto_goTypes = []any{
-	(State)(0),                    // 0: rtask.v1.State
-	(Reason)(0),                   // 1: rtask.v1.Reason
-	(Stream)(0),                   // 2: rtask.v1.Stream
-	(Status)(0),                   // 3: rtask.v1.Status
-	(*Job)(nil),                   // 4: rtask.v1.Job
-	(*Triggered)(nil),             // 5: rtask.v1.Triggered
-	(*Usage)(nil),                 // 6: rtask.v1.Usage
-	(*Process)(nil),               // 7: rtask.v1.Process
-	(*StartRequest)(nil),          // 8: rtask.v1.StartRequest
-	(*Property)(nil),              // 9: rtask.v1.Property
-	(*StartResponse)(nil),         // 10: rtask.v1.StartResponse
-	(*StopRequest)(nil),           // 11: rtask.v1.StopRequest
-	(*StopResponse)(nil),          // 12: rtask.v1.StopResponse
-	(*StatusRequest)(nil),         // 13: rtask.v1.StatusRequest
-	(*StatusResponse)(nil),        // 14: rtask.v1.StatusResponse
-	(*StreamLogsRequest)(nil),     // 15: rtask.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),    // 16: rtask.v1.StreamLogsResponse
-	(*ListRequest)(nil),           // 17: rtask.v1.ListRequest
-	(*ListResponse)(nil),          // 18: rtask.v1.ListResponse
-	(*WaitRequest)(nil),           // 19: rtask.v1.WaitRequest
-	(*WaitResponse)(nil),          // 20: rtask.v1.WaitResponse
-	(*TasksRequest)(nil),          // 21: rtask.v1.TasksRequest
-	(*Task)(nil),                  // 22: rtask.v1.Task
-	(*TaskSwitch)(nil),            // 23: rtask.v1.TaskSwitch
-	(*TasksResponse)(nil),         // 24: rtask.v1.TasksResponse
-	(*ShowTaskRequest)(nil),       // 25: rtask.v1.ShowTaskRequest
-	(*ShowTaskResponse)(nil),      // 26: rtask.v1.ShowTaskResponse
-	(*SwitchTaskRequest)(nil),     // 27: rtask.v1.SwitchTaskRequest
-	(*SwitchTaskResponse)(nil),    // 28: rtask.v1.SwitchTaskResponse
-	(*DrainRequest)(nil),          // 29: rtask.v1.DrainRequest
-	(*DrainResponse)(nil),         // 30: rtask.v1.DrainResponse
-	(*AddKeyRequest)(nil),         // 31: rtask.v1.AddKeyRequest
-	(*AddKeyResponse)(nil),        // 32: rtask.v1.AddKeyResponse
-	(*Key)(nil),                   // 33: rtask.v1.Key
-	(*ListKeysRequest)(nil),       // 34: rtask.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),      // 35: rtask.v1.ListKeysResponse
-	(*RevokeKeyRequest)(nil),      // 36: rtask.v1.RevokeKeyRequest
-	(*RevokeKeyResponse)(nil),     // 37: rtask.v1.RevokeKeyResponse
-	(*ReloadRequest)(nil),         // 38: rtask.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 39: rtask.v1.ReloadResponse
-	(*Diagnostic)(nil),            // 40: rtask.v1.Diagnostic
-	(*InfoRequest)(nil),           // 41: rtask.v1.InfoRequest
-	(*InfoResponse)(nil),          // 42: rtask.v1.InfoResponse
-	(*RunRequest)(nil),            // 43: rtask.v1.RunRequest
-	(*RunResponse)(nil),           // 44: rtask.v1.RunResponse
-	(*ResultRequest)(nil),         // 45: rtask.v1.ResultRequest
-	(*FramingRequest)(nil),        // 46: rtask.v1.FramingRequest
-	(*FramingResponse)(nil),       // 47: rtask.v1.FramingResponse
-	(*MetricsRequest)(nil),        // 48: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),       // 49: rtask.v1.MetricsResponse
-	(*Error)(nil),                 // 50: rtask.v1.Error
-	nil,                           // 51: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil), // 52: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 53: google.protobuf.Duration
+	(State)(0),                     // 0: rtask.v1.State
+	(Reason)(0),                    // 1: rtask.v1.Reason
+	(Stream)(0),                    // 2: rtask.v1.Stream
+	(Status)(0),                    // 3: rtask.v1.Status
+	(*Job)(nil),                    // 4: rtask.v1.Job
+	(*Triggered)(nil),              // 5: rtask.v1.Triggered
+	(*Usage)(nil),                  // 6: rtask.v1.Usage
+	(*Process)(nil),                // 7: rtask.v1.Process
+	(*StartRequest)(nil),           // 8: rtask.v1.StartRequest
+	(*Property)(nil),               // 9: rtask.v1.Property
+	(*StartResponse)(nil),          // 10: rtask.v1.StartResponse
+	(*StopRequest)(nil),            // 11: rtask.v1.StopRequest
+	(*StopResponse)(nil),           // 12: rtask.v1.StopResponse
+	(*StatusRequest)(nil),          // 13: rtask.v1.StatusRequest
+	(*StatusResponse)(nil),         // 14: rtask.v1.StatusResponse
+	(*StreamLogsRequest)(nil),      // 15: rtask.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),     // 16: rtask.v1.StreamLogsResponse
+	(*ListRequest)(nil),            // 17: rtask.v1.ListRequest
+	(*ListResponse)(nil),           // 18: rtask.v1.ListResponse
+	(*WaitRequest)(nil),            // 19: rtask.v1.WaitRequest
+	(*WaitResponse)(nil),           // 20: rtask.v1.WaitResponse
+	(*TasksRequest)(nil),           // 21: rtask.v1.TasksRequest
+	(*Task)(nil),                   // 22: rtask.v1.Task
+	(*TaskSwitch)(nil),             // 23: rtask.v1.TaskSwitch
+	(*TasksResponse)(nil),          // 24: rtask.v1.TasksResponse
+	(*ShowTaskRequest)(nil),        // 25: rtask.v1.ShowTaskRequest
+	(*ShowTaskResponse)(nil),       // 26: rtask.v1.ShowTaskResponse
+	(*SwitchTaskRequest)(nil),      // 27: rtask.v1.SwitchTaskRequest
+	(*SwitchTaskResponse)(nil),     // 28: rtask.v1.SwitchTaskResponse
+	(*DrainRequest)(nil),           // 29: rtask.v1.DrainRequest
+	(*DrainResponse)(nil),          // 30: rtask.v1.DrainResponse
+	(*AddKeyRequest)(nil),          // 31: rtask.v1.AddKeyRequest
+	(*AddKeyResponse)(nil),         // 32: rtask.v1.AddKeyResponse
+	(*Key)(nil),                    // 33: rtask.v1.Key
+	(*ListKeysRequest)(nil),        // 34: rtask.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),       // 35: rtask.v1.ListKeysResponse
+	(*RevokeKeyRequest)(nil),       // 36: rtask.v1.RevokeKeyRequest
+	(*RevokeKeyResponse)(nil),      // 37: rtask.v1.RevokeKeyResponse
+	(*ReloadRequest)(nil),          // 38: rtask.v1.ReloadRequest
+	(*ReloadResponse)(nil),         // 39: rtask.v1.ReloadResponse
+	(*Diagnostic)(nil),             // 40: rtask.v1.Diagnostic
+	(*InfoRequest)(nil),            // 41: rtask.v1.InfoRequest
+	(*InfoResponse)(nil),           // 42: rtask.v1.InfoResponse
+	(*ListWebhooksRequest)(nil),    // 43: rtask.v1.ListWebhooksRequest
+	(*ListWebhooksResponse)(nil),   // 44: rtask.v1.ListWebhooksResponse
+	(*Webhook)(nil),                // 45: rtask.v1.Webhook
+	(*TestWebhookRequest)(nil),     // 46: rtask.v1.TestWebhookRequest
+	(*TestWebhookResponse)(nil),    // 47: rtask.v1.TestWebhookResponse
+	(*Header)(nil),                 // 48: rtask.v1.Header
+	(*WebhookFramingRequest)(nil),  // 49: rtask.v1.WebhookFramingRequest
+	(*WebhookFramingResponse)(nil), // 50: rtask.v1.WebhookFramingResponse
+	(*WebhookRequest)(nil),         // 51: rtask.v1.WebhookRequest
+	(*WebhookResponse)(nil),        // 52: rtask.v1.WebhookResponse
+	(*RunRequest)(nil),             // 53: rtask.v1.RunRequest
+	(*RunResponse)(nil),            // 54: rtask.v1.RunResponse
+	(*ResultRequest)(nil),          // 55: rtask.v1.ResultRequest
+	(*FramingRequest)(nil),         // 56: rtask.v1.FramingRequest
+	(*FramingResponse)(nil),        // 57: rtask.v1.FramingResponse
+	(*MetricsRequest)(nil),         // 58: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),        // 59: rtask.v1.MetricsResponse
+	(*Error)(nil),                  // 60: rtask.v1.Error
+	nil,                            // 61: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil),  // 62: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 63: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,  // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,  // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	52, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	52, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	52, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	62, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	62, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	62, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	5,  // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
 	7,  // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	51, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	61, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
 	9,  // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
 	4,  // 9: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
 	4,  // 10: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
 	4,  // 11: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
 	6,  // 12: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	52, // 13: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	52, // 14: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	62, // 13: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	62, // 14: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	2,  // 15: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
 	2,  // 16: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	52, // 17: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	62, // 17: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
 	0,  // 18: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
 	3,  // 19: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
 	1,  // 20: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	52, // 21: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	52, // 22: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	62, // 21: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	62, // 22: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
 	4,  // 23: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
 	4,  // 24: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	53, // 25: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	63, // 25: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
 	23, // 26: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	52, // 27: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	62, // 27: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
 	22, // 28: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
 	22, // 29: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
 	22, // 30: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	53, // 31: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	63, // 31: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	33, // 32: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	52, // 33: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	52, // 34: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	52, // 35: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	62, // 33: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	62, // 34: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	62, // 35: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
 	33, // 36: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
 	33, // 37: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
 	40, // 38: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	52, // 39: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	62, // 39: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	40, // 40: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	23, // 41: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
-	4,  // 42: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	53, // 43: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	40, // 44: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,  // 45: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	11, // 46: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	13, // 47: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	15, // 48: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	17, // 49: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	19, // 50: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	21, // 51: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	25, // 52: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	27, // 53: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	29, // 54: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	31, // 55: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	34, // 56: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	36, // 57: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	38, // 58: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	41, // 59: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	43, // 60: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	45, // 61: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	46, // 62: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	48, // 63: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	10, // 64: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	12, // 65: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	14, // 66: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	16, // 67: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	18, // 68: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	20, // 69: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	24, // 70: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	26, // 71: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	28, // 72: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	30, // 73: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	32, // 74: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	35, // 75: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	37, // 76: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	39, // 77: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	42, // 78: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	44, // 79: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	44, // 80: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	47, // 81: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	49, // 82: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	64, // [64:83] is the sub-list for method output_type
-	45, // [45:64] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	45, // 42: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
+	45, // 43: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
+	4,  // 44: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
+	48, // 45: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
+	54, // 46: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
+	48, // 47: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
+	4,  // 48: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	63, // 49: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	40, // 50: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,  // 51: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	11, // 52: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	13, // 53: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	15, // 54: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	17, // 55: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	19, // 56: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	21, // 57: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	25, // 58: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	27, // 59: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	29, // 60: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	31, // 61: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	34, // 62: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	36, // 63: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	43, // 64: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
+	46, // 65: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
+	38, // 66: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	41, // 67: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	53, // 68: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	55, // 69: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	49, // 70: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
+	51, // 71: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
+	56, // 72: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	58, // 73: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	10, // 74: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	12, // 75: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	14, // 76: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	16, // 77: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	18, // 78: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	20, // 79: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	24, // 80: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	26, // 81: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	28, // 82: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	30, // 83: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	32, // 84: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	35, // 85: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	37, // 86: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	44, // 87: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	47, // 88: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	39, // 89: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	42, // 90: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	54, // 91: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	54, // 92: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	50, // 93: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	52, // 94: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	57, // 95: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	59, // 96: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	74, // [74:97] is the sub-list for method output_type
+	51, // [51:74] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -3878,7 +4587,7 @@ func file_rtask_v1_rtask_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   48,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
