@@ -207,8 +207,8 @@ func (d *decoder) requestHeaders(v value, dst *[]string) {
 		if !d.headerName(e, s) {
 			return false
 		}
-		if lower := strings.ToLower(s); lower == "authorization" || lower == "proxy-authorization" || lower == "cookie" {
-			d.errorf(e.rng(), "It holds a credential, which a job's environment is no place for.", "%s: %s cannot be passed on", e.name, s)
+		if lower := strings.ToLower(s); lower == "authorization" || lower == "proxy-authorization" || lower == "cookie" || lower == "x-gitlab-token" {
+			d.errorf(e.rng(), "It holds a secret, which a job's environment is no place for.", "%s: %s cannot be passed on", e.name, s)
 			return false
 		}
 		name := HeaderVariable(s)

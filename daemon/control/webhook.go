@@ -47,9 +47,12 @@ type hook struct {
 
 // decided is the entry for a decision about h.
 func (h *hook) decided(what string) decision {
+	id := h.delivery.ID
+	if id == "" {
+		id = webhook.ID(h.webhook.Scheme.Kind, h.headers)
+	}
 	return decision{
-		decision: what, task: h.task.Name, webhook: h.webhook.Name, remote: h.remote,
-		delivery: h.delivery.ID[:min(len(h.delivery.ID), longestTask)],
+		decision: what, task: h.task.Name, webhook: h.webhook.Name, remote: h.remote, delivery: id[:min(len(id), longestTask)],
 	}
 }
 

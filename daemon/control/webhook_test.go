@@ -197,7 +197,7 @@ func TestWebhookRefused(t *testing.T) {
 	}
 	for _, name := range []string{"github", "gitlab", "gitea", "forgejo", "standard", "slack", "stripe", "sum"} {
 		r := f.sent("hooked", name, []byte(push), now)
-		r.Headers = nil
+		r.Headers = []*rtaskv1.Header{{Name: "X-GitHub-Delivery", Value: []byte("d-" + strings.Repeat("2", 100))}}
 		refuse(name+" unsigned", r, "signature")
 		r = f.sent("hooked", name, []byte(push), now)
 		r.Headers = append(r.Headers, r.Headers...)
@@ -226,7 +226,7 @@ func TestWebhookRefused(t *testing.T) {
 	f.noJobs()
 	log := f.logs.String()
 	for _, want := range []string{
-		`RTASK_KIND=signature RTASK_TASK=hooked RTASK_WEBHOOK=github RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON="the signature is not good: there is no header X-Hub-Signature-256"`,
+		`RTASK_KIND=signature RTASK_TASK=hooked RTASK_WEBHOOK=github RTASK_REMOTE_ADDR=192.0.2.7 RTASK_DELIVERY=d-` + strings.Repeat("2", 62) + ` RTASK_REASON="the signature is not good: there is no header X-Hub-Signature-256"`,
 		"RTASK_KIND=not-found", "RTASK_KIND=disabled", "may be 300 s",
 	} {
 		if !strings.Contains(log, want) {

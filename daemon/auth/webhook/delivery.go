@@ -67,20 +67,19 @@ func Read(k Kind, h Headers, body []byte) Delivery {
 	_ = json.Unmarshal(d.Payload, &p)
 	switch k {
 	case GitHub:
-		d.Event, d.ID = h.get("X-GitHub-Event"), h.get("X-GitHub-Delivery")
+		d.Event = h.get("X-GitHub-Event")
 		d.Ping = d.Event == "ping"
 	case Gitea:
-		d.Event, d.ID = h.get("X-Gitea-Event", "X-Forgejo-Event"), h.get("X-Gitea-Delivery", "X-Forgejo-Delivery")
+		d.Event = h.get("X-Gitea-Event", "X-Forgejo-Event")
 	case Forgejo:
-		d.Event, d.ID = h.get("X-Forgejo-Event", "X-Gitea-Event"), h.get("X-Forgejo-Delivery", "X-Gitea-Delivery")
+		d.Event = h.get("X-Forgejo-Event", "X-Gitea-Event")
 	case GitLab:
 		d.Event, d.Other = first(p.ObjectKind, p.EventName), h.get("X-Gitlab-Event")
 		if d.Event == "" {
 			d.Event = d.Other
 		}
-		d.ID = h.get("webhook-id", "Idempotency-Key", "X-Gitlab-Event-UUID")
 	case Standard:
-		d.Event, d.ID = p.Type, h.get("webhook-id", "svix-id")
+		d.Event = p.Type
 	case Slack:
 		readSlack(&d, h, p)
 	case Stripe:
@@ -88,13 +87,35 @@ func Read(k Kind, h Headers, body []byte) Delivery {
 	default:
 		// Whoever it is may name an event as one of those does who are known for it. Bitbucket has X-Event-Key.
 		d.Event = h.get("X-GitHub-Event", "X-Forgejo-Event", "X-Gitea-Event", "X-Gitlab-Event", "X-Event-Key")
-		d.ID = h.get("X-GitHub-Delivery", "X-Forgejo-Delivery", "X-Gitea-Delivery", "X-Gitlab-Event-UUID", "X-Request-UUID")
 		d.Ping = d.Event == "ping"
+	}
+	if d.ID == "" {
+		d.ID = ID(k, h)
 	}
 	d.Event, d.Other, d.ID, d.Challenge = line(d.Event), line(d.Other), line(d.ID), line(d.Challenge)
 	d.Ref = line(p.Ref)
 	d.SHA = commit(first(p.After, p.CheckoutSHA, p.PullRequest.Head.SHA, p.ObjectAttributes.LastCommit.ID))
 	return d
+}
+
+// ID is what the head of a request, which may not have passed Verify, calls it, or "".
+func ID(k Kind, h Headers) string {
+	switch k {
+	case GitHub:
+		return line(h.get("X-GitHub-Delivery"))
+	case Gitea:
+		return line(h.get("X-Gitea-Delivery", "X-Forgejo-Delivery"))
+	case Forgejo:
+		return line(h.get("X-Forgejo-Delivery", "X-Gitea-Delivery"))
+	case GitLab:
+		return line(h.get("webhook-id", "Idempotency-Key", "X-Gitlab-Event-UUID"))
+	case Standard:
+		return line(h.get("webhook-id", "svix-id"))
+	case Slack, Stripe:
+		return "" // it is in the body
+	default:
+		return line(h.get("X-GitHub-Delivery", "X-Forgejo-Delivery", "X-Gitea-Delivery", "X-Gitlab-Event-UUID", "X-Request-UUID"))
+	}
 }
 
 // readSlack reads what Slack sends: an event as JSON, a command or an interaction as a form.
