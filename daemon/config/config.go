@@ -117,7 +117,7 @@ type Task struct {
 	RedirectStderr bool
 	// Environment is NAME=value, sorted by name.
 	Environment []string
-	// PassRequestHeaders are the headers of a request over HTTP that a job is told of.
+	// PassRequestHeaders are the headers of a webhook's request that a job is told of.
 	PassRequestHeaders []string
 	// OnFailure and OnSuccess are the tasks that its end starts. No task triggers itself, not round a circle either.
 	OnFailure, OnSuccess []string

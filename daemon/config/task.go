@@ -181,7 +181,7 @@ func taskAttributes() []attribute[draft] {
 		},
 		{
 			name: "pass_request_headers", example: `["X-GitHub-Event"]`, inherit: true,
-			doc:    "Headers of a request over HTTP that are passed on as REQUEST_HEADER_X_GITHUB_EVENT.",
+			doc:    "Headers of a webhook's request that are passed on as REQUEST_HEADER_X_GITHUB_EVENT.",
 			decode: func(d *decoder, v value, t *draft) { d.requestHeaders(v, &t.PassRequestHeaders) },
 		},
 		{

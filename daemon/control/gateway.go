@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -100,7 +99,6 @@ func (s *Server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]
 		return nil, s.refuse(r.Msg, key, task.Name, kindOf(err), err)
 	}
 	js.ID = r.Msg.Id
-	js.Environment = slices.Concat(js.Environment, headerEnvironment(task, headersOf(r.Msg.Headers)))
 	result, err := s.run(ctx, task.Blocking, js, decision{task: task.Name, key: key.Name, remote: r.Msg.RemoteAddr})
 	switch {
 	case err != nil && errors.Is(context.Cause(ctx), auth.ErrUnauthorized):
@@ -207,11 +205,6 @@ func (s *Server) Framing(context.Context, *connect.Request[rtaskv1.FramingReques
 	if c := s.Snapshot().Config; c != nil {
 		for _, t := range c.Tasks {
 			reply.MaxInputBytes = max(reply.MaxInputBytes, inputLimit(t))
-			for _, name := range t.PassRequestHeaders {
-				if name = strings.ToLower(name); !slices.Contains(reply.PassHeaders, name) {
-					reply.PassHeaders = append(reply.PassHeaders, name)
-				}
-			}
 		}
 	}
 	return connect.NewResponse(reply), nil

@@ -205,7 +205,6 @@ func (a *api) readInput(w http.ResponseWriter, r *http.Request, to *rtaskv1.RunR
 		case err != nil:
 			return &problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "the body could not be read"}
 		case int64(len(to.Input)) <= framing.MaxInputBytes:
-			to.Headers = headersOf(r.Header, append([]string{}, framing.PassHeaders...))
 			return nil
 		case fresh:
 			// Who asks comes before how much: the engine says 413 to those only who may start the task. The rest of the body is

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"net/http"
-	"slices"
 	"time"
 
 	"connectrpc.com/connect"
@@ -29,7 +28,7 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 		writeProblem(w, a.problemOf(err))
 		return
 	}
-	request := &rtaskv1.WebhookRequest{Hash: hash, Headers: headersOf(r.Header, nil), RemoteAddr: remoteAddr(r), Id: newID()}
+	request := &rtaskv1.WebhookRequest{Hash: hash, Headers: headersOf(r.Header), RemoteAddr: remoteAddr(r), Id: newID()}
 	release, p := a.readWebhook(w, r, request, framing.Msg.MaxInputBytes)
 	if p != nil {
 		writeProblem(w, *p)
@@ -95,13 +94,10 @@ func (a *api) readWebhook(w http.ResponseWriter, r *http.Request, to *rtaskv1.We
 	return release, nil
 }
 
-// headersOf returns the lines of a request's head: those that names has, in small letters, or with nil all.
-func headersOf(h http.Header, names []string) []*rtaskv1.Header {
+// headersOf returns the lines of a request's head.
+func headersOf(h http.Header) []*rtaskv1.Header {
 	var all []*rtaskv1.Header
 	for name, values := range h {
-		if names != nil && !slices.ContainsFunc(names, func(n string) bool { return http.CanonicalHeaderKey(n) == name }) {
-			continue
-		}
 		for _, v := range values {
 			all = append(all, &rtaskv1.Header{Name: name, Value: []byte(v)})
 		}

@@ -3538,9 +3538,7 @@ type RunRequest struct {
 	RemoteAddr string `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
 	// id is the job's id, 16 characters a–z and 2–7, the first a letter; empty: the engine makes one. A gateway that does not
 	// know whether it was heard asks again with the same id, and gets the same job.
-	Id string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
-	// headers: those that Framing's pass_headers names.
-	Headers       []*Header `protobuf:"bytes,30,rep,name=headers,proto3" json:"headers,omitempty"`
+	Id            string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3615,13 +3613,6 @@ func (x *RunRequest) GetId() string {
 		return x.Id
 	}
 	return ""
-}
-
-func (x *RunRequest) GetHeaders() []*Header {
-	if x != nil {
-		return x.Headers
-	}
-	return nil
 }
 
 type RunResponse struct {
@@ -3814,9 +3805,7 @@ type FramingResponse struct {
 	// max_input_bytes: the largest body that any task takes.
 	MaxInputBytes int64 `protobuf:"varint,1,opt,name=max_input_bytes,json=maxInputBytes,proto3" json:"max_input_bytes,omitempty"`
 	// draining: no new jobs are accepted.
-	Draining bool `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"`
-	// pass_headers: the headers of a request that any task wants to be told of.
-	PassHeaders   []string `protobuf:"bytes,30,rep,name=pass_headers,json=passHeaders,proto3" json:"pass_headers,omitempty"`
+	Draining      bool `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3863,13 +3852,6 @@ func (x *FramingResponse) GetDraining() bool {
 		return x.Draining
 	}
 	return false
-}
-
-func (x *FramingResponse) GetPassHeaders() []string {
-	if x != nil {
-		return x.PassHeaders
-	}
-	return nil
 }
 
 type MetricsRequest struct {
@@ -4295,7 +4277,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x02id\x18\x06 \x01(\tR\x02id\"X\n" +
 	"\x0fWebhookResponse\x12'\n" +
 	"\x03run\x18\x01 \x01(\v2\x15.rtask.v1.RunResponseR\x03run\x12\x1c\n" +
-	"\tchallenge\x18\x02 \x01(\tR\tchallenge\"\xd4\x01\n" +
+	"\tchallenge\x18\x02 \x01(\tR\tchallenge\"\xa8\x01\n" +
 	"\n" +
 	"RunRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x17\n" +
@@ -4304,8 +4286,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x0finput_too_large\x18\x05 \x01(\bR\rinputTooLarge\x12\x1f\n" +
 	"\vremote_addr\x18\x04 \x01(\tR\n" +
 	"remoteAddr\x12\x0e\n" +
-	"\x02id\x18\x06 \x01(\tR\x02id\x12*\n" +
-	"\aheaders\x18\x1e \x03(\v2\x10.rtask.v1.HeaderR\aheaders\"\x98\x01\n" +
+	"\x02id\x18\x06 \x01(\tR\x02id\"\x98\x01\n" +
 	"\vRunResponse\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\x12\x1a\n" +
 	"\baccepted\x18\x02 \x01(\bR\baccepted\x12\x16\n" +
@@ -4318,11 +4299,10 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\aapi_key\x18\x03 \x01(\fR\x06apiKey\x12\x1f\n" +
 	"\vremote_addr\x18\x04 \x01(\tR\n" +
 	"remoteAddr\"\x10\n" +
-	"\x0eFramingRequest\"x\n" +
+	"\x0eFramingRequest\"U\n" +
 	"\x0fFramingResponse\x12&\n" +
 	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\x12\x1a\n" +
-	"\bdraining\x18\x02 \x01(\bR\bdraining\x12!\n" +
-	"\fpass_headers\x18\x1e \x03(\tR\vpassHeaders\"\x10\n" +
+	"\bdraining\x18\x02 \x01(\bR\bdraining\"\x10\n" +
 	"\x0eMetricsRequest\"-\n" +
 	"\x0fMetricsResponse\x12\x1a\n" +
 	"\bfamilies\x18\x01 \x01(\fR\bfamilies\"\xc6\x01\n" +
@@ -4516,61 +4496,60 @@ var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	4,  // 44: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
 	48, // 45: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
 	54, // 46: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
-	48, // 47: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
-	4,  // 48: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	63, // 49: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	40, // 50: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,  // 51: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	11, // 52: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	13, // 53: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	15, // 54: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	17, // 55: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	19, // 56: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	21, // 57: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	25, // 58: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	27, // 59: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	29, // 60: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	31, // 61: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	34, // 62: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	36, // 63: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	43, // 64: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
-	46, // 65: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
-	38, // 66: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	41, // 67: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	53, // 68: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	55, // 69: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	49, // 70: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
-	51, // 71: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
-	56, // 72: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	58, // 73: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	10, // 74: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	12, // 75: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	14, // 76: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	16, // 77: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	18, // 78: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	20, // 79: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	24, // 80: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	26, // 81: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	28, // 82: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	30, // 83: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	32, // 84: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	35, // 85: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	37, // 86: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	44, // 87: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
-	47, // 88: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
-	39, // 89: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	42, // 90: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	54, // 91: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	54, // 92: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	50, // 93: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
-	52, // 94: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
-	57, // 95: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	59, // 96: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	74, // [74:97] is the sub-list for method output_type
-	51, // [51:74] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	4,  // 47: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	63, // 48: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	40, // 49: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,  // 50: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	11, // 51: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	13, // 52: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	15, // 53: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	17, // 54: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	19, // 55: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	21, // 56: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	25, // 57: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	27, // 58: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	29, // 59: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	31, // 60: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	34, // 61: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	36, // 62: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	43, // 63: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
+	46, // 64: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
+	38, // 65: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	41, // 66: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	53, // 67: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	55, // 68: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	49, // 69: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
+	51, // 70: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
+	56, // 71: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	58, // 72: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	10, // 73: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	12, // 74: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	14, // 75: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	16, // 76: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	18, // 77: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	20, // 78: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	24, // 79: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	26, // 80: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	28, // 81: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	30, // 82: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	32, // 83: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	35, // 84: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	37, // 85: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	44, // 86: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	47, // 87: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	39, // 88: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	42, // 89: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	54, // 90: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	54, // 91: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	50, // 92: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	52, // 93: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	57, // 94: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	59, // 95: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	73, // [73:96] is the sub-list for method output_type
+	50, // [50:73] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
