@@ -44,7 +44,7 @@ func rules() map[string]rule {
 		"daemon/logging":                     {never: map[string]string{"net/http": "it only writes lines"}},
 		"daemon/companion":                   {never: map[string]string{"net/http": "it only starts the gateway"}},
 		"daemon/config": {
-			may:   []string{"sandbox/spec"},
+			may:   []string{"daemon/auth/webhook", "sandbox/spec"},
 			never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses, module + "sandbox": "files in, values out"},
 		},
 		"daemon/job": {
@@ -53,10 +53,13 @@ func rules() map[string]rule {
 		},
 		"daemon/store": {never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses}},
 		"daemon/auth":  {never: map[string]string{"net/http": noNetwork, "os/exec": "who calls must not be able to start anything"}},
+		"daemon/auth/webhook": {
+			never: map[string]string{"net": "bytes in, yes or no out", "os/exec": "who calls must not be able to start anything"},
+		},
 		"daemon/control": {
 			may: []string{
-				"daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/auth", "daemon/config", "daemon/job", "sandbox/log",
-				"sandbox/spec",
+				"daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/auth", "daemon/auth/webhook", "daemon/config",
+				"daemon/job", "sandbox/log", "sandbox/spec",
 			},
 		},
 		"daemon/gateway": {

@@ -34,6 +34,7 @@ const (
 	runningJobs = "rtaskctl ps 2>/dev/null | awk 'NR > 1 { print $1 }'"
 	taskNames   = "rtaskctl tasks 2>/dev/null | awk 'NR > 1 { print $1 }'"
 	keyNames    = "rtaskctl key list 2>/dev/null | awk 'NR > 1 { print $1 }'"
+	hookNames   = "rtaskctl webhook list 2>/dev/null | awk 'NR > 1 { print $1 \"/\" $2 }'"
 	shellNames  = "echo bash zsh fish"
 )
 
@@ -48,6 +49,8 @@ func argumentsOf(path string) string {
 		return taskNames
 	case "key revoke":
 		return keyNames
+	case "webhook test":
+		return hookNames
 	case "completion":
 		return shellNames
 	}

@@ -420,6 +420,32 @@ func (e *fakeEngine) RevokeKey(_ context.Context, r *connect.Request[rtaskv1.Rev
 	return connect.NewResponse(&rtaskv1.RevokeKeyResponse{Key: k}), nil
 }
 
+func (e *fakeEngine) ListWebhooks(context.Context, *connect.Request[rtaskv1.ListWebhooksRequest]) (*connect.Response[rtaskv1.ListWebhooksResponse], error) {
+	return connect.NewResponse(&rtaskv1.ListWebhooksResponse{Webhooks: []*rtaskv1.Webhook{
+		{Task: "deploy", Name: "github", Verify: "github", Url: "https://ci.example.com/wh/abc"},
+		{Task: "hello", Name: "chat", Verify: "token", Problem: "secret file /etc/x\x1b: it is not there"},
+	}}), nil
+}
+
+func (e *fakeEngine) TestWebhook(_ context.Context, r *connect.Request[rtaskv1.TestWebhookRequest]) (*connect.Response[rtaskv1.TestWebhookResponse], error) {
+	if r.Msg.Task != "deploy" {
+		return nil, refusal(connect.CodeNotFound, "there is no task \"x\"", &rtaskv1.Error{Kind: "not-found"})
+	}
+	m := &rtaskv1.TestWebhookResponse{
+		Webhook:  &rtaskv1.Webhook{Task: "deploy", Name: r.Msg.Name, Verify: "github", Url: "https://ci.example.com/wh/abc"},
+		Decision: "accepted", Event: "push", Ref: "refs/heads/main", Environment: []string{"RTASK_EVENT=push"},
+	}
+	switch {
+	case r.Msg.Name == "bad":
+		m.Decision, m.Kind, m.Reason, m.Environment = "refused", "disabled", "task \"deploy\" is disabled", nil
+	case r.Msg.Name == "other":
+		m.Decision, m.Reason, m.Environment = "ignored", "it is a ping", nil
+	case r.Msg.Run:
+		m.Job = e.jobs[2]
+	}
+	return connect.NewResponse(m), nil
+}
+
 func (e *fakeEngine) Reload(context.Context, *connect.Request[rtaskv1.ReloadRequest]) (*connect.Response[rtaskv1.ReloadResponse], error) {
 	reply := proto.Clone(e.config).(*rtaskv1.ReloadResponse)
 	reply.Diagnostics = e.diagnostics()

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -48,6 +49,8 @@ type Options struct {
 	ConfigFile, TasksDir string
 	// StateDir holds records and keys (0700), LogDir the jobs' output (0750), RuntimeDir sockets (0755).
 	StateDir, LogDir, RuntimeDir string
+	// CredentialsDir is the folder of the engine's credentials, CREDENTIALS_DIRECTORY of systemd.exec(5); "": there are none.
+	CredentialsDir string
 	// Shim is the path of rtask-shim.
 	Shim string
 	// NoSystemd runs jobs as plain processes even where there is a manager.
@@ -199,7 +202,7 @@ func (e *engine) close() error {
 func (e *engine) serve(ctx context.Context, l listeners) error {
 	e.control = control.New(control.Options{
 		Jobs: e.jobs, Keys: e.keys, Identify: e.identify, Snapshot: e.settings.snapshot, Reload: e.reload, GatewayUID: e.gatewayUID(),
-		SwitchTask: e.settings.switchTask, StatusChanged: e.notify,
+		SwitchTask: e.settings.switchTask, StatusChanged: e.notify, ReadSecret: e.settings.options.ReadSecret, APIAddress: e.apiAddress(),
 		CheckLimits: e.host.Check, Unlimited: e.host.Unlimited(), Metrics: e.metrics.registry, Rejected: e.metrics.rejected, Logger: e.Logger,
 		Info: control.Info{Version: e.Version, Manager: e.host.Kind(), Started: e.started, Weaker: e.host.Weaker()},
 	})
@@ -236,6 +239,14 @@ func (e *engine) serve(ctx context.Context, l listeners) error {
 	}
 	serves.Wait()
 	return err
+}
+
+// apiAddress is where the gateway that this engine starts listens, as far as that is known.
+func (e *engine) apiAddress() string {
+	if e.Gateway == nil || strings.HasSuffix(e.Gateway.APIAddress, ":0") {
+		return ""
+	}
+	return e.Gateway.APIAddress
 }
 
 // startGateway starts the gateway, where this engine is to have one beside it.

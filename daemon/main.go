@@ -34,7 +34,7 @@ func Main(ctx context.Context, env Environment) error {
 		}
 		o := Options{
 			ConfigFile: c.String("config"), TasksDir: c.String("tasks-dir"), StateDir: c.String("state-dir"), LogDir: c.String("log-dir"),
-			RuntimeDir: c.String("runtime-dir"), Shim: c.String("shim"), NoSystemd: c.Bool("no-systemd"), Gateway: gateway,
+			RuntimeDir: c.String("runtime-dir"), CredentialsDir: env.Getenv("CREDENTIALS_DIRECTORY"), Shim: c.String("shim"), NoSystemd: c.Bool("no-systemd"), Gateway: gateway,
 			Version: env.Version, Reload: env.Reload, Logger: env.Logger,
 		}
 		if o.TasksDir == "" {

@@ -39,6 +39,7 @@ func newSettings(o Options, changed func(*config.Config)) *settings {
 				_, err := config.ReadEnvironmentFile(path, os.Geteuid())
 				return err
 			},
+			ReadSecret:  config.SecretReader(os.Geteuid()), CredentialsDir: o.CredentialsDir,
 		},
 		logger: o.Logger, changed: changed,
 	}

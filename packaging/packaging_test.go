@@ -307,6 +307,7 @@ func TestConfigurationManual(t *testing.T) {
 		"LIMITS":     {"limitsScope"},
 		"POOL":       {"poolScope"},
 		"SANDBOX":    {"sandboxScope"},
+		"WEBHOOKS":   {"webhookScope"},
 	} {
 		documented := entries(page, heading)
 		var rows []attribute

@@ -78,9 +78,13 @@ var table = [...]struct {
 	{"/rtask.v1.JobService/AddKey", Rule{Least: Admin}},
 	{"/rtask.v1.JobService/ListKeys", Rule{Least: Admin}},
 	{"/rtask.v1.JobService/RevokeKey", Rule{Least: Admin}},
+	{"/rtask.v1.JobService/ListWebhooks", Rule{Least: Admin}},
+	{"/rtask.v1.JobService/TestWebhook", Rule{Least: Admin}},
 	{"/rtask.v1.JobService/Reload", Rule{Least: Admin}},
 	{"/rtask.v1.GatewayService/Run", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Result", Rule{Least: Gateway}},
+	{"/rtask.v1.GatewayService/WebhookFraming", Rule{Least: Gateway}},
+	{"/rtask.v1.GatewayService/Webhook", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Framing", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Metrics", Rule{Least: Gateway}},
 }

@@ -3,7 +3,7 @@
 // error with its place in the file, and all errors of all files are reported at once.
 //
 // It knows nothing of jobs, callers or sockets, starts nothing, and asks the machine only what Options lets it ask. It
-// imports nothing of the project but sandbox/spec; every package of the engine may import it.
+// imports nothing of the project but sandbox/spec and daemon/auth/webhook; every package of the engine may import it.
 package config
 
 import (
@@ -29,6 +29,8 @@ type Config struct {
 	DynamicUIDs UIDRange
 	// Retention bounds what is kept of jobs that have ended.
 	Retention Retention
+	// PublicURL is how the world calls the gateway, without a slash at its end. Default: "", where it listens.
+	PublicURL string
 	// Warnings are what Load found that keeps nothing from working for ever: a user or a folder that is not there yet.
 	Warnings Diagnostics
 	// settings are what Show shows of each task.
@@ -143,6 +145,8 @@ type Task struct {
 	Pool Pool
 	// Sandbox is how its jobs are kept from others.
 	Sandbox Sandbox
+	// Webhooks are the URLs at which others start it, in the order of the file. They are no part of Hash: no job depends on them.
+	Webhooks []*Webhook `json:"-"`
 	// Pos is where the task stands.
 	Pos Pos
 	// Hash tells this configuration of the task from every other. Pos is no part of it.

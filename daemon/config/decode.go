@@ -262,6 +262,7 @@ func home(name string) (where, proper string) {
 		{inSandbox, sandboxScope().names()},
 		{inArgon2, argon2Scope().names()},
 		{inParam, paramScope().names()},
+		{inWebhook, webhookScope().names()},
 	} {
 		for _, n := range place.names {
 			if plainName(n) == plainName(name) {

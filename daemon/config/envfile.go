@@ -128,38 +128,3 @@ func (d *decoder) environmentFile(v value, dst *string) {
 		d.warnf(v.rng(), "The task is refused until that is mended.", "%v", err)
 	}
 }
-
-// header checks the name of a request's header that becomes a variable.
-func (d *decoder) header(v value, s string, others []string) bool {
-	for _, c := range []byte(s) {
-		if c <= ' ' || c >= 0x7f || strings.IndexByte("\"(),/:;<=>?@[\\]{}", c) >= 0 { // RFC 9110, section 5.6.2
-			d.errorf(v.rng(), v.usage(), "%s: %q cannot be the name of a header", v.name, s)
-			return false
-		}
-	}
-	if strings.EqualFold(s, "Authorization") {
-		d.errorf(v.rng(), "It holds the API key, which no job gets to see.", "%s: the header Authorization cannot be passed on", v.name)
-		return false
-	}
-	for _, o := range others {
-		if HeaderVariable(o) == HeaderVariable(s) {
-			d.errorf(v.rng(), "", "%s: %q and %q would both be %s", v.name, o, s, HeaderVariable(s))
-			return false
-		}
-	}
-	return true
-}
-
-// HeaderVariable is the name of the job's variable that has a request's header: X-GitHub-Event is REQUEST_HEADER_X_GITHUB_EVENT.
-func HeaderVariable(header string) string {
-	return "REQUEST_HEADER_" + strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z':
-			return r - 'a' + 'A'
-		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
-			return r
-		default:
-			return '_'
-		}
-	}, header)
-}

@@ -21,6 +21,11 @@ type Options struct {
 	LookupUser, LookupGroup, StatDir func(string) error
 	// CheckEnvironmentFile returns why an environment_file cannot be read now, which becomes a warning.
 	CheckEnvironmentFile func(string) error
+	// ReadSecret returns the secret in a file, as that of SecretReader does. A file that is not there becomes a warning. nil: no
+	// file is read, and each is missing.
+	ReadSecret func(path string) (string, error)
+	// CredentialsDir is the folder of the engine's credentials; "": it has none.
+	CredentialsDir string
 }
 
 // Load reads opts.File and every *.hcl and *.hcl.json file in opts.Dir, in the order of their names. Files whose names
@@ -59,6 +64,7 @@ func build(sources []*source, opts Options) (*Config, Diagnostics) {
 	if whole { // or names would be missing that stand in the file that cannot be read
 		b.checkTriggers()
 	}
+	b.checkTokens(decoders)
 	var all Diagnostics
 	for _, d := range decoders {
 		slices.SortStableFunc(d.diags, func(x, y Diagnostic) int {

@@ -212,3 +212,35 @@ func ownPrefixes() []string { return []string{"RTASK_", "REQUEST_HEADER_"} }
 func reservedVariable(name string) bool {
 	return slices.ContainsFunc(ownPrefixes(), func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
+
+// requestHeaders sets dst to names of headers. Credentials are not among them: a job's environment is no place for one.
+func (d *decoder) requestHeaders(v value, dst *[]string) {
+	variables := map[string]string{}
+	d.names(v, dst, func(e value, s string) bool {
+		if !d.headerName(e, s) {
+			return false
+		}
+		if lower := strings.ToLower(s); lower == "authorization" || lower == "proxy-authorization" || lower == "cookie" || lower == "x-gitlab-token" {
+			d.errorf(e.rng(), "It holds a secret, which a job's environment is no place for.", "%s: %s cannot be passed on", e.name, s)
+			return false
+		}
+		name := HeaderVariable(s)
+		if first, twice := variables[name]; twice {
+			d.errorf(e.rng(), "", "%s: %s and %s would both be %s", e.name, first, s, name)
+			return false
+		}
+		variables[name] = s
+		return true
+	})
+}
+
+// HeaderVariable is the variable that a job finds a request's header in.
+func HeaderVariable(header string) string {
+	upper := []byte("REQUEST_HEADER_" + strings.ToUpper(header))
+	for i, c := range upper {
+		if (c < 'A' || c > 'Z') && (c < '0' || c > '9') {
+			upper[i] = '_'
+		}
+	}
+	return string(upper)
+}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -19,6 +20,7 @@ const (
 	inDefaults = "defaults { … }"
 	inArgon2   = "argon2 { … }"
 	inParam    = "param \"NAME\" { … }"
+	inWebhook  = "webhook \"NAME\" { … }"
 
 	inRetention = "retention { … }"
 )
@@ -57,6 +59,11 @@ func rootScope() scope[builder] {
 				name: "dynamic_uids", example: `"70000-70999"`,
 				doc:    "The uids of jobs of tasks that name no user, one for each job. No account may have one of them.",
 				decode: func(d *decoder, v value, b *builder) { d.uidRange(v, &b.cfg.DynamicUIDs) },
+			},
+			{
+				name: "public_url", example: `"https://ci.example.com"`,
+				doc:    "How the world calls the gateway, for the URLs that are shown.",
+				decode: func(d *decoder, v value, b *builder) { d.publicURL(v, &b.cfg.PublicURL) },
 			},
 		},
 		blocks: []block[builder]{
@@ -181,6 +188,20 @@ func retentionScope() scope[Retention] {
 			},
 		},
 	}
+}
+
+// publicURL sets dst to the beginning of a URL, without a slash at its end.
+func (d *decoder) publicURL(v value, dst *string) {
+	s, ok := d.string(v, false)
+	if !ok {
+		return
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		d.errorf(v.rng(), v.usage(), "public_url is not https://HOST, perhaps with a path")
+		return
+	}
+	*dst = strings.TrimRight(s, "/")
 }
 
 // infinite reports whether v is "infinity". It reports no errors.

@@ -39,6 +39,9 @@ func (b *builder) settingsOf(t *draft, own written) written {
 			all[name] = stringList(list)
 		}
 	}
+	if len(t.Webhooks) > 0 { // whose defaults are others
+		all["max_concurrent"], all["overflow"] = cty.NumberIntVal(int64(t.MaxConcurrent)), cty.StringVal(string(t.Overflow))
+	}
 	if len(t.env) > 0 { // and of both together this
 		vars := map[string]cty.Value{}
 		for name, v := range t.env {
@@ -84,6 +87,13 @@ func (c *Config) Show(task string, secrets bool) (text string, object json.RawMe
 	fill(settings, byDefault, "sandbox", sandboxScope())
 	for _, p := range c.Tasks[task].Params {
 		fill(settings, byDefault, "param "+literal(p.Name), paramScope())
+	}
+	for _, w := range c.Tasks[task].Webhooks {
+		block := "webhook " + literal(w.Name)
+		fill(settings, byDefault, block, webhookScope())
+		if !secrets {
+			hideSecrets(settings, block)
+		}
 	}
 	for key := range settings {
 		if strings.Contains(key, ".") {
@@ -141,6 +151,21 @@ func place(top map[string]any, block string, into map[string]any) {
 		top[name] = labels
 	}
 	labels[strings.Trim(label, `"`)] = into
+}
+
+// hideSecrets puts "…" in place of the secrets of a webhook.
+func hideSecrets(settings map[string]cty.Value, block string) {
+	hidden := cty.StringVal("…")
+	if _, ok := settings[block+".token"]; ok {
+		settings[block+".token"] = hidden
+	}
+	if list, ok := settings[block+".secrets"]; ok {
+		all := make([]cty.Value, list.LengthInt())
+		for i := range all {
+			all[i] = hidden
+		}
+		settings[block+".secrets"] = cty.TupleVal(all)
+	}
 }
 
 // fill adds what holds by default in a block.

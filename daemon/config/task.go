@@ -50,6 +50,7 @@ func defaultsScope() scope[draft] {
 func ownBlocks() []block[draft] {
 	return []block[draft]{
 		{name: "param", label: "NAME", decode: func(d *decoder, found *hcl.Block, t *draft) { d.param(found, t) }},
+		{name: "webhook", label: "NAME", decode: func(d *decoder, found *hcl.Block, t *draft) { d.webhook(found, t) }},
 	}
 }
 
@@ -186,17 +187,8 @@ func taskAttributes() []attribute[draft] {
 		},
 		{
 			name: "pass_request_headers", example: `["X-GitHub-Event"]`, inherit: true,
-			doc: "The headers of a request that the job gets, as REQUEST_HEADER_X_GITHUB_EVENT.",
-			decode: func(d *decoder, v value, t *draft) {
-				var seen []string
-				d.names(v, &t.PassRequestHeaders, func(e value, s string) bool {
-					if !d.header(e, s, seen) {
-						return false
-					}
-					seen = append(seen, s)
-					return true
-				})
-			},
+			doc:    "Headers of a request over HTTP that are passed on as REQUEST_HEADER_X_GITHUB_EVENT.",
+			decode: func(d *decoder, v value, t *draft) { d.requestHeaders(v, &t.PassRequestHeaders) },
 		},
 		{
 			name: "on_failure", example: `["notify"]`, inherit: true,
@@ -296,6 +288,7 @@ func (b *builder) task(d *decoder, found *hcl.Block) {
 	if decodeBody(d, found.Body, taskScope(), &t) && t.Command == nil {
 		d.errorf(label, `Write for example: command = ["/usr/bin/make", "deploy"]`, "task %q has no command", t.Name)
 	}
+	b.withWebhooks(&t, d.written)
 	for _, name := range slices.Sorted(maps.Keys(t.env)) {
 		t.Environment = append(t.Environment, name+"="+t.env[name])
 	}

@@ -66,6 +66,10 @@ type Options struct {
 	SwitchTask func(task string, to *TaskSwitch) error
 	// StatusChanged is called after Drain, to be told to systemd; nil: nobody is told.
 	StatusChanged func()
+	// ReadSecret reads a secret of a webhook that was not there when the configuration was read (config.SecretReader).
+	ReadSecret func(path string) (string, error)
+	// APIAddress is where the gateway listens, host:port; "": where its socket unit says.
+	APIAddress string
 	// GatewayUID is the gateway's user, whom no task may run as; nil: there is none.
 	GatewayUID *uint32
 	// CheckLimits returns an error for limits that this machine cannot enforce.
@@ -116,7 +120,8 @@ func handlerOptions() []connect.HandlerOption {
 		connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
 			size := maxSmallRequest
 			switch spec.Procedure {
-			case rtaskv1connect.JobServiceStartProcedure, rtaskv1connect.GatewayServiceRunProcedure:
+			case rtaskv1connect.JobServiceStartProcedure, rtaskv1connect.GatewayServiceRunProcedure,
+				rtaskv1connect.GatewayServiceWebhookProcedure:
 				size = maxRequest
 			}
 			return []connect.HandlerOption{connect.WithReadMaxBytes(size)}

@@ -30,7 +30,9 @@ type presented interface {
 func (s *Server) refuse(r presented, key auth.KeyInfo, task, kind string, err error) error {
 	s.Rejected(task, kind)
 	name := r.GetTask()
-	s.Logger.Info("request refused", "reason", kind, "task", name[:min(len(name), longestTask)], "key", key.Name, "remote", r.GetRemoteAddr())
+	s.audit(decision{
+		decision: refused, kind: kind, task: name[:min(len(name), longestTask)], key: key.Name, remote: r.GetRemoteAddr(), reason: errorText(err),
+	})
 	return err
 }
 
@@ -97,7 +99,7 @@ func (s *Server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]
 		return nil, s.refuse(r.Msg, key, task.Name, kindOf(err), err)
 	}
 	js.ID = r.Msg.Id
-	result, err := s.run(ctx, task.Blocking, js, r.Msg.RemoteAddr)
+	result, err := s.run(ctx, task.Blocking, js, decision{task: task.Name, key: key.Name, remote: r.Msg.RemoteAddr})
 	switch {
 	case err != nil && errors.Is(context.Cause(ctx), auth.ErrUnauthorized):
 		return nil, s.unauthorized(r.Msg, key)
@@ -156,19 +158,20 @@ func (s *Server) Result(ctx context.Context, r *connect.Request[rtaskv1.ResultRe
 	return connect.NewResponse(resultMessage(result)), nil
 }
 
-// run starts a job, and waits for its end if that is wanted.
-func (s *Server) run(ctx context.Context, wait bool, js job.Spec, remote string) (job.Result, error) {
+// run starts a job, and waits for its end if that is wanted. d is all that is known of the decision before.
+func (s *Server) run(ctx context.Context, wait bool, js job.Spec, d decision) (job.Result, error) {
 	id := "" // of the job, once there is one
-	accepted := func(j job.Job) {
+	admitted := func(j job.Job) {
 		id = j.ID
-		s.Logger.Info("job accepted", "job", j.ID, "task", j.Task, "owner", j.Owner.String(), "trigger", j.Trigger, "remote", remote)
+		d.decision, d.job = accepted, j.ID
+		s.audit(d)
 	}
 	var result job.Result
 	var err error
 	if wait {
-		result, err = s.Jobs.Run(ctx, js, accepted)
+		result, err = s.Jobs.Run(ctx, js, admitted)
 	} else if result.Job, err = s.Jobs.Start(ctx, js); err == nil {
-		accepted(result.Job)
+		admitted(result.Job)
 	}
 	switch {
 	case err == nil:
@@ -176,7 +179,10 @@ func (s *Server) run(ctx context.Context, wait bool, js job.Spec, remote string)
 	case id != "":
 		return job.Result{}, runsOn(id, err)
 	default:
-		return job.Result{}, s.startError(js.Task, err)
+		err = s.startError(js.Task, err)
+		d.decision, d.kind, d.reason = refused, kindOf(err), errorText(err)
+		s.audit(d)
+		return job.Result{}, err
 	}
 }
 

@@ -141,7 +141,7 @@ func TestRun(t *testing.T) {
 type slowLog struct{ slog.Handler }
 
 func (h slowLog) Handle(ctx context.Context, r slog.Record) error {
-	if r.Message == "job accepted" {
+	if r.Message == "request accepted" {
 		time.Sleep(300 * time.Millisecond)
 	}
 	return h.Handler.Handle(ctx, r)

@@ -78,8 +78,12 @@ func isNumber(name string, id uint32) bool { return name == fmt.Sprint(id) }
 func (s *Server) startError(task string, err error) error {
 	var e *connect.Error
 	var duplicate *job.DuplicateError
+	var repeat *job.RepeatError
 	kind := "unavailable"
 	switch {
+	case errors.As(err, &repeat):
+		kind = "replay"
+		e = fail(connect.CodeAlreadyExists, kind, err, func(d *rtaskv1.Error) { d.JobId = repeat.ID })
 	case errors.As(err, &duplicate):
 		kind = "conflict"
 		e = fail(connect.CodeAlreadyExists, kind, err, func(d *rtaskv1.Error) { d.JobId = duplicate.ID })

@@ -136,7 +136,7 @@ func newFixture(t testing.TB, hcl string) *fixture {
 	f.configure(hcl)
 	gateway := uint32(gatewayUID)
 	f.Server = New(Options{
-		Jobs: jobs, Keys: keys, Identify: identify, CheckLimits: h.Check, Unlimited: h.Unlimited(), Metrics: prometheus.NewRegistry(), Logger: logger, GatewayUID: &gateway,
+		Jobs: jobs, Keys: keys, Identify: identify, ReadSecret: config.SecretReader(os.Geteuid()), CheckLimits: h.Check, Unlimited: h.Unlimited(), Metrics: prometheus.NewRegistry(), Logger: logger, GatewayUID: &gateway,
 		Snapshot: func() Snapshot {
 			f.mu.Lock()
 			defer f.mu.Unlock()
@@ -214,7 +214,7 @@ func (f *fixture) load(hcl string) (*config.Config, config.Diagnostics) {
 	if err := os.WriteFile(filepath.Join(dir, "tasks.hcl"), []byte(hcl), 0o600); err != nil {
 		f.t.Fatal(err)
 	}
-	return config.Load(config.Options{Dir: dir, OwnerUID: os.Geteuid()})
+	return config.Load(config.Options{Dir: dir, OwnerUID: os.Geteuid(), ReadSecret: config.SecretReader(os.Geteuid())})
 }
 
 // configure puts a configuration in force, one with errors as at the engine's start.

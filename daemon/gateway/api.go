@@ -33,6 +33,7 @@ const (
 type api struct {
 	engine rtaskv1connect.GatewayServiceClient
 	logger *slog.Logger
+	bodies *bodies // of webhooks
 
 	mu      sync.Mutex // guards what follows
 	framing *rtaskv1.FramingResponse
@@ -40,7 +41,7 @@ type api struct {
 }
 
 func newAPI(engine rtaskv1connect.GatewayServiceClient, l *slog.Logger) *api {
-	return &api{engine: engine, logger: l}
+	return &api{engine: engine, logger: l, bodies: newBodies()}
 }
 
 // ServeHTTP routes by the path as it was sent: nothing is cleaned, nothing redirected, so that no POST becomes a GET and no
@@ -64,6 +65,8 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.run(w, r, parts[1]) }, http.MethodPost)
 	case len(parts) == 3 && parts[0] == "tasks":
 		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.result(w, r, parts[1], parts[2]) }, http.MethodGet, http.MethodHead)
+	case len(parts) == 2 && parts[0] == "wh":
+		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.webhook(w, r, parts[1]) }, http.MethodPost)
 	default:
 		notFound(w, r)
 	}

@@ -61,6 +61,13 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/healthz", 405, "GET, HEAD"},
 		{"GET", "/readyz", 200, ""},
 		{"GET", "/healthz/", 404, ""},
+		{"POST", "/wh/none", 404, ""},
+		{"POST", "/wh/", 404, ""},
+		{"POST", "/wh", 404, ""},
+		{"POST", "/wh/a/b", 404, ""},
+		{"POST", "//wh/none", 404, ""},
+		{"POST", "/wh/%6eone", 404, ""},
+		{"GET", "/wh/none", 405, "POST"},
 		{"GET", "/metrics", 404, ""}, // it has a port of its own
 		{"GET", "/rtask.v1.GatewayService/Run", 404, ""},
 	} {
@@ -378,6 +385,7 @@ func TestReadTimeout(t *testing.T) {
 // stub is an engine that takes everything.
 type stub struct {
 	ran   *rtaskv1.RunRequest
+	hook  *rtaskv1.WebhookRequest
 	takes time.Duration
 }
 
@@ -401,6 +409,15 @@ func (*stub) Framing(context.Context, *connect.Request[rtaskv1.FramingRequest]) 
 	return connect.NewResponse(&rtaskv1.FramingResponse{MaxInputBytes: 16}), nil
 }
 
+func (*stub) WebhookFraming(context.Context, *connect.Request[rtaskv1.WebhookFramingRequest]) (*connect.Response[rtaskv1.WebhookFramingResponse], error) {
+	return connect.NewResponse(&rtaskv1.WebhookFramingResponse{MaxInputBytes: 16}), nil
+}
+
+func (s *stub) Webhook(_ context.Context, r *connect.Request[rtaskv1.WebhookRequest]) (*connect.Response[rtaskv1.WebhookResponse], error) {
+	s.hook = r.Msg
+	return connect.NewResponse(&rtaskv1.WebhookResponse{Run: &rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}, Accepted: true}}), nil
+}
+
 func (*stub) Metrics(context.Context, *connect.Request[rtaskv1.MetricsRequest]) (*connect.Response[rtaskv1.MetricsResponse], error) {
 	return connect.NewResponse(&rtaskv1.MetricsResponse{}), nil
 }
@@ -413,6 +430,7 @@ func FuzzServeHTTP(f *testing.F) {
 	f.Add("POST", "/tasks/a%2fb", "Bearer  x ", "12345678901234567")
 	f.Add("PUT", "//tasks//x", "bearer x", "")
 	f.Add("POST", "/tasks/x?y#z", "Basic x", "")
+	f.Add("POST", "/wh/x", "", "12345678901234567")
 	f.Fuzz(func(t *testing.T, method, path, authorization, body string) {
 		r, err := http.NewRequest(method, "http://x", strings.NewReader(body))
 		if err != nil {
@@ -427,6 +445,9 @@ func FuzzServeHTTP(f *testing.F) {
 		newAPI(s, slog.New(slog.DiscardHandler)).ServeHTTP(w, r)
 		if w.Code < 200 || w.Code >= 300 && w.Code < 400 {
 			t.Errorf("%s %q: %d", method, path, w.Code)
+		}
+		if s.hook != nil && (method != "POST" || r.URL.EscapedPath() != "/wh/"+s.hook.Hash || len(s.hook.Body) > 16 || s.hook.BodyTooLarge && len(s.hook.Body) > 0) {
+			t.Errorf("%s %q is webhook %q with the body %q", method, path, s.hook.Hash, s.hook.Body)
 		}
 		if s.ran != nil {
 			if method != "POST" || r.URL.EscapedPath() != "/tasks/"+s.ran.Task || s.ran.Task == "" || strings.ContainsAny(s.ran.Task, "/%") {

@@ -94,6 +94,20 @@ task "off" {
   enabled  = false
   api_keys = ["demo"]
 }
+task "hooked" {
+  command = ["/usr/bin/wc", "-c"]
+  queue   = 100
+  webhook "counts" {
+    verify          = "github"
+    secrets         = ["s3cret"]
+    respond         = "result"
+    max_input_bytes = "300K"
+  }
+  webhook "large" {
+    verify  = "github"
+    secrets = ["s3cret"]
+  }
+}
 task "others" {
   command  = ["/bin/true"]
   api_keys = ["other"]

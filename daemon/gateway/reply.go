@@ -33,12 +33,14 @@ type result struct {
 	TaskID    string `json:"task_id"`
 }
 
-// writeRun answers POST /tasks/{task}.
+// writeRun answers POST /tasks/{task}, and without a task who cannot ask for the job.
 func writeRun(w http.ResponseWriter, task string, m *rtaskv1.RunResponse) {
 	id := m.GetJob().GetId()
 	w.Header().Set("Rtask-Job-Id", id)
 	if m.Accepted {
-		w.Header().Set("Location", "/tasks/"+task+"/"+id)
+		if task != "" {
+			w.Header().Set("Location", "/tasks/"+task+"/"+id)
+		}
 		writeJSON(w, http.StatusAccepted, "application/json", struct {
 			TaskID string `json:"task_id"`
 		}{id})
@@ -118,7 +120,7 @@ type problem struct {
 
 func writeProblem(w http.ResponseWriter, p problem) {
 	p.Type, p.Title = "about:blank", http.StatusText(p.Status)
-	if p.Status == http.StatusUnauthorized {
+	if p.Status == http.StatusUnauthorized && p.Kind == "unauthorized" {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="rtask"`)
 	}
 	if p.job != "" {
@@ -145,13 +147,13 @@ func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 // statusOf is the HTTP status of each kind of error.
 func statusOf(kind string) int {
 	switch kind {
-	case "unauthorized":
+	case "unauthorized", "signature":
 		return http.StatusUnauthorized
 	case "forbidden":
 		return http.StatusForbidden
 	case "not-found":
 		return http.StatusNotFound
-	case "conflict":
+	case "conflict", "replay":
 		return http.StatusConflict
 	case "input-too-large":
 		return http.StatusRequestEntityTooLarge

@@ -28,6 +28,15 @@ var (
 	ErrClosed = errors.New("the engine is shutting down")
 )
 
+// RepeatError is returned by Start when another job has Spec.Once.
+type RepeatError struct {
+	// ID of that job.
+	ID string
+}
+
+// Error implements error.
+func (e *RepeatError) Error() string { return "the same was done before as job " + e.ID }
+
 // DuplicateError is returned by Start when Spec.Unique is set and the same owner runs the same command already.
 type DuplicateError struct {
 	// ID of the job that runs.

@@ -56,7 +56,7 @@ type Job struct {
 	User string `cbor:"user"`
 	// Owner started it.
 	Owner Owner `cbor:"owner"`
-	// Trigger is what it was started by: "local", "http", OnFailure or OnSuccess.
+	// Trigger is what it was started by: "local", "http", "webhook", OnFailure or OnSuccess.
 	Trigger string `cbor:"trigger"`
 	// By is the id of the job whose end started it, with the latter two.
 	By string `cbor:"by,omitempty"`
@@ -84,6 +84,9 @@ type Job struct {
 
 	// Exit is how it ended, once it has; its Stdout and Stderr are not kept here.
 	Exit *spec.Exit `cbor:"exit,omitempty"`
+
+	// Once is Spec.Once.
+	Once Once `cbor:"once,omitzero"`
 
 	// Run is what the sandbox was asked to run.
 	Run spec.Job `cbor:"run"`
@@ -182,6 +185,9 @@ type Spec struct {
 	OnFailure, OnSuccess []string
 	// by is the id of the job that triggers this one.
 	by string
+	// Once, if set, refuses the job while there is another of the same Once, until that has failed, with *RepeatError. No job with
+	// it is Volatile.
+	Once Once
 	// Unique refuses the job while its owner runs the same command with the same arguments.
 	Unique bool
 	// Volatile jobs have a caller that waits, who is their record: nothing is committed to disk before they start.

@@ -128,6 +128,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		Unfinished: func(j *Job) bool { return j.State != Ended || j.Owing },
 		Finished:   finishedAt,
 		Summary:    summary,
+		Claim:      claim,
 		OnError:    func(err error) { o.Logger.Error("cannot write a job's record", "error", err) },
 	})
 	if err != nil {

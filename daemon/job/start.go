@@ -34,7 +34,7 @@ const (
 
 // Start starts a job and returns once its process runs, or once it waits for its turn. A job that could not be set up has
 // ended with the reason Setup, which is no error of Start. Errors are: ErrInvalid, ErrTooMany, ErrConcurrency, ErrQueueFull,
-// ErrTaken, ErrDraining, *DuplicateError, ErrClosed, and failures to record the job; then there is no job.
+// ErrTaken, ErrDraining, *DuplicateError, *RepeatError, ErrClosed, and failures to record the job; then there is no job.
 func (m *Manager) Start(ctx context.Context, s Spec) (Job, error) {
 	l, err := m.begin(ctx, s)
 	if err != nil {
@@ -125,6 +125,9 @@ func (m *Manager) check(s *Spec) error {
 			return invalid("its arguments and environment are longer than Linux takes: %d bytes each, %d together", maxArgument-1, maxArguments)
 		}
 	}
+	if s.Once.Key != "" && s.Volatile {
+		return invalid("what is to be done once must be on record")
+	}
 	if os.Geteuid() != 0 {
 		if s.User != nil && int(s.User.UID) != os.Geteuid() {
 			return invalid("only an rtaskd that runs as root can run jobs as user %s", s.User.Name)
@@ -155,6 +158,9 @@ func (m *Manager) admit(s *Spec) (_ *live, known bool, err error) {
 		if l, err := m.again(s); l != nil || err != nil {
 			return l, true, err
 		}
+	}
+	if err := m.notYet(s.Once); err != nil {
+		return nil, false, err
 	}
 	key := slotKey(&j)
 	m.mu.Lock()
@@ -253,7 +259,7 @@ func (m *Manager) draft(s *Spec) (Job, error) {
 	j := Job{
 		ID: s.ID, By: s.by, OnFailure: s.OnFailure, OnSuccess: s.OnSuccess,
 		Task: s.Task, Command: s.Command, Args: s.Args, Owner: s.Owner, Trigger: s.Trigger,
-		State: Running, QueuedAt: time.Now(),
+		State: Running, QueuedAt: time.Now(), Once: s.Once,
 		Plan: Plan{MaxConcurrent: s.MaxConcurrent, Keep: s.Keep, Volatile: s.Volatile, Config: s.Config},
 	}
 	if j.ID == "" {
@@ -329,7 +335,7 @@ func (m *Manager) record(ctx context.Context, l *live) error {
 		return nil
 	}
 	if err := m.store.Put(ctx, j); err != nil {
-		return fmt.Errorf("cannot record the job: %w", err)
+		return recordError(err)
 	}
 	return nil
 }

@@ -1,5 +1,8 @@
 // Package logging makes the logger of rtask's daemons: lines for the journal where systemd collects them, lines with a
 // time for a terminal or a file elsewhere. The commands import it; what it makes is handed down.
+//
+// A record with attributes whose names begin with RTASK_ is an entry for auditors: in the journal they become fields of it
+// (systemd.journal-fields(7)), so that `journalctl RTASK_DECISION=refused` finds them.
 package logging
 
 import (
@@ -9,11 +12,14 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/coreos/go-systemd/v22/journal"
 )
 
 // New returns a logger that writes to w. getenv is os.Getenv: GO_LOG or RTASK_LOG hold the least level that is written
@@ -28,7 +34,7 @@ func New(w io.Writer, getenv func(string) string) *slog.Logger {
 			level = l
 		}
 	}
-	return slog.New(&handler{out: &output{w: w}, level: level, journal: journalReads(w, getenv("JOURNAL_STREAM"))})
+	return slog.New(&handler{out: &output{w: w}, level: level, journal: journalReads(w, getenv("JOURNAL_STREAM")), send: journal.Send})
 }
 
 // journalReads compares device and inode, since the variable is inherited by processes whose output goes elsewhere
@@ -57,8 +63,10 @@ type handler struct {
 	out     *output
 	level   slog.Level
 	journal bool
-	attrs   string // " key=value" of WithAttrs
-	prefix  string // "group." of WithGroup
+	// send writes an entry with fields to the journal.
+	send   func(message string, priority journal.Priority, fields map[string]string) error
+	attrs  string // " key=value" of WithAttrs
+	prefix string // "group." of WithGroup
 }
 
 // Enabled implements slog.Handler.
@@ -77,6 +85,12 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 		return true
 	})
 	text := b.String()
+	if fields := fieldsOf(r); h.journal && len(fields) > 0 {
+		fields["SYSLOG_IDENTIFIER"] = identifier()
+		if err := h.send(text, journal.Priority(priority(r.Level)), fields); err == nil {
+			return nil
+		} // else as a line: that it happened is more than its fields
+	}
 	if h.journal {
 		// journald makes an entry of each line, and each has its own priority.
 		mark := "<" + strconv.Itoa(priority(r.Level)) + ">"
@@ -87,6 +101,27 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 	_, err := io.WriteString(h.out.w, text+"\n")
 	return err
 }
+
+// fieldPrefix begins the names of attributes that become fields. In a line they stand without it, in small letters.
+const fieldPrefix = "RTASK_"
+
+// fieldsOf returns the attributes of a record that become fields.
+func fieldsOf(r slog.Record) map[string]string {
+	var fields map[string]string
+	r.Attrs(func(a slog.Attr) bool {
+		if strings.HasPrefix(a.Key, fieldPrefix) {
+			if fields == nil {
+				fields = map[string]string{}
+			}
+			fields[a.Key] = a.Value.Resolve().String()
+		}
+		return true
+	})
+	return fields
+}
+
+// identifier is what systemd calls the lines of a service: the program's name.
+func identifier() string { return filepath.Base(os.Args[0]) }
 
 // WithAttrs implements slog.Handler.
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
@@ -126,7 +161,11 @@ func format(prefix string, a slog.Attr) string {
 	if q := strconv.Quote(text); text == "" || strings.ContainsAny(text, " =") || len(q) != len(text)+2 {
 		text = q
 	}
-	return " " + prefix + a.Key + "=" + text
+	key := a.Key
+	if field, ok := strings.CutPrefix(key, fieldPrefix); ok {
+		key = strings.ToLower(field)
+	}
+	return " " + prefix + key + "=" + text
 }
 
 // priority is the level as syslog(3) counts.

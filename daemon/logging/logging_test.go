@@ -2,6 +2,7 @@ package logging
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/coreos/go-systemd/v22/journal"
 )
 
 func env(pairs ...string) func(string) string {
@@ -113,5 +116,41 @@ func TestJournal(t *testing.T) {
 	New(f, env("JOURNAL_STREAM", "1:2")).Info("g")
 	if b, _ := os.ReadFile(f.Name()); bytes.Contains(b, []byte("<6>")) {
 		t.Errorf("a file that the journal does not read: %q", b)
+	}
+}
+
+// What an auditor looks for are fields of an entry in the journal, and words of a line elsewhere, also where the journal does
+// not take the entry.
+func TestFields(t *testing.T) {
+	var b bytes.Buffer
+	l := New(&b, env())
+	record := func(l *slog.Logger) {
+		l.LogAttrs(t.Context(), slog.LevelWarn, "request refused", slog.String("RTASK_DECISION", "refused"), slog.String("RTASK_REASON", "two\nlines"), slog.Int("n", 3))
+	}
+	const line = `request refused decision=refused reason="two\nlines" n=3`
+	record(l)
+	if got := b.String(); !strings.HasSuffix(got, " WARN  "+line+"\n") {
+		t.Errorf("%q", got)
+	}
+	b.Reset()
+	var got []string
+	var failure error
+	h := &handler{out: &output{w: &b}, journal: true, send: func(message string, p journal.Priority, fields map[string]string) error {
+		got = append(got, fmt.Sprintf("%s %d %v", message, p, fields))
+		return failure
+	}}
+	record(slog.New(h))
+	want := fmt.Sprintf("%s 4 map[RTASK_DECISION:refused RTASK_REASON:two\nlines SYSLOG_IDENTIFIER:%s]", line, filepath.Base(os.Args[0]))
+	if len(got) != 1 || got[0] != want || b.Len() > 0 {
+		t.Errorf("%q and %q, want %q", got, b.String(), want)
+	}
+	failure = errors.New("there is no journal")
+	record(slog.New(h))
+	if b.String() != "<4>"+line+"\n" {
+		t.Errorf("%q", b.String())
+	}
+	slog.New(h).Info("no fields")
+	if len(got) != 2 {
+		t.Errorf("%q", got)
 	}
 }

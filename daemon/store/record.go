@@ -63,7 +63,11 @@ func (c *codec[T]) encode(v *T) (string, op, error) {
 	record = appendTime(record, c.opts.Time(v))
 	record = append(record, version)
 	record = append(record, value...)
-	return id, op{record: record, extract: c.extract(v), unfinished: c.opts.Unfinished(v)}, nil
+	o := op{record: record, extract: c.extract(v), unfinished: c.opts.Unfinished(v)}
+	if c.opts.Claim != nil {
+		o.claim = c.opts.Claim(v)
+	}
+	return id, o, nil
 }
 
 // An extract is what is known of a value without its record: when it was finished (timeSize bytes, all zero if it was not),

@@ -42,6 +42,8 @@ const (
 	order      bucket = "order"      // index of all records → extract
 	unfinished bucket = "unfinished" // index of those that Options.Unfinished is true for
 	finished   bucket = "finished"   // index of those that Options.Finished has a time for, by that time
+	claims     bucket = "claims"     // key of a Claim → who holds it
+	expiries   bucket = "expiries"   // index of claims by the time when they expire
 )
 
 func (b bucket) of(tx *bbolt.Tx) *bbolt.Bucket { return tx.Bucket([]byte(b)) }
@@ -61,6 +63,8 @@ type Options[T any] struct {
 	Finished func(*T) time.Time
 	// Summary is what Select is told of a value. Nil: nothing.
 	Summary func(*T) []byte
+	// Claim is what the value holds for itself alone, whether it is stored anew or again. Nil: nothing. It must be pure.
+	Claim func(*T) Claim
 	// OnError is told what becomes of values given to PutSoon that were not committed. It is called by one goroutine at
 	// a time or by PutSoon's caller, and must not wait for the Store. Nil: nobody is told.
 	OnError func(error)
@@ -89,6 +93,8 @@ type batch struct {
 	soon int           // operations that nobody waits for
 	done chan struct{} // closed after the transaction
 	err  error         // of the transaction, set before done is closed
+	// refused are the ids whose claims others hold; they are left out. Likewise.
+	refused map[string]error
 }
 
 // op is a Put, or without a record a Delete.
@@ -96,6 +102,7 @@ type op struct {
 	record     []byte
 	extract    []byte
 	unfinished bool
+	claim      Claim
 }
 
 func newBatch() *batch {
@@ -143,7 +150,7 @@ func (c *codec[T]) prepare(tx *bbolt.Tx) error {
 			return fmt.Errorf("%w of the file: %v", ErrVersion, v)
 		}
 	}
-	for _, name := range []bucket{meta, records, order, unfinished, finished} {
+	for _, name := range []bucket{meta, records, order, unfinished, finished, claims, expiries} {
 		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 			return err
 		}
@@ -206,7 +213,7 @@ func (s *Store[T]) Close() error {
 // and may be changed afterwards.
 func (s *Store[T]) Put(ctx context.Context, v T) error { return s.PutAll(ctx, []T{v}) }
 
-// PutAll is Put of several values in one commit: all of them are stored or none.
+// PutAll is Put of several values in one commit: all of them are stored or none, but for one whose claim another value holds.
 func (s *Store[T]) PutAll(ctx context.Context, values []T) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -239,6 +246,11 @@ func (s *Store[T]) PutAll(ctx context.Context, values []T) error {
 	}
 	if b.err != nil {
 		return fmt.Errorf("cannot store record %q: %w", ids[0], b.err)
+	}
+	for _, id := range ids {
+		if err := b.refused[id]; err != nil {
+			return fmt.Errorf("cannot store record %q: %w", id, err)
+		}
 	}
 	return nil
 }
@@ -339,8 +351,18 @@ func (s *Store[T]) run() {
 // commit writes b and tells who waits for it.
 func (s *Store[T]) commit(b *batch) {
 	b.err = s.db.Update(func(tx *bbolt.Tx) error {
+		now := time.Now()
+		b.refused = map[string]error{}
 		for id, op := range b.ops {
-			if err := apply(tx, id, op); err != nil {
+			err := claim(tx, id, op.claim, now)
+			if claimed := (*ClaimedError)(nil); errors.As(err, &claimed) {
+				b.refused[id] = claimed
+				continue
+			}
+			if err == nil {
+				err = apply(tx, id, op)
+			}
+			if err != nil {
 				return err
 			}
 		}

@@ -297,9 +297,9 @@ type Job struct {
 	Unit string `protobuf:"bytes,11,opt,name=unit,proto3" json:"unit,omitempty"`
 	// control_group: its own control group below the unit's, as in systemctl status.
 	ControlGroup string `protobuf:"bytes,12,opt,name=control_group,json=controlGroup,proto3" json:"control_group,omitempty"`
-	// trigger: "local", "http", "on_failure" or "on_success".
+	// trigger: "local", "http", "webhook", "on_failure" or "on_success".
 	Trigger string `protobuf:"bytes,13,opt,name=trigger,proto3" json:"trigger,omitempty"`
-	// owner: who started it, a user's name or "key:NAME".
+	// owner: who started it, a user's name, "key:NAME" or "webhook:NAME".
 	Owner     string                 `protobuf:"bytes,14,opt,name=owner,proto3" json:"owner,omitempty"`
 	QueuedAt  *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=queued_at,json=queuedAt,proto3" json:"queued_at,omitempty"`
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
@@ -2967,6 +2967,625 @@ func (x *InfoResponse) GetSwitches() []*TaskSwitch {
 	return nil
 }
 
+type ListWebhooksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWebhooksRequest) Reset() {
+	*x = ListWebhooksRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWebhooksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWebhooksRequest) ProtoMessage() {}
+
+func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWebhooksRequest.ProtoReflect.Descriptor instead.
+func (*ListWebhooksRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{40}
+}
+
+type ListWebhooksResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// webhooks: sorted by task, then as in its file.
+	Webhooks      []*Webhook `protobuf:"bytes,1,rep,name=webhooks,proto3" json:"webhooks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWebhooksResponse) Reset() {
+	*x = ListWebhooksResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWebhooksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWebhooksResponse) ProtoMessage() {}
+
+func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWebhooksResponse.ProtoReflect.Descriptor instead.
+func (*ListWebhooksResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *ListWebhooksResponse) GetWebhooks() []*Webhook {
+	if x != nil {
+		return x.Webhooks
+	}
+	return nil
+}
+
+// Webhook is a URL that starts a task.
+type Webhook struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Task  string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// url: empty where its token is in a file that is not there.
+	Url string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
+	// verify: how a request is verified, as in the configuration.
+	Verify string `protobuf:"bytes,4,opt,name=verify,proto3" json:"verify,omitempty"`
+	// problem: why it cannot work now, empty if it can.
+	Problem       string `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Webhook) Reset() {
+	*x = Webhook{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Webhook) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Webhook) ProtoMessage() {}
+
+func (x *Webhook) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Webhook.ProtoReflect.Descriptor instead.
+func (*Webhook) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *Webhook) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *Webhook) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Webhook) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Webhook) GetVerify() string {
+	if x != nil {
+		return x.Verify
+	}
+	return ""
+}
+
+func (x *Webhook) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+type TestWebhookRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Task  string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// run: let it happen.
+	Run           bool `protobuf:"varint,3,opt,name=run,proto3" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestWebhookRequest) Reset() {
+	*x = TestWebhookRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestWebhookRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestWebhookRequest) ProtoMessage() {}
+
+func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestWebhookRequest.ProtoReflect.Descriptor instead.
+func (*TestWebhookRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *TestWebhookRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *TestWebhookRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TestWebhookRequest) GetRun() bool {
+	if x != nil {
+		return x.Run
+	}
+	return false
+}
+
+type TestWebhookResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Webhook *Webhook               `protobuf:"bytes,1,opt,name=webhook,proto3" json:"webhook,omitempty"`
+	// decision: "accepted", "ignored" or "refused", with its reason, and for a refusal the kind of the HTTP API's problem.
+	Decision string `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
+	Reason   string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Kind     string `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`
+	// event and ref: what the request was about.
+	Event string `protobuf:"bytes,5,opt,name=event,proto3" json:"event,omitempty"`
+	Ref   string `protobuf:"bytes,6,opt,name=ref,proto3" json:"ref,omitempty"`
+	// environment: what the job is told of it.
+	Environment []string `protobuf:"bytes,7,rep,name=environment,proto3" json:"environment,omitempty"`
+	// job: that was started, with run. Where the sender would wait for its result, it has ended.
+	Job           *Job `protobuf:"bytes,8,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestWebhookResponse) Reset() {
+	*x = TestWebhookResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestWebhookResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestWebhookResponse) ProtoMessage() {}
+
+func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestWebhookResponse.ProtoReflect.Descriptor instead.
+func (*TestWebhookResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *TestWebhookResponse) GetWebhook() *Webhook {
+	if x != nil {
+		return x.Webhook
+	}
+	return nil
+}
+
+func (x *TestWebhookResponse) GetDecision() string {
+	if x != nil {
+		return x.Decision
+	}
+	return ""
+}
+
+func (x *TestWebhookResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *TestWebhookResponse) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *TestWebhookResponse) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *TestWebhookResponse) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+func (x *TestWebhookResponse) GetEnvironment() []string {
+	if x != nil {
+		return x.Environment
+	}
+	return nil
+}
+
+func (x *TestWebhookResponse) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+// Header is one line of a request's head.
+type Header struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Header) Reset() {
+	*x = Header{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Header) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Header) ProtoMessage() {}
+
+func (x *Header) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Header.ProtoReflect.Descriptor instead.
+func (*Header) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *Header) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Header) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+type WebhookFramingRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// hash and remote_addr are as in WebhookRequest.
+	Hash          string `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
+	RemoteAddr    string `protobuf:"bytes,2,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebhookFramingRequest) Reset() {
+	*x = WebhookFramingRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebhookFramingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebhookFramingRequest) ProtoMessage() {}
+
+func (x *WebhookFramingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebhookFramingRequest.ProtoReflect.Descriptor instead.
+func (*WebhookFramingRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *WebhookFramingRequest) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *WebhookFramingRequest) GetRemoteAddr() string {
+	if x != nil {
+		return x.RemoteAddr
+	}
+	return ""
+}
+
+type WebhookFramingResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// max_input_bytes: the largest body that this webhook takes.
+	MaxInputBytes int64 `protobuf:"varint,1,opt,name=max_input_bytes,json=maxInputBytes,proto3" json:"max_input_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebhookFramingResponse) Reset() {
+	*x = WebhookFramingResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebhookFramingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebhookFramingResponse) ProtoMessage() {}
+
+func (x *WebhookFramingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebhookFramingResponse.ProtoReflect.Descriptor instead.
+func (*WebhookFramingResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *WebhookFramingResponse) GetMaxInputBytes() int64 {
+	if x != nil {
+		return x.MaxInputBytes
+	}
+	return 0
+}
+
+// WebhookRequest is a request to a webhook as it came.
+type WebhookRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// hash: the last part of the URL.
+	Hash    string    `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
+	Headers []*Header `protobuf:"bytes,2,rep,name=headers,proto3" json:"headers,omitempty"`
+	Body    []byte    `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`
+	// body_too_large: it was longer than WebhookFraming's max_input_bytes, and body is empty.
+	BodyTooLarge bool `protobuf:"varint,4,opt,name=body_too_large,json=bodyTooLarge,proto3" json:"body_too_large,omitempty"`
+	// remote_addr and id are as in RunRequest.
+	RemoteAddr    string `protobuf:"bytes,5,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	Id            string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebhookRequest) Reset() {
+	*x = WebhookRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebhookRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebhookRequest) ProtoMessage() {}
+
+func (x *WebhookRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebhookRequest.ProtoReflect.Descriptor instead.
+func (*WebhookRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *WebhookRequest) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *WebhookRequest) GetHeaders() []*Header {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *WebhookRequest) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *WebhookRequest) GetBodyTooLarge() bool {
+	if x != nil {
+		return x.BodyTooLarge
+	}
+	return false
+}
+
+func (x *WebhookRequest) GetRemoteAddr() string {
+	if x != nil {
+		return x.RemoteAddr
+	}
+	return ""
+}
+
+func (x *WebhookRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type WebhookResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// run: as of Run; unset where nothing was to be done.
+	Run *RunResponse `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	// challenge: what the sender of a ping wants to read, if it does.
+	Challenge     string `protobuf:"bytes,2,opt,name=challenge,proto3" json:"challenge,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebhookResponse) Reset() {
+	*x = WebhookResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebhookResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebhookResponse) ProtoMessage() {}
+
+func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebhookResponse.ProtoReflect.Descriptor instead.
+func (*WebhookResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *WebhookResponse) GetRun() *RunResponse {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+func (x *WebhookResponse) GetChallenge() string {
+	if x != nil {
+		return x.Challenge
+	}
+	return ""
+}
+
 // RunRequest is what a client on the network presented.
 type RunRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2992,7 +3611,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3004,7 +3623,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3017,7 +3636,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{40}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RunRequest) GetTask() string {
@@ -3076,59 +3695,6 @@ func (x *RunRequest) GetHeaders() []*Header {
 	return nil
 }
 
-// Header is one header of a request on the network.
-type Header struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Header) Reset() {
-	*x = Header{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Header) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Header) ProtoMessage() {}
-
-func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Header.ProtoReflect.Descriptor instead.
-func (*Header) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{41}
-}
-
-func (x *Header) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *Header) GetValue() []byte {
-	if x != nil {
-		return x.Value
-	}
-	return nil
-}
-
 type RunResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Job   *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -3144,7 +3710,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3156,7 +3722,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3169,7 +3735,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -3222,7 +3788,7 @@ type ResultRequest struct {
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3234,7 +3800,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3247,7 +3813,7 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ResultRequest) GetTask() string {
@@ -3286,7 +3852,7 @@ type FramingRequest struct {
 
 func (x *FramingRequest) Reset() {
 	*x = FramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3298,7 +3864,7 @@ func (x *FramingRequest) String() string {
 func (*FramingRequest) ProtoMessage() {}
 
 func (x *FramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3311,7 +3877,7 @@ func (x *FramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingRequest.ProtoReflect.Descriptor instead.
 func (*FramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{53}
 }
 
 type FramingResponse struct {
@@ -3326,7 +3892,7 @@ type FramingResponse struct {
 
 func (x *FramingResponse) Reset() {
 	*x = FramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3338,7 +3904,7 @@ func (x *FramingResponse) String() string {
 func (*FramingResponse) ProtoMessage() {}
 
 func (x *FramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3351,7 +3917,7 @@ func (x *FramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingResponse.ProtoReflect.Descriptor instead.
 func (*FramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *FramingResponse) GetMaxInputBytes() int64 {
@@ -3376,7 +3942,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3388,7 +3954,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3401,7 +3967,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{55}
 }
 
 type MetricsResponse struct {
@@ -3414,7 +3980,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3426,7 +3992,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3439,7 +4005,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -3468,7 +4034,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3480,7 +4046,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3493,7 +4059,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Error) GetKind() string {
@@ -3755,7 +4321,49 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\vdiagnostics\x18\x06 \x03(\v2\x14.rtask.v1.DiagnosticR\vdiagnostics\x12\x16\n" +
 	"\x06weaker\x18\a \x03(\tR\x06weaker\x12\x1a\n" +
 	"\bdraining\x18\b \x01(\bR\bdraining\x120\n" +
-	"\bswitches\x18\t \x03(\v2\x14.rtask.v1.TaskSwitchR\bswitches\"\xea\x01\n" +
+	"\bswitches\x18\t \x03(\v2\x14.rtask.v1.TaskSwitchR\bswitches\"\x15\n" +
+	"\x13ListWebhooksRequest\"E\n" +
+	"\x14ListWebhooksResponse\x12-\n" +
+	"\bwebhooks\x18\x01 \x03(\v2\x11.rtask.v1.WebhookR\bwebhooks\"u\n" +
+	"\aWebhook\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
+	"\x03url\x18\x03 \x01(\tR\x03url\x12\x16\n" +
+	"\x06verify\x18\x04 \x01(\tR\x06verify\x12\x18\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\"N\n" +
+	"\x12TestWebhookRequest\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
+	"\x03run\x18\x03 \x01(\bR\x03run\"\xf5\x01\n" +
+	"\x13TestWebhookResponse\x12+\n" +
+	"\awebhook\x18\x01 \x01(\v2\x11.rtask.v1.WebhookR\awebhook\x12\x1a\n" +
+	"\bdecision\x18\x02 \x01(\tR\bdecision\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04kind\x18\x04 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05event\x18\x05 \x01(\tR\x05event\x12\x10\n" +
+	"\x03ref\x18\x06 \x01(\tR\x03ref\x12 \n" +
+	"\venvironment\x18\a \x03(\tR\venvironment\x12\x1f\n" +
+	"\x03job\x18\b \x01(\v2\r.rtask.v1.JobR\x03job\"2\n" +
+	"\x06Header\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"L\n" +
+	"\x15WebhookFramingRequest\x12\x12\n" +
+	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x1f\n" +
+	"\vremote_addr\x18\x02 \x01(\tR\n" +
+	"remoteAddr\"@\n" +
+	"\x16WebhookFramingResponse\x12&\n" +
+	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\"\xbb\x01\n" +
+	"\x0eWebhookRequest\x12\x12\n" +
+	"\x04hash\x18\x01 \x01(\tR\x04hash\x12*\n" +
+	"\aheaders\x18\x02 \x03(\v2\x10.rtask.v1.HeaderR\aheaders\x12\x12\n" +
+	"\x04body\x18\x03 \x01(\fR\x04body\x12$\n" +
+	"\x0ebody_too_large\x18\x04 \x01(\bR\fbodyTooLarge\x12\x1f\n" +
+	"\vremote_addr\x18\x05 \x01(\tR\n" +
+	"remoteAddr\x12\x0e\n" +
+	"\x02id\x18\x06 \x01(\tR\x02id\"X\n" +
+	"\x0fWebhookResponse\x12'\n" +
+	"\x03run\x18\x01 \x01(\v2\x15.rtask.v1.RunResponseR\x03run\x12\x1c\n" +
+	"\tchallenge\x18\x02 \x01(\tR\tchallenge\"\xea\x01\n" +
 	"\n" +
 	"RunRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x17\n" +
@@ -3766,10 +4374,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"remoteAddr\x12\x0e\n" +
 	"\x02id\x18\x06 \x01(\tR\x02id\x12\x14\n" +
 	"\x05query\x18\x14 \x01(\fR\x05query\x12*\n" +
-	"\aheaders\x18\x15 \x03(\v2\x10.rtask.v1.HeaderR\aheaders\"2\n" +
-	"\x06Header\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value\"\x98\x01\n" +
+	"\aheaders\x18\x15 \x03(\v2\x10.rtask.v1.HeaderR\aheaders\"\x98\x01\n" +
 	"\vRunResponse\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\x12\x1a\n" +
 	"\baccepted\x18\x02 \x01(\bR\baccepted\x12\x16\n" +
@@ -3821,7 +4426,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x06Status\x12\x16\n" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSTATUS_SUCCESS\x10\x01\x12\x12\n" +
-	"\x0eSTATUS_FAILURE\x10\x022\xad\a\n" +
+	"\x0eSTATUS_FAILURE\x10\x022\xc8\b\n" +
 	"\n" +
 	"JobService\x128\n" +
 	"\x05Start\x12\x16.rtask.v1.StartRequest\x1a\x17.rtask.v1.StartResponse\x125\n" +
@@ -3838,12 +4443,16 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x05Drain\x12\x16.rtask.v1.DrainRequest\x1a\x17.rtask.v1.DrainResponse\x12;\n" +
 	"\x06AddKey\x12\x17.rtask.v1.AddKeyRequest\x1a\x18.rtask.v1.AddKeyResponse\x12A\n" +
 	"\bListKeys\x12\x19.rtask.v1.ListKeysRequest\x1a\x1a.rtask.v1.ListKeysResponse\x12D\n" +
-	"\tRevokeKey\x12\x1a.rtask.v1.RevokeKeyRequest\x1a\x1b.rtask.v1.RevokeKeyResponse\x12;\n" +
+	"\tRevokeKey\x12\x1a.rtask.v1.RevokeKeyRequest\x1a\x1b.rtask.v1.RevokeKeyResponse\x12M\n" +
+	"\fListWebhooks\x12\x1d.rtask.v1.ListWebhooksRequest\x1a\x1e.rtask.v1.ListWebhooksResponse\x12J\n" +
+	"\vTestWebhook\x12\x1c.rtask.v1.TestWebhookRequest\x1a\x1d.rtask.v1.TestWebhookResponse\x12;\n" +
 	"\x06Reload\x12\x17.rtask.v1.ReloadRequest\x1a\x18.rtask.v1.ReloadResponse\x125\n" +
-	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\xfe\x01\n" +
+	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\x93\x03\n" +
 	"\x0eGatewayService\x122\n" +
 	"\x03Run\x12\x14.rtask.v1.RunRequest\x1a\x15.rtask.v1.RunResponse\x128\n" +
-	"\x06Result\x12\x17.rtask.v1.ResultRequest\x1a\x15.rtask.v1.RunResponse\x12>\n" +
+	"\x06Result\x12\x17.rtask.v1.ResultRequest\x1a\x15.rtask.v1.RunResponse\x12S\n" +
+	"\x0eWebhookFraming\x12\x1f.rtask.v1.WebhookFramingRequest\x1a .rtask.v1.WebhookFramingResponse\x12>\n" +
+	"\aWebhook\x12\x18.rtask.v1.WebhookRequest\x1a\x19.rtask.v1.WebhookResponse\x12>\n" +
 	"\aFraming\x12\x18.rtask.v1.FramingRequest\x1a\x19.rtask.v1.FramingResponse\x12>\n" +
 	"\aMetrics\x12\x18.rtask.v1.MetricsRequest\x1a\x19.rtask.v1.MetricsResponseB4Z2github.com/rtask/rtask/daemon/api/rtask/v1;rtaskv1b\x06proto3"
 
@@ -3860,156 +4469,178 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_rtask_v1_rtask_proto_goTypes = []any{
-	(State)(0),                    // 0: rtask.v1.State
-	(Reason)(0),                   // 1: rtask.v1.Reason
-	(Stream)(0),                   // 2: rtask.v1.Stream
-	(Status)(0),                   // 3: rtask.v1.Status
-	(*Job)(nil),                   // 4: rtask.v1.Job
-	(*Triggered)(nil),             // 5: rtask.v1.Triggered
-	(*Usage)(nil),                 // 6: rtask.v1.Usage
-	(*Process)(nil),               // 7: rtask.v1.Process
-	(*StartRequest)(nil),          // 8: rtask.v1.StartRequest
-	(*Parameter)(nil),             // 9: rtask.v1.Parameter
-	(*Property)(nil),              // 10: rtask.v1.Property
-	(*StartResponse)(nil),         // 11: rtask.v1.StartResponse
-	(*StopRequest)(nil),           // 12: rtask.v1.StopRequest
-	(*StopResponse)(nil),          // 13: rtask.v1.StopResponse
-	(*StatusRequest)(nil),         // 14: rtask.v1.StatusRequest
-	(*StatusResponse)(nil),        // 15: rtask.v1.StatusResponse
-	(*StreamLogsRequest)(nil),     // 16: rtask.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),    // 17: rtask.v1.StreamLogsResponse
-	(*ListRequest)(nil),           // 18: rtask.v1.ListRequest
-	(*ListResponse)(nil),          // 19: rtask.v1.ListResponse
-	(*WaitRequest)(nil),           // 20: rtask.v1.WaitRequest
-	(*WaitResponse)(nil),          // 21: rtask.v1.WaitResponse
-	(*TasksRequest)(nil),          // 22: rtask.v1.TasksRequest
-	(*Task)(nil),                  // 23: rtask.v1.Task
-	(*TaskSwitch)(nil),            // 24: rtask.v1.TaskSwitch
-	(*TasksResponse)(nil),         // 25: rtask.v1.TasksResponse
-	(*ShowTaskRequest)(nil),       // 26: rtask.v1.ShowTaskRequest
-	(*ShowTaskResponse)(nil),      // 27: rtask.v1.ShowTaskResponse
-	(*SwitchTaskRequest)(nil),     // 28: rtask.v1.SwitchTaskRequest
-	(*SwitchTaskResponse)(nil),    // 29: rtask.v1.SwitchTaskResponse
-	(*DrainRequest)(nil),          // 30: rtask.v1.DrainRequest
-	(*DrainResponse)(nil),         // 31: rtask.v1.DrainResponse
-	(*AddKeyRequest)(nil),         // 32: rtask.v1.AddKeyRequest
-	(*AddKeyResponse)(nil),        // 33: rtask.v1.AddKeyResponse
-	(*Key)(nil),                   // 34: rtask.v1.Key
-	(*ListKeysRequest)(nil),       // 35: rtask.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),      // 36: rtask.v1.ListKeysResponse
-	(*RevokeKeyRequest)(nil),      // 37: rtask.v1.RevokeKeyRequest
-	(*RevokeKeyResponse)(nil),     // 38: rtask.v1.RevokeKeyResponse
-	(*ReloadRequest)(nil),         // 39: rtask.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 40: rtask.v1.ReloadResponse
-	(*Diagnostic)(nil),            // 41: rtask.v1.Diagnostic
-	(*InfoRequest)(nil),           // 42: rtask.v1.InfoRequest
-	(*InfoResponse)(nil),          // 43: rtask.v1.InfoResponse
-	(*RunRequest)(nil),            // 44: rtask.v1.RunRequest
-	(*Header)(nil),                // 45: rtask.v1.Header
-	(*RunResponse)(nil),           // 46: rtask.v1.RunResponse
-	(*ResultRequest)(nil),         // 47: rtask.v1.ResultRequest
-	(*FramingRequest)(nil),        // 48: rtask.v1.FramingRequest
-	(*FramingResponse)(nil),       // 49: rtask.v1.FramingResponse
-	(*MetricsRequest)(nil),        // 50: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),       // 51: rtask.v1.MetricsResponse
-	(*Error)(nil),                 // 52: rtask.v1.Error
-	nil,                           // 53: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil), // 54: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 55: google.protobuf.Duration
+	(State)(0),                     // 0: rtask.v1.State
+	(Reason)(0),                    // 1: rtask.v1.Reason
+	(Stream)(0),                    // 2: rtask.v1.Stream
+	(Status)(0),                    // 3: rtask.v1.Status
+	(*Job)(nil),                    // 4: rtask.v1.Job
+	(*Triggered)(nil),              // 5: rtask.v1.Triggered
+	(*Usage)(nil),                  // 6: rtask.v1.Usage
+	(*Process)(nil),                // 7: rtask.v1.Process
+	(*StartRequest)(nil),           // 8: rtask.v1.StartRequest
+	(*Parameter)(nil),              // 9: rtask.v1.Parameter
+	(*Property)(nil),               // 10: rtask.v1.Property
+	(*StartResponse)(nil),          // 11: rtask.v1.StartResponse
+	(*StopRequest)(nil),            // 12: rtask.v1.StopRequest
+	(*StopResponse)(nil),           // 13: rtask.v1.StopResponse
+	(*StatusRequest)(nil),          // 14: rtask.v1.StatusRequest
+	(*StatusResponse)(nil),         // 15: rtask.v1.StatusResponse
+	(*StreamLogsRequest)(nil),      // 16: rtask.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),     // 17: rtask.v1.StreamLogsResponse
+	(*ListRequest)(nil),            // 18: rtask.v1.ListRequest
+	(*ListResponse)(nil),           // 19: rtask.v1.ListResponse
+	(*WaitRequest)(nil),            // 20: rtask.v1.WaitRequest
+	(*WaitResponse)(nil),           // 21: rtask.v1.WaitResponse
+	(*TasksRequest)(nil),           // 22: rtask.v1.TasksRequest
+	(*Task)(nil),                   // 23: rtask.v1.Task
+	(*TaskSwitch)(nil),             // 24: rtask.v1.TaskSwitch
+	(*TasksResponse)(nil),          // 25: rtask.v1.TasksResponse
+	(*ShowTaskRequest)(nil),        // 26: rtask.v1.ShowTaskRequest
+	(*ShowTaskResponse)(nil),       // 27: rtask.v1.ShowTaskResponse
+	(*SwitchTaskRequest)(nil),      // 28: rtask.v1.SwitchTaskRequest
+	(*SwitchTaskResponse)(nil),     // 29: rtask.v1.SwitchTaskResponse
+	(*DrainRequest)(nil),           // 30: rtask.v1.DrainRequest
+	(*DrainResponse)(nil),          // 31: rtask.v1.DrainResponse
+	(*AddKeyRequest)(nil),          // 32: rtask.v1.AddKeyRequest
+	(*AddKeyResponse)(nil),         // 33: rtask.v1.AddKeyResponse
+	(*Key)(nil),                    // 34: rtask.v1.Key
+	(*ListKeysRequest)(nil),        // 35: rtask.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),       // 36: rtask.v1.ListKeysResponse
+	(*RevokeKeyRequest)(nil),       // 37: rtask.v1.RevokeKeyRequest
+	(*RevokeKeyResponse)(nil),      // 38: rtask.v1.RevokeKeyResponse
+	(*ReloadRequest)(nil),          // 39: rtask.v1.ReloadRequest
+	(*ReloadResponse)(nil),         // 40: rtask.v1.ReloadResponse
+	(*Diagnostic)(nil),             // 41: rtask.v1.Diagnostic
+	(*InfoRequest)(nil),            // 42: rtask.v1.InfoRequest
+	(*InfoResponse)(nil),           // 43: rtask.v1.InfoResponse
+	(*ListWebhooksRequest)(nil),    // 44: rtask.v1.ListWebhooksRequest
+	(*ListWebhooksResponse)(nil),   // 45: rtask.v1.ListWebhooksResponse
+	(*Webhook)(nil),                // 46: rtask.v1.Webhook
+	(*TestWebhookRequest)(nil),     // 47: rtask.v1.TestWebhookRequest
+	(*TestWebhookResponse)(nil),    // 48: rtask.v1.TestWebhookResponse
+	(*Header)(nil),                 // 49: rtask.v1.Header
+	(*WebhookFramingRequest)(nil),  // 50: rtask.v1.WebhookFramingRequest
+	(*WebhookFramingResponse)(nil), // 51: rtask.v1.WebhookFramingResponse
+	(*WebhookRequest)(nil),         // 52: rtask.v1.WebhookRequest
+	(*WebhookResponse)(nil),        // 53: rtask.v1.WebhookResponse
+	(*RunRequest)(nil),             // 54: rtask.v1.RunRequest
+	(*RunResponse)(nil),            // 55: rtask.v1.RunResponse
+	(*ResultRequest)(nil),          // 56: rtask.v1.ResultRequest
+	(*FramingRequest)(nil),         // 57: rtask.v1.FramingRequest
+	(*FramingResponse)(nil),        // 58: rtask.v1.FramingResponse
+	(*MetricsRequest)(nil),         // 59: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),        // 60: rtask.v1.MetricsResponse
+	(*Error)(nil),                  // 61: rtask.v1.Error
+	nil,                            // 62: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil),  // 63: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 64: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,  // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,  // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	54, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	54, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	54, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	63, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	63, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	63, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	5,  // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
 	7,  // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	53, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	62, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
 	10, // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
 	9,  // 9: rtask.v1.StartRequest.parameters:type_name -> rtask.v1.Parameter
 	4,  // 10: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
 	4,  // 11: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
 	4,  // 12: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
 	6,  // 13: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	54, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	54, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	63, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	63, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	2,  // 16: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
 	2,  // 17: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	54, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	63, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
 	0,  // 19: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
 	3,  // 20: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
 	1,  // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	54, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	54, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	63, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	63, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
 	4,  // 24: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
 	4,  // 25: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	55, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	64, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
 	24, // 27: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	54, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	63, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
 	23, // 29: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
 	23, // 30: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
 	23, // 31: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	55, // 32: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	64, // 32: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	34, // 33: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	54, // 34: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	54, // 35: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	54, // 36: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	63, // 34: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	63, // 35: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	63, // 36: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
 	34, // 37: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
 	34, // 38: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
 	41, // 39: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	54, // 40: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	63, // 40: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	41, // 41: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	24, // 42: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
-	45, // 43: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
-	4,  // 44: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	55, // 45: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	41, // 46: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,  // 47: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	12, // 48: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	14, // 49: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	16, // 50: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	18, // 51: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	20, // 52: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	22, // 53: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	26, // 54: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	28, // 55: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	30, // 56: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	32, // 57: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	35, // 58: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	37, // 59: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	39, // 60: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	42, // 61: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	44, // 62: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	47, // 63: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	48, // 64: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	50, // 65: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	11, // 66: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13, // 67: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15, // 68: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17, // 69: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19, // 70: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21, // 71: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25, // 72: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27, // 73: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	29, // 74: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	31, // 75: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	33, // 76: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	36, // 77: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	38, // 78: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	40, // 79: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	43, // 80: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	46, // 81: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	46, // 82: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	49, // 83: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	51, // 84: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	66, // [66:85] is the sub-list for method output_type
-	47, // [47:66] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	46, // 43: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
+	46, // 44: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
+	4,  // 45: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
+	49, // 46: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
+	55, // 47: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
+	49, // 48: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
+	4,  // 49: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	64, // 50: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	41, // 51: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,  // 52: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	12, // 53: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	14, // 54: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	16, // 55: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	18, // 56: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	20, // 57: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	22, // 58: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	26, // 59: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	28, // 60: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	30, // 61: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	32, // 62: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	35, // 63: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	37, // 64: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	44, // 65: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
+	47, // 66: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
+	39, // 67: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	42, // 68: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	54, // 69: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	56, // 70: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	50, // 71: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
+	52, // 72: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
+	57, // 73: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	59, // 74: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	11, // 75: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13, // 76: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15, // 77: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17, // 78: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19, // 79: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21, // 80: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25, // 81: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27, // 82: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	29, // 83: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	31, // 84: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	33, // 85: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	36, // 86: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	38, // 87: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	45, // 88: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	48, // 89: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	40, // 90: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	43, // 91: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	55, // 92: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	55, // 93: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	51, // 94: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	53, // 95: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	58, // 96: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	60, // 97: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	75, // [75:98] is the sub-list for method output_type
+	52, // [52:75] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -4026,7 +4657,7 @@ func file_rtask_v1_rtask_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   50,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -75,6 +75,10 @@ const (
 	JobServiceListKeysProcedure = "/rtask.v1.JobService/ListKeys"
 	// JobServiceRevokeKeyProcedure is the fully-qualified name of the JobService's RevokeKey RPC.
 	JobServiceRevokeKeyProcedure = "/rtask.v1.JobService/RevokeKey"
+	// JobServiceListWebhooksProcedure is the fully-qualified name of the JobService's ListWebhooks RPC.
+	JobServiceListWebhooksProcedure = "/rtask.v1.JobService/ListWebhooks"
+	// JobServiceTestWebhookProcedure is the fully-qualified name of the JobService's TestWebhook RPC.
+	JobServiceTestWebhookProcedure = "/rtask.v1.JobService/TestWebhook"
 	// JobServiceReloadProcedure is the fully-qualified name of the JobService's Reload RPC.
 	JobServiceReloadProcedure = "/rtask.v1.JobService/Reload"
 	// JobServiceInfoProcedure is the fully-qualified name of the JobService's Info RPC.
@@ -83,6 +87,11 @@ const (
 	GatewayServiceRunProcedure = "/rtask.v1.GatewayService/Run"
 	// GatewayServiceResultProcedure is the fully-qualified name of the GatewayService's Result RPC.
 	GatewayServiceResultProcedure = "/rtask.v1.GatewayService/Result"
+	// GatewayServiceWebhookFramingProcedure is the fully-qualified name of the GatewayService's
+	// WebhookFraming RPC.
+	GatewayServiceWebhookFramingProcedure = "/rtask.v1.GatewayService/WebhookFraming"
+	// GatewayServiceWebhookProcedure is the fully-qualified name of the GatewayService's Webhook RPC.
+	GatewayServiceWebhookProcedure = "/rtask.v1.GatewayService/Webhook"
 	// GatewayServiceFramingProcedure is the fully-qualified name of the GatewayService's Framing RPC.
 	GatewayServiceFramingProcedure = "/rtask.v1.GatewayService/Framing"
 	// GatewayServiceMetricsProcedure is the fully-qualified name of the GatewayService's Metrics RPC.
@@ -124,6 +133,11 @@ type JobServiceClient interface {
 	ListKeys(context.Context, *connect.Request[v1.ListKeysRequest]) (*connect.Response[v1.ListKeysResponse], error)
 	// RevokeKey makes a key useless at once and for ever.
 	RevokeKey(context.Context, *connect.Request[v1.RevokeKeyRequest]) (*connect.Response[v1.RevokeKeyResponse], error)
+	// ListWebhooks returns the URLs at which tasks are started by webhook. With a token, the URL is all that one needs to know.
+	ListWebhooks(context.Context, *connect.Request[v1.ListWebhooksRequest]) (*connect.Response[v1.ListWebhooksResponse], error)
+	// TestWebhook makes a request to a webhook as its sender would, correctly signed, and returns what would happen, or with run
+	// what happened. NOT_FOUND: there is no such task or webhook.
+	TestWebhook(context.Context, *connect.Request[v1.TestWebhookRequest]) (*connect.Response[v1.TestWebhookResponse], error)
 	// Reload reads the configuration again. With an error in it nothing changes, and the reply says where it is.
 	Reload(context.Context, *connect.Request[v1.ReloadRequest]) (*connect.Response[v1.ReloadResponse], error)
 	// Info returns what the engine is and what holds on this machine.
@@ -219,6 +233,18 @@ func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			connect.WithSchema(jobServiceMethods.ByName("RevokeKey")),
 			connect.WithClientOptions(opts...),
 		),
+		listWebhooks: connect.NewClient[v1.ListWebhooksRequest, v1.ListWebhooksResponse](
+			httpClient,
+			baseURL+JobServiceListWebhooksProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("ListWebhooks")),
+			connect.WithClientOptions(opts...),
+		),
+		testWebhook: connect.NewClient[v1.TestWebhookRequest, v1.TestWebhookResponse](
+			httpClient,
+			baseURL+JobServiceTestWebhookProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("TestWebhook")),
+			connect.WithClientOptions(opts...),
+		),
 		reload: connect.NewClient[v1.ReloadRequest, v1.ReloadResponse](
 			httpClient,
 			baseURL+JobServiceReloadProcedure,
@@ -236,21 +262,23 @@ func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 
 // jobServiceClient implements JobServiceClient.
 type jobServiceClient struct {
-	start      *connect.Client[v1.StartRequest, v1.StartResponse]
-	stop       *connect.Client[v1.StopRequest, v1.StopResponse]
-	status     *connect.Client[v1.StatusRequest, v1.StatusResponse]
-	streamLogs *connect.Client[v1.StreamLogsRequest, v1.StreamLogsResponse]
-	list       *connect.Client[v1.ListRequest, v1.ListResponse]
-	wait       *connect.Client[v1.WaitRequest, v1.WaitResponse]
-	tasks      *connect.Client[v1.TasksRequest, v1.TasksResponse]
-	showTask   *connect.Client[v1.ShowTaskRequest, v1.ShowTaskResponse]
-	switchTask *connect.Client[v1.SwitchTaskRequest, v1.SwitchTaskResponse]
-	drain      *connect.Client[v1.DrainRequest, v1.DrainResponse]
-	addKey     *connect.Client[v1.AddKeyRequest, v1.AddKeyResponse]
-	listKeys   *connect.Client[v1.ListKeysRequest, v1.ListKeysResponse]
-	revokeKey  *connect.Client[v1.RevokeKeyRequest, v1.RevokeKeyResponse]
-	reload     *connect.Client[v1.ReloadRequest, v1.ReloadResponse]
-	info       *connect.Client[v1.InfoRequest, v1.InfoResponse]
+	start        *connect.Client[v1.StartRequest, v1.StartResponse]
+	stop         *connect.Client[v1.StopRequest, v1.StopResponse]
+	status       *connect.Client[v1.StatusRequest, v1.StatusResponse]
+	streamLogs   *connect.Client[v1.StreamLogsRequest, v1.StreamLogsResponse]
+	list         *connect.Client[v1.ListRequest, v1.ListResponse]
+	wait         *connect.Client[v1.WaitRequest, v1.WaitResponse]
+	tasks        *connect.Client[v1.TasksRequest, v1.TasksResponse]
+	showTask     *connect.Client[v1.ShowTaskRequest, v1.ShowTaskResponse]
+	switchTask   *connect.Client[v1.SwitchTaskRequest, v1.SwitchTaskResponse]
+	drain        *connect.Client[v1.DrainRequest, v1.DrainResponse]
+	addKey       *connect.Client[v1.AddKeyRequest, v1.AddKeyResponse]
+	listKeys     *connect.Client[v1.ListKeysRequest, v1.ListKeysResponse]
+	revokeKey    *connect.Client[v1.RevokeKeyRequest, v1.RevokeKeyResponse]
+	listWebhooks *connect.Client[v1.ListWebhooksRequest, v1.ListWebhooksResponse]
+	testWebhook  *connect.Client[v1.TestWebhookRequest, v1.TestWebhookResponse]
+	reload       *connect.Client[v1.ReloadRequest, v1.ReloadResponse]
+	info         *connect.Client[v1.InfoRequest, v1.InfoResponse]
 }
 
 // Start calls rtask.v1.JobService.Start.
@@ -318,6 +346,16 @@ func (c *jobServiceClient) RevokeKey(ctx context.Context, req *connect.Request[v
 	return c.revokeKey.CallUnary(ctx, req)
 }
 
+// ListWebhooks calls rtask.v1.JobService.ListWebhooks.
+func (c *jobServiceClient) ListWebhooks(ctx context.Context, req *connect.Request[v1.ListWebhooksRequest]) (*connect.Response[v1.ListWebhooksResponse], error) {
+	return c.listWebhooks.CallUnary(ctx, req)
+}
+
+// TestWebhook calls rtask.v1.JobService.TestWebhook.
+func (c *jobServiceClient) TestWebhook(ctx context.Context, req *connect.Request[v1.TestWebhookRequest]) (*connect.Response[v1.TestWebhookResponse], error) {
+	return c.testWebhook.CallUnary(ctx, req)
+}
+
 // Reload calls rtask.v1.JobService.Reload.
 func (c *jobServiceClient) Reload(ctx context.Context, req *connect.Request[v1.ReloadRequest]) (*connect.Response[v1.ReloadResponse], error) {
 	return c.reload.CallUnary(ctx, req)
@@ -363,6 +401,11 @@ type JobServiceHandler interface {
 	ListKeys(context.Context, *connect.Request[v1.ListKeysRequest]) (*connect.Response[v1.ListKeysResponse], error)
 	// RevokeKey makes a key useless at once and for ever.
 	RevokeKey(context.Context, *connect.Request[v1.RevokeKeyRequest]) (*connect.Response[v1.RevokeKeyResponse], error)
+	// ListWebhooks returns the URLs at which tasks are started by webhook. With a token, the URL is all that one needs to know.
+	ListWebhooks(context.Context, *connect.Request[v1.ListWebhooksRequest]) (*connect.Response[v1.ListWebhooksResponse], error)
+	// TestWebhook makes a request to a webhook as its sender would, correctly signed, and returns what would happen, or with run
+	// what happened. NOT_FOUND: there is no such task or webhook.
+	TestWebhook(context.Context, *connect.Request[v1.TestWebhookRequest]) (*connect.Response[v1.TestWebhookResponse], error)
 	// Reload reads the configuration again. With an error in it nothing changes, and the reply says where it is.
 	Reload(context.Context, *connect.Request[v1.ReloadRequest]) (*connect.Response[v1.ReloadResponse], error)
 	// Info returns what the engine is and what holds on this machine.
@@ -454,6 +497,18 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 		connect.WithSchema(jobServiceMethods.ByName("RevokeKey")),
 		connect.WithHandlerOptions(opts...),
 	)
+	jobServiceListWebhooksHandler := connect.NewUnaryHandler(
+		JobServiceListWebhooksProcedure,
+		svc.ListWebhooks,
+		connect.WithSchema(jobServiceMethods.ByName("ListWebhooks")),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServiceTestWebhookHandler := connect.NewUnaryHandler(
+		JobServiceTestWebhookProcedure,
+		svc.TestWebhook,
+		connect.WithSchema(jobServiceMethods.ByName("TestWebhook")),
+		connect.WithHandlerOptions(opts...),
+	)
 	jobServiceReloadHandler := connect.NewUnaryHandler(
 		JobServiceReloadProcedure,
 		svc.Reload,
@@ -494,6 +549,10 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 			jobServiceListKeysHandler.ServeHTTP(w, r)
 		case JobServiceRevokeKeyProcedure:
 			jobServiceRevokeKeyHandler.ServeHTTP(w, r)
+		case JobServiceListWebhooksProcedure:
+			jobServiceListWebhooksHandler.ServeHTTP(w, r)
+		case JobServiceTestWebhookProcedure:
+			jobServiceTestWebhookHandler.ServeHTTP(w, r)
 		case JobServiceReloadProcedure:
 			jobServiceReloadHandler.ServeHTTP(w, r)
 		case JobServiceInfoProcedure:
@@ -559,6 +618,14 @@ func (UnimplementedJobServiceHandler) RevokeKey(context.Context, *connect.Reques
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.RevokeKey is not implemented"))
 }
 
+func (UnimplementedJobServiceHandler) ListWebhooks(context.Context, *connect.Request[v1.ListWebhooksRequest]) (*connect.Response[v1.ListWebhooksResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.ListWebhooks is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) TestWebhook(context.Context, *connect.Request[v1.TestWebhookRequest]) (*connect.Response[v1.TestWebhookResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.TestWebhook is not implemented"))
+}
+
 func (UnimplementedJobServiceHandler) Reload(context.Context, *connect.Request[v1.ReloadRequest]) (*connect.Response[v1.ReloadResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.Reload is not implemented"))
 }
@@ -575,6 +642,10 @@ type GatewayServiceClient interface {
 	// Result returns a job that the same API key started over the network, as far as it has come. NOT_FOUND: there is no such
 	// job of this task and key, or it has ended for longer than the task's retention.
 	Result(context.Context, *connect.Request[v1.ResultRequest]) (*connect.Response[v1.RunResponse], error)
+	// WebhookFraming returns how much of a request to a webhook is to be read. NOT_FOUND: there is no webhook at this URL.
+	WebhookFraming(context.Context, *connect.Request[v1.WebhookFramingRequest]) (*connect.Response[v1.WebhookFramingResponse], error)
+	// Webhook decides on a request to a webhook and runs its task. It is Run otherwise.
+	Webhook(context.Context, *connect.Request[v1.WebhookRequest]) (*connect.Response[v1.WebhookResponse], error)
 	// Framing returns the limits the gateway needs to read a request.
 	Framing(context.Context, *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error)
 	// Metrics returns the engine's metrics.
@@ -604,6 +675,18 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(gatewayServiceMethods.ByName("Result")),
 			connect.WithClientOptions(opts...),
 		),
+		webhookFraming: connect.NewClient[v1.WebhookFramingRequest, v1.WebhookFramingResponse](
+			httpClient,
+			baseURL+GatewayServiceWebhookFramingProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("WebhookFraming")),
+			connect.WithClientOptions(opts...),
+		),
+		webhook: connect.NewClient[v1.WebhookRequest, v1.WebhookResponse](
+			httpClient,
+			baseURL+GatewayServiceWebhookProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("Webhook")),
+			connect.WithClientOptions(opts...),
+		),
 		framing: connect.NewClient[v1.FramingRequest, v1.FramingResponse](
 			httpClient,
 			baseURL+GatewayServiceFramingProcedure,
@@ -621,10 +704,12 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 
 // gatewayServiceClient implements GatewayServiceClient.
 type gatewayServiceClient struct {
-	run     *connect.Client[v1.RunRequest, v1.RunResponse]
-	result  *connect.Client[v1.ResultRequest, v1.RunResponse]
-	framing *connect.Client[v1.FramingRequest, v1.FramingResponse]
-	metrics *connect.Client[v1.MetricsRequest, v1.MetricsResponse]
+	run            *connect.Client[v1.RunRequest, v1.RunResponse]
+	result         *connect.Client[v1.ResultRequest, v1.RunResponse]
+	webhookFraming *connect.Client[v1.WebhookFramingRequest, v1.WebhookFramingResponse]
+	webhook        *connect.Client[v1.WebhookRequest, v1.WebhookResponse]
+	framing        *connect.Client[v1.FramingRequest, v1.FramingResponse]
+	metrics        *connect.Client[v1.MetricsRequest, v1.MetricsResponse]
 }
 
 // Run calls rtask.v1.GatewayService.Run.
@@ -635,6 +720,16 @@ func (c *gatewayServiceClient) Run(ctx context.Context, req *connect.Request[v1.
 // Result calls rtask.v1.GatewayService.Result.
 func (c *gatewayServiceClient) Result(ctx context.Context, req *connect.Request[v1.ResultRequest]) (*connect.Response[v1.RunResponse], error) {
 	return c.result.CallUnary(ctx, req)
+}
+
+// WebhookFraming calls rtask.v1.GatewayService.WebhookFraming.
+func (c *gatewayServiceClient) WebhookFraming(ctx context.Context, req *connect.Request[v1.WebhookFramingRequest]) (*connect.Response[v1.WebhookFramingResponse], error) {
+	return c.webhookFraming.CallUnary(ctx, req)
+}
+
+// Webhook calls rtask.v1.GatewayService.Webhook.
+func (c *gatewayServiceClient) Webhook(ctx context.Context, req *connect.Request[v1.WebhookRequest]) (*connect.Response[v1.WebhookResponse], error) {
+	return c.webhook.CallUnary(ctx, req)
 }
 
 // Framing calls rtask.v1.GatewayService.Framing.
@@ -655,6 +750,10 @@ type GatewayServiceHandler interface {
 	// Result returns a job that the same API key started over the network, as far as it has come. NOT_FOUND: there is no such
 	// job of this task and key, or it has ended for longer than the task's retention.
 	Result(context.Context, *connect.Request[v1.ResultRequest]) (*connect.Response[v1.RunResponse], error)
+	// WebhookFraming returns how much of a request to a webhook is to be read. NOT_FOUND: there is no webhook at this URL.
+	WebhookFraming(context.Context, *connect.Request[v1.WebhookFramingRequest]) (*connect.Response[v1.WebhookFramingResponse], error)
+	// Webhook decides on a request to a webhook and runs its task. It is Run otherwise.
+	Webhook(context.Context, *connect.Request[v1.WebhookRequest]) (*connect.Response[v1.WebhookResponse], error)
 	// Framing returns the limits the gateway needs to read a request.
 	Framing(context.Context, *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error)
 	// Metrics returns the engine's metrics.
@@ -680,6 +779,18 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		connect.WithSchema(gatewayServiceMethods.ByName("Result")),
 		connect.WithHandlerOptions(opts...),
 	)
+	gatewayServiceWebhookFramingHandler := connect.NewUnaryHandler(
+		GatewayServiceWebhookFramingProcedure,
+		svc.WebhookFraming,
+		connect.WithSchema(gatewayServiceMethods.ByName("WebhookFraming")),
+		connect.WithHandlerOptions(opts...),
+	)
+	gatewayServiceWebhookHandler := connect.NewUnaryHandler(
+		GatewayServiceWebhookProcedure,
+		svc.Webhook,
+		connect.WithSchema(gatewayServiceMethods.ByName("Webhook")),
+		connect.WithHandlerOptions(opts...),
+	)
 	gatewayServiceFramingHandler := connect.NewUnaryHandler(
 		GatewayServiceFramingProcedure,
 		svc.Framing,
@@ -698,6 +809,10 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 			gatewayServiceRunHandler.ServeHTTP(w, r)
 		case GatewayServiceResultProcedure:
 			gatewayServiceResultHandler.ServeHTTP(w, r)
+		case GatewayServiceWebhookFramingProcedure:
+			gatewayServiceWebhookFramingHandler.ServeHTTP(w, r)
+		case GatewayServiceWebhookProcedure:
+			gatewayServiceWebhookHandler.ServeHTTP(w, r)
 		case GatewayServiceFramingProcedure:
 			gatewayServiceFramingHandler.ServeHTTP(w, r)
 		case GatewayServiceMetricsProcedure:
@@ -717,6 +832,14 @@ func (UnimplementedGatewayServiceHandler) Run(context.Context, *connect.Request[
 
 func (UnimplementedGatewayServiceHandler) Result(context.Context, *connect.Request[v1.ResultRequest]) (*connect.Response[v1.RunResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.Result is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) WebhookFraming(context.Context, *connect.Request[v1.WebhookFramingRequest]) (*connect.Response[v1.WebhookFramingResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.WebhookFraming is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) Webhook(context.Context, *connect.Request[v1.WebhookRequest]) (*connect.Response[v1.WebhookResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.Webhook is not implemented"))
 }
 
 func (UnimplementedGatewayServiceHandler) Framing(context.Context, *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error) {

@@ -1,0 +1,159 @@
+package ctl
+
+import (
+	"strings"
+
+	"connectrpc.com/connect"
+	"github.com/urfave/cli/v2"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+)
+
+// webhookJSON is a webhook as --json prints it.
+type webhookJSON struct {
+	Task string `json:"task"`
+	Name string `json:"name"`
+	// URL is empty where its token is not there yet.
+	URL    string `json:"url"`
+	Verify string `json:"verify"`
+	// Problem is why it cannot work now.
+	Problem string `json:"problem,omitempty"`
+}
+
+// webhookTestJSON is what webhook test found.
+type webhookTestJSON struct {
+	webhookJSON
+	Decision    string   `json:"decision"`
+	Kind        string   `json:"kind,omitempty"`
+	Reason      string   `json:"reason,omitempty"`
+	Event       string   `json:"event,omitempty"`
+	Ref         string   `json:"ref,omitempty"`
+	Environment []string `json:"environment,omitempty"`
+	Job         *jobJSON `json:"job,omitempty"`
+}
+
+func webhookToJSON(w *rtaskv1.Webhook) webhookJSON {
+	return webhookJSON{Task: w.GetTask(), Name: w.GetName(), URL: w.GetUrl(), Verify: w.GetVerify(), Problem: w.GetProblem()}
+}
+
+func (a *app) webhookCommand() *cli.Command {
+	return &cli.Command{
+		Name: "webhook", Usage: "list and try the URLs at which others start tasks", UsageText: "rtaskctl webhook list|test",
+		Subcommands: []*cli.Command{
+			{
+				Name: "list", Usage: "list the webhooks and their URLs", UsageText: "rtaskctl webhook list [--json]",
+				Description: "Who knows the URL of one that verifies a token may call it.",
+				Flags:       []cli.Flag{jsonFlag()}, Action: a.webhookList,
+			},
+			{
+				Name: "test", Usage: "say what a correctly signed request would do", UsageText: "rtaskctl webhook test [--run] [--json] TASK/NAME",
+				Description: "It is a push, or the first of events, of the first of refs. Without --run, nothing is started.",
+				Flags:       []cli.Flag{boolFlag("let it happen", "run"), jsonFlag()}, Action: a.webhookTest,
+			},
+		},
+	}
+}
+
+func (a *app) webhookList(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	engine, err := a.connect(c)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	r, err := engine.Jobs.ListWebhooks(c.Context, connect.NewRequest(&rtaskv1.ListWebhooksRequest{}))
+	if err != nil {
+		return err
+	}
+	webhooks := r.Msg.GetWebhooks()
+	if c.Bool("json") {
+		values := []webhookJSON{}
+		for _, w := range webhooks {
+			values = append(values, webhookToJSON(w))
+		}
+		return a.printJSON(values)
+	}
+	if len(webhooks) == 0 {
+		a.say("There are no webhooks.")
+		return nil
+	}
+	var rows [][]string
+	for _, w := range webhooks {
+		rows = append(rows, []string{w.GetTask(), w.GetName(), w.GetVerify(), w.GetUrl()})
+		if p := w.GetProblem(); p != "" {
+			a.say("%s/%s: %s", printable(w.GetTask()), printable(w.GetName()), oneLine(p))
+		}
+	}
+	return a.table([]string{"TASK", "NAME", "VERIFY", "URL"}, rows)
+}
+
+func (a *app) webhookTest(c *cli.Context) error {
+	ref, err := oneArg(c, "TASK/NAME")
+	if err != nil {
+		return err
+	}
+	task, name, ok := strings.Cut(ref, "/")
+	if !ok || task == "" || name == "" {
+		return misuse(c, "%q is not TASK/NAME", ref)
+	}
+	engine, err := a.connect(c)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	r, err := engine.Jobs.TestWebhook(c.Context, connect.NewRequest(&rtaskv1.TestWebhookRequest{Task: task, Name: name, Run: c.Bool("run")}))
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		err = a.printJSON(webhookTestToJSON(r.Msg))
+	} else {
+		err = a.print(webhookTestText(r.Msg))
+	}
+	if err == nil && r.Msg.GetDecision() == "refused" {
+		return exitStatus(exitError)
+	}
+	return err
+}
+
+func webhookTestToJSON(m *rtaskv1.TestWebhookResponse) webhookTestJSON {
+	v := webhookTestJSON{
+		webhookJSON: webhookToJSON(m.GetWebhook()), Decision: m.GetDecision(), Kind: m.GetKind(), Reason: m.GetReason(), Event: m.GetEvent(),
+		Ref: m.GetRef(), Environment: m.GetEnvironment(),
+	}
+	if m.GetJob() != nil {
+		j := jobToJSON(m.GetJob())
+		v.Job = &j
+	}
+	return v
+}
+
+// webhookTestText says what would happen, or what did.
+func webhookTestText(m *rtaskv1.TestWebhookResponse) string {
+	var b strings.Builder
+	w := m.GetWebhook()
+	b.WriteString("POST " + printable(w.GetUrl()) + "\n")
+	if m.GetEvent() != "" {
+		b.WriteString("signed as " + printable(w.GetVerify()) + ", event " + printable(m.GetEvent()))
+		if m.GetRef() != "" {
+			b.WriteString(", ref " + printable(m.GetRef()))
+		}
+		b.WriteString("\n")
+	}
+	switch j := m.GetJob(); {
+	case m.GetDecision() == "refused":
+		b.WriteString("refused: " + oneLine(m.GetReason()) + " (" + printable(m.GetKind()) + ")\n")
+	case m.GetDecision() == "ignored":
+		b.WriteString("ignored: " + oneLine(m.GetReason()) + "\n")
+	case j != nil:
+		b.WriteString("accepted: " + printable(w.GetTask()) + " was started, job " + printable(j.GetId()) + " " + statusWord(j) + ", with\n")
+	default:
+		b.WriteString("accepted: " + printable(w.GetTask()) + " would start, with\n")
+	}
+	for _, kv := range m.GetEnvironment() {
+		b.WriteString("  " + printable(kv) + "\n")
+	}
+	return b.String()
+}

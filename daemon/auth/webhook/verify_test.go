@@ -1,0 +1,285 @@
+package webhook
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+// What the senders publish to try a receiver with.
+func TestPublishedVectors(t *testing.T) {
+	slackBody := "token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V&channel_name=foobar" +
+		"&user_id=U2CERLKJA&user_name=roadrunner&command=%2Fwebhook-collect&text=&response_url=https%3A%2F%2Fhooks.slack.com%2Fcommands" +
+		"%2FT1DC2JH3J%2F397700885554%2F96rGlfmibIGlgcZRskXaIFfN&trigger_id=398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c"
+	for _, c := range []struct {
+		name   string
+		scheme Scheme
+		secret string
+		at     int64
+		head   Headers
+		body   string
+	}{
+		{
+			// docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries, "Testing the webhook payload validation"
+			"GitHub", Scheme{Kind: GitHub}, "It's a Secret to Everybody", 0,
+			Headers{{"X-Hub-Signature-256", "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"}}, "Hello, World!",
+		},
+		{
+			// github.com/standard-webhooks/standard-webhooks, libraries/python/tests
+			"Standard Webhooks", Scheme{Kind: Standard}, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", 1614265330,
+			Headers{
+				{"webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"}, {"webhook-timestamp", "1614265330"},
+				{"webhook-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="},
+			}, `{"test": 2432232314}`,
+		},
+		{
+			// docs.slack.dev/authentication/verifying-requests-from-slack, "step-by-step walk-through"
+			"Slack", Scheme{Kind: Slack}, "8f742231b10e8888abcd99yyyzzz85a5", 1531420618,
+			Headers{
+				{"X-Slack-Request-Timestamp", "1531420618"},
+				{"X-Slack-Signature", "v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503"},
+			}, slackBody,
+		},
+		// RFC 4231, test cases 1, 2, 3, 4, 6 and 7; 5 is truncated, which nobody does.
+		{"RFC 4231, 1", Scheme{Kind: HMACSHA256, Header: "X-Sum", Encoding: Hex}, strings.Repeat("\x0b", 20), 0, Headers{
+			{"X-Sum", "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"},
+		}, "Hi There"},
+		{"RFC 4231, 2", Scheme{Kind: HMACSHA256, Header: "X-Sum", Encoding: Hex}, "Jefe", 0, Headers{
+			{"x-sum", "5BDCC146BF60754E6A042426089575C75A003F089D2739839DEC58B964EC3843"},
+		}, "what do ya want for nothing?"},
+		{"RFC 4231, 3", Scheme{Kind: HMACSHA256, Header: "X-Sum", Encoding: Hex}, strings.Repeat("\xaa", 20), 0, Headers{
+			{"X-Sum", "sha256=773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe"},
+		}, strings.Repeat("\xdd", 50)},
+		{"RFC 4231, 4", Scheme{Kind: HMACSHA256, Header: "X-Sum", Encoding: Hex}, unhex("0102030405060708090a0b0c0d0e0f10111213141516171819"), 0, Headers{
+			{"X-Sum", "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b"},
+		}, strings.Repeat("\xcd", 50)},
+		{"RFC 4231, 6", Scheme{Kind: HMACSHA256, Header: "X-Sum", Encoding: Hex}, strings.Repeat("\xaa", 131), 0, Headers{
+			{"X-Sum", "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54"},
+		}, "Test Using Larger Than Block-Size Key - Hash Key First"},
+		{"RFC 4231, 7", Scheme{Kind: HMACSHA256, Header: "X-Sum", Encoding: Base64}, strings.Repeat("\xaa", 131), 0, Headers{
+			{"X-Sum", base64.StdEncoding.EncodeToString([]byte(unhex("9b09ffa71b942fcb27635fbcd5b0e944bfdc63644f0713938a7f51535c3a35e2")))},
+		}, "This is a test using a larger than block-size key and a larger than block-size data. The key needs to be hashed before being used by the HMAC algorithm."},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			now := time.Unix(c.at, 0)
+			if _, err := Verify(c.scheme, []string{"another", c.secret}, c.head, []byte(c.body), now); err != nil {
+				t.Error(err)
+			}
+			for name, bad := range map[string]struct {
+				secrets []string
+				body    string
+			}{
+				"another body": {[]string{c.secret}, c.body + "x"}, "no body": {[]string{c.secret}, ""}, "another secret": {[]string{c.secret + "BBBB"}, c.body},
+				"no secret": {nil, c.body}, "an empty secret": {[]string{""}, c.body},
+			} {
+				if _, err := Verify(c.scheme, bad.secrets, c.head, []byte(bad.body), now); !errors.Is(err, ErrSignature) {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		})
+	}
+}
+
+func unhex(s string) string {
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+const standardSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+// schemes are all that verify a signature, with a secret.
+func schemes() map[string]struct {
+	Scheme
+	secret string
+} {
+	return map[string]struct {
+		Scheme
+		secret string
+	}{
+		"github": {Scheme{Kind: GitHub}, "s3cret"}, "gitlab token": {Scheme{Kind: GitLab}, "s3cret"}, "gitlab signed": {Scheme{Kind: GitLab}, standardSecret},
+		"gitea": {Scheme{Kind: Gitea}, "s3cret"}, "forgejo": {Scheme{Kind: Forgejo}, "s3cret"}, "standard": {Scheme{Kind: Standard}, standardSecret},
+		"slack": {Scheme{Kind: Slack}, "s3cret"}, "stripe": {Scheme{Kind: Stripe}, "whsec_s3cret"},
+		"hex": {Scheme{HMACSHA256, "X-Sum", Hex}, "s3cret"}, "base64": {Scheme{HMACSHA256, "X-Sum", Base64}, "s3cret"},
+	}
+}
+
+// What Sign makes passes, and nothing that differs from it in anything does.
+func TestVerify(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	body := []byte("{\"ref\":\"refs/heads/main\"}\x00\xff")
+	for name, c := range schemes() {
+		t.Run(name, func(t *testing.T) {
+			h := Sign(c.Scheme, c.secret, body, "msg_1", now)
+			good, err := Verify(c.Scheme, []string{"x", c.secret, "y"}, h, body, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			refused := func(what string, h Headers, body []byte, now time.Time, secrets ...string) {
+				t.Helper()
+				if p, err := Verify(c.Scheme, secrets, h, body, now); !errors.Is(err, ErrSignature) || p != (Proof{}) {
+					t.Errorf("%s: %+v, %v", what, p, err)
+				} else if strings.Contains(err.Error(), c.secret) {
+					t.Errorf("%s: the secret is in the error %v", what, err)
+				}
+			}
+			signed := name != "gitlab token"
+			if signed {
+				refused("another body", h, append(bytes.Clone(body), ' '), now, c.secret)
+			}
+			refused("another secret", h, body, now, "x", standardSecret[:len(standardSecret)-1]+"A")
+			refused("no secrets", h, body, now)
+			refused("an empty secret", Sign(c.Scheme, "", body, "msg_1", now), body, now, "")
+			refused("no headers", nil, body, now, c.secret)
+			for i, one := range h {
+				rest := append(append(Headers{}, h[:i]...), h[i+1:]...)
+				refused("without "+one.Name, rest, body, now, c.secret)
+				refused("twice "+one.Name, append(Headers{one}, h...), body, now, c.secret)
+				refused("twice in other letters "+one.Name, append(Headers{{strings.ToUpper(one.Name), one.Value}}, h...), body, now, c.secret)
+				for _, value := range []string{"", "x", one.Value[:len(one.Value)-2], strings.Replace(one.Value, "=", ":", 1) + "0", "sha256=", "v1,", "v0=", "t=,v1="} {
+					changed := append(Headers{}, h...)
+					changed[i].Value = value
+					refused(one.Name+" is "+value, changed, body, now, c.secret)
+				}
+			}
+			fresh := name == "standard" || name == "slack" || name == "stripe" || name == "gitlab signed"
+			if good.Fresh != fresh || len(good.Key) != 64 {
+				t.Errorf("%+v", good)
+			}
+			later, err := Verify(c.Scheme, []string{c.secret}, Sign(c.Scheme, c.secret, body, "msg_1", now.Add(time.Second)), body, now)
+			byID := name == "standard" || name == "gitlab signed"
+			if same := later.Key == good.Key; err != nil || same != (byID || !fresh) {
+				t.Errorf("a second later: the same key is %v, %v", same, err)
+			}
+			other, err := Verify(c.Scheme, []string{c.secret}, Sign(c.Scheme, c.secret, []byte("other"), "msg_2", now), []byte("other"), now)
+			if err != nil || other.Key == good.Key {
+				t.Errorf("another request has the same key, %v", err)
+			}
+			// The times are good to the second, both ways, and to no more.
+			for off, ok := range map[time.Duration]bool{-Tolerance: true, Tolerance: true, -Tolerance - time.Second: false, Tolerance + time.Second: false} {
+				p, err := Verify(c.Scheme, []string{c.secret}, h, body, now.Add(off))
+				if want := ok || !fresh; (err == nil) != want {
+					t.Errorf("%v away: %v", off, err)
+				}
+				if err == nil && !p.Until.IsZero() && p.Until.Before(now.Add(off)) {
+					t.Errorf("%v away: it passes, and until is %v", off, p.Until)
+				}
+			}
+		})
+	}
+}
+
+// A time that is no plain number is none, however it was signed.
+func TestStrangeTimes(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	for _, stamp := range []string{"", "+1800000000", " 1800000000", "1800000000.0", "1.8e9", "0x6b49d200", "-1", "99999999999999999999", "١٨٠٠٠٠٠٠٠٠"} {
+		head := Headers{{"X-Slack-Request-Timestamp", stamp}, {"X-Slack-Signature", "v0=" + hex.EncodeToString(sum([]byte("k"), []byte("v0:"+stamp+":")))}}
+		if _, err := Verify(Scheme{Kind: Slack}, []string{"k"}, head, nil, now); !errors.Is(err, ErrSignature) {
+			t.Errorf("%q: %v", stamp, err)
+		}
+		head = Headers{{"Stripe-Signature", "t=" + stamp + ",v1=" + hex.EncodeToString(sum([]byte("k"), []byte(stamp+".")))}}
+		if _, err := Verify(Scheme{Kind: Stripe}, []string{"k"}, head, nil, now); !errors.Is(err, ErrSignature) {
+			t.Errorf("%q: %v", stamp, err)
+		}
+	}
+}
+
+// While a secret is changed, a sender signs with both; one that is good is enough.
+func TestSeveralSignatures(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	body := []byte("{}")
+	h := Sign(Scheme{Kind: Standard}, standardSecret, body, "m", now)
+	h[2].Value = "v1a,AAAA v1,!! v1,AAAA " + h[2].Value + " v2,AAAA"
+	if _, err := Verify(Scheme{Kind: Standard}, []string{standardSecret}, h, body, now); err != nil {
+		t.Error(err)
+	}
+	h = Sign(Scheme{Kind: Stripe}, "k", body, "", now)
+	h[0].Value = strings.Replace(h[0].Value, ",", ",v1=00,v0=11, v1=zz,", 1)
+	if _, err := Verify(Scheme{Kind: Stripe}, []string{"k"}, h, body, now); err != nil {
+		t.Error(err)
+	}
+	h[0].Value += ",t=1"
+	if _, err := Verify(Scheme{Kind: Stripe}, []string{"k"}, h, body, now); err == nil {
+		t.Error("two times")
+	}
+	// Svix had the headers before they were a standard; a mixture is neither.
+	h = Sign(Scheme{Kind: Standard}, standardSecret, body, "m", now)
+	for i := range h {
+		h[i].Name = strings.Replace(h[i].Name, "webhook", "svix", 1)
+	}
+	if _, err := Verify(Scheme{Kind: Standard}, []string{standardSecret}, h, body, now); err != nil {
+		t.Error(err)
+	}
+	h[0].Name = "webhook-id"
+	if _, err := Verify(Scheme{Kind: Standard}, []string{standardSecret}, h, body, now); err == nil {
+		t.Error("a mixture of headers passes")
+	}
+}
+
+// GitLab with a signing token is held to the signature, also where its old token comes along.
+func TestGitLab(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	body := []byte("{}")
+	token := Sign(Scheme{Kind: GitLab}, "token", body, "", now)
+	signed := Sign(Scheme{Kind: GitLab}, standardSecret, body, "m", now)
+	both := append(append(Headers{}, token...), signed...)
+	for _, c := range []struct {
+		secrets []string
+		head    Headers
+		ok      bool
+	}{
+		{[]string{"token"}, token, true}, {[]string{"token"}, both, true}, {[]string{"token"}, signed, false},
+		{[]string{standardSecret}, token, false}, {[]string{standardSecret}, both, true}, {[]string{standardSecret}, signed, true},
+		{[]string{standardSecret, "token"}, token, true}, {[]string{standardSecret, "token"}, signed, true}, {[]string{standardSecret, "other"}, both, true},
+		{[]string{standardSecret, "other"}, token, false},
+		{[]string{standardSecret}, Headers{{"X-Gitlab-Token", standardSecret}}, false}, // it is no token
+	} {
+		if _, err := Verify(Scheme{Kind: GitLab}, c.secrets, c.head, body, now); (err == nil) != c.ok {
+			t.Errorf("%q, %v: %v", c.secrets, c.head, err)
+		}
+	}
+}
+
+func TestCheckSecret(t *testing.T) {
+	for _, k := range Kinds() {
+		if err := CheckSecret(k, ""); !errors.Is(err, ErrSecret) {
+			t.Errorf("%s, empty: %v", k, err)
+		}
+		if err := CheckSecret(k, standardSecret); err != nil {
+			t.Errorf("%s: %v", k, err)
+		}
+	}
+	for _, bad := range []string{"whsec_", "whsec_!", "whsec_====", "not base64"} {
+		for _, k := range []Kind{Standard, GitLab} {
+			if err := CheckSecret(k, bad); !errors.Is(err, ErrSecret) && (k == Standard || strings.HasPrefix(bad, "whsec_")) {
+				t.Errorf("%s, %q: %v", k, bad, err)
+			} else if err != nil && strings.Contains(err.Error(), "not base64") {
+				t.Errorf("the secret is in %v", err)
+			}
+		}
+	}
+}
+
+// Whatever strangers send, nothing but what was signed passes.
+func FuzzVerify(f *testing.F) {
+	now := time.Unix(1_800_000_000, 0)
+	for _, c := range schemes() {
+		h := Sign(c.Scheme, c.secret, []byte("body"), "id", now)
+		f.Add(string(c.Kind), h[0].Name, h[0].Value, h[len(h)-1].Name, h[len(h)-1].Value, []byte("body"))
+	}
+	f.Fuzz(func(t *testing.T, kind, name1, value1, name2, value2 string, body []byte) {
+		s := Scheme{Kind(kind), "X-Sum", Hex}
+		const secret = "of which the fuzzer cannot know, and which has 32 bytes or more"
+		h := Headers{{name1, value1}, {name2, value2}}
+		if _, err := Verify(s, []string{secret, "whsec_" + base64.StdEncoding.EncodeToString([]byte(secret))}, h, body, now); err == nil && kind != "token" {
+			t.Fatalf("%s %v passes", kind, h)
+		}
+		Read(Kind(kind), h, body)
+	})
+}

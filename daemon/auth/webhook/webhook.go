@@ -1,0 +1,110 @@
+// Package webhook knows how the senders of webhooks sign what they send, and where in it they say what happened.
+//
+// It is a function of bytes and a time: it reads no file, keeps nothing and writes no log. Verify looks at the raw bytes of
+// a request and at nothing that is in them; Read is for a request that has passed. The engine's packages may import it; it
+// imports nothing of the project.
+package webhook
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Kind is who sends, and so how a request is verified.
+type Kind string
+
+// The kinds.
+const (
+	// Token is a URL that only the sender knows. There is no signature.
+	Token Kind = "token"
+	// GitHub signs the body: X-Hub-Signature-256
+	// (docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries).
+	GitHub Kind = "github"
+	// GitLab sends the secret itself as X-Gitlab-Token, or signs as Standard does where the secret is a signing token,
+	// which begins with "whsec_" (docs.gitlab.com/user/project/integrations/webhooks).
+	GitLab Kind = "gitlab"
+	// Gitea and Forgejo sign the body: X-Gitea-Signature, X-Forgejo-Signature (docs.gitea.com/usage/webhooks).
+	Gitea   Kind = "gitea"
+	Forgejo Kind = "forgejo"
+	// Standard is Standard Webhooks: id, time and body are signed (github.com/standard-webhooks/standard-webhooks).
+	Standard Kind = "standard"
+	// Slack signs time and body (docs.slack.dev/authentication/verifying-requests-from-slack).
+	Slack Kind = "slack"
+	// Stripe signs time and body (docs.stripe.com/webhooks/signature).
+	Stripe Kind = "stripe"
+	// HMACSHA256 signs the body; header and encoding are configured.
+	HMACSHA256 Kind = "hmac-sha256"
+)
+
+// Kinds returns every kind, Token first.
+func Kinds() []Kind {
+	return []Kind{Token, GitHub, GitLab, Gitea, Forgejo, Standard, Slack, Stripe, HMACSHA256}
+}
+
+// Signed reports whether requests of a kind prove who sent them otherwise than by the URL.
+func (k Kind) Signed() bool { return k != Token }
+
+// Encoding is how an HMAC is written in a header.
+type Encoding string
+
+// The values of Encoding.
+const (
+	Hex    Encoding = "hex"
+	Base64 Encoding = "base64"
+)
+
+// Scheme is how requests are verified.
+type Scheme struct {
+	Kind Kind
+	// Header and Encoding are of HMACSHA256 alone.
+	Header   string
+	Encoding Encoding
+}
+
+// Header is one line of a request's head.
+type Header struct{ Name, Value string }
+
+// Headers is a request's head, in its order.
+type Headers []Header
+
+// Values returns all values of a name, whose case means nothing (RFC 9110, section 5.1).
+func (h Headers) Values(name string) []string {
+	var values []string
+	for _, one := range h {
+		if strings.EqualFold(one.Name, name) {
+			values = append(values, one.Value)
+		}
+	}
+	return values
+}
+
+// has reports whether there is any of names.
+func (h Headers) has(names ...string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return len(h.Values(n)) > 0 })
+}
+
+// get returns the value of the first of names that is there. One that is there twice has none.
+func (h Headers) get(names ...string) string {
+	for _, n := range names {
+		switch values := h.Values(n); len(values) {
+		case 0:
+		case 1:
+			return values[0]
+		default:
+			return ""
+		}
+	}
+	return ""
+}
+
+// Proof is what a request that passed Verify has proven.
+type Proof struct {
+	// Fresh says that its time or its id is signed, so that the same signed bytes are a repeat and nothing else.
+	Fresh bool
+	// Key is the same for two requests if they are repeats of each other: of the same id where one is signed, else of the same
+	// signed bytes, else of the same body. 64 characters.
+	Key string
+	// Until is when a repeat does not pass Verify any more. Zero: it always does.
+	Until time.Time
+}

@@ -1,0 +1,573 @@
+package config
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base32"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/rtask/rtask/daemon/auth/webhook"
+)
+
+// Webhook is a URL at which others start a task, as they sign their requests. What a field means in full is said at its row in
+// webhookScope.
+type Webhook struct {
+	// Task and Name are its names; Pos is where it stands.
+	Task, Name string
+	Pos        Pos
+	// Scheme is how requests are verified. Default: a token.
+	Scheme webhook.Scheme
+	// Events and Refs are those that it is for; none: all.
+	Events, Refs []string
+	// Respond is when it is answered. Default: once accepted.
+	Respond Respond
+	// RefuseRepeats refuses a body that there was before, also where neither time nor id are signed. Default: false.
+	RefuseRepeats bool
+	// MaxInputBytes is the largest body. Default: 1 MiB for a token, else 25 MiB.
+	MaxInputBytes int64
+	// secrets are known, those in missing were not there when the file was read.
+	secrets []string
+	missing []SecretFile
+	// digest is the SHA-256 of a token, and shown what of it is the last part of the URL. Without a token, of the missing file,
+	// both are empty.
+	digest *[sha256.Size]byte
+	shown  string
+}
+
+// SecretFile is a file with a secret in it.
+type SecretFile struct {
+	// Name is how it is called in the configuration: a path or the name of a credential.
+	Name string
+	// Path is where it is; "" for a credential of an engine that has none.
+	Path string
+}
+
+// Respond is when the sender of a webhook gets an answer.
+type Respond string
+
+// The values of Respond.
+const (
+	// RespondAccepted is as soon as the job is on disk.
+	RespondAccepted Respond = "accepted"
+	// RespondResult is when the job has ended.
+	RespondResult Respond = "result"
+)
+
+const (
+	// maxSignedInput is the most that GitHub sends (docs.github.com/en/webhooks/webhook-events-and-payloads, "Payload cap").
+	maxSignedInput = 25 << 20
+	maxTokenInput  = 1 << 20
+	// shortToken is the length below which somebody may guess a token, in characters.
+	shortToken = 16
+
+	// replayRefuse and replayRun are the values of replay.
+	replayRefuse = "refuse"
+	replayRun    = "run"
+
+	hashPrefix = "sha256:"
+
+	// coalesceDefault is the overflow of a task with a webhook that does not say another.
+	coalesceDefault = OverflowQueue
+)
+
+// ErrMissing is returned by Secrets for a secret that is not there yet.
+var ErrMissing = errors.New("it is not there")
+
+// Secrets returns all secrets of a signed webhook. A file that was not there when the configuration was read is looked for
+// again; one that still is not, is an error around ErrMissing, unless there is another secret.
+func (w *Webhook) Secrets(read func(path string) (string, error)) ([]string, error) {
+	all := w.secrets
+	var errs []error
+	for _, f := range w.missing {
+		secret, err := f.read(w.Scheme.Kind, read)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		all = append(all[:len(all):len(all)], secret)
+	}
+	if len(all) == 0 {
+		return nil, errors.Join(errs...)
+	}
+	return all, nil
+}
+
+func (f SecretFile) read(k webhook.Kind, read func(path string) (string, error)) (string, error) {
+	if f.Path == "" {
+		return "", fmt.Errorf("credential %q: %w", f.Name, ErrMissing)
+	}
+	secret, err := read(f.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = ErrMissing
+	}
+	if err == nil && k == webhook.Token {
+		err = checkToken(secret)
+	} else if err == nil {
+		err = webhook.CheckSecret(k, secret)
+	}
+	if err != nil {
+		return "", fmt.Errorf("secret file %s: %w", f.Name, err)
+	}
+	return secret, nil
+}
+
+// token returns the digest of a token.
+func (w *Webhook) token(read func(path string) (string, error)) (*[sha256.Size]byte, string) {
+	if w.digest != nil || len(w.missing) == 0 {
+		return w.digest, w.shown
+	}
+	token, err := w.missing[0].read(webhook.Token, read)
+	if err != nil {
+		return nil, ""
+	}
+	sum := sha256.Sum256([]byte(token))
+	return &sum, token
+}
+
+// Hash returns the last part of the webhook's URL: a token or its configured hash, or, where requests are signed, what follows
+// from the names and stays the same whatever becomes of the secrets. It is "" for a token that is not there yet.
+func (w *Webhook) Hash(read func(path string) (string, error)) string {
+	if w.Scheme.Kind == webhook.Token {
+		_, shown := w.token(read)
+		return shown
+	}
+	return signedHash(w.Task, w.Name)
+}
+
+func signedHash(task, name string) string {
+	sum := sha256.Sum256([]byte("rtask webhook\x00" + task + "\x00" + name))
+	const length = 26 // 130 bits
+	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))[:length]
+}
+
+// Webhook returns the task and the webhook that the last part of a URL is of, or nil. The time it takes tells nothing of any
+// token.
+func (c *Config) Webhook(hash string, read func(path string) (string, error)) (*Task, *Webhook) {
+	sum := sha256.Sum256([]byte(hash))
+	var task *Task
+	var found *Webhook
+	for _, t := range c.Tasks {
+		for _, w := range t.Webhooks {
+			is := 0
+			if w.Scheme.Kind != webhook.Token {
+				is = subtle.ConstantTimeCompare([]byte(signedHash(t.Name, w.Name)), []byte(hash))
+			} else if digest, _ := w.token(read); digest != nil {
+				is = subtle.ConstantTimeCompare(digest[:], sum[:])
+			}
+			if is == 1 {
+				task, found = t, w
+			}
+		}
+	}
+	return task, found
+}
+
+// SecretReader returns a function that reads a secret from a file of owner or root that nobody else can write. It is one line;
+// its end is no part of it.
+func SecretReader(owner int) func(path string) (string, error) {
+	return func(path string) (string, error) {
+		b, err := readTrusted(path, owner)
+		if err != nil {
+			return "", err
+		}
+		text := strings.TrimRight(string(b), "\r\n")
+		switch {
+		case text == "":
+			return "", fmt.Errorf("%w: it is empty", webhook.ErrSecret)
+		case strings.ContainsAny(text, "\r\n\x00"):
+			return "", fmt.Errorf("%w: a file has one secret, on one line", webhook.ErrSecret)
+		}
+		return text, nil
+	}
+}
+
+// checkToken returns an error for what cannot be the last part of a URL, of which the gateway takes no escapes.
+func checkToken(s string) error {
+	if s == "" {
+		return errors.New("a token is empty")
+	}
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:@!$&'()*+,;=") != "" || s == "." || s == ".." {
+		return errors.New("a token is part of a URL: letters, digits and -._~:@!$&'()*+,;= only")
+	}
+	return nil
+}
+
+// hookDraft is a Webhook while it is made.
+type hookDraft struct {
+	Webhook
+	// given are the attributes that it has.
+	given map[string]value
+	sized bool
+}
+
+// webhookScope is what may stand in webhook "NAME" { … }.
+func webhookScope() scope[hookDraft] {
+	given := func(decode func(*decoder, value, *hookDraft)) func(*decoder, value, *hookDraft) {
+		return func(d *decoder, v value, h *hookDraft) {
+			h.given[v.name] = v
+			decode(d, v, h)
+		}
+	}
+	return scope[hookDraft]{
+		where: inWebhook,
+		attributes: []attribute[hookDraft]{
+			{
+				name: "verify", example: `"github"`,
+				doc: "How a request is verified. Default: token.",
+				decode: func(d *decoder, v value, h *hookDraft) {
+					kinds := make([]string, 0, len(webhook.Kinds()))
+					for _, k := range webhook.Kinds() {
+						kinds = append(kinds, string(k))
+					}
+					d.choice(v, (*string)(&h.Scheme.Kind), kinds...)
+				},
+			},
+			{
+				name: "secret_files", example: `["/etc/rtask/github.secret"]`,
+				doc: "Files with a secret each. All are good.",
+				decode: given(func(d *decoder, v value, h *hookDraft) {
+					d.names(v, new([]string), func(e value, s string) bool { return d.secretFile(e, s, h) })
+				}),
+			},
+			{
+				name: "secrets", example: `["…"]`,
+				doc: "Secrets as they are. All are good.",
+				decode: given(func(d *decoder, v value, h *hookDraft) {
+					list, _ := d.list(v)
+					for i, expr := range list {
+						if s, ok := d.string(v.element(fmt.Sprintf("secrets[%d]", i), expr), false); ok {
+							h.secrets = append(h.secrets, s)
+						}
+					}
+				}),
+			},
+			{
+				name: "credentials", example: `["github"]`,
+				doc: "Names of credentials of rtask.service, LoadCredential=. All are good.",
+				decode: given(func(d *decoder, v value, h *hookDraft) {
+					d.names(v, new([]string), func(e value, s string) bool { return d.credential(e, s, h) })
+				}),
+			},
+			{
+				name: "token_file", example: `"/etc/rtask/chat.token"`,
+				doc: "A file with the last part of the URL.",
+				decode: given(func(d *decoder, v value, h *hookDraft) {
+					if s, ok := d.string(v, false); ok {
+						d.secretFile(v, s, h)
+					}
+				}),
+			},
+			{
+				name: "token", example: `"c0ffee…"`,
+				doc: "The last part of the URL.",
+				decode: given(func(d *decoder, v value, h *hookDraft) {
+					if s, ok := d.string(v, false); ok {
+						h.secrets = append(h.secrets, s)
+					}
+				}),
+			},
+			{
+				name: "token_hash", example: `"sha256:…"`,
+				doc:    "The SHA-256 of the last part of the URL, in hex.",
+				decode: given(func(d *decoder, v value, h *hookDraft) { d.tokenHash(v, h) }),
+			},
+			{
+				name: "header", example: `"X-Signature"`,
+				doc:    "The header with the signature, of hmac-sha256.",
+				decode: given(func(d *decoder, v value, h *hookDraft) { d.header(v, &h.Scheme.Header) }),
+			},
+			{
+				name: "encoding", example: `"hex"`,
+				doc: "How that is written, hex or base64, of hmac-sha256; hex unless said.",
+				decode: given(func(d *decoder, v value, h *hookDraft) {
+					d.choice(v, (*string)(&h.Scheme.Encoding), string(webhook.Hex), string(webhook.Base64))
+				}),
+			},
+			{
+				name: "events", example: `["push"]`,
+				doc: "The events that it is for. Default: all.",
+				decode: func(d *decoder, v value, h *hookDraft) {
+					d.names(v, &h.Events, func(value, string) bool { return true })
+				},
+			},
+			{
+				name: "refs", example: `["refs/heads/main"]`,
+				doc:    "The branches and tags that it is for. Default: all.",
+				decode: func(d *decoder, v value, h *hookDraft) { d.names(v, &h.Refs, d.ref) },
+			},
+			{
+				name: "respond", example: `"accepted"`,
+				doc: "When to answer: once it is accepted, or with the result. Default: accepted.",
+				decode: func(d *decoder, v value, h *hookDraft) {
+					d.choice(v, (*string)(&h.Respond), string(RespondAccepted), string(RespondResult))
+				},
+			},
+			{
+				name: "replay", example: `"refuse"`,
+				doc: "Whether a repeat runs again or is refused. Default: refuse where a time or an id is signed, else run.",
+				decode: given(func(d *decoder, v value, h *hookDraft) {
+					text := ""
+					d.choice(v, &text, replayRefuse, replayRun)
+					h.RefuseRepeats = text == replayRefuse
+				}),
+			},
+			{
+				name: "max_input_bytes", example: `"25M"`,
+				doc: "The largest body. Default: 25M where requests are signed, else 1M.",
+				decode: func(d *decoder, v value, h *hookDraft) {
+					d.size(v, &h.MaxInputBytes)
+					h.sized = true
+				},
+			},
+		},
+	}
+}
+
+// secretFile adds a file with a secret or a token.
+func (d *decoder) secretFile(v value, file string, h *hookDraft) bool {
+	if !path.IsAbs(file) {
+		d.errorf(v.rng(), `It must begin with a slash: "/etc/rtask/github.secret"`, "%s: the path %q is not absolute", v.name, file)
+		return false
+	}
+	d.readSecret(v, SecretFile{Name: file, Path: file}, h)
+	return true
+}
+
+// credential adds a credential with a secret.
+func (d *decoder) credential(v value, name string, h *hookDraft) bool {
+	if strings.Contains(name, "/") || name == "." || name == ".." || len(name) > 255 {
+		d.errorf(v.rng(), `It is the NAME of LoadCredential=NAME:FILE.`, "%s: %q cannot be the name of a credential", v.name, name)
+		return false
+	}
+	f := SecretFile{Name: name}
+	if dir := d.opts.CredentialsDir; dir != "" {
+		f.Path = filepath.Join(dir, name)
+	}
+	d.readSecret(v, f, h)
+	return true
+}
+
+// readSecret reads a secret, or notes that it is missing.
+func (d *decoder) readSecret(v value, f SecretFile, h *hookDraft) {
+	if d.opts.ReadSecret == nil {
+		h.missing = append(h.missing, f)
+		return
+	}
+	secret, err := "", error(fs.ErrNotExist)
+	if f.Path != "" {
+		secret, err = d.opts.ReadSecret(f.Path)
+	}
+	switch {
+	case err == nil:
+		h.secrets = append(h.secrets, secret)
+	case errors.Is(err, fs.ErrNotExist):
+		h.missing = append(h.missing, f)
+		what := "file " + f.Name
+		if f.Path != f.Name {
+			what = fmt.Sprintf("credential %q", f.Name)
+		}
+		d.warnf(v.rng(), "The webhook answers 503 until it is, unless it has another secret.", "%s: the %s is not there", v.name, what)
+	default:
+		refused := fileError(f.Path, err)
+		d.errorf(v.rng(), refused.Detail, "%s: %s: %s", v.name, f.Name, refused.Summary)
+	}
+}
+
+// tokenHash reads the SHA-256 of a token.
+func (d *decoder) tokenHash(v value, h *hookDraft) {
+	s, ok := d.string(v, false)
+	if !ok {
+		return
+	}
+	text, ok := strings.CutPrefix(s, hashPrefix)
+	sum, err := hex.DecodeString(text)
+	if !ok || err != nil || len(sum) != sha256.Size {
+		d.errorf(v.rng(), "Do: printf %s TOKEN | sha256sum", "token_hash is not sha256: and 64 digits of hex")
+		return
+	}
+	h.digest, h.shown = (*[sha256.Size]byte)(sum), hashPrefix+strings.ToLower(text)
+}
+
+// header checks the name of a header (RFC 9110, section 5.6.2).
+func (d *decoder) header(v value, dst *string) {
+	if s, ok := d.string(v, false); ok && d.headerName(v, s) {
+		*dst = s
+	}
+}
+
+func (d *decoder) headerName(v value, s string) bool {
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~") != "" {
+		d.errorf(v.rng(), v.usage(), "%s: %q cannot be the name of a header", v.name, s)
+		return false
+	}
+	return true
+}
+
+// ref checks what is compared with a branch or a tag.
+func (d *decoder) ref(v value, s string) bool {
+	switch {
+	case !strings.HasPrefix(s, "refs/"):
+		d.errorf(v.rng(), fmt.Sprintf("Write it in full: %q or %q", "refs/heads/"+s, "refs/tags/"+s), "%s: %q is not the full name of a branch or tag", v.name, s)
+		return false
+	case strings.ContainsAny(s, "?[\\^: \t\n"): // of which git allows none in a name (git-check-ref-format(1)) and path.Match knows some
+		d.errorf(v.rng(), "Of the patterns there is * alone, which is anything but a slash.", "%s: %q cannot be the name of a branch or tag", v.name, s)
+		return false
+	}
+	return true
+}
+
+// webhook decodes one webhook block.
+func (d *decoder) webhook(found *hcl.Block, t *draft) {
+	label := found.LabelRanges[0]
+	h := hookDraft{given: map[string]value{}}
+	h.Task, h.Name, h.Pos = t.Name, found.Labels[0], d.pos(found.TypeRange)
+	h.Scheme, h.Respond = webhook.Scheme{Kind: webhook.Token, Encoding: webhook.Hex}, RespondAccepted
+	if !ValidName(h.Name) {
+		d.errorf(label, fmt.Sprintf("A name is 1 to %d of a–z, 0–9, _ and -, and begins with a letter or a digit.", maxNameLength),
+			"%q cannot be the name of a webhook", h.Name)
+		return
+	}
+	if slices.ContainsFunc(t.Webhooks, func(w *Webhook) bool { return w.Name == h.Name }) {
+		d.errorf(label, "", "webhook %q of task %q is defined twice", h.Name, t.Name)
+		return
+	}
+	before := len(d.diags)
+	if !decodeBody(d, found.Body, webhookScope(), &h) {
+		return
+	}
+	if !h.sized {
+		h.MaxInputBytes = maxTokenInput
+		if h.Scheme.Kind.Signed() {
+			h.MaxInputBytes = maxSignedInput
+		}
+	}
+	if !d.diags[before:].HasErrors() { // or what is missing may be so for that
+		d.checkWebhook(found.TypeRange, &h)
+	}
+	if h.Scheme.Kind == webhook.Token && h.digest == nil && len(h.secrets) > 0 {
+		sum := sha256.Sum256([]byte(h.secrets[0]))
+		h.digest, h.shown = &sum, h.secrets[0]
+	}
+	t.Webhooks = append(t.Webhooks, &h.Webhook)
+}
+
+// checkWebhook reports what does not fit together.
+func (d *decoder) checkWebhook(r hcl.Range, h *hookDraft) {
+	kind := h.Scheme.Kind
+	tokens, sources, own := []string{"token_file", "token", "token_hash"}, []string{"secret_files", "secrets", "credentials"}, []string{"header", "encoding"}
+	var wrong []string
+	if kind.Signed() {
+		wrong = append(wrong, tokens...)
+	} else {
+		wrong = append(wrong, sources...)
+	}
+	if kind != webhook.HMACSHA256 {
+		wrong = append(wrong, own...)
+	}
+	for _, name := range wrong {
+		if v, ok := h.given[name]; ok {
+			d.errorf(v.rng(), "", "%s means nothing with verify = %q", name, kind)
+		}
+	}
+	count := func(names []string) int {
+		n := 0
+		for _, name := range names {
+			if _, ok := h.given[name]; ok {
+				n++
+			}
+		}
+		return n
+	}
+	_, hasHeader := h.given["header"]
+	switch {
+	case !kind.Signed() && count(tokens) != 1:
+		d.errorf(r, "Write for example: token_file = \"/etc/rtask/chat.token\"; or verify = \"github\" and secret_files.",
+			"webhook %q must have one of token_file, token and token_hash", h.Name)
+	case kind.Signed() && count(sources) == 0:
+		d.errorf(r, "Write for example: secret_files = [\"/etc/rtask/github.secret\"]", "webhook %q has no secret", h.Name)
+	case kind.Signed() && len(h.secrets)+len(h.missing) == 0:
+		d.errorf(r, "Write for example: secret_files = [\"/etc/rtask/github.secret\"]", "webhook %q has no secret: its lists are empty", h.Name)
+	case kind == webhook.HMACSHA256 && !hasHeader:
+		d.errorf(r, `Write for example: header = "X-Signature"`, "webhook %q does not say which header has the signature", h.Name)
+	}
+	for _, s := range h.secrets {
+		d.checkSecret(r, h, s)
+	}
+	if v, ok := h.given["replay"]; ok && !h.RefuseRepeats && slices.Contains([]webhook.Kind{webhook.Standard, webhook.Slack, webhook.Stripe}, kind) {
+		d.errorf(v.rng(), "Leave it out.", "with verify = %q a time is signed, and a repeat is always refused", kind)
+	}
+}
+
+// checkSecret reports a secret that cannot be one. It is not repeated.
+func (d *decoder) checkSecret(r hcl.Range, h *hookDraft, s string) {
+	if h.Scheme.Kind != webhook.Token {
+		if err := webhook.CheckSecret(h.Scheme.Kind, s); err != nil {
+			d.errorf(r, "", "a secret of webhook %q with verify = %q: %v", h.Name, h.Scheme.Kind, err)
+		}
+		return
+	}
+	if err := checkToken(s); err != nil {
+		d.errorf(r, "", "webhook %q: %v", h.Name, err)
+	} else if len(s) < shortToken {
+		d.warnf(r, "Do: openssl rand -hex 20", "the token of webhook %q has %d characters, and may be guessed", h.Name, len(s))
+	}
+}
+
+// withWebhooks gives a task that has webhooks the defaults of one: a push is never lost, and none runs beside another.
+func (b *builder) withWebhooks(t *draft, own written) {
+	if len(t.Webhooks) == 0 {
+		return
+	}
+	said := func(name string) bool {
+		_, mine := own[name]
+		_, common := b.defaults.written[name]
+		return mine || common
+	}
+	if !said("max_concurrent") {
+		t.MaxConcurrent = 1
+	}
+	if !said("overflow") {
+		t.Overflow = coalesceDefault
+	}
+}
+
+// checkTokens reports a token that two webhooks have.
+func (b *builder) checkTokens(decoders []*decoder) {
+	first := map[[sha256.Size]byte]*Webhook{}
+	for _, name := range slices.Sorted(maps.Keys(b.cfg.Tasks)) {
+		for _, w := range b.cfg.Tasks[name].Webhooks {
+			if w.digest == nil {
+				continue
+			}
+			if other := first[*w.digest]; other != nil {
+				i := slices.IndexFunc(decoders, func(d *decoder) bool { return d.source.name == w.Pos.File })
+				d := decoders[i]
+				d.diags = append(d.diags, Diagnostic{
+					Summary: fmt.Sprintf("webhook %q has the token of webhook %q of task %q", w.Name, other.Name, other.Task),
+					File:    w.Pos.File, Line: w.Pos.Line, Column: w.Pos.Column, Source: d.source.line(w.Pos.Line),
+				})
+				continue
+			}
+			first[*w.digest] = w
+		}
+	}
+}
+
+// line returns a line of the file.
+func (s *source) line(n int) string {
+	lines := strings.Split(string(s.data), "\n")
+	if n < 1 || n > len(lines) {
+		return ""
+	}
+	return strings.TrimRight(lines[n-1], "\r")
+}

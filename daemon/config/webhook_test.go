@@ -1,0 +1,252 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rtask/rtask/daemon/auth/webhook"
+)
+
+// loadTasks loads one file of tasks, with the real file system behind secret files.
+func loadTasks(t *testing.T, hcl string) (*Config, Diagnostics) {
+	t.Helper()
+	folder(t, map[string]string{"tasks.d/a.hcl": hcl})
+	opts := here()
+	opts.ReadSecret, opts.CredentialsDir = SecretReader(os.Getuid()), filepath.Join(t.TempDir(), "none")
+	return Load(opts)
+}
+
+func writeSecret(t *testing.T, name, text string, mode os.FileMode) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestWebhookDefaults(t *testing.T) {
+	cfg, diags := loadTasks(t, `
+task "a" {
+  command = ["true"]
+  webhook "gh" {
+    verify  = "github"
+    secrets = ["old", "new"]
+  }
+  webhook "chat" { token = "0123456789abcdef" }
+}
+task "b" {
+  command        = ["true"]
+  max_concurrent = 0
+  overflow       = "reject"
+  webhook "x" {
+    verify          = "hmac-sha256"
+    secrets         = ["s"]
+    header          = "X-Sig"
+    encoding        = "base64"
+    events          = ["a", "b"]
+    refs            = ["refs/heads/*"]
+    respond         = "result"
+    replay          = "refuse"
+    max_input_bytes = "2K"
+  }
+}
+task "c" { command = ["true"] }
+`)
+	if len(diags) != 0 {
+		t.Fatal(diags)
+	}
+	a, b, c := cfg.Tasks["a"], cfg.Tasks["b"], cfg.Tasks["c"]
+	if a.MaxConcurrent != 1 || a.Overflow != coalesceDefault || c.MaxConcurrent != 0 || c.Overflow != OverflowReject || b.MaxConcurrent != 0 || b.Overflow != OverflowReject {
+		t.Errorf("%+v %+v %+v", a, b, c)
+	}
+	gh, chat, x := a.Webhooks[0], a.Webhooks[1], b.Webhooks[0]
+	if gh.MaxInputBytes != 25<<20 || gh.Respond != RespondAccepted || gh.RefuseRepeats || gh.Task != "a" || gh.Name != "gh" {
+		t.Errorf("%+v", gh)
+	}
+	if chat.MaxInputBytes != 1<<20 || chat.Scheme.Kind != webhook.Token {
+		t.Errorf("%+v", chat)
+	}
+	if want := (webhook.Scheme{Kind: webhook.HMACSHA256, Header: "X-Sig", Encoding: webhook.Base64}); x.Scheme != want || x.Respond != RespondResult || !x.RefuseRepeats ||
+		x.MaxInputBytes != 2<<10 || len(x.Events) != 2 || len(x.Refs) != 1 {
+		t.Errorf("%+v", x)
+	}
+	if got, err := gh.Secrets(nil); err != nil || strings.Join(got, " ") != "old new" {
+		t.Errorf("%q, %v", got, err)
+	}
+	// What defaults say goes before what a webhook brings.
+	folder(t, map[string]string{
+		"rtask.hcl":     "public_url = \"https://ci.example.com/x/\"\ndefaults {\n  max_concurrent = 3\n}\n",
+		"tasks.d/a.hcl": "task \"a\" {\n  command = [\"true\"]\n  webhook \"x\" {\n    token = \"0123456789abcdef\"\n  }\n}\n",
+	})
+	cfg, diags = Load(here())
+	if len(diags) != 0 || cfg.Tasks["a"].MaxConcurrent != 3 || cfg.Tasks["a"].Overflow != coalesceDefault || cfg.PublicURL != "https://ci.example.com/x" {
+		t.Errorf("%+v, %v", cfg, diags)
+	}
+	// A slot of a task is as good as before when a secret of its webhook has changed.
+	if one, _ := Load(here()); one.Tasks["a"].Hash != cfg.Tasks["a"].Hash {
+		t.Error("the hash changes by itself")
+	}
+}
+
+// A webhook is found by its token alone, and a signed one by what follows from its names.
+func TestWebhookURL(t *testing.T) {
+	sum := sha256.Sum256([]byte("hashed-token"))
+	file := writeSecret(t, "token", "token-in-a-file-0123\r\n", 0o600)
+	text := fmt.Sprintf(`
+task "a" {
+  command = ["true"]
+  webhook "plain"  { token = "plain-token-0123" }
+  webhook "hashed" { token_hash = "sha256:%s" }
+  webhook "file"   { token_file = %q }
+  webhook "signed" {
+    verify  = "github"
+    secrets = ["%%s"]
+  }
+}
+`, strings.ToUpper(hex.EncodeToString(sum[:])), file)
+	cfg, diags := loadTasks(t, fmt.Sprintf(text, "one"))
+	if len(diags) != 0 {
+		t.Fatal(diags)
+	}
+	signed := cfg.Tasks["a"].Webhooks[3].Hash(nil)
+	if len(signed) != 26 {
+		t.Errorf("%q", signed)
+	}
+	for hash, want := range map[string]string{
+		"plain-token-0123": "plain", "hashed-token": "hashed", "token-in-a-file-0123": "file", signed: "signed",
+		// Whoever can read the configuration does not know the token.
+		"sha256:" + hex.EncodeToString(sum[:]): "", hex.EncodeToString(sum[:]): "",
+		"": "", "plain": "", "signed": "", "plain-token-012": "", "plain-token-01234": "", "PLAIN-TOKEN-0123": "", strings.ToUpper(signed): "", "one": "",
+	} {
+		got := ""
+		if _, w := cfg.Webhook(hash, nil); w != nil {
+			got = w.Name
+		}
+		if got != want {
+			t.Errorf("%q is webhook %q, want %q", hash, got, want)
+		}
+	}
+	for i, want := range []string{"plain-token-0123", "sha256:" + hex.EncodeToString(sum[:]), "token-in-a-file-0123", signed} {
+		if got := cfg.Tasks["a"].Webhooks[i].Hash(nil); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	other, _ := loadTasks(t, fmt.Sprintf(text, "two"))
+	if got := other.Tasks["a"].Webhooks[3].Hash(nil); got != signed {
+		t.Errorf("with another secret it is %q instead of %q", got, signed)
+	}
+}
+
+// A secret file that is missing is a warning, and is taken once it is there; one that others can write is an error.
+func TestSecretFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "late")
+	text := fmt.Sprintf(`
+task "a" {
+  command = ["true"]
+  webhook "gh" {
+    verify       = "github"
+    secret_files = [%q]
+    credentials  = ["nothere"]
+  }
+}
+task "b" {
+  command = ["true"]
+  webhook "chat" {
+    token_file = %q
+  }
+}
+`, path, path)
+	cfg, diags := loadTasks(t, text)
+	if cfg == nil || len(diags) != 3 || !strings.Contains(diags.Error(), path+" is not there") || !strings.Contains(diags.Error(), `credential "nothere" is not there`) {
+		t.Fatal(diags)
+	}
+	read := SecretReader(os.Getuid())
+	gh, chat := cfg.Tasks["a"].Webhooks[0], cfg.Tasks["b"].Webhooks[0]
+	if _, err := gh.Secrets(read); !errors.Is(err, ErrMissing) || !strings.Contains(err.Error(), path) {
+		t.Error(err)
+	}
+	if got := chat.Hash(read); got != "" {
+		t.Errorf("%q", got)
+	}
+	if _, w := cfg.Webhook("", read); w != nil {
+		t.Error("a token that is missing is the empty one")
+	}
+	for content, ok := range map[string]bool{"": false, "\n": false, "two\nlines-0123456789\n": false, "late-secret-0123\n": true} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := gh.Secrets(read)
+		if (err == nil) != ok || ok && got[0] != "late-secret-0123" {
+			t.Errorf("%q: %q, %v", content, got, err)
+		}
+		if hash := chat.Hash(read); (hash == "late-secret-0123") != ok {
+			t.Errorf("%q: %q", content, hash)
+		}
+		_, diags := loadTasks(t, text)
+		if diags.HasErrors() == ok {
+			t.Errorf("%q: %v", content, diags)
+		}
+		if strings.Contains(diags.Error(), "lines-0123456789") {
+			t.Errorf("the secret is in %v", diags)
+		}
+	}
+	if err := os.Chmod(path, 0o622); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := gh.Secrets(read); err == nil {
+		t.Error("a file that others can write is taken")
+	}
+	if _, diags := loadTasks(t, text); !diags.HasErrors() || !strings.Contains(diags.Error(), "chmod go-w "+path) {
+		t.Error(diags)
+	}
+}
+
+// Only who administers sees secrets.
+func TestShowHidesSecrets(t *testing.T) {
+	cfg, diags := loadTasks(t, `
+task "a" {
+  command = ["true"]
+  webhook "gh" {
+    verify  = "github"
+    secrets = ["hush-hush"]
+  }
+  webhook "chat" { token = "0123456789abcdef" }
+}
+`)
+	if len(diags) != 0 {
+		t.Fatal(diags)
+	}
+	for _, secrets := range []bool{true, false} {
+		text, object, err := cfg.Show("a", secrets)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []string{"hush-hush", "0123456789abcdef"} {
+			if strings.Contains(text, s) != secrets || strings.Contains(string(object), s) != secrets {
+				t.Errorf("%v: %s\n%s", secrets, text, object)
+			}
+		}
+		if !strings.Contains(text, "\n  webhook \"gh\" {\n") || !strings.Contains(text, "    respond = \"accepted\" # default\n") ||
+			!strings.Contains(text, "  max_concurrent = 1\n") || !strings.Contains(string(object), `"webhook":{"chat":{`) {
+			t.Errorf("%s\n%s", text, object)
+		}
+	}
+	// What is shown can be loaded.
+	text, _, err := cfg.Show("a", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, diags := loadTasks(t, text); len(diags) != 0 {
+		t.Errorf("%v\n%s", diags, text)
+	}
+}

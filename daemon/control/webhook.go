@@ -1,0 +1,300 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/auth/webhook"
+	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/daemon/job"
+)
+
+const (
+	// idSeen is how long a signed id is known: longer than senders go on trying.
+	idSeen = 30 * 24 * time.Hour
+	// bodySeen is how long a body is known, where a repeat of it is refused and its signature never ages.
+	bodySeen = 365 * 24 * time.Hour
+	// defaultURL is where the gateway listens (rtask-gateway.socket).
+	defaultURL = "http://127.0.0.1:8800"
+)
+
+// hook is a request to a webhook, and what is known of it so far.
+type hook struct {
+	config  *config.Config
+	task    *config.Task
+	webhook *config.Webhook
+	headers webhook.Headers
+	body    []byte
+	// tooLarge says that the body is missing for its size.
+	tooLarge bool
+	remote   string
+	id       string // of the job; "": the engine makes one
+
+	delivery webhook.Delivery
+	// skip is why it is to be ignored, or "". spec is what to run otherwise.
+	skip string
+	spec job.Spec
+}
+
+// decided is the entry for a decision about h.
+func (h *hook) decided(what string) decision {
+	id := h.delivery.ID
+	if id == "" {
+		id = webhook.ID(h.webhook.Scheme.Kind, h.headers)
+	}
+	return decision{
+		decision: what, task: h.task.Name, webhook: h.webhook.Name, remote: h.remote, delivery: id[:min(len(id), longestTask)],
+	}
+}
+
+// findWebhook returns what a URL's last part is of. What is wrong is not told with the part itself, which may be a token with a
+// slip in it.
+func (s *Server) findWebhook(hash, remote string) (*hook, error) {
+	c := s.Snapshot().Config
+	if c == nil {
+		err := fail(connect.CodeUnavailable, "configuration", errors.New("the configuration has errors, so there are no webhooks"))
+		return nil, s.refuseHook(decision{remote: remote}, err, "")
+	}
+	t, w := c.Webhook(hash, s.ReadSecret)
+	if w == nil {
+		err := fail(connect.CodeNotFound, "not-found", errors.New("there is no webhook at this URL"))
+		return nil, s.refuseHook(decision{remote: remote, reason: "there is no webhook at its URL"}, err, "")
+	}
+	return &hook{config: c, task: t, webhook: w, remote: remote}, nil
+}
+
+// refuseHook counts and logs a refusal, and returns it.
+func (s *Server) refuseHook(d decision, err error, task string) error {
+	d.decision, d.kind = refused, kindOf(err)
+	if d.reason == "" {
+		d.reason = errorText(err)
+	}
+	s.Rejected(task, d.kind)
+	s.audit(d)
+	return err
+}
+
+// WebhookFraming implements GatewayService.
+func (s *Server) WebhookFraming(_ context.Context, r *connect.Request[rtaskv1.WebhookFramingRequest]) (*connect.Response[rtaskv1.WebhookFramingResponse], error) {
+	h, err := s.findWebhook(r.Msg.Hash, r.Msg.RemoteAddr)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&rtaskv1.WebhookFramingResponse{MaxInputBytes: hookLimit(h.webhook)}), nil
+}
+
+// hookLimit is how many bytes of body a webhook takes.
+func hookLimit(w *config.Webhook) int64 { return min(w.MaxInputBytes, maxInput) }
+
+// Webhook implements GatewayService: the whole decision about a webhook.
+func (s *Server) Webhook(ctx context.Context, r *connect.Request[rtaskv1.WebhookRequest]) (*connect.Response[rtaskv1.WebhookResponse], error) {
+	h, err := s.findWebhook(r.Msg.Hash, r.Msg.RemoteAddr)
+	if err != nil {
+		return nil, err
+	}
+	h.headers, h.body, h.tooLarge, h.id = headersOf(r.Msg.Headers), r.Msg.Body, r.Msg.BodyTooLarge, r.Msg.Id
+	if reason, err := s.judge(h); err != nil {
+		d := h.decided(refused)
+		d.reason = reason
+		return nil, s.refuseHook(d, err, h.task.Name)
+	}
+	if h.skip != "" {
+		d := h.decided(ignored)
+		d.reason = h.skip
+		s.audit(d)
+		return connect.NewResponse(&rtaskv1.WebhookResponse{Challenge: h.delivery.Challenge}), nil
+	}
+	result, err := s.run(ctx, h.webhook.Respond == config.RespondResult, h.spec, h.decided(accepted))
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&rtaskv1.WebhookResponse{Run: h.reply(result)}), nil
+}
+
+// reply is what the sender of an accepted request gets.
+func (h *hook) reply(r job.Result) *rtaskv1.RunResponse {
+	if h.webhook.Respond != config.RespondResult {
+		return &rtaskv1.RunResponse{Job: jobMessage(r.Job), Accepted: true}
+	}
+	return resultMessage(r)
+}
+
+func headersOf(all []*rtaskv1.Header) webhook.Headers {
+	headers := make(webhook.Headers, len(all))
+	for i, h := range all {
+		headers[i] = webhook.Header{Name: h.Name, Value: string(h.Value)}
+	}
+	return headers
+}
+
+// judge decides on a request and changes nothing but h: the signature first, over the bytes as they came, then what the request
+// says. An error is for the requester, and the reason, if there is one, for the log alone.
+func (s *Server) judge(h *hook) (reason string, err error) {
+	secrets, err := h.webhook.Secrets(s.ReadSecret)
+	if err != nil && h.webhook.Scheme.Kind.Signed() {
+		return "", fail(connect.CodeUnavailable, "configuration", fmt.Errorf("webhook %q of task %q: %w", h.webhook.Name, h.task.Name, err))
+	}
+	if h.tooLarge || int64(len(h.body)) > hookLimit(h.webhook) {
+		return "", fail(connect.CodeInvalidArgument, "input-too-large",
+			fmt.Errorf("this webhook takes a body of at most %d bytes (max_input_bytes)", hookLimit(h.webhook)))
+	}
+	proof, err := webhook.Verify(h.webhook.Scheme, secrets, h.headers, h.body, time.Now())
+	if err != nil {
+		// Whoever it is learns no more than that.
+		return err.Error(), fail(connect.CodeUnauthenticated, "signature", errors.New("the signature is missing or not good"))
+	}
+	if coded := h.headers.Values("Content-Encoding"); len(coded) > 0 && !slices.Equal(coded, []string{"identity"}) {
+		return "", fail(connect.CodeInvalidArgument, "bad-request", errors.New("a body with a Content-Encoding is not taken: send it as it is"))
+	}
+	h.delivery = webhook.Read(h.webhook.Scheme.Kind, h.headers, h.body)
+	if h.skip = h.delivery.Skip(h.webhook.Events, h.webhook.Refs); h.skip != "" {
+		return "", nil
+	}
+	owner := job.Owner{UID: uint32(os.Geteuid()), Name: "webhook:" + h.webhook.Name}
+	if h.spec, err = s.taskSpec(h.config, h.task, owner, "webhook", nil); err != nil {
+		return "", err
+	}
+	h.spec.ID, h.spec.Input = h.id, h.delivery.Payload
+	env := append(headerEnvironment(h.task, h.headers), h.delivery.Environment(h.webhook.Events)...)
+	h.spec.Environment = slices.Concat(h.spec.Environment, env)
+	h.spec.Once = once(h.webhook, proof)
+	return "", nil
+}
+
+// once is what a request may be done once for, where a repeat is refused.
+func once(w *config.Webhook, p webhook.Proof) job.Once {
+	until := p.Until
+	switch {
+	case p.Fresh && until.IsZero():
+		until = time.Now().Add(idSeen)
+	case p.Fresh:
+	case w.RefuseRepeats:
+		until = time.Now().Add(bodySeen)
+	default:
+		return job.Once{}
+	}
+	return job.Once{Key: strings.Join([]string{"webhook", w.Task, w.Name, p.Key}, "/"), Until: until}
+}
+
+// headerEnvironment is what a job is told of a request's headers. One that is there several times is a list (RFC 9110, section
+// 5.3).
+func headerEnvironment(t *config.Task, h webhook.Headers) []string {
+	var env []string
+	for _, name := range t.PassRequestHeaders {
+		if values := h.Values(name); len(values) > 0 {
+			env = append(env, config.HeaderVariable(name)+"="+strings.Join(values, ", "))
+		}
+	}
+	return env
+}
+
+// ListWebhooks implements JobService.
+func (s *Server) ListWebhooks(context.Context, *connect.Request[rtaskv1.ListWebhooksRequest]) (*connect.Response[rtaskv1.ListWebhooksResponse], error) {
+	snapshot := s.Snapshot()
+	if snapshot.Config == nil {
+		return nil, configurationError(snapshot)
+	}
+	reply := &rtaskv1.ListWebhooksResponse{}
+	for _, name := range slices.Sorted(maps.Keys(snapshot.Config.Tasks)) {
+		for _, w := range snapshot.Config.Tasks[name].Webhooks {
+			reply.Webhooks = append(reply.Webhooks, s.webhookMessage(snapshot.Config, w))
+		}
+	}
+	return connect.NewResponse(reply), nil
+}
+
+func (s *Server) webhookMessage(c *config.Config, w *config.Webhook) *rtaskv1.Webhook {
+	m := &rtaskv1.Webhook{Task: w.Task, Name: w.Name, Verify: string(w.Scheme.Kind)}
+	if hash := w.Hash(s.ReadSecret); hash != "" {
+		m.Url = s.baseURL(c) + "/wh/" + hash
+	}
+	// A task that cannot run now is no problem of its webhooks: `rtaskctl tasks` shows it.
+	if _, err := w.Secrets(s.ReadSecret); err != nil {
+		m.Problem = err.Error()
+	}
+	return m
+}
+
+// baseURL is how the gateway is called, as far as that is known here.
+func (s *Server) baseURL(c *config.Config) string {
+	switch {
+	case c.PublicURL != "":
+		return c.PublicURL
+	case s.APIAddress != "":
+		return "http://" + s.APIAddress
+	default:
+		return defaultURL
+	}
+}
+
+// TestWebhook implements JobService.
+func (s *Server) TestWebhook(ctx context.Context, r *connect.Request[rtaskv1.TestWebhookRequest]) (*connect.Response[rtaskv1.TestWebhookResponse], error) {
+	snapshot := s.Snapshot()
+	if snapshot.Config == nil {
+		return nil, configurationError(snapshot)
+	}
+	h := &hook{config: snapshot.Config, task: snapshot.Config.Tasks[r.Msg.Task], remote: "rtaskctl, user " + callerFrom(ctx).Name()}
+	if h.task == nil {
+		return nil, fail(connect.CodeNotFound, "not-found", fmt.Errorf("there is no task %q", r.Msg.Task))
+	}
+	i := slices.IndexFunc(h.task.Webhooks, func(w *config.Webhook) bool { return w.Name == r.Msg.Name })
+	if i < 0 {
+		return nil, fail(connect.CodeNotFound, "not-found", fmt.Errorf("task %q has no webhook %q", r.Msg.Task, r.Msg.Name))
+	}
+	h.webhook = h.task.Webhooks[i]
+	reply := &rtaskv1.TestWebhookResponse{Webhook: s.webhookMessage(snapshot.Config, h.webhook)}
+	var err error
+	if reply.Webhook.Url == "" {
+		err = fail(connect.CodeUnavailable, "configuration", errors.New(reply.Webhook.Problem))
+	} else {
+		s.sample(h)
+		_, err = s.judge(h)
+	}
+	var result job.Result
+	if err == nil && h.skip == "" && r.Msg.Run {
+		result, err = s.run(ctx, h.webhook.Respond == config.RespondResult, h.spec, h.decided(accepted))
+	}
+	reply.Event, reply.Ref = h.delivery.Event, h.delivery.Ref
+	switch {
+	case err != nil:
+		reply.Decision, reply.Kind, reply.Reason = refused, kindOf(err), errorText(err)
+	case h.skip != "":
+		reply.Decision, reply.Reason = ignored, h.skip
+	default:
+		reply.Decision = accepted
+		for _, kv := range h.spec.Environment {
+			if strings.HasPrefix(kv, "RTASK_") || strings.HasPrefix(kv, "REQUEST_HEADER_") {
+				reply.Environment = append(reply.Environment, kv)
+			}
+		}
+		if r.Msg.Run {
+			reply.Job = jobMessage(result.Job)
+		}
+	}
+	return connect.NewResponse(reply), nil
+}
+
+// sample fills in a request as the webhook's sender would make it.
+func (s *Server) sample(h *hook) {
+	event, ref := "", ""
+	if len(h.webhook.Events) > 0 {
+		event = h.webhook.Events[0]
+	}
+	if len(h.webhook.Refs) > 0 {
+		ref = h.webhook.Refs[0]
+	}
+	h.headers, h.body = webhook.Sample(h.webhook.Scheme.Kind, event, ref, time.Now())
+	// Without a secret there is nothing to sign with, which judge says.
+	if secrets, err := h.webhook.Secrets(s.ReadSecret); err == nil && len(secrets) > 0 {
+		h.headers = append(h.headers, webhook.Sign(h.webhook.Scheme, secrets[0], h.body, webhook.SampleID(time.Now()), time.Now())...)
+	}
+}

@@ -1,0 +1,65 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rtask/rtask/daemon/store"
+)
+
+// Once names something that is to be done once, until a time.
+type Once struct {
+	// Key is its name; "": it may be done any number of times.
+	Key string `cbor:"key,omitempty"`
+	// Until is when that is forgotten.
+	Until time.Time `cbor:"until,omitzero"`
+}
+
+// claim is what a job's record holds, in the transaction that records the job: while it has not failed, there is no other of
+// its Once.
+func claim(j *Job) store.Claim {
+	return store.Claim{Key: j.Once.Key, Until: j.Once.Until, Released: j.State == Ended && !j.Succeeded()}
+}
+
+// notYet returns *RepeatError if a job of o is on record, before a new one takes somebody's turn. Of two that come at the same
+// time, the transaction that records them refuses one.
+func (m *Manager) notYet(o Once) error {
+	if o.Key == "" {
+		return nil
+	}
+	id, err := m.store.Holder(o.Key)
+	if err != nil || id == "" {
+		return err
+	}
+	m.mu.Lock()
+	l, failed := m.live[id], false
+	var j Job
+	if l != nil {
+		j = l.job
+		failed = j.State == Ended && !j.Succeeded()
+	}
+	m.mu.Unlock()
+	if !failed {
+		return &RepeatError{ID: id}
+	}
+	// Its end waits for others to be recorded with it, and so does its claim.
+	if err := m.store.Put(context.Background(), j); err != nil {
+		return recordError(err)
+	}
+	return nil
+}
+
+// recordError is an error of the records for who starts a job.
+func recordError(err error) error {
+	var claimed *store.ClaimedError
+	switch {
+	case errors.As(err, &claimed):
+		return &RepeatError{ID: claimed.ID}
+	case errors.Is(err, store.ErrClosed):
+		return ErrClosed
+	default:
+		return fmt.Errorf("cannot record the job: %w", err)
+	}
+}

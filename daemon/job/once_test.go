@@ -1,0 +1,105 @@
+package job
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+)
+
+// once is a job that is to be done once.
+func once(script, key string) Spec {
+	s := sh(script)
+	s.Once = Once{Key: key, Until: time.Now().Add(time.Hour)}
+	return s
+}
+
+func TestOnce(t *testing.T) {
+	dir := t.TempDir()
+	m := openIn(t, dir)
+	repeated := func(s Spec, of string) {
+		t.Helper()
+		var repeat *RepeatError
+		if j, err := m.Start(t.Context(), s); !errors.As(err, &repeat) || repeat.ID != of {
+			t.Errorf("job %q, %v; want a repeat of %s", j.ID, err, of)
+		}
+	}
+	// While it runs, and once it has succeeded; for the next Manager, too.
+	j := start(t, m, once("sleep 0.3", "a"))
+	repeated(once("true", "a"), j.ID)
+	wait(t, m, j.ID)
+	repeated(once("true", "a"), j.ID)
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m = openIn(t, dir)
+	defer func() { end(t, m) }()
+	repeated(once("true", "a"), j.ID)
+	// Whoever asks under the id of the first one gets the first one.
+	s := once("true", "a")
+	s.ID = j.ID
+	if again, err := m.Start(t.Context(), s); err != nil || again.ID != j.ID {
+		t.Errorf("%+v, %v", again, err)
+	}
+	// What failed was not done, also in the moment before its end is on record.
+	for range 5 {
+		failed := start(t, m, once("exit 3", "b"))
+		wait(t, m, failed.ID)
+	}
+	stopped := start(t, m, once("sleep 60", "b"))
+	if _, err := m.Stop(t.Context(), stopped.ID, StopOptions{By: "ada", Kill: true}); err != nil {
+		t.Fatal(err)
+	}
+	done := start(t, m, once("true", "b"))
+	wait(t, m, done.ID)
+	repeated(once("true", "b"), done.ID)
+	// A repeat takes nobody's turn and no place in the queue.
+	limited := once("sleep 60", "c")
+	limited.Task, limited.MaxConcurrent, limited.Overflow = "t", 1, Reject
+	first := start(t, m, limited)
+	repeated(limited, first.ID)
+	other := limited
+	other.Once = Once{}
+	if _, err := m.Start(t.Context(), other); !errors.Is(err, ErrConcurrency) {
+		t.Error(err)
+	}
+	volatile := once("true", "d")
+	volatile.Volatile = true
+	if _, err := m.Start(t.Context(), volatile); !errors.Is(err, ErrInvalid) {
+		t.Error(err)
+	}
+}
+
+// Of many that come at the same time one runs, and the others leave no turn, slot or record behind.
+func TestOnceRace(t *testing.T) {
+	m := open(t)
+	s := once("true", "a")
+	s.Task, s.MaxConcurrent, s.Overflow, s.MaxQueue = "t", 1, Queue, 1000
+	var wg sync.WaitGroup
+	started := make(chan Job, 50)
+	for range cap(started) {
+		wg.Go(func() {
+			j, err := m.Start(t.Context(), s)
+			if repeat := (*RepeatError)(nil); err == nil {
+				started <- j
+			} else if !errors.As(err, &repeat) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	close(started)
+	if len(started) != 1 {
+		t.Fatalf("%d jobs were started", len(started))
+	}
+	wait(t, m, (<-started).ID)
+	eventually(t, "only one job is there", func() bool {
+		all, err := m.List(Filter{Ended: true})
+		return err == nil && len(all) == 1 && m.Running() == 0
+	})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.tasks) != 0 || m.active != 0 {
+		t.Errorf("%d tasks have turns, %d jobs are active", len(m.tasks), m.active)
+	}
+}

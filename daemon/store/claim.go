@@ -1,0 +1,91 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// expireAtOnce is how many claims that have expired one commit of a new claim removes.
+const expireAtOnce = 8
+
+// Claim is a key that only one value may hold. It outlasts the value's Delete.
+type Claim struct {
+	// Key is what is held; "": nothing.
+	Key string
+	// Until is when it expires.
+	Until time.Time
+	// Released gives it up before.
+	Released bool
+}
+
+// ClaimedError is returned by Put for a new value whose Claim another one holds. It is not stored then.
+type ClaimedError struct {
+	// ID of the value that holds it.
+	ID string
+}
+
+// Error implements error.
+func (e *ClaimedError) Error() string { return fmt.Sprintf("record %q holds the same claim", e.ID) }
+
+// Holder returns the id of the value that holds a key, as far as that is committed, or "".
+func (s *Store[T]) Holder(key string) (string, error) {
+	id := ""
+	err := s.view(func(tx *bbolt.Tx) { id = holder(tx, key, time.Now()) })
+	return id, err
+}
+
+// A claim's value is the time when it expires (timeSize bytes), then the id. In the index expiry are times and keys.
+
+// holder returns who holds a key in a transaction, or "".
+func holder(tx *bbolt.Tx, key string, now time.Time) string {
+	v := claims.of(tx).Get([]byte(key))
+	if len(v) <= timeSize || keyTime(v).Before(now) {
+		return ""
+	}
+	return string(v[timeSize:])
+}
+
+// claim gives a key to the value with id, or takes it back. It returns *ClaimedError if another one holds it.
+func claim(tx *bbolt.Tx, id string, c Claim, now time.Time) error {
+	if c.Key == "" {
+		return nil
+	}
+	held, expiry := claims.of(tx), expiries.of(tx)
+	before := bytes.Clone(held.Get([]byte(c.Key)))
+	other := holder(tx, c.Key, now)
+	switch {
+	case other != "" && other != id && c.Released:
+		return nil // it has changed hands
+	case other != "" && other != id:
+		return &ClaimedError{ID: other}
+	}
+	var errs []error
+	if len(before) > timeSize {
+		errs = append(errs, expiry.Delete(append(before[:timeSize:timeSize], c.Key...)))
+	}
+	if c.Released {
+		return errors.Join(append(errs, held.Delete([]byte(c.Key)))...)
+	}
+	until := appendTime(nil, c.Until)
+	errs = append(errs, held.Put([]byte(c.Key), append(bytes.Clone(until), id...)), expiry.Put(append(until, c.Key...), nil), expire(tx, now))
+	return errors.Join(errs...)
+}
+
+// expire removes some of the claims that have expired.
+func expire(tx *bbolt.Tx, now time.Time) error {
+	held, expiry := claims.of(tx), expiries.of(tx)
+	var old [][]byte
+	c := expiry.Cursor()
+	for k, _ := c.First(); k != nil && len(old) < expireAtOnce && len(k) > timeSize && keyTime(k).Before(now); k, _ = c.Next() {
+		old = append(old, bytes.Clone(k))
+	}
+	var errs []error
+	for _, k := range old {
+		errs = append(errs, expiry.Delete(k), held.Delete(k[timeSize:]))
+	}
+	return errors.Join(errs...)
+}

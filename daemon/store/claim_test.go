@@ -1,0 +1,121 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// openClaiming opens a Store in which a value claims what its first argument says, until it ended with N = 1.
+func openClaiming(t *testing.T, path string) *Store[job] {
+	t.Helper()
+	o := options(t)
+	o.Claim = func(j *job) Claim {
+		if len(j.Args) == 0 {
+			return Claim{}
+		}
+		return Claim{Key: j.Args[0], Until: j.Created.Add(time.Hour), Released: j.N == 1}
+	}
+	s, err := Open(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func TestClaim(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "jobs.db")
+	s := openClaiming(t, path)
+	now := time.Now()
+	a, b := job{ID: "a", Created: now, Args: []string{"k"}}, job{ID: "b", Created: now, Args: []string{"k"}}
+	refused := func(v job, by string) {
+		t.Helper()
+		var claimed *ClaimedError
+		if err := s.Put(t.Context(), v); !errors.As(err, &claimed) || claimed.ID != by {
+			t.Errorf("%s: %v", v.ID, err)
+		}
+		if _, err := s.Get(v.ID); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s is stored all the same: %v", v.ID, err)
+		}
+	}
+	put(t, s, a)
+	put(t, s, a, job{ID: "c", Created: now, Args: []string{"other"}}, job{ID: "d", Created: now})
+	refused(b, "a")
+	// It outlasts the record, and the Store.
+	if err := s.Delete("a"); err != nil {
+		t.Fatal(err)
+	}
+	refused(b, "a")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openClaiming(t, path)
+	refused(b, "a")
+	if id, err := s.Holder("k"); id != "a" || err != nil {
+		t.Errorf("%q, %v", id, err)
+	}
+	// Given up, it is another's; to give it up again takes it from nobody.
+	a.N = 1
+	put(t, s, a)
+	if id, err := s.Holder("k"); id != "" || err != nil {
+		t.Errorf("%q, %v", id, err)
+	}
+	put(t, s, b)
+	put(t, s, a)
+	refused(job{ID: "e", Created: now, Args: []string{"k"}}, "b")
+}
+
+// A claim that has expired holds nobody up, and goes with the next ones.
+func TestClaimExpires(t *testing.T) {
+	s := openClaiming(t, filepath.Join(t.TempDir(), "jobs.db"))
+	old := time.Now().Add(-2 * time.Hour)
+	for i := range 20 {
+		put(t, s, job{ID: fmt.Sprint("old", i), Created: old, Args: []string{fmt.Sprint("k", i)}})
+	}
+	put(t, s, job{ID: "new", Created: time.Now(), Args: []string{"k3"}})
+	if id, err := s.Holder("k3"); id != "new" || err != nil {
+		t.Errorf("%q, %v", id, err)
+	}
+	for i := range 4 {
+		put(t, s, job{ID: fmt.Sprint("more", i), Created: time.Now(), Args: []string{fmt.Sprint("more", i)}})
+	}
+	if err := s.db.View(func(tx *bbolt.Tx) error {
+		if n, m := claims.of(tx).Stats().KeyN, expiries.of(tx).Stats().KeyN; n != 5 || m != 5 {
+			t.Errorf("%d claims and %d times are left, want 5", n, m)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Of many that claim one key at the same time, one is stored, whether they share a commit or not.
+func TestClaimRace(t *testing.T) {
+	s := openClaiming(t, filepath.Join(t.TempDir(), "jobs.db"))
+	var wg sync.WaitGroup
+	errs := make(chan error, 200)
+	for i := range cap(errs) {
+		wg.Go(func() {
+			errs <- s.Put(t.Context(), job{ID: fmt.Sprint("j", i), Created: time.Now(), Args: []string{fmt.Sprint(i % 10)}})
+		})
+	}
+	wg.Wait()
+	close(errs)
+	stored := 0
+	for err := range errs {
+		if claimed := (*ClaimedError)(nil); err == nil {
+			stored++
+		} else if !errors.As(err, &claimed) {
+			t.Error(err)
+		}
+	}
+	if all := newest(t, s); stored != 10 || len(all) != 10 {
+		t.Errorf("%d were told that they are stored, and %d are", stored, len(all))
+	}
+}
