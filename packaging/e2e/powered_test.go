@@ -294,7 +294,7 @@ func (p *powered) checkHit(ctx context.Context, f fact, j *rtaskv1.Job, reason, 
 		p.fail("job %v is %s: %v", f, reason, j)
 	}
 	ran, err := os.ReadFile(filepath.Join(p.dir, "ran", strconv.Itoa(f.number)))
-	if string(ran) != f.id+"\n" && !errors.Is(err, os.ErrNotExist) { // it may not have come to that
+	if err != nil && !errors.Is(err, os.ErrNotExist) || len(ran) > 0 && string(ran) != f.id+"\n" { // it may not have come to that
 		p.fail("job %v, which is %s, ran as %q, %v", f, reason, ran, err)
 	}
 	stdout, stderr, _ := stormOutput(f.number, f.kind)
