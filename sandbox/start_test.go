@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -66,6 +67,55 @@ func TestRecordAlways(t *testing.T) {
 	if files, err := filepath.Glob(filepath.Join(l.dir, ".exit-*")); len(files) > 0 || err != nil {
 		t.Errorf("temporary files are left: %v, %v", files, err)
 	}
+}
+
+// TestLogIsOnDisk: whoever reads in a record that a job has ended finds all that it wrote, also after a power cut.
+func TestLogIsOnDisk(t *testing.T) {
+	l := newLab(t)
+	unsynced := filepath.Join(l.dir, "unsynced")
+	if err := os.WriteFile(unsynced, []byte("x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if onDisk(t, unsynced) {
+		t.Skipf("the file system of %s does not tell what is on disk", l.dir)
+	}
+	j := l.job("echo what it wrote")
+	j.RecordAlways = true
+	is(t, l.run(j), spec.Succeeded, 0, 0)
+	if !onDisk(t, l.log(j)) {
+		t.Error("the end is on record, and the log is not on disk")
+	}
+}
+
+// onDisk reports whether the file system has put all of a file on its disk, as far as it tells: what it has not yet found a
+// place for is not there (FIEMAP_EXTENT_DELALLOC).
+func onDisk(t *testing.T, path string) bool {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const fsIocFiemap, delalloc = 0xc020660b, 0x4
+	var m struct { // struct fiemap and its extents, linux/fiemap.h
+		start, length           uint64
+		flags, mapped, count, _ uint32
+		extents                 [16]struct {
+			_     [5]uint64
+			flags uint32
+			_     [3]uint32
+		}
+	}
+	m.length, m.count = math.MaxUint64, uint32(len(m.extents))
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, f.Fd(), fsIocFiemap, uintptr(unsafe.Pointer(&m))); e != 0 {
+		t.Skipf("the file system of %s does not tell what is on disk: %v", path, e)
+	}
+	for _, extent := range m.extents[:m.mapped] {
+		if extent.flags&delalloc != 0 {
+			return false
+		}
+	}
+	return m.mapped > 0
 }
 
 // TestRecordCannotBeWritten: an engine that is there is told, and told what is wrong.

@@ -69,7 +69,13 @@ func (s *shim) run(start *wire.Start, stdin, logFile *os.File) {
 		s.journald = nil
 		exit.Detail = strings.TrimPrefix(fmt.Sprintf("%s; %d lines did not reach the journal", exit.Detail, n), "; ")
 	}
-	if err := w.Close(); err != nil {
+	var synced error
+	if j.spec.RecordAlways {
+		// Before its end is on record: who reads there after a power cut that it is over finds all that it wrote. Syncing a new
+		// file puts its name on disk, too, on ext4, XFS and Btrfs.
+		synced = w.Sync()
+	}
+	if err := errors.Join(synced, w.Close()); err != nil {
 		exit.Detail = strings.TrimPrefix(exit.Detail+"; "+err.Error(), "; ")
 	}
 	s.report(j.spec, exit)
