@@ -81,6 +81,9 @@ var table = [...]struct {
 	{"/rtask.v1.JobService/Reload", Rule{Least: Admin}},
 	{"/rtask.v1.GatewayService/Run", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Result", Rule{Least: Gateway}},
+	{"/rtask.v1.GatewayService/RunStream", Rule{Least: Gateway}},
+	{"/rtask.v1.GatewayService/Logs", Rule{Least: Gateway}},
+	{"/rtask.v1.GatewayService/End", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Framing", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Metrics", Rule{Least: Gateway}},
 }

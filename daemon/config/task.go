@@ -109,6 +109,13 @@ func taskAttributes() []attribute[draft] {
 			decode: func(d *decoder, v value, t *draft) { d.bool(v, &t.Blocking) },
 		},
 		{
+			name: "on_disconnect", example: `"stop"`, inherit: true,
+			doc: "What becomes of a blocking one whose client goes away: continue or stop. Default: continue.",
+			decode: func(d *decoder, v value, t *draft) {
+				d.choice(v, (*string)(&t.OnDisconnect), string(OnDisconnectContinue), string(OnDisconnectStop))
+			},
+		},
+		{
 			name: "api_keys", example: `["github-action"]`, inherit: true,
 			doc:    "The names of the API keys that may start it.",
 			decode: func(d *decoder, v value, t *draft) { d.names(v, &t.APIKeys, d.keyName) },
@@ -128,15 +135,20 @@ func taskAttributes() []attribute[draft] {
 			},
 		},
 		{
+			name: "rate_limit", example: "0.5", inherit: true,
+			doc:    "How many requests a second may start it, on average; 0: any number. Default: 0.",
+			decode: func(d *decoder, v value, t *draft) { d.rate(v, &t.RateLimit) },
+		},
+		{
 			name: "max_concurrent", example: "1", inherit: true,
 			doc:    "How many jobs of it may run at once; 0: any number. Default: 0.",
 			decode: func(d *decoder, v value, t *draft) { d.count(v, &t.MaxConcurrent, maxCount) },
 		},
 		{
 			name: "overflow", example: `"queue"`, inherit: true,
-			doc: "What becomes of a request when max_concurrent is reached: reject or queue. Default: reject.",
+			doc: "What becomes of a request when max_concurrent is reached: reject, queue or coalesce. Default: reject.",
 			decode: func(d *decoder, v value, t *draft) {
-				d.choice(v, (*string)(&t.Overflow), string(OverflowReject), string(OverflowQueue))
+				d.choice(v, (*string)(&t.Overflow), string(OverflowReject), string(OverflowQueue), string(OverflowCoalesce))
 			},
 		},
 		{

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -246,6 +247,32 @@ func (d *decoder) integer(v value, dst *int64, least, most int64) {
 		d.errorf(v.rng(), v.usage(), "%s must be %s, not %q", v.name, want, text)
 	case got < least || got > most:
 		d.errorf(v.rng(), v.usage(), "%s must be from %d to %d, not %d", v.name, least, most, got)
+	default:
+		*dst = got
+	}
+}
+
+// maxRate is the largest rate that there is a use for, and minRate the smallest above 0, in requests a second: one in a day.
+const (
+	maxRate = 1_000_000
+	minRate = 1.0 / 86400
+)
+
+// rate sets dst to a number of requests a second.
+func (d *decoder) rate(v value, dst *float64) {
+	const want = "a number"
+	text, ok := d.quantity(v, want)
+	if !ok {
+		return
+	}
+	got, err := strconv.ParseFloat(text, 64)
+	switch {
+	case err != nil || math.IsNaN(got):
+		d.errorf(v.rng(), v.usage(), "%s must be %s, not %q", v.name, want, text)
+	case got < 0 || got > maxRate:
+		d.errorf(v.rng(), v.usage(), "%s must be from 0 to %d requests a second, not %s", v.name, maxRate, text)
+	case got > 0 && got < minRate:
+		d.errorf(v.rng(), v.usage(), "%s is less than one request a day", v.name)
 	default:
 		*dst = got
 	}

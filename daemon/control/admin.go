@@ -9,6 +9,7 @@ import (
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
+	"github.com/rtask/rtask/daemon/job"
 )
 
 // AddKey implements JobService.
@@ -37,11 +38,12 @@ func (s *Server) ListKeys(context.Context, *connect.Request[rtaskv1.ListKeysRequ
 	return connect.NewResponse(reply), nil
 }
 
-// RevokeKey implements JobService. It returns when nobody waits any more who came with that key.
+// RevokeKey implements JobService. It returns when nobody waits any more who came with that key, and nothing in a queue.
 func (s *Server) RevokeKey(ctx context.Context, r *connect.Request[rtaskv1.RevokeKeyRequest]) (*connect.Response[rtaskv1.RevokeKeyResponse], error) {
 	info, err := s.Keys.Revoke(r.Msg.Key)
 	if info.ID != "" { // useless from now on, even if the file could not be written
 		s.waits.end(ctx, info.ID)
+		s.Jobs.StopQueued(ctx, info.ID, job.StopOptions{By: callerFrom(ctx).Name() + ", who revoked its key"})
 	}
 	if err != nil {
 		return nil, keyError(err)

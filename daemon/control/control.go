@@ -116,7 +116,7 @@ func handlerOptions() []connect.HandlerOption {
 		connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
 			size := maxSmallRequest
 			switch spec.Procedure {
-			case rtaskv1connect.JobServiceStartProcedure, rtaskv1connect.GatewayServiceRunProcedure:
+			case rtaskv1connect.JobServiceStartProcedure, rtaskv1connect.GatewayServiceRunProcedure, rtaskv1connect.GatewayServiceRunStreamProcedure:
 				size = maxRequest
 			}
 			return []connect.HandlerOption{connect.WithReadMaxBytes(size)}

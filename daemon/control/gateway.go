@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"connectrpc.com/connect"
 	"github.com/prometheus/common/expfmt"
@@ -75,34 +74,19 @@ const idLength = 16
 
 // Run implements GatewayService: the whole decision about a request from the network.
 func (s *Server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]) (*connect.Response[rtaskv1.RunResponse], error) {
-	key, err := s.verify(ctx, r.Msg)
+	ctx, key, done, err := s.keyed(ctx, r.Msg)
 	if err != nil {
 		return nil, err
 	}
-	ctx, done := s.waits.add(ctx, key.ID)
 	defer done()
-	// Again, now that a revocation finds this call.
-	if key, err = s.verify(ctx, r.Msg); err != nil {
-		return nil, err
-	}
-	c, task, err := s.taskFor(r.Msg, key)
+	task, js, err := s.runSpec(r.Msg, key)
 	if err != nil {
 		return nil, err
 	}
-	if r.Msg.InputTooLarge {
-		return nil, s.refuse(r.Msg, key, task.Name, "input-too-large", inputTooLarge(task))
-	}
-	js, err := s.keySpec(c, task, key, r.Msg)
-	if err != nil {
-		return nil, s.refuse(r.Msg, key, task.Name, kindOf(err), err)
-	}
-	js.ID = r.Msg.Id
 	result, err := s.run(ctx, task.Blocking, js, r.Msg.RemoteAddr)
 	switch {
-	case err != nil && errors.Is(context.Cause(ctx), auth.ErrUnauthorized):
-		return nil, s.unauthorized(r.Msg, key)
 	case err != nil:
-		return nil, err
+		return nil, s.ended(ctx, r.Msg, key, err)
 	case !task.Blocking:
 		return connect.NewResponse(&rtaskv1.RunResponse{Job: jobMessage(result.Job), Accepted: true}), nil
 	}
@@ -126,31 +110,27 @@ func resultMessage(r job.Result) *rtaskv1.RunResponse {
 
 // Result implements GatewayService.
 func (s *Server) Result(ctx context.Context, r *connect.Request[rtaskv1.ResultRequest]) (*connect.Response[rtaskv1.RunResponse], error) {
-	key, err := s.verify(ctx, r.Msg)
+	ctx, key, done, err := s.keyed(ctx, r.Msg)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	_, task, err := s.taskFor(r.Msg, key)
 	if err != nil {
 		return nil, err
 	}
-	unknown := fail(connect.CodeNotFound, "not-found", errors.New("there is no such job of this task and key, or its result is not kept any more"))
-	if len(r.Msg.Id) != idLength { // it is no prefix and no PID
-		return nil, unknown
+	j, err := s.jobOf(task, key, r.Msg.Id)
+	if err == nil {
+		j, err = s.waitFor(ctx, j, r.Msg.Wait)
 	}
-	j, err := s.Jobs.Find(r.Msg.Id, func(j job.Job) bool { return j.ID == r.Msg.Id && j.Owner.Key == key.ID && j.Task == task.Name })
 	switch {
-	case errors.Is(err, job.ErrNotFound), errors.Is(err, job.ErrAmbiguous):
-		return nil, unknown
 	case err != nil:
-		return nil, waitError(err)
+		return nil, s.ended(ctx, r.Msg, key, err)
 	case j.State != job.Ended:
 		return connect.NewResponse(&rtaskv1.RunResponse{Job: jobMessage(j), Accepted: true}), nil
-	case time.Since(j.EndedAt) > task.Retention:
-		return nil, unknown
 	}
 	result, err := s.Jobs.Output(ctx, j)
-	if err != nil {
+	if err != nil && !errors.Is(err, job.ErrNotFound) { // a job that never ran has no output
 		return nil, waitError(err)
 	}
 	return connect.NewResponse(resultMessage(result)), nil

@@ -45,10 +45,17 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/tasks%2Fhello", 404, ""},
 		{"POST", "/tasks/%68ello", 404, ""},
 		{"POST", "/x/../tasks/hello", 404, ""},
-		{"POST", "/tasks/../hello", 405, "GET, HEAD"},
+		{"POST", "/tasks/../hello", 405, "GET, HEAD, DELETE"},
 		{"POST", "/tasks/..%2fhello", 404, ""},
 		{"POST", "/tasks/..", 403, ""},
-		{"POST", "/tasks/hello/x", 405, "GET, HEAD"},
+		{"POST", "/tasks/hello/x", 405, "GET, HEAD, DELETE"},
+		{"DELETE", "/tasks/hello/x", 404, ""},
+		{"DELETE", "/tasks/hello", 405, "POST"},
+		{"GET", "/tasks/hello/x/logs", 404, ""},
+		{"GET", "/tasks/hello/x/logs?follow=2", 400, ""},
+		{"POST", "/tasks/hello/x/logs", 405, "GET, HEAD"},
+		{"GET", "/tasks/hello/x/log", 404, ""},
+		{"GET", "/openapi.json", 200, ""},
 		{"GET", "/tasks/hello/x", 404, ""},
 		{"GET", "/tasks/hello/x/y", 404, ""},
 		{"GET", "/tasks/hello", 405, "POST"},
@@ -395,6 +402,19 @@ func (s *stub) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]) 
 
 func (*stub) Result(context.Context, *connect.Request[rtaskv1.ResultRequest]) (*connect.Response[rtaskv1.RunResponse], error) {
 	return connect.NewResponse(&rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}}), nil
+}
+
+func (s *stub) RunStream(_ context.Context, r *connect.Request[rtaskv1.RunRequest]) (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error) {
+	s.ran = r.Msg
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("it has no streams"))
+}
+
+func (*stub) Logs(context.Context, *connect.Request[rtaskv1.LogsRequest]) (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("it has no streams"))
+}
+
+func (*stub) End(context.Context, *connect.Request[rtaskv1.EndRequest]) (*connect.Response[rtaskv1.EndResponse], error) {
+	return connect.NewResponse(&rtaskv1.EndResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}}), nil
 }
 
 func (*stub) Framing(context.Context, *connect.Request[rtaskv1.FramingRequest]) (*connect.Response[rtaskv1.FramingResponse], error) {

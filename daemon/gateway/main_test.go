@@ -94,6 +94,18 @@ task "off" {
   enabled  = false
   api_keys = ["demo"]
 }
+task "rare" {
+  command    = ["/bin/true"]
+  blocking   = true
+  api_keys   = ["demo"]
+  rate_limit = 0.01
+}
+task "long" {
+  command   = ["/bin/sleep", "1000"]
+  timeout   = "infinity"
+  api_keys  = ["demo"]
+  retention = "1min"
+}
 task "others" {
   command  = ["/bin/true"]
   api_keys = ["other"]

@@ -2985,7 +2985,11 @@ type RunRequest struct {
 	// query is the request's, as it was sent, behind the "?": the task's parameters.
 	Query []byte `protobuf:"bytes,20,opt,name=query,proto3" json:"query,omitempty"`
 	// headers are the request's but for Authorization, in any order of names.
-	Headers       []*Header `protobuf:"bytes,21,rep,name=headers,proto3" json:"headers,omitempty"`
+	Headers []*Header `protobuf:"bytes,21,rep,name=headers,proto3" json:"headers,omitempty"`
+	// idempotency_key is the header of that name: for a day the same key gets the same job; empty: there was none.
+	IdempotencyKey []byte `protobuf:"bytes,22,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// offset is where the output begins that RunStream sends, for a gateway that goes on behind an engine that went away.
+	Offset        int64 `protobuf:"varint,23,opt,name=offset,proto3" json:"offset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3076,6 +3080,318 @@ func (x *RunRequest) GetHeaders() []*Header {
 	return nil
 }
 
+func (x *RunRequest) GetIdempotencyKey() []byte {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return nil
+}
+
+func (x *RunRequest) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+// RunStreamResponse has one of job and data.
+type RunStreamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// job as it is at the time: when it was accepted, and when it has ended.
+	Job *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// stream, data and offset are those of StreamLogsResponse.
+	Stream Stream `protobuf:"varint,2,opt,name=stream,proto3,enum=rtask.v1.Stream" json:"stream,omitempty"`
+	Data   []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	Offset int64  `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
+	// end: job has ended, and this is the last message.
+	End bool `protobuf:"varint,5,opt,name=end,proto3" json:"end,omitempty"`
+	// accepted: the task does not block, and this is the last message.
+	Accepted      bool `protobuf:"varint,6,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunStreamResponse) Reset() {
+	*x = RunStreamResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunStreamResponse) ProtoMessage() {}
+
+func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunStreamResponse.ProtoReflect.Descriptor instead.
+func (*RunStreamResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *RunStreamResponse) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *RunStreamResponse) GetStream() Stream {
+	if x != nil {
+		return x.Stream
+	}
+	return Stream_STREAM_UNSPECIFIED
+}
+
+func (x *RunStreamResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *RunStreamResponse) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *RunStreamResponse) GetEnd() bool {
+	if x != nil {
+		return x.End
+	}
+	return false
+}
+
+func (x *RunStreamResponse) GetAccepted() bool {
+	if x != nil {
+		return x.Accepted
+	}
+	return false
+}
+
+// LogsRequest names a job as ResultRequest does.
+type LogsRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Task       string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	Id         string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	ApiKey     []byte                 `protobuf:"bytes,3,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
+	RemoteAddr string                 `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	// follow: go on until the job has ended.
+	Follow bool `protobuf:"varint,5,opt,name=follow,proto3" json:"follow,omitempty"`
+	// offset of an earlier reply, as text that the client sent; empty: the first byte.
+	Offset        string `protobuf:"bytes,6,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogsRequest) Reset() {
+	*x = LogsRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogsRequest) ProtoMessage() {}
+
+func (x *LogsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
+func (*LogsRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *LogsRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *LogsRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *LogsRequest) GetApiKey() []byte {
+	if x != nil {
+		return x.ApiKey
+	}
+	return nil
+}
+
+func (x *LogsRequest) GetRemoteAddr() string {
+	if x != nil {
+		return x.RemoteAddr
+	}
+	return ""
+}
+
+func (x *LogsRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+func (x *LogsRequest) GetOffset() string {
+	if x != nil {
+		return x.Offset
+	}
+	return ""
+}
+
+// EndRequest names a job as ResultRequest does.
+type EndRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Task       string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	Id         string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	ApiKey     []byte                 `protobuf:"bytes,3,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
+	RemoteAddr string                 `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	// disconnected: the client that waited for it is gone, and it is stopped only if the task wants that.
+	Disconnected  bool `protobuf:"varint,5,opt,name=disconnected,proto3" json:"disconnected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndRequest) Reset() {
+	*x = EndRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndRequest) ProtoMessage() {}
+
+func (x *EndRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndRequest.ProtoReflect.Descriptor instead.
+func (*EndRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *EndRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *EndRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *EndRequest) GetApiKey() []byte {
+	if x != nil {
+		return x.ApiKey
+	}
+	return nil
+}
+
+func (x *EndRequest) GetRemoteAddr() string {
+	if x != nil {
+		return x.RemoteAddr
+	}
+	return ""
+}
+
+func (x *EndRequest) GetDisconnected() bool {
+	if x != nil {
+		return x.Disconnected
+	}
+	return false
+}
+
+type EndResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndResponse) Reset() {
+	*x = EndResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndResponse) ProtoMessage() {}
+
+func (x *EndResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndResponse.ProtoReflect.Descriptor instead.
+func (*EndResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *EndResponse) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
 // Header is one header of a request on the network.
 type Header struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3087,7 +3403,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3099,7 +3415,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3112,7 +3428,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{41}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Header) GetName() string {
@@ -3144,7 +3460,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3156,7 +3472,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3169,7 +3485,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -3214,15 +3530,17 @@ type ResultRequest struct {
 	// id of the job, whole.
 	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	// api_key and remote_addr are as in RunRequest.
-	ApiKey        []byte `protobuf:"bytes,3,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
-	RemoteAddr    string `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	ApiKey     []byte `protobuf:"bytes,3,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
+	RemoteAddr string `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	// wait is for how long the reply waits for the job's end, as text that the client sent, such as "30s"; empty: not at all.
+	Wait          string `protobuf:"bytes,20,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3234,7 +3552,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3247,7 +3565,7 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ResultRequest) GetTask() string {
@@ -3278,6 +3596,13 @@ func (x *ResultRequest) GetRemoteAddr() string {
 	return ""
 }
 
+func (x *ResultRequest) GetWait() string {
+	if x != nil {
+		return x.Wait
+	}
+	return ""
+}
+
 type FramingRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3286,7 +3611,7 @@ type FramingRequest struct {
 
 func (x *FramingRequest) Reset() {
 	*x = FramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3298,7 +3623,7 @@ func (x *FramingRequest) String() string {
 func (*FramingRequest) ProtoMessage() {}
 
 func (x *FramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3311,7 +3636,7 @@ func (x *FramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingRequest.ProtoReflect.Descriptor instead.
 func (*FramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
 }
 
 type FramingResponse struct {
@@ -3326,7 +3651,7 @@ type FramingResponse struct {
 
 func (x *FramingResponse) Reset() {
 	*x = FramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3338,7 +3663,7 @@ func (x *FramingResponse) String() string {
 func (*FramingResponse) ProtoMessage() {}
 
 func (x *FramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3351,7 +3676,7 @@ func (x *FramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingResponse.ProtoReflect.Descriptor instead.
 func (*FramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *FramingResponse) GetMaxInputBytes() int64 {
@@ -3376,7 +3701,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3388,7 +3713,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3401,7 +3726,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{50}
 }
 
 type MetricsResponse struct {
@@ -3414,7 +3739,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3426,7 +3751,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3439,7 +3764,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -3468,7 +3793,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3480,7 +3805,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3493,7 +3818,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Error) GetKind() string {
@@ -3755,7 +4080,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\vdiagnostics\x18\x06 \x03(\v2\x14.rtask.v1.DiagnosticR\vdiagnostics\x12\x16\n" +
 	"\x06weaker\x18\a \x03(\tR\x06weaker\x12\x1a\n" +
 	"\bdraining\x18\b \x01(\bR\bdraining\x120\n" +
-	"\bswitches\x18\t \x03(\v2\x14.rtask.v1.TaskSwitchR\bswitches\"\xea\x01\n" +
+	"\bswitches\x18\t \x03(\v2\x14.rtask.v1.TaskSwitchR\bswitches\"\xab\x02\n" +
 	"\n" +
 	"RunRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x17\n" +
@@ -3766,7 +4091,34 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"remoteAddr\x12\x0e\n" +
 	"\x02id\x18\x06 \x01(\tR\x02id\x12\x14\n" +
 	"\x05query\x18\x14 \x01(\fR\x05query\x12*\n" +
-	"\aheaders\x18\x15 \x03(\v2\x10.rtask.v1.HeaderR\aheaders\"2\n" +
+	"\aheaders\x18\x15 \x03(\v2\x10.rtask.v1.HeaderR\aheaders\x12'\n" +
+	"\x0fidempotency_key\x18\x16 \x01(\fR\x0eidempotencyKey\x12\x16\n" +
+	"\x06offset\x18\x17 \x01(\x03R\x06offset\"\xb8\x01\n" +
+	"\x11RunStreamResponse\x12\x1f\n" +
+	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\x12(\n" +
+	"\x06stream\x18\x02 \x01(\x0e2\x10.rtask.v1.StreamR\x06stream\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12\x16\n" +
+	"\x06offset\x18\x04 \x01(\x03R\x06offset\x12\x10\n" +
+	"\x03end\x18\x05 \x01(\bR\x03end\x12\x1a\n" +
+	"\baccepted\x18\x06 \x01(\bR\baccepted\"\x9b\x01\n" +
+	"\vLogsRequest\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x17\n" +
+	"\aapi_key\x18\x03 \x01(\fR\x06apiKey\x12\x1f\n" +
+	"\vremote_addr\x18\x04 \x01(\tR\n" +
+	"remoteAddr\x12\x16\n" +
+	"\x06follow\x18\x05 \x01(\bR\x06follow\x12\x16\n" +
+	"\x06offset\x18\x06 \x01(\tR\x06offset\"\x8e\x01\n" +
+	"\n" +
+	"EndRequest\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x17\n" +
+	"\aapi_key\x18\x03 \x01(\fR\x06apiKey\x12\x1f\n" +
+	"\vremote_addr\x18\x04 \x01(\tR\n" +
+	"remoteAddr\x12\"\n" +
+	"\fdisconnected\x18\x05 \x01(\bR\fdisconnected\".\n" +
+	"\vEndResponse\x12\x1f\n" +
+	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\"2\n" +
 	"\x06Header\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\"\x98\x01\n" +
@@ -3775,13 +4127,14 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\baccepted\x18\x02 \x01(\bR\baccepted\x12\x16\n" +
 	"\x06stdout\x18\x03 \x01(\fR\x06stdout\x12\x16\n" +
 	"\x06stderr\x18\x04 \x01(\fR\x06stderr\x12\x1c\n" +
-	"\ttruncated\x18\x05 \x01(\bR\ttruncated\"m\n" +
+	"\ttruncated\x18\x05 \x01(\bR\ttruncated\"\x81\x01\n" +
 	"\rResultRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x17\n" +
 	"\aapi_key\x18\x03 \x01(\fR\x06apiKey\x12\x1f\n" +
 	"\vremote_addr\x18\x04 \x01(\tR\n" +
-	"remoteAddr\"\x10\n" +
+	"remoteAddr\x12\x12\n" +
+	"\x04wait\x18\x14 \x01(\tR\x04wait\"\x10\n" +
 	"\x0eFramingRequest\"U\n" +
 	"\x0fFramingResponse\x12&\n" +
 	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\x12\x1a\n" +
@@ -3840,10 +4193,13 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\bListKeys\x12\x19.rtask.v1.ListKeysRequest\x1a\x1a.rtask.v1.ListKeysResponse\x12D\n" +
 	"\tRevokeKey\x12\x1a.rtask.v1.RevokeKeyRequest\x1a\x1b.rtask.v1.RevokeKeyResponse\x12;\n" +
 	"\x06Reload\x12\x17.rtask.v1.ReloadRequest\x1a\x18.rtask.v1.ReloadResponse\x125\n" +
-	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\xfe\x01\n" +
+	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\xb2\x03\n" +
 	"\x0eGatewayService\x122\n" +
 	"\x03Run\x12\x14.rtask.v1.RunRequest\x1a\x15.rtask.v1.RunResponse\x128\n" +
-	"\x06Result\x12\x17.rtask.v1.ResultRequest\x1a\x15.rtask.v1.RunResponse\x12>\n" +
+	"\x06Result\x12\x17.rtask.v1.ResultRequest\x1a\x15.rtask.v1.RunResponse\x12@\n" +
+	"\tRunStream\x12\x14.rtask.v1.RunRequest\x1a\x1b.rtask.v1.RunStreamResponse0\x01\x12<\n" +
+	"\x04Logs\x12\x15.rtask.v1.LogsRequest\x1a\x1b.rtask.v1.RunStreamResponse0\x01\x122\n" +
+	"\x03End\x12\x14.rtask.v1.EndRequest\x1a\x15.rtask.v1.EndResponse\x12>\n" +
 	"\aFraming\x12\x18.rtask.v1.FramingRequest\x1a\x19.rtask.v1.FramingResponse\x12>\n" +
 	"\aMetrics\x12\x18.rtask.v1.MetricsRequest\x1a\x19.rtask.v1.MetricsResponseB4Z2github.com/rtask/rtask/daemon/api/rtask/v1;rtaskv1b\x06proto3"
 
@@ -3860,7 +4216,7 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                    // 0: rtask.v1.State
 	(Reason)(0),                   // 1: rtask.v1.Reason
@@ -3907,109 +4263,122 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*InfoRequest)(nil),           // 42: rtask.v1.InfoRequest
 	(*InfoResponse)(nil),          // 43: rtask.v1.InfoResponse
 	(*RunRequest)(nil),            // 44: rtask.v1.RunRequest
-	(*Header)(nil),                // 45: rtask.v1.Header
-	(*RunResponse)(nil),           // 46: rtask.v1.RunResponse
-	(*ResultRequest)(nil),         // 47: rtask.v1.ResultRequest
-	(*FramingRequest)(nil),        // 48: rtask.v1.FramingRequest
-	(*FramingResponse)(nil),       // 49: rtask.v1.FramingResponse
-	(*MetricsRequest)(nil),        // 50: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),       // 51: rtask.v1.MetricsResponse
-	(*Error)(nil),                 // 52: rtask.v1.Error
-	nil,                           // 53: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil), // 54: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 55: google.protobuf.Duration
+	(*RunStreamResponse)(nil),     // 45: rtask.v1.RunStreamResponse
+	(*LogsRequest)(nil),           // 46: rtask.v1.LogsRequest
+	(*EndRequest)(nil),            // 47: rtask.v1.EndRequest
+	(*EndResponse)(nil),           // 48: rtask.v1.EndResponse
+	(*Header)(nil),                // 49: rtask.v1.Header
+	(*RunResponse)(nil),           // 50: rtask.v1.RunResponse
+	(*ResultRequest)(nil),         // 51: rtask.v1.ResultRequest
+	(*FramingRequest)(nil),        // 52: rtask.v1.FramingRequest
+	(*FramingResponse)(nil),       // 53: rtask.v1.FramingResponse
+	(*MetricsRequest)(nil),        // 54: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),       // 55: rtask.v1.MetricsResponse
+	(*Error)(nil),                 // 56: rtask.v1.Error
+	nil,                           // 57: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil), // 58: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 59: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,  // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,  // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	54, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	54, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	54, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	58, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	58, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	58, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	5,  // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
 	7,  // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	53, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	57, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
 	10, // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
 	9,  // 9: rtask.v1.StartRequest.parameters:type_name -> rtask.v1.Parameter
 	4,  // 10: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
 	4,  // 11: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
 	4,  // 12: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
 	6,  // 13: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	54, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	54, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	58, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	58, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	2,  // 16: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
 	2,  // 17: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	54, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	58, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
 	0,  // 19: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
 	3,  // 20: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
 	1,  // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	54, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	54, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	58, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	58, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
 	4,  // 24: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
 	4,  // 25: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	55, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	59, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
 	24, // 27: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	54, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	58, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
 	23, // 29: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
 	23, // 30: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
 	23, // 31: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	55, // 32: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	59, // 32: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	34, // 33: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	54, // 34: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	54, // 35: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	54, // 36: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	58, // 34: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	58, // 35: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	58, // 36: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
 	34, // 37: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
 	34, // 38: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
 	41, // 39: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	54, // 40: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	58, // 40: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	41, // 41: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	24, // 42: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
-	45, // 43: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
-	4,  // 44: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	55, // 45: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	41, // 46: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,  // 47: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	12, // 48: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	14, // 49: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	16, // 50: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	18, // 51: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	20, // 52: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	22, // 53: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	26, // 54: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	28, // 55: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	30, // 56: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	32, // 57: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	35, // 58: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	37, // 59: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	39, // 60: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	42, // 61: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	44, // 62: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	47, // 63: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	48, // 64: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	50, // 65: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	11, // 66: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13, // 67: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15, // 68: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17, // 69: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19, // 70: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21, // 71: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25, // 72: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27, // 73: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	29, // 74: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	31, // 75: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	33, // 76: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	36, // 77: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	38, // 78: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	40, // 79: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	43, // 80: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	46, // 81: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	46, // 82: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	49, // 83: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	51, // 84: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	66, // [66:85] is the sub-list for method output_type
-	47, // [47:66] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	49, // 43: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
+	4,  // 44: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
+	2,  // 45: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
+	4,  // 46: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
+	4,  // 47: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	59, // 48: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	41, // 49: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,  // 50: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	12, // 51: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	14, // 52: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	16, // 53: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	18, // 54: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	20, // 55: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	22, // 56: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	26, // 57: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	28, // 58: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	30, // 59: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	32, // 60: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	35, // 61: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	37, // 62: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	39, // 63: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	42, // 64: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	44, // 65: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	51, // 66: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	44, // 67: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
+	46, // 68: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
+	47, // 69: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
+	52, // 70: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	54, // 71: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	11, // 72: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13, // 73: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15, // 74: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17, // 75: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19, // 76: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21, // 77: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25, // 78: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27, // 79: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	29, // 80: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	31, // 81: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	33, // 82: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	36, // 83: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	38, // 84: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	40, // 85: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	43, // 86: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	50, // 87: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	50, // 88: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	45, // 89: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
+	45, // 90: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
+	48, // 91: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
+	53, // 92: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	55, // 93: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	72, // [72:94] is the sub-list for method output_type
+	50, // [50:72] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -4026,7 +4395,7 @@ func file_rtask_v1_rtask_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   50,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

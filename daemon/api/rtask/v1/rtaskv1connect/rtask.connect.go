@@ -83,6 +83,13 @@ const (
 	GatewayServiceRunProcedure = "/rtask.v1.GatewayService/Run"
 	// GatewayServiceResultProcedure is the fully-qualified name of the GatewayService's Result RPC.
 	GatewayServiceResultProcedure = "/rtask.v1.GatewayService/Result"
+	// GatewayServiceRunStreamProcedure is the fully-qualified name of the GatewayService's RunStream
+	// RPC.
+	GatewayServiceRunStreamProcedure = "/rtask.v1.GatewayService/RunStream"
+	// GatewayServiceLogsProcedure is the fully-qualified name of the GatewayService's Logs RPC.
+	GatewayServiceLogsProcedure = "/rtask.v1.GatewayService/Logs"
+	// GatewayServiceEndProcedure is the fully-qualified name of the GatewayService's End RPC.
+	GatewayServiceEndProcedure = "/rtask.v1.GatewayService/End"
 	// GatewayServiceFramingProcedure is the fully-qualified name of the GatewayService's Framing RPC.
 	GatewayServiceFramingProcedure = "/rtask.v1.GatewayService/Framing"
 	// GatewayServiceMetricsProcedure is the fully-qualified name of the GatewayService's Metrics RPC.
@@ -575,6 +582,14 @@ type GatewayServiceClient interface {
 	// Result returns a job that the same API key started over the network, as far as it has come. NOT_FOUND: there is no such
 	// job of this task and key, or it has ended for longer than the task's retention.
 	Result(context.Context, *connect.Request[v1.ResultRequest]) (*connect.Response[v1.RunResponse], error)
+	// RunStream is Run for who wants the output of a blocking task as it comes: first the job, then its output, then how it
+	// ended. A task that does not block is answered with the job alone.
+	RunStream(context.Context, *connect.Request[v1.RunRequest]) (*connect.ServerStreamForClient[v1.RunStreamResponse], error)
+	// Logs returns the output of a job that the same API key started over the network, as JobService.StreamLogs does, and when
+	// that has ended the job. NOT_FOUND as with Result.
+	Logs(context.Context, *connect.Request[v1.LogsRequest]) (*connect.ServerStreamForClient[v1.RunStreamResponse], error)
+	// End stops a job that the same API key started over the network. NOT_FOUND as with Result.
+	End(context.Context, *connect.Request[v1.EndRequest]) (*connect.Response[v1.EndResponse], error)
 	// Framing returns the limits the gateway needs to read a request.
 	Framing(context.Context, *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error)
 	// Metrics returns the engine's metrics.
@@ -604,6 +619,24 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(gatewayServiceMethods.ByName("Result")),
 			connect.WithClientOptions(opts...),
 		),
+		runStream: connect.NewClient[v1.RunRequest, v1.RunStreamResponse](
+			httpClient,
+			baseURL+GatewayServiceRunStreamProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("RunStream")),
+			connect.WithClientOptions(opts...),
+		),
+		logs: connect.NewClient[v1.LogsRequest, v1.RunStreamResponse](
+			httpClient,
+			baseURL+GatewayServiceLogsProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("Logs")),
+			connect.WithClientOptions(opts...),
+		),
+		end: connect.NewClient[v1.EndRequest, v1.EndResponse](
+			httpClient,
+			baseURL+GatewayServiceEndProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("End")),
+			connect.WithClientOptions(opts...),
+		),
 		framing: connect.NewClient[v1.FramingRequest, v1.FramingResponse](
 			httpClient,
 			baseURL+GatewayServiceFramingProcedure,
@@ -621,10 +654,13 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 
 // gatewayServiceClient implements GatewayServiceClient.
 type gatewayServiceClient struct {
-	run     *connect.Client[v1.RunRequest, v1.RunResponse]
-	result  *connect.Client[v1.ResultRequest, v1.RunResponse]
-	framing *connect.Client[v1.FramingRequest, v1.FramingResponse]
-	metrics *connect.Client[v1.MetricsRequest, v1.MetricsResponse]
+	run       *connect.Client[v1.RunRequest, v1.RunResponse]
+	result    *connect.Client[v1.ResultRequest, v1.RunResponse]
+	runStream *connect.Client[v1.RunRequest, v1.RunStreamResponse]
+	logs      *connect.Client[v1.LogsRequest, v1.RunStreamResponse]
+	end       *connect.Client[v1.EndRequest, v1.EndResponse]
+	framing   *connect.Client[v1.FramingRequest, v1.FramingResponse]
+	metrics   *connect.Client[v1.MetricsRequest, v1.MetricsResponse]
 }
 
 // Run calls rtask.v1.GatewayService.Run.
@@ -635,6 +671,21 @@ func (c *gatewayServiceClient) Run(ctx context.Context, req *connect.Request[v1.
 // Result calls rtask.v1.GatewayService.Result.
 func (c *gatewayServiceClient) Result(ctx context.Context, req *connect.Request[v1.ResultRequest]) (*connect.Response[v1.RunResponse], error) {
 	return c.result.CallUnary(ctx, req)
+}
+
+// RunStream calls rtask.v1.GatewayService.RunStream.
+func (c *gatewayServiceClient) RunStream(ctx context.Context, req *connect.Request[v1.RunRequest]) (*connect.ServerStreamForClient[v1.RunStreamResponse], error) {
+	return c.runStream.CallServerStream(ctx, req)
+}
+
+// Logs calls rtask.v1.GatewayService.Logs.
+func (c *gatewayServiceClient) Logs(ctx context.Context, req *connect.Request[v1.LogsRequest]) (*connect.ServerStreamForClient[v1.RunStreamResponse], error) {
+	return c.logs.CallServerStream(ctx, req)
+}
+
+// End calls rtask.v1.GatewayService.End.
+func (c *gatewayServiceClient) End(ctx context.Context, req *connect.Request[v1.EndRequest]) (*connect.Response[v1.EndResponse], error) {
+	return c.end.CallUnary(ctx, req)
 }
 
 // Framing calls rtask.v1.GatewayService.Framing.
@@ -655,6 +706,14 @@ type GatewayServiceHandler interface {
 	// Result returns a job that the same API key started over the network, as far as it has come. NOT_FOUND: there is no such
 	// job of this task and key, or it has ended for longer than the task's retention.
 	Result(context.Context, *connect.Request[v1.ResultRequest]) (*connect.Response[v1.RunResponse], error)
+	// RunStream is Run for who wants the output of a blocking task as it comes: first the job, then its output, then how it
+	// ended. A task that does not block is answered with the job alone.
+	RunStream(context.Context, *connect.Request[v1.RunRequest], *connect.ServerStream[v1.RunStreamResponse]) error
+	// Logs returns the output of a job that the same API key started over the network, as JobService.StreamLogs does, and when
+	// that has ended the job. NOT_FOUND as with Result.
+	Logs(context.Context, *connect.Request[v1.LogsRequest], *connect.ServerStream[v1.RunStreamResponse]) error
+	// End stops a job that the same API key started over the network. NOT_FOUND as with Result.
+	End(context.Context, *connect.Request[v1.EndRequest]) (*connect.Response[v1.EndResponse], error)
 	// Framing returns the limits the gateway needs to read a request.
 	Framing(context.Context, *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error)
 	// Metrics returns the engine's metrics.
@@ -680,6 +739,24 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		connect.WithSchema(gatewayServiceMethods.ByName("Result")),
 		connect.WithHandlerOptions(opts...),
 	)
+	gatewayServiceRunStreamHandler := connect.NewServerStreamHandler(
+		GatewayServiceRunStreamProcedure,
+		svc.RunStream,
+		connect.WithSchema(gatewayServiceMethods.ByName("RunStream")),
+		connect.WithHandlerOptions(opts...),
+	)
+	gatewayServiceLogsHandler := connect.NewServerStreamHandler(
+		GatewayServiceLogsProcedure,
+		svc.Logs,
+		connect.WithSchema(gatewayServiceMethods.ByName("Logs")),
+		connect.WithHandlerOptions(opts...),
+	)
+	gatewayServiceEndHandler := connect.NewUnaryHandler(
+		GatewayServiceEndProcedure,
+		svc.End,
+		connect.WithSchema(gatewayServiceMethods.ByName("End")),
+		connect.WithHandlerOptions(opts...),
+	)
 	gatewayServiceFramingHandler := connect.NewUnaryHandler(
 		GatewayServiceFramingProcedure,
 		svc.Framing,
@@ -698,6 +775,12 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 			gatewayServiceRunHandler.ServeHTTP(w, r)
 		case GatewayServiceResultProcedure:
 			gatewayServiceResultHandler.ServeHTTP(w, r)
+		case GatewayServiceRunStreamProcedure:
+			gatewayServiceRunStreamHandler.ServeHTTP(w, r)
+		case GatewayServiceLogsProcedure:
+			gatewayServiceLogsHandler.ServeHTTP(w, r)
+		case GatewayServiceEndProcedure:
+			gatewayServiceEndHandler.ServeHTTP(w, r)
 		case GatewayServiceFramingProcedure:
 			gatewayServiceFramingHandler.ServeHTTP(w, r)
 		case GatewayServiceMetricsProcedure:
@@ -717,6 +800,18 @@ func (UnimplementedGatewayServiceHandler) Run(context.Context, *connect.Request[
 
 func (UnimplementedGatewayServiceHandler) Result(context.Context, *connect.Request[v1.ResultRequest]) (*connect.Response[v1.RunResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.Result is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) RunStream(context.Context, *connect.Request[v1.RunRequest], *connect.ServerStream[v1.RunStreamResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.RunStream is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) Logs(context.Context, *connect.Request[v1.LogsRequest], *connect.ServerStream[v1.RunStreamResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.Logs is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) End(context.Context, *connect.Request[v1.EndRequest]) (*connect.Response[v1.EndResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.End is not implemented"))
 }
 
 func (UnimplementedGatewayServiceHandler) Framing(context.Context, *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error) {
