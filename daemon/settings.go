@@ -65,6 +65,14 @@ func (s *settings) orDefaults() *config.Config {
 	return s.empty
 }
 
+// buckets are the bounds of a task's histogram, nil: it names none.
+func (s *settings) buckets(task string) []float64 {
+	if t := s.orDefaults().Tasks[task]; t != nil {
+		return t.DurationBuckets
+	}
+	return nil
+}
+
 // load reads the configuration. With errors the one in force stays in force, and the errors are kept to be shown.
 func (s *settings) load(checkOnly bool) (*config.Config, config.Diagnostics) {
 	s.loading.Lock()

@@ -78,6 +78,8 @@ var table = [...]struct {
 	{"/rtask.v1.JobService/AddKey", Rule{Least: Admin}},
 	{"/rtask.v1.JobService/ListKeys", Rule{Least: Admin}},
 	{"/rtask.v1.JobService/RevokeKey", Rule{Least: Admin}},
+	{"/rtask.v1.JobService/RotateKey", Rule{Least: Admin}},
+	{"/rtask.v1.JobService/ImportKeys", Rule{Least: Admin}},
 	{"/rtask.v1.JobService/Reload", Rule{Least: Admin}},
 	{"/rtask.v1.GatewayService/Run", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Result", Rule{Least: Gateway}},

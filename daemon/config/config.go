@@ -128,6 +128,8 @@ type Task struct {
 	OnFailure, OnSuccess []string
 	// Limits are the resource limits.
 	Limits spec.Limits
+	// DurationBuckets are the upper bounds of the histogram of its durations, in seconds, rising; none: those of all tasks.
+	DurationBuckets []float64
 	// LogMaxBytes is the cap of the job's log. Default: 64 MiB.
 	LogMaxBytes int64
 	// Journal copies the job's lines to the journal. Default: true.

@@ -221,6 +221,11 @@ func taskAttributes() []attribute[draft] {
 			decode: func(d *decoder, v value, t *draft) { d.tasks(v, t) },
 		},
 		{
+			name: "duration_buckets", example: "[0.1, 1, 10, 60]", inherit: true,
+			doc:    "The upper bounds of the histogram task_duration_seconds, in seconds.",
+			decode: func(d *decoder, v value, t *draft) { d.buckets(v, &t.DurationBuckets) },
+		},
+		{
 			name: "retention", example: `"20s"`, inherit: true,
 			doc:    "How long the HTTP API knows the result. Default: 20s.",
 			decode: func(d *decoder, v value, t *draft) { d.duration(v, &t.Retention, false) },

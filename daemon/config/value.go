@@ -278,6 +278,40 @@ func (d *decoder) rate(v value, dst *float64) {
 	}
 }
 
+// maxBuckets is how many bounds a histogram may have: each is a time series.
+const maxBuckets = 50
+
+// buckets sets dst to the upper bounds of a histogram.
+func (d *decoder) buckets(v value, dst *[]float64) {
+	list, ok := d.list(v)
+	if !ok {
+		return
+	}
+	if len(list) > maxBuckets {
+		d.errorf(v.rng(), "", "%s has more than %d bounds", v.name, maxBuckets)
+		return
+	}
+	var bounds []float64
+	for i, expr := range list {
+		e := v.element(fmt.Sprintf("%s[%d]", v.name, i), expr)
+		text, ok := d.quantity(e, "a number")
+		if !ok {
+			return
+		}
+		bound, err := strconv.ParseFloat(text, 64)
+		switch {
+		case err != nil || math.IsNaN(bound) || math.IsInf(bound, 0) || bound <= 0:
+			d.errorf(e.rng(), v.usage(), "%s must be a number of seconds above 0, not %q", e.name, text)
+			return
+		case i > 0 && bound <= bounds[i-1]:
+			d.errorf(e.rng(), v.usage(), "%s is not above the one before", e.name)
+			return
+		}
+		bounds = append(bounds, bound)
+	}
+	*dst = bounds
+}
+
 func (d *decoder) signal(v value, dst *syscall.Signal) {
 	const want = "a signal"
 	text, ok := d.quantity(v, want)

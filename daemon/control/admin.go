@@ -58,7 +58,7 @@ func keyError(err error) error {
 		return fail(connect.CodeAlreadyExists, "conflict", err)
 	case errors.Is(err, auth.ErrNoKey):
 		return fail(connect.CodeNotFound, "not-found", err)
-	case errors.Is(err, auth.ErrBadName), errors.Is(err, auth.ErrBadExpiry):
+	case errors.Is(err, auth.ErrBadName), errors.Is(err, auth.ErrBadExpiry), errors.As(err, new(*auth.FileError)):
 		return connect.NewError(connect.CodeInvalidArgument, err)
 	default:
 		return connect.NewError(connect.CodeInternal, err)

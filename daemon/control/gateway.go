@@ -39,7 +39,7 @@ func (s *Server) unauthorized(r presented, key auth.KeyInfo) error {
 
 // verify returns the presented key, if it is good.
 func (s *Server) verify(ctx context.Context, r presented) (auth.KeyInfo, error) {
-	key, err := s.Keys.Verify(ctx, r.GetApiKey())
+	key, err := s.Keys.Verify(ctx, r.GetRemoteAddr(), r.GetApiKey())
 	if errors.Is(err, auth.ErrUnauthorized) {
 		return key, s.unauthorized(r, key)
 	}
@@ -84,6 +84,7 @@ func (s *Server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]
 		return nil, err
 	}
 	result, err := s.run(ctx, task.Blocking, js, r.Msg.RemoteAddr)
+	s.count(task, key, err)
 	switch {
 	case err != nil:
 		return nil, s.ended(ctx, r.Msg, key, err)

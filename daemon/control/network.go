@@ -52,13 +52,27 @@ func (s *Server) ended(ctx context.Context, r presented, key auth.KeyInfo, err e
 	return err
 }
 
+// count counts a request that came to admission. One whose wait broke off was accepted.
+func (s *Server) count(task *config.Task, key auth.KeyInfo, err error) {
+	result := "accepted"
+	var e *connect.Error
+	if errors.As(err, &e) && e.Code() != connect.CodeCanceled {
+		if kind := kindOf(err); kind != "unavailable" {
+			result = kind
+		}
+	}
+	s.Requested(task.Name, key.Name, result)
+}
+
 // runSpec is what a request with a key starts, or why it does not.
 func (s *Server) runSpec(r *rtaskv1.RunRequest, key auth.KeyInfo) (*config.Task, job.Spec, error) {
 	c, task, err := s.taskFor(r, key)
 	if err != nil {
+		s.Requested("", key.Name, kindOf(err))
 		return nil, job.Spec{}, err
 	}
 	if r.InputTooLarge {
+		s.Requested(task.Name, key.Name, "input-too-large")
 		return nil, job.Spec{}, s.refuse(r, key, task.Name, "input-too-large", inputTooLarge(task))
 	}
 	js, err := s.keySpec(c, task, key, r)
@@ -67,6 +81,7 @@ func (s *Server) runSpec(r *rtaskv1.RunRequest, key auth.KeyInfo) (*config.Task,
 		err = s.idempotent(r, key, &js)
 	}
 	if err != nil {
+		s.Requested(task.Name, key.Name, kindOf(err))
 		return nil, job.Spec{}, s.refuse(r, key, task.Name, kindOf(err), err)
 	}
 	return task, js, nil
@@ -168,6 +183,7 @@ func (s *Server) RunStream(ctx context.Context, r *connect.Request[rtaskv1.RunRe
 		return err
 	}
 	started, err := s.run(ctx, false, js, r.Msg.RemoteAddr)
+	s.count(task, key, err)
 	if err != nil {
 		return s.ended(ctx, r.Msg, key, err)
 	}

@@ -286,11 +286,20 @@ func TestMetrics(t *testing.T) {
 		`task_duration_seconds_count{task="hello"} 1`, `task_rejection_total{reason="disabled",task="off"} 1`,
 		`task_rejection_total{reason="unauthorized",task=""} 1`, `rtask_jobs_ended_total{reason="",status="success",task="hello"} 1`,
 		`rtask_jobs_ended_total{reason="exit-code",status="failure",task="fails"} 1`, "rtask_jobs_running 0", "rtask_engine_up 1",
+		`rtask_requests_total{key="demo",result="accepted",task="hello"} 1`, `rtask_requests_total{key="demo",result="disabled",task="off"} 1`,
+		"rtask_key_failures_total 1", `rtask_jobs{state="queued"} 0`, `rtask_jobs{state="running"} 0`,
+		`task_duration_seconds_bucket{task="fails",le="0.25"} `, `task_duration_seconds_bucket{task="fails",le="100"} `,
 		`rtask_engine_build_info{version="1.2.3"} 1`, `rtask_gateway_build_info{version="1.2.3"} 1`,
 	} {
-		if !strings.Contains(m, want+"\n") {
+		if !strings.Contains(m, want+"\n") && !(strings.HasSuffix(want, " ") && strings.Contains(m, want)) {
 			t.Errorf("no %s in\n%s", want, m)
 		}
+	}
+	if !strings.Contains(m, `rtask_last_success_timestamp_seconds{task="hello"} 1.`) || strings.Contains(m, `rtask_last_success_timestamp_seconds{task="fails"}`) {
+		t.Error("when the last success was is wrong")
+	}
+	if strings.Contains(m, `task_duration_seconds_bucket{task="fails",le="0.5"}`) || !strings.Contains(m, `task_duration_seconds_bucket{task="hello",le="0.5"}`) {
+		t.Error("the bounds of one task are another's")
 	}
 	if strings.Contains(m, "made-up") {
 		t.Error("a stranger's word is a label")

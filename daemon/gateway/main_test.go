@@ -55,6 +55,7 @@ task "count" {
 task "fails" {
   command  = ["/bin/sh", "-c", "echo out; echo err >&2; exit 9"]
   redirect_stderr = false
+  duration_buckets = [0.25, 100]
   blocking = true
   api_keys = ["demo"]
 }

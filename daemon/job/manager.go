@@ -345,6 +345,9 @@ func (m *Manager) StreamLogs(ctx context.Context, id string, o LogOptions, yield
 	}
 	f, err := os.Open(m.logPath(id))
 	if errors.Is(err, fs.ErrNotExist) {
+		if j, err := m.Status(id); err == nil && j.State == Ended && j.StartedAt.IsZero() {
+			return nil // it never ran
+		}
 		return fmt.Errorf("there is no output of job %s: %w", id, ErrNotFound)
 	}
 	if err != nil {

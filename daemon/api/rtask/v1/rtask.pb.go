@@ -2612,6 +2612,211 @@ func (x *RevokeKeyResponse) GetKey() *Key {
 	return nil
 }
 
+type RotateKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// key: a name or an id.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// overlap: how long the old secret is good, too; unset: not at all.
+	Overlap *durationpb.Duration `protobuf:"bytes,2,opt,name=overlap,proto3" json:"overlap,omitempty"`
+	// expires_in: how long the key is good from now on; unset: as long as it was to be.
+	ExpiresIn     *durationpb.Duration `protobuf:"bytes,3,opt,name=expires_in,json=expiresIn,proto3" json:"expires_in,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateKeyRequest) Reset() {
+	*x = RotateKeyRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateKeyRequest) ProtoMessage() {}
+
+func (x *RotateKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateKeyRequest.ProtoReflect.Descriptor instead.
+func (*RotateKeyRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *RotateKeyRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *RotateKeyRequest) GetOverlap() *durationpb.Duration {
+	if x != nil {
+		return x.Overlap
+	}
+	return nil
+}
+
+func (x *RotateKeyRequest) GetExpiresIn() *durationpb.Duration {
+	if x != nil {
+		return x.ExpiresIn
+	}
+	return nil
+}
+
+type RotateKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   *Key                   `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// secret: as in AddKeyResponse.
+	Secret        string `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateKeyResponse) Reset() {
+	*x = RotateKeyResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateKeyResponse) ProtoMessage() {}
+
+func (x *RotateKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateKeyResponse.ProtoReflect.Descriptor instead.
+func (*RotateKeyResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *RotateKeyResponse) GetKey() *Key {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *RotateKeyResponse) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+type ImportKeysRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// file: a keys.toml.
+	File          []byte `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportKeysRequest) Reset() {
+	*x = ImportKeysRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportKeysRequest) ProtoMessage() {}
+
+func (x *ImportKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportKeysRequest.ProtoReflect.Descriptor instead.
+func (*ImportKeysRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ImportKeysRequest) GetFile() []byte {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+type ImportKeysResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          []*Key                 `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportKeysResponse) Reset() {
+	*x = ImportKeysResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportKeysResponse) ProtoMessage() {}
+
+func (x *ImportKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportKeysResponse.ProtoReflect.Descriptor instead.
+func (*ImportKeysResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ImportKeysResponse) GetKeys() []*Key {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
 type ReloadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// check_only: read and check, change nothing.
@@ -2622,7 +2827,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2634,7 +2839,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2647,7 +2852,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{35}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ReloadRequest) GetCheckOnly() bool {
@@ -2669,7 +2874,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2681,7 +2886,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2694,7 +2899,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{36}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ReloadResponse) GetDiagnostics() []*Diagnostic {
@@ -2734,7 +2939,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2746,7 +2951,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2759,7 +2964,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{37}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Diagnostic) GetError() bool {
@@ -2826,7 +3031,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2838,7 +3043,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2851,7 +3056,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{38}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
 }
 
 type InfoResponse struct {
@@ -2876,7 +3081,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2888,7 +3093,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2901,7 +3106,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{39}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -2977,7 +3182,8 @@ type RunRequest struct {
 	Input []byte `protobuf:"bytes,3,opt,name=input,proto3" json:"input,omitempty"`
 	// input_too_large: the body was longer than Framing's max_input_bytes, and input is empty.
 	InputTooLarge bool `protobuf:"varint,5,opt,name=input_too_large,json=inputTooLarge,proto3" json:"input_too_large,omitempty"`
-	// remote_addr: the client's address without the port, for the audit trail and never for a decision.
+	// remote_addr: the client's address without the port, for the audit trail, and for how fast its bad keys
+	// are looked at; never for what it may do.
 	RemoteAddr string `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
 	// id is the job's id, 16 characters a–z and 2–7, the first a letter; empty: the engine makes one. A gateway that does not
 	// know whether it was heard asks again with the same id, and gets the same job.
@@ -2996,7 +3202,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3008,7 +3214,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3021,7 +3227,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{40}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RunRequest) GetTask() string {
@@ -3113,7 +3319,7 @@ type RunStreamResponse struct {
 
 func (x *RunStreamResponse) Reset() {
 	*x = RunStreamResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3125,7 +3331,7 @@ func (x *RunStreamResponse) String() string {
 func (*RunStreamResponse) ProtoMessage() {}
 
 func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3138,7 +3344,7 @@ func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunStreamResponse.ProtoReflect.Descriptor instead.
 func (*RunStreamResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{41}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RunStreamResponse) GetJob() *Job {
@@ -3200,7 +3406,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3212,7 +3418,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3225,7 +3431,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *LogsRequest) GetTask() string {
@@ -3285,7 +3491,7 @@ type EndRequest struct {
 
 func (x *EndRequest) Reset() {
 	*x = EndRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3297,7 +3503,7 @@ func (x *EndRequest) String() string {
 func (*EndRequest) ProtoMessage() {}
 
 func (x *EndRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3310,7 +3516,7 @@ func (x *EndRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRequest.ProtoReflect.Descriptor instead.
 func (*EndRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *EndRequest) GetTask() string {
@@ -3357,7 +3563,7 @@ type EndResponse struct {
 
 func (x *EndResponse) Reset() {
 	*x = EndResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3369,7 +3575,7 @@ func (x *EndResponse) String() string {
 func (*EndResponse) ProtoMessage() {}
 
 func (x *EndResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3382,7 +3588,7 @@ func (x *EndResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndResponse.ProtoReflect.Descriptor instead.
 func (*EndResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *EndResponse) GetJob() *Job {
@@ -3403,7 +3609,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3415,7 +3621,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3428,7 +3634,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Header) GetName() string {
@@ -3460,7 +3666,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3472,7 +3678,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3485,7 +3691,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -3540,7 +3746,7 @@ type ResultRequest struct {
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3552,7 +3758,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3565,7 +3771,7 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ResultRequest) GetTask() string {
@@ -3611,7 +3817,7 @@ type FramingRequest struct {
 
 func (x *FramingRequest) Reset() {
 	*x = FramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3623,7 +3829,7 @@ func (x *FramingRequest) String() string {
 func (*FramingRequest) ProtoMessage() {}
 
 func (x *FramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3636,7 +3842,7 @@ func (x *FramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingRequest.ProtoReflect.Descriptor instead.
 func (*FramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{52}
 }
 
 type FramingResponse struct {
@@ -3651,7 +3857,7 @@ type FramingResponse struct {
 
 func (x *FramingResponse) Reset() {
 	*x = FramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3663,7 +3869,7 @@ func (x *FramingResponse) String() string {
 func (*FramingResponse) ProtoMessage() {}
 
 func (x *FramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3676,7 +3882,7 @@ func (x *FramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingResponse.ProtoReflect.Descriptor instead.
 func (*FramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{49}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *FramingResponse) GetMaxInputBytes() int64 {
@@ -3701,7 +3907,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3713,7 +3919,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3726,7 +3932,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{50}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{54}
 }
 
 type MetricsResponse struct {
@@ -3739,7 +3945,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3751,7 +3957,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3764,7 +3970,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{51}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -3793,7 +3999,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3805,7 +4011,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3818,7 +4024,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{52}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Error) GetKind() string {
@@ -4052,7 +4258,19 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x10RevokeKeyRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\"4\n" +
 	"\x11RevokeKeyResponse\x12\x1f\n" +
-	"\x03key\x18\x01 \x01(\v2\r.rtask.v1.KeyR\x03key\".\n" +
+	"\x03key\x18\x01 \x01(\v2\r.rtask.v1.KeyR\x03key\"\x93\x01\n" +
+	"\x10RotateKeyRequest\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x123\n" +
+	"\aoverlap\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\aoverlap\x128\n" +
+	"\n" +
+	"expires_in\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\texpiresIn\"L\n" +
+	"\x11RotateKeyResponse\x12\x1f\n" +
+	"\x03key\x18\x01 \x01(\v2\r.rtask.v1.KeyR\x03key\x12\x16\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\"'\n" +
+	"\x11ImportKeysRequest\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\fR\x04file\"7\n" +
+	"\x12ImportKeysResponse\x12!\n" +
+	"\x04keys\x18\x01 \x03(\v2\r.rtask.v1.KeyR\x04keys\".\n" +
 	"\rReloadRequest\x12\x1d\n" +
 	"\n" +
 	"check_only\x18\x01 \x01(\bR\tcheckOnly\"^\n" +
@@ -4174,7 +4392,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x06Status\x12\x16\n" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSTATUS_SUCCESS\x10\x01\x12\x12\n" +
-	"\x0eSTATUS_FAILURE\x10\x022\xad\a\n" +
+	"\x0eSTATUS_FAILURE\x10\x022\xbc\b\n" +
 	"\n" +
 	"JobService\x128\n" +
 	"\x05Start\x12\x16.rtask.v1.StartRequest\x1a\x17.rtask.v1.StartResponse\x125\n" +
@@ -4191,7 +4409,10 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x05Drain\x12\x16.rtask.v1.DrainRequest\x1a\x17.rtask.v1.DrainResponse\x12;\n" +
 	"\x06AddKey\x12\x17.rtask.v1.AddKeyRequest\x1a\x18.rtask.v1.AddKeyResponse\x12A\n" +
 	"\bListKeys\x12\x19.rtask.v1.ListKeysRequest\x1a\x1a.rtask.v1.ListKeysResponse\x12D\n" +
-	"\tRevokeKey\x12\x1a.rtask.v1.RevokeKeyRequest\x1a\x1b.rtask.v1.RevokeKeyResponse\x12;\n" +
+	"\tRevokeKey\x12\x1a.rtask.v1.RevokeKeyRequest\x1a\x1b.rtask.v1.RevokeKeyResponse\x12D\n" +
+	"\tRotateKey\x12\x1a.rtask.v1.RotateKeyRequest\x1a\x1b.rtask.v1.RotateKeyResponse\x12G\n" +
+	"\n" +
+	"ImportKeys\x12\x1b.rtask.v1.ImportKeysRequest\x1a\x1c.rtask.v1.ImportKeysResponse\x12;\n" +
 	"\x06Reload\x12\x17.rtask.v1.ReloadRequest\x1a\x18.rtask.v1.ReloadResponse\x125\n" +
 	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\xb2\x03\n" +
 	"\x0eGatewayService\x122\n" +
@@ -4216,7 +4437,7 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                    // 0: rtask.v1.State
 	(Reason)(0),                   // 1: rtask.v1.Reason
@@ -4257,128 +4478,140 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*ListKeysResponse)(nil),      // 36: rtask.v1.ListKeysResponse
 	(*RevokeKeyRequest)(nil),      // 37: rtask.v1.RevokeKeyRequest
 	(*RevokeKeyResponse)(nil),     // 38: rtask.v1.RevokeKeyResponse
-	(*ReloadRequest)(nil),         // 39: rtask.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 40: rtask.v1.ReloadResponse
-	(*Diagnostic)(nil),            // 41: rtask.v1.Diagnostic
-	(*InfoRequest)(nil),           // 42: rtask.v1.InfoRequest
-	(*InfoResponse)(nil),          // 43: rtask.v1.InfoResponse
-	(*RunRequest)(nil),            // 44: rtask.v1.RunRequest
-	(*RunStreamResponse)(nil),     // 45: rtask.v1.RunStreamResponse
-	(*LogsRequest)(nil),           // 46: rtask.v1.LogsRequest
-	(*EndRequest)(nil),            // 47: rtask.v1.EndRequest
-	(*EndResponse)(nil),           // 48: rtask.v1.EndResponse
-	(*Header)(nil),                // 49: rtask.v1.Header
-	(*RunResponse)(nil),           // 50: rtask.v1.RunResponse
-	(*ResultRequest)(nil),         // 51: rtask.v1.ResultRequest
-	(*FramingRequest)(nil),        // 52: rtask.v1.FramingRequest
-	(*FramingResponse)(nil),       // 53: rtask.v1.FramingResponse
-	(*MetricsRequest)(nil),        // 54: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),       // 55: rtask.v1.MetricsResponse
-	(*Error)(nil),                 // 56: rtask.v1.Error
-	nil,                           // 57: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil), // 58: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 59: google.protobuf.Duration
+	(*RotateKeyRequest)(nil),      // 39: rtask.v1.RotateKeyRequest
+	(*RotateKeyResponse)(nil),     // 40: rtask.v1.RotateKeyResponse
+	(*ImportKeysRequest)(nil),     // 41: rtask.v1.ImportKeysRequest
+	(*ImportKeysResponse)(nil),    // 42: rtask.v1.ImportKeysResponse
+	(*ReloadRequest)(nil),         // 43: rtask.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 44: rtask.v1.ReloadResponse
+	(*Diagnostic)(nil),            // 45: rtask.v1.Diagnostic
+	(*InfoRequest)(nil),           // 46: rtask.v1.InfoRequest
+	(*InfoResponse)(nil),          // 47: rtask.v1.InfoResponse
+	(*RunRequest)(nil),            // 48: rtask.v1.RunRequest
+	(*RunStreamResponse)(nil),     // 49: rtask.v1.RunStreamResponse
+	(*LogsRequest)(nil),           // 50: rtask.v1.LogsRequest
+	(*EndRequest)(nil),            // 51: rtask.v1.EndRequest
+	(*EndResponse)(nil),           // 52: rtask.v1.EndResponse
+	(*Header)(nil),                // 53: rtask.v1.Header
+	(*RunResponse)(nil),           // 54: rtask.v1.RunResponse
+	(*ResultRequest)(nil),         // 55: rtask.v1.ResultRequest
+	(*FramingRequest)(nil),        // 56: rtask.v1.FramingRequest
+	(*FramingResponse)(nil),       // 57: rtask.v1.FramingResponse
+	(*MetricsRequest)(nil),        // 58: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),       // 59: rtask.v1.MetricsResponse
+	(*Error)(nil),                 // 60: rtask.v1.Error
+	nil,                           // 61: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil), // 62: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 63: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,  // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,  // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	58, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	58, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	58, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	62, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	62, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	62, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	5,  // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
 	7,  // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	57, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	61, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
 	10, // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
 	9,  // 9: rtask.v1.StartRequest.parameters:type_name -> rtask.v1.Parameter
 	4,  // 10: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
 	4,  // 11: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
 	4,  // 12: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
 	6,  // 13: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	58, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	58, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	62, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	62, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	2,  // 16: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
 	2,  // 17: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	58, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	62, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
 	0,  // 19: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
 	3,  // 20: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
 	1,  // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	58, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	58, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	62, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	62, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
 	4,  // 24: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
 	4,  // 25: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	59, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	63, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
 	24, // 27: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	58, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	62, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
 	23, // 29: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
 	23, // 30: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
 	23, // 31: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	59, // 32: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	63, // 32: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	34, // 33: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	58, // 34: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	58, // 35: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	58, // 36: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	62, // 34: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	62, // 35: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	62, // 36: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
 	34, // 37: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
 	34, // 38: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	41, // 39: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	58, // 40: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	41, // 41: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	24, // 42: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
-	49, // 43: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
-	4,  // 44: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
-	2,  // 45: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
-	4,  // 46: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
-	4,  // 47: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	59, // 48: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	41, // 49: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,  // 50: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	12, // 51: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	14, // 52: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	16, // 53: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	18, // 54: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	20, // 55: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	22, // 56: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	26, // 57: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	28, // 58: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	30, // 59: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	32, // 60: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	35, // 61: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	37, // 62: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	39, // 63: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	42, // 64: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	44, // 65: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	51, // 66: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	44, // 67: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
-	46, // 68: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
-	47, // 69: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
-	52, // 70: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	54, // 71: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	11, // 72: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13, // 73: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15, // 74: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17, // 75: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19, // 76: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21, // 77: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25, // 78: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27, // 79: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	29, // 80: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	31, // 81: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	33, // 82: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	36, // 83: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	38, // 84: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	40, // 85: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	43, // 86: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	50, // 87: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	50, // 88: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	45, // 89: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
-	45, // 90: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
-	48, // 91: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
-	53, // 92: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	55, // 93: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	72, // [72:94] is the sub-list for method output_type
-	50, // [50:72] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	63, // 39: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	63, // 40: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	34, // 41: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
+	34, // 42: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
+	45, // 43: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	62, // 44: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	45, // 45: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	24, // 46: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
+	53, // 47: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
+	4,  // 48: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
+	2,  // 49: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
+	4,  // 50: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
+	4,  // 51: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	63, // 52: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	45, // 53: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,  // 54: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	12, // 55: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	14, // 56: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	16, // 57: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	18, // 58: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	20, // 59: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	22, // 60: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	26, // 61: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	28, // 62: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	30, // 63: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	32, // 64: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	35, // 65: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	37, // 66: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	39, // 67: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
+	41, // 68: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
+	43, // 69: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	46, // 70: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	48, // 71: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	55, // 72: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	48, // 73: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
+	50, // 74: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
+	51, // 75: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
+	56, // 76: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	58, // 77: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	11, // 78: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13, // 79: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15, // 80: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17, // 81: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19, // 82: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21, // 83: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25, // 84: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27, // 85: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	29, // 86: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	31, // 87: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	33, // 88: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	36, // 89: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	38, // 90: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	40, // 91: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
+	42, // 92: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
+	44, // 93: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	47, // 94: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	54, // 95: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	54, // 96: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	49, // 97: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
+	49, // 98: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
+	52, // 99: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
+	57, // 100: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	59, // 101: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	78, // [78:102] is the sub-list for method output_type
+	54, // [54:78] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -4395,7 +4628,7 @@ func file_rtask_v1_rtask_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   54,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

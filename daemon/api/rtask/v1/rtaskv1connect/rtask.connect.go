@@ -75,6 +75,10 @@ const (
 	JobServiceListKeysProcedure = "/rtask.v1.JobService/ListKeys"
 	// JobServiceRevokeKeyProcedure is the fully-qualified name of the JobService's RevokeKey RPC.
 	JobServiceRevokeKeyProcedure = "/rtask.v1.JobService/RevokeKey"
+	// JobServiceRotateKeyProcedure is the fully-qualified name of the JobService's RotateKey RPC.
+	JobServiceRotateKeyProcedure = "/rtask.v1.JobService/RotateKey"
+	// JobServiceImportKeysProcedure is the fully-qualified name of the JobService's ImportKeys RPC.
+	JobServiceImportKeysProcedure = "/rtask.v1.JobService/ImportKeys"
 	// JobServiceReloadProcedure is the fully-qualified name of the JobService's Reload RPC.
 	JobServiceReloadProcedure = "/rtask.v1.JobService/Reload"
 	// JobServiceInfoProcedure is the fully-qualified name of the JobService's Info RPC.
@@ -131,6 +135,10 @@ type JobServiceClient interface {
 	ListKeys(context.Context, *connect.Request[v1.ListKeysRequest]) (*connect.Response[v1.ListKeysResponse], error)
 	// RevokeKey makes a key useless at once and for ever.
 	RevokeKey(context.Context, *connect.Request[v1.RevokeKeyRequest]) (*connect.Response[v1.RevokeKeyResponse], error)
+	// RotateKey gives a key another secret. The key itself is in this reply and nowhere else.
+	RotateKey(context.Context, *connect.Request[v1.RotateKeyRequest]) (*connect.Response[v1.RotateKeyResponse], error)
+	// ImportKeys adds the keys of a keys file of another machine: all of them or none.
+	ImportKeys(context.Context, *connect.Request[v1.ImportKeysRequest]) (*connect.Response[v1.ImportKeysResponse], error)
 	// Reload reads the configuration again. With an error in it nothing changes, and the reply says where it is.
 	Reload(context.Context, *connect.Request[v1.ReloadRequest]) (*connect.Response[v1.ReloadResponse], error)
 	// Info returns what the engine is and what holds on this machine.
@@ -226,6 +234,18 @@ func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			connect.WithSchema(jobServiceMethods.ByName("RevokeKey")),
 			connect.WithClientOptions(opts...),
 		),
+		rotateKey: connect.NewClient[v1.RotateKeyRequest, v1.RotateKeyResponse](
+			httpClient,
+			baseURL+JobServiceRotateKeyProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("RotateKey")),
+			connect.WithClientOptions(opts...),
+		),
+		importKeys: connect.NewClient[v1.ImportKeysRequest, v1.ImportKeysResponse](
+			httpClient,
+			baseURL+JobServiceImportKeysProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("ImportKeys")),
+			connect.WithClientOptions(opts...),
+		),
 		reload: connect.NewClient[v1.ReloadRequest, v1.ReloadResponse](
 			httpClient,
 			baseURL+JobServiceReloadProcedure,
@@ -256,6 +276,8 @@ type jobServiceClient struct {
 	addKey     *connect.Client[v1.AddKeyRequest, v1.AddKeyResponse]
 	listKeys   *connect.Client[v1.ListKeysRequest, v1.ListKeysResponse]
 	revokeKey  *connect.Client[v1.RevokeKeyRequest, v1.RevokeKeyResponse]
+	rotateKey  *connect.Client[v1.RotateKeyRequest, v1.RotateKeyResponse]
+	importKeys *connect.Client[v1.ImportKeysRequest, v1.ImportKeysResponse]
 	reload     *connect.Client[v1.ReloadRequest, v1.ReloadResponse]
 	info       *connect.Client[v1.InfoRequest, v1.InfoResponse]
 }
@@ -325,6 +347,16 @@ func (c *jobServiceClient) RevokeKey(ctx context.Context, req *connect.Request[v
 	return c.revokeKey.CallUnary(ctx, req)
 }
 
+// RotateKey calls rtask.v1.JobService.RotateKey.
+func (c *jobServiceClient) RotateKey(ctx context.Context, req *connect.Request[v1.RotateKeyRequest]) (*connect.Response[v1.RotateKeyResponse], error) {
+	return c.rotateKey.CallUnary(ctx, req)
+}
+
+// ImportKeys calls rtask.v1.JobService.ImportKeys.
+func (c *jobServiceClient) ImportKeys(ctx context.Context, req *connect.Request[v1.ImportKeysRequest]) (*connect.Response[v1.ImportKeysResponse], error) {
+	return c.importKeys.CallUnary(ctx, req)
+}
+
 // Reload calls rtask.v1.JobService.Reload.
 func (c *jobServiceClient) Reload(ctx context.Context, req *connect.Request[v1.ReloadRequest]) (*connect.Response[v1.ReloadResponse], error) {
 	return c.reload.CallUnary(ctx, req)
@@ -370,6 +402,10 @@ type JobServiceHandler interface {
 	ListKeys(context.Context, *connect.Request[v1.ListKeysRequest]) (*connect.Response[v1.ListKeysResponse], error)
 	// RevokeKey makes a key useless at once and for ever.
 	RevokeKey(context.Context, *connect.Request[v1.RevokeKeyRequest]) (*connect.Response[v1.RevokeKeyResponse], error)
+	// RotateKey gives a key another secret. The key itself is in this reply and nowhere else.
+	RotateKey(context.Context, *connect.Request[v1.RotateKeyRequest]) (*connect.Response[v1.RotateKeyResponse], error)
+	// ImportKeys adds the keys of a keys file of another machine: all of them or none.
+	ImportKeys(context.Context, *connect.Request[v1.ImportKeysRequest]) (*connect.Response[v1.ImportKeysResponse], error)
 	// Reload reads the configuration again. With an error in it nothing changes, and the reply says where it is.
 	Reload(context.Context, *connect.Request[v1.ReloadRequest]) (*connect.Response[v1.ReloadResponse], error)
 	// Info returns what the engine is and what holds on this machine.
@@ -461,6 +497,18 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 		connect.WithSchema(jobServiceMethods.ByName("RevokeKey")),
 		connect.WithHandlerOptions(opts...),
 	)
+	jobServiceRotateKeyHandler := connect.NewUnaryHandler(
+		JobServiceRotateKeyProcedure,
+		svc.RotateKey,
+		connect.WithSchema(jobServiceMethods.ByName("RotateKey")),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServiceImportKeysHandler := connect.NewUnaryHandler(
+		JobServiceImportKeysProcedure,
+		svc.ImportKeys,
+		connect.WithSchema(jobServiceMethods.ByName("ImportKeys")),
+		connect.WithHandlerOptions(opts...),
+	)
 	jobServiceReloadHandler := connect.NewUnaryHandler(
 		JobServiceReloadProcedure,
 		svc.Reload,
@@ -501,6 +549,10 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 			jobServiceListKeysHandler.ServeHTTP(w, r)
 		case JobServiceRevokeKeyProcedure:
 			jobServiceRevokeKeyHandler.ServeHTTP(w, r)
+		case JobServiceRotateKeyProcedure:
+			jobServiceRotateKeyHandler.ServeHTTP(w, r)
+		case JobServiceImportKeysProcedure:
+			jobServiceImportKeysHandler.ServeHTTP(w, r)
 		case JobServiceReloadProcedure:
 			jobServiceReloadHandler.ServeHTTP(w, r)
 		case JobServiceInfoProcedure:
@@ -564,6 +616,14 @@ func (UnimplementedJobServiceHandler) ListKeys(context.Context, *connect.Request
 
 func (UnimplementedJobServiceHandler) RevokeKey(context.Context, *connect.Request[v1.RevokeKeyRequest]) (*connect.Response[v1.RevokeKeyResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.RevokeKey is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) RotateKey(context.Context, *connect.Request[v1.RotateKeyRequest]) (*connect.Response[v1.RotateKeyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.RotateKey is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) ImportKeys(context.Context, *connect.Request[v1.ImportKeysRequest]) (*connect.Response[v1.ImportKeysResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.ImportKeys is not implemented"))
 }
 
 func (UnimplementedJobServiceHandler) Reload(context.Context, *connect.Request[v1.ReloadRequest]) (*connect.Response[v1.ReloadResponse], error) {
