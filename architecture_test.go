@@ -43,8 +43,9 @@ func rules() map[string]rule {
 		"daemon/api/rtask/v1/rtaskv1connect": {may: []string{"daemon/api/rtask/v1"}},
 		"daemon/logging":                     {never: map[string]string{"net/http": "it only writes lines"}},
 		"daemon/companion":                   {never: map[string]string{"net/http": "it only starts the gateway"}},
+		"daemon/config/oldtoml":              {never: map[string]string{"os/exec": noProcesses, "net/http": noNetwork}},
 		"daemon/config": {
-			may:   []string{"daemon/auth/webhook", "sandbox/spec"},
+			may:   []string{"daemon/auth/webhook", "daemon/config/oldtoml", "sandbox/spec"},
 			never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses, module + "sandbox": "files in, values out"},
 		},
 		"daemon/job": {
@@ -91,7 +92,7 @@ func rules() map[string]rule {
 		},
 
 		"ctl": {
-			may:   []string{"ctl/client", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect"},
+			may:   []string{"ctl/client", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/config/oldtoml"},
 			never: map[string]string{module + "sandbox": "rtaskctl asks the engine", "os/exec": noProcesses},
 		},
 		"ctl/client": {

@@ -47,7 +47,7 @@ func argumentsOf(path string) string {
 		return runningJobs
 	case "start", "run", "tasks show", "tasks enable", "tasks disable":
 		return taskNames
-	case "key revoke":
+	case "key revoke", "key rotate":
 		return keyNames
 	case "webhook test":
 		return hookNames

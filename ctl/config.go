@@ -2,23 +2,65 @@ package ctl
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/config/oldtoml"
 )
 
 func (a *app) configCommand() *cli.Command {
 	return &cli.Command{
-		Name: "config", Usage: "check the configuration", UsageText: "rtaskctl config check",
-		Subcommands: []*cli.Command{{
+		Name: "config", Usage: "check the configuration, or convert one", UsageText: "rtaskctl config check|convert",
+		Subcommands: []*cli.Command{a.convertCommand(), {
 			Name: "check", Usage: "read the configuration and say what is wrong with it; change nothing",
 			UsageText: "rtaskctl config check [--json]",
 			Flags:     []cli.Flag{jsonFlag()},
 			Action:    func(c *cli.Context) error { return a.reload(c, true) },
 		}},
+	}
+}
+
+// maxConfig is the largest configuration file that rtaskd takes, in bytes.
+const maxConfig = 1 << 20
+
+func (a *app) convertCommand() *cli.Command {
+	return &cli.Command{
+		Name: "convert", Usage: "print a config.toml as a file of tasks.d", UsageText: "rtaskctl config convert FILE.toml",
+		Description: "It needs no engine. A relative command without a workdir is taken from the folder that FILE.toml is in.",
+		Action: func(c *cli.Context) error {
+			path, err := oneArg(c, "FILE.toml")
+			if err != nil {
+				return err
+			}
+			f, err := os.Open(path)
+			if err != nil {
+				return fmt.Errorf("cannot convert it: %w", err)
+			}
+			data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+			_ = f.Close() // it was only read
+			if err != nil {
+				return fmt.Errorf("cannot convert it: %w", err)
+			}
+			if len(data) > maxConfig {
+				return fmt.Errorf("%s is longer than 1 MiB", path)
+			}
+			dir, err := filepath.Abs(filepath.Dir(path))
+			if err != nil {
+				return fmt.Errorf("cannot find its folder: %w", err)
+			}
+			hcl, err := oldtoml.Convert(data, dir)
+			if err != nil {
+				return fmt.Errorf("%s:%w", path, err)
+			}
+			return a.print(string(hcl.Text))
+		},
 	}
 }
 

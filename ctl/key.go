@@ -10,13 +10,15 @@ import (
 
 func (a *app) keyCommand() *cli.Command {
 	return &cli.Command{
-		Name: "key", Usage: "add, list and revoke API keys", UsageText: "rtaskctl key add|list|revoke",
+		Name: "key", Usage: "add, list, rotate, revoke and import API keys", UsageText: "rtaskctl key add|list|rotate|revoke|import",
 		Subcommands: []*cli.Command{
 			a.addKey("add", "rtaskctl key add [--expires TIME] [--json] NAME"),
 			{
 				Name: "list", Usage: "list the keys", UsageText: "rtaskctl key list [--json]",
 				Flags: []cli.Flag{jsonFlag()}, Action: a.keyList,
 			},
+			a.rotateKey(),
+			a.importKeys(),
 			{
 				Name: "revoke", Usage: "make a key useless at once", UsageText: "rtaskctl key revoke [--json] NAME|ID",
 				Flags: []cli.Flag{jsonFlag()}, Action: a.keyRevoke,

@@ -80,8 +80,9 @@ type engine struct {
 
 // Run is the engine's life. It returns when ctx ends; jobs run on. An error in the configuration does not end it.
 func Run(ctx context.Context, o Options) (err error) {
-	e := &engine{Options: o, metrics: newMetrics(o.Version), started: time.Now()}
+	e := &engine{Options: o, started: time.Now()}
 	e.settings = newSettings(o, e.apply)
+	e.metrics = newMetrics(o.Version, e.settings.buckets)
 	if err := e.open(ctx); err != nil {
 		return errors.Join(err, e.close())
 	}
@@ -203,7 +204,7 @@ func (e *engine) serve(ctx context.Context, l listeners) error {
 	e.control = control.New(control.Options{
 		Jobs: e.jobs, Keys: e.keys, Identify: e.identify, Snapshot: e.settings.snapshot, Reload: e.reload, GatewayUID: e.gatewayUID(),
 		SwitchTask: e.settings.switchTask, StatusChanged: e.notify, ReadSecret: e.settings.options.ReadSecret, APIAddress: e.apiAddress(),
-		CheckLimits: e.host.Check, Unlimited: e.host.Unlimited(), Metrics: e.metrics.registry, Rejected: e.metrics.rejected, Logger: e.Logger,
+		CheckLimits: e.host.Check, Unlimited: e.host.Unlimited(), Metrics: e.metrics.registry, Rejected: e.metrics.rejected, Requested: e.metrics.requested, Logger: e.Logger,
 		Info: control.Info{Version: e.Version, Manager: e.host.Kind(), Started: e.started, Weaker: e.host.Weaker()},
 	})
 	e.jobs.SetTasks(e.control.TaskSpecs(e.settings.orDefaults()))

@@ -39,7 +39,7 @@ func newSettings(o Options, changed func(*config.Config)) *settings {
 				_, err := config.ReadEnvironmentFile(path, os.Geteuid())
 				return err
 			},
-			ReadSecret:  config.SecretReader(os.Geteuid()), CredentialsDir: o.CredentialsDir,
+			ReadSecret: config.SecretReader(os.Geteuid()), CredentialsDir: o.CredentialsDir,
 		},
 		logger: o.Logger, changed: changed,
 	}
@@ -64,6 +64,14 @@ func (s *settings) orDefaults() *config.Config {
 		return c
 	}
 	return s.empty
+}
+
+// buckets are the bounds of a task's histogram, nil: it names none.
+func (s *settings) buckets(task string) []float64 {
+	if t := s.orDefaults().Tasks[task]; t != nil {
+		return t.DurationBuckets
+	}
+	return nil
 }
 
 // load reads the configuration. With errors the one in force stays in force, and the errors are kept to be shown.

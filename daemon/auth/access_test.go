@@ -27,6 +27,8 @@ func TestEveryProcedureForEveryKind(t *testing.T) {
 		"/rtask.v1.JobService/AddKey":             {Admin},
 		"/rtask.v1.JobService/ListKeys":           {Admin},
 		"/rtask.v1.JobService/RevokeKey":          {Admin},
+		"/rtask.v1.JobService/RotateKey":          {Admin},
+		"/rtask.v1.JobService/ImportKeys":         {Admin},
 		"/rtask.v1.JobService/Reload":             {Admin},
 		"/rtask.v1.JobService/ListWebhooks":       {Admin},
 		"/rtask.v1.JobService/TestWebhook":        {Admin},
@@ -34,6 +36,9 @@ func TestEveryProcedureForEveryKind(t *testing.T) {
 		"/rtask.v1.GatewayService/WebhookFraming": {Gateway},
 		"/rtask.v1.GatewayService/Run":            {Gateway},
 		"/rtask.v1.GatewayService/Result":         {Gateway},
+		"/rtask.v1.GatewayService/RunStream":      {Gateway},
+		"/rtask.v1.GatewayService/Logs":           {Gateway},
+		"/rtask.v1.GatewayService/End":            {Gateway},
 		"/rtask.v1.GatewayService/Framing":        {Gateway},
 		"/rtask.v1.GatewayService/Metrics":        {Gateway},
 	}

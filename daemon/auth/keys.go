@@ -64,6 +64,9 @@ type Keys struct {
 	params  Argon2Params
 	records map[keyID]*keyRecord
 	dirty   bool // something in the records is not in the file
+	// failures are the bad keys of late, and slow has a channel of one for each key id that somebody guesses at.
+	failures failures
+	slow     map[keyID]chan struct{}
 	// hashing has the texts that are being hashed, by their HMAC, with what is closed when that is done.
 	hashing map[[sha256.Size]byte]chan struct{}
 }
@@ -74,10 +77,25 @@ type keyRecord struct {
 	keyEntry
 	// revoked keys stay only until they are out of the file.
 	revoked bool
-	// verified is the HMAC of the key's text once that has passed: a key has one text, so there is one to remember.
+	// proofs are of the key's text and of the one before the last rotation.
+	proofs [2]proof
+}
+
+// proof is that a text has passed.
+type proof struct {
+	// verified is the HMAC of the text.
 	verified [sha256.Size]byte
 	// passed is when it passed Argon2id, and seen when it was last presented. Zero: never.
 	passed, seen time.Time
+}
+
+// hashes are those that a text of the key may have now.
+func (r *keyRecord) hashes(now time.Time) []hashRecord {
+	all := []hashRecord{r.Hash}
+	if r.Previous.Version != 0 && now.Before(r.PreviousExpires) {
+		all = append(all, r.Previous)
+	}
+	return all
 }
 
 func (r *keyRecord) info() KeyInfo {
@@ -100,7 +118,9 @@ func OpenKeys(opts KeyOptions) (*Keys, error) {
 		macKey: random(sha256.Size),
 		dummy:  random(saltLen),
 
-		hashing: map[[sha256.Size]byte]chan struct{}{},
+		hashing:  map[[sha256.Size]byte]chan struct{}{},
+		failures: failures{until: map[string]time.Time{}},
+		slow:     map[keyID]chan struct{}{},
 	}
 	if k.now == nil {
 		k.now = time.Now
@@ -178,20 +198,19 @@ func (k *Keys) sync() error {
 	return k.load()
 }
 
-// save writes the file with one more entry if add is not nil, and forgets the revoked keys. It is for who holds change.
-func (k *Keys) save(add *keyEntry) error {
+// save writes the file with more entries, in place of those with their ids, and forgets the revoked keys. It is for who holds
+// change.
+func (k *Keys) save(add ...keyEntry) error {
 	k.mu.Lock()
-	entries := make([]keyEntry, 0, len(k.records)+1)
+	entries := make([]keyEntry, 0, len(k.records)+len(add))
 	for _, r := range k.records {
-		if !r.revoked {
+		if !r.revoked && !slices.ContainsFunc(add, func(e keyEntry) bool { return e.ID == r.ID }) {
 			entries = append(entries, r.keyEntry)
 		}
 	}
 	k.dirty = false // What is used from here on is for the next time.
 	k.mu.Unlock()
-	if add != nil {
-		entries = append(entries, *add)
-	}
+	entries = append(entries, add...)
 	slices.SortFunc(entries, func(a, b keyEntry) int { return cmp.Compare(a.Name, b.Name) })
 
 	stamp, err := writeKeysFile(k.path, entries)
@@ -259,7 +278,7 @@ func (k *Keys) Add(name string, expires time.Time) (KeyInfo, []byte, error) {
 			Sum:  k.hash(key.secret[:], salt, p),
 		},
 	}
-	if err := k.save(&entry); err != nil {
+	if err := k.save(entry); err != nil {
 		return KeyInfo{}, nil, err
 	}
 	r := &keyRecord{keyEntry: entry}
@@ -315,7 +334,7 @@ func (k *Keys) Revoke(nameOrID string) (KeyInfo, error) {
 	if syncErr != nil {
 		return info, syncErr
 	}
-	return info, k.save(nil)
+	return info, k.save()
 }
 
 // Verify returns the key whose text was presented. It returns ErrUnauthorized whatever is wrong with it, and the
@@ -323,7 +342,11 @@ func (k *Keys) Revoke(nameOrID string) (KeyInfo, error) {
 //
 // A malformed text costs nothing, since everybody can tell that it is one. Everything else costs one Argon2id, known
 // id or not, but for a key that has passed lately: so who has a good key is not held up by who tries bad ones.
-func (k *Keys) Verify(ctx context.Context, presented []byte) (KeyInfo, error) {
+//
+// Whoever failed often lately, by its address (of IPv6 the /64; "": not known) or at one key id, is verified no faster than one
+// at a time for each key, and with an id that there is not, not at all: so made-up keys cost nothing for long, and a good key is
+// never refused because of others.
+func (k *Keys) Verify(ctx context.Context, remote string, presented []byte) (KeyInfo, error) {
 	key, err := ParseKey(presented)
 	if err != nil {
 		return KeyInfo{}, ErrUnauthorized
@@ -347,36 +370,100 @@ func (k *Keys) Verify(ctx context.Context, presented []byte) (KeyInfo, error) {
 		return KeyInfo{}, err
 	}
 	defer done()
+	from, at := address(remote), key.id.String()
 	k.mu.Lock()
 	info, ok = k.recall(key.id, verified)
-	stored := hashRecord{Memory: k.params.Memory, Time: k.params.Time, Threads: k.params.Threads, Salt: k.dummy}
-	if r := k.records[key.id]; r != nil {
-		stored = r.Hash
+	candidates := []hashRecord{{Memory: k.params.Memory, Time: k.params.Time, Threads: k.params.Threads, Salt: k.dummy}}
+	r, now := k.records[key.id], k.now()
+	if r != nil {
+		candidates = r.hashes(now)
 	}
+	over := k.failures.over(from, now) || k.failures.over(at, now)
 	k.mu.Unlock()
-	if ok {
+	switch {
+	case ok:
 		return info, nil
-	}
-
-	release, err := k.budget.take(ctx, (stored.Memory+1023)/1024)
-	if err != nil {
-		return KeyInfo{}, err
-	}
-	defer release()
-	sum := k.hash(key.secret[:], stored.Salt, stored.params())
-	if subtle.ConstantTimeCompare(sum, stored.Sum) != 1 { // Never equal for an unknown key: that has no sum.
+	case over && r == nil:
 		return KeyInfo{}, ErrUnauthorized
+	case over:
+		done, err := k.slowly(ctx, key.id)
+		if err != nil {
+			return KeyInfo{}, err
+		}
+		defer done()
 	}
+	for _, stored := range candidates {
+		good, err := k.matches(ctx, &key, stored, func() bool { return r == nil && k.failedOften(from, at) })
+		if err != nil {
+			return KeyInfo{}, err
+		}
+		if good {
+			return k.pass(key.id, stored, verified)
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.failures.add(from, now)
+	if r != nil { // else anybody could fill the memory with ids
+		k.failures.add(at, now)
+	}
+	return KeyInfo{}, ErrUnauthorized
+}
 
+// failedOften reports whether an address or a key id is over its budget.
+func (k *Keys) failedOften(from, at string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := k.now()
-	r := k.records[key.id] // Perhaps another than before: the file may have been read again meanwhile.
-	if r == nil || !r.Hash.equal(stored) || !r.good(now) {
+	return k.failures.over(from, now) || k.failures.over(at, now)
+}
+
+// matches computes one hash, unless there is no need any more once it has waited for its turn: many may come at once.
+func (k *Keys) matches(ctx context.Context, key *Key, stored hashRecord, needless func() bool) (bool, error) {
+	release, err := k.budget.take(ctx, (stored.Memory+1023)/1024)
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	if needless() {
+		return false, nil
+	}
+	sum := k.hash(key.secret[:], stored.Salt, stored.params())
+	return subtle.ConstantTimeCompare(sum, stored.Sum) == 1, nil // Never equal for an unknown key: that has no sum.
+}
+
+// pass lets a text in whose hash is right, if it still is one of the key's.
+func (k *Keys) pass(id keyID, stored hashRecord, verified [sha256.Size]byte) (KeyInfo, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.now()
+	r := k.records[id] // Perhaps another than before: the file may have been read again meanwhile.
+	if r == nil || !r.good(now) {
 		return KeyInfo{}, ErrUnauthorized
 	}
-	r.verified, r.passed = verified, now
-	return k.use(r, now), nil
+	i := slices.IndexFunc(r.hashes(now), stored.equal)
+	if i < 0 {
+		return KeyInfo{}, ErrUnauthorized
+	}
+	r.proofs[i] = proof{verified: verified, passed: now}
+	return k.use(r, i, now), nil
+}
+
+// slowly waits until nobody else who failed often guesses at a key, and returns what ends the turn.
+func (k *Keys) slowly(ctx context.Context, id keyID) (done func(), err error) {
+	k.mu.Lock()
+	lane := k.slow[id]
+	if lane == nil {
+		lane = make(chan struct{}, 1)
+		k.slow[id] = lane // as many as there are keys, and no more
+	}
+	k.mu.Unlock()
+	select {
+	case lane <- struct{}{}:
+		return func() { <-lane }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // turn waits until nobody else hashes the same text, and returns what ends the turn.
@@ -407,19 +494,26 @@ func (k *Keys) turn(ctx context.Context, text [sha256.Size]byte) (done func(), e
 // holds mu.
 func (k *Keys) recall(id keyID, verified [sha256.Size]byte) (KeyInfo, bool) {
 	r := k.records[id]
-	if r == nil || r.passed.IsZero() || !hmac.Equal(verified[:], r.verified[:]) {
+	if r == nil {
 		return KeyInfo{}, false
 	}
 	now := k.now()
-	if !r.good(now) || now.Sub(r.passed) >= verifiedMax || now.Sub(r.seen) >= verifiedIdle {
-		return KeyInfo{}, false
+	for i := range r.hashes(now) {
+		p := &r.proofs[i]
+		if p.passed.IsZero() || !hmac.Equal(verified[:], p.verified[:]) {
+			continue
+		}
+		if !r.good(now) || now.Sub(p.passed) >= verifiedMax || now.Sub(p.seen) >= verifiedIdle {
+			return KeyInfo{}, false
+		}
+		return k.use(r, i, now), true
 	}
-	return k.use(r, now), true
+	return KeyInfo{}, false
 }
 
-// use notes that a key was used. It is for who holds mu.
-func (k *Keys) use(r *keyRecord, now time.Time) KeyInfo {
-	r.seen = now
+// use notes that a key was used, with the text of the proof at i. It is for who holds mu.
+func (k *Keys) use(r *keyRecord, i int, now time.Time) KeyInfo {
+	r.proofs[i].seen = now
 	if last := now.UTC().Truncate(time.Second); last.After(r.LastUsed) {
 		r.LastUsed = last
 		k.dirty = true
@@ -446,5 +540,5 @@ func (k *Keys) flush(every time.Duration) error {
 	if err := k.sync(); err != nil {
 		return err
 	}
-	return k.save(nil)
+	return k.save()
 }

@@ -64,7 +64,7 @@ func (s *store) add(t testing.TB, name string, expires time.Time) (KeyInfo, []by
 func (s *store) verify(t testing.TB, key []byte, want error, hashes int64) KeyInfo {
 	t.Helper()
 	before := s.hashes.Load()
-	info, err := s.Verify(context.Background(), key)
+	info, err := s.Verify(context.Background(), "", key)
 	if err != want {
 		t.Errorf("error %v, want %v", err, want)
 	}
@@ -216,7 +216,7 @@ func mustID(t testing.TB, key []byte) (keyID, bool) {
 func TestUnknownKeyIsNotEqualToNothing(t *testing.T) {
 	s := newStore(t)
 	s.Keys.hash = func([]byte, []byte, Argon2Params) []byte { return nil }
-	_, err := s.Verify(t.Context(), testKey(t).text())
+	_, err := s.Verify(t.Context(), "", testKey(t).text())
 	if err != ErrUnauthorized {
 		t.Errorf("error %v", err)
 	}
@@ -549,7 +549,7 @@ func TestReloadDuringVerify(t *testing.T) {
 				}
 				return argon2id(secret, salt, p)
 			}
-			if _, err := s.Verify(t.Context(), key); err != test.want {
+			if _, err := s.Verify(t.Context(), "", key); err != test.want {
 				t.Errorf("error %v, want %v", err, test.want)
 			}
 		})
@@ -573,7 +573,7 @@ func TestRevokeDuringVerify(t *testing.T) {
 		}
 		return argon2id(secret, salt, p)
 	}
-	if _, err := s.Verify(t.Context(), key); err != ErrUnauthorized {
+	if _, err := s.Verify(t.Context(), "", key); err != ErrUnauthorized {
 		t.Errorf("error %v", err)
 	}
 }
@@ -592,7 +592,7 @@ func TestManyAtOnce(t *testing.T) {
 			wg.Go(func() {
 				for range rounds {
 					wasRevoked := revoked[i].Load()
-					info, err := s.Verify(t.Context(), texts[i])
+					info, err := s.Verify(t.Context(), "", texts[i])
 					switch {
 					case err == nil && wasRevoked:
 						t.Errorf("key %d passed after its revocation", i)
@@ -601,7 +601,7 @@ func TestManyAtOnce(t *testing.T) {
 					case err != nil && (err != ErrUnauthorized || i%2 != 0):
 						t.Errorf("key %d: %v", i, err)
 					}
-					if _, err := s.Verify(t.Context(), with(t, texts[i], wrongSecret)); err != ErrUnauthorized {
+					if _, err := s.Verify(t.Context(), "", with(t, texts[i], wrongSecret)); err != ErrUnauthorized {
 						t.Errorf("a wrong secret: %v", err)
 					}
 				}
@@ -658,7 +658,7 @@ func TestMemoryBudget(t *testing.T) {
 		var wg sync.WaitGroup
 		for _, key := range keys {
 			wg.Go(func() {
-				if _, err := s.Verify(t.Context(), key); err != nil {
+				if _, err := s.Verify(t.Context(), "", key); err != nil {
 					t.Error(err)
 				}
 			})
@@ -670,23 +670,23 @@ func TestMemoryBudget(t *testing.T) {
 
 		// A context that ends while others have the memory; a key that is remembered waits for nobody.
 		for _, key := range keys[:3] {
-			wg.Go(func() { s.Verify(t.Context(), with(t, key, wrongSecret)) })
+			wg.Go(func() { s.Verify(t.Context(), "", with(t, key, wrongSecret)) })
 		}
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if _, err := s.Verify(ctx, key); err != nil {
+		if _, err := s.Verify(ctx, "", key); err != nil {
 			t.Errorf("a remembered key: %v", err)
 		}
-		if _, err := s.Verify(ctx, other); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := s.Verify(ctx, "", other); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v", err)
 		}
-		if _, err := s.Verify(ctx, key); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := s.Verify(ctx, "", key); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a context that has ended: %v", err)
 		}
 		wg.Wait()
 		// Nothing of the budget was lost.
-		if _, err := s.Verify(t.Context(), other); err != nil {
+		if _, err := s.Verify(t.Context(), "", other); err != nil {
 			t.Error(err)
 		}
 		if len(s.budget.units) != 0 || len(s.budget.turn) != 0 {
@@ -796,7 +796,7 @@ func BenchmarkVerify(b *testing.B) {
 	s := newStore(b)
 	_, key := s.add(b, "ci", time.Time{})
 	for b.Loop() {
-		if _, err := s.Verify(b.Context(), key); err != nil {
+		if _, err := s.Verify(b.Context(), "", key); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -815,7 +815,7 @@ func TestVerifyTogether(t *testing.T) {
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
-			if _, err := s.Verify(t.Context(), text); err != nil {
+			if _, err := s.Verify(t.Context(), "", text); err != nil {
 				t.Error(err)
 			}
 		})

@@ -37,6 +37,9 @@ type keyEntry struct {
 	Expires  time.Time  `toml:"expires,omitzero"`
 	LastUsed time.Time  `toml:"last_used,omitzero"`
 	Hash     hashRecord `toml:"hash"`
+	// Previous is the hash of the secret before the last rotation, good until PreviousExpires.
+	Previous        hashRecord `toml:"previous,omitzero"`
+	PreviousExpires time.Time  `toml:"previous_expires,omitzero"`
 }
 
 func validKeyName(name string) bool {
@@ -99,8 +102,10 @@ func (e *keyEntry) normalize() error {
 		return errors.New("the entry has no hash")
 	case e.Created.IsZero():
 		return errors.New("the entry has no time of creation")
+	case (e.Previous.Version == 0) != e.PreviousExpires.IsZero():
+		return errors.New("previous and previous_expires go together")
 	}
-	for _, t := range []*time.Time{&e.Created, &e.Expires, &e.LastUsed} {
+	for _, t := range []*time.Time{&e.Created, &e.Expires, &e.LastUsed, &e.PreviousExpires} {
 		if t.IsZero() {
 			continue
 		}

@@ -99,6 +99,8 @@ type Task struct {
 	Enabled bool
 	// Blocking makes the HTTP reply wait for the result. Default: false.
 	Blocking bool
+	// OnDisconnect is what becomes of a blocking one whose client goes away while it waits. Default: continue.
+	OnDisconnect OnDisconnect
 	// APIKeys are names of keys that may start the task.
 	APIKeys []string
 	// AllowUsers and AllowGroups are local users who may.
@@ -128,6 +130,8 @@ type Task struct {
 	OnFailure, OnSuccess []string
 	// Limits are the resource limits.
 	Limits spec.Limits
+	// DurationBuckets are the upper bounds of the histogram of its durations, in seconds, rising; none: those of all tasks.
+	DurationBuckets []float64
 	// LogMaxBytes is the cap of the job's log. Default: 64 MiB.
 	LogMaxBytes int64
 	// Journal copies the job's lines to the journal. Default: true.
@@ -136,6 +140,8 @@ type Task struct {
 	Retention time.Duration
 	// NoNewPrivileges is prctl(2) PR_SET_NO_NEW_PRIVS. Always true: no attribute sets it yet.
 	NoNewPrivileges bool
+	// RateLimit is how many requests a second start it, on average; 0: any number. Default: 0.
+	RateLimit float64
 	// MaxConcurrent is how many jobs of it may run at once; 0: any number. Overflow says what becomes of one more, and Queue
 	// how many may wait. Default: 0, reject, 10.
 	MaxConcurrent int
@@ -162,6 +168,19 @@ const (
 	OverflowReject Overflow = "reject"
 	// OverflowQueue lets it wait for its turn.
 	OverflowQueue Overflow = "queue"
+	// OverflowCoalesce lets one wait, which takes over the input of whoever comes then.
+	OverflowCoalesce Overflow = "coalesce"
+)
+
+// OnDisconnect is what becomes of a job when the client goes away that waits for it.
+type OnDisconnect string
+
+// The values of OnDisconnect.
+const (
+	// OnDisconnectContinue lets it run on.
+	OnDisconnectContinue OnDisconnect = "continue"
+	// OnDisconnectStop stops it.
+	OnDisconnectStop OnDisconnect = "stop"
 )
 
 // Pool is how many slots of a task wait for jobs, and how long. A slot is a scope that is used by one job after the other.
@@ -224,6 +243,7 @@ func defaultTask() Task {
 		Retention:       20 * time.Second,
 		NoNewPrivileges: true,
 		Overflow:        OverflowReject,
+		OnDisconnect:    OnDisconnectContinue,
 		Queue:           10,
 		Pool:            Pool{Keep: 10 * time.Second},
 		Sandbox:         Sandbox{PrivateTmp: true, PrivateIPC: true},

@@ -10,7 +10,8 @@ import (
 
 // Options say what to load and what may be asked of the machine.
 type Options struct {
-	// File is rtask.hcl. One that does not exist, and "", are the defaults.
+	// File is rtask.hcl. One that does not exist, and "", are the defaults. With a name that ends in .toml it is a config.toml,
+	// see package oldtoml.
 	File string
 	// Dir is tasks.d. One that does not exist, and "", are no tasks.
 	Dir string
@@ -28,7 +29,7 @@ type Options struct {
 	CredentialsDir string
 }
 
-// Load reads opts.File and every *.hcl and *.hcl.json file in opts.Dir, in the order of their names. Files whose names
+// Load reads opts.File and every *.hcl, *.hcl.json and *.toml file in opts.Dir, in the order of their names. Files whose names
 // begin with a dot are left out.
 //
 // The Config is nil if the diagnostics have errors. Else they are the Config's Warnings. Load(Options{}) is the

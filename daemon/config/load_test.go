@@ -133,7 +133,7 @@ func TestTaskDefaults(t *testing.T) {
 		Name: "a", Command: []string{"true"}, Workdir: "/", Enabled: true, Timeout: 30 * time.Second, TimeoutStop: 10 * time.Second,
 		KillSignal: syscall.SIGTERM, MaxInputBytes: 16384, MaxOutputBytes: 16384, RedirectStderr: true, LogMaxBytes: 67108864,
 		Journal: true, Retention: 20 * time.Second, NoNewPrivileges: true, Pos: Pos{"tasks.d/a.hcl", 2, 2},
-		Overflow: "reject", Queue: 10, Pool: Pool{Keep: 10 * time.Second}, Sandbox: Sandbox{PrivateTmp: true, PrivateIPC: true},
+		Overflow: "reject", OnDisconnect: "continue", Queue: 10, Pool: Pool{Keep: 10 * time.Second}, Sandbox: Sandbox{PrivateTmp: true, PrivateIPC: true},
 		Hash: cfg.Tasks["a"].Hash,
 	}
 	if !reflect.DeepEqual(cfg.Tasks["a"], want) {
@@ -229,7 +229,7 @@ func TestWholeConfiguration(t *testing.T) {
 		MaxInputBytes: 16384, MaxOutputBytes: 16384, RedirectStderr: true, Environment: []string{"A=default", "B=default"},
 		Limits: spec.Limits{MemoryMax: n(1 << 30), TasksMax: n(10)}, LogMaxBytes: 64 << 20, Journal: true,
 		Retention: 20 * time.Second, NoNewPrivileges: true,
-		Overflow: "reject", Queue: 10, Pool: Pool{Keep: 10 * time.Second}, Sandbox: Sandbox{PrivateTmp: true, PrivateIPC: true},
+		Overflow: "reject", OnDisconnect: "continue", Queue: 10, Pool: Pool{Keep: 10 * time.Second}, Sandbox: Sandbox{PrivateTmp: true, PrivateIPC: true},
 	}
 	full := Task{
 		Name: "full", Command: []string{"make"}, Workdir: "/srv/x", User: "1000", Group: "audio",
@@ -238,7 +238,7 @@ func TestWholeConfiguration(t *testing.T) {
 		MaxInputBytes: 25 << 20, MaxOutputBytes: 100,
 		Environment: []string{"A=default", "B=task", "C=", "LD_PRELOAD=x"},
 		Limits:      spec.Limits{MemoryMax: n(512 << 20), CPUQuota: n(1_500_000), TasksMax: n(10)}, LogMaxBytes: 1 << 30,
-		Retention: 48 * time.Hour, NoNewPrivileges: true, MaxConcurrent: 2, Overflow: OverflowQueue, Queue: 7,
+		Retention: 48 * time.Hour, NoNewPrivileges: true, MaxConcurrent: 2, Overflow: OverflowQueue, OnDisconnect: OnDisconnectContinue, Queue: 7,
 		Pool: Pool{Warm: 1, Keep: time.Minute},
 	}
 	for name, text := range map[string]string{"tasks.d/t.hcl": native, "tasks.d/t.hcl.json": inJSON} {

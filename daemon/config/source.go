@@ -35,6 +35,8 @@ type source struct {
 	json bool
 	// root says that it is rtask.hcl and not a file of tasks.
 	root bool
+	// origin is the file that it was made of, where it is not the file itself; nil: it is.
+	origin *origin
 	// templates are the byte offsets of each ${ and %{ that HCL would act on, in order. Native syntax only.
 	templates []int
 }
@@ -46,6 +48,12 @@ func find(opts Options) ([]*source, Diagnostics) {
 	read := func(path string, root bool) {
 		data, err := readTrusted(path, opts.OwnerUID)
 		switch {
+		case err == nil && strings.HasSuffix(path, ".toml"):
+			s, found := convert(path, data)
+			diags = append(diags, found...)
+			if s != nil {
+				sources = append(sources, s)
+			}
 		case err == nil:
 			sources = append(sources, &source{name: path, data: data, json: strings.HasSuffix(path, ".json"), root: root})
 		case root && errors.Is(err, fs.ErrNotExist):
@@ -75,7 +83,7 @@ func find(opts Options) ([]*source, Diagnostics) {
 	}
 	for _, e := range entries {
 		name := e.Name()
-		if !strings.HasPrefix(name, ".") && (strings.HasSuffix(name, ".hcl") || strings.HasSuffix(name, ".hcl.json")) {
+		if !strings.HasPrefix(name, ".") && (strings.HasSuffix(name, ".hcl") || strings.HasSuffix(name, ".hcl.json") || strings.HasSuffix(name, ".toml")) {
 			read(filepath.Join(opts.Dir, name), false)
 		}
 	}
@@ -155,6 +163,15 @@ func readTrusted(path string, owner int) (_ []byte, err error) {
 // place returns the position of the byte at offset, and its line without its end. An offset outside the file is moved into
 // it, one in a line's end to just behind the line.
 func (s *source) place(offset int) (Pos, string) {
+	pos, line := s.placeHere(offset)
+	if s.origin != nil {
+		return s.origin.place(s.name, pos.Line)
+	}
+	return pos, line
+}
+
+// placeHere is place in data, whatever that was made of.
+func (s *source) placeHere(offset int) (Pos, string) {
 	last := len(bytes.TrimRight(s.data, " \t\r\n"))
 	offset = max(min(offset, last-1), 0)
 	start := bytes.LastIndexByte(s.data[:offset], '\n') + 1

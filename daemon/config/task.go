@@ -110,6 +110,13 @@ func taskAttributes() []attribute[draft] {
 			decode: func(d *decoder, v value, t *draft) { d.bool(v, &t.Blocking) },
 		},
 		{
+			name: "on_disconnect", example: `"stop"`, inherit: true,
+			doc: "What becomes of a blocking one whose client goes away: continue or stop. Default: continue.",
+			decode: func(d *decoder, v value, t *draft) {
+				d.choice(v, (*string)(&t.OnDisconnect), string(OnDisconnectContinue), string(OnDisconnectStop))
+			},
+		},
+		{
 			name: "api_keys", example: `["github-action"]`, inherit: true,
 			doc:    "The names of the API keys that may start it.",
 			decode: func(d *decoder, v value, t *draft) { d.names(v, &t.APIKeys, d.keyName) },
@@ -129,15 +136,20 @@ func taskAttributes() []attribute[draft] {
 			},
 		},
 		{
+			name: "rate_limit", example: "0.5", inherit: true,
+			doc:    "How many requests a second may start it, on average; 0: any number. Default: 0.",
+			decode: func(d *decoder, v value, t *draft) { d.rate(v, &t.RateLimit) },
+		},
+		{
 			name: "max_concurrent", example: "1", inherit: true,
 			doc:    "How many jobs of it may run at once; 0: any number. Default: 0.",
 			decode: func(d *decoder, v value, t *draft) { d.count(v, &t.MaxConcurrent, maxCount) },
 		},
 		{
 			name: "overflow", example: `"queue"`, inherit: true,
-			doc: "What becomes of a request when max_concurrent is reached: reject or queue. Default: reject.",
+			doc: "What becomes of a request when max_concurrent is reached: reject, queue or coalesce. Default: reject.",
 			decode: func(d *decoder, v value, t *draft) {
-				d.choice(v, (*string)(&t.Overflow), string(OverflowReject), string(OverflowQueue))
+				d.choice(v, (*string)(&t.Overflow), string(OverflowReject), string(OverflowQueue), string(OverflowCoalesce))
 			},
 		},
 		{
@@ -199,6 +211,11 @@ func taskAttributes() []attribute[draft] {
 			name: "on_success", example: `["notify"]`, inherit: true,
 			doc:    "The tasks that are started when it has succeeded, OnSuccess=. Default: none.",
 			decode: func(d *decoder, v value, t *draft) { d.tasks(v, t) },
+		},
+		{
+			name: "duration_buckets", example: "[0.1, 1, 10, 60]", inherit: true,
+			doc:    "The upper bounds of the histogram task_duration_seconds, in seconds.",
+			decode: func(d *decoder, v value, t *draft) { d.buckets(v, &t.DurationBuckets) },
 		},
 		{
 			name: "retention", example: `"20s"`, inherit: true,

@@ -50,6 +50,9 @@ func whole(r *big.Rat, most uint64) (_ uint64, ok bool) {
 // parseDuration reads a time span of systemd.time(7), such as "1h 30min"; a number without a unit is seconds.
 func parseDuration(text string) (time.Duration, error) { return parseSpan(text, time.Second) }
 
+// ParseDuration is what a time span of a configuration is read with: "1h 30min", "30s", "30".
+func ParseDuration(text string) (time.Duration, error) { return parseDuration(text) }
+
 // parseSpan is parseDuration with another unit for a number without one.
 func parseSpan(text string, without time.Duration) (time.Duration, error) {
 	sum := new(big.Rat)

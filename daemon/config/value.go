@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -249,6 +250,66 @@ func (d *decoder) integer(v value, dst *int64, least, most int64) {
 	default:
 		*dst = got
 	}
+}
+
+// maxRate is the largest rate that there is a use for, and minRate the smallest above 0, in requests a second: one in a day.
+const (
+	maxRate = 1_000_000
+	minRate = 1.0 / 86400
+)
+
+// rate sets dst to a number of requests a second.
+func (d *decoder) rate(v value, dst *float64) {
+	const want = "a number"
+	text, ok := d.quantity(v, want)
+	if !ok {
+		return
+	}
+	got, err := strconv.ParseFloat(text, 64)
+	switch {
+	case err != nil || math.IsNaN(got):
+		d.errorf(v.rng(), v.usage(), "%s must be %s, not %q", v.name, want, text)
+	case got < 0 || got > maxRate:
+		d.errorf(v.rng(), v.usage(), "%s must be from 0 to %d requests a second, not %s", v.name, maxRate, text)
+	case got > 0 && got < minRate:
+		d.errorf(v.rng(), v.usage(), "%s is less than one request a day", v.name)
+	default:
+		*dst = got
+	}
+}
+
+// maxBuckets is how many bounds a histogram may have: each is a time series.
+const maxBuckets = 50
+
+// buckets sets dst to the upper bounds of a histogram.
+func (d *decoder) buckets(v value, dst *[]float64) {
+	list, ok := d.list(v)
+	if !ok {
+		return
+	}
+	if len(list) > maxBuckets {
+		d.errorf(v.rng(), "", "%s has more than %d bounds", v.name, maxBuckets)
+		return
+	}
+	var bounds []float64
+	for i, expr := range list {
+		e := v.element(fmt.Sprintf("%s[%d]", v.name, i), expr)
+		text, ok := d.quantity(e, "a number")
+		if !ok {
+			return
+		}
+		bound, err := strconv.ParseFloat(text, 64)
+		switch {
+		case err != nil || math.IsNaN(bound) || math.IsInf(bound, 0) || bound <= 0:
+			d.errorf(e.rng(), v.usage(), "%s must be a number of seconds above 0, not %q", e.name, text)
+			return
+		case i > 0 && bound <= bounds[i-1]:
+			d.errorf(e.rng(), v.usage(), "%s is not above the one before", e.name)
+			return
+		}
+		bounds = append(bounds, bound)
+	}
+	*dst = bounds
 }
 
 func (d *decoder) signal(v value, dst *syscall.Signal) {

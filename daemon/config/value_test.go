@@ -123,7 +123,7 @@ func TestRefused(t *testing.T) {
 		{`keep = "1s"`, 1, "keep belongs in pool { … }."},
 		{"pool {\nwarm = 101\n}", 8, "warm must be from 0 to 100, not 101"},
 		{`max_concurrent = -1`, 18, `max_concurrent must be from 0 to 1000000, not -1`},
-		{`overflow = "drop"`, 12, `overflow must be reject or queue, not "drop"`},
+		{`overflow = "drop"`, 12, `overflow must be reject or queue or coalesce, not "drop"`},
 		{`schedule "x" { }`, 1, `unknown name "schedule" in a task`},
 		{`webhook { }`, 1, `webhook has no name`},
 		{`webhook "X" { }`, 9, `"X" cannot be the name of a webhook`},

@@ -77,7 +77,7 @@ const (
 	hashPrefix = "sha256:"
 
 	// coalesceDefault is the overflow of a task with a webhook that does not say another.
-	coalesceDefault = OverflowQueue
+	coalesceDefault = OverflowCoalesce
 )
 
 // ErrMissing is returned by Secrets for a secret that is not there yet.

@@ -82,7 +82,7 @@ func TestInterceptorsDenyByDefault(t *testing.T) {
 	s := httptest.NewServer(mux)
 	defer s.Close()
 	for procedure := range auth.Procedures() {
-		if strings.HasSuffix(procedure, "/StreamLogs") {
+		if streams(procedure) {
 			continue
 		}
 		r, err := http.Post(s.URL+procedure, "application/json", strings.NewReader("{}"))
@@ -100,6 +100,23 @@ func TestInterceptorsDenyByDefault(t *testing.T) {
 	}
 	if stream.Receive() || connect.CodeOf(stream.Err()) != connect.CodePermissionDenied {
 		t.Errorf("StreamLogs: %v", stream.Err())
+	}
+	network := rtaskv1connect.NewGatewayServiceClient(s.Client(), s.URL)
+	for name, open := range map[string]func() (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error){
+		"Logs": func() (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error) {
+			return network.Logs(t.Context(), req(&rtaskv1.LogsRequest{}))
+		},
+		"RunStream": func() (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error) {
+			return network.RunStream(t.Context(), req(&rtaskv1.RunRequest{}))
+		},
+	} {
+		stream, err := open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stream.Receive() || connect.CodeOf(stream.Err()) != connect.CodePermissionDenied {
+			t.Errorf("%s: %v", name, stream.Err())
+		}
 	}
 }
 
@@ -141,6 +158,11 @@ func TestStrangersAreRefusedAtOnce(t *testing.T) {
 	}
 }
 
+// streams reports whether a method has a stream for an answer, for which plain JSON is no request.
+func streams(procedure string) bool {
+	return strings.HasSuffix(procedure, "/StreamLogs") || strings.HasSuffix(procedure, "/RunStream") || strings.HasSuffix(procedure, "/Logs")
+}
+
 // What a message may be is bounded before it is decoded: compressed ones are not taken, and large ones only where there
 // is an input.
 func TestMessagesAreBounded(t *testing.T) {
@@ -169,11 +191,11 @@ func TestMessagesAreBounded(t *testing.T) {
 		if strings.HasPrefix(procedure, "/rtask.v1.GatewayService/") {
 			socket, peer = "gateway", peers()[auth.Gateway]
 		}
-		if strings.HasSuffix(procedure, "/StreamLogs") {
+		if streams(procedure) {
 			continue
 		}
 		_, text := f.call(socket, peer, procedure, `{"unknown":"`+big+`"}`)
-		takes := strings.HasSuffix(procedure, "/Start") || strings.HasSuffix(procedure, "/Run") || strings.HasSuffix(procedure, "/Webhook")
+		takes := strings.HasSuffix(procedure, "/Start") || strings.HasSuffix(procedure, "/Run") || strings.HasSuffix(procedure, "/ImportKeys") || strings.HasSuffix(procedure, "/Webhook")
 		if got := code(text) != "resource_exhausted"; got != takes {
 			t.Errorf("%s with 1 MiB: %.100s", procedure, text)
 		}
@@ -184,5 +206,19 @@ func TestMessagesAreBounded(t *testing.T) {
 	}
 	if stream.Receive() || connect.CodeOf(stream.Err()) != connect.CodeResourceExhausted {
 		t.Errorf("StreamLogs with 1 MiB: %v", stream.Err())
+	}
+	logs, err := f.net().Logs(t.Context(), req(&rtaskv1.LogsRequest{Id: big}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if logs.Receive() || connect.CodeOf(logs.Err()) != connect.CodeResourceExhausted {
+		t.Errorf("Logs with 1 MiB: %v", logs.Err())
+	}
+	run, err := f.net().RunStream(t.Context(), req(&rtaskv1.RunRequest{Input: []byte(big)}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if run.Receive() || connect.CodeOf(run.Err()) != connect.CodeUnauthenticated { // it has an input
+		t.Errorf("RunStream with 1 MiB: %v", run.Err())
 	}
 }

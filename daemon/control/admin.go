@@ -9,6 +9,7 @@ import (
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
+	"github.com/rtask/rtask/daemon/job"
 )
 
 // AddKey implements JobService.
@@ -37,11 +38,12 @@ func (s *Server) ListKeys(context.Context, *connect.Request[rtaskv1.ListKeysRequ
 	return connect.NewResponse(reply), nil
 }
 
-// RevokeKey implements JobService. It returns when nobody waits any more who came with that key.
+// RevokeKey implements JobService. It returns when nobody waits any more who came with that key, and nothing in a queue.
 func (s *Server) RevokeKey(ctx context.Context, r *connect.Request[rtaskv1.RevokeKeyRequest]) (*connect.Response[rtaskv1.RevokeKeyResponse], error) {
 	info, err := s.Keys.Revoke(r.Msg.Key)
 	if info.ID != "" { // useless from now on, even if the file could not be written
 		s.waits.end(ctx, info.ID)
+		s.Jobs.StopQueued(ctx, info.ID, job.StopOptions{By: callerFrom(ctx).Name() + ", who revoked its key"})
 	}
 	if err != nil {
 		return nil, keyError(err)
@@ -56,7 +58,7 @@ func keyError(err error) error {
 		return fail(connect.CodeAlreadyExists, "conflict", err)
 	case errors.Is(err, auth.ErrNoKey):
 		return fail(connect.CodeNotFound, "not-found", err)
-	case errors.Is(err, auth.ErrBadName), errors.Is(err, auth.ErrBadExpiry):
+	case errors.Is(err, auth.ErrBadName), errors.Is(err, auth.ErrBadExpiry), errors.As(err, new(*auth.FileError)):
 		return connect.NewError(connect.CodeInvalidArgument, err)
 	default:
 		return connect.NewError(connect.CodeInternal, err)

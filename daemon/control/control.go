@@ -82,7 +82,10 @@ type Options struct {
 	Metrics prometheus.Gatherer
 	// Rejected counts a request that was refused, by task (if that is known to exist) and kind.
 	Rejected func(task, kind string)
-	Logger   *slog.Logger
+	// Requested counts a request over HTTP to start a task, by the name of its key if that is good, and its result: "accepted" or
+	// the kind of its refusal; nil: nobody counts.
+	Requested func(task, key, result string)
+	Logger    *slog.Logger
 }
 
 // Server implements both services.
@@ -93,6 +96,9 @@ type Server struct {
 
 // New returns a Server.
 func New(o Options) *Server {
+	if o.Requested == nil {
+		o.Requested = func(string, string, string) {}
+	}
 	return &Server{Options: o, waits: waits{byKey: map[string]map[*wait]struct{}{}}}
 }
 
@@ -120,8 +126,8 @@ func handlerOptions() []connect.HandlerOption {
 		connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
 			size := maxSmallRequest
 			switch spec.Procedure {
-			case rtaskv1connect.JobServiceStartProcedure, rtaskv1connect.GatewayServiceRunProcedure,
-				rtaskv1connect.GatewayServiceWebhookProcedure:
+			case rtaskv1connect.JobServiceStartProcedure, rtaskv1connect.GatewayServiceRunProcedure, rtaskv1connect.GatewayServiceRunStreamProcedure,
+				rtaskv1connect.GatewayServiceWebhookProcedure, rtaskv1connect.JobServiceImportKeysProcedure:
 				size = maxRequest
 			}
 			return []connect.HandlerOption{connect.WithReadMaxBytes(size)}

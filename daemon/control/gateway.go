@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"connectrpc.com/connect"
 	"github.com/prometheus/common/expfmt"
@@ -42,7 +41,7 @@ func (s *Server) unauthorized(r presented, key auth.KeyInfo) error {
 
 // verify returns the presented key, if it is good.
 func (s *Server) verify(ctx context.Context, r presented) (auth.KeyInfo, error) {
-	key, err := s.Keys.Verify(ctx, r.GetApiKey())
+	key, err := s.Keys.Verify(ctx, r.GetRemoteAddr(), r.GetApiKey())
 	if errors.Is(err, auth.ErrUnauthorized) {
 		return key, s.unauthorized(r, key)
 	}
@@ -77,34 +76,20 @@ const idLength = 16
 
 // Run implements GatewayService: the whole decision about a request from the network.
 func (s *Server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]) (*connect.Response[rtaskv1.RunResponse], error) {
-	key, err := s.verify(ctx, r.Msg)
+	ctx, key, done, err := s.keyed(ctx, r.Msg)
 	if err != nil {
 		return nil, err
 	}
-	ctx, done := s.waits.add(ctx, key.ID)
 	defer done()
-	// Again, now that a revocation finds this call.
-	if key, err = s.verify(ctx, r.Msg); err != nil {
-		return nil, err
-	}
-	c, task, err := s.taskFor(r.Msg, key)
+	task, js, err := s.runSpec(r.Msg, key)
 	if err != nil {
 		return nil, err
 	}
-	if r.Msg.InputTooLarge {
-		return nil, s.refuse(r.Msg, key, task.Name, "input-too-large", inputTooLarge(task))
-	}
-	js, err := s.keySpec(c, task, key, r.Msg)
-	if err != nil {
-		return nil, s.refuse(r.Msg, key, task.Name, kindOf(err), err)
-	}
-	js.ID = r.Msg.Id
 	result, err := s.run(ctx, task.Blocking, js, decision{task: task.Name, key: key.Name, remote: r.Msg.RemoteAddr})
+	s.count(task, key, err)
 	switch {
-	case err != nil && errors.Is(context.Cause(ctx), auth.ErrUnauthorized):
-		return nil, s.unauthorized(r.Msg, key)
 	case err != nil:
-		return nil, err
+		return nil, s.ended(ctx, r.Msg, key, err)
 	case !task.Blocking:
 		return connect.NewResponse(&rtaskv1.RunResponse{Job: jobMessage(result.Job), Accepted: true}), nil
 	}
@@ -128,31 +113,27 @@ func resultMessage(r job.Result) *rtaskv1.RunResponse {
 
 // Result implements GatewayService.
 func (s *Server) Result(ctx context.Context, r *connect.Request[rtaskv1.ResultRequest]) (*connect.Response[rtaskv1.RunResponse], error) {
-	key, err := s.verify(ctx, r.Msg)
+	ctx, key, done, err := s.keyed(ctx, r.Msg)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	_, task, err := s.taskFor(r.Msg, key)
 	if err != nil {
 		return nil, err
 	}
-	unknown := fail(connect.CodeNotFound, "not-found", errors.New("there is no such job of this task and key, or its result is not kept any more"))
-	if len(r.Msg.Id) != idLength { // it is no prefix and no PID
-		return nil, unknown
+	j, err := s.jobOf(task, key, r.Msg.Id)
+	if err == nil {
+		j, err = s.waitFor(ctx, j, r.Msg.Wait)
 	}
-	j, err := s.Jobs.Find(r.Msg.Id, func(j job.Job) bool { return j.ID == r.Msg.Id && j.Owner.Key == key.ID && j.Task == task.Name })
 	switch {
-	case errors.Is(err, job.ErrNotFound), errors.Is(err, job.ErrAmbiguous):
-		return nil, unknown
 	case err != nil:
-		return nil, waitError(err)
+		return nil, s.ended(ctx, r.Msg, key, err)
 	case j.State != job.Ended:
 		return connect.NewResponse(&rtaskv1.RunResponse{Job: jobMessage(j), Accepted: true}), nil
-	case time.Since(j.EndedAt) > task.Retention:
-		return nil, unknown
 	}
 	result, err := s.Jobs.Output(ctx, j)
-	if err != nil {
+	if err != nil && !errors.Is(err, job.ErrNotFound) { // a job that never ran has no output
 		return nil, waitError(err)
 	}
 	return connect.NewResponse(resultMessage(result)), nil

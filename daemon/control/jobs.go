@@ -79,6 +79,7 @@ func (s *Server) startError(task string, err error) error {
 	var e *connect.Error
 	var duplicate *job.DuplicateError
 	var repeat *job.RepeatError
+	var rate *job.RateError
 	kind := "unavailable"
 	switch {
 	case errors.As(err, &repeat):
@@ -87,7 +88,10 @@ func (s *Server) startError(task string, err error) error {
 	case errors.As(err, &duplicate):
 		kind = "conflict"
 		e = fail(connect.CodeAlreadyExists, kind, err, func(d *rtaskv1.Error) { d.JobId = duplicate.ID })
-	case errors.Is(err, job.ErrTaken):
+	case errors.As(err, &rate):
+		kind = "rate-limited"
+		e = fail(connect.CodeResourceExhausted, kind, err, func(d *rtaskv1.Error) { d.RetryAfter = durationpb.New(rate.RetryAfter) })
+	case errors.Is(err, job.ErrTaken), errors.Is(err, job.ErrDifferent):
 		kind = "conflict"
 		e = fail(connect.CodeAlreadyExists, kind, err)
 	case errors.Is(err, job.ErrQueueFull):

@@ -160,7 +160,7 @@ func (s *Server) judge(h *hook) (reason string, err error) {
 		return "", nil
 	}
 	owner := job.Owner{UID: uint32(os.Geteuid()), Name: "webhook:" + h.webhook.Name}
-	if h.spec, err = s.taskSpec(h.config, h.task, owner, "webhook", nil); err != nil {
+	if h.spec, err = s.requestSpec(h.config, h.task, request{owner: owner, trigger: "webhook"}); err != nil {
 		return "", err
 	}
 	h.spec.ID, h.spec.Input = h.id, h.delivery.Payload

@@ -64,9 +64,19 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case len(parts) == 2 && parts[0] == "tasks":
 		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.run(w, r, parts[1]) }, http.MethodPost)
 	case len(parts) == 3 && parts[0] == "tasks":
-		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.result(w, r, parts[1], parts[2]) }, http.MethodGet, http.MethodHead)
+		allow(w, r, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodDelete {
+				a.end(w, r, parts[1], parts[2])
+				return
+			}
+			a.result(w, r, parts[1], parts[2])
+		}, http.MethodGet, http.MethodHead, http.MethodDelete)
+	case len(parts) == 4 && parts[0] == "tasks" && parts[3] == "logs":
+		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.logs(w, r, parts[1], parts[2]) }, http.MethodGet, http.MethodHead)
 	case len(parts) == 2 && parts[0] == "wh":
 		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.webhook(w, r, parts[1]) }, http.MethodPost)
+	case len(parts) == 1 && parts[0] == "openapi.json":
+		allow(w, r, openapi, http.MethodGet, http.MethodHead)
 	default:
 		notFound(w, r)
 	}
@@ -154,6 +164,7 @@ func (a *api) bounds(ctx context.Context, age time.Duration) (framing *rtaskv1.F
 // run serves POST /tasks/{task}.
 func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
 	request := &rtaskv1.RunRequest{Task: task, ApiKey: bearer(r), RemoteAddr: remoteAddr(r), Query: []byte(r.URL.RawQuery), Headers: headers(r)}
+	request.IdempotencyKey = []byte(strings.Join(r.Header.Values("Idempotency-Key"), ", "))
 	if len(request.ApiKey) == 0 {
 		// The engine is to say what it says of all bad keys, and to log it. What else such a client sends is not read,
 		// not even to use the connection again.
@@ -162,7 +173,15 @@ func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
 		writeProblem(w, *p)
 		return
 	}
+	if accepts(r, "text/plain") {
+		a.stream(w, r, request)
+		return
+	}
 	reply, err := a.ask(r.Context(), request)
+	if err != nil && r.Context().Err() != nil {
+		a.disconnected(r, request, "")
+		return
+	}
 	if err != nil {
 		p := a.problemOf(err)
 		if p.Kind == "unavailable" && p.retryAfter == 0 && p.job == "" {
@@ -259,7 +278,7 @@ func remoteAddr(r *http.Request) string {
 
 // result serves GET /tasks/{task}/{id}.
 func (a *api) result(w http.ResponseWriter, r *http.Request, task, id string) {
-	request := &rtaskv1.ResultRequest{Task: task, Id: id, ApiKey: bearer(r), RemoteAddr: remoteAddr(r)}
+	request := &rtaskv1.ResultRequest{Task: task, Id: id, ApiKey: bearer(r), RemoteAddr: remoteAddr(r), Wait: strings.ToValidUTF8(r.URL.Query().Get("wait"), "?")}
 	reply, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.RunResponse], error) {
 		return a.engine.Result(ctx, connect.NewRequest(request))
 	})

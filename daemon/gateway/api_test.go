@@ -45,10 +45,17 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/tasks%2Fhello", 404, ""},
 		{"POST", "/tasks/%68ello", 404, ""},
 		{"POST", "/x/../tasks/hello", 404, ""},
-		{"POST", "/tasks/../hello", 405, "GET, HEAD"},
+		{"POST", "/tasks/../hello", 405, "GET, HEAD, DELETE"},
 		{"POST", "/tasks/..%2fhello", 404, ""},
 		{"POST", "/tasks/..", 403, ""},
-		{"POST", "/tasks/hello/x", 405, "GET, HEAD"},
+		{"POST", "/tasks/hello/x", 405, "GET, HEAD, DELETE"},
+		{"DELETE", "/tasks/hello/x", 404, ""},
+		{"DELETE", "/tasks/hello", 405, "POST"},
+		{"GET", "/tasks/hello/x/logs", 404, ""},
+		{"GET", "/tasks/hello/x/logs?follow=2", 400, ""},
+		{"POST", "/tasks/hello/x/logs", 405, "GET, HEAD"},
+		{"GET", "/tasks/hello/x/log", 404, ""},
+		{"GET", "/openapi.json", 200, ""},
 		{"GET", "/tasks/hello/x", 404, ""},
 		{"GET", "/tasks/hello/x/y", 404, ""},
 		{"GET", "/tasks/hello", 405, "POST"},
@@ -286,11 +293,20 @@ func TestMetrics(t *testing.T) {
 		`task_duration_seconds_count{task="hello"} 1`, `task_rejection_total{reason="disabled",task="off"} 1`,
 		`task_rejection_total{reason="unauthorized",task=""} 1`, `rtask_jobs_ended_total{reason="",status="success",task="hello"} 1`,
 		`rtask_jobs_ended_total{reason="exit-code",status="failure",task="fails"} 1`, "rtask_jobs_running 0", "rtask_engine_up 1",
+		`rtask_requests_total{key="demo",result="accepted",task="hello"} 1`, `rtask_requests_total{key="demo",result="disabled",task="off"} 1`,
+		"rtask_key_failures_total 1", `rtask_jobs{state="queued"} 0`, `rtask_jobs{state="running"} 0`,
+		`task_duration_seconds_bucket{task="fails",le="0.25"} `, `task_duration_seconds_bucket{task="fails",le="100"} `,
 		`rtask_engine_build_info{version="1.2.3"} 1`, `rtask_gateway_build_info{version="1.2.3"} 1`,
 	} {
-		if !strings.Contains(m, want+"\n") {
+		if !strings.Contains(m, want+"\n") && !(strings.HasSuffix(want, " ") && strings.Contains(m, want)) {
 			t.Errorf("no %s in\n%s", want, m)
 		}
+	}
+	if !strings.Contains(m, `rtask_last_success_timestamp_seconds{task="hello"} 1.`) || strings.Contains(m, `rtask_last_success_timestamp_seconds{task="fails"}`) {
+		t.Error("when the last success was is wrong")
+	}
+	if strings.Contains(m, `task_duration_seconds_bucket{task="fails",le="0.5"}`) || !strings.Contains(m, `task_duration_seconds_bucket{task="hello",le="0.5"}`) {
+		t.Error("the bounds of one task are another's")
 	}
 	if strings.Contains(m, "made-up") {
 		t.Error("a stranger's word is a label")
@@ -403,6 +419,19 @@ func (s *stub) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]) 
 
 func (*stub) Result(context.Context, *connect.Request[rtaskv1.ResultRequest]) (*connect.Response[rtaskv1.RunResponse], error) {
 	return connect.NewResponse(&rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}}), nil
+}
+
+func (s *stub) RunStream(_ context.Context, r *connect.Request[rtaskv1.RunRequest]) (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error) {
+	s.ran = r.Msg
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("it has no streams"))
+}
+
+func (*stub) Logs(context.Context, *connect.Request[rtaskv1.LogsRequest]) (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("it has no streams"))
+}
+
+func (*stub) End(context.Context, *connect.Request[rtaskv1.EndRequest]) (*connect.Response[rtaskv1.EndResponse], error) {
+	return connect.NewResponse(&rtaskv1.EndResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}}), nil
 }
 
 func (*stub) Framing(context.Context, *connect.Request[rtaskv1.FramingRequest]) (*connect.Response[rtaskv1.FramingResponse], error) {

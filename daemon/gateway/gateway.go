@@ -122,7 +122,7 @@ func serve(ctx context.Context, o Options, services []service) error {
 			MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 		}
 		servers = append(servers, server)
-		serves.Go(func() { failed <- server.Serve(s.listener) })
+		serves.Go(func() { failed <- server.Serve(capped(s.listener, maxConnections, maxPerAddress)) })
 		o.Logger.Info("serving", "what", s.name, "address", s.listener.Addr().String())
 	}
 	if _, err := systemd.SdNotify(false, systemd.SdNotifyReady); err != nil {

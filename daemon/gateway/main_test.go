@@ -55,6 +55,7 @@ task "count" {
 task "fails" {
   command  = ["/bin/sh", "-c", "echo out; echo err >&2; exit 9"]
   redirect_stderr = false
+  duration_buckets = [0.25, 100]
   blocking = true
   api_keys = ["demo"]
 }
@@ -107,6 +108,17 @@ task "hooked" {
     verify  = "github"
     secrets = ["s3cret"]
   }
+task "rare" {
+  command    = ["/bin/true"]
+  blocking   = true
+  api_keys   = ["demo"]
+  rate_limit = 0.01
+}
+task "long" {
+  command   = ["/bin/sleep", "1000"]
+  timeout   = "infinity"
+  api_keys  = ["demo"]
+  retention = "1min"
 }
 task "others" {
   command  = ["/bin/true"]

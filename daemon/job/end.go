@@ -116,14 +116,23 @@ func (m *Manager) recordBatch(again bool) bool {
 	m.mu.Lock()
 	batch := m.unstored
 	m.unstored = nil
-	jobs := make([]Job, len(batch))
-	for i, l := range batch {
-		jobs[i] = l.job
-	}
 	m.mu.Unlock()
 	if len(batch) == 0 {
 		return true
 	}
+	for _, l := range batch {
+		l.writing.Lock()
+		defer l.writing.Unlock()
+	}
+	var jobs []Job
+	m.mu.Lock()
+	for _, l := range batch {
+		jobs = append(jobs, l.job)
+		for _, a := range l.aliases {
+			jobs = append(jobs, aliasRecord(a, &l.job))
+		}
+	}
+	m.mu.Unlock()
 	if err := m.store.PutAll(context.Background(), jobs); err != nil {
 		m.opts.Logger.Error("cannot record the end of jobs", "jobs", len(jobs), "error", err)
 		m.mu.Lock()
@@ -163,6 +172,10 @@ func (m *Manager) recorded(l *live) {
 	}
 	m.mu.Lock()
 	delete(m.live, j.ID)
+	for _, a := range l.aliases {
+		delete(m.aliases, a.ID)
+		m.retention.add(a.ID)
+	}
 	s := l.slot
 	l.slot = nil
 	if s == nil || s.open == nil {

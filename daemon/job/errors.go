@@ -21,6 +21,9 @@ var (
 	// ErrTaken is returned by Start when Spec.ID is the id of another job.
 	ErrTaken = errors.New("another job has this id")
 
+	// ErrDifferent is returned by Start when Spec.ID is the id of a job that was asked for with another Spec.Digest.
+	ErrDifferent = errors.New("another job was asked for under this id")
+
 	// ErrInvalid is returned by Start for a Spec that could never run.
 	ErrInvalid = errors.New("the job cannot be run")
 

@@ -36,6 +36,9 @@ func (m *Manager) Find(ref string, visible func(Job) bool) (Job, error) {
 	case len(found) > 1:
 		return Job{}, fmt.Errorf("%q: %w", ref, ErrAmbiguous)
 	}
+	if found[0].Into != "" {
+		return m.target(found[0])
+	}
 	return found[0], nil
 }
 
@@ -44,8 +47,18 @@ func (m *Manager) byPrefix(ref string, all bool, seen func(Job) bool) ([]Job, er
 	if found := m.running(func(j Job) bool { return j.ID == ref }); len(found) == 1 {
 		return slices.DeleteFunc(found, func(j Job) bool { return !seen(j) }), nil
 	}
+	for _, a := range m.aliasesLike(ref) {
+		if a.ID == ref {
+			return slices.DeleteFunc([]Job{a}, func(j Job) bool { return !seen(j) }), nil
+		}
+	}
 	// Those that run come first: one that ends meanwhile is in the records then, and found twice, but not missed.
 	found := m.running(func(j Job) bool { return strings.HasPrefix(j.ID, ref) && seen(j) })
+	for _, a := range m.aliasesLike(ref) {
+		if seen(a) {
+			found = append(found, a)
+		}
+	}
 	limit := 0
 	if all {
 		limit = 2

@@ -68,6 +68,12 @@ type Job struct {
 	Triggered []Triggered `cbor:"triggered,omitempty"`
 	Owing     bool        `cbor:"owing,omitempty"`
 
+	// Into is the id of the job that took this request over, see Coalesce: then this is a record of an alias, which only ever
+	// is seen as that job.
+	Into string `cbor:"into,omitempty"`
+	// Digest is Spec.Digest.
+	Digest string `cbor:"digest,omitempty"`
+
 	State State `cbor:"state"`
 	// ProcessID is the PID of the main process, 0 before it runs.
 	ProcessID int `cbor:"pid,omitempty"`
@@ -108,6 +114,8 @@ type Plan struct {
 	// Input is its standard input, until it was started. What is longer than a record should be is in a file.
 	Input     []byte `cbor:"input,omitempty"`
 	InputFile bool   `cbor:"input_file,omitempty"`
+	// InputName is the name of that file; empty: the job's id.
+	InputName string `cbor:"input_name,omitempty"`
 }
 
 // Owner is who started a job.
@@ -155,13 +163,19 @@ const (
 	Reject Overflow = "reject"
 	// Queue lets it wait for its turn.
 	Queue Overflow = "queue"
+	// Coalesce lets one wait, which takes over the input and the environment of whoever comes then. The id that each of them
+	// gets is another one of that job.
+	Coalesce Overflow = "coalesce"
 )
 
 // Spec is a job to start.
 type Spec struct {
 	// ID, if set, is the job's id. Start and Run of an id that there is return that job, if its task and owner are the same:
 	// a caller that does not know whether it was heard asks again.
-	ID      string
+	ID string
+	// Digest, if set, tells what is asked for from everything else: Start of an ID that there is with another one returns
+	// ErrDifferent.
+	Digest  string
 	Task    string
 	Command string
 	Args    []string
@@ -193,6 +207,8 @@ type Spec struct {
 	// Volatile jobs have a caller that waits, who is their record: nothing is committed to disk before they start.
 	Volatile bool
 
+	// Rate is how many jobs of the task may be started, in one second on average; 0: any number.
+	Rate float64
 	// MaxConcurrent is how many jobs of the task may run at once, 0: any number. Overflow says what becomes of one more, and
 	// MaxQueue how many may wait.
 	MaxConcurrent int

@@ -75,7 +75,8 @@ func (f *Filter) ended() bool {
 // fits reports whether f lets a job in.
 func (f *Filter) fits(j Job) bool {
 	switch {
-	case j.State == Ended && !f.ended(),
+	case j.Into != "",
+		j.State == Ended && !f.ended(),
 		len(f.States) > 0 && !slices.Contains(f.States, j.State),
 		f.Succeeded != nil && (j.State != Ended || j.Succeeded() != *f.Succeeded),
 		len(f.Reasons) > 0 && (j.Exit == nil || !slices.Contains(f.Reasons, j.Exit.Reason)),

@@ -56,6 +56,8 @@ type Manager struct {
 	live     map[string]*live
 	active   int // jobs that have their turn
 	tasks    map[string]*turns
+	rates    map[string]*bucket // by task
+	aliases  map[string]*live   // by the ids that are aliases of live jobs
 	slots    slots
 	maxJobs  int
 	uids     *uids
@@ -73,11 +75,17 @@ type Manager struct {
 
 // live is a job that has not ended, or whose end is not recorded yet.
 type live struct {
-	job    Job          // guarded by Manager.mu
-	queued bool         // likewise: it waits for its turn
-	slot   *slot        // likewise, and its launcher's; nil while it is queued, and once it was given back
-	input  []byte       // its launcher's
-	stop   *StopOptions // guarded by Manager.mu: somebody wants it stopped
+	job    Job  // guarded by Manager.mu
+	queued bool // likewise: it waits for its turn
+	// aliases are the requests that it took over, and kept says that one of them put it on record. Guarded by Manager.mu.
+	aliases []Job
+	kept    bool
+	// writing is held from the look at the job to its being on record, so that records come in the order of what happens. It is
+	// taken before Manager.mu.
+	writing sync.Mutex
+	slot    *slot        // likewise, and its launcher's; nil while it is queued, and once it was given back
+	input   []byte       // its launcher's
+	stop    *StopOptions // guarded by Manager.mu: somebody wants it stopped
 
 	ready chan struct{}    // closed when the job was launched, or could not be
 	halt  chan string      // takes who stops it before that
@@ -137,6 +145,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	m := &Manager{
 		opts: o, store: s, watcher: w, null: null, quit: make(chan struct{}),
 		boot: boot, ended: make(chan struct{}, 1), hurry: make(chan struct{}, 1), last: make(chan struct{}), live: map[string]*live{}, tasks: map[string]*turns{},
+		rates: map[string]*bucket{}, aliases: map[string]*live{},
 		slots: slots{idle: map[string][]*slot{}}, maxJobs: o.MaxJobs, uids: newUIDs(o.UIDs), unit: 1, recorder: make(chan struct{}),
 		owing: map[string]chan struct{}{}, triggers: make(chan struct{}),
 	}
@@ -208,6 +217,7 @@ func (m *Manager) Running() int {
 // Wait returns when the job of this id has ended, with its result. It returns ErrNotFound, ErrClosed when Close comes
 // first, and the cause of ctx's end.
 func (m *Manager) Wait(ctx context.Context, id string) (Result, error) {
+	id = m.resolve(id)
 	m.mu.Lock()
 	l, ok := m.live[id]
 	m.mu.Unlock()
@@ -249,6 +259,7 @@ const goneTime = 5 * time.Second
 // Stop ends the job of this id and returns when nothing of it is left. A job that has ended stays as it is; one that is
 // just being started is stopped once it runs, one that waits for its turn never runs. Errors are those of Wait.
 func (m *Manager) Stop(ctx context.Context, id string, o StopOptions) (Job, error) {
+	id = m.resolve(id)
 	m.mu.Lock()
 	if m.closed {
 		m.mu.Unlock()
@@ -321,6 +332,7 @@ func (m *Manager) StreamLogs(ctx context.Context, id string, o LogOptions, yield
 	if !validID(id) {
 		return fmt.Errorf("%q: %w", id, ErrNotFound) // it becomes part of a path
 	}
+	id = m.resolve(id)
 	m.mu.Lock()
 	l, ok := m.live[id]
 	m.mu.Unlock()
@@ -339,6 +351,9 @@ func (m *Manager) StreamLogs(ctx context.Context, id string, o LogOptions, yield
 	}
 	f, err := os.Open(m.logPath(id))
 	if errors.Is(err, fs.ErrNotExist) {
+		if j, err := m.Status(id); err == nil && j.State == Ended && j.StartedAt.IsZero() {
+			return nil // it never ran
+		}
 		return fmt.Errorf("there is no output of job %s: %w", id, ErrNotFound)
 	}
 	if err != nil {

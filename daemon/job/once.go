@@ -34,13 +34,14 @@ func (m *Manager) notYet(o Once) error {
 		return err
 	}
 	m.mu.Lock()
-	l, failed := m.live[id], false
 	var j Job
-	if l != nil {
+	if l := m.live[id]; l != nil {
 		j = l.job
-		failed = j.State == Ended && !j.Succeeded()
+	} else if l, alias := m.aliased(id); l != nil {
+		j = aliasRecord(alias, &l.job)
 	}
 	m.mu.Unlock()
+	failed := j.State == Ended && !j.Succeeded()
 	if !failed {
 		return &RepeatError{ID: id}
 	}

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,8 @@ type turns struct {
 	running int
 	waiting int // in the queue, and on the way to it
 	queue   []*live
-	max     int // Spec.MaxConcurrent of the last that came
+	max     int   // Spec.MaxConcurrent of the last that came
+	last    *live // the one that came to the queue last, whether it is still there or not
 }
 
 // turns returns those of a task. Commands have none of their own, and never wait. Manager.mu is held.
@@ -174,7 +176,9 @@ func (m *Manager) fail(l *live, cause error) error {
 }
 
 // inputPath is where a long input is kept.
-func (m *Manager) inputPath(id string) string { return filepath.Join(m.opts.StateDir, "inputs", id) }
+func (m *Manager) inputPath(j *Job) string {
+	return filepath.Join(m.opts.StateDir, "inputs", cmp.Or(j.Plan.InputName, j.ID))
+}
 
 // keepInput keeps a job's input with its record, so that any engine can start it.
 func (m *Manager) keepInput(l *live) error {
@@ -188,7 +192,12 @@ func (m *Manager) keepInput(l *live) error {
 	if !long {
 		return nil
 	}
-	f, err := os.OpenFile(m.inputPath(j.ID), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	return writeInput(m.inputPath(j), input)
+}
+
+// writeInput writes a file that is there for good when it returns.
+func writeInput(path string, input []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("cannot keep the job's input: %w", err)
 	}
@@ -216,7 +225,7 @@ func (m *Manager) readInput(j *Job) ([]byte, error) {
 	if !j.Plan.InputFile {
 		return j.Plan.Input, nil
 	}
-	return os.ReadFile(m.inputPath(j.ID))
+	return os.ReadFile(m.inputPath(j))
 }
 
 // dropInput removes an input that is not needed any more.
@@ -224,7 +233,7 @@ func (m *Manager) dropInput(j *Job) {
 	if !j.Plan.InputFile {
 		return
 	}
-	if err := os.Remove(m.inputPath(j.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(m.inputPath(j)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		m.opts.Logger.Warn("cannot remove the input of a job", "job", j.ID, "error", err)
 	}
 }

@@ -122,10 +122,11 @@ func TestReopenBetweenDispatchAndStart(t *testing.T) {
 			if err := m.check(&s); err != nil {
 				t.Fatal(err)
 			}
-			l, _, err := m.admit(&s)
+			a, err := m.admit(&s)
 			if err != nil {
 				t.Fatal(err)
 			}
+			l := a.l
 			if err := m.record(t.Context(), l); err != nil {
 				t.Fatal(err)
 			}

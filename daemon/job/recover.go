@@ -51,6 +51,7 @@ func (m *Manager) recover() error {
 	} else if err != nil {
 		return fmt.Errorf("cannot read the records: %w", err)
 	}
+	left, aliases := withoutAliases(left)
 	if left, err = m.withClaims(m.stillOwing(left)); err != nil {
 		return err
 	}
@@ -84,8 +85,9 @@ func (m *Manager) recover() error {
 		t := m.turns(l.job.Task)
 		t.max = l.job.Plan.MaxConcurrent
 		t.waiting++
-		t.queue = append(t.queue, l)
+		t.queue, t.last = append(t.queue, l), l
 	}
+	m.takeUpAliases(aliases)
 	m.startQueued()
 	if n := len(found) + len(again); n > 0 {
 		m.opts.Logger.Info("jobs of an earlier run taken up", "running", len(found), "queued", len(again))

@@ -36,50 +36,61 @@ const (
 // ended with the reason Setup, which is no error of Start. Errors are: ErrInvalid, ErrTooMany, ErrConcurrency, ErrQueueFull,
 // ErrTaken, ErrDraining, *DuplicateError, *RepeatError, ErrClosed, and failures to record the job; then there is no job.
 func (m *Manager) Start(ctx context.Context, s Spec) (Job, error) {
-	l, err := m.begin(ctx, s)
-	if err != nil {
-		return Job{}, err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return l.job, nil
+	_, j, err := m.begin(ctx, s)
+	return j, err
 }
 
 // Run is Start and Wait in one: its Result holds what the job wrote, however soon that ended. started, if set, is called
 // with what Start would return. The job runs on when ctx ends. Errors are those of Start, for which there is no job, and
 // those of Wait.
 func (m *Manager) Run(ctx context.Context, s Spec, started func(Job)) (Result, error) {
-	l, err := m.begin(ctx, s)
+	l, j, err := m.begin(ctx, s)
 	if err != nil {
 		return Result{}, err
 	}
 	if started != nil {
-		m.mu.Lock()
-		j := l.job
-		m.mu.Unlock()
 		started(j)
 	}
 	return m.wait(ctx, l)
 }
 
-// begin is Start, and returns the job as it is kept while it runs.
-func (m *Manager) begin(ctx context.Context, s Spec) (*live, error) {
+// begin is Start, and returns the job as it is kept while it runs, too.
+func (m *Manager) begin(ctx context.Context, s Spec) (*live, Job, error) {
 	if err := m.check(&s); err != nil {
-		return nil, err
+		return nil, Job{}, err
 	}
-	l, known, err := m.admit(&s)
-	if known || err != nil {
-		return l, err
+	drop, err := m.keepLong(&s)
+	if err != nil {
+		return nil, Job{}, err
 	}
+	a, err := m.admit(&s)
+	switch {
+	case err != nil:
+		drop()
+		return nil, Job{}, err
+	case a.known:
+		return a.l, a.job, nil
+	case a.joined != nil:
+		return a.l, a.joined.alias, m.commitJoin(context.WithoutCancel(ctx), a.l, a.joined)
+	}
+	l, err := m.beginNew(ctx, &s, a.l)
+	if err != nil {
+		return nil, Job{}, err
+	}
+	return l, m.snapshot(l), nil
+}
+
+// beginNew is begin for a job that was admitted.
+func (m *Manager) beginNew(ctx context.Context, s *Spec, l *live) (*live, error) {
+	var err error
 	// From here on the job is the Manager's, not the caller's: a caller that goes away does not leave half a job.
-	if !s.Volatile {
+	if !s.Volatile && s.Overflow != Coalesce { // that of such a one is kept already
 		err = m.keepInput(l)
 	}
 	if err == nil {
 		err = m.record(context.WithoutCancel(ctx), l)
 	}
-	if err != nil {
-		m.forget(l)
+	if err != nil && m.forget(l) {
 		return nil, err
 	}
 	if l.queued {
@@ -148,49 +159,83 @@ func (m *Manager) check(s *Spec) error {
 	return nil
 }
 
+// admitted is what became of a request: a new job, one that its caller asked for before, or one that took it over.
+type admitted struct {
+	l      *live
+	known  bool
+	job    Job // with known
+	joined *joined
+}
+
 // admit makes the job, if there is room for it, or finds the one that its caller asks for again.
-func (m *Manager) admit(s *Spec) (_ *live, known bool, err error) {
+func (m *Manager) admit(s *Spec) (admitted, error) {
 	j, err := m.draft(s)
 	if err != nil {
-		return nil, false, err
-	}
-	if s.ID != "" {
-		if l, err := m.again(s); l != nil || err != nil {
-			return l, true, err
-		}
-	}
-	if err := m.notYet(s.Once); err != nil {
-		return nil, false, err
+		return admitted{}, err
 	}
 	key := slotKey(&j)
+	for {
+		if s.ID != "" {
+			if l, j, err := m.again(s); l != nil || err != nil {
+				return admitted{l: l, known: true, job: j}, err
+			}
+		}
+		if err := m.notYet(s.Once); err != nil {
+			return admitted{}, err
+		}
+		a, taken, err := m.admitNew(s, j, key)
+		switch {
+		case !taken:
+			return a, err
+		case s.ID == "":
+			return a, ErrTaken
+		}
+		// Since the look at it somebody else came with the same id.
+	}
+}
+
+// admitNew is admit for an id that was not known a moment ago; taken: now it is.
+func (m *Manager) admitNew(s *Spec, j Job, key string) (_ admitted, taken bool, _ error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return nil, false, ErrClosed
+		return admitted{}, false, ErrClosed
 	}
 	if m.draining != nil && s.by == "" {
-		return nil, false, ErrDraining
+		return admitted{}, false, ErrDraining
 	}
 	if s.Unique {
 		for _, other := range m.live {
 			if sameCommand(other.job, j) && other.job.State != Ended {
-				return nil, false, &DuplicateError{ID: other.job.ID}
+				return admitted{}, false, &DuplicateError{ID: other.job.ID}
 			}
 		}
 	}
-	if m.live[j.ID] != nil {
-		return nil, false, ErrTaken // since the look at it
+	if m.live[j.ID] != nil || m.aliases[j.ID] != nil {
+		return admitted{}, true, nil
+	}
+	// The order of admission, here and nowhere else: the rate, then a turn or a place to wait for one.
+	if err := m.limitRate(s); err != nil {
+		return admitted{}, false, err
+	}
+	if l, g, err := m.join(s, j); l != nil || err != nil {
+		return admitted{l: l, joined: g}, false, err
+	}
+	if s.Overflow == Coalesce {
+		if j.Plan.InputFile = len(s.Input) > maxInline; !j.Plan.InputFile && !s.Volatile {
+			j.Plan.Input = s.Input
+		}
 	}
 	l := &live{
 		job: j, input: s.Input,
 		ready: make(chan struct{}), halt: make(chan string, 1), done: make(chan struct{}), gone: make(chan struct{}),
 	}
 	if err := m.place(l, s, key); err != nil {
-		return nil, false, err
+		return admitted{}, false, err
 	}
 	m.live[j.ID] = l
 	m.workers.Add(1) // for follow, or for launch's own end
-	return l, false, nil
+	return admitted{l: l}, false, nil
 }
 
 // place gives a new job its turn, and a slot with it, or has it wait. Manager.mu is held.
@@ -201,12 +246,14 @@ func (m *Manager) place(l *live, s *Spec, key string) error {
 	t := m.turns(l.job.Task)
 	if full := t.full(s.MaxConcurrent); full {
 		switch {
+		case s.Overflow == Coalesce:
 		case s.Overflow != Queue:
 			return fmt.Errorf("%w: max_concurrent = %d", ErrConcurrency, s.MaxConcurrent)
 		case t.waiting >= s.MaxQueue:
 			return fmt.Errorf("%w: queue = %d", ErrQueueFull, s.MaxQueue)
 		}
 		t.waiting++
+		t.last = l
 		l.queued, l.job.State = true, Queued
 		return nil
 	}
@@ -220,46 +267,55 @@ func (m *Manager) place(l *live, s *Spec, key string) error {
 
 // again returns the job of s.ID, if there is one. Where it is known from the records only, it has ended, and nothing is to be
 // waited for.
-func (m *Manager) again(s *Spec) (*live, error) {
+func (m *Manager) again(s *Spec) (*live, Job, error) {
 	if !validID(s.ID) {
-		return nil, fmt.Errorf("%w: %q is no id", ErrInvalid, s.ID)
+		return nil, Job{}, fmt.Errorf("%w: %q is no id", ErrInvalid, s.ID)
 	}
 	m.mu.Lock()
-	l := m.live[s.ID]
-	var j Job
-	if l != nil {
-		j = l.job
+	l, j := m.aliased(s.ID)
+	if l == nil {
+		if l = m.live[s.ID]; l != nil {
+			j = l.job
+		}
 	}
 	m.mu.Unlock()
+	var err error
 	if l == nil {
-		var err error
 		if j, err = m.store.Get(s.ID); errors.Is(err, store.ErrNotFound) {
-			return nil, nil
+			return nil, Job{}, nil
 		} else if errors.Is(err, store.ErrClosed) {
-			return nil, ErrClosed
+			return nil, Job{}, ErrClosed
 		} else if err != nil {
-			return nil, err
-		}
-		l = &live{job: j, ready: closed(), done: closed(), gone: closed()}
-		if l.result, err = m.Output(context.Background(), j); errors.Is(err, ErrNotFound) {
-			err = nil // it never wrote anything
-		}
-		if err != nil {
-			return nil, err
+			return nil, Job{}, err
 		}
 	}
-	if j.Task != s.Task || j.Owner != s.Owner {
-		return nil, ErrTaken
+	switch {
+	case j.Task != s.Task || j.Owner != s.Owner:
+		return nil, Job{}, ErrTaken
+	case j.Digest != s.Digest:
+		return nil, Job{}, ErrDifferent
+	case l != nil:
+		return l, j, nil
 	}
-	return l, nil
+	of := j
+	if j.Into != "" {
+		if of, err = m.target(j); err != nil {
+			return nil, Job{}, err
+		}
+	}
+	l = &live{job: of, ready: closed(), done: closed(), gone: closed()}
+	if l.result, err = m.Output(context.Background(), of); errors.Is(err, ErrNotFound) {
+		err = nil // it never wrote anything
+	}
+	return l, j, err
 }
 
 // draft makes a job of a Spec, without a place to run.
 func (m *Manager) draft(s *Spec) (Job, error) {
 	j := Job{
 		ID: s.ID, By: s.by, OnFailure: s.OnFailure, OnSuccess: s.OnSuccess,
-		Task: s.Task, Command: s.Command, Args: s.Args, Owner: s.Owner, Trigger: s.Trigger,
-		State: Running, QueuedAt: time.Now(), Once: s.Once,
+		Task: s.Task, Command: s.Command, Args: s.Args, Owner: s.Owner, Trigger: s.Trigger, Digest: s.Digest, Once: s.Once,
+		State: Running, QueuedAt: time.Now(),
 		Plan: Plan{MaxConcurrent: s.MaxConcurrent, Keep: s.Keep, Volatile: s.Volatile, Config: s.Config},
 	}
 	if j.ID == "" {
@@ -330,6 +386,8 @@ func (m *Manager) unitName(j Job) string {
 // record commits that the job is there, and if it has its turn, that it is about to start: whatever happens from now on, it
 // is not started twice. A volatile job has its caller for a record.
 func (m *Manager) record(ctx context.Context, l *live) error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	j := m.snapshot(l)
 	if j.Plan.Volatile {
 		return nil
@@ -347,19 +405,29 @@ func (m *Manager) snapshot(l *live) Job {
 	return l.job
 }
 
-// forget undoes admit.
-func (m *Manager) forget(l *live) {
-	defer m.workers.Done() // the records are open until then
+// forget undoes admit. It returns false, and does nothing, for a job that another request has put on record meanwhile, which
+// it took over.
+func (m *Manager) forget(l *live) bool {
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	m.mu.Lock()
+	if l.kept {
+		m.mu.Unlock()
+		return false
+	}
+	defer m.workers.Done() // the records are open until then
 	j := l.job
 	m.leave(l)
 	if l.slot != nil {
 		m.vacate(l.slot)
 	}
 	delete(m.live, j.ID)
+	for _, a := range l.aliases {
+		delete(m.aliases, a.ID)
+	}
+	l.err = fmt.Errorf("%q: %w", j.ID, ErrNotFound)
 	m.startQueued()
 	m.mu.Unlock()
-	l.err = fmt.Errorf("%q: %w", j.ID, ErrNotFound)
 	close(l.ready)
 	close(l.done)
 	close(l.gone)
@@ -367,6 +435,7 @@ func (m *Manager) forget(l *live) {
 	if err := m.store.Delete(j.ID); err != nil {
 		m.opts.Logger.Error("cannot delete a job's record", "job", j.ID, "error", err)
 	}
+	return true
 }
 
 // launch starts the process of a job that has its slot, or ends the job with Setup.

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -17,7 +18,7 @@ func (m *Manager) sweep(left []Job) {
 	exits, inputs := map[string]bool{}, map[string]bool{}
 	for _, j := range left {
 		exits[j.ID] = true
-		inputs[j.ID] = j.Plan.InputFile
+		inputs[cmp.Or(j.Plan.InputName, j.ID)] = j.Plan.InputFile
 	}
 	m.sweepFolder(filepath.Join(m.opts.StateDir, "exits"), exits)
 	m.sweepFolder(filepath.Join(m.opts.StateDir, "inputs"), inputs)

@@ -2612,6 +2612,211 @@ func (x *RevokeKeyResponse) GetKey() *Key {
 	return nil
 }
 
+type RotateKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// key: a name or an id.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// overlap: how long the old secret is good, too; unset: not at all.
+	Overlap *durationpb.Duration `protobuf:"bytes,2,opt,name=overlap,proto3" json:"overlap,omitempty"`
+	// expires_in: how long the key is good from now on; unset: as long as it was to be.
+	ExpiresIn     *durationpb.Duration `protobuf:"bytes,3,opt,name=expires_in,json=expiresIn,proto3" json:"expires_in,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateKeyRequest) Reset() {
+	*x = RotateKeyRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateKeyRequest) ProtoMessage() {}
+
+func (x *RotateKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateKeyRequest.ProtoReflect.Descriptor instead.
+func (*RotateKeyRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *RotateKeyRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *RotateKeyRequest) GetOverlap() *durationpb.Duration {
+	if x != nil {
+		return x.Overlap
+	}
+	return nil
+}
+
+func (x *RotateKeyRequest) GetExpiresIn() *durationpb.Duration {
+	if x != nil {
+		return x.ExpiresIn
+	}
+	return nil
+}
+
+type RotateKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   *Key                   `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// secret: as in AddKeyResponse.
+	Secret        string `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateKeyResponse) Reset() {
+	*x = RotateKeyResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateKeyResponse) ProtoMessage() {}
+
+func (x *RotateKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateKeyResponse.ProtoReflect.Descriptor instead.
+func (*RotateKeyResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *RotateKeyResponse) GetKey() *Key {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *RotateKeyResponse) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+type ImportKeysRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// file: a keys.toml.
+	File          []byte `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportKeysRequest) Reset() {
+	*x = ImportKeysRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportKeysRequest) ProtoMessage() {}
+
+func (x *ImportKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportKeysRequest.ProtoReflect.Descriptor instead.
+func (*ImportKeysRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ImportKeysRequest) GetFile() []byte {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+type ImportKeysResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          []*Key                 `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportKeysResponse) Reset() {
+	*x = ImportKeysResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportKeysResponse) ProtoMessage() {}
+
+func (x *ImportKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportKeysResponse.ProtoReflect.Descriptor instead.
+func (*ImportKeysResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ImportKeysResponse) GetKeys() []*Key {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
 type ReloadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// check_only: read and check, change nothing.
@@ -2622,7 +2827,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2634,7 +2839,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2647,7 +2852,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{35}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ReloadRequest) GetCheckOnly() bool {
@@ -2669,7 +2874,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2681,7 +2886,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2694,7 +2899,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{36}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ReloadResponse) GetDiagnostics() []*Diagnostic {
@@ -2734,7 +2939,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2746,7 +2951,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2759,7 +2964,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{37}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Diagnostic) GetError() bool {
@@ -2826,7 +3031,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2838,7 +3043,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2851,7 +3056,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{38}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
 }
 
 type InfoResponse struct {
@@ -2876,7 +3081,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2888,7 +3093,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2901,7 +3106,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{39}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -2975,7 +3180,7 @@ type ListWebhooksRequest struct {
 
 func (x *ListWebhooksRequest) Reset() {
 	*x = ListWebhooksRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2987,7 +3192,7 @@ func (x *ListWebhooksRequest) String() string {
 func (*ListWebhooksRequest) ProtoMessage() {}
 
 func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3000,7 +3205,7 @@ func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhooksRequest.ProtoReflect.Descriptor instead.
 func (*ListWebhooksRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{40}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
 }
 
 type ListWebhooksResponse struct {
@@ -3013,7 +3218,7 @@ type ListWebhooksResponse struct {
 
 func (x *ListWebhooksResponse) Reset() {
 	*x = ListWebhooksResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3025,7 +3230,7 @@ func (x *ListWebhooksResponse) String() string {
 func (*ListWebhooksResponse) ProtoMessage() {}
 
 func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3038,7 +3243,7 @@ func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhooksResponse.ProtoReflect.Descriptor instead.
 func (*ListWebhooksResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{41}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListWebhooksResponse) GetWebhooks() []*Webhook {
@@ -3065,7 +3270,7 @@ type Webhook struct {
 
 func (x *Webhook) Reset() {
 	*x = Webhook{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3077,7 +3282,7 @@ func (x *Webhook) String() string {
 func (*Webhook) ProtoMessage() {}
 
 func (x *Webhook) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3090,7 +3295,7 @@ func (x *Webhook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Webhook.ProtoReflect.Descriptor instead.
 func (*Webhook) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Webhook) GetTask() string {
@@ -3140,7 +3345,7 @@ type TestWebhookRequest struct {
 
 func (x *TestWebhookRequest) Reset() {
 	*x = TestWebhookRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3152,7 +3357,7 @@ func (x *TestWebhookRequest) String() string {
 func (*TestWebhookRequest) ProtoMessage() {}
 
 func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3165,7 +3370,7 @@ func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestWebhookRequest.ProtoReflect.Descriptor instead.
 func (*TestWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *TestWebhookRequest) GetTask() string {
@@ -3209,7 +3414,7 @@ type TestWebhookResponse struct {
 
 func (x *TestWebhookResponse) Reset() {
 	*x = TestWebhookResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3221,7 +3426,7 @@ func (x *TestWebhookResponse) String() string {
 func (*TestWebhookResponse) ProtoMessage() {}
 
 func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3234,7 +3439,7 @@ func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestWebhookResponse.ProtoReflect.Descriptor instead.
 func (*TestWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *TestWebhookResponse) GetWebhook() *Webhook {
@@ -3304,7 +3509,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3316,7 +3521,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3329,7 +3534,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Header) GetName() string {
@@ -3357,7 +3562,7 @@ type WebhookFramingRequest struct {
 
 func (x *WebhookFramingRequest) Reset() {
 	*x = WebhookFramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3369,7 +3574,7 @@ func (x *WebhookFramingRequest) String() string {
 func (*WebhookFramingRequest) ProtoMessage() {}
 
 func (x *WebhookFramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3382,7 +3587,7 @@ func (x *WebhookFramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookFramingRequest.ProtoReflect.Descriptor instead.
 func (*WebhookFramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *WebhookFramingRequest) GetHash() string {
@@ -3409,7 +3614,7 @@ type WebhookFramingResponse struct {
 
 func (x *WebhookFramingResponse) Reset() {
 	*x = WebhookFramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3421,7 +3626,7 @@ func (x *WebhookFramingResponse) String() string {
 func (*WebhookFramingResponse) ProtoMessage() {}
 
 func (x *WebhookFramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3434,7 +3639,7 @@ func (x *WebhookFramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookFramingResponse.ProtoReflect.Descriptor instead.
 func (*WebhookFramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *WebhookFramingResponse) GetMaxInputBytes() int64 {
@@ -3462,7 +3667,7 @@ type WebhookRequest struct {
 
 func (x *WebhookRequest) Reset() {
 	*x = WebhookRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3474,7 +3679,7 @@ func (x *WebhookRequest) String() string {
 func (*WebhookRequest) ProtoMessage() {}
 
 func (x *WebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3487,7 +3692,7 @@ func (x *WebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookRequest.ProtoReflect.Descriptor instead.
 func (*WebhookRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *WebhookRequest) GetHash() string {
@@ -3544,7 +3749,7 @@ type WebhookResponse struct {
 
 func (x *WebhookResponse) Reset() {
 	*x = WebhookResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3556,7 +3761,7 @@ func (x *WebhookResponse) String() string {
 func (*WebhookResponse) ProtoMessage() {}
 
 func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3569,7 +3774,7 @@ func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookResponse.ProtoReflect.Descriptor instead.
 func (*WebhookResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{49}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *WebhookResponse) GetRun() *RunResponse {
@@ -3596,7 +3801,8 @@ type RunRequest struct {
 	Input []byte `protobuf:"bytes,3,opt,name=input,proto3" json:"input,omitempty"`
 	// input_too_large: the body was longer than Framing's max_input_bytes, and input is empty.
 	InputTooLarge bool `protobuf:"varint,5,opt,name=input_too_large,json=inputTooLarge,proto3" json:"input_too_large,omitempty"`
-	// remote_addr: the client's address without the port, for the audit trail and never for a decision.
+	// remote_addr: the client's address without the port, for the audit trail, and for how fast its bad keys
+	// are looked at; never for what it may do.
 	RemoteAddr string `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
 	// id is the job's id, 16 characters a–z and 2–7, the first a letter; empty: the engine makes one. A gateway that does not
 	// know whether it was heard asks again with the same id, and gets the same job.
@@ -3604,14 +3810,18 @@ type RunRequest struct {
 	// query is the request's, as it was sent, behind the "?": the task's parameters.
 	Query []byte `protobuf:"bytes,20,opt,name=query,proto3" json:"query,omitempty"`
 	// headers are the request's but for Authorization, in any order of names.
-	Headers       []*Header `protobuf:"bytes,21,rep,name=headers,proto3" json:"headers,omitempty"`
+	Headers []*Header `protobuf:"bytes,21,rep,name=headers,proto3" json:"headers,omitempty"`
+	// idempotency_key is the header of that name: for a day the same key gets the same job; empty: there was none.
+	IdempotencyKey []byte `protobuf:"bytes,22,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// offset is where the output begins that RunStream sends, for a gateway that goes on behind an engine that went away.
+	Offset        int64 `protobuf:"varint,23,opt,name=offset,proto3" json:"offset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3623,7 +3833,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3636,7 +3846,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{50}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RunRequest) GetTask() string {
@@ -3695,6 +3905,318 @@ func (x *RunRequest) GetHeaders() []*Header {
 	return nil
 }
 
+func (x *RunRequest) GetIdempotencyKey() []byte {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return nil
+}
+
+func (x *RunRequest) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+// RunStreamResponse has one of job and data.
+type RunStreamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// job as it is at the time: when it was accepted, and when it has ended.
+	Job *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// stream, data and offset are those of StreamLogsResponse.
+	Stream Stream `protobuf:"varint,2,opt,name=stream,proto3,enum=rtask.v1.Stream" json:"stream,omitempty"`
+	Data   []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	Offset int64  `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
+	// end: job has ended, and this is the last message.
+	End bool `protobuf:"varint,5,opt,name=end,proto3" json:"end,omitempty"`
+	// accepted: the task does not block, and this is the last message.
+	Accepted      bool `protobuf:"varint,6,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunStreamResponse) Reset() {
+	*x = RunStreamResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunStreamResponse) ProtoMessage() {}
+
+func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunStreamResponse.ProtoReflect.Descriptor instead.
+func (*RunStreamResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *RunStreamResponse) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *RunStreamResponse) GetStream() Stream {
+	if x != nil {
+		return x.Stream
+	}
+	return Stream_STREAM_UNSPECIFIED
+}
+
+func (x *RunStreamResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *RunStreamResponse) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *RunStreamResponse) GetEnd() bool {
+	if x != nil {
+		return x.End
+	}
+	return false
+}
+
+func (x *RunStreamResponse) GetAccepted() bool {
+	if x != nil {
+		return x.Accepted
+	}
+	return false
+}
+
+// LogsRequest names a job as ResultRequest does.
+type LogsRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Task       string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	Id         string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	ApiKey     []byte                 `protobuf:"bytes,3,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
+	RemoteAddr string                 `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	// follow: go on until the job has ended.
+	Follow bool `protobuf:"varint,5,opt,name=follow,proto3" json:"follow,omitempty"`
+	// offset of an earlier reply, as text that the client sent; empty: the first byte.
+	Offset        string `protobuf:"bytes,6,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogsRequest) Reset() {
+	*x = LogsRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogsRequest) ProtoMessage() {}
+
+func (x *LogsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
+func (*LogsRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *LogsRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *LogsRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *LogsRequest) GetApiKey() []byte {
+	if x != nil {
+		return x.ApiKey
+	}
+	return nil
+}
+
+func (x *LogsRequest) GetRemoteAddr() string {
+	if x != nil {
+		return x.RemoteAddr
+	}
+	return ""
+}
+
+func (x *LogsRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+func (x *LogsRequest) GetOffset() string {
+	if x != nil {
+		return x.Offset
+	}
+	return ""
+}
+
+// EndRequest names a job as ResultRequest does.
+type EndRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Task       string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	Id         string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	ApiKey     []byte                 `protobuf:"bytes,3,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
+	RemoteAddr string                 `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	// disconnected: the client that waited for it is gone, and it is stopped only if the task wants that.
+	Disconnected  bool `protobuf:"varint,5,opt,name=disconnected,proto3" json:"disconnected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndRequest) Reset() {
+	*x = EndRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndRequest) ProtoMessage() {}
+
+func (x *EndRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndRequest.ProtoReflect.Descriptor instead.
+func (*EndRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *EndRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *EndRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *EndRequest) GetApiKey() []byte {
+	if x != nil {
+		return x.ApiKey
+	}
+	return nil
+}
+
+func (x *EndRequest) GetRemoteAddr() string {
+	if x != nil {
+		return x.RemoteAddr
+	}
+	return ""
+}
+
+func (x *EndRequest) GetDisconnected() bool {
+	if x != nil {
+		return x.Disconnected
+	}
+	return false
+}
+
+type EndResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndResponse) Reset() {
+	*x = EndResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndResponse) ProtoMessage() {}
+
+func (x *EndResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndResponse.ProtoReflect.Descriptor instead.
+func (*EndResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *EndResponse) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
 type RunResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Job   *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -3710,7 +4232,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3722,7 +4244,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3735,7 +4257,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{51}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -3780,15 +4302,17 @@ type ResultRequest struct {
 	// id of the job, whole.
 	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	// api_key and remote_addr are as in RunRequest.
-	ApiKey        []byte `protobuf:"bytes,3,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
-	RemoteAddr    string `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	ApiKey     []byte `protobuf:"bytes,3,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
+	RemoteAddr string `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	// wait is for how long the reply waits for the job's end, as text that the client sent, such as "30s"; empty: not at all.
+	Wait          string `protobuf:"bytes,20,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3800,7 +4324,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3813,7 +4337,7 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{52}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ResultRequest) GetTask() string {
@@ -3844,6 +4368,13 @@ func (x *ResultRequest) GetRemoteAddr() string {
 	return ""
 }
 
+func (x *ResultRequest) GetWait() string {
+	if x != nil {
+		return x.Wait
+	}
+	return ""
+}
+
 type FramingRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3852,7 +4383,7 @@ type FramingRequest struct {
 
 func (x *FramingRequest) Reset() {
 	*x = FramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3864,7 +4395,7 @@ func (x *FramingRequest) String() string {
 func (*FramingRequest) ProtoMessage() {}
 
 func (x *FramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3877,7 +4408,7 @@ func (x *FramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingRequest.ProtoReflect.Descriptor instead.
 func (*FramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{53}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
 }
 
 type FramingResponse struct {
@@ -3892,7 +4423,7 @@ type FramingResponse struct {
 
 func (x *FramingResponse) Reset() {
 	*x = FramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3904,7 +4435,7 @@ func (x *FramingResponse) String() string {
 func (*FramingResponse) ProtoMessage() {}
 
 func (x *FramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3917,7 +4448,7 @@ func (x *FramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingResponse.ProtoReflect.Descriptor instead.
 func (*FramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{54}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *FramingResponse) GetMaxInputBytes() int64 {
@@ -3942,7 +4473,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3954,7 +4485,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3967,7 +4498,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{55}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
 }
 
 type MetricsResponse struct {
@@ -3980,7 +4511,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3992,7 +4523,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4005,7 +4536,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{56}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -4034,7 +4565,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4046,7 +4577,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4059,7 +4590,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Error) GetKind() string {
@@ -4293,7 +4824,19 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x10RevokeKeyRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\"4\n" +
 	"\x11RevokeKeyResponse\x12\x1f\n" +
-	"\x03key\x18\x01 \x01(\v2\r.rtask.v1.KeyR\x03key\".\n" +
+	"\x03key\x18\x01 \x01(\v2\r.rtask.v1.KeyR\x03key\"\x93\x01\n" +
+	"\x10RotateKeyRequest\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x123\n" +
+	"\aoverlap\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\aoverlap\x128\n" +
+	"\n" +
+	"expires_in\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\texpiresIn\"L\n" +
+	"\x11RotateKeyResponse\x12\x1f\n" +
+	"\x03key\x18\x01 \x01(\v2\r.rtask.v1.KeyR\x03key\x12\x16\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\"'\n" +
+	"\x11ImportKeysRequest\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\fR\x04file\"7\n" +
+	"\x12ImportKeysResponse\x12!\n" +
+	"\x04keys\x18\x01 \x03(\v2\r.rtask.v1.KeyR\x04keys\".\n" +
 	"\rReloadRequest\x12\x1d\n" +
 	"\n" +
 	"check_only\x18\x01 \x01(\bR\tcheckOnly\"^\n" +
@@ -4363,7 +4906,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x02id\x18\x06 \x01(\tR\x02id\"X\n" +
 	"\x0fWebhookResponse\x12'\n" +
 	"\x03run\x18\x01 \x01(\v2\x15.rtask.v1.RunResponseR\x03run\x12\x1c\n" +
-	"\tchallenge\x18\x02 \x01(\tR\tchallenge\"\xea\x01\n" +
+	"\tchallenge\x18\x02 \x01(\tR\tchallenge\"\xab\x02\n" +
 	"\n" +
 	"RunRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x17\n" +
@@ -4374,19 +4917,47 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"remoteAddr\x12\x0e\n" +
 	"\x02id\x18\x06 \x01(\tR\x02id\x12\x14\n" +
 	"\x05query\x18\x14 \x01(\fR\x05query\x12*\n" +
-	"\aheaders\x18\x15 \x03(\v2\x10.rtask.v1.HeaderR\aheaders\"\x98\x01\n" +
+	"\aheaders\x18\x15 \x03(\v2\x10.rtask.v1.HeaderR\aheaders\x12'\n" +
+	"\x0fidempotency_key\x18\x16 \x01(\fR\x0eidempotencyKey\x12\x16\n" +
+	"\x06offset\x18\x17 \x01(\x03R\x06offset\"\xb8\x01\n" +
+	"\x11RunStreamResponse\x12\x1f\n" +
+	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\x12(\n" +
+	"\x06stream\x18\x02 \x01(\x0e2\x10.rtask.v1.StreamR\x06stream\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12\x16\n" +
+	"\x06offset\x18\x04 \x01(\x03R\x06offset\x12\x10\n" +
+	"\x03end\x18\x05 \x01(\bR\x03end\x12\x1a\n" +
+	"\baccepted\x18\x06 \x01(\bR\baccepted\"\x9b\x01\n" +
+	"\vLogsRequest\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x17\n" +
+	"\aapi_key\x18\x03 \x01(\fR\x06apiKey\x12\x1f\n" +
+	"\vremote_addr\x18\x04 \x01(\tR\n" +
+	"remoteAddr\x12\x16\n" +
+	"\x06follow\x18\x05 \x01(\bR\x06follow\x12\x16\n" +
+	"\x06offset\x18\x06 \x01(\tR\x06offset\"\x8e\x01\n" +
+	"\n" +
+	"EndRequest\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x17\n" +
+	"\aapi_key\x18\x03 \x01(\fR\x06apiKey\x12\x1f\n" +
+	"\vremote_addr\x18\x04 \x01(\tR\n" +
+	"remoteAddr\x12\"\n" +
+	"\fdisconnected\x18\x05 \x01(\bR\fdisconnected\".\n" +
+	"\vEndResponse\x12\x1f\n" +
+	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\"\x98\x01\n" +
 	"\vRunResponse\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\x12\x1a\n" +
 	"\baccepted\x18\x02 \x01(\bR\baccepted\x12\x16\n" +
 	"\x06stdout\x18\x03 \x01(\fR\x06stdout\x12\x16\n" +
 	"\x06stderr\x18\x04 \x01(\fR\x06stderr\x12\x1c\n" +
-	"\ttruncated\x18\x05 \x01(\bR\ttruncated\"m\n" +
+	"\ttruncated\x18\x05 \x01(\bR\ttruncated\"\x81\x01\n" +
 	"\rResultRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x17\n" +
 	"\aapi_key\x18\x03 \x01(\fR\x06apiKey\x12\x1f\n" +
 	"\vremote_addr\x18\x04 \x01(\tR\n" +
-	"remoteAddr\"\x10\n" +
+	"remoteAddr\x12\x12\n" +
+	"\x04wait\x18\x14 \x01(\tR\x04wait\"\x10\n" +
 	"\x0eFramingRequest\"U\n" +
 	"\x0fFramingResponse\x12&\n" +
 	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\x12\x1a\n" +
@@ -4426,7 +4997,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x06Status\x12\x16\n" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSTATUS_SUCCESS\x10\x01\x12\x12\n" +
-	"\x0eSTATUS_FAILURE\x10\x022\xc8\b\n" +
+	"\x0eSTATUS_FAILURE\x10\x022\xd7\t\n" +
 	"\n" +
 	"JobService\x128\n" +
 	"\x05Start\x12\x16.rtask.v1.StartRequest\x1a\x17.rtask.v1.StartResponse\x125\n" +
@@ -4445,14 +5016,20 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\bListKeys\x12\x19.rtask.v1.ListKeysRequest\x1a\x1a.rtask.v1.ListKeysResponse\x12D\n" +
 	"\tRevokeKey\x12\x1a.rtask.v1.RevokeKeyRequest\x1a\x1b.rtask.v1.RevokeKeyResponse\x12M\n" +
 	"\fListWebhooks\x12\x1d.rtask.v1.ListWebhooksRequest\x1a\x1e.rtask.v1.ListWebhooksResponse\x12J\n" +
-	"\vTestWebhook\x12\x1c.rtask.v1.TestWebhookRequest\x1a\x1d.rtask.v1.TestWebhookResponse\x12;\n" +
+	"\vTestWebhook\x12\x1c.rtask.v1.TestWebhookRequest\x1a\x1d.rtask.v1.TestWebhookResponse\x12D\n" +
+	"\tRotateKey\x12\x1a.rtask.v1.RotateKeyRequest\x1a\x1b.rtask.v1.RotateKeyResponse\x12G\n" +
+	"\n" +
+	"ImportKeys\x12\x1b.rtask.v1.ImportKeysRequest\x1a\x1c.rtask.v1.ImportKeysResponse\x12;\n" +
 	"\x06Reload\x12\x17.rtask.v1.ReloadRequest\x1a\x18.rtask.v1.ReloadResponse\x125\n" +
-	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\x93\x03\n" +
+	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\xc7\x04\n" +
 	"\x0eGatewayService\x122\n" +
 	"\x03Run\x12\x14.rtask.v1.RunRequest\x1a\x15.rtask.v1.RunResponse\x128\n" +
 	"\x06Result\x12\x17.rtask.v1.ResultRequest\x1a\x15.rtask.v1.RunResponse\x12S\n" +
 	"\x0eWebhookFraming\x12\x1f.rtask.v1.WebhookFramingRequest\x1a .rtask.v1.WebhookFramingResponse\x12>\n" +
-	"\aWebhook\x12\x18.rtask.v1.WebhookRequest\x1a\x19.rtask.v1.WebhookResponse\x12>\n" +
+	"\aWebhook\x12\x18.rtask.v1.WebhookRequest\x1a\x19.rtask.v1.WebhookResponse\x12@\n" +
+	"\tRunStream\x12\x14.rtask.v1.RunRequest\x1a\x1b.rtask.v1.RunStreamResponse0\x01\x12<\n" +
+	"\x04Logs\x12\x15.rtask.v1.LogsRequest\x1a\x1b.rtask.v1.RunStreamResponse0\x01\x122\n" +
+	"\x03End\x12\x14.rtask.v1.EndRequest\x1a\x15.rtask.v1.EndResponse\x12>\n" +
 	"\aFraming\x12\x18.rtask.v1.FramingRequest\x1a\x19.rtask.v1.FramingResponse\x12>\n" +
 	"\aMetrics\x12\x18.rtask.v1.MetricsRequest\x1a\x19.rtask.v1.MetricsResponseB4Z2github.com/rtask/rtask/daemon/api/rtask/v1;rtaskv1b\x06proto3"
 
@@ -4469,7 +5046,7 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                     // 0: rtask.v1.State
 	(Reason)(0),                    // 1: rtask.v1.Reason
@@ -4510,137 +5087,162 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*ListKeysResponse)(nil),       // 36: rtask.v1.ListKeysResponse
 	(*RevokeKeyRequest)(nil),       // 37: rtask.v1.RevokeKeyRequest
 	(*RevokeKeyResponse)(nil),      // 38: rtask.v1.RevokeKeyResponse
-	(*ReloadRequest)(nil),          // 39: rtask.v1.ReloadRequest
-	(*ReloadResponse)(nil),         // 40: rtask.v1.ReloadResponse
-	(*Diagnostic)(nil),             // 41: rtask.v1.Diagnostic
-	(*InfoRequest)(nil),            // 42: rtask.v1.InfoRequest
-	(*InfoResponse)(nil),           // 43: rtask.v1.InfoResponse
-	(*ListWebhooksRequest)(nil),    // 44: rtask.v1.ListWebhooksRequest
-	(*ListWebhooksResponse)(nil),   // 45: rtask.v1.ListWebhooksResponse
-	(*Webhook)(nil),                // 46: rtask.v1.Webhook
-	(*TestWebhookRequest)(nil),     // 47: rtask.v1.TestWebhookRequest
-	(*TestWebhookResponse)(nil),    // 48: rtask.v1.TestWebhookResponse
-	(*Header)(nil),                 // 49: rtask.v1.Header
-	(*WebhookFramingRequest)(nil),  // 50: rtask.v1.WebhookFramingRequest
-	(*WebhookFramingResponse)(nil), // 51: rtask.v1.WebhookFramingResponse
-	(*WebhookRequest)(nil),         // 52: rtask.v1.WebhookRequest
-	(*WebhookResponse)(nil),        // 53: rtask.v1.WebhookResponse
-	(*RunRequest)(nil),             // 54: rtask.v1.RunRequest
-	(*RunResponse)(nil),            // 55: rtask.v1.RunResponse
-	(*ResultRequest)(nil),          // 56: rtask.v1.ResultRequest
-	(*FramingRequest)(nil),         // 57: rtask.v1.FramingRequest
-	(*FramingResponse)(nil),        // 58: rtask.v1.FramingResponse
-	(*MetricsRequest)(nil),         // 59: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),        // 60: rtask.v1.MetricsResponse
-	(*Error)(nil),                  // 61: rtask.v1.Error
-	nil,                            // 62: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil),  // 63: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 64: google.protobuf.Duration
+	(*RotateKeyRequest)(nil),       // 39: rtask.v1.RotateKeyRequest
+	(*RotateKeyResponse)(nil),      // 40: rtask.v1.RotateKeyResponse
+	(*ImportKeysRequest)(nil),      // 41: rtask.v1.ImportKeysRequest
+	(*ImportKeysResponse)(nil),     // 42: rtask.v1.ImportKeysResponse
+	(*ReloadRequest)(nil),          // 43: rtask.v1.ReloadRequest
+	(*ReloadResponse)(nil),         // 44: rtask.v1.ReloadResponse
+	(*Diagnostic)(nil),             // 45: rtask.v1.Diagnostic
+	(*InfoRequest)(nil),            // 46: rtask.v1.InfoRequest
+	(*InfoResponse)(nil),           // 47: rtask.v1.InfoResponse
+	(*ListWebhooksRequest)(nil),    // 48: rtask.v1.ListWebhooksRequest
+	(*ListWebhooksResponse)(nil),   // 49: rtask.v1.ListWebhooksResponse
+	(*Webhook)(nil),                // 50: rtask.v1.Webhook
+	(*TestWebhookRequest)(nil),     // 51: rtask.v1.TestWebhookRequest
+	(*TestWebhookResponse)(nil),    // 52: rtask.v1.TestWebhookResponse
+	(*Header)(nil),                 // 53: rtask.v1.Header
+	(*WebhookFramingRequest)(nil),  // 54: rtask.v1.WebhookFramingRequest
+	(*WebhookFramingResponse)(nil), // 55: rtask.v1.WebhookFramingResponse
+	(*WebhookRequest)(nil),         // 56: rtask.v1.WebhookRequest
+	(*WebhookResponse)(nil),        // 57: rtask.v1.WebhookResponse
+	(*RunRequest)(nil),             // 58: rtask.v1.RunRequest
+	(*RunStreamResponse)(nil),      // 59: rtask.v1.RunStreamResponse
+	(*LogsRequest)(nil),            // 60: rtask.v1.LogsRequest
+	(*EndRequest)(nil),             // 61: rtask.v1.EndRequest
+	(*EndResponse)(nil),            // 62: rtask.v1.EndResponse
+	(*RunResponse)(nil),            // 63: rtask.v1.RunResponse
+	(*ResultRequest)(nil),          // 64: rtask.v1.ResultRequest
+	(*FramingRequest)(nil),         // 65: rtask.v1.FramingRequest
+	(*FramingResponse)(nil),        // 66: rtask.v1.FramingResponse
+	(*MetricsRequest)(nil),         // 67: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),        // 68: rtask.v1.MetricsResponse
+	(*Error)(nil),                  // 69: rtask.v1.Error
+	nil,                            // 70: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil),  // 71: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 72: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,  // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,  // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	63, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	63, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	63, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	71, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	71, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	71, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	5,  // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
 	7,  // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	62, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	70, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
 	10, // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
 	9,  // 9: rtask.v1.StartRequest.parameters:type_name -> rtask.v1.Parameter
 	4,  // 10: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
 	4,  // 11: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
 	4,  // 12: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
 	6,  // 13: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	63, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	63, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	71, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	71, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	2,  // 16: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
 	2,  // 17: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	63, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	71, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
 	0,  // 19: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
 	3,  // 20: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
 	1,  // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	63, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	63, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	71, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	71, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
 	4,  // 24: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
 	4,  // 25: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	64, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	72, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
 	24, // 27: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	63, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	71, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
 	23, // 29: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
 	23, // 30: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
 	23, // 31: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	64, // 32: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	72, // 32: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	34, // 33: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	63, // 34: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	63, // 35: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	63, // 36: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	71, // 34: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	71, // 35: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	71, // 36: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
 	34, // 37: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
 	34, // 38: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	41, // 39: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	63, // 40: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	41, // 41: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	24, // 42: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
-	46, // 43: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
-	46, // 44: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
-	4,  // 45: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
-	49, // 46: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
-	55, // 47: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
-	49, // 48: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
-	4,  // 49: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	64, // 50: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	41, // 51: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,  // 52: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	12, // 53: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	14, // 54: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	16, // 55: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	18, // 56: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	20, // 57: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	22, // 58: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	26, // 59: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	28, // 60: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	30, // 61: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	32, // 62: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	35, // 63: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	37, // 64: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	44, // 65: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
-	47, // 66: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
-	39, // 67: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	42, // 68: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	54, // 69: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	56, // 70: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	50, // 71: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
-	52, // 72: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
-	57, // 73: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	59, // 74: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	11, // 75: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13, // 76: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15, // 77: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17, // 78: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19, // 79: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21, // 80: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25, // 81: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27, // 82: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	29, // 83: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	31, // 84: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	33, // 85: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	36, // 86: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	38, // 87: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	45, // 88: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
-	48, // 89: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
-	40, // 90: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	43, // 91: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	55, // 92: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	55, // 93: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	51, // 94: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
-	53, // 95: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
-	58, // 96: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	60, // 97: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	75, // [75:98] is the sub-list for method output_type
-	52, // [52:75] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	72, // 39: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	72, // 40: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	34, // 41: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
+	34, // 42: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
+	45, // 43: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	71, // 44: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	45, // 45: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	24, // 46: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
+	50, // 47: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
+	50, // 48: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
+	4,  // 49: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
+	53, // 50: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
+	63, // 51: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
+	53, // 52: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
+	4,  // 53: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
+	2,  // 54: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
+	4,  // 55: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
+	4,  // 56: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	72, // 57: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	45, // 58: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,  // 59: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	12, // 60: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	14, // 61: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	16, // 62: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	18, // 63: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	20, // 64: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	22, // 65: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	26, // 66: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	28, // 67: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	30, // 68: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	32, // 69: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	35, // 70: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	37, // 71: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	48, // 72: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
+	51, // 73: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
+	39, // 74: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
+	41, // 75: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
+	43, // 76: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	46, // 77: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	58, // 78: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	64, // 79: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	54, // 80: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
+	56, // 81: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
+	58, // 82: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
+	60, // 83: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
+	61, // 84: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
+	65, // 85: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	67, // 86: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	11, // 87: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13, // 88: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15, // 89: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17, // 90: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19, // 91: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21, // 92: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25, // 93: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27, // 94: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	29, // 95: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	31, // 96: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	33, // 97: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	36, // 98: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	38, // 99: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	49, // 100: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	52, // 101: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	40, // 102: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
+	42, // 103: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
+	44, // 104: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	47, // 105: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	63, // 106: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	63, // 107: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	55, // 108: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	57, // 109: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	59, // 110: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
+	59, // 111: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
+	62, // 112: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
+	66, // 113: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	68, // 114: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	87, // [87:115] is the sub-list for method output_type
+	59, // [59:87] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -4657,7 +5259,7 @@ func file_rtask_v1_rtask_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   59,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -79,6 +79,10 @@ const (
 	JobServiceListWebhooksProcedure = "/rtask.v1.JobService/ListWebhooks"
 	// JobServiceTestWebhookProcedure is the fully-qualified name of the JobService's TestWebhook RPC.
 	JobServiceTestWebhookProcedure = "/rtask.v1.JobService/TestWebhook"
+	// JobServiceRotateKeyProcedure is the fully-qualified name of the JobService's RotateKey RPC.
+	JobServiceRotateKeyProcedure = "/rtask.v1.JobService/RotateKey"
+	// JobServiceImportKeysProcedure is the fully-qualified name of the JobService's ImportKeys RPC.
+	JobServiceImportKeysProcedure = "/rtask.v1.JobService/ImportKeys"
 	// JobServiceReloadProcedure is the fully-qualified name of the JobService's Reload RPC.
 	JobServiceReloadProcedure = "/rtask.v1.JobService/Reload"
 	// JobServiceInfoProcedure is the fully-qualified name of the JobService's Info RPC.
@@ -92,6 +96,13 @@ const (
 	GatewayServiceWebhookFramingProcedure = "/rtask.v1.GatewayService/WebhookFraming"
 	// GatewayServiceWebhookProcedure is the fully-qualified name of the GatewayService's Webhook RPC.
 	GatewayServiceWebhookProcedure = "/rtask.v1.GatewayService/Webhook"
+	// GatewayServiceRunStreamProcedure is the fully-qualified name of the GatewayService's RunStream
+	// RPC.
+	GatewayServiceRunStreamProcedure = "/rtask.v1.GatewayService/RunStream"
+	// GatewayServiceLogsProcedure is the fully-qualified name of the GatewayService's Logs RPC.
+	GatewayServiceLogsProcedure = "/rtask.v1.GatewayService/Logs"
+	// GatewayServiceEndProcedure is the fully-qualified name of the GatewayService's End RPC.
+	GatewayServiceEndProcedure = "/rtask.v1.GatewayService/End"
 	// GatewayServiceFramingProcedure is the fully-qualified name of the GatewayService's Framing RPC.
 	GatewayServiceFramingProcedure = "/rtask.v1.GatewayService/Framing"
 	// GatewayServiceMetricsProcedure is the fully-qualified name of the GatewayService's Metrics RPC.
@@ -138,6 +149,10 @@ type JobServiceClient interface {
 	// TestWebhook makes a request to a webhook as its sender would, correctly signed, and returns what would happen, or with run
 	// what happened. NOT_FOUND: there is no such task or webhook.
 	TestWebhook(context.Context, *connect.Request[v1.TestWebhookRequest]) (*connect.Response[v1.TestWebhookResponse], error)
+	// RotateKey gives a key another secret. The key itself is in this reply and nowhere else.
+	RotateKey(context.Context, *connect.Request[v1.RotateKeyRequest]) (*connect.Response[v1.RotateKeyResponse], error)
+	// ImportKeys adds the keys of a keys file of another machine: all of them or none.
+	ImportKeys(context.Context, *connect.Request[v1.ImportKeysRequest]) (*connect.Response[v1.ImportKeysResponse], error)
 	// Reload reads the configuration again. With an error in it nothing changes, and the reply says where it is.
 	Reload(context.Context, *connect.Request[v1.ReloadRequest]) (*connect.Response[v1.ReloadResponse], error)
 	// Info returns what the engine is and what holds on this machine.
@@ -245,6 +260,18 @@ func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			connect.WithSchema(jobServiceMethods.ByName("TestWebhook")),
 			connect.WithClientOptions(opts...),
 		),
+		rotateKey: connect.NewClient[v1.RotateKeyRequest, v1.RotateKeyResponse](
+			httpClient,
+			baseURL+JobServiceRotateKeyProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("RotateKey")),
+			connect.WithClientOptions(opts...),
+		),
+		importKeys: connect.NewClient[v1.ImportKeysRequest, v1.ImportKeysResponse](
+			httpClient,
+			baseURL+JobServiceImportKeysProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("ImportKeys")),
+			connect.WithClientOptions(opts...),
+		),
 		reload: connect.NewClient[v1.ReloadRequest, v1.ReloadResponse](
 			httpClient,
 			baseURL+JobServiceReloadProcedure,
@@ -277,6 +304,8 @@ type jobServiceClient struct {
 	revokeKey    *connect.Client[v1.RevokeKeyRequest, v1.RevokeKeyResponse]
 	listWebhooks *connect.Client[v1.ListWebhooksRequest, v1.ListWebhooksResponse]
 	testWebhook  *connect.Client[v1.TestWebhookRequest, v1.TestWebhookResponse]
+	rotateKey    *connect.Client[v1.RotateKeyRequest, v1.RotateKeyResponse]
+	importKeys   *connect.Client[v1.ImportKeysRequest, v1.ImportKeysResponse]
 	reload       *connect.Client[v1.ReloadRequest, v1.ReloadResponse]
 	info         *connect.Client[v1.InfoRequest, v1.InfoResponse]
 }
@@ -356,6 +385,16 @@ func (c *jobServiceClient) TestWebhook(ctx context.Context, req *connect.Request
 	return c.testWebhook.CallUnary(ctx, req)
 }
 
+// RotateKey calls rtask.v1.JobService.RotateKey.
+func (c *jobServiceClient) RotateKey(ctx context.Context, req *connect.Request[v1.RotateKeyRequest]) (*connect.Response[v1.RotateKeyResponse], error) {
+	return c.rotateKey.CallUnary(ctx, req)
+}
+
+// ImportKeys calls rtask.v1.JobService.ImportKeys.
+func (c *jobServiceClient) ImportKeys(ctx context.Context, req *connect.Request[v1.ImportKeysRequest]) (*connect.Response[v1.ImportKeysResponse], error) {
+	return c.importKeys.CallUnary(ctx, req)
+}
+
 // Reload calls rtask.v1.JobService.Reload.
 func (c *jobServiceClient) Reload(ctx context.Context, req *connect.Request[v1.ReloadRequest]) (*connect.Response[v1.ReloadResponse], error) {
 	return c.reload.CallUnary(ctx, req)
@@ -406,6 +445,10 @@ type JobServiceHandler interface {
 	// TestWebhook makes a request to a webhook as its sender would, correctly signed, and returns what would happen, or with run
 	// what happened. NOT_FOUND: there is no such task or webhook.
 	TestWebhook(context.Context, *connect.Request[v1.TestWebhookRequest]) (*connect.Response[v1.TestWebhookResponse], error)
+	// RotateKey gives a key another secret. The key itself is in this reply and nowhere else.
+	RotateKey(context.Context, *connect.Request[v1.RotateKeyRequest]) (*connect.Response[v1.RotateKeyResponse], error)
+	// ImportKeys adds the keys of a keys file of another machine: all of them or none.
+	ImportKeys(context.Context, *connect.Request[v1.ImportKeysRequest]) (*connect.Response[v1.ImportKeysResponse], error)
 	// Reload reads the configuration again. With an error in it nothing changes, and the reply says where it is.
 	Reload(context.Context, *connect.Request[v1.ReloadRequest]) (*connect.Response[v1.ReloadResponse], error)
 	// Info returns what the engine is and what holds on this machine.
@@ -509,6 +552,18 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 		connect.WithSchema(jobServiceMethods.ByName("TestWebhook")),
 		connect.WithHandlerOptions(opts...),
 	)
+	jobServiceRotateKeyHandler := connect.NewUnaryHandler(
+		JobServiceRotateKeyProcedure,
+		svc.RotateKey,
+		connect.WithSchema(jobServiceMethods.ByName("RotateKey")),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServiceImportKeysHandler := connect.NewUnaryHandler(
+		JobServiceImportKeysProcedure,
+		svc.ImportKeys,
+		connect.WithSchema(jobServiceMethods.ByName("ImportKeys")),
+		connect.WithHandlerOptions(opts...),
+	)
 	jobServiceReloadHandler := connect.NewUnaryHandler(
 		JobServiceReloadProcedure,
 		svc.Reload,
@@ -553,6 +608,10 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 			jobServiceListWebhooksHandler.ServeHTTP(w, r)
 		case JobServiceTestWebhookProcedure:
 			jobServiceTestWebhookHandler.ServeHTTP(w, r)
+		case JobServiceRotateKeyProcedure:
+			jobServiceRotateKeyHandler.ServeHTTP(w, r)
+		case JobServiceImportKeysProcedure:
+			jobServiceImportKeysHandler.ServeHTTP(w, r)
 		case JobServiceReloadProcedure:
 			jobServiceReloadHandler.ServeHTTP(w, r)
 		case JobServiceInfoProcedure:
@@ -626,6 +685,14 @@ func (UnimplementedJobServiceHandler) TestWebhook(context.Context, *connect.Requ
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.TestWebhook is not implemented"))
 }
 
+func (UnimplementedJobServiceHandler) RotateKey(context.Context, *connect.Request[v1.RotateKeyRequest]) (*connect.Response[v1.RotateKeyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.RotateKey is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) ImportKeys(context.Context, *connect.Request[v1.ImportKeysRequest]) (*connect.Response[v1.ImportKeysResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.ImportKeys is not implemented"))
+}
+
 func (UnimplementedJobServiceHandler) Reload(context.Context, *connect.Request[v1.ReloadRequest]) (*connect.Response[v1.ReloadResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.Reload is not implemented"))
 }
@@ -646,6 +713,14 @@ type GatewayServiceClient interface {
 	WebhookFraming(context.Context, *connect.Request[v1.WebhookFramingRequest]) (*connect.Response[v1.WebhookFramingResponse], error)
 	// Webhook decides on a request to a webhook and runs its task. It is Run otherwise.
 	Webhook(context.Context, *connect.Request[v1.WebhookRequest]) (*connect.Response[v1.WebhookResponse], error)
+	// RunStream is Run for who wants the output of a blocking task as it comes: first the job, then its output, then how it
+	// ended. A task that does not block is answered with the job alone.
+	RunStream(context.Context, *connect.Request[v1.RunRequest]) (*connect.ServerStreamForClient[v1.RunStreamResponse], error)
+	// Logs returns the output of a job that the same API key started over the network, as JobService.StreamLogs does, and when
+	// that has ended the job. NOT_FOUND as with Result.
+	Logs(context.Context, *connect.Request[v1.LogsRequest]) (*connect.ServerStreamForClient[v1.RunStreamResponse], error)
+	// End stops a job that the same API key started over the network. NOT_FOUND as with Result.
+	End(context.Context, *connect.Request[v1.EndRequest]) (*connect.Response[v1.EndResponse], error)
 	// Framing returns the limits the gateway needs to read a request.
 	Framing(context.Context, *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error)
 	// Metrics returns the engine's metrics.
@@ -687,6 +762,24 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(gatewayServiceMethods.ByName("Webhook")),
 			connect.WithClientOptions(opts...),
 		),
+		runStream: connect.NewClient[v1.RunRequest, v1.RunStreamResponse](
+			httpClient,
+			baseURL+GatewayServiceRunStreamProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("RunStream")),
+			connect.WithClientOptions(opts...),
+		),
+		logs: connect.NewClient[v1.LogsRequest, v1.RunStreamResponse](
+			httpClient,
+			baseURL+GatewayServiceLogsProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("Logs")),
+			connect.WithClientOptions(opts...),
+		),
+		end: connect.NewClient[v1.EndRequest, v1.EndResponse](
+			httpClient,
+			baseURL+GatewayServiceEndProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("End")),
+			connect.WithClientOptions(opts...),
+		),
 		framing: connect.NewClient[v1.FramingRequest, v1.FramingResponse](
 			httpClient,
 			baseURL+GatewayServiceFramingProcedure,
@@ -708,6 +801,9 @@ type gatewayServiceClient struct {
 	result         *connect.Client[v1.ResultRequest, v1.RunResponse]
 	webhookFraming *connect.Client[v1.WebhookFramingRequest, v1.WebhookFramingResponse]
 	webhook        *connect.Client[v1.WebhookRequest, v1.WebhookResponse]
+	runStream      *connect.Client[v1.RunRequest, v1.RunStreamResponse]
+	logs           *connect.Client[v1.LogsRequest, v1.RunStreamResponse]
+	end            *connect.Client[v1.EndRequest, v1.EndResponse]
 	framing        *connect.Client[v1.FramingRequest, v1.FramingResponse]
 	metrics        *connect.Client[v1.MetricsRequest, v1.MetricsResponse]
 }
@@ -732,6 +828,21 @@ func (c *gatewayServiceClient) Webhook(ctx context.Context, req *connect.Request
 	return c.webhook.CallUnary(ctx, req)
 }
 
+// RunStream calls rtask.v1.GatewayService.RunStream.
+func (c *gatewayServiceClient) RunStream(ctx context.Context, req *connect.Request[v1.RunRequest]) (*connect.ServerStreamForClient[v1.RunStreamResponse], error) {
+	return c.runStream.CallServerStream(ctx, req)
+}
+
+// Logs calls rtask.v1.GatewayService.Logs.
+func (c *gatewayServiceClient) Logs(ctx context.Context, req *connect.Request[v1.LogsRequest]) (*connect.ServerStreamForClient[v1.RunStreamResponse], error) {
+	return c.logs.CallServerStream(ctx, req)
+}
+
+// End calls rtask.v1.GatewayService.End.
+func (c *gatewayServiceClient) End(ctx context.Context, req *connect.Request[v1.EndRequest]) (*connect.Response[v1.EndResponse], error) {
+	return c.end.CallUnary(ctx, req)
+}
+
 // Framing calls rtask.v1.GatewayService.Framing.
 func (c *gatewayServiceClient) Framing(ctx context.Context, req *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error) {
 	return c.framing.CallUnary(ctx, req)
@@ -754,6 +865,14 @@ type GatewayServiceHandler interface {
 	WebhookFraming(context.Context, *connect.Request[v1.WebhookFramingRequest]) (*connect.Response[v1.WebhookFramingResponse], error)
 	// Webhook decides on a request to a webhook and runs its task. It is Run otherwise.
 	Webhook(context.Context, *connect.Request[v1.WebhookRequest]) (*connect.Response[v1.WebhookResponse], error)
+	// RunStream is Run for who wants the output of a blocking task as it comes: first the job, then its output, then how it
+	// ended. A task that does not block is answered with the job alone.
+	RunStream(context.Context, *connect.Request[v1.RunRequest], *connect.ServerStream[v1.RunStreamResponse]) error
+	// Logs returns the output of a job that the same API key started over the network, as JobService.StreamLogs does, and when
+	// that has ended the job. NOT_FOUND as with Result.
+	Logs(context.Context, *connect.Request[v1.LogsRequest], *connect.ServerStream[v1.RunStreamResponse]) error
+	// End stops a job that the same API key started over the network. NOT_FOUND as with Result.
+	End(context.Context, *connect.Request[v1.EndRequest]) (*connect.Response[v1.EndResponse], error)
 	// Framing returns the limits the gateway needs to read a request.
 	Framing(context.Context, *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error)
 	// Metrics returns the engine's metrics.
@@ -791,6 +910,24 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		connect.WithSchema(gatewayServiceMethods.ByName("Webhook")),
 		connect.WithHandlerOptions(opts...),
 	)
+	gatewayServiceRunStreamHandler := connect.NewServerStreamHandler(
+		GatewayServiceRunStreamProcedure,
+		svc.RunStream,
+		connect.WithSchema(gatewayServiceMethods.ByName("RunStream")),
+		connect.WithHandlerOptions(opts...),
+	)
+	gatewayServiceLogsHandler := connect.NewServerStreamHandler(
+		GatewayServiceLogsProcedure,
+		svc.Logs,
+		connect.WithSchema(gatewayServiceMethods.ByName("Logs")),
+		connect.WithHandlerOptions(opts...),
+	)
+	gatewayServiceEndHandler := connect.NewUnaryHandler(
+		GatewayServiceEndProcedure,
+		svc.End,
+		connect.WithSchema(gatewayServiceMethods.ByName("End")),
+		connect.WithHandlerOptions(opts...),
+	)
 	gatewayServiceFramingHandler := connect.NewUnaryHandler(
 		GatewayServiceFramingProcedure,
 		svc.Framing,
@@ -813,6 +950,12 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 			gatewayServiceWebhookFramingHandler.ServeHTTP(w, r)
 		case GatewayServiceWebhookProcedure:
 			gatewayServiceWebhookHandler.ServeHTTP(w, r)
+		case GatewayServiceRunStreamProcedure:
+			gatewayServiceRunStreamHandler.ServeHTTP(w, r)
+		case GatewayServiceLogsProcedure:
+			gatewayServiceLogsHandler.ServeHTTP(w, r)
+		case GatewayServiceEndProcedure:
+			gatewayServiceEndHandler.ServeHTTP(w, r)
 		case GatewayServiceFramingProcedure:
 			gatewayServiceFramingHandler.ServeHTTP(w, r)
 		case GatewayServiceMetricsProcedure:
@@ -840,6 +983,18 @@ func (UnimplementedGatewayServiceHandler) WebhookFraming(context.Context, *conne
 
 func (UnimplementedGatewayServiceHandler) Webhook(context.Context, *connect.Request[v1.WebhookRequest]) (*connect.Response[v1.WebhookResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.Webhook is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) RunStream(context.Context, *connect.Request[v1.RunRequest], *connect.ServerStream[v1.RunStreamResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.RunStream is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) Logs(context.Context, *connect.Request[v1.LogsRequest], *connect.ServerStream[v1.RunStreamResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.Logs is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) End(context.Context, *connect.Request[v1.EndRequest]) (*connect.Response[v1.EndResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.End is not implemented"))
 }
 
 func (UnimplementedGatewayServiceHandler) Framing(context.Context, *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error) {

@@ -1,0 +1,101 @@
+package ctl
+
+import (
+	"connectrpc.com/connect"
+	"github.com/urfave/cli/v2"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+)
+
+func (a *app) rotateKey() *cli.Command {
+	return &cli.Command{
+		Name: "rotate", Usage: "give a key another secret and print it, this once",
+		UsageText: "rtaskctl key rotate [--overlap TIME] [--expires TIME] [--json] NAME|ID",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "overlap", Usage: "keep the old secret good for `TIME` more, such as 24h; else it is not good any more"},
+			&cli.StringFlag{Name: "expires", Usage: "let the key be good for `TIME` from now on; else for as long as it was to be"},
+			jsonFlag(),
+		},
+		Action: a.keyRotate,
+	}
+}
+
+func (a *app) keyRotate(c *cli.Context) error {
+	ref, err := oneArg(c, "NAME|ID")
+	if err != nil {
+		return err
+	}
+	request := &rtaskv1.RotateKeyRequest{Key: ref}
+	for _, span := range []struct {
+		flag string
+		to   **durationpb.Duration
+	}{{"overlap", &request.Overlap}, {"expires", &request.ExpiresIn}} {
+		if !c.IsSet(span.flag) {
+			continue
+		}
+		d, err := parseSpan(c.String(span.flag))
+		if err != nil {
+			return misuse(c, "--%s: %v", span.flag, err)
+		}
+		*span.to = durationpb.New(d)
+	}
+	engine, err := a.connect(c)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	r, err := engine.Jobs.RotateKey(c.Context, connect.NewRequest(request))
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		value := keyToJSON(r.Msg.GetKey())
+		value.Key = r.Msg.GetSecret()
+		return a.printJSON(value)
+	}
+	if isTerminal(a.stderr) {
+		a.say("This is the only time that the key is shown.")
+	}
+	return a.print(printable(r.Msg.GetSecret()) + "\n")
+}
+
+func (a *app) importKeys() *cli.Command {
+	return &cli.Command{
+		Name: "import", Usage: "add the keys of another machine's keys.toml", UsageText: "rtaskctl key import [--json] FILE|-",
+		Flags: []cli.Flag{jsonFlag()}, Action: a.keyImport,
+	}
+}
+
+func (a *app) keyImport(c *cli.Context) error {
+	file, err := oneArg(c, "FILE")
+	if err != nil {
+		return err
+	}
+	data, err := a.input(c.Context, file)
+	if err != nil {
+		return err
+	}
+	engine, err := a.connect(c)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	r, err := engine.Jobs.ImportKeys(c.Context, connect.NewRequest(&rtaskv1.ImportKeysRequest{File: data}))
+	if err != nil {
+		return err
+	}
+	values := []keyJSON{}
+	for _, k := range r.Msg.GetKeys() {
+		values = append(values, keyToJSON(k))
+	}
+	if c.Bool("json") {
+		return a.printJSON(values)
+	}
+	for _, k := range r.Msg.GetKeys() {
+		if err := a.print("Key " + printable(k.GetName()) + " (" + printable(k.GetId()) + ") imported\n"); err != nil {
+			return err
+		}
+	}
+	return nil
+}

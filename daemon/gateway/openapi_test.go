@@ -1,0 +1,208 @@
+package gateway
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+type object = map[string]any
+
+// document is openapi.json, and what was looked up in it.
+type document struct {
+	root object
+	seen map[string]bool
+}
+
+// at follows names, and references on the way.
+func (d *document) at(v any, names ...string) any {
+	for {
+		m, _ := v.(object)
+		if ref, ok := m["$ref"].(string); ok {
+			v = d.at(d.root, strings.Split(strings.TrimPrefix(ref, "#/"), "/")...)
+			continue
+		}
+		if len(names) == 0 {
+			return v
+		}
+		v, names = m[names[0]], names[1:]
+	}
+}
+
+// holds returns why v is not what a schema says; of schemas it knows what openapi.json uses.
+func (d *document) holds(v, schema any) error {
+	s, ok := d.at(schema).(object)
+	if !ok {
+		return fmt.Errorf("there is no schema")
+	}
+	if any, ok := s["oneOf"].([]any); ok {
+		var fits int
+		for _, one := range any {
+			if d.holds(v, one) == nil {
+				fits++
+			}
+		}
+		if fits != 1 {
+			return fmt.Errorf("%v fits %d of oneOf", v, fits)
+		}
+		return nil
+	}
+	kind := ""
+	switch v := v.(type) {
+	case object:
+		kind = "object"
+		properties, _ := s["properties"].(object)
+		for name, value := range v {
+			if properties[name] == nil {
+				if s["additionalProperties"] == false {
+					return fmt.Errorf("%s is not in the schema", name)
+				}
+				continue
+			}
+			if err := d.holds(value, properties[name]); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+		required, _ := s["required"].([]any)
+		for _, name := range required {
+			if _, ok := v[name.(string)]; !ok {
+				return fmt.Errorf("%s is missing", name)
+			}
+		}
+	case string:
+		kind = "string"
+		if p, ok := s["pattern"].(string); ok && !regexp.MustCompile(p).MatchString(v) {
+			return fmt.Errorf("%q does not match %s", v, p)
+		}
+	case float64:
+		if kind = "number"; v == float64(int64(v)) {
+			kind = "integer"
+		}
+	case bool:
+		kind = "boolean"
+	}
+	if enum, ok := s["enum"].([]any); ok && !slices.Contains(enum, v) {
+		return fmt.Errorf("%v is not one of %v", v, enum)
+	}
+	if s["type"] != kind {
+		return fmt.Errorf("%v is no %v", v, s["type"])
+	}
+	return nil
+}
+
+// check holds a reply against what the document says of it.
+func (d *document) check(t *testing.T, method, template string, r reply) {
+	t.Helper()
+	where := fmt.Sprintf("%s %s: %d", method, template, r.status)
+	d.seen[method+" "+template+" "+strconv.Itoa(r.status)] = true
+	response, ok := d.at(d.root, "paths", template, strings.ToLower(method), "responses", strconv.Itoa(r.status)).(object)
+	if !ok {
+		t.Errorf("%s is not documented: %s", where, r.body)
+		return
+	}
+	kind, _, _ := strings.Cut(r.header.Get("Content-Type"), ";")
+	content, ok := d.at(response, "content", kind).(object)
+	if !ok {
+		t.Errorf("%s: %s is not documented", where, kind)
+		return
+	}
+	headers, _ := response["headers"].(object)
+	for name := range headers {
+		if r.header.Get(name) == "" && name != "Trailer" && !(name == "Retry-After" && r.json["kind"] != "rate-limited") {
+			t.Errorf("%s has no %s", where, name)
+		}
+	}
+	if strings.HasPrefix(kind, "text/") {
+		return
+	}
+	if err := d.holds(r.json, content["schema"]); err != nil {
+		t.Errorf("%s: %v in %s", where, err, r.body)
+	}
+}
+
+// Each reply that there is, is as openapi.json says; each that openapi.json has, there is.
+func TestOpenAPI(t *testing.T) {
+	f := newFixture(t)
+	got := f.do("GET", "/openapi.json", nil)
+	d := &document{seen: map[string]bool{}}
+	if err := json.Unmarshal([]byte(got.body), &d.root); err != nil {
+		t.Fatal(err)
+	}
+	key := []string{"Authorization", "Bearer " + f.key}
+	with := func(header ...string) []string { return slices.Concat(key, header) }
+	const task, one, logs = "/tasks/{task}", "/tasks/{task}/{id}", "/tasks/{task}/{id}/logs"
+	post := func(name, body string, header ...string) reply {
+		t.Helper()
+		r := f.do("POST", "/tasks/"+name, strings.NewReader(body), header...)
+		d.check(t, "POST", task, r)
+		return r
+	}
+	get := func(template, path string, header ...string) {
+		t.Helper()
+		d.check(t, "GET", template, f.do("GET", path, nil, header...))
+	}
+	post("hello", "x", key...)
+	post("hello", "x", with("Accept", "text/plain")...)
+	for _, name := range []string{"fails", "killed", "slow", "missing", "binary", "cut"} {
+		post(name, "", key...)
+	}
+	post("hello?x=y", "x", key...)
+	post("hello", "x")
+	post("others", "x", key...)
+	post("off", "x", key...)
+	post("hello", strings.Repeat("x", 20<<10), key...)
+	post("hello", "x", with("Idempotency-Key", "k")...)
+	post("hello", "y", with("Idempotency-Key", "k")...)
+	post("rare", "", key...)
+	post("rare", "", key...)
+	id, _ := post("async", "", key...).json["task_id"].(string)
+	get(one, "/tasks/async/"+id, key...)
+	get(one, "/tasks/async/"+id+"?wait=1min", key...)
+	for _, template := range []string{one, logs} {
+		path := strings.Replace(strings.Replace(template, "{task}", "async", 1), "{id}", id, 1)
+		get(template, path, key...)
+		get(template, path)
+		get(template, strings.Replace(path, "async", "others", 1), key...)
+		get(template, strings.Replace(path, id, "aaaaaaaaaaaaaaaa", 1), key...)
+		get(template, strings.Replace(path, id, "%2e", 1), key...)
+	}
+	long, _ := post("long", "", key...).json["task_id"].(string)
+	get(one, "/tasks/long/"+long+"?wait=x", key...)
+	get(logs, "/tasks/async/"+id+"/logs?follow=x", key...)
+	get(logs, "/tasks/async/"+id+"/logs?follow=1", with("Accept", "text/event-stream")...)
+	d.check(t, "DELETE", one, f.do("DELETE", "/tasks/long/"+long, nil))
+	d.check(t, "DELETE", one, f.do("DELETE", "/tasks/others/"+long, nil, key...))
+	d.check(t, "DELETE", one, f.do("DELETE", "/tasks/async/"+long, nil, key...))
+	d.check(t, "DELETE", one, f.do("DELETE", "/tasks/long/"+long, nil, key...))
+	for _, path := range []string{"/healthz", "/readyz", "/openapi.json"} {
+		get(path, path)
+	}
+	f.stopEngine()
+	post("hello", "x", key...)
+	get(one, "/tasks/async/"+id, key...)
+	get(logs, "/tasks/async/"+id+"/logs", key...)
+	d.check(t, "DELETE", one, f.do("DELETE", "/tasks/long/"+long, nil, key...))
+	a := f.do("GET", "/readyz", nil)
+	for a.status == 200 { // the engine's word holds for a moment
+		a = f.do("GET", "/readyz", nil)
+	}
+	d.check(t, "GET", "/readyz", a)
+	f.stopEngine = func() {}
+
+	for template, path := range d.root["paths"].(object) {
+		for method, operation := range path.(object) {
+			if method == "parameters" {
+				continue
+			}
+			for status := range operation.(object)["responses"].(object) {
+				if key := strings.ToUpper(method) + " " + template + " " + status; !d.seen[key] {
+					t.Errorf("%s is documented, and never came", key)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,302 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"connectrpc.com/connect"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+)
+
+// The trailers of a streamed run (RFC 9110, section 6.5).
+const (
+	trailerStatus   = "Rtask-Status"
+	trailerReason   = "Rtask-Reason"
+	trailerExitCode = "Rtask-Exit-Code"
+)
+
+// accepts reports whether a client asks for a media type by its name (RFC 9110, section 12.5.1).
+func accepts(r *http.Request, want string) bool {
+	for _, value := range r.Header.Values("Accept") {
+		for part := range strings.SplitSeq(value, ",") {
+			name, params, err := mime.ParseMediaType(part)
+			if err != nil || name != want {
+				continue
+			}
+			if q, err := strconv.ParseFloat(params["q"], 64); params["q"] == "" || err == nil && q > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// source is a stream of the engine's that can be taken up again behind the piece that has this offset.
+type source func(ctx context.Context, offset int64) (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error)
+
+// receive calls each with the messages of a stream. When the engine goes away meanwhile, it goes on with the next one.
+func receive(ctx context.Context, offset int64, open source, each func(*rtaskv1.RunStreamResponse) error) error {
+	var failed error // of each: whoever reads is gone
+	_, err := persist(ctx, func(ctx context.Context) (*connect.Response[rtaskv1.RunStreamResponse], error) {
+		stream, err := open(ctx, offset)
+		if err != nil {
+			return nil, err
+		}
+		for stream.Receive() {
+			m := stream.Msg()
+			if failed = each(m); failed != nil {
+				return nil, nil
+			}
+			if len(m.Data) > 0 {
+				offset = m.Offset
+			}
+		}
+		return nil, stream.Err()
+	})
+	if failed != nil {
+		return failed
+	}
+	return err
+}
+
+// output writes what a job wrote, as it comes.
+type output struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	sse     bool
+	begun   bool
+	job     *rtaskv1.Job // as it was seen last
+	header  func(http.Header)
+}
+
+func newOutput(w http.ResponseWriter, header func(http.Header)) *output {
+	return &output{w: w, control: http.NewResponseController(w), header: header}
+}
+
+// begin sends the header, once.
+func (o *output) begin() {
+	if o.begun {
+		return
+	}
+	o.begun = true
+	h := o.w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	if o.sse {
+		h.Set("Content-Type", "text/event-stream")
+	}
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Accel-Buffering", "no") // nginx, http_proxy_module: proxy_buffering
+	h.Set("Rtask-Job-Id", o.job.GetId())
+	if o.header != nil {
+		o.header(h)
+	}
+	o.w.WriteHeader(http.StatusOK)
+}
+
+// write writes and sends one piece. A client that does not read does not hold a connection for ever.
+func (o *output) write(b []byte) error {
+	_ = o.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // an error is that there is none
+	if _, err := o.w.Write(b); err != nil {
+		return err
+	}
+	return o.control.Flush()
+}
+
+// take writes one message.
+func (o *output) take(m *rtaskv1.RunStreamResponse) error {
+	if m.Job != nil {
+		o.job = m.Job
+		o.begin()
+		if o.sse && m.End {
+			return o.write(endEvent(m.Job))
+		}
+		return o.write(nil)
+	}
+	if o.sse {
+		return o.write(outputEvent(m))
+	}
+	return o.write(m.Data)
+}
+
+// outputEvent is a piece of output as an event. Its name is the stream's. Lines are joined by newlines as the standard of
+// server-sent events has it, so that a piece that ends with one has an empty line last. What that cannot carry is base64, and
+// the name says so.
+func outputEvent(m *rtaskv1.RunStreamResponse) []byte {
+	name, data := "stdout", m.Data
+	if m.Stream == rtaskv1.Stream_STREAM_STDERR {
+		name = "stderr"
+	}
+	if !utf8.Valid(data) || bytes.ContainsAny(data, "\r\x00") {
+		name += ".base64"
+		data = base64.StdEncoding.AppendEncode(nil, data)
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "event: %s\nid: %d\n", name, m.Offset)
+	for line := range bytes.SplitSeq(data, []byte("\n")) {
+		b.WriteString("data: ")
+		b.Write(line)
+		b.WriteByte('\n')
+	}
+	b.WriteByte('\n')
+	return b.Bytes()
+}
+
+// endEvent says how a job ended.
+func endEvent(j *rtaskv1.Job) []byte {
+	r := endOf(j)
+	data, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // it is plain data
+	}
+	return fmt.Appendf(nil, "event: end\ndata: %s\n\n", data)
+}
+
+// ending is how a job ended, without what it wrote.
+type ending struct {
+	Status   string `json:"status"`
+	Reason   string `json:"reason,omitempty"`
+	ExitCode *int32 `json:"exit_code,omitempty"`
+	Signal   string `json:"signal,omitempty"`
+	Detail   string `json:"detail,omitempty"`
+	TaskID   string `json:"task_id"`
+}
+
+func endOf(j *rtaskv1.Job) ending {
+	e := ending{Status: "success", Reason: j.GetReason().Word(), ExitCode: j.ExitCode, Signal: j.GetSignal(), TaskID: j.GetId()}
+	if e.Reason != "" {
+		e.Status, e.Detail = "failure", j.GetDetail()
+	}
+	return e
+}
+
+// stream serves POST /tasks/{task} for a client that wants the output as it comes.
+func (a *api) stream(w http.ResponseWriter, r *http.Request, request *rtaskv1.RunRequest) {
+	request.Id = newID()
+	out := newOutput(w, func(h http.Header) {
+		h.Set("Trailer", trailerStatus+", "+trailerReason+", "+trailerExitCode)
+	})
+	accepted := false
+	err := receive(r.Context(), 0, func(ctx context.Context, offset int64) (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error) {
+		request.Offset = offset
+		return a.engine.RunStream(ctx, connect.NewRequest(request))
+	}, func(m *rtaskv1.RunStreamResponse) error {
+		if m.Accepted {
+			out.job, accepted = m.Job, true
+			return nil
+		}
+		return out.take(m)
+	})
+	switch {
+	case r.Context().Err() != nil:
+		a.disconnected(r, request, out.job.GetId())
+	case err != nil && !out.begun:
+		writeProblem(w, a.problemOf(err))
+	case err != nil:
+		var engines *connect.Error
+		if !errors.As(err, &engines) { // it could not be written
+			a.disconnected(r, request, out.job.GetId())
+		}
+		panic(http.ErrAbortHandler) // the end is missing, and that the connection breaks off is all that can be said now
+	case accepted:
+		writeRun(w, request.Task, &rtaskv1.RunResponse{Job: out.job, Accepted: true})
+	default:
+		end := endOf(out.job)
+		w.Header().Set(trailerStatus, end.Status)
+		if end.Reason != "" {
+			w.Header().Set(trailerReason, end.Reason)
+		}
+		if end.ExitCode != nil {
+			w.Header().Set(trailerExitCode, strconv.Itoa(int(*end.ExitCode)))
+		}
+	}
+}
+
+// logs serves GET /tasks/{task}/{id}/logs.
+func (a *api) logs(w http.ResponseWriter, r *http.Request, task, id string) {
+	request := &rtaskv1.LogsRequest{
+		Task: task, Id: id, ApiKey: bearer(r), RemoteAddr: remoteAddr(r), Offset: r.Header.Get("Last-Event-ID"),
+	}
+	switch follow := r.URL.Query().Get("follow"); follow {
+	case "", "0", "false":
+	case "1", "true":
+		request.Follow = r.Method != http.MethodHead
+	default:
+		writeProblem(w, problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "follow is 1 or 0"})
+		return
+	}
+	if !utf8.ValidString(request.Offset) {
+		request.Offset = "-"
+	}
+	out := newOutput(w, nil)
+	out.sse = accepts(r, "text/event-stream")
+	if !out.sse {
+		request.Offset = "" // it is for events
+	}
+	err := receive(r.Context(), 0, func(ctx context.Context, offset int64) (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error) {
+		if offset > 0 {
+			request.Offset = strconv.FormatInt(offset, 10)
+		}
+		return a.engine.Logs(ctx, connect.NewRequest(request))
+	}, out.take)
+	switch {
+	case err == nil, r.Context().Err() != nil:
+	case !out.begun:
+		writeProblem(w, a.problemOf(err))
+	default:
+		panic(http.ErrAbortHandler) // what was sent is not all
+	}
+}
+
+// disconnectTries is how often a job is looked for whose client went away while it was just being started.
+const disconnectTries = 5
+
+// disconnected tells the engine that the client of a job is gone. With an idempotency key it may come again for the answer.
+func (a *api) disconnected(r *http.Request, request *rtaskv1.RunRequest, id string) {
+	if len(request.IdempotencyKey) > 0 || len(request.ApiKey) == 0 {
+		return
+	}
+	if id == "" {
+		id = request.Id
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), stopTimeout)
+	defer cancel()
+	for range disconnectTries {
+		_, err := a.engine.End(ctx, connect.NewRequest(&rtaskv1.EndRequest{
+			Task: request.Task, Id: id, ApiKey: request.ApiKey, RemoteAddr: request.RemoteAddr, Disconnected: true,
+		}))
+		if connect.CodeOf(err) != connect.CodeNotFound {
+			return // it is over, or there is nobody to tell
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// end serves DELETE /tasks/{task}/{id}.
+func (a *api) end(w http.ResponseWriter, r *http.Request, task, id string) {
+	request := &rtaskv1.EndRequest{Task: task, Id: id, ApiKey: bearer(r), RemoteAddr: remoteAddr(r)}
+	reply, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.EndResponse], error) {
+		return a.engine.End(ctx, connect.NewRequest(request))
+	})
+	if err != nil {
+		writeProblem(w, a.problemOf(err))
+		return
+	}
+	w.Header().Set("Rtask-Job-Id", reply.Msg.GetJob().GetId())
+	writeJSON(w, http.StatusOK, "application/json", endOf(reply.Msg.GetJob()))
+}

@@ -1,0 +1,244 @@
+package job
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+// coalesced is one, of which one job waits that takes over what comes then. It prints its input and its variable NEWS.
+func coalesced(input, owner string) Spec {
+	s := sh(`read -r in; trap 'exit 0' USR1; echo "$in $NEWS"; [ "$in" != wait ] || while :; do sleep 0.02; done`)
+	s.Task, s.MaxConcurrent, s.Overflow, s.Input = "one", 1, Coalesce, []byte(input+"\n")
+	s.Environment, s.Owner = append(s.Environment, "NEWS=of "+input[:min(len(input), 10)]), Owner{Key: owner, Name: owner}
+	return s
+}
+
+// The job that waits takes the newest input and environment, and each id is one of it, for whoever has it.
+func TestCoalesce(t *testing.T) {
+	m := open(t)
+	first := start(t, m, coalesced("wait", "a"))
+	until(t, m, first.ID, "wait")
+	ids := []string{first.ID}
+	var results sync.WaitGroup
+	for _, in := range []string{"b", "c", "d"} {
+		j := start(t, m, coalesced(in, in))
+		if j.State != Queued || slices.Contains(ids, j.ID) {
+			t.Fatalf("%s: %s %s", in, j.ID, j.State)
+		}
+		ids = append(ids, j.ID)
+		results.Go(func() {
+			if r, err := m.Wait(t.Context(), j.ID); err != nil || r.ID != ids[1] || !r.Succeeded() {
+				t.Errorf("%s: %s %+v, %v", in, r.ID, r.Exit, err)
+			}
+		})
+	}
+	if list, err := m.List(Filter{}); err != nil || len(list) != 2 {
+		t.Errorf("%d jobs are listed, %v", len(list), err)
+	}
+	signal(t, first.ProcessID, unix.SIGUSR1)
+	results.Wait()
+	look := func(when string) {
+		t.Helper()
+		for i, owner := range []string{"b", "c", "d"} {
+			id := ids[i+1]
+			mine := func(j Job) bool { return j.Owner.Key == owner }
+			if j, err := m.Find(id, mine); err != nil || j.ID != ids[1] || !j.Succeeded() {
+				t.Errorf("%s, %s: %s, %v", when, owner, j.ID, err)
+			}
+			if _, err := m.Find(id, func(j Job) bool { return j.Owner.Key == "x" }); !errors.Is(err, ErrNotFound) {
+				t.Errorf("%s, %s: another one finds it: %v", when, owner, err)
+			}
+			if got := output(t, m, id); got != "d of d\n" {
+				t.Errorf("%s, %s: %q", when, owner, got)
+			}
+		}
+		if list, err := m.List(Filter{Ended: true}); err != nil || len(list) != 2 {
+			t.Errorf("%s: %d jobs are listed, %v", when, len(list), err)
+		}
+	}
+	look("in memory")
+	m.recordNow()
+	eventually(t, "they are on record", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return len(m.live) == 0
+	})
+	look("on record")
+	if len(m.aliases) != 0 {
+		t.Errorf("%d aliases are remembered", len(m.aliases))
+	}
+	// Asked for again under its id, an alias is what it was.
+	again := coalesced("c", "c")
+	again.ID = ids[2]
+	if r, err := m.Run(t.Context(), again, nil); err != nil || r.ID != ids[1] || string(r.Stdout) != "d of d\n" {
+		t.Errorf("again: %s %q, %v", r.ID, r.Stdout, err)
+	}
+	again.Owner.Key = "x"
+	if _, err := m.Start(t.Context(), again); !errors.Is(err, ErrTaken) {
+		t.Errorf("another one's: %v", err)
+	}
+	noneInUse(t, m)
+}
+
+// What was taken over is on record as what waits is: the next Manager runs it once, with the newest input, for all ids.
+func TestCoalesceReopen(t *testing.T) {
+	dir := t.TempDir()
+	m := openIn(t, dir)
+	first := start(t, m, coalesced("wait", "a"))
+	until(t, m, first.ID, "wait")
+	long := func(digit string) string { return strings.Repeat(digit, maxInline+1) }
+	b, c := start(t, m, coalesced(long("1"), "b")), start(t, m, coalesced("short", "c"))
+	d := start(t, m, coalesced(long("2"), "d"))
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m = openIn(t, dir)
+	defer end(t, m)
+	if inputs, err := os.ReadDir(filepath.Join(dir, "state", "inputs")); err != nil || len(inputs) != 1 {
+		t.Errorf("inputs %v, %v", inputs, err)
+	}
+	signal(t, first.ProcessID, unix.SIGUSR1)
+	for _, j := range []Job{b, c, d} {
+		r, err := m.Wait(t.Context(), j.ID)
+		if err != nil || r.ID != b.ID || !r.Succeeded() {
+			t.Fatalf("%s: %s %+v, %v", j.ID, r.ID, r.Exit, err)
+		}
+	}
+	if got := output(t, m, d.ID); got != long("2")+" of 2222222222\n" {
+		t.Errorf("%d bytes, %.20q…", len(got), got)
+	}
+	m.recordNow()
+	eventually(t, "no input is left", func() bool {
+		left, err := os.ReadDir(filepath.Join(dir, "state", "inputs"))
+		return err == nil && len(left) == 0
+	})
+}
+
+// Two clients race for one place, many times: the newest input runs last, nothing runs twice at once, and nobody's id is lost.
+func TestCoalesceRace(t *testing.T) {
+	m := open(t)
+	s := sh(`mkdir "$DIR/lock" || exit 9; cat; rmdir "$DIR/lock"`)
+	s.Task, s.MaxConcurrent, s.Overflow, s.User, s.Keep, s.RedirectStderr = "one", 1, Coalesce, self(), time.Minute, true
+	s.Environment = append(s.Environment, "DIR="+t.TempDir())
+	var clients sync.WaitGroup
+	var mu sync.Mutex
+	var ids []string
+	for _, name := range []string{"a", "b"} {
+		clients.Go(func() {
+			for range 100 {
+				own := s
+				own.Input, own.Owner = []byte(name), Owner{Key: name, Name: name}
+				j, err := m.Start(t.Context(), own)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				ids = append(ids, j.ID)
+				mu.Unlock()
+			}
+		})
+	}
+	clients.Wait()
+	runs := map[string]bool{}
+	for _, id := range ids {
+		r, err := m.Wait(t.Context(), id)
+		if err != nil || !r.Succeeded() {
+			t.Fatalf("%s: %+v, %v", id, r.Exit, err)
+		}
+		runs[r.ID] = true
+	}
+	if len(runs) == len(ids) {
+		t.Error("nothing was coalesced")
+	}
+	last := s
+	last.Input = []byte("last")
+	if r, err := m.Run(t.Context(), last, nil); err != nil || string(r.Stdout) != "last" {
+		t.Errorf("%q, %v", r.Stdout, err)
+	}
+	noneInUse(t, m)
+}
+
+// A key that is revoked takes what waits with it, but for what others asked for, too.
+func TestStopQueued(t *testing.T) {
+	m := open(t)
+	first := start(t, m, coalesced("wait", "a"))
+	until(t, m, first.ID, "wait")
+	shared, other := start(t, m, coalesced("x", "a")), start(t, m, coalesced("y", "b"))
+	m.StopQueued(t.Context(), "a", StopOptions{By: "ada"})
+	if j, err := m.Status(shared.ID); err != nil || j.State != Queued {
+		t.Errorf("shared: %s, %v", j.State, err)
+	}
+	if j, err := m.Stop(t.Context(), other.ID, StopOptions{By: "ada"}); err != nil || j.ID != shared.ID || j.Exit.Reason != spec.Stopped {
+		t.Errorf("%+v, %v", j.Exit, err)
+	}
+	own := start(t, m, coalesced("x", "a"))
+	m.StopQueued(t.Context(), "a", StopOptions{By: "ada"})
+	if j := wait(t, m, own.ID); j.Exit.Reason != spec.Stopped || !j.StartedAt.IsZero() {
+		t.Errorf("its own: %+v", j.Exit)
+	}
+	if j, err := m.Status(first.ID); err != nil || j.State != Running {
+		t.Errorf("what runs: %s, %v", j.State, err)
+	}
+	signal(t, first.ProcessID, unix.SIGUSR1)
+	wait(t, m, first.ID)
+}
+
+func TestBucket(t *testing.T) {
+	at := time.Unix(1000, 0)
+	after := func(d time.Duration) time.Time { at = at.Add(d); return at }
+	b := &bucket{}
+	for _, c := range []struct {
+		rate float64
+		now  time.Time
+		want time.Duration
+	}{
+		{0.5, after(0), 0}, {0.5, after(0), 2 * time.Second}, {0.5, after(1500 * time.Millisecond), 500 * time.Millisecond},
+		{0.5, after(500 * time.Millisecond), 0}, {0.5, after(time.Hour), 0}, {0.5, after(0), 2 * time.Second},
+		{3, after(time.Hour), 0}, {3, after(0), 0}, {3, after(0), 0}, {3, after(0), time.Second / 3},
+		{3, at.Add(-time.Hour), time.Second / 3}, // a clock that was set back gives nothing
+	} {
+		if got := b.take(c.rate, c.now); got.Round(time.Microsecond) != c.want.Round(time.Microsecond) {
+			t.Errorf("%g at %v: %v, want %v", c.rate, c.now, got, c.want)
+		}
+	}
+}
+
+// Whoever asks again under an id is not held to the rate, nor what is owed to another job's end; everybody else is.
+func TestRate(t *testing.T) {
+	m := open(t)
+	s := sh("echo")
+	s.Task, s.Rate, s.ID, s.Owner, s.Digest = "t", 0.01, newID(), Owner{Key: "k"}, "1"
+	for range 3 {
+		if _, err := m.Run(t.Context(), s, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := s
+	other.Digest = "2"
+	if _, err := m.Start(t.Context(), other); !errors.Is(err, ErrDifferent) {
+		t.Errorf("another digest: %v", err)
+	}
+	other.ID = ""
+	var rate *RateError
+	if _, err := m.Start(t.Context(), other); !errors.As(err, &rate) || rate.RetryAfter < 50*time.Second || rate.RetryAfter > 100*time.Second {
+		t.Errorf("a second one: %v", err)
+	}
+	other.by = s.ID
+	if _, err := m.Run(t.Context(), other, nil); err != nil {
+		t.Errorf("a triggered one: %v", err)
+	}
+	if n := m.Running(); n != 0 {
+		t.Errorf("%d run", n)
+	}
+}
