@@ -101,12 +101,9 @@ func (r *room) giveUp(t *turn) bool {
 	return false
 }
 
-// readBody reads a body that is known to be of size bytes, or with -1 not known, and at most limit. It returns false for one
-// that is longer, of which no more is read than tells so.
+// readBody reads a body of size bytes, or where size is -1 one of which that is not known. It returns false for one that is
+// longer than limit, of which no more is read than tells so.
 func readBody(body io.Reader, size, limit int64) (_ []byte, fits bool, err error) {
-	if size > limit {
-		return nil, false, nil
-	}
 	if size >= 0 {
 		b := make([]byte, size)
 		_, err := io.ReadFull(body, b) // net/http ends it there

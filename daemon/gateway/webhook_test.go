@@ -169,7 +169,7 @@ func TestReadBody(t *testing.T) {
 		want        string
 		fits, fails bool
 	}{
-		{"abc", 3, 3, "abc", true, false}, {"abc", 3, 2, "", false, false}, {"abc", -1, 3, "abc", true, false}, {"abcd", -1, 3, "abcd", false, false},
+		{"abc", 3, 3, "abc", true, false}, {"abc", -1, 3, "abc", true, false}, {"abcd", -1, 3, "abcd", false, false},
 		{"", 0, 0, "", true, false}, {"", -1, 0, "", true, false}, {"ab", 3, 3, "", false, true},
 	} {
 		got, fits, err := readBody(bytes.NewBufferString(c.body), c.size, c.limit)
