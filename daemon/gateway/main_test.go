@@ -108,6 +108,7 @@ task "hooked" {
     verify  = "github"
     secrets = ["s3cret"]
   }
+}
 task "rare" {
   command    = ["/bin/true"]
   blocking   = true
