@@ -8,6 +8,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -29,6 +30,8 @@ type Config struct {
 	DynamicUIDs UIDRange
 	// Retention bounds what is kept of jobs that have ended.
 	Retention Retention
+	// TrustedProxies are whose X-Forwarded-For is believed. Default: none.
+	TrustedProxies []netip.Prefix
 	// Warnings are what Load found that keeps nothing from working for ever: a user or a folder that is not there yet.
 	Warnings Diagnostics
 	// settings are what Show shows of each task.
