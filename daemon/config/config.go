@@ -8,6 +8,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -31,6 +32,8 @@ type Config struct {
 	Retention Retention
 	// PublicURL is how the world calls the gateway, without a slash at its end. Default: "", where it listens.
 	PublicURL string
+	// TrustedProxies are whose X-Forwarded-For is believed. Default: none.
+	TrustedProxies []netip.Prefix
 	// Warnings are what Load found that keeps nothing from working for ever: a user or a folder that is not there yet.
 	Warnings Diagnostics
 	// settings are what Show shows of each task.

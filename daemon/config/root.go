@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -64,6 +65,11 @@ func rootScope() scope[builder] {
 				name: "public_url", example: `"https://ci.example.com"`,
 				doc:    "How the world calls the gateway, for the URLs that are shown.",
 				decode: func(d *decoder, v value, b *builder) { d.publicURL(v, &b.cfg.PublicURL) },
+			},
+			{
+				name: "trusted_proxies", example: `["10.0.0.0/8"]`,
+				doc:    "The addresses and networks of web servers in front whose X-Forwarded-For is believed.",
+				decode: func(d *decoder, v value, b *builder) { d.networks(v, &b.cfg.TrustedProxies) },
 			},
 		},
 		blocks: []block[builder]{
@@ -219,6 +225,29 @@ func (d *decoder) checkArgon2(r hcl.Range, a Argon2) {
 	}
 	d.errorf(r, "At least: memory = \"19M\" with time = 2; or 46M with 1, 12M with 3, 9M with 4, 7M with 5.",
 		"argon2 with %d KiB of memory and time = %d is too weak", a.MemoryKiB, a.Time)
+}
+
+// networks sets dst to a list of addresses and networks.
+func (d *decoder) networks(v value, dst *[]netip.Prefix) {
+	var all []netip.Prefix
+	var names []string
+	d.names(v, &names, func(e value, s string) bool {
+		p, err := netip.ParsePrefix(s)
+		if a, addrErr := netip.ParseAddr(s); addrErr == nil && a.Zone() == "" {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		switch {
+		case err != nil:
+			d.errorf(e.rng(), v.usage(), "%s is not an address or a network: %q", e.name, s)
+			return false
+		case p != p.Masked():
+			d.errorf(e.rng(), fmt.Sprintf("Write it as %q.", p.Masked()), "%s has bits beyond its prefix: %q", e.name, s)
+			return false
+		}
+		all = append(all, p)
+		return true
+	})
+	*dst = all
 }
 
 // uidRange sets dst to a range written "FIRST-LAST".

@@ -6,7 +6,6 @@ import (
 	"encoding/base32"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -163,7 +162,7 @@ func (a *api) bounds(ctx context.Context, age time.Duration) (framing *rtaskv1.F
 
 // run serves POST /tasks/{task}.
 func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
-	request := &rtaskv1.RunRequest{Task: task, ApiKey: bearer(r), RemoteAddr: remoteAddr(r), Query: []byte(r.URL.RawQuery), Headers: headers(r)}
+	request := &rtaskv1.RunRequest{Task: task, ApiKey: bearer(r), RemoteAddr: a.remoteAddr(r), Query: []byte(r.URL.RawQuery), Headers: headers(r)}
 	request.IdempotencyKey = []byte(strings.Join(r.Header.Values("Idempotency-Key"), ", "))
 	if len(request.ApiKey) == 0 {
 		// The engine is to say what it says of all bad keys, and to log it. What else such a client sends is not read,
@@ -267,18 +266,9 @@ func headers(r *http.Request) []*rtaskv1.Header {
 	return all
 }
 
-// remoteAddr is the client's address without its port.
-func remoteAddr(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
-}
-
 // result serves GET /tasks/{task}/{id}.
 func (a *api) result(w http.ResponseWriter, r *http.Request, task, id string) {
-	request := &rtaskv1.ResultRequest{Task: task, Id: id, ApiKey: bearer(r), RemoteAddr: remoteAddr(r), Wait: strings.ToValidUTF8(r.URL.Query().Get("wait"), "?")}
+	request := &rtaskv1.ResultRequest{Task: task, Id: id, ApiKey: bearer(r), RemoteAddr: a.remoteAddr(r), Wait: strings.ToValidUTF8(r.URL.Query().Get("wait"), "?")}
 	reply, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.RunResponse], error) {
 		return a.engine.Result(ctx, connect.NewRequest(request))
 	})

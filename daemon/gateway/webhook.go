@@ -20,7 +20,7 @@ const (
 // webhook serves POST /wh/{hash}. It hands on the request as it is; whether it is good, and what comes of it, the engine says.
 func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 	framing, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.WebhookFramingResponse], error) {
-		return a.engine.WebhookFraming(ctx, connect.NewRequest(&rtaskv1.WebhookFramingRequest{Hash: hash, RemoteAddr: remoteAddr(r)}))
+		return a.engine.WebhookFraming(ctx, connect.NewRequest(&rtaskv1.WebhookFramingRequest{Hash: hash, RemoteAddr: a.remoteAddr(r)}))
 	})
 	if err != nil {
 		// Of what comes to no webhook's URL not a byte is read, not even to use the connection again.
@@ -28,7 +28,7 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 		writeProblem(w, a.problemOf(err))
 		return
 	}
-	request := &rtaskv1.WebhookRequest{Hash: hash, Headers: headersOf(r.Header), RemoteAddr: remoteAddr(r), Id: newID()}
+	request := &rtaskv1.WebhookRequest{Hash: hash, Headers: headersOf(r.Header), RemoteAddr: a.remoteAddr(r), Id: newID()}
 	release, p := a.readWebhook(w, r, request, framing.Msg.MaxInputBytes)
 	if p != nil {
 		writeProblem(w, *p)

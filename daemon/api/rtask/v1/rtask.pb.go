@@ -4416,9 +4416,11 @@ type FramingResponse struct {
 	// max_input_bytes: the largest body that any task takes.
 	MaxInputBytes int64 `protobuf:"varint,1,opt,name=max_input_bytes,json=maxInputBytes,proto3" json:"max_input_bytes,omitempty"`
 	// draining: no new jobs are accepted.
-	Draining      bool `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Draining bool `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"`
+	// trusted_proxies: whose X-Forwarded-For is believed, as 10.0.0.0/8.
+	TrustedProxies []string `protobuf:"bytes,20,rep,name=trusted_proxies,json=trustedProxies,proto3" json:"trusted_proxies,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *FramingResponse) Reset() {
@@ -4463,6 +4465,13 @@ func (x *FramingResponse) GetDraining() bool {
 		return x.Draining
 	}
 	return false
+}
+
+func (x *FramingResponse) GetTrustedProxies() []string {
+	if x != nil {
+		return x.TrustedProxies
+	}
+	return nil
 }
 
 type MetricsRequest struct {
@@ -4958,10 +4967,11 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\vremote_addr\x18\x04 \x01(\tR\n" +
 	"remoteAddr\x12\x12\n" +
 	"\x04wait\x18\x14 \x01(\tR\x04wait\"\x10\n" +
-	"\x0eFramingRequest\"U\n" +
+	"\x0eFramingRequest\"~\n" +
 	"\x0fFramingResponse\x12&\n" +
 	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\x12\x1a\n" +
-	"\bdraining\x18\x02 \x01(\bR\bdraining\"\x10\n" +
+	"\bdraining\x18\x02 \x01(\bR\bdraining\x12'\n" +
+	"\x0ftrusted_proxies\x18\x14 \x03(\tR\x0etrustedProxies\"\x10\n" +
 	"\x0eMetricsRequest\"-\n" +
 	"\x0fMetricsResponse\x12\x1a\n" +
 	"\bfamilies\x18\x01 \x01(\fR\bfamilies\"\xc6\x01\n" +
