@@ -79,6 +79,9 @@ func rules() map[string]rule {
 		"sandbox/jail":      {may: []string{"sandbox/jail/fork", "sandbox/privilege", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/privilege": {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/jail/fork": {never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/jail/seccomp": {
+			never: map[string]string{"net": small, "os/exec": noProcesses},
+		},
 		"sandbox/shim": {
 			may: []string{"sandbox/cgroup", "sandbox/jail", "sandbox/log", "sandbox/spec", "sandbox/wire"},
 			never: map[string]string{
