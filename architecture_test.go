@@ -44,7 +44,7 @@ func rules() map[string]rule {
 		"daemon/logging":                     {never: map[string]string{"net/http": "it only writes lines"}},
 		"daemon/companion":                   {never: map[string]string{"net/http": "it only starts the gateway"}},
 		"daemon/config": {
-			may:   []string{"sandbox/spec"},
+			may:   []string{"sandbox/jail/seccomp", "sandbox/spec"},
 			never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses, module + "sandbox": "files in, values out"},
 		},
 		"daemon/job": {
@@ -76,7 +76,7 @@ func rules() map[string]rule {
 		"sandbox/log":       {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/scope":     {never: map[string]string{"net/http": noNetwork}},
 		"sandbox/cgroup":    {may: []string{"sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
-		"sandbox/jail":      {may: []string{"sandbox/jail/fork", "sandbox/privilege", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/jail":      {may: []string{"sandbox/jail/fork", "sandbox/jail/seccomp", "sandbox/privilege", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/privilege": {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/jail/fork": {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/jail/seccomp": {

@@ -125,8 +125,6 @@ type Task struct {
 	Journal bool
 	// Retention is how long the HTTP API knows the result. Default: 20 s.
 	Retention time.Duration
-	// NoNewPrivileges is prctl(2) PR_SET_NO_NEW_PRIVS. Always true: no attribute sets it yet.
-	NoNewPrivileges bool
 	// MaxConcurrent is how many jobs of it may run at once; 0: any number. Overflow says what becomes of one more, and Queue
 	// how many may wait. Default: 0, reject, 10.
 	MaxConcurrent int
@@ -134,8 +132,9 @@ type Task struct {
 	Queue         int
 	// Pool is about its slots.
 	Pool Pool
-	// Sandbox is how its jobs are kept from others.
-	Sandbox Sandbox
+	// Sandbox is how its jobs are kept from others. DynamicUser and UserName are not for a configuration to set. Default: the
+	// profile "default".
+	Sandbox spec.Sandbox
 	// Pos is where the task stands.
 	Pos Pos
 	// Hash tells this configuration of the task from every other. Pos is no part of it.
@@ -159,12 +158,6 @@ type Pool struct {
 	Warm int
 	// Keep is how long one stays after a job; 0: one scope for each job. Default: 10 s.
 	Keep time.Duration
-}
-
-// Sandbox are the switches of systemd.exec(5) of the same names.
-type Sandbox struct {
-	// PrivateTmp and PrivateIPC. Default: true.
-	PrivateTmp, PrivateIPC bool
 }
 
 // maxNameLength is the longest name of a task or key: with prefix, number and suffix it still fits a unit's name and a
@@ -200,21 +193,20 @@ func defaults() *Config {
 // defaultTask is a task of which nothing is said.
 func defaultTask() Task {
 	return Task{
-		Workdir:         "/",
-		Enabled:         true,
-		Timeout:         30 * time.Second,
-		TimeoutStop:     10 * time.Second,
-		KillSignal:      syscall.SIGTERM,
-		MaxInputBytes:   16 << 10,
-		MaxOutputBytes:  16 << 10,
-		RedirectStderr:  true,
-		LogMaxBytes:     64 << 20,
-		Journal:         true,
-		Retention:       20 * time.Second,
-		NoNewPrivileges: true,
-		Overflow:        OverflowReject,
-		Queue:           10,
-		Pool:            Pool{Keep: 10 * time.Second},
-		Sandbox:         Sandbox{PrivateTmp: true, PrivateIPC: true},
+		Workdir:        "/",
+		Enabled:        true,
+		Timeout:        30 * time.Second,
+		TimeoutStop:    10 * time.Second,
+		KillSignal:     syscall.SIGTERM,
+		MaxInputBytes:  16 << 10,
+		MaxOutputBytes: 16 << 10,
+		RedirectStderr: true,
+		LogMaxBytes:    64 << 20,
+		Journal:        true,
+		Retention:      20 * time.Second,
+		Overflow:       OverflowReject,
+		Queue:          10,
+		Pool:           Pool{Keep: 10 * time.Second},
+		Sandbox:        profile(ProfileDefault),
 	}
 }
