@@ -1922,7 +1922,14 @@ type ShowTaskResponse struct {
 	// of environment.
 	Hcl string `protobuf:"bytes,4,opt,name=hcl,proto3" json:"hcl,omitempty"`
 	// json: the same settings as one object.
-	Json          string `protobuf:"bytes,5,opt,name=json,proto3" json:"json,omitempty"`
+	Json string `protobuf:"bytes,5,opt,name=json,proto3" json:"json,omitempty"`
+	// exposure: how much the sandbox leaves open, from 0 to 10, in the manner of systemd-analyze(1) security, the word that it
+	// has for that, and what is open or closed.
+	Exposure     float64     `protobuf:"fixed64,6,opt,name=exposure,proto3" json:"exposure,omitempty"`
+	ExposureWord string      `protobuf:"bytes,7,opt,name=exposure_word,json=exposureWord,proto3" json:"exposure_word,omitempty"`
+	Exposures    []*Exposure `protobuf:"bytes,8,rep,name=exposures,proto3" json:"exposures,omitempty"`
+	// missing: the switches of the sandbox's profile that this machine cannot give.
+	Missing       []string `protobuf:"bytes,9,rep,name=missing,proto3" json:"missing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1992,6 +1999,98 @@ func (x *ShowTaskResponse) GetJson() string {
 	return ""
 }
 
+func (x *ShowTaskResponse) GetExposure() float64 {
+	if x != nil {
+		return x.Exposure
+	}
+	return 0
+}
+
+func (x *ShowTaskResponse) GetExposureWord() string {
+	if x != nil {
+		return x.ExposureWord
+	}
+	return ""
+}
+
+func (x *ShowTaskResponse) GetExposures() []*Exposure {
+	if x != nil {
+		return x.Exposures
+	}
+	return nil
+}
+
+func (x *ShowTaskResponse) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+// Exposure is one thing that a sandbox closes or leaves open.
+type Exposure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// name: a switch of the sandbox, or user.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// about: what is open or closed.
+	About string `protobuf:"bytes,2,opt,name=about,proto3" json:"about,omitempty"`
+	// exposure: its part of the whole; 0 is closed.
+	Exposure      float64 `protobuf:"fixed64,3,opt,name=exposure,proto3" json:"exposure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Exposure) Reset() {
+	*x = Exposure{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Exposure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Exposure) ProtoMessage() {}
+
+func (x *Exposure) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Exposure.ProtoReflect.Descriptor instead.
+func (*Exposure) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Exposure) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Exposure) GetAbout() string {
+	if x != nil {
+		return x.About
+	}
+	return ""
+}
+
+func (x *Exposure) GetExposure() float64 {
+	if x != nil {
+		return x.Exposure
+	}
+	return 0
+}
+
 type SwitchTaskRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Task          string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
@@ -2002,7 +2101,7 @@ type SwitchTaskRequest struct {
 
 func (x *SwitchTaskRequest) Reset() {
 	*x = SwitchTaskRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[23]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2014,7 +2113,7 @@ func (x *SwitchTaskRequest) String() string {
 func (*SwitchTaskRequest) ProtoMessage() {}
 
 func (x *SwitchTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[23]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2027,7 +2126,7 @@ func (x *SwitchTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SwitchTaskRequest.ProtoReflect.Descriptor instead.
 func (*SwitchTaskRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{23}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SwitchTaskRequest) GetTask() string {
@@ -2053,7 +2152,7 @@ type SwitchTaskResponse struct {
 
 func (x *SwitchTaskResponse) Reset() {
 	*x = SwitchTaskResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2065,7 +2164,7 @@ func (x *SwitchTaskResponse) String() string {
 func (*SwitchTaskResponse) ProtoMessage() {}
 
 func (x *SwitchTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2078,7 +2177,7 @@ func (x *SwitchTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SwitchTaskResponse.ProtoReflect.Descriptor instead.
 func (*SwitchTaskResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{24}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SwitchTaskResponse) GetTask() *Task {
@@ -2100,7 +2199,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2112,7 +2211,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2125,7 +2224,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{25}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DrainRequest) GetCancel() bool {
@@ -2154,7 +2253,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2166,7 +2265,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2179,7 +2278,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{26}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DrainResponse) GetDraining() bool {
@@ -2208,7 +2307,7 @@ type AddKeyRequest struct {
 
 func (x *AddKeyRequest) Reset() {
 	*x = AddKeyRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2220,7 +2319,7 @@ func (x *AddKeyRequest) String() string {
 func (*AddKeyRequest) ProtoMessage() {}
 
 func (x *AddKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2233,7 +2332,7 @@ func (x *AddKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKeyRequest.ProtoReflect.Descriptor instead.
 func (*AddKeyRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{27}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AddKeyRequest) GetName() string {
@@ -2261,7 +2360,7 @@ type AddKeyResponse struct {
 
 func (x *AddKeyResponse) Reset() {
 	*x = AddKeyResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2273,7 +2372,7 @@ func (x *AddKeyResponse) String() string {
 func (*AddKeyResponse) ProtoMessage() {}
 
 func (x *AddKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2286,7 +2385,7 @@ func (x *AddKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKeyResponse.ProtoReflect.Descriptor instead.
 func (*AddKeyResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{28}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AddKeyResponse) GetKey() *Key {
@@ -2318,7 +2417,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2330,7 +2429,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2343,7 +2442,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{29}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Key) GetName() string {
@@ -2389,7 +2488,7 @@ type ListKeysRequest struct {
 
 func (x *ListKeysRequest) Reset() {
 	*x = ListKeysRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2401,7 +2500,7 @@ func (x *ListKeysRequest) String() string {
 func (*ListKeysRequest) ProtoMessage() {}
 
 func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2414,7 +2513,7 @@ func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{30}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{31}
 }
 
 type ListKeysResponse struct {
@@ -2426,7 +2525,7 @@ type ListKeysResponse struct {
 
 func (x *ListKeysResponse) Reset() {
 	*x = ListKeysResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +2537,7 @@ func (x *ListKeysResponse) String() string {
 func (*ListKeysResponse) ProtoMessage() {}
 
 func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2451,7 +2550,7 @@ func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListKeysResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{31}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListKeysResponse) GetKeys() []*Key {
@@ -2471,7 +2570,7 @@ type RevokeKeyRequest struct {
 
 func (x *RevokeKeyRequest) Reset() {
 	*x = RevokeKeyRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2483,7 +2582,7 @@ func (x *RevokeKeyRequest) String() string {
 func (*RevokeKeyRequest) ProtoMessage() {}
 
 func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2496,7 +2595,7 @@ func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeKeyRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{32}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RevokeKeyRequest) GetKey() string {
@@ -2515,7 +2614,7 @@ type RevokeKeyResponse struct {
 
 func (x *RevokeKeyResponse) Reset() {
 	*x = RevokeKeyResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2527,7 +2626,7 @@ func (x *RevokeKeyResponse) String() string {
 func (*RevokeKeyResponse) ProtoMessage() {}
 
 func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2540,7 +2639,7 @@ func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevokeKeyResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{33}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RevokeKeyResponse) GetKey() *Key {
@@ -2560,7 +2659,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2572,7 +2671,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2585,7 +2684,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{34}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReloadRequest) GetCheckOnly() bool {
@@ -2607,7 +2706,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2619,7 +2718,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2632,7 +2731,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{35}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ReloadResponse) GetDiagnostics() []*Diagnostic {
@@ -2672,7 +2771,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2684,7 +2783,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2697,7 +2796,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{36}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Diagnostic) GetError() bool {
@@ -2764,7 +2863,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2776,7 +2875,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2789,7 +2888,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{37}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{38}
 }
 
 type InfoResponse struct {
@@ -2814,7 +2913,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2826,7 +2925,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2839,7 +2938,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{38}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -2926,7 +3025,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2938,7 +3037,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2951,7 +3050,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{39}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RunRequest) GetTask() string {
@@ -3011,7 +3110,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3023,7 +3122,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3036,7 +3135,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{40}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -3089,7 +3188,7 @@ type ResultRequest struct {
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3101,7 +3200,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3114,7 +3213,7 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{41}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ResultRequest) GetTask() string {
@@ -3153,7 +3252,7 @@ type FramingRequest struct {
 
 func (x *FramingRequest) Reset() {
 	*x = FramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3165,7 +3264,7 @@ func (x *FramingRequest) String() string {
 func (*FramingRequest) ProtoMessage() {}
 
 func (x *FramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3178,7 +3277,7 @@ func (x *FramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingRequest.ProtoReflect.Descriptor instead.
 func (*FramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
 }
 
 type FramingResponse struct {
@@ -3193,7 +3292,7 @@ type FramingResponse struct {
 
 func (x *FramingResponse) Reset() {
 	*x = FramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3205,7 +3304,7 @@ func (x *FramingResponse) String() string {
 func (*FramingResponse) ProtoMessage() {}
 
 func (x *FramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3218,7 +3317,7 @@ func (x *FramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingResponse.ProtoReflect.Descriptor instead.
 func (*FramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *FramingResponse) GetMaxInputBytes() int64 {
@@ -3243,7 +3342,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3255,7 +3354,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3268,7 +3367,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
 }
 
 type MetricsResponse struct {
@@ -3281,7 +3380,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3293,7 +3392,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3306,7 +3405,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -3335,7 +3434,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3347,7 +3446,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3360,7 +3459,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Error) GetKind() string {
@@ -3548,13 +3647,21 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\rTasksResponse\x12$\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x0e.rtask.v1.TaskR\x05tasks\"%\n" +
 	"\x0fShowTaskRequest\x12\x12\n" +
-	"\x04task\x18\x01 \x01(\tR\x04task\"\x84\x01\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\"\x91\x02\n" +
 	"\x10ShowTaskResponse\x12\"\n" +
 	"\x04task\x18\x01 \x01(\v2\x0e.rtask.v1.TaskR\x04task\x12\x12\n" +
 	"\x04file\x18\x02 \x01(\tR\x04file\x12\x12\n" +
 	"\x04line\x18\x03 \x01(\x05R\x04line\x12\x10\n" +
 	"\x03hcl\x18\x04 \x01(\tR\x03hcl\x12\x12\n" +
-	"\x04json\x18\x05 \x01(\tR\x04json\"A\n" +
+	"\x04json\x18\x05 \x01(\tR\x04json\x12\x1a\n" +
+	"\bexposure\x18\x06 \x01(\x01R\bexposure\x12#\n" +
+	"\rexposure_word\x18\a \x01(\tR\fexposureWord\x120\n" +
+	"\texposures\x18\b \x03(\v2\x12.rtask.v1.ExposureR\texposures\x12\x18\n" +
+	"\amissing\x18\t \x03(\tR\amissing\"P\n" +
+	"\bExposure\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05about\x18\x02 \x01(\tR\x05about\x12\x1a\n" +
+	"\bexposure\x18\x03 \x01(\x01R\bexposure\"A\n" +
 	"\x11SwitchTaskRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x18\n" +
 	"\aenabled\x18\x02 \x01(\bR\aenabled\"8\n" +
@@ -3716,7 +3823,7 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                    // 0: rtask.v1.State
 	(Reason)(0),                   // 1: rtask.v1.Reason
@@ -3745,123 +3852,125 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*TasksResponse)(nil),         // 24: rtask.v1.TasksResponse
 	(*ShowTaskRequest)(nil),       // 25: rtask.v1.ShowTaskRequest
 	(*ShowTaskResponse)(nil),      // 26: rtask.v1.ShowTaskResponse
-	(*SwitchTaskRequest)(nil),     // 27: rtask.v1.SwitchTaskRequest
-	(*SwitchTaskResponse)(nil),    // 28: rtask.v1.SwitchTaskResponse
-	(*DrainRequest)(nil),          // 29: rtask.v1.DrainRequest
-	(*DrainResponse)(nil),         // 30: rtask.v1.DrainResponse
-	(*AddKeyRequest)(nil),         // 31: rtask.v1.AddKeyRequest
-	(*AddKeyResponse)(nil),        // 32: rtask.v1.AddKeyResponse
-	(*Key)(nil),                   // 33: rtask.v1.Key
-	(*ListKeysRequest)(nil),       // 34: rtask.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),      // 35: rtask.v1.ListKeysResponse
-	(*RevokeKeyRequest)(nil),      // 36: rtask.v1.RevokeKeyRequest
-	(*RevokeKeyResponse)(nil),     // 37: rtask.v1.RevokeKeyResponse
-	(*ReloadRequest)(nil),         // 38: rtask.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 39: rtask.v1.ReloadResponse
-	(*Diagnostic)(nil),            // 40: rtask.v1.Diagnostic
-	(*InfoRequest)(nil),           // 41: rtask.v1.InfoRequest
-	(*InfoResponse)(nil),          // 42: rtask.v1.InfoResponse
-	(*RunRequest)(nil),            // 43: rtask.v1.RunRequest
-	(*RunResponse)(nil),           // 44: rtask.v1.RunResponse
-	(*ResultRequest)(nil),         // 45: rtask.v1.ResultRequest
-	(*FramingRequest)(nil),        // 46: rtask.v1.FramingRequest
-	(*FramingResponse)(nil),       // 47: rtask.v1.FramingResponse
-	(*MetricsRequest)(nil),        // 48: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),       // 49: rtask.v1.MetricsResponse
-	(*Error)(nil),                 // 50: rtask.v1.Error
-	nil,                           // 51: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil), // 52: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 53: google.protobuf.Duration
+	(*Exposure)(nil),              // 27: rtask.v1.Exposure
+	(*SwitchTaskRequest)(nil),     // 28: rtask.v1.SwitchTaskRequest
+	(*SwitchTaskResponse)(nil),    // 29: rtask.v1.SwitchTaskResponse
+	(*DrainRequest)(nil),          // 30: rtask.v1.DrainRequest
+	(*DrainResponse)(nil),         // 31: rtask.v1.DrainResponse
+	(*AddKeyRequest)(nil),         // 32: rtask.v1.AddKeyRequest
+	(*AddKeyResponse)(nil),        // 33: rtask.v1.AddKeyResponse
+	(*Key)(nil),                   // 34: rtask.v1.Key
+	(*ListKeysRequest)(nil),       // 35: rtask.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),      // 36: rtask.v1.ListKeysResponse
+	(*RevokeKeyRequest)(nil),      // 37: rtask.v1.RevokeKeyRequest
+	(*RevokeKeyResponse)(nil),     // 38: rtask.v1.RevokeKeyResponse
+	(*ReloadRequest)(nil),         // 39: rtask.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 40: rtask.v1.ReloadResponse
+	(*Diagnostic)(nil),            // 41: rtask.v1.Diagnostic
+	(*InfoRequest)(nil),           // 42: rtask.v1.InfoRequest
+	(*InfoResponse)(nil),          // 43: rtask.v1.InfoResponse
+	(*RunRequest)(nil),            // 44: rtask.v1.RunRequest
+	(*RunResponse)(nil),           // 45: rtask.v1.RunResponse
+	(*ResultRequest)(nil),         // 46: rtask.v1.ResultRequest
+	(*FramingRequest)(nil),        // 47: rtask.v1.FramingRequest
+	(*FramingResponse)(nil),       // 48: rtask.v1.FramingResponse
+	(*MetricsRequest)(nil),        // 49: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),       // 50: rtask.v1.MetricsResponse
+	(*Error)(nil),                 // 51: rtask.v1.Error
+	nil,                           // 52: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil), // 53: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 54: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,  // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,  // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	52, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	52, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	52, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	53, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	53, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	53, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	5,  // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
 	7,  // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	51, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	52, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
 	9,  // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
 	4,  // 9: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
 	4,  // 10: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
 	4,  // 11: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
 	6,  // 12: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	52, // 13: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	52, // 14: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	53, // 13: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	53, // 14: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	2,  // 15: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
 	2,  // 16: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	52, // 17: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	53, // 17: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
 	0,  // 18: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
 	3,  // 19: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
 	1,  // 20: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	52, // 21: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	52, // 22: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	53, // 21: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	53, // 22: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
 	4,  // 23: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
 	4,  // 24: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	53, // 25: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	54, // 25: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
 	23, // 26: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	52, // 27: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	53, // 27: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
 	22, // 28: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
 	22, // 29: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
-	22, // 30: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	53, // 31: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
-	33, // 32: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	52, // 33: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	52, // 34: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	52, // 35: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
-	33, // 36: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
-	33, // 37: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	40, // 38: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	52, // 39: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	40, // 40: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	23, // 41: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
-	4,  // 42: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	53, // 43: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	40, // 44: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,  // 45: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	11, // 46: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	13, // 47: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	15, // 48: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	17, // 49: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	19, // 50: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	21, // 51: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	25, // 52: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	27, // 53: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	29, // 54: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	31, // 55: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	34, // 56: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	36, // 57: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	38, // 58: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	41, // 59: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	43, // 60: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	45, // 61: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	46, // 62: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	48, // 63: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	10, // 64: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	12, // 65: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	14, // 66: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	16, // 67: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	18, // 68: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	20, // 69: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	24, // 70: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	26, // 71: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	28, // 72: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	30, // 73: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	32, // 74: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	35, // 75: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	37, // 76: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	39, // 77: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	42, // 78: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	44, // 79: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	44, // 80: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	47, // 81: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	49, // 82: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	64, // [64:83] is the sub-list for method output_type
-	45, // [45:64] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	27, // 30: rtask.v1.ShowTaskResponse.exposures:type_name -> rtask.v1.Exposure
+	22, // 31: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
+	54, // 32: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	34, // 33: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
+	53, // 34: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	53, // 35: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	53, // 36: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	34, // 37: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
+	34, // 38: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
+	41, // 39: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	53, // 40: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	41, // 41: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	23, // 42: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
+	4,  // 43: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	54, // 44: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	41, // 45: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,  // 46: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	11, // 47: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	13, // 48: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	15, // 49: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	17, // 50: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	19, // 51: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	21, // 52: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	25, // 53: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	28, // 54: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	30, // 55: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	32, // 56: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	35, // 57: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	37, // 58: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	39, // 59: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	42, // 60: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	44, // 61: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	46, // 62: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	47, // 63: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	49, // 64: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	10, // 65: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	12, // 66: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	14, // 67: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	16, // 68: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	18, // 69: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	20, // 70: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	24, // 71: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	26, // 72: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	29, // 73: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	31, // 74: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	33, // 75: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	36, // 76: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	38, // 77: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	40, // 78: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	43, // 79: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	45, // 80: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	45, // 81: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	48, // 82: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	50, // 83: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	65, // [65:84] is the sub-list for method output_type
+	46, // [46:65] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -3878,7 +3987,7 @@ func file_rtask_v1_rtask_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   48,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
