@@ -66,7 +66,8 @@ func park(args *cloneArgs, state *parked) (pid uintptr, errno syscall.Errno) {
 	return rawPark(uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), uintptr(unsafe.Pointer(state)))
 }
 
-// End ends the process, and with it all that is left in its PID namespace.
+// End ends the process, and with it all that is left in its PID namespace. It waits for that, so who is the parent of a process
+// there must have reaped it, or do so meanwhile.
 func (p *Parked) End() {
 	if p == nil {
 		return
