@@ -27,7 +27,7 @@ type escape struct {
 func escapes() []escape {
 	all := []escape{
 		{name: "memory map of the supervisor", user: "root", script: "grep -q . /proc/$PPID/maps"},
-		{name: "memory map of process 1", user: "root", script: "grep -q . /proc/1/maps"},
+		{name: "the program of process 1", user: "root", script: "readlink /proc/1/exe"},
 		{name: "/proc/PID/root of others", user: "root", script: `ls "/proc/$(cat /etc/probe-pid)/root/etc"`},
 		{name: "/proc/PID/cwd of others", user: "root", script: `ls "/proc/$(cat /etc/probe-pid)/cwd/"`},
 		{name: "a signal to others", user: "root", script: `kill -0 "$(cat /etc/probe-pid)"`},

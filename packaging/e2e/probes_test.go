@@ -205,6 +205,10 @@ func TestSandbox(t *testing.T) {
 			sysOn = systemdRun(t, p, true)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.name, p.on, off, on, sysOff, sysOn, p.differs)
+		if off == "cannot" && sysOff == "cannot" {
+			t.Logf("%s = %s cannot be tried on this machine: it does not work with the switch off either", p.name, p.on)
+			continue
+		}
 		if off != "can" || on != "cannot" {
 			t.Errorf("%s = %s: the probe %s with the switch off and %s with it on", p.name, p.on, off, on)
 		}

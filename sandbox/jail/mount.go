@@ -239,7 +239,12 @@ func (f *furnisher) put(p place, tree *os.File) (*os.File, error) {
 			return nil, nil // optional, and not there
 		}
 		err := attach(tree, p.path)
-		if errors.Is(err, os.ErrNotExist) && p.optional {
+		if errors.Is(err, os.ErrNotExist) && unix.Unmount(p.path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
+			// What is mounted there was removed where it came from, and so nothing can be mounted on it.
+			err = attach(tree, p.path)
+		}
+		var st unix.Stat_t
+		if errors.Is(err, os.ErrNotExist) && p.optional && errors.Is(unix.Lstat(p.path, &st), unix.ENOENT) {
 			err = nil
 		}
 		return nil, err
