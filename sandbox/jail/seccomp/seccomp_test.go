@@ -192,6 +192,7 @@ func TestSwitches(t *testing.T) {
 		{Policy{RestrictNamespaces: []string{"yes"}}, "all", "unshare", [6]uint64{unix.CLONE_FILES}, "allowed"},
 		{Policy{RestrictNamespaces: []string{"yes"}}, "all", "clone", [6]uint64{unix.CLONE_NEWNET | 17}, "EPERM"},
 		{Policy{RestrictNamespaces: []string{"yes"}}, "all", "clone", [6]uint64{unix.CLONE_VM | unix.CLONE_VFORK | 17}, "allowed"},
+		{Policy{RestrictNamespaces: []string{"yes"}}, "all", "clone", [6]uint64{unix.CLONE_NEWTIME}, "allowed"}, // part of a signal there
 		{Policy{RestrictNamespaces: []string{"yes"}}, "all", "clone3", [6]uint64{}, "ENOSYS"},
 		{Policy{RestrictNamespaces: []string{"yes"}}, "all", "setns", [6]uint64{3, unix.CLONE_NEWNET}, "EPERM"},
 		{Policy{RestrictNamespaces: []string{"yes"}}, "all", "setns", [6]uint64{3, 4}, "EPERM"},
@@ -302,7 +303,7 @@ func TestNumbers(t *testing.T) {
 		name string
 		want [abis]int64
 	}{
-		{"read", [abis]int64{0, x32Bit | 0, 3, 63, 3}},
+		{"read", [abis]int64{0, x32Bit, 3, 63, 3}},
 		{"execve", [abis]int64{59, x32Bit | 520, 11, 221, 11}},
 		{"openat2", [abis]int64{437, x32Bit | 437, 437, 437, 437}},
 		{"mmap", [abis]int64{9, x32Bit | 9, 90, 222, -1}},
@@ -743,7 +744,7 @@ func newRandom(seed uint64) random {
 }
 
 func TestAgainstNaive(t *testing.T) {
-	for seed := range uint64(200) {
+	for seed := range uint64(60) {
 		r := newRandom(seed)
 		agree(t, r, r.policy(), []abi{x86_64, arm64}[seed%2])
 	}
