@@ -182,7 +182,8 @@ func (s Sandbox) Sources(dir string) []string {
 	for _, c := range s.LoadCredential {
 		all = append(all, c.Path)
 	}
-	if s.Hides(dir) || s.ProtectSystem != "" {
+	// What is above it may be read-only or hidden, and then it is mounted.
+	if s.Hides(dir) || s.ProtectSystem != "" || s.ProtectHome != "" || len(s.ReadOnlyPaths) > 0 {
 		all = append(all, dir)
 	}
 	if s.DynamicUser {
