@@ -38,7 +38,7 @@ shell: packages
 	packaging/testbed/testbed setup container
 	packaging/testbed/testbed shell --deb "$$(ls -t dist/rtask_*_amd64.deb | head -n 1)"
 
-# The generated half of the API; needs protoc (Debian: protobuf-compiler, libprotobuf-dev).
+# The generated code; needs protoc (Debian: protobuf-compiler, libprotobuf-dev) and systemd.
 generate:
 	packaging/generate
 

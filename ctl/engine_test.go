@@ -354,6 +354,8 @@ func (e *fakeEngine) ShowTask(_ context.Context, r *connect.Request[rtaskv1.Show
 	t, err := e.task(r.Msg.Task)
 	return connect.NewResponse(&rtaskv1.ShowTaskResponse{
 		Task: t, File: "/etc/rtask/tasks.d/a\x1b.hcl", Line: 3, Hcl: "task \"deploy\" {\n  command = [\"make\", \"\u202e\"]\n}\n", Json: `{"command":["make"]}`,
+		Exposure: 4.25, ExposureWord: "OK", Missing: []string{"private_tmp"},
+		Exposures: []*rtaskv1.Exposure{{Name: "user", About: "It runs as root", Exposure: 0.42}, {Name: "private_tmp", About: "closed"}},
 	}), err
 }
 

@@ -25,8 +25,9 @@ func startFlags() []cli.Flag {
 	return []cli.Flag{
 		boolFlag("run a command, even if a task has that name", "command"),
 		&cli.GenericFlag{Name: "E", Value: &settings{}, Usage: "set `NAME[=VALUE]` for a command; without a value, rtaskctl's own"},
-		&cli.GenericFlag{Name: "p", Value: properties, Usage: "set `NAME=VALUE` for a command, such as memory_max=512M; see limits in rtask.hcl(5)"},
+		&cli.GenericFlag{Name: "p", Value: properties, Usage: "set `NAME=VALUE` for a command, such as memory_max=512M or private_network=true; see limits and sandbox in rtask.hcl(5)"},
 		&cli.GenericFlag{Name: "property", Value: properties, Usage: "the same as -p `NAME=VALUE`"},
+		&cli.StringFlag{Name: "sandbox", Usage: "run a command under `PROFILE`: off, default or strict; see rtask.hcl(5)"},
 		&cli.StringFlag{Name: "input", Usage: "take `FILE` as standard input, - for rtaskctl's own"},
 		&cli.GenericFlag{Name: "param", Value: &settings{}, Usage: "set the parameter `NAME=VALUE` of a task"},
 		boolFlag("run a command though it is running already with the same arguments", "allow-duplicate"),
@@ -96,6 +97,7 @@ func (a *app) launch(ctx context.Context, c *cli.Context) (*rtaskv1.Job, error) 
 	if err != nil {
 		return nil, err
 	}
+	a.setuidHint(request, r.Msg.GetJob())
 	return r.Msg.GetJob(), nil
 }
 
@@ -149,9 +151,12 @@ func (a *app) startRequest(c *cli.Context) (_ *rtaskv1.StartRequest, found, err 
 // propertiesOf reads the values of -p. What they mean is for the engine to say.
 func propertiesOf(c *cli.Context) ([]*rtaskv1.Property, error) {
 	var all []*rtaskv1.Property
+	if profile := c.String("sandbox"); profile != "" {
+		all = append(all, &rtaskv1.Property{Name: "profile", Value: profile})
+	}
 	set, _ := c.Generic("p").(*settings)
 	if set == nil {
-		return nil, nil
+		return all, nil
 	}
 	for _, s := range *set {
 		name, value, ok := strings.Cut(s, "=")
@@ -181,6 +186,22 @@ func parametersOf(c *cli.Context) ([]*rtaskv1.Parameter, error) {
 		all = append(all, &rtaskv1.Parameter{Name: name, Value: value})
 	}
 	return all, nil
+}
+
+// setuidHint says why a program that has more rights than its user has not got them here, or nothing.
+func (a *app) setuidHint(r *rtaskv1.StartRequest, j *rtaskv1.Job) {
+	if j.GetTask() != "" || r.GetPath() == "" || os.Geteuid() == 0 {
+		return
+	}
+	for _, p := range r.GetProperties() {
+		if name := strings.ToLower(strings.ReplaceAll(p.GetName(), "_", "")); name == "nonewprivileges" {
+			return
+		}
+	}
+	if fi, err := os.Stat(r.GetPath()); err == nil && fi.Mode()&(fs.ModeSetuid|fs.ModeSetgid) != 0 {
+		a.say("hint: %s has the rights of its owner by its set-user-ID bit, and a command gets none of those unless you say -p no_new_privileges=false",
+			printable(r.GetName()))
+	}
 }
 
 // cannotRun is the error of a command given by its path.

@@ -3,6 +3,8 @@ package ctl
 import (
 	"encoding/json"
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -31,7 +33,38 @@ type taskJSON struct {
 	Settings json.RawMessage `json:"settings,omitempty"`
 	File     string          `json:"file,omitempty"`
 	Line     int32           `json:"line,omitempty"`
+	// Sandbox is what its sandbox leaves open; `tasks show` has it.
+	Sandbox *sandboxJSON `json:"sandbox,omitempty"`
 }
+
+// sandboxJSON is a sandbox in the manner of systemd-analyze(1) security.
+type sandboxJSON struct {
+	Exposure float64        `json:"exposure"`
+	Word     string         `json:"word"`
+	Switches []exposureJSON `json:"switches"`
+	// Missing are the switches that this machine cannot give.
+	Missing []string `json:"missing"`
+}
+
+type exposureJSON struct {
+	Name     string  `json:"name"`
+	About    string  `json:"about"`
+	Exposure float64 `json:"exposure"`
+}
+
+func sandboxToJSON(r *rtaskv1.ShowTaskResponse) *sandboxJSON {
+	if len(r.GetExposures()) == 0 {
+		return nil // an older engine
+	}
+	v := &sandboxJSON{Exposure: tenth(r.GetExposure()), Word: r.GetExposureWord(), Missing: list(r.GetMissing())}
+	for _, e := range r.GetExposures() {
+		v.Switches = append(v.Switches, exposureJSON{e.GetName(), e.GetAbout(), tenth(e.GetExposure())})
+	}
+	return v
+}
+
+// tenth rounds as systemd-analyze does.
+func tenth(v float64) float64 { return math.Round(v*10) / 10 }
 
 // switchJSON says that a task was enabled or disabled by hand.
 type switchJSON struct {
@@ -97,6 +130,7 @@ func (a *app) showTask(c *cli.Context) error {
 	if c.Bool("json") {
 		v := taskToJSON(r.Msg.GetTask())
 		v.Settings, v.File, v.Line = json.RawMessage(r.Msg.GetJson()), r.Msg.GetFile(), r.Msg.GetLine()
+		v.Sandbox = sandboxToJSON(r.Msg)
 		return a.printJSON(v)
 	}
 	text := fmt.Sprintf("# %s:%d\n", printable(r.Msg.GetFile()), r.Msg.GetLine())
@@ -106,7 +140,38 @@ func (a *app) showTask(c *cli.Context) error {
 	if p := r.Msg.GetTask().GetProblem(); p != "" {
 		text += "# It cannot be started now: " + oneLine(p) + "\n"
 	}
-	return a.print(text + lines(r.Msg.GetHcl()) + "\n")
+	if err := a.print(text + lines(r.Msg.GetHcl()) + "\n"); err != nil {
+		return err
+	}
+	return a.exposure(r.Msg)
+}
+
+// exposure prints what a task's sandbox leaves open, as comments behind its configuration.
+func (a *app) exposure(r *rtaskv1.ShowTaskResponse) error {
+	if len(r.GetExposures()) == 0 {
+		return nil // an older engine
+	}
+	var rows [][]string
+	for _, e := range r.GetExposures() {
+		mark, part := "✓", ""
+		if tenth(e.GetExposure()) > 0 {
+			mark, part = "✗", strconv.FormatFloat(e.GetExposure(), 'f', 1, 64)
+		} else if e.GetExposure() > 0 {
+			mark = "✗"
+		}
+		rows = append(rows, []string{"# " + mark, printable(e.GetName()), printable(e.GetAbout()), part})
+	}
+	if err := a.print("\n"); err != nil {
+		return err
+	}
+	if err := a.table([]string{"#", "NAME", "DESCRIPTION", "EXPOSURE"}, rows); err != nil {
+		return err
+	}
+	text := fmt.Sprintf("#\n# → Overall exposure level for %s: %.1f %s\n", printable(r.GetTask().GetName()), tenth(r.GetExposure()), printable(r.GetExposureWord()))
+	if m := r.GetMissing(); len(m) > 0 {
+		text += "# This machine cannot give, and does without: " + printable(strings.Join(m, ", ")) + "\n"
+	}
+	return a.print(text)
 }
 
 // switchText says what tasks enable or tasks disable left.

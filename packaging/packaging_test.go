@@ -234,11 +234,41 @@ func tables(t *testing.T) map[string][]attribute {
 						found[f.Name.Name] = append(found[f.Name.Name], a)
 					}
 				}
+				if c, ok := n.(*ast.CallExpr); ok {
+					if a := made(t, c); a.name != "" {
+						found[f.Name.Name] = append(found[f.Name.Name], a)
+					}
+				}
 				return true
 			})
 		}
 	}
 	return found
+}
+
+// made reads a call of one of the functions that make rows of a kind; it has no name if it is none.
+func made(t *testing.T, c *ast.CallExpr) (a attribute) {
+	t.Helper()
+	f, ok := c.Fun.(*ast.Ident)
+	if !ok || !slices.Contains([]string{"toggle", "level", "paths", "filter"}, f.Name) {
+		return a
+	}
+	var texts []string
+	for _, e := range c.Args {
+		lit, ok := e.(*ast.BasicLit)
+		if !ok || lit.Kind != token.STRING {
+			break
+		}
+		text, err := strconv.Unquote(lit.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts = append(texts, text)
+	}
+	if len(texts) < 3 {
+		return a
+	}
+	return attribute{name: texts[0], directive: texts[1], doc: texts[len(texts)-1]}
 }
 
 // row reads one composite literal; it has no name if it is no row.
@@ -288,8 +318,11 @@ func entries(page, heading string) map[string]string {
 	_, text, _ := strings.Cut(page, "\n.Sh "+heading+"\n")
 	text, _, _ = strings.Cut(text, "\n.Sh ")
 	for _, item := range strings.Split(text, "\n.It Ic ")[1:] {
-		name, _, _ := strings.Cut(item, " ")
-		found[name] = item
+		names, _, _ := strings.Cut(item, " Ta ")
+		names, _, _ = strings.Cut(names, " No ")
+		for name := range strings.SplitSeq(names, " , ") {
+			found[name] = item
+		}
 	}
 	return found
 }

@@ -88,8 +88,11 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 			"No limit of control groups can be enforced: a task that has one is refused. Those of single processes (nice, oom_score_adjust, limit_…) hold.",
 			"What a job used is known of its processes that were waited for, not of all.",
 			"A job's processes are told from others by their descent from its supervisor; if that is killed, they run on.",
-			"A job is not kept from the control socket: it may do what its user may.")
+			"A job is not kept from the control socket: it may do what its user may.", noNamespaces)
 		return h, nil
+	}
+	if !h.Confines() {
+		h.weaker = append(h.weaker, noNamespaces)
 	}
 	if missing := h.missing([]string{"cpu", "cpuset", "io", "memory", "pids"}); len(missing) > 0 {
 		h.weaker = append(h.weaker, "Limits that need the control group controllers "+strings.Join(missing, ", ")+
@@ -97,6 +100,9 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 	}
 	return h, nil
 }
+
+const noNamespaces = "Jobs have no namespaces: a task that names a switch of its sandbox that needs them is refused, and those that a profile " +
+	"brought in are done without (rtaskctl tasks show TASK lists them). Filters of system calls hold."
 
 // ownFolder returns an error for a folder in which somebody else could put a socket of his own: a false shim would be
 // believed.

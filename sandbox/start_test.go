@@ -310,7 +310,7 @@ func TestInherited(t *testing.T) {
 	// What the shell has of its own would be in the way, so it looks at other programs, which have what it got.
 	j := l.job(`ls /proc/self/fd; cat /proc/self/oom_score_adj; ulimit -Sn; umask; cat /proc/self/status; env | sort; pwd`)
 	j.Env = []string{"A=1", markVariable + "=" + l.mark}
-	j.NoNewPrivileges = true
+	j.Sandbox.NoNewPrivileges = true
 	j.Dir = l.dir
 	exit := l.run(j)
 	is(t, exit, spec.Succeeded, 0, 0)

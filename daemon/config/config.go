@@ -141,8 +141,6 @@ type Task struct {
 	Journal bool
 	// Retention is how long the HTTP API knows the result. Default: 20 s.
 	Retention time.Duration
-	// NoNewPrivileges is prctl(2) PR_SET_NO_NEW_PRIVS. Always true: no attribute sets it yet.
-	NoNewPrivileges bool
 	// RateLimit is how many requests a second start it, on average; 0: any number. Default: 0.
 	RateLimit float64
 	// MaxConcurrent is how many jobs of it may run at once; 0: any number. Overflow says what becomes of one more, and Queue
@@ -152,8 +150,9 @@ type Task struct {
 	Queue         int
 	// Pool is about its slots.
 	Pool Pool
-	// Sandbox is how its jobs are kept from others.
-	Sandbox Sandbox
+	// Sandbox is how its jobs are kept from others. DynamicUser and UserName are not for a configuration to set. Default: the
+	// profile "default".
+	Sandbox spec.Sandbox
 	// Webhooks are the URLs at which others start it, in the order of the file. They are no part of Hash: no job depends on them.
 	Webhooks []*Webhook `json:"-"`
 	// Pos is where the task stands.
@@ -194,12 +193,6 @@ type Pool struct {
 	Keep time.Duration
 }
 
-// Sandbox are the switches of systemd.exec(5) of the same names.
-type Sandbox struct {
-	// PrivateTmp and PrivateIPC. Default: true.
-	PrivateTmp, PrivateIPC bool
-}
-
 // maxNameLength is the longest name of a task or key: with prefix, number and suffix it still fits a unit's name and a
 // file's name.
 const maxNameLength = 63
@@ -233,22 +226,21 @@ func defaults() *Config {
 // defaultTask is a task of which nothing is said.
 func defaultTask() Task {
 	return Task{
-		Workdir:         "/",
-		Enabled:         true,
-		Timeout:         30 * time.Second,
-		TimeoutStop:     10 * time.Second,
-		KillSignal:      syscall.SIGTERM,
-		MaxInputBytes:   16 << 10,
-		MaxOutputBytes:  16 << 10,
-		RedirectStderr:  true,
-		LogMaxBytes:     64 << 20,
-		Journal:         true,
-		Retention:       20 * time.Second,
-		NoNewPrivileges: true,
-		Overflow:        OverflowReject,
-		OnDisconnect:    OnDisconnectContinue,
-		Queue:           10,
-		Pool:            Pool{Keep: 10 * time.Second},
-		Sandbox:         Sandbox{PrivateTmp: true, PrivateIPC: true},
+		Workdir:        "/",
+		Enabled:        true,
+		Timeout:        30 * time.Second,
+		TimeoutStop:    10 * time.Second,
+		KillSignal:     syscall.SIGTERM,
+		MaxInputBytes:  16 << 10,
+		MaxOutputBytes: 16 << 10,
+		RedirectStderr: true,
+		LogMaxBytes:    64 << 20,
+		Journal:        true,
+		Retention:      20 * time.Second,
+		Overflow:       OverflowReject,
+		OnDisconnect:   OnDisconnectContinue,
+		Queue:          10,
+		Pool:           Pool{Keep: 10 * time.Second},
+		Sandbox:        profile(ProfileDefault),
 	}
 }

@@ -190,7 +190,7 @@ func TestProperties(t *testing.T) {
 		{"memory_max", "", `memory_max is not a size: "" does not begin with a number. Write for example: memory_max=512M`},
 		{"nice", "20", "nice must be from -20 to 19, not 20. Write for example: nice=10"},
 		{"memory_mux", "1G", `there is no property "memory_mux"; did you mean "memory_max"?`},
-		{"x", "1G", `there is no property "x"; there are allowed_cpus, cpu_quota, `},
+		{"x", "1G", `there is no property "x"; there are allowed_cpus, ambient_capabilities, `},
 		{"command", "x", `there is no property "command"; there are `},
 		{"user", "root", `there is no property "user"; there are `},
 		{"environment", "A=1", `there is no property "environment"; there are `},
@@ -215,11 +215,15 @@ func TestProperties(t *testing.T) {
 // what is taken is within what the rest of the engine relies on.
 func FuzzProperties(f *testing.F) {
 	names := []string{"timeout", "timeout_stop_sec", "kill_signal", "nonsense"}
+	var examples []string
 	for _, a := range limitsScope().attributes {
-		names = append(names, a.name)
+		names, examples = append(names, a.name), append(examples, a.example)
 	}
-	for i, a := range limitsScope().attributes {
-		f.Add(uint8(i+4), strings.Trim(a.example, `"`))
+	for _, a := range sandboxScope().attributes {
+		names, examples = append(names, a.name), append(examples, a.example)
+	}
+	for i, example := range examples {
+		f.Add(uint8(i+4), strings.Trim(example, `["]`))
 	}
 	for _, s := range []string{"infinity", "1:2", "/dev/a b 1K", "1e9", "", "-", "rtask-\x00.slice", "99999999999999999999999"} {
 		for i := range names {
@@ -246,6 +250,11 @@ func FuzzProperties(f *testing.F) {
 		for _, r := range l.RLimits {
 			if r.Soft > r.Hard {
 				t.Fatalf("%q: %+v", text, r)
+			}
+		}
+		for _, d := range p.Sandbox.Sources("/") {
+			if d[0] != '/' || strings.ContainsRune(d, 0) || strings.Contains(d+"/", "/../") {
+				t.Fatalf("%q: %q", text, d)
 			}
 		}
 		for _, d := range l.Devices() {

@@ -132,8 +132,8 @@ func TestTaskDefaults(t *testing.T) {
 	want := &Task{
 		Name: "a", Command: []string{"true"}, Workdir: "/", Enabled: true, Timeout: 30 * time.Second, TimeoutStop: 10 * time.Second,
 		KillSignal: syscall.SIGTERM, MaxInputBytes: 16384, MaxOutputBytes: 16384, RedirectStderr: true, LogMaxBytes: 67108864,
-		Journal: true, Retention: 20 * time.Second, NoNewPrivileges: true, Pos: Pos{"tasks.d/a.hcl", 2, 2},
-		Overflow: "reject", OnDisconnect: "continue", Queue: 10, Pool: Pool{Keep: 10 * time.Second}, Sandbox: Sandbox{PrivateTmp: true, PrivateIPC: true},
+		Journal: true, Retention: 20 * time.Second, Pos: Pos{"tasks.d/a.hcl", 2, 2},
+		Overflow: "reject", OnDisconnect: "continue", Queue: 10, Pool: Pool{Keep: 10 * time.Second}, Sandbox: profile(ProfileDefault),
 		Hash: cfg.Tasks["a"].Hash,
 	}
 	if !reflect.DeepEqual(cfg.Tasks["a"], want) {
@@ -228,8 +228,8 @@ func TestWholeConfiguration(t *testing.T) {
 		AllowGroups: []string{"devs"}, Timeout: 90 * time.Minute, TimeoutStop: 10 * time.Second, KillSignal: syscall.SIGTERM,
 		MaxInputBytes: 16384, MaxOutputBytes: 16384, RedirectStderr: true, Environment: []string{"A=default", "B=default"},
 		Limits: spec.Limits{MemoryMax: n(1 << 30), TasksMax: n(10)}, LogMaxBytes: 64 << 20, Journal: true,
-		Retention: 20 * time.Second, NoNewPrivileges: true,
-		Overflow: "reject", OnDisconnect: "continue", Queue: 10, Pool: Pool{Keep: 10 * time.Second}, Sandbox: Sandbox{PrivateTmp: true, PrivateIPC: true},
+		Retention: 20 * time.Second,
+		Overflow:  "reject", OnDisconnect: "continue", Queue: 10, Pool: Pool{Keep: 10 * time.Second}, Sandbox: profile(ProfileDefault),
 	}
 	full := Task{
 		Name: "full", Command: []string{"make"}, Workdir: "/srv/x", User: "1000", Group: "audio",
@@ -238,9 +238,11 @@ func TestWholeConfiguration(t *testing.T) {
 		MaxInputBytes: 25 << 20, MaxOutputBytes: 100,
 		Environment: []string{"A=default", "B=task", "C=", "LD_PRELOAD=x"},
 		Limits:      spec.Limits{MemoryMax: n(512 << 20), CPUQuota: n(1_500_000), TasksMax: n(10)}, LogMaxBytes: 1 << 30,
-		Retention: 48 * time.Hour, NoNewPrivileges: true, MaxConcurrent: 2, Overflow: OverflowQueue, OnDisconnect: OnDisconnectContinue, Queue: 7,
+		Retention: 48 * time.Hour, MaxConcurrent: 2, Overflow: OverflowQueue, OnDisconnect: OnDisconnectContinue, Queue: 7,
 		Pool: Pool{Warm: 1, Keep: time.Minute},
 	}
+	full.Sandbox = profile(ProfileDefault)
+	full.Sandbox.PrivateTmp, full.Sandbox.PrivateIPC, full.Sandbox.Named = false, false, []string{"private_ipc", "private_tmp"}
 	for name, text := range map[string]string{"tasks.d/t.hcl": native, "tasks.d/t.hcl.json": inJSON} {
 		t.Run(name, func(t *testing.T) {
 			folder(t, map[string]string{"rtask.hcl": root, name: text})

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,12 +21,13 @@ type Properties struct {
 	// Timeout, TimeoutStop and KillSignal are as those of a Task.
 	Timeout, TimeoutStop time.Duration
 	KillSignal           syscall.Signal
+	Sandbox              spec.Sandbox
 }
 
 // Property is one NAME=VALUE as somebody gave it.
 type Property struct {
-	// Name is a name of limits { … }, or timeout, timeout_stop_sec or kill_signal; or the systemd directive of the same
-	// meaning.
+	// Name is a name of limits { … } or sandbox { … }, or timeout, timeout_stop_sec or kill_signal; or the systemd directive
+	// of the same meaning.
 	Name, Value string
 }
 
@@ -38,12 +40,16 @@ const (
 // Parse sets what list says, by the same tables as a file is read with. Of a name that comes twice the last value holds,
 // except that those that name a device add up. The error is about the first that is wrong, and says what would be right.
 func (p *Properties) Parse(list []Property) error {
-	t := draft{Task: Task{Limits: p.Limits, Timeout: p.Timeout, TimeoutStop: p.TimeoutStop, KillSignal: p.KillSignal}}
-	limits, others := limitsScope().attributes, properties(taskAttributes())
+	t := draft{Task: Task{Limits: p.Limits, Timeout: p.Timeout, TimeoutStop: p.TimeoutStop, KillSignal: p.KillSignal, Sandbox: p.Sandbox}}
+	limits, switches, others := limitsScope().attributes, sandboxScope().attributes, properties(taskAttributes())
 	done := map[string]bool{}
 	if len(list) > maxProperties {
 		return fmt.Errorf("there are %d properties, %d are the most", len(list), maxProperties)
 	}
+	// The profile goes first, wherever it stands.
+	list = slices.SortedStableFunc(slices.Values(list), func(a, b Property) int {
+		return cmp.Compare(btoi(a.Name != "profile"), btoi(b.Name != "profile"))
+	})
 	for _, one := range list {
 		if len(one.Name) > maxProperty || len(one.Value) > maxProperty {
 			return fmt.Errorf("the property %.40q is longer than %d bytes", printable(one.Name), maxProperty)
@@ -52,17 +58,29 @@ func (p *Properties) Parse(list []Property) error {
 		var err error
 		if i := slices.IndexFunc(limits, func(a attribute[spec.Limits]) bool { return is(a.name, a.directive) }); i >= 0 {
 			err = decodeProperty(limits[i], list, done, &t.Limits)
+		} else if i := slices.IndexFunc(switches, func(a attribute[spec.Sandbox]) bool { return is(a.name, a.directive) }); i >= 0 {
+			err = decodeProperty(switches[i], list, done, &t.Sandbox)
 		} else if i := slices.IndexFunc(others, func(a attribute[draft]) bool { return is(a.name, a.directive) }); i >= 0 {
 			err = decodeProperty(others[i], list, done, &t)
 		} else {
-			err = unknownProperty(one.Name, limits, others)
+			err = unknownProperty(one.Name, slices.Concat(limitsScope().names(), sandboxScope().names(), scope[draft]{attributes: others}.names()))
 		}
 		if err != nil {
 			return err
 		}
+		if one.Name == "profile" && t.Sandbox.Profile == ProfileOff {
+			t.Sandbox = CommandSandbox()
+		}
 	}
-	*p = Properties{Limits: t.Limits, Timeout: t.Timeout, TimeoutStop: t.TimeoutStop, KillSignal: t.KillSignal}
+	*p = Properties{Limits: t.Limits, Timeout: t.Timeout, TimeoutStop: t.TimeoutStop, KillSignal: t.KillSignal, Sandbox: t.Sandbox}
 	return nil
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // properties are those of attributes that are properties.
@@ -82,7 +100,7 @@ func decodeProperty[T any](a attribute[T], list []Property, done map[string]bool
 			values = append(values, &hclsyntax.LiteralValueExpr{Val: cty.StringVal(one.Value)})
 		}
 	}
-	v := value{name: a.name, example: strings.Trim(a.example, `"`), property: true, expr: values[len(values)-1]}
+	v := value{name: a.name, example: strings.Trim(a.example, `["]`), property: true, expr: values[len(values)-1]}
 	if a.several && len(values) > 1 {
 		v.expr = &hclsyntax.TupleConsExpr{Exprs: values}
 	}
@@ -101,14 +119,7 @@ func decodeProperty[T any](a attribute[T], list []Property, done map[string]bool
 	return nil
 }
 
-func unknownProperty(name string, limits []attribute[spec.Limits], others []attribute[draft]) error {
-	var names []string
-	for _, a := range limits {
-		names = append(names, a.name)
-	}
-	for _, a := range others {
-		names = append(names, a.name)
-	}
+func unknownProperty(name string, names []string) error {
 	text := fmt.Sprintf("there is no property %q", printable(name))
 	if near := nearest(name, names); near != "" {
 		return fmt.Errorf("%s; did you mean %q?", text, near)

@@ -33,6 +33,9 @@ func (b *builder) settingsOf(t *draft, own written) written {
 	if all == nil {
 		all = written{}
 	}
+	if _, ok := own["sandbox.profile"]; ok { // it sets all of the rest
+		maps.DeleteFunc(all, func(name string, _ cty.Value) bool { return strings.HasPrefix(name, "sandbox.") })
+	}
 	maps.Copy(all, own)
 	for name, list := range map[string][]string{"on_failure": t.OnFailure, "on_success": t.OnSuccess} {
 		if _, ok := all[name]; ok { // of defaults a task may have less
@@ -84,7 +87,11 @@ func (c *Config) Show(task string, secrets bool) (text string, object json.RawMe
 		keys = append(keys, a.name)
 	}
 	fill(settings, byDefault, "pool", poolScope())
-	fill(settings, byDefault, "sandbox", sandboxScope())
+	for name, v := range sandboxValues(c.Tasks[task].Sandbox) {
+		if key := "sandbox." + name; settings[key] == cty.NilVal {
+			settings[key], byDefault[key] = v, true
+		}
+	}
 	for _, p := range c.Tasks[task].Params {
 		fill(settings, byDefault, "param "+literal(p.Name), paramScope())
 	}
@@ -122,6 +129,9 @@ func (c *Config) Show(task string, secrets bool) (text string, object json.RawMe
 		note := ""
 		if byDefault[key] {
 			note = " # default"
+			if p := c.Tasks[task].Sandbox.Profile; block == "sandbox" && p != ProfileDefault && key != "sandbox.profile" {
+				note = " # " + p
+			}
 		}
 		fmt.Fprintf(&b, "%s%s = %s%s\n", indent, name, expression(settings[key]), note)
 		raw, err := ctyjson.Marshal(settings[key], settings[key].Type())

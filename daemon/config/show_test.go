@@ -42,8 +42,35 @@ const shown = `task "deploy" {
   }
 
   sandbox {
+    capability_bounding_set = ["~CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_PTRACE CAP_SYS_PACCT CAP_SYS_TIME CAP_SYS_TTY_CONFIG CAP_AUDIT_CONTROL CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ CAP_PERFMON CAP_BPF CAP_CHECKPOINT_RESTORE"] # default
+    lock_personality = true # default
+    memory_deny_write_execute = false # default
+    no_new_privileges = true # default
+    private_devices = true
     private_ipc = true # default
+    private_network = false # default
+    private_pids = true # default
     private_tmp = true # default
+    private_users = false # default
+    proc_subset = "all" # default
+    profile = "default" # default
+    protect_clock = true # default
+    protect_control_groups = true # default
+    protect_home = "false" # default
+    protect_hostname = true # default
+    protect_kernel_logs = true # default
+    protect_kernel_modules = false # default
+    protect_kernel_tunables = true # default
+    protect_proc = "default" # default
+    protect_system = "full"
+    read_only_paths = ["/srv", "-/opt"]
+    restrict_address_families = ["AF_INET AF_INET6 AF_NETLINK AF_UNIX"] # default
+    restrict_namespaces = true # default
+    restrict_realtime = true # default
+    restrict_suid_sgid = false # default
+    system_call_architectures = ["native"] # default
+    system_call_error_number = "EPERM" # default
+    system_call_filter = ["~@clock @cpu-emulation @module @obsolete @raw-io @reboot @swap bpf io_uring_enter io_uring_register io_uring_setup perf_event_open userfaultfd"] # default
   }
 }
 `
@@ -65,6 +92,11 @@ func TestShow(t *testing.T) {
 			timeout = 90 # seconds
 			environment = { A = "1" }
 			limits { cpu_quota = "150%" }
+			sandbox {
+				private_devices = true
+				protect_system  = "full"
+				read_only_paths = ["/srv", "-/opt"]
+			}
 		}
 		task "notify" { command = ["true"] }`,
 	}
@@ -98,6 +130,7 @@ func TestShow(t *testing.T) {
 		}
 		a, b := *cfg.Tasks["deploy"], *got.Tasks["deploy"]
 		a.Pos, b.Pos = Pos{}, Pos{}
+		forgetNames(&a, &b)
 		if !reflect.DeepEqual(a, b) {
 			t.Errorf("%s: %+v, want %+v", name, b, a)
 		}
@@ -133,6 +166,7 @@ func TestShowDefaults(t *testing.T) {
 	}
 	a, b := *cfg.Tasks["a"], *again.Tasks["a"]
 	a.Pos, b.Pos = Pos{}, Pos{}
+	forgetNames(&a, &b)
 	if !reflect.DeepEqual(a, b) {
 		t.Errorf("%s makes %+v, want %+v", text, b, a)
 	}
@@ -145,5 +179,12 @@ func TestShowDefaults(t *testing.T) {
 	}
 	if want := []string{"user", "group", "on_failure", "on_success"}; !slices.Equal(left, want) {
 		t.Errorf("no default is shown of %q, want %q", left, want)
+	}
+}
+
+// forgetNames makes tasks equal that differ in what is written in a file and what a profile brought in.
+func forgetNames(tasks ...*Task) {
+	for _, t := range tasks {
+		t.Sandbox.Named, t.Hash = nil, ""
 	}
 }

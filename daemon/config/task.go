@@ -254,25 +254,6 @@ func poolScope() scope[Pool] {
 	}
 }
 
-// sandboxScope is what may stand in sandbox { … }. See systemd.exec(5).
-func sandboxScope() scope[Sandbox] {
-	return scope[Sandbox]{
-		where: inSandbox,
-		attributes: []attribute[Sandbox]{
-			{
-				name: "private_tmp", example: "true",
-				doc:    "A /tmp and a /var/tmp of its own, empty and in memory, PrivateTmp=. Default: true.",
-				decode: func(d *decoder, v value, s *Sandbox) { d.bool(v, &s.PrivateTmp) },
-			},
-			{
-				name: "private_ipc", example: "true",
-				doc:    "System V IPC, POSIX message queues and a /dev/shm of its own, PrivateIPC=. Default: true.",
-				decode: func(d *decoder, v value, s *Sandbox) { d.bool(v, &s.PrivateIPC) },
-			},
-		},
-	}
-}
-
 // count sets dst to a number of things, 0 to most.
 func (d *decoder) count(v value, dst *int, most int64) {
 	n := int64(*dst)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,7 +27,7 @@ const (
 
 // properties are those of a command that c starts, with the defaults of commands for what list does not say.
 func (s *Server) properties(c auth.Caller, list []*rtaskv1.Property) (config.Properties, error) {
-	p := config.Properties{TimeoutStop: commandTimeoutStop}
+	p := config.Properties{TimeoutStop: commandTimeoutStop, Sandbox: config.CommandSandbox()}
 	var all []config.Property
 	for _, one := range list {
 		all = append(all, config.Property{Name: one.GetName(), Value: one.GetValue()})
@@ -39,6 +40,9 @@ func (s *Server) properties(c auth.Caller, list []*rtaskv1.Property) (config.Pro
 		return p, nil
 	}
 	err := s.raises(p.Limits)
+	if err == nil {
+		err = escapes(p.Sandbox)
+	}
 	if err == nil && p.TimeoutStop > longestTimeoutStop {
 		err = fmt.Errorf("a timeout_stop_sec above %v, for which the machine's shutdown waits", longestTimeoutStop)
 	}
@@ -77,6 +81,30 @@ func (s *Server) raises(l spec.Limits) error {
 			// The engine would look at it as root.
 			return fmt.Errorf("a limit for %s: it is not the node of a device, such as /dev/sda or one in /dev/disk or /dev/mapper", d)
 		}
+	}
+	return nil
+}
+
+// escapes returns an error for a sandbox that would give a job more than its user has: rtask makes it as root. It completes
+// "only root may set ".
+func escapes(b spec.Sandbox) error {
+	for _, one := range []struct {
+		name string
+		on   bool
+		why  string
+	}{
+		{"bind_paths", slices.ContainsFunc(b.Binds, func(b spec.Bind) bool { return !b.ReadOnly }), "which shows files whatever the folders above them allow"},
+		{"bind_read_only_paths", slices.ContainsFunc(b.Binds, func(b spec.Bind) bool { return b.ReadOnly }), "which shows files whatever the folders above them allow"},
+		{"load_credential", len(b.LoadCredential) > 0, "which reads files as root"},
+		{"ambient_capabilities", b.AmbientCapabilities != 0, "which are privileges"},
+	} {
+		if one.on {
+			return fmt.Errorf("%s, %s", one.name, one.why)
+		}
+	}
+	// A set-user-ID program trusts the files that it reads.
+	if names := b.NeedNamespaces(); len(names) > 0 && !b.NoNewPrivileges {
+		return fmt.Errorf("%s without no_new_privileges", names[0])
 	}
 	return nil
 }

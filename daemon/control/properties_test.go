@@ -60,6 +60,14 @@ func TestPropertiesRaiseNothing(t *testing.T) {
 		{"io_read_iops_max", "/dev/shm/x 1", "a limit for /dev/shm/x"},
 		{"io_write_iops_max", "/dev/disk/by-id/x/y 1", "a limit for /dev/disk/by-id/x/y"},
 		{"io_write_bandwidth_max", "/dev/disk 1", ""},
+		{"bind_paths", "/root/secret:/srv", "bind_paths, which shows files"},
+		{"BindReadOnlyPaths", "/root/secret:/srv", "bind_read_only_paths, which shows files"},
+		{"load_credential", "key:/root/key", "load_credential, which reads files as root"},
+		{"ambient_capabilities", "CAP_NET_RAW", "ambient_capabilities, which are privileges"},
+		{"inaccessible_paths", "/srv", ""},
+		{"profile", "strict", ""},
+		{"private_network", "yes", ""},
+		{"no_new_privileges", "false", ""},
 	} {
 		for _, kind := range []auth.Kind{auth.Operator, auth.Admin} {
 			_, err := s.properties(auth.Caller{Kind: kind, Peer: peers()[kind]}, propertyList("memory_max", "1M", c.name, c.value))
@@ -160,5 +168,21 @@ func TestUsageMessage(t *testing.T) {
 	}
 	if m := jobMessage(job.Job{Exit: &spec.Exit{}}); m.IoReadBytes != nil || m.IoWriteOps != nil {
 		t.Errorf("%v", m)
+	}
+}
+
+// TestSetuidNeedsTheMachine: somebody who is not root may have set-user-ID programs, or other files than the machine's, and not
+// both.
+func TestSetuidNeedsTheMachine(t *testing.T) {
+	s := &Server{Options: Options{Unlimited: standard()}}
+	c := auth.Caller{Kind: auth.Operator, Peer: peers()[auth.Operator]}
+	for _, pairs := range [][]string{
+		{"temporary_file_system", "/etc"}, {"private_tmp", "true"}, {"profile", "strict"}, {"private_users", "1"}, {"protect_home", "tmpfs"},
+	} {
+		_, err := s.properties(c, propertyList(append(pairs, "no_new_privileges", "no")...))
+		codes(t, err, connect.CodePermissionDenied)
+		if err == nil || !strings.Contains(err.Error(), "without no_new_privileges") {
+			t.Errorf("%v: %v", pairs, err)
+		}
 	}
 }

@@ -43,11 +43,11 @@ func (s *Server) taskSpec(c *config.Config, t *config.Task, owner job.Owner, tri
 		Task: t.Name, Command: t.Command[0], Args: t.Command[1:], Environment: t.Environment, Dir: t.Workdir,
 		Input: input, Owner: owner, Trigger: trigger, OnFailure: t.OnFailure, OnSuccess: t.OnSuccess, Volatile: t.Blocking && trigger == "http",
 		Limits: t.Limits, LimitsOptional: c.LimitsUnavailable == config.LimitsUnavailableWarn,
-		NoNewPrivileges: t.NoNewPrivileges, Timeout: t.Timeout, TimeoutStop: t.TimeoutStop, KillSignal: t.KillSignal,
+		Timeout: t.Timeout, TimeoutStop: t.TimeoutStop, KillSignal: t.KillSignal,
 		RedirectStderr: t.RedirectStderr, MaxReply: t.MaxOutputBytes, LogMax: t.LogMaxBytes, Journal: t.Journal,
 		Rate: t.RateLimit, MaxConcurrent: t.MaxConcurrent, Overflow: job.Overflow(t.Overflow), MaxQueue: t.Queue,
 		Keep: t.Pool.Keep, Warm: t.Pool.Warm, Config: t.Hash,
-		Sandbox: spec.Sandbox{PrivateTmp: t.Sandbox.PrivateTmp, PrivateIPC: t.Sandbox.PrivateIPC},
+		Sandbox: t.Sandbox,
 	}
 	if t.EnvironmentFile != "" {
 		env, err := config.ReadEnvironmentFile(t.EnvironmentFile, os.Geteuid())
@@ -162,7 +162,7 @@ func (s *Server) commandSpec(c auth.Caller, owner job.Owner, r *rtaskv1.StartReq
 	user := job.UserOf(spec.Credentials{UID: c.Peer.UID, GID: c.Peer.GID, Groups: c.Peer.Groups})
 	return job.Spec{
 		Command: r.Name, Path: r.Path, Args: r.Arguments, Environment: env, Dir: r.WorkingDirectory, User: user, Input: r.Input,
-		Owner: owner, Trigger: "local", Unique: !r.AllowDuplicate, NoNewPrivileges: true,
+		Owner: owner, Trigger: "local", Unique: !r.AllowDuplicate, Sandbox: p.Sandbox,
 		Limits: p.Limits, LimitsOptional: snapshot.Config != nil && snapshot.Config.LimitsUnavailable == config.LimitsUnavailableWarn,
 		Timeout: p.Timeout, TimeoutStop: p.TimeoutStop, KillSignal: p.KillSignal, LogMax: commandLogMax, Journal: true,
 	}, nil

@@ -61,9 +61,28 @@ func (s *Server) ShowTask(ctx context.Context, r *connect.Request[rtaskv1.ShowTa
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInternal, err)
 	}
-	return connect.NewResponse(&rtaskv1.ShowTaskResponse{
+	m := &rtaskv1.ShowTaskResponse{
 		Task: s.taskMessage(snapshot, t), File: t.Pos.File, Line: int32(t.Pos.Line), Hcl: text, Json: string(object),
-	}), nil
+	}
+	sandbox := t.Sandbox
+	if !s.Confines {
+		m.Missing, sandbox = sandbox.NeedNamespaces(), sandbox.WithoutNamespaces()
+	}
+	e := config.ExposureOf(sandbox, s.asRoot(t))
+	m.Exposure, m.ExposureWord = e.Score, e.Word()
+	for _, r := range e.Rows {
+		m.Exposures = append(m.Exposures, &rtaskv1.Exposure{Name: r.Name, About: r.About, Exposure: r.Exposure})
+	}
+	return connect.NewResponse(m), nil
+}
+
+// asRoot reports whether the jobs of a task run as root.
+func (s *Server) asRoot(t *config.Task) bool {
+	if t.User == "" {
+		return false
+	}
+	u, err := job.LookupUser(t.User)
+	return err == nil && u.UID == 0
 }
 
 // SwitchTask implements JobService.

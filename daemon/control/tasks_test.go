@@ -97,6 +97,9 @@ func TestShowTask(t *testing.T) {
 		if r.Line != 2 || !strings.HasSuffix(r.File, "tasks.hcl") || r.Task.GetName() != "on" || !strings.Contains(r.Hcl, "SECRET") {
 			t.Errorf("%v: %v", kind, r)
 		}
+		if r.Exposure <= 0 || r.ExposureWord == "" || len(r.Exposures) < 20 || r.Exposures[0].Name != "user" || !slices.Contains(r.Missing, "private_tmp") {
+			t.Errorf("%v: %v %v %v", kind, r.Exposure, r.ExposureWord, r.Missing)
+		}
 		if got := strings.Contains(r.Hcl+r.Json, "hidden"); got != sees {
 			t.Errorf("%v sees the environment: %v", kind, got)
 		}

@@ -220,13 +220,12 @@ type Spec struct {
 	Keep   time.Duration
 	Warm   int
 	Config string
-	// Sandbox is how it is kept from others. DynamicUser, UserName and BindPaths are filled in by the Manager.
+	// Sandbox is how it is kept from others. DynamicUser and UserName are filled in by the Manager.
 	Sandbox spec.Sandbox
 
 	Limits spec.Limits
 	// LimitsOptional goes on without limits that this machine cannot enforce.
-	LimitsOptional  bool
-	NoNewPrivileges bool
+	LimitsOptional bool
 	// Timeout is how long it may run, 0: for ever. TimeoutStop is the time between KillSignal and SIGKILL.
 	Timeout, TimeoutStop time.Duration
 	KillSignal           unix.Signal

@@ -85,11 +85,7 @@ func slotKey(j *Job) string {
 			shared.User.GID = *j.Plan.Group
 		}
 	}
-	files := j.Run.Sandbox.BindPaths
-	if j.Run.Sandbox.DynamicUser {
-		files = append(slices.Clone(files), "/etc/passwd", "/etc/group") // copies of which it has
-	}
-	for _, f := range files {
+	for _, f := range j.Run.Sandbox.Sources(j.Run.Dir) {
 		shared.Files = append(shared.Files, identity(f))
 	}
 	b, err := json.Marshal(shared)

@@ -153,6 +153,13 @@ func (m *Manager) check(s *Spec) error {
 		}
 		m.opts.Logger.Warn("a job starts without a limit", "task", s.Task, "command", s.Command, "error", err)
 	}
+	if !m.opts.Host.Confines() {
+		for _, name := range s.Sandbox.NeedNamespaces() {
+			if slices.Contains(s.Sandbox.Named, name) {
+				return invalid("%s takes an rtaskd that runs as root, with systemd", name)
+			}
+		}
+	}
 	if s.KillSignal == 0 {
 		s.KillSignal = unix.SIGTERM
 	}
@@ -342,7 +349,7 @@ func (m *Manager) draft(s *Spec) (Job, error) {
 	j.User = u.Name
 	j.Run = spec.Job{
 		ID: j.ID, Task: j.Task, Identifier: identifier(s), Path: s.Path, Args: append([]string{s.Command}, s.Args...),
-		Env: environment(j.ID, s, u), Dir: s.Dir, NoNewPrivileges: s.NoNewPrivileges, Limits: s.Limits,
+		Env: environment(j.ID, s, u), Dir: s.Dir, Sandbox: s.Sandbox, Limits: s.Limits,
 		LimitsOptional: s.LimitsOptional, Timeout: s.Timeout, TimeoutStop: s.TimeoutStop, KillSignal: int(s.KillSignal),
 		RedirectStderr: s.RedirectStderr, MaxReply: s.MaxReply, LogMax: s.LogMax, Journal: s.Journal,
 		Record: m.recordPath(j.ID), RecordAlways: !s.Volatile,
@@ -353,14 +360,13 @@ func (m *Manager) draft(s *Spec) (Job, error) {
 	if os.Geteuid() == 0 {
 		j.Run.Credentials = &u.Credentials
 	}
-	if m.opts.Host.Confines() {
-		j.Run.Sandbox = s.Sandbox
-		if j.Plan.Dynamic {
-			j.Run.Sandbox.DynamicUser, j.Run.Sandbox.UserName = true, dynamicName
-		}
-		if j.Run.Sandbox.Hides(s.Dir) {
-			j.Run.Sandbox.BindPaths = append(slices.Clone(j.Run.Sandbox.BindPaths), s.Dir)
-		}
+	if len(s.Sandbox.LoadCredential) > 0 {
+		j.Run.Env = append(j.Run.Env, "CREDENTIALS_DIRECTORY="+spec.CredentialsDirectory)
+	}
+	if !m.opts.Host.Confines() {
+		j.Run.Sandbox = s.Sandbox.WithoutNamespaces()
+	} else if j.Plan.Dynamic {
+		j.Run.Sandbox.DynamicUser, j.Run.Sandbox.UserName = true, dynamicName
 	}
 	return j, nil
 }

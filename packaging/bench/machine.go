@@ -30,7 +30,7 @@ type machine struct {
 	engine *client.Client
 	// key is the API key of the tasks, and webhook's secret.
 	key string
-	// pools: this rtask keeps slots warm, and there is a task "warm".
+	// pools: this rtask keeps slots warm, and there are the tasks "warm" and, under the profile "off", "warm-off".
 	pools bool
 }
 
@@ -134,7 +134,8 @@ task "numbers-no-journal" {
   journal       = false
 }
 `, keyName, linesFile, `"`+strings.Join(numbers(), `", "`)+`"`)
-	pools := base + task("cold", `pool { keep = "0s" }`) + task("warm", `pool { keep = "1min" }`)
+	pools := base + task("cold", `pool { keep = "0s" }`) + task("warm", `pool { keep = "1min" }`) +
+		task("warm-off", "pool { keep = \"1min\" }\n  sandbox { profile = \"off\" }")
 	for _, text := range []string{pools, base + task("cold", "")} {
 		if err := os.WriteFile(tasksFile, []byte(text), 0o644); err != nil {
 			return fmt.Errorf("cannot configure rtask: %w", err)

@@ -29,9 +29,9 @@ func measureStart(ctx context.Context, m *machine, rounds int) ([]row, error) {
 	const section, peer = "Start to first instruction", "fork + exec"
 	tasks := []string{"cold"}
 	if m.pools {
-		tasks = append(tasks, "warm")
+		tasks = append(tasks, "warm", "warm-off")
 	}
-	jobs := map[string]*begun{"cold": {}, "warm": {}}
+	jobs := map[string]*begun{"cold": {}, "warm": {}, "warm-off": {}}
 	var plain []float64
 	for range rounds * startsARound {
 		begin := time.Now()
@@ -52,10 +52,17 @@ func measureStart(ctx context.Context, m *machine, rounds int) ([]row, error) {
 	}
 	var rows []row
 	for _, t := range tasks {
+		if t == "warm-off" {
+			continue // it is compared with warm
+		}
 		rows = append(rows,
 			cost(section, t+" slot, from the call of Start", "p50 ms", median(jobs[t].call), median(plain), peer),
 			cost(section, t+" slot, from the call of Start", "p99 ms", percentile(jobs[t].call, 99), percentile(plain, 99), peer),
 			cost(section, t+" slot, from queued_at", "p50 ms", median(jobs[t].accepted), median(plain), peer))
+	}
+	if m.pools {
+		rows = append(rows, cost(section, "warm slot, profile default", "p50 ms", median(jobs["warm"].call), median(jobs["warm-off"].call), "profile off").
+			aiming("1.0"))
 	}
 	return rows, nil
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,8 +20,9 @@ import (
 )
 
 const (
-	// powerCuts is how many power cuts TestPower makes, on so many machines side by side.
-	powerCuts, powerMachines = 20, 2
+	// powerCuts is how many power cuts TestPower makes, unless RTASK_POWER_CUTS says another number, on so many machines side by
+	// side. Each takes about half a minute.
+	powerCuts, powerMachines = 6, 2
 
 	// What TestPower tells TestPowered: the number of the boot, how it is to end (powerCut, at any moment; powerDown; or not at
 	// all, ""), how the one before ended, and in the file powerFacts, a line each, the facts.
@@ -83,6 +85,13 @@ func readFacts(path string) ([]fact, error) {
 // It runs on this machine, needs root, and is told by RTASK_POWER_DEB which package to install and by RTASK_POWER_SOURCE what
 // folder to show the machine: TestPowered's program and testdata/power.
 func TestPower(t *testing.T) {
+	cuts := powerCuts
+	if text := os.Getenv("RTASK_POWER_CUTS"); text != "" {
+		var err error
+		if cuts, err = strconv.Atoi(text); err != nil || cuts < powerMachines {
+			t.Fatalf("RTASK_POWER_CUTS must be a number from %d on, not %q", powerMachines, text)
+		}
+	}
 	dir := t.TempDir()
 	first := &poweredMachine{t: t, disk: filepath.Join(dir, "0.img")}
 	first.run(nil, "--deb", os.Getenv("RTASK_POWER_DEB"), "--bind-ro", os.Getenv("RTASK_POWER_SOURCE")+":"+source, "--", source+"/prepare")
@@ -96,8 +105,8 @@ func TestPower(t *testing.T) {
 		t.Run(fmt.Sprintf("machine %d", i), func(t *testing.T) {
 			t.Parallel()
 			m := &poweredMachine{t: t, disk: disk}
-			for cut := range powerCuts / powerMachines {
-				m.cut(cut%5 == 3)
+			for cut := range cuts / powerMachines {
+				m.cut(cut%5 == 1)
 			}
 			if i == 0 {
 				m.end(powerDown)

@@ -299,6 +299,9 @@ func (p *powered) checkHit(ctx context.Context, f fact, j *rtaskv1.Job, reason, 
 	}
 	stdout, stderr, _ := stormOutput(f.number, f.kind)
 	o, e, err := p.log(ctx, f.id)
+	if reason == "lost" && connect.CodeOf(err) == connect.CodeNotFound {
+		err = nil // the power was cut before the name of its log was on the disk
+	}
 	if err != nil || !strings.HasPrefix(stdout, o) || !strings.HasPrefix(stderr, e) {
 		p.fail("the log of job %v, which is %s, is %q, %q, %v", f, reason, o, e, err)
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rtask/rtask/sandbox/jail/fork"
+	"github.com/rtask/rtask/sandbox/jail/seccomp"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -28,6 +29,8 @@ type Options struct {
 	CgroupFD int
 	// Room is what it is born into; nil: the shim's own namespaces.
 	Room *Room
+	// Filters are those of the job's sandbox.
+	Filters []Filter
 	// NoFile is the job's RLIMIT_NOFILE.
 	NoFile unix.Rlimit
 	// Ignored are the signals that the shim ignores and the job is not to.
@@ -35,6 +38,9 @@ type Options struct {
 	// OOMScoreAdj is the job's; nil: the shim's.
 	OOMScoreAdj *string
 }
+
+// Filter is a program of seccomp(2), made by Filters.
+type Filter = fork.Filter
 
 // Process is a process that was started.
 type Process struct {
@@ -68,10 +74,22 @@ func Start(j *spec.Job, stdio Stdio, o Options) (*Process, error) {
 		Namespaces:      o.Room.fds(),
 		ClearKeyrings:   j.Sandbox.DynamicUser,
 		Ignored:         o.Ignored,
-		NoNewPrivileges: j.NoNewPrivileges,
+		NoNewPrivileges: j.Sandbox.NoNewPrivileges,
 		NoFile:          o.NoFile,
 		OOMScoreAdj:     o.OOMScoreAdj,
 	}
+	if r := o.Room; r != nil {
+		if r.pids != nil {
+			p.PIDNamespace = int(r.pids.Fd())
+		}
+		if r.users != nil {
+			p.UserNamespace = int(r.users.Fd())
+		}
+	}
+	confine(&p, j)
+	p.Filters = o.Filters
+	// Who is not root may load a filter only with this, and systemd implies it likewise (systemd.exec(5)).
+	p.NoNewPrivileges = p.NoNewPrivileges || len(o.Filters) > 0 && (j.Credentials == nil && os.Geteuid() != 0 || j.Credentials != nil && j.Credentials.UID != 0)
 	if j.Credentials != nil {
 		p.Credentials = &fork.Credentials{UID: j.Credentials.UID, GID: j.Credentials.GID, Groups: j.Credentials.Groups}
 	}
@@ -85,6 +103,56 @@ func Start(j *spec.Job, stdio Stdio, o Options) (*Process, error) {
 	// So that it is polled and not blocked on (PIDFD_NONBLOCK). Where that cannot be had it is as good for all else.
 	_ = unix.SetNonblock(pidfd, true)
 	return &Process{PID: pid, PIDFD: os.NewFile(uintptr(pidfd), "pidfd")}, nil
+}
+
+// Filters makes the programs that refuse the system calls that s is to refuse.
+func Filters(s spec.Sandbox) ([]Filter, error) {
+	program, err := seccomp.Policy{
+		Filter: s.SystemCallFilter, ErrorNumber: s.SystemCallErrorNumber, Architectures: s.SystemCallArchitectures,
+		RestrictAddressFamilies: s.RestrictAddressFamilies, RestrictNamespaces: s.RestrictNamespaces,
+		LockPersonality: s.LockPersonality, MemoryDenyWriteExecute: s.MemoryDenyWriteExecute, RestrictRealtime: s.RestrictRealtime,
+		RestrictSUIDSGID: s.RestrictSUIDSGID, PrivateDevices: s.PrivateDevices, ProtectClock: s.ProtectClock,
+		ProtectKernelModules: s.ProtectKernelModules, ProtectKernelLogs: s.ProtectKernelLogs,
+		ProtectKernelTunables: s.ProtectKernelTunables, ProtectHostname: s.ProtectHostname,
+		RestrictTerminalInput: s.Profile == "default" || s.Profile == "strict",
+	}.Compile()
+	if err != nil {
+		return nil, fmt.Errorf("cannot make the filter of system calls: %w", err)
+	}
+	if program == nil {
+		return nil, nil
+	}
+	return []Filter{{Name: "system calls", Program: program}}, nil
+}
+
+// confine adds to p what the process itself gives up.
+func confine(p *fork.Process, j *spec.Job) {
+	s := j.Sandbox
+	set := spec.AllCapabilities()
+	if s.CapabilityBoundingSet != nil {
+		set = *s.CapabilityBoundingSet
+	}
+	for _, one := range []struct {
+		on   bool
+		name string
+	}{
+		{s.PrivateDevices, "CAP_MKNOD"}, {s.PrivateDevices, "CAP_SYS_RAWIO"},
+		{s.ProtectClock, "CAP_SYS_TIME"}, {s.ProtectClock, "CAP_WAKE_ALARM"},
+		{s.ProtectKernelModules, "CAP_SYS_MODULE"}, {s.ProtectKernelLogs, "CAP_SYSLOG"},
+	} {
+		if one.on {
+			set &^= spec.Capability(one.name)
+		}
+	}
+	if set != spec.AllCapabilities() {
+		for n := range 64 {
+			if set&(1<<n) == 0 {
+				p.DropCapabilities = append(p.DropCapabilities, n)
+			}
+		}
+	}
+	p.AmbientCapabilities = s.AmbientCapabilities & set
+	p.UMask = s.UMask
 }
 
 func setupError(j *spec.Job, err error) error {

@@ -9,9 +9,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rtask/rtask/sandbox/jail/fork"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -19,9 +21,13 @@ import (
 // Untouched tells whether a job has left something in it.
 type Room struct {
 	namespaces []*os.File
+	pids       *os.File     // the PID namespace, nil: the machine's
+	users      *os.File     // the user namespace, likewise
+	init       *fork.Parked // the first process of pids
+	own        []*os.File   // its own file systems
 	// What Untouched looks at.
 	mounts *os.File   // mountinfo of the mount namespace
-	tmpfs  []filled   // its own temporary file systems
+	tmpfs  []filled   // those of own that a job can write to
 	tables []*os.File // of System V IPC
 	queues *os.File   // of POSIX message queues, nil: none
 }
@@ -30,10 +36,13 @@ type Room struct {
 type filled struct {
 	root          *os.File
 	files, blocks uint64
+	mode          uint32
+	uid, gid      uint32
 }
 
-// NewRoom makes the namespaces that s asks for, for jobs with the credentials c. It takes the privilege to mount.
-func NewRoom(s spec.Sandbox, c *spec.Credentials) (*Room, error) {
+// NewRoom makes the namespaces that s asks for, for jobs that start in dir with the credentials c. It takes the privilege to
+// mount.
+func NewRoom(s spec.Sandbox, dir string, c *spec.Credentials) (*Room, error) {
 	type made struct {
 		room *Room
 		err  error
@@ -42,7 +51,7 @@ func NewRoom(s spec.Sandbox, c *spec.Credentials) (*Room, error) {
 	go func() {
 		// The thread is of no use to anybody else afterwards: it is never unlocked, and ends with this goroutine.
 		runtime.LockOSThread()
-		r, err := furnish(s, c)
+		r, err := furnish(s, dir, c)
 		done <- made{r, err}
 	}()
 	m := <-done
@@ -50,16 +59,28 @@ func NewRoom(s spec.Sandbox, c *spec.Credentials) (*Room, error) {
 }
 
 // furnish turns the calling thread into one of a new room.
-func furnish(s spec.Sandbox, c *spec.Credentials) (_ *Room, err error) {
+func furnish(s spec.Sandbox, dir string, c *spec.Credentials) (_ *Room, err error) {
 	r := &Room{}
 	defer func() {
 		if err != nil {
 			r.Close()
 		}
 	}()
+	// Of the machine, before there is another one.
+	proc, err := unix.Open("/proc/thread-self", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot watch the job's namespaces: %w", err)
+	}
+	defer unix.Close(proc)
 	flags := unix.CLONE_NEWNS
 	if s.PrivateIPC {
 		flags |= unix.CLONE_NEWIPC
+	}
+	if s.PrivateNetwork {
+		flags |= unix.CLONE_NEWNET
+	}
+	if s.ProtectHostname {
+		flags |= unix.CLONE_NEWUTS
 	}
 	if err := unix.Unshare(flags); err != nil {
 		return nil, fmt.Errorf("cannot make the job's namespaces: %w", err)
@@ -68,102 +89,251 @@ func furnish(s spec.Sandbox, c *spec.Credentials) (_ *Room, err error) {
 	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
 		return nil, fmt.Errorf("cannot separate the job's mounts from the machine's: %w", err)
 	}
-	if s.DynamicUser && c != nil {
-		if err := nameUser(s.UserName, c); err != nil {
-			return nil, err
+	if s.PrivateNetwork {
+		if err := loopback(); err != nil {
+			return nil, fmt.Errorf("cannot apply private_network: %w", err)
 		}
 	}
-	binds, err := detach(s.BindPaths)
+	if s.PrivatePIDs {
+		if r.init, r.pids, err = parked(unix.CLONE_NEWPID, "pid"); err != nil {
+			return nil, fmt.Errorf("cannot apply private_pids: %w", err)
+		}
+	}
+	if s.PrivateUsers {
+		if r.users, err = users(c); err != nil {
+			return nil, fmt.Errorf("cannot apply private_users: %w", err)
+		}
+	}
+	if err := r.watchTables(s, proc); err != nil {
+		return nil, err
+	}
+	f := &furnisher{room: r}
 	defer func() {
-		for _, b := range binds {
-			_ = b.tree.Close() // it is attached by now, or not wanted
+		for _, t := range f.trees {
+			_ = t.Close() // it is attached by now, or not wanted
 		}
 	}()
-	if err != nil {
+	if err := f.all(s, dir, c); err != nil {
 		return nil, err
 	}
-	if err := r.mountTemporary(s); err != nil {
-		return nil, err
-	}
-	for _, b := range binds {
-		if err := b.attach(); err != nil {
-			return nil, err
-		}
-	}
-	return r, r.watch(s)
+	return r, r.watch(s, proc)
 }
 
-// mountTemporary puts empty file systems in the place of those that all share.
-func (r *Room) mountTemporary(s spec.Sandbox) error {
-	var dirs []string
-	if s.PrivateTmp {
-		dirs = append(dirs, "/tmp", "/var/tmp")
+// all mounts all that s asks for.
+func (f *furnisher) all(s spec.Sandbox, dir string, c *spec.Credentials) error {
+	credentials, err := readCredentials(s.LoadCredential)
+	if err != nil {
+		return err
 	}
-	if s.PrivateIPC {
-		dirs = append(dirs, "/dev/shm")
+	if err := f.proc(s); err != nil {
+		return err
 	}
-	var seen []string
-	for _, dir := range dirs {
-		dir, err := filepath.EvalSymlinks(dir)
-		if errors.Is(err, os.ErrNotExist) || slices.Contains(seen, dir) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("cannot give the job a folder for temporary files: %w", err)
-		}
-		seen = append(seen, dir)
-		if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777"); err != nil {
-			return fmt.Errorf("cannot give the job a %s of its own: %w", dir, err)
-		}
-		root, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
-		if err != nil {
-			return fmt.Errorf("cannot give the job a %s of its own: %w", dir, err)
-		}
-		r.tmpfs = append(r.tmpfs, filled{root: root})
+	places, err := resolve(wanted(s, dir))
+	if err != nil {
+		return err
 	}
-	if _, err := os.Stat("/dev/mqueue"); s.PrivateIPC && err == nil {
-		if err := unix.Mount("mqueue", "/dev/mqueue", "mqueue", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-			return fmt.Errorf("cannot give the job message queues of its own: %w", err)
-		}
-		if r.queues, err = os.Open("/dev/mqueue"); err != nil {
-			return fmt.Errorf("cannot give the job message queues of its own: %w", err)
+	places = arrange(places)
+	trees, names, err := f.pieces(s, c, places)
+	if err != nil {
+		return err
+	}
+	if err := f.furnish(places, trees, credentials, c); err != nil {
+		return err
+	}
+	for path, p := range names {
+		if err := attach(p.tree, path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("cannot name the job's user in %s: %w", path, err)
 		}
 	}
 	return nil
 }
 
-// watch opens what Untouched looks at, and the namespaces themselves.
-func (r *Room) watch(s spec.Sandbox) error {
+// proc mounts another /proc, where s asks for one.
+func (f *furnisher) proc(s spec.Sandbox) error {
+	if !s.PrivatePIDs && s.ProtectProc == "" && s.ProcSubset == "" {
+		return nil
+	}
+	var options []string
+	by := "private_pids"
+	if s.ProtectProc != "" {
+		by, options = "protect_proc", append(options, "hidepid="+s.ProtectProc)
+	}
+	if s.ProcSubset != "" {
+		by, options = "proc_subset", append(options, "subset="+s.ProcSubset)
+	}
+	if err := fork.MountProc(f.room.pids, "/proc", strings.Join(options, ",")); err != nil {
+		return switchError(by, "/proc", err)
+	}
+	return nil
+}
+
+// pieces makes what is put at hidden places, and the files that name the job's user.
+func (f *furnisher) pieces(s spec.Sandbox, c *spec.Credentials, places []place) (trees []*os.File, names map[string]*piece, err error) {
+	var all []*piece
+	at := map[int]*piece{}
+	for i, p := range places {
+		if p.content != hidden {
+			continue
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(p.path, &st); err != nil {
+			if errors.Is(err, os.ErrNotExist) && p.optional {
+				continue
+			}
+			return nil, nil, switchError(p.by, p.path, err)
+		}
+		at[i] = &piece{dir: st.Mode&unix.S_IFMT == unix.S_IFDIR}
+		all = append(all, at[i])
+	}
+	names = map[string]*piece{}
+	if s.DynamicUser && c != nil {
+		for path, line := range map[string]string{
+			"/etc/passwd": fmt.Sprintf("%s:x:%d:%d:%s:/:/bin/sh\n", s.UserName, c.UID, c.GID, s.UserName),
+			"/etc/group":  fmt.Sprintf("%s:x:%d:\n", s.UserName, c.GID),
+		} {
+			// A machine that has no such file goes without.
+			if path, err = filepath.EvalSymlinks(path); errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			var b []byte
+			if err == nil {
+				b, err = os.ReadFile(path)
+			}
+			if err != nil {
+				return nil, nil, fmt.Errorf("cannot name the job's user: %w", err)
+			}
+			if n := len(b); n > 0 && b[n-1] != '\n' {
+				b = append(b, '\n')
+			}
+			names[path] = &piece{mode: 0o444, content: append(b, line...)}
+			all = append(all, names[path])
+		}
+	}
+	if err := f.make(all); err != nil {
+		return nil, nil, fmt.Errorf("cannot make files for the job: %w", err)
+	}
+	trees = make([]*os.File, len(places))
+	for i, p := range at {
+		trees[i] = p.tree
+	}
+	return trees, names, nil
+}
+
+// loopback brings up the loopback device of the thread's network namespace (netdevice(7)).
+func loopback() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	ifr.SetUint16(unix.IFF_UP)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
+}
+
+// parked makes a process in a new namespace, and opens the namespace.
+func parked(flag uint64, name string) (*fork.Parked, *os.File, error) {
+	p, err := fork.Park(flag)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", p.PID, name))
+	if err != nil {
+		p.End()
+		return nil, nil, err
+	}
+	return p, f, nil
+}
+
+// users makes a user namespace that has root and the user and group of c.
+func users(c *spec.Credentials) (_ *os.File, err error) {
+	p, f, err := parked(unix.CLONE_NEWUSER, "user")
+	if err != nil {
+		return nil, err
+	}
+	defer p.End()
+	var uid, gid uint32
+	if c != nil {
+		uid, gid = c.UID, c.GID
+	}
+	for name, id := range map[string]uint32{"uid_map": uid, "gid_map": gid} {
+		text := "0 0 1\n"
+		if id != 0 {
+			text += fmt.Sprintf("%d %d 1\n", id, id)
+		}
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", p.PID, name), []byte(text), 0); err != nil {
+			_ = f.Close() // it is of no use
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+// openAt opens a file of the folder dir for reading.
+func openAt(dir int, name string) (*os.File, error) {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// watchTables opens what there is of System V IPC. By the machine's /proc, since the kernel's tables are not those of a PID
+// namespace.
+func (r *Room) watchTables(s spec.Sandbox, proc int) error {
+	if !s.PrivateIPC {
+		return nil
+	}
+	// proc_sysvipc(5): the files go on to show the namespace in which they were opened.
+	for _, name := range []string{"msg", "sem", "shm"} {
+		f, err := os.Open("/proc/sysvipc/" + name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // a kernel without System V IPC
+		}
+		if err != nil {
+			return fmt.Errorf("cannot watch the job's namespaces: %w", err)
+		}
+		r.tables = append(r.tables, f)
+	}
+	return nil
+}
+
+// watch opens what Untouched looks at, and the namespaces themselves. Proc is the thread's folder in the machine's /proc.
+func (r *Room) watch(s spec.Sandbox, proc int) error {
 	names := []string{"mnt"}
 	if s.PrivateIPC {
 		names = append(names, "ipc")
-		// proc_sysvipc(5): the files go on to show the namespace in which they were opened.
-		for _, name := range []string{"msg", "sem", "shm"} {
-			f, err := os.Open("/proc/sysvipc/" + name)
-			if errors.Is(err, os.ErrNotExist) {
-				continue // a kernel without System V IPC
-			}
-			if err != nil {
-				return fmt.Errorf("cannot watch the job's namespaces: %w", err)
-			}
-			r.tables = append(r.tables, f)
-		}
+	}
+	if s.PrivateNetwork {
+		names = append(names, "net")
+	}
+	if s.ProtectHostname {
+		names = append(names, "uts")
 	}
 	for _, name := range names {
-		f, err := os.Open("/proc/thread-self/ns/" + name)
+		f, err := openAt(proc, "ns/"+name)
 		if err != nil {
 			return fmt.Errorf("cannot keep the job's namespaces: %w", err)
 		}
 		r.namespaces = append(r.namespaces, f)
 	}
 	for i := range r.tmpfs {
-		var err error
-		if r.tmpfs[i].files, r.tmpfs[i].blocks, err = use(r.tmpfs[i].root); err != nil {
-			return err
+		f := &r.tmpfs[i]
+		var st unix.Stat_t
+		err := unix.Fstat(int(f.root.Fd()), &st)
+		if err == nil {
+			f.mode, f.uid, f.gid = st.Mode, st.Uid, st.Gid
+			f.files, f.blocks, err = use(f.root)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot watch the job's temporary files: %w", err)
 		}
 	}
 	var err error
-	if r.mounts, err = os.Open("/proc/thread-self/mountinfo"); err != nil {
+	if r.mounts, err = openAt(proc, "mountinfo"); err != nil {
 		return fmt.Errorf("cannot watch the job's namespaces: %w", err)
 	}
 	return nil
@@ -189,7 +359,7 @@ func (r *Room) Untouched() bool {
 	for _, f := range r.tmpfs {
 		files, blocks, err := use(f.root)
 		// More or less: what was there may have been exchanged for something else.
-		if err != nil || files != f.files || blocks != f.blocks || changed(f.root) {
+		if err != nil || files != f.files || blocks != f.blocks || f.changed() {
 			return false
 		}
 	}
@@ -204,9 +374,9 @@ func (r *Room) Untouched() bool {
 }
 
 // changed reports whether the folder itself was given another mode or owner.
-func changed(root *os.File) bool {
+func (f filled) changed() bool {
 	var st unix.Stat_t
-	return unix.Fstat(int(root.Fd()), &st) != nil || st.Mode&0o7777 != 0o1777 || st.Uid != 0 || st.Gid != 0
+	return unix.Fstat(int(f.root.Fd()), &st) != nil || st.Mode != f.mode || st.Uid != f.uid || st.Gid != f.gid
 }
 
 // empty reports whether a folder has no entry.
@@ -235,89 +405,79 @@ func (r *Room) Close() {
 	if r == nil {
 		return
 	}
-	files := slices.Concat(r.namespaces, r.tables)
-	for _, f := range r.tmpfs {
-		files = append(files, f.root)
-	}
-	if r.mounts != nil {
-		files = append(files, r.mounts)
-	}
-	if r.queues != nil {
-		files = append(files, r.queues)
-	}
-	for _, f := range files {
-		_ = f.Close() // nothing was written to it
-	}
-}
-
-// bind is a folder of the machine, on its way to where a temporary file system hides it.
-type bind struct {
-	path string
-	tree *os.File
-}
-
-// detach copies the mounts of paths, before they are hidden.
-func detach(paths []string) ([]bind, error) {
-	var binds []bind
-	for _, p := range paths {
-		fd, err := unix.OpenTree(unix.AT_FDCWD, p, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
-		if err != nil {
-			return binds, fmt.Errorf("cannot bind %s: %w", p, err)
+	for _, f := range slices.Concat(r.namespaces, r.tables, r.own, []*os.File{r.pids, r.users, r.mounts, r.queues}) {
+		if f != nil {
+			_ = f.Close() // nothing was written to it
 		}
-		binds = append(binds, bind{path: p, tree: os.NewFile(uintptr(fd), p)})
 	}
-	return binds, nil
+	r.init.End()
 }
 
-// attach makes the folder seen again at its path.
-func (b bind) attach() error {
-	err := os.MkdirAll(b.path, 0o755)
-	if err == nil {
-		err = unix.MoveMount(int(b.tree.Fd()), "", unix.AT_FDCWD, b.path, unix.MOVE_MOUNT_F_EMPTY_PATH)
+// maxCredential is the largest credential, in bytes, as systemd has it (systemd.exec(5), LoadCredential=).
+const maxCredential = 1 << 20
+
+// credential is one that was read.
+type credential struct {
+	name    string
+	content []byte
+}
+
+func readCredentials(list []spec.Credential) ([]credential, error) {
+	var all []credential
+	for _, c := range list {
+		b, err := readSome(c.Path)
+		if err != nil {
+			return nil, switchError("load_credential", c.Path, unwrapPath(err))
+		}
+		all = append(all, credential{c.Name, b})
 	}
+	return all, nil
+}
+
+func readSome(path string) ([]byte, error) {
+	f, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("cannot bind %s: %w", b.path, err)
+		return nil, err
 	}
-	return nil
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxCredential+1))
+	if err == nil && len(b) > maxCredential {
+		err = fmt.Errorf("it is larger than %d bytes", maxCredential)
+	}
+	return b, err
 }
 
-// nameUser makes /etc/passwd and /etc/group name the user of c. A machine that has no such file goes without.
-func nameUser(name string, c *spec.Credentials) error {
-	// The files need a file system. It is hidden again at once, and lives as long as its files are mounted elsewhere.
-	const workshop = "/tmp"
-	if err := unix.Mount("tmpfs", workshop, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=755"); err != nil {
-		return fmt.Errorf("cannot name the job's user: %w", err)
-	}
-	var err error
-	for _, f := range []struct{ path, line string }{
-		{"/etc/passwd", fmt.Sprintf("%s:x:%d:%d:%s:/:/bin/sh\n", name, c.UID, c.GID, name)},
-		{"/etc/group", fmt.Sprintf("%s:x:%d:\n", name, c.GID)},
-	} {
-		err = errors.Join(err, replace(f.path, filepath.Join(workshop, filepath.Base(f.path)), f.line))
-	}
-	return errors.Join(err, unix.Unmount(workshop, unix.MNT_DETACH))
-}
-
-// replace mounts a copy of the file at path with another line over it.
-func replace(path, copied, line string) error {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
+// hand gives the job its credentials, in a folder that it alone can read.
+func (f *furnisher) hand(all []credential, c *spec.Credentials) error {
+	if len(all) == 0 {
 		return nil
 	}
-	if err == nil {
-		if n := len(b); n > 0 && b[n-1] != '\n' {
-			b = append(b, '\n')
-		}
-		err = os.WriteFile(copied, append(b, line...), 0o444)
+	var uid, gid uint32
+	if c != nil {
+		uid, gid = c.UID, c.GID
 	}
-	if err == nil {
-		err = unix.Mount(copied, path, "", unix.MS_BIND, "")
-	}
-	if err == nil {
-		err = unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
-	}
+	const attrs = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+	fs, err := newFS("tmpfs", fmt.Sprintf("mode=500,uid=%d,gid=%d", uid, gid), attrs)
 	if err != nil {
-		return fmt.Errorf("cannot name the job's user in %s: %w", path, err)
+		return err
 	}
-	return nil
+	f.trees = append(f.trees, fs)
+	for _, one := range all {
+		fd, err := unix.Openat(int(fs.Fd()), one.name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o400)
+		if err != nil {
+			return err
+		}
+		file := os.NewFile(uintptr(fd), one.name)
+		_, err = file.Write(one.content)
+		if err := errors.Join(err, unix.Fchown(fd, int(uid), int(gid)), file.Close()); err != nil {
+			return err
+		}
+	}
+	if err := attributes(int(fs.Fd()), unix.MOUNT_ATTR_RDONLY, false); err != nil {
+		return err
+	}
+	if err := f.makeTarget(place{path: spec.CredentialsDirectory, content: private}, nil); err != nil {
+		return err
+	}
+	return attach(fs, spec.CredentialsDirectory)
 }

@@ -151,6 +151,7 @@ func (j *job) start(start *wire.Start, stdin *os.File, w *log.Writer) (out *outp
 	j.main, err = jail.Start(j.spec, jail.Stdio{In: stdin, Out: stdout, Err: stderr}, jail.Options{
 		CgroupFD:    j.tree.FD(),
 		Room:        place.room,
+		Filters:     place.filters,
 		NoFile:      unix.Rlimit{Cur: start.NoFileSoft, Max: start.NoFileHard},
 		OOMScoreAdj: place.score,
 		Ignored:     place.ignored,

@@ -29,10 +29,12 @@ const (
 
 // place is what the jobs of a shim share.
 type place struct {
-	groups  *cgroup.Tree // nil where there are no control groups
-	score   *string      // a job's OOM score
-	ignored []int        // signals that a job is not to ignore
-	room    *jail.Room   // nil: the machine's own namespaces
+	groups  *cgroup.Tree  // nil where there are no control groups
+	score   *string       // a job's OOM score
+	ignored []int         // signals that a job is not to ignore
+	room    *jail.Room    // nil: the machine's own namespaces
+	filters []jail.Filter // of system calls
+	ready   bool          // filters are made
 }
 
 // settle makes what there is not yet of the shim's place.
@@ -66,10 +68,16 @@ func (s *shim) settle(start *wire.Start) (*place, error) {
 	return p, nil
 }
 
-// furnish makes the room, if there is to be one and there is none.
+// furnish makes the filters and the room, if there are to be any and there are none.
 func (p *place) furnish(j *spec.Job) (err error) {
+	if !p.ready {
+		if p.filters, err = jail.Filters(j.Sandbox); err != nil {
+			return err
+		}
+		p.ready = true
+	}
 	if p.room == nil && j.Sandbox.Namespaces() {
-		p.room, err = jail.NewRoom(j.Sandbox, j.Credentials)
+		p.room, err = jail.NewRoom(j.Sandbox, j.Dir, j.Credentials)
 	}
 	return err
 }
@@ -82,7 +90,8 @@ func (s *shim) renew(j *spec.Job) {
 		return
 	}
 	// What root can do to its namespaces cannot all be seen afterwards.
-	if p.room != nil && (j.Credentials == nil || j.Credentials.UID == 0 || !p.room.Untouched()) {
+	root := j.Credentials == nil || j.Credentials.UID == 0 || j.Sandbox.AmbientCapabilities != 0
+	if p.room != nil && (root || !p.room.Untouched()) {
 		p.room.Close()
 		p.room = nil
 	}

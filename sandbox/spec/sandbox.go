@@ -6,32 +6,214 @@ import (
 	"strings"
 )
 
-// Sandbox is how a job is kept from others. The names are those of the directives of systemd.exec(5) that mean the same.
-// The zero value confines nothing.
+// Sandbox is how a job is kept from others and from the machine. The names are those of the directives of systemd.exec(5)
+// that mean the same. The zero value confines nothing.
 type Sandbox struct {
+	// Profile is the profile that the rest began with, and Named are the switches that were then set by name, sorted: what
+	// cannot be had of those is an error, what cannot be had of the profile's is done without.
+	Profile string   `cbor:"profile,omitempty"`
+	Named   []string `cbor:"named,omitempty"`
+
+	// NoNewPrivileges is prctl(2) PR_SET_NO_NEW_PRIVS.
+	NoNewPrivileges bool `cbor:"no_new_privileges,omitempty"`
+
 	// PrivateTmp gives the job a /tmp and a /var/tmp of its own, empty and in memory (tmpfs(5)).
 	PrivateTmp bool `cbor:"private_tmp,omitempty"`
+	// PrivateDevices gives it a /dev that has the pseudo devices alone.
+	PrivateDevices bool `cbor:"private_devices,omitempty"`
+	// PrivateNetwork gives it a network of its own, with a loopback device and nothing else (network_namespaces(7)).
+	PrivateNetwork bool `cbor:"private_network,omitempty"`
 	// PrivateIPC gives it System V IPC, POSIX message queues (ipc_namespaces(7)) and a /dev/shm of its own.
 	PrivateIPC bool `cbor:"private_ipc,omitempty"`
+	// PrivatePIDs lets it see and signal the processes of its own slot alone (pid_namespaces(7)).
+	PrivatePIDs bool `cbor:"private_pids,omitempty"`
+	// PrivateUsers leaves root and its own user of all users (user_namespaces(7)), and no capability over the machine.
+	PrivateUsers bool `cbor:"private_users,omitempty"`
+
+	// ProtectSystem is "", "true", "full" or "strict"; ProtectHome "", "true", "read-only" or "tmpfs".
+	ProtectSystem string `cbor:"protect_system,omitempty"`
+	ProtectHome   string `cbor:"protect_home,omitempty"`
+	// ProtectProc is hidepid= of proc(5): "", "noaccess", "invisible" or "ptraceable"; ProcSubset "" or "pid".
+	ProtectProc string `cbor:"protect_proc,omitempty"`
+	ProcSubset  string `cbor:"proc_subset,omitempty"`
+	// The rest of Protect… each is a handful of others: see jail.
+	ProtectHostname       bool `cbor:"protect_hostname,omitempty"`
+	ProtectClock          bool `cbor:"protect_clock,omitempty"`
+	ProtectKernelTunables bool `cbor:"protect_kernel_tunables,omitempty"`
+	ProtectKernelModules  bool `cbor:"protect_kernel_modules,omitempty"`
+	ProtectKernelLogs     bool `cbor:"protect_kernel_logs,omitempty"`
+	ProtectControlGroups  bool `cbor:"protect_control_groups,omitempty"`
+	// HideRun leaves nothing of /run, where the sockets are that lead to other programs. No directive does this.
+	HideRun bool `cbor:"hide_run,omitempty"`
+
+	// Lists of paths, absolute and clean. One with a "-" before it may be missing.
+	ReadOnlyPaths     []string `cbor:"read_only_paths,omitempty"`
+	ReadWritePaths    []string `cbor:"read_write_paths,omitempty"`
+	InaccessiblePaths []string `cbor:"inaccessible_paths,omitempty"`
+	ExecPaths         []string `cbor:"exec_paths,omitempty"`
+	NoExecPaths       []string `cbor:"no_exec_paths,omitempty"`
+	// TemporaryFileSystem are folders with an empty file system in memory in their place.
+	TemporaryFileSystem []TemporaryFileSystem `cbor:"temporary_file_system,omitempty"`
+	// Binds are files and folders that the job sees in another place, too: BindPaths= and BindReadOnlyPaths=.
+	Binds []Bind `cbor:"binds,omitempty"`
+	// LoadCredential are files that the job gets in a folder of its own, CredentialsDirectory.
+	LoadCredential []Credential `cbor:"load_credential,omitempty"`
+
+	// CapabilityBoundingSet are the capabilities that the job can have at most (capabilities(7)), as bits; nil: all.
+	// AmbientCapabilities are those that it has though it is not root.
+	CapabilityBoundingSet *uint64 `cbor:"capability_bounding_set,omitempty"`
+	AmbientCapabilities   uint64  `cbor:"ambient_capabilities,omitempty"`
+
+	// The filters of system calls (seccomp(2)), each element as a line of the directive has it: words with spaces between
+	// them, and a "~" at its beginning turns a line round. Of RestrictNamespaces it may be "yes", too. Empty lists filter
+	// nothing. SystemCallErrorNumber is what a call gets that is refused, as EPERM; "": it ends the process.
+	SystemCallFilter        []string `cbor:"system_call_filter,omitempty"`
+	SystemCallErrorNumber   string   `cbor:"system_call_error_number,omitempty"`
+	SystemCallArchitectures []string `cbor:"system_call_architectures,omitempty"`
+	RestrictAddressFamilies []string `cbor:"restrict_address_families,omitempty"`
+	RestrictNamespaces      []string `cbor:"restrict_namespaces,omitempty"`
+	RestrictRealtime        bool     `cbor:"restrict_realtime,omitempty"`
+	RestrictSUIDSGID        bool     `cbor:"restrict_suid_sgid,omitempty"`
+	LockPersonality         bool     `cbor:"lock_personality,omitempty"`
+	MemoryDenyWriteExecute  bool     `cbor:"memory_deny_write_execute,omitempty"`
+
+	// UMask is umask(2); nil: 0022.
+	UMask *uint32 `cbor:"umask,omitempty"`
+
 	// DynamicUser says that Job.Credentials.UID is no account: it is called UserName in the job's view of /etc/passwd and
 	// /etc/group, and what was left under it in the kernel's keyrings is cleared.
 	DynamicUser bool   `cbor:"dynamic_user,omitempty"`
 	UserName    string `cbor:"user_name,omitempty"`
-	// BindPaths are folders of the machine that the job sees, and may write to, where PrivateTmp hides them.
-	BindPaths []string `cbor:"bind_paths,omitempty"`
 }
 
-// Namespaces reports whether s needs any (namespaces(7)).
-func (s Sandbox) Namespaces() bool { return s.PrivateTmp || s.PrivateIPC || s.DynamicUser }
+// TemporaryFileSystem is a tmpfs(5) with the mount options of that manual.
+type TemporaryFileSystem struct {
+	Path     string `cbor:"path"`
+	ReadOnly bool   `cbor:"read_only,omitempty"`
+	Options  string `cbor:"options,omitempty"`
+}
 
-// Hides reports whether what is at p on the machine is not there for the job unless it is one of BindPaths.
+// Bind is a mount(2) with MS_BIND.
+type Bind struct {
+	Source      string `cbor:"source"`
+	Destination string `cbor:"destination"`
+	ReadOnly    bool   `cbor:"read_only,omitempty"`
+	// Optional says that the source may be missing, Single that mounts below it stay away.
+	Optional bool `cbor:"optional,omitempty"`
+	Single   bool `cbor:"single,omitempty"`
+}
+
+// Credential is a file that is copied for the job.
+type Credential struct {
+	Name string `cbor:"name"`
+	Path string `cbor:"path"`
+}
+
+// RuntimeDirectory is what no job sees that has a view of its own of the machine's files: the engine's sockets.
+// CredentialsDirectory is all there is in its place, and CREDENTIALS_DIRECTORY of the job's environment.
+const (
+	RuntimeDirectory     = "/run/rtask"
+	CredentialsDirectory = RuntimeDirectory + "/credentials"
+)
+
+// Namespaces reports whether s needs any (namespaces(7)), which is for root to give.
+func (s Sandbox) Namespaces() bool { return s.DynamicUser || len(s.NeedNamespaces()) > 0 }
+
+// NeedNamespaces are the switches of s that need namespaces.
+func (s Sandbox) NeedNamespaces() []string {
+	var names []string
+	for _, one := range []struct {
+		name string
+		on   bool
+	}{
+		{"bind_paths", slices.ContainsFunc(s.Binds, func(b Bind) bool { return !b.ReadOnly })},
+		{"bind_read_only_paths", slices.ContainsFunc(s.Binds, func(b Bind) bool { return b.ReadOnly })},
+		{"exec_paths", len(s.ExecPaths) > 0},
+		{"inaccessible_paths", len(s.InaccessiblePaths) > 0},
+		{"load_credential", len(s.LoadCredential) > 0},
+		{"no_exec_paths", len(s.NoExecPaths) > 0},
+		{"private_devices", s.PrivateDevices},
+		{"private_ipc", s.PrivateIPC},
+		{"private_network", s.PrivateNetwork},
+		{"private_pids", s.PrivatePIDs},
+		{"private_tmp", s.PrivateTmp},
+		{"private_users", s.PrivateUsers},
+		{"proc_subset", s.ProcSubset != ""},
+		{"protect_control_groups", s.ProtectControlGroups},
+		{"protect_home", s.ProtectHome != ""},
+		{"protect_hostname", s.ProtectHostname},
+		{"protect_kernel_logs", s.ProtectKernelLogs},
+		{"protect_kernel_modules", s.ProtectKernelModules},
+		{"protect_kernel_tunables", s.ProtectKernelTunables},
+		{"protect_proc", s.ProtectProc != ""},
+		{"protect_system", s.ProtectSystem != ""},
+		{"read_only_paths", len(s.ReadOnlyPaths) > 0},
+		{"read_write_paths", len(s.ReadWritePaths) > 0},
+		{"temporary_file_system", len(s.TemporaryFileSystem) > 0},
+	} {
+		if one.on {
+			names = append(names, one.name)
+		}
+	}
+	return names
+}
+
+// WithoutNamespaces is s with all that NeedNamespaces names taken out.
+func (s Sandbox) WithoutNamespaces() Sandbox {
+	s.Binds, s.ExecPaths, s.InaccessiblePaths, s.LoadCredential, s.NoExecPaths = nil, nil, nil, nil, nil
+	s.PrivateDevices, s.PrivateIPC, s.PrivateNetwork, s.PrivatePIDs, s.PrivateTmp, s.PrivateUsers = false, false, false, false, false, false
+	s.ProcSubset, s.ProtectHome, s.ProtectProc, s.ProtectSystem, s.HideRun = "", "", "", "", false
+	s.ProtectControlGroups, s.ProtectHostname, s.ProtectKernelLogs, s.ProtectKernelModules, s.ProtectKernelTunables = false, false, false, false, false
+	s.ReadOnlyPaths, s.ReadWritePaths, s.TemporaryFileSystem = nil, nil, nil
+	return s
+}
+
+// Sources are the files and folders of the machine that a job with s in dir sees as they were when its slot was made.
+func (s Sandbox) Sources(dir string) []string {
+	var all []string
+	for _, list := range [][]string{s.ReadOnlyPaths, s.ReadWritePaths, s.InaccessiblePaths, s.ExecPaths, s.NoExecPaths} {
+		for _, p := range list {
+			all = append(all, strings.TrimPrefix(p, "-"))
+		}
+	}
+	for _, b := range s.Binds {
+		all = append(all, b.Source)
+	}
+	for _, c := range s.LoadCredential {
+		all = append(all, c.Path)
+	}
+	// What is above it may be read-only or hidden, and then it is mounted.
+	if s.Hides(dir) || s.ProtectSystem != "" || s.ProtectHome != "" || len(s.ReadOnlyPaths) > 0 {
+		all = append(all, dir)
+	}
+	if s.DynamicUser {
+		all = append(all, "/etc/passwd", "/etc/group") // copies of which it has
+	}
+	return all
+}
+
+// Hides reports whether what is at p on the machine is not there for the job unless it is brought in again.
 func (s Sandbox) Hides(p string) bool {
 	var dirs []string
 	if s.PrivateTmp {
-		dirs = append(dirs, "/tmp/", "/var/tmp/")
+		dirs = append(dirs, "/tmp", "/var/tmp")
 	}
 	if s.PrivateIPC {
-		dirs = append(dirs, "/dev/shm/")
+		dirs = append(dirs, "/dev/shm")
 	}
-	return slices.ContainsFunc(dirs, func(d string) bool { return strings.HasPrefix(path.Clean(p), d) })
+	if s.ProtectHome == "true" || s.ProtectHome == "tmpfs" {
+		dirs = append(dirs, "/home", "/root", "/run/user")
+	}
+	if s.HideRun {
+		dirs = append(dirs, "/run")
+	}
+	for _, t := range s.TemporaryFileSystem {
+		dirs = append(dirs, t.Path)
+	}
+	return slices.ContainsFunc(dirs, func(d string) bool { return Below(path.Clean(p), d) && path.Clean(p) != d })
+}
+
+// Below reports whether p, which is clean, is dir or below it.
+func Below(p, dir string) bool {
+	return p == dir || dir == "/" || strings.HasPrefix(p, dir+"/")
 }

@@ -30,8 +30,6 @@ type Job struct {
 	Dir string `cbor:"dir"`
 	// Credentials are nil where the job runs as the shim does.
 	Credentials *Credentials `cbor:"credentials,omitempty"`
-	// NoNewPrivileges is prctl(2) PR_SET_NO_NEW_PRIVS.
-	NoNewPrivileges bool `cbor:"no_new_privileges,omitempty"`
 	// Sandbox is the same for all jobs of a slot.
 	Sandbox Sandbox `cbor:"sandbox,omitzero"`
 	// Limits are the job's exact limits, set on its own control group.

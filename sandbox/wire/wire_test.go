@@ -50,7 +50,7 @@ func TestRoundTrip(t *testing.T) {
 			Job: spec.Job{
 				ID: "id", Task: "task", Identifier: "ident", Path: "/bin/sh", Args: []string{"sh", "", "\xff\xfe", "a b"},
 				Env: []string{"A=\x80", "B="}, Dir: "/d", Credentials: &spec.Credentials{UID: 1, GID: 2, Groups: []uint32{3, 1<<32 - 2}},
-				NoNewPrivileges: true, Limits: spec.Limits{MemoryMax: &limit, CPUQuota: new(uint64)}, LimitsOptional: true,
+				Sandbox: spec.Sandbox{NoNewPrivileges: true}, Limits: spec.Limits{MemoryMax: &limit, CPUQuota: new(uint64)}, LimitsOptional: true,
 				Timeout: time.Minute, TimeoutStop: time.Nanosecond, KillSignal: 15, RedirectStderr: true, MaxReply: 1 << 40,
 				LogMax: 1 << 41, Journal: true, Record: "/r", RecordAlways: true,
 			},

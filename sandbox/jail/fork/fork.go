@@ -28,17 +28,24 @@ type Step int32
 const (
 	Clone Step = iota
 	NewSession
+	OOMScore
 	Namespaces
 	Files
-	OOMScore
 	Nice
 	RLimits
 	Groups
 	GID
+	UserNamespace
+	BoundingSet
+	KeepCapabilities
 	UID
+	AmbientSet
+	UMask
 	Keyring
 	Chdir
+	Getcwd
 	NoNewPrivileges
+	Filters
 	Exec
 )
 
@@ -63,14 +70,26 @@ func (s Step) String() string {
 		return "set the supplementary groups"
 	case GID:
 		return "set the group"
+	case UserNamespace:
+		return "enter the user namespace"
+	case BoundingSet:
+		return "take away the capability"
+	case KeepCapabilities, AmbientSet:
+		return "set the ambient capabilities"
 	case UID:
 		return "set the user"
+	case UMask:
+		return "set the umask"
 	case Keyring:
 		return "make a session keyring"
 	case Chdir:
 		return "enter the working directory"
+	case Getcwd:
+		return "stay in the working directory"
 	case NoNewPrivileges:
 		return "set no_new_privs"
+	case Filters:
+		return "load the filter of"
 	case Exec:
 		return "execute"
 	default:
@@ -108,8 +127,18 @@ type Process struct {
 	Files [3]int
 	// CgroupFD is a descriptor of the control group to be born in; below 0: the parent's.
 	CgroupFD int
-	// Namespaces are descriptors of namespaces to enter (setns(2)).
-	Namespaces []int
+	// Namespaces are descriptors of namespaces to enter (setns(2)). PIDNamespace is that of the one to be born into, and
+	// UserNamespace that of the one to enter once the groups are set; below 1: the parent's.
+	Namespaces                  []int
+	PIDNamespace, UserNamespace int
+	// DropCapabilities are taken out of the bounding set, by their numbers, and AmbientCapabilities are kept by a process
+	// that is not root (capabilities(7)), as bits.
+	DropCapabilities    []int
+	AmbientCapabilities uint64
+	// UMask is umask(2); nil leaves the parent's.
+	UMask *uint32
+	// Filters are programs of seccomp(2), loaded in turn just before exec.
+	Filters []Filter
 	// Credentials: nil keeps the parent's.
 	Credentials *Credentials
 	// Ignored are the signals that the parent ignores; the process does not, as systemd has it. What the parent handles is
@@ -128,6 +157,13 @@ type Process struct {
 	Nice *int
 	// OOMScoreAdj is what /proc/self/oom_score_adj gets; nil leaves the parent's.
 	OOMScoreAdj *string
+}
+
+// Filter is a program of seccomp(2).
+type Filter struct {
+	// Name is what an error calls it.
+	Name    string
+	Program []unix.SockFilter
 }
 
 // RLimit is a limit of setrlimit(2).
@@ -155,6 +191,15 @@ type child struct {
 	ignored  []uintptr
 	clear    bool
 	rings    [2]uintptr // of the user, where they had to be emptied
+	user     uintptr
+	drop     []uintptr
+	ambient  []uintptr
+	capHead  unix.CapUserHeader
+	capData  [2]unix.CapUserData
+	umask    uintptr
+	setMask  bool
+	filters  []unix.SockFprog
+	cwd      [4096]byte
 	cred     bool
 	uid      uintptr
 	gid      uintptr
@@ -209,12 +254,19 @@ func Start(p Process) (pid, pidfd int, err error) {
 		args.flags |= unix.CLONE_INTO_CGROUP
 		args.cgroup = uint64(p.CgroupFD)
 	}
-	// ForkLock is for descriptors that are opened without close-on-exec for a moment; the child closes all anyway.
-	syscall.ForkLock.Lock()
-	r, errno := clone(args, c)
-	afterFork()
-	syscall.ForkLock.Unlock()
+	var r uintptr
+	var errno syscall.Errno
+	err = inNamespace(p.PIDNamespace, func() {
+		// ForkLock is for descriptors that are opened without close-on-exec for a moment; the child closes all anyway.
+		syscall.ForkLock.Lock()
+		r, errno = clone(args, c)
+		afterFork()
+		syscall.ForkLock.Unlock()
+	})
 	runtime.KeepAlive(p)
+	if err != nil {
+		return 0, -1, err
+	}
 	if errno != 0 {
 		return 0, -1, &Error{Step: Clone, Errno: errno}
 	}
@@ -231,8 +283,12 @@ func Start(p Process) (pid, pidfd int, err error) {
 		switch c.step {
 		case Exec:
 			e.Path = p.Paths[c.path]
-		case Chdir:
+		case Chdir, Getcwd:
 			e.Path = p.Dir
+		case BoundingSet:
+			e.Path = fmt.Sprint(p.DropCapabilities[c.path])
+		case Filters:
+			e.Path = p.Filters[c.path].Name
 		case RLimits:
 			if e.Path = "limit_nofile"; c.path >= 0 {
 				e.Path = p.RLimits[c.path].Name
@@ -250,6 +306,29 @@ func prepare(p Process) (*child, error) {
 	}
 	for _, fd := range p.Namespaces {
 		c.spaces = append(c.spaces, uintptr(fd))
+	}
+	if p.UserNamespace > 0 {
+		c.user = uintptr(p.UserNamespace)
+	}
+	for _, n := range p.DropCapabilities {
+		c.drop = append(c.drop, uintptr(n))
+	}
+	if p.AmbientCapabilities != 0 {
+		low, high := uint32(p.AmbientCapabilities), uint32(p.AmbientCapabilities>>32)
+		c.capHead.Version = unix.LINUX_CAPABILITY_VERSION_3
+		c.capData[0] = unix.CapUserData{Effective: low, Permitted: low, Inheritable: low}
+		c.capData[1] = unix.CapUserData{Effective: high, Permitted: high, Inheritable: high}
+		for n := range 64 {
+			if p.AmbientCapabilities&(1<<n) != 0 {
+				c.ambient = append(c.ambient, uintptr(n))
+			}
+		}
+	}
+	if p.UMask != nil {
+		c.umask, c.setMask = uintptr(*p.UMask), true
+	}
+	for _, f := range p.Filters {
+		c.filters = append(c.filters, unix.SockFprog{Len: uint16(len(f.Program)), Filter: unsafe.SliceData(f.Program)})
 	}
 	if p.Nice != nil {
 		c.nice, c.setNice = uintptr(*p.Nice), true
@@ -331,25 +410,8 @@ func clone(args *cloneArgs, c *child) (pid uintptr, errno syscall.Errno) {
 		goto failed
 	}
 
-	c.step = Namespaces
-	for i = 0; i < len(c.spaces); i++ {
-		if _, _, e = syscall.RawSyscall(unix.SYS_SETNS, c.spaces[i], 0, 0); e != 0 {
-			goto failed
-		}
-	}
-
-	c.step = Files
-	for i = 0; i < len(c.files); i++ {
-		if _, _, e = syscall.RawSyscall(unix.SYS_DUP3, c.files[i], uintptr(i), 0); e != 0 {
-			goto failed
-		}
-	}
-	if _, _, e = syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 3, ^uintptr(0)>>32, 0); e != 0 {
-		goto failed
-	}
-
 	if c.oomPath != nil {
-		// On the way of a vfork this does not touch the parent's score (fs/proc/base.c, __set_oom_adj).
+		// While /proc is still the machine's. On the way of a vfork this does not touch the parent's score (fs/proc/base.c, __set_oom_adj).
 		c.step = OOMScore
 		r, _, e = syscall.RawSyscall6(unix.SYS_OPENAT, ^uintptr(99), uintptr(unsafe.Pointer(c.oomPath)),
 			unix.O_WRONLY|unix.O_CLOEXEC, 0, 0, 0) // ^99 is AT_FDCWD
@@ -363,6 +425,33 @@ func clone(args *cloneArgs, c *child) (pid uintptr, errno syscall.Errno) {
 		if _, _, e = syscall.RawSyscall(unix.SYS_CLOSE, r, 0, 0); e != 0 {
 			goto failed
 		}
+	}
+
+	c.step = Namespaces
+	for i = 0; i < len(c.spaces); i++ {
+		if _, _, e = syscall.RawSyscall(unix.SYS_SETNS, c.spaces[i], 0, 0); e != 0 {
+			goto failed
+		}
+	}
+
+	c.step = Files
+	for i = 0; i < len(c.files); i++ {
+		if _, _, e = syscall.RawSyscall(unix.SYS_DUP3, c.files[i], uintptr(i), 0); e != 0 {
+			goto failed
+		}
+	}
+	r = 3
+	if c.user != 0 {
+		// It is entered later, and so has to stay for a while.
+		if c.user != 3 {
+			if _, _, e = syscall.RawSyscall(unix.SYS_DUP3, c.user, 3, 0); e != 0 {
+				goto failed
+			}
+		}
+		r = 4
+	}
+	if _, _, e = syscall.RawSyscall(unix.SYS_CLOSE_RANGE, r, ^uintptr(0)>>32, 0); e != 0 {
+		goto failed
 	}
 
 	if c.setNice {
@@ -389,7 +478,8 @@ func clone(args *cloneArgs, c *child) (pid uintptr, errno syscall.Errno) {
 	}
 
 	if c.cred {
-		// Raw, so for this thread alone, which is all there is of the child.
+		// Raw, so for this thread alone, which is all there is of the child. The groups go before the user namespace, which has
+		// no numbers for them.
 		c.step = Groups
 		if _, _, e = syscall.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(c.groups)),
 			uintptr(unsafe.Pointer(unsafe.SliceData(c.groups))), 0); e != 0 {
@@ -399,10 +489,57 @@ func clone(args *cloneArgs, c *child) (pid uintptr, errno syscall.Errno) {
 		if _, _, e = syscall.RawSyscall(unix.SYS_SETRESGID, c.gid, c.gid, c.gid); e != 0 {
 			goto failed
 		}
+	}
+
+	if c.user != 0 {
+		// In it the process has all capabilities, and over nothing outside of it.
+		c.step = UserNamespace
+		if _, _, e = syscall.RawSyscall(unix.SYS_SETNS, 3, 0, 0); e != 0 {
+			goto failed
+		}
+		if _, _, e = syscall.RawSyscall(unix.SYS_CLOSE, 3, 0, 0); e != 0 {
+			goto failed
+		}
+	}
+
+	c.step = BoundingSet
+	for i = 0; i < len(c.drop); i++ {
+		c.path = i
+		// EINVAL is one that this kernel does not have.
+		if _, _, e = syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c.drop[i], 0, 0, 0, 0); e != 0 && e != syscall.EINVAL {
+			goto failed
+		}
+	}
+
+	if len(c.ambient) > 0 {
+		c.step = KeepCapabilities
+		if _, _, e = syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0, 0, 0, 0); e != 0 {
+			goto failed
+		}
+	}
+
+	if c.cred {
 		c.step = UID
 		if _, _, e = syscall.RawSyscall(unix.SYS_SETRESUID, c.uid, c.uid, c.uid); e != 0 {
 			goto failed
 		}
+	}
+
+	if len(c.ambient) > 0 {
+		c.step = AmbientSet
+		if _, _, e = syscall.RawSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&c.capHead)), uintptr(unsafe.Pointer(&c.capData[0])), 0); e != 0 {
+			goto failed
+		}
+		for i = 0; i < len(c.ambient); i++ {
+			if _, _, e = syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, c.ambient[i], 0, 0, 0); e != 0 {
+				goto failed
+			}
+		}
+	}
+
+	if c.setMask {
+		c.step = UMask
+		syscall.RawSyscall(unix.SYS_UMASK, c.umask, 0, 0) // it cannot fail
 	}
 
 	// A session keyring of its own (session-keyring(7)), made as its user: the one that it would inherit is the engine's, and
@@ -455,9 +592,28 @@ func clone(args *cloneArgs, c *child) (pid uintptr, errno syscall.Errno) {
 		goto failed
 	}
 
+	// What is entered must be below the root: a descriptor of another mount namespace, by way of /proc, is not
+	// (CVE-2024-21626). The kernel names such a directory "(unreachable)…" (getcwd(2)).
+	c.step = Getcwd
+	if _, _, e = syscall.RawSyscall(unix.SYS_GETCWD, uintptr(unsafe.Pointer(&c.cwd)), uintptr(len(c.cwd)), 0); e != 0 {
+		goto failed
+	}
+	if c.cwd[0] != '/' {
+		e = syscall.ENOENT
+		goto failed
+	}
+
 	if c.noNew {
 		c.step = NoNewPrivileges
 		if _, _, e = syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); e != 0 {
+			goto failed
+		}
+	}
+
+	c.step = Filters
+	for i = 0; i < len(c.filters); i++ {
+		c.path = i
+		if _, _, e = syscall.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&c.filters[i]))); e != 0 {
 			goto failed
 		}
 	}

@@ -1984,7 +1984,14 @@ type ShowTaskResponse struct {
 	// of environment.
 	Hcl string `protobuf:"bytes,4,opt,name=hcl,proto3" json:"hcl,omitempty"`
 	// json: the same settings as one object.
-	Json          string `protobuf:"bytes,5,opt,name=json,proto3" json:"json,omitempty"`
+	Json string `protobuf:"bytes,5,opt,name=json,proto3" json:"json,omitempty"`
+	// exposure: how much the sandbox leaves open, from 0 to 10, in the manner of systemd-analyze(1) security, the word that it
+	// has for that, and what is open or closed.
+	Exposure     float64     `protobuf:"fixed64,6,opt,name=exposure,proto3" json:"exposure,omitempty"`
+	ExposureWord string      `protobuf:"bytes,7,opt,name=exposure_word,json=exposureWord,proto3" json:"exposure_word,omitempty"`
+	Exposures    []*Exposure `protobuf:"bytes,8,rep,name=exposures,proto3" json:"exposures,omitempty"`
+	// missing: the switches of the sandbox's profile that this machine cannot give.
+	Missing       []string `protobuf:"bytes,9,rep,name=missing,proto3" json:"missing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2054,6 +2061,98 @@ func (x *ShowTaskResponse) GetJson() string {
 	return ""
 }
 
+func (x *ShowTaskResponse) GetExposure() float64 {
+	if x != nil {
+		return x.Exposure
+	}
+	return 0
+}
+
+func (x *ShowTaskResponse) GetExposureWord() string {
+	if x != nil {
+		return x.ExposureWord
+	}
+	return ""
+}
+
+func (x *ShowTaskResponse) GetExposures() []*Exposure {
+	if x != nil {
+		return x.Exposures
+	}
+	return nil
+}
+
+func (x *ShowTaskResponse) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+// Exposure is one thing that a sandbox closes or leaves open.
+type Exposure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// name: a switch of the sandbox, or user.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// about: what is open or closed.
+	About string `protobuf:"bytes,2,opt,name=about,proto3" json:"about,omitempty"`
+	// exposure: its part of the whole; 0 is closed.
+	Exposure      float64 `protobuf:"fixed64,3,opt,name=exposure,proto3" json:"exposure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Exposure) Reset() {
+	*x = Exposure{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Exposure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Exposure) ProtoMessage() {}
+
+func (x *Exposure) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Exposure.ProtoReflect.Descriptor instead.
+func (*Exposure) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Exposure) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Exposure) GetAbout() string {
+	if x != nil {
+		return x.About
+	}
+	return ""
+}
+
+func (x *Exposure) GetExposure() float64 {
+	if x != nil {
+		return x.Exposure
+	}
+	return 0
+}
+
 type SwitchTaskRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Task          string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
@@ -2064,7 +2163,7 @@ type SwitchTaskRequest struct {
 
 func (x *SwitchTaskRequest) Reset() {
 	*x = SwitchTaskRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2076,7 +2175,7 @@ func (x *SwitchTaskRequest) String() string {
 func (*SwitchTaskRequest) ProtoMessage() {}
 
 func (x *SwitchTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[24]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2089,7 +2188,7 @@ func (x *SwitchTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SwitchTaskRequest.ProtoReflect.Descriptor instead.
 func (*SwitchTaskRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{24}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SwitchTaskRequest) GetTask() string {
@@ -2115,7 +2214,7 @@ type SwitchTaskResponse struct {
 
 func (x *SwitchTaskResponse) Reset() {
 	*x = SwitchTaskResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2127,7 +2226,7 @@ func (x *SwitchTaskResponse) String() string {
 func (*SwitchTaskResponse) ProtoMessage() {}
 
 func (x *SwitchTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[25]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2140,7 +2239,7 @@ func (x *SwitchTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SwitchTaskResponse.ProtoReflect.Descriptor instead.
 func (*SwitchTaskResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{25}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SwitchTaskResponse) GetTask() *Task {
@@ -2162,7 +2261,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2174,7 +2273,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[26]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2187,7 +2286,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{26}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DrainRequest) GetCancel() bool {
@@ -2216,7 +2315,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2228,7 +2327,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[27]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2241,7 +2340,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{27}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DrainResponse) GetDraining() bool {
@@ -2270,7 +2369,7 @@ type AddKeyRequest struct {
 
 func (x *AddKeyRequest) Reset() {
 	*x = AddKeyRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2282,7 +2381,7 @@ func (x *AddKeyRequest) String() string {
 func (*AddKeyRequest) ProtoMessage() {}
 
 func (x *AddKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[28]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2295,7 +2394,7 @@ func (x *AddKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKeyRequest.ProtoReflect.Descriptor instead.
 func (*AddKeyRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{28}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AddKeyRequest) GetName() string {
@@ -2323,7 +2422,7 @@ type AddKeyResponse struct {
 
 func (x *AddKeyResponse) Reset() {
 	*x = AddKeyResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2434,7 @@ func (x *AddKeyResponse) String() string {
 func (*AddKeyResponse) ProtoMessage() {}
 
 func (x *AddKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[29]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2447,7 @@ func (x *AddKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKeyResponse.ProtoReflect.Descriptor instead.
 func (*AddKeyResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{29}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AddKeyResponse) GetKey() *Key {
@@ -2380,7 +2479,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +2491,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[30]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +2504,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{30}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Key) GetName() string {
@@ -2451,7 +2550,7 @@ type ListKeysRequest struct {
 
 func (x *ListKeysRequest) Reset() {
 	*x = ListKeysRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2463,7 +2562,7 @@ func (x *ListKeysRequest) String() string {
 func (*ListKeysRequest) ProtoMessage() {}
 
 func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[31]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2476,7 +2575,7 @@ func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{31}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{32}
 }
 
 type ListKeysResponse struct {
@@ -2488,7 +2587,7 @@ type ListKeysResponse struct {
 
 func (x *ListKeysResponse) Reset() {
 	*x = ListKeysResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2500,7 +2599,7 @@ func (x *ListKeysResponse) String() string {
 func (*ListKeysResponse) ProtoMessage() {}
 
 func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[32]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2513,7 +2612,7 @@ func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListKeysResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{32}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListKeysResponse) GetKeys() []*Key {
@@ -2533,7 +2632,7 @@ type RevokeKeyRequest struct {
 
 func (x *RevokeKeyRequest) Reset() {
 	*x = RevokeKeyRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2545,7 +2644,7 @@ func (x *RevokeKeyRequest) String() string {
 func (*RevokeKeyRequest) ProtoMessage() {}
 
 func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[33]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2558,7 +2657,7 @@ func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeKeyRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{33}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RevokeKeyRequest) GetKey() string {
@@ -2577,7 +2676,7 @@ type RevokeKeyResponse struct {
 
 func (x *RevokeKeyResponse) Reset() {
 	*x = RevokeKeyResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2589,7 +2688,7 @@ func (x *RevokeKeyResponse) String() string {
 func (*RevokeKeyResponse) ProtoMessage() {}
 
 func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[34]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2602,7 +2701,7 @@ func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevokeKeyResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{34}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RevokeKeyResponse) GetKey() *Key {
@@ -2626,7 +2725,7 @@ type RotateKeyRequest struct {
 
 func (x *RotateKeyRequest) Reset() {
 	*x = RotateKeyRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2638,7 +2737,7 @@ func (x *RotateKeyRequest) String() string {
 func (*RotateKeyRequest) ProtoMessage() {}
 
 func (x *RotateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[35]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2651,7 +2750,7 @@ func (x *RotateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKeyRequest.ProtoReflect.Descriptor instead.
 func (*RotateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{35}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RotateKeyRequest) GetKey() string {
@@ -2686,7 +2785,7 @@ type RotateKeyResponse struct {
 
 func (x *RotateKeyResponse) Reset() {
 	*x = RotateKeyResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2698,7 +2797,7 @@ func (x *RotateKeyResponse) String() string {
 func (*RotateKeyResponse) ProtoMessage() {}
 
 func (x *RotateKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[36]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2711,7 +2810,7 @@ func (x *RotateKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKeyResponse.ProtoReflect.Descriptor instead.
 func (*RotateKeyResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{36}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RotateKeyResponse) GetKey() *Key {
@@ -2738,7 +2837,7 @@ type ImportKeysRequest struct {
 
 func (x *ImportKeysRequest) Reset() {
 	*x = ImportKeysRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2750,7 +2849,7 @@ func (x *ImportKeysRequest) String() string {
 func (*ImportKeysRequest) ProtoMessage() {}
 
 func (x *ImportKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[37]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2763,7 +2862,7 @@ func (x *ImportKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportKeysRequest.ProtoReflect.Descriptor instead.
 func (*ImportKeysRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{37}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ImportKeysRequest) GetFile() []byte {
@@ -2782,7 +2881,7 @@ type ImportKeysResponse struct {
 
 func (x *ImportKeysResponse) Reset() {
 	*x = ImportKeysResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2794,7 +2893,7 @@ func (x *ImportKeysResponse) String() string {
 func (*ImportKeysResponse) ProtoMessage() {}
 
 func (x *ImportKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[38]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2807,7 +2906,7 @@ func (x *ImportKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportKeysResponse.ProtoReflect.Descriptor instead.
 func (*ImportKeysResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{38}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ImportKeysResponse) GetKeys() []*Key {
@@ -2827,7 +2926,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2839,7 +2938,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[39]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2852,7 +2951,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{39}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ReloadRequest) GetCheckOnly() bool {
@@ -2874,7 +2973,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2886,7 +2985,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[40]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2899,7 +2998,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{40}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ReloadResponse) GetDiagnostics() []*Diagnostic {
@@ -2939,7 +3038,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2951,7 +3050,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[41]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2964,7 +3063,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{41}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Diagnostic) GetError() bool {
@@ -3031,7 +3130,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3043,7 +3142,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3056,7 +3155,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
 }
 
 type InfoResponse struct {
@@ -3081,7 +3180,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3093,7 +3192,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3106,7 +3205,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -3180,7 +3279,7 @@ type ListWebhooksRequest struct {
 
 func (x *ListWebhooksRequest) Reset() {
 	*x = ListWebhooksRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3192,7 +3291,7 @@ func (x *ListWebhooksRequest) String() string {
 func (*ListWebhooksRequest) ProtoMessage() {}
 
 func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3205,7 +3304,7 @@ func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhooksRequest.ProtoReflect.Descriptor instead.
 func (*ListWebhooksRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
 }
 
 type ListWebhooksResponse struct {
@@ -3218,7 +3317,7 @@ type ListWebhooksResponse struct {
 
 func (x *ListWebhooksResponse) Reset() {
 	*x = ListWebhooksResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3230,7 +3329,7 @@ func (x *ListWebhooksResponse) String() string {
 func (*ListWebhooksResponse) ProtoMessage() {}
 
 func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3243,7 +3342,7 @@ func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhooksResponse.ProtoReflect.Descriptor instead.
 func (*ListWebhooksResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListWebhooksResponse) GetWebhooks() []*Webhook {
@@ -3270,7 +3369,7 @@ type Webhook struct {
 
 func (x *Webhook) Reset() {
 	*x = Webhook{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3282,7 +3381,7 @@ func (x *Webhook) String() string {
 func (*Webhook) ProtoMessage() {}
 
 func (x *Webhook) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3295,7 +3394,7 @@ func (x *Webhook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Webhook.ProtoReflect.Descriptor instead.
 func (*Webhook) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Webhook) GetTask() string {
@@ -3345,7 +3444,7 @@ type TestWebhookRequest struct {
 
 func (x *TestWebhookRequest) Reset() {
 	*x = TestWebhookRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3357,7 +3456,7 @@ func (x *TestWebhookRequest) String() string {
 func (*TestWebhookRequest) ProtoMessage() {}
 
 func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3370,7 +3469,7 @@ func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestWebhookRequest.ProtoReflect.Descriptor instead.
 func (*TestWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *TestWebhookRequest) GetTask() string {
@@ -3414,7 +3513,7 @@ type TestWebhookResponse struct {
 
 func (x *TestWebhookResponse) Reset() {
 	*x = TestWebhookResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3426,7 +3525,7 @@ func (x *TestWebhookResponse) String() string {
 func (*TestWebhookResponse) ProtoMessage() {}
 
 func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3439,7 +3538,7 @@ func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestWebhookResponse.ProtoReflect.Descriptor instead.
 func (*TestWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TestWebhookResponse) GetWebhook() *Webhook {
@@ -3509,7 +3608,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3521,7 +3620,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3534,7 +3633,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{49}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Header) GetName() string {
@@ -3562,7 +3661,7 @@ type WebhookFramingRequest struct {
 
 func (x *WebhookFramingRequest) Reset() {
 	*x = WebhookFramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3574,7 +3673,7 @@ func (x *WebhookFramingRequest) String() string {
 func (*WebhookFramingRequest) ProtoMessage() {}
 
 func (x *WebhookFramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3587,7 +3686,7 @@ func (x *WebhookFramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookFramingRequest.ProtoReflect.Descriptor instead.
 func (*WebhookFramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{50}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *WebhookFramingRequest) GetHash() string {
@@ -3614,7 +3713,7 @@ type WebhookFramingResponse struct {
 
 func (x *WebhookFramingResponse) Reset() {
 	*x = WebhookFramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3626,7 +3725,7 @@ func (x *WebhookFramingResponse) String() string {
 func (*WebhookFramingResponse) ProtoMessage() {}
 
 func (x *WebhookFramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3639,7 +3738,7 @@ func (x *WebhookFramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookFramingResponse.ProtoReflect.Descriptor instead.
 func (*WebhookFramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{51}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *WebhookFramingResponse) GetMaxInputBytes() int64 {
@@ -3667,7 +3766,7 @@ type WebhookRequest struct {
 
 func (x *WebhookRequest) Reset() {
 	*x = WebhookRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3679,7 +3778,7 @@ func (x *WebhookRequest) String() string {
 func (*WebhookRequest) ProtoMessage() {}
 
 func (x *WebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3692,7 +3791,7 @@ func (x *WebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookRequest.ProtoReflect.Descriptor instead.
 func (*WebhookRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{52}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *WebhookRequest) GetHash() string {
@@ -3749,7 +3848,7 @@ type WebhookResponse struct {
 
 func (x *WebhookResponse) Reset() {
 	*x = WebhookResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3761,7 +3860,7 @@ func (x *WebhookResponse) String() string {
 func (*WebhookResponse) ProtoMessage() {}
 
 func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3774,7 +3873,7 @@ func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookResponse.ProtoReflect.Descriptor instead.
 func (*WebhookResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{53}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *WebhookResponse) GetRun() *RunResponse {
@@ -3821,7 +3920,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3833,7 +3932,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3846,7 +3945,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{54}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *RunRequest) GetTask() string {
@@ -3938,7 +4037,7 @@ type RunStreamResponse struct {
 
 func (x *RunStreamResponse) Reset() {
 	*x = RunStreamResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3950,7 +4049,7 @@ func (x *RunStreamResponse) String() string {
 func (*RunStreamResponse) ProtoMessage() {}
 
 func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3963,7 +4062,7 @@ func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunStreamResponse.ProtoReflect.Descriptor instead.
 func (*RunStreamResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{55}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *RunStreamResponse) GetJob() *Job {
@@ -4025,7 +4124,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4037,7 +4136,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4050,7 +4149,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{56}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *LogsRequest) GetTask() string {
@@ -4110,7 +4209,7 @@ type EndRequest struct {
 
 func (x *EndRequest) Reset() {
 	*x = EndRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4122,7 +4221,7 @@ func (x *EndRequest) String() string {
 func (*EndRequest) ProtoMessage() {}
 
 func (x *EndRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4135,7 +4234,7 @@ func (x *EndRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRequest.ProtoReflect.Descriptor instead.
 func (*EndRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *EndRequest) GetTask() string {
@@ -4182,7 +4281,7 @@ type EndResponse struct {
 
 func (x *EndResponse) Reset() {
 	*x = EndResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4194,7 +4293,7 @@ func (x *EndResponse) String() string {
 func (*EndResponse) ProtoMessage() {}
 
 func (x *EndResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4207,7 +4306,7 @@ func (x *EndResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndResponse.ProtoReflect.Descriptor instead.
 func (*EndResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{58}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *EndResponse) GetJob() *Job {
@@ -4232,7 +4331,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4244,7 +4343,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4257,7 +4356,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{59}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -4312,7 +4411,7 @@ type ResultRequest struct {
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4324,7 +4423,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4337,7 +4436,7 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{60}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ResultRequest) GetTask() string {
@@ -4383,7 +4482,7 @@ type FramingRequest struct {
 
 func (x *FramingRequest) Reset() {
 	*x = FramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4395,7 +4494,7 @@ func (x *FramingRequest) String() string {
 func (*FramingRequest) ProtoMessage() {}
 
 func (x *FramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4408,7 +4507,7 @@ func (x *FramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingRequest.ProtoReflect.Descriptor instead.
 func (*FramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
 }
 
 type FramingResponse struct {
@@ -4425,7 +4524,7 @@ type FramingResponse struct {
 
 func (x *FramingResponse) Reset() {
 	*x = FramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4437,7 +4536,7 @@ func (x *FramingResponse) String() string {
 func (*FramingResponse) ProtoMessage() {}
 
 func (x *FramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4450,7 +4549,7 @@ func (x *FramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingResponse.ProtoReflect.Descriptor instead.
 func (*FramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *FramingResponse) GetMaxInputBytes() int64 {
@@ -4482,7 +4581,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4494,7 +4593,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4507,7 +4606,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
 }
 
 type MetricsResponse struct {
@@ -4520,7 +4619,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4532,7 +4631,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4545,7 +4644,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -4574,7 +4673,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4586,7 +4685,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4599,7 +4698,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Error) GetKind() string {
@@ -4793,13 +4892,21 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\rTasksResponse\x12$\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x0e.rtask.v1.TaskR\x05tasks\"%\n" +
 	"\x0fShowTaskRequest\x12\x12\n" +
-	"\x04task\x18\x01 \x01(\tR\x04task\"\x84\x01\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\"\x91\x02\n" +
 	"\x10ShowTaskResponse\x12\"\n" +
 	"\x04task\x18\x01 \x01(\v2\x0e.rtask.v1.TaskR\x04task\x12\x12\n" +
 	"\x04file\x18\x02 \x01(\tR\x04file\x12\x12\n" +
 	"\x04line\x18\x03 \x01(\x05R\x04line\x12\x10\n" +
 	"\x03hcl\x18\x04 \x01(\tR\x03hcl\x12\x12\n" +
-	"\x04json\x18\x05 \x01(\tR\x04json\"A\n" +
+	"\x04json\x18\x05 \x01(\tR\x04json\x12\x1a\n" +
+	"\bexposure\x18\x06 \x01(\x01R\bexposure\x12#\n" +
+	"\rexposure_word\x18\a \x01(\tR\fexposureWord\x120\n" +
+	"\texposures\x18\b \x03(\v2\x12.rtask.v1.ExposureR\texposures\x12\x18\n" +
+	"\amissing\x18\t \x03(\tR\amissing\"P\n" +
+	"\bExposure\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05about\x18\x02 \x01(\tR\x05about\x12\x1a\n" +
+	"\bexposure\x18\x03 \x01(\x01R\bexposure\"A\n" +
 	"\x11SwitchTaskRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x18\n" +
 	"\aenabled\x18\x02 \x01(\bR\aenabled\"8\n" +
@@ -5056,7 +5163,7 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                     // 0: rtask.v1.State
 	(Reason)(0),                    // 1: rtask.v1.Reason
@@ -5086,173 +5193,175 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*TasksResponse)(nil),          // 25: rtask.v1.TasksResponse
 	(*ShowTaskRequest)(nil),        // 26: rtask.v1.ShowTaskRequest
 	(*ShowTaskResponse)(nil),       // 27: rtask.v1.ShowTaskResponse
-	(*SwitchTaskRequest)(nil),      // 28: rtask.v1.SwitchTaskRequest
-	(*SwitchTaskResponse)(nil),     // 29: rtask.v1.SwitchTaskResponse
-	(*DrainRequest)(nil),           // 30: rtask.v1.DrainRequest
-	(*DrainResponse)(nil),          // 31: rtask.v1.DrainResponse
-	(*AddKeyRequest)(nil),          // 32: rtask.v1.AddKeyRequest
-	(*AddKeyResponse)(nil),         // 33: rtask.v1.AddKeyResponse
-	(*Key)(nil),                    // 34: rtask.v1.Key
-	(*ListKeysRequest)(nil),        // 35: rtask.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),       // 36: rtask.v1.ListKeysResponse
-	(*RevokeKeyRequest)(nil),       // 37: rtask.v1.RevokeKeyRequest
-	(*RevokeKeyResponse)(nil),      // 38: rtask.v1.RevokeKeyResponse
-	(*RotateKeyRequest)(nil),       // 39: rtask.v1.RotateKeyRequest
-	(*RotateKeyResponse)(nil),      // 40: rtask.v1.RotateKeyResponse
-	(*ImportKeysRequest)(nil),      // 41: rtask.v1.ImportKeysRequest
-	(*ImportKeysResponse)(nil),     // 42: rtask.v1.ImportKeysResponse
-	(*ReloadRequest)(nil),          // 43: rtask.v1.ReloadRequest
-	(*ReloadResponse)(nil),         // 44: rtask.v1.ReloadResponse
-	(*Diagnostic)(nil),             // 45: rtask.v1.Diagnostic
-	(*InfoRequest)(nil),            // 46: rtask.v1.InfoRequest
-	(*InfoResponse)(nil),           // 47: rtask.v1.InfoResponse
-	(*ListWebhooksRequest)(nil),    // 48: rtask.v1.ListWebhooksRequest
-	(*ListWebhooksResponse)(nil),   // 49: rtask.v1.ListWebhooksResponse
-	(*Webhook)(nil),                // 50: rtask.v1.Webhook
-	(*TestWebhookRequest)(nil),     // 51: rtask.v1.TestWebhookRequest
-	(*TestWebhookResponse)(nil),    // 52: rtask.v1.TestWebhookResponse
-	(*Header)(nil),                 // 53: rtask.v1.Header
-	(*WebhookFramingRequest)(nil),  // 54: rtask.v1.WebhookFramingRequest
-	(*WebhookFramingResponse)(nil), // 55: rtask.v1.WebhookFramingResponse
-	(*WebhookRequest)(nil),         // 56: rtask.v1.WebhookRequest
-	(*WebhookResponse)(nil),        // 57: rtask.v1.WebhookResponse
-	(*RunRequest)(nil),             // 58: rtask.v1.RunRequest
-	(*RunStreamResponse)(nil),      // 59: rtask.v1.RunStreamResponse
-	(*LogsRequest)(nil),            // 60: rtask.v1.LogsRequest
-	(*EndRequest)(nil),             // 61: rtask.v1.EndRequest
-	(*EndResponse)(nil),            // 62: rtask.v1.EndResponse
-	(*RunResponse)(nil),            // 63: rtask.v1.RunResponse
-	(*ResultRequest)(nil),          // 64: rtask.v1.ResultRequest
-	(*FramingRequest)(nil),         // 65: rtask.v1.FramingRequest
-	(*FramingResponse)(nil),        // 66: rtask.v1.FramingResponse
-	(*MetricsRequest)(nil),         // 67: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),        // 68: rtask.v1.MetricsResponse
-	(*Error)(nil),                  // 69: rtask.v1.Error
-	nil,                            // 70: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil),  // 71: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 72: google.protobuf.Duration
+	(*Exposure)(nil),               // 28: rtask.v1.Exposure
+	(*SwitchTaskRequest)(nil),      // 29: rtask.v1.SwitchTaskRequest
+	(*SwitchTaskResponse)(nil),     // 30: rtask.v1.SwitchTaskResponse
+	(*DrainRequest)(nil),           // 31: rtask.v1.DrainRequest
+	(*DrainResponse)(nil),          // 32: rtask.v1.DrainResponse
+	(*AddKeyRequest)(nil),          // 33: rtask.v1.AddKeyRequest
+	(*AddKeyResponse)(nil),         // 34: rtask.v1.AddKeyResponse
+	(*Key)(nil),                    // 35: rtask.v1.Key
+	(*ListKeysRequest)(nil),        // 36: rtask.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),       // 37: rtask.v1.ListKeysResponse
+	(*RevokeKeyRequest)(nil),       // 38: rtask.v1.RevokeKeyRequest
+	(*RevokeKeyResponse)(nil),      // 39: rtask.v1.RevokeKeyResponse
+	(*RotateKeyRequest)(nil),       // 40: rtask.v1.RotateKeyRequest
+	(*RotateKeyResponse)(nil),      // 41: rtask.v1.RotateKeyResponse
+	(*ImportKeysRequest)(nil),      // 42: rtask.v1.ImportKeysRequest
+	(*ImportKeysResponse)(nil),     // 43: rtask.v1.ImportKeysResponse
+	(*ReloadRequest)(nil),          // 44: rtask.v1.ReloadRequest
+	(*ReloadResponse)(nil),         // 45: rtask.v1.ReloadResponse
+	(*Diagnostic)(nil),             // 46: rtask.v1.Diagnostic
+	(*InfoRequest)(nil),            // 47: rtask.v1.InfoRequest
+	(*InfoResponse)(nil),           // 48: rtask.v1.InfoResponse
+	(*ListWebhooksRequest)(nil),    // 49: rtask.v1.ListWebhooksRequest
+	(*ListWebhooksResponse)(nil),   // 50: rtask.v1.ListWebhooksResponse
+	(*Webhook)(nil),                // 51: rtask.v1.Webhook
+	(*TestWebhookRequest)(nil),     // 52: rtask.v1.TestWebhookRequest
+	(*TestWebhookResponse)(nil),    // 53: rtask.v1.TestWebhookResponse
+	(*Header)(nil),                 // 54: rtask.v1.Header
+	(*WebhookFramingRequest)(nil),  // 55: rtask.v1.WebhookFramingRequest
+	(*WebhookFramingResponse)(nil), // 56: rtask.v1.WebhookFramingResponse
+	(*WebhookRequest)(nil),         // 57: rtask.v1.WebhookRequest
+	(*WebhookResponse)(nil),        // 58: rtask.v1.WebhookResponse
+	(*RunRequest)(nil),             // 59: rtask.v1.RunRequest
+	(*RunStreamResponse)(nil),      // 60: rtask.v1.RunStreamResponse
+	(*LogsRequest)(nil),            // 61: rtask.v1.LogsRequest
+	(*EndRequest)(nil),             // 62: rtask.v1.EndRequest
+	(*EndResponse)(nil),            // 63: rtask.v1.EndResponse
+	(*RunResponse)(nil),            // 64: rtask.v1.RunResponse
+	(*ResultRequest)(nil),          // 65: rtask.v1.ResultRequest
+	(*FramingRequest)(nil),         // 66: rtask.v1.FramingRequest
+	(*FramingResponse)(nil),        // 67: rtask.v1.FramingResponse
+	(*MetricsRequest)(nil),         // 68: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),        // 69: rtask.v1.MetricsResponse
+	(*Error)(nil),                  // 70: rtask.v1.Error
+	nil,                            // 71: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil),  // 72: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 73: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,  // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,  // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	71, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	71, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	71, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	72, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	72, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	72, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	5,  // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
 	7,  // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	70, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	71, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
 	10, // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
 	9,  // 9: rtask.v1.StartRequest.parameters:type_name -> rtask.v1.Parameter
 	4,  // 10: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
 	4,  // 11: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
 	4,  // 12: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
 	6,  // 13: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	71, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	71, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	72, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	72, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	2,  // 16: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
 	2,  // 17: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	71, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	72, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
 	0,  // 19: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
 	3,  // 20: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
 	1,  // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	71, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	71, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	72, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	72, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
 	4,  // 24: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
 	4,  // 25: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	72, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	73, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
 	24, // 27: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	71, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	72, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
 	23, // 29: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
 	23, // 30: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
-	23, // 31: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	72, // 32: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
-	34, // 33: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	71, // 34: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	71, // 35: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	71, // 36: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
-	34, // 37: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
-	34, // 38: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	72, // 39: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	72, // 40: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
-	34, // 41: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
-	34, // 42: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
-	45, // 43: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	71, // 44: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	45, // 45: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	24, // 46: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
-	50, // 47: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
-	50, // 48: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
-	4,  // 49: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
-	53, // 50: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
-	63, // 51: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
-	53, // 52: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
-	4,  // 53: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
-	2,  // 54: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
-	4,  // 55: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
-	4,  // 56: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	72, // 57: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	45, // 58: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,  // 59: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	12, // 60: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	14, // 61: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	16, // 62: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	18, // 63: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	20, // 64: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	22, // 65: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	26, // 66: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	28, // 67: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	30, // 68: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	32, // 69: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	35, // 70: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	37, // 71: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	48, // 72: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
-	51, // 73: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
-	39, // 74: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
-	41, // 75: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
-	43, // 76: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	46, // 77: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	58, // 78: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	64, // 79: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	54, // 80: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
-	56, // 81: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
-	58, // 82: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
-	60, // 83: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
-	61, // 84: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
-	65, // 85: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	67, // 86: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	11, // 87: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13, // 88: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15, // 89: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17, // 90: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19, // 91: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21, // 92: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25, // 93: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27, // 94: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	29, // 95: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	31, // 96: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	33, // 97: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	36, // 98: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	38, // 99: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	49, // 100: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
-	52, // 101: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
-	40, // 102: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
-	42, // 103: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
-	44, // 104: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	47, // 105: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	63, // 106: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	63, // 107: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	55, // 108: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
-	57, // 109: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
-	59, // 110: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
-	59, // 111: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
-	62, // 112: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
-	66, // 113: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	68, // 114: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	87, // [87:115] is the sub-list for method output_type
-	59, // [59:87] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	28, // 31: rtask.v1.ShowTaskResponse.exposures:type_name -> rtask.v1.Exposure
+	23, // 32: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
+	73, // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	35, // 34: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
+	72, // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	72, // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	72, // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	35, // 38: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
+	35, // 39: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
+	73, // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	73, // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	35, // 42: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
+	35, // 43: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
+	46, // 44: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	72, // 45: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	46, // 46: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	24, // 47: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
+	51, // 48: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
+	51, // 49: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
+	4,  // 50: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
+	54, // 51: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
+	64, // 52: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
+	54, // 53: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
+	4,  // 54: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
+	2,  // 55: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
+	4,  // 56: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
+	4,  // 57: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	73, // 58: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	46, // 59: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,  // 60: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	12, // 61: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	14, // 62: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	16, // 63: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	18, // 64: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	20, // 65: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	22, // 66: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	26, // 67: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	29, // 68: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	31, // 69: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	33, // 70: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	36, // 71: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	38, // 72: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	49, // 73: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
+	52, // 74: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
+	40, // 75: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
+	42, // 76: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
+	44, // 77: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	47, // 78: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	59, // 79: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	65, // 80: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	55, // 81: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
+	57, // 82: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
+	59, // 83: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
+	61, // 84: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
+	62, // 85: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
+	66, // 86: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	68, // 87: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	11, // 88: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13, // 89: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15, // 90: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17, // 91: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19, // 92: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21, // 93: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25, // 94: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27, // 95: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	30, // 96: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	32, // 97: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	34, // 98: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	37, // 99: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	39, // 100: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	50, // 101: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	53, // 102: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	41, // 103: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
+	43, // 104: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
+	45, // 105: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	48, // 106: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	64, // 107: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	64, // 108: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	56, // 109: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	58, // 110: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	60, // 111: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
+	60, // 112: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
+	63, // 113: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
+	67, // 114: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	69, // 115: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	88, // [88:116] is the sub-list for method output_type
+	60, // [60:88] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -5269,7 +5378,7 @@ func file_rtask_v1_rtask_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   67,
+			NumMessages:   68,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -1,0 +1,183 @@
+package fork
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Parked is a process that does nothing but hold a namespace: it is there until End, or until its maker is gone. As the
+// first process of a PID namespace it is what orphans there are given, which vanish as they end, since it ignores SIGCHLD
+// (wait(2), NOTES). It shares its maker's memory and has no descriptor but the end of a pipe.
+type Parked struct {
+	// PID is its number.
+	PID   int
+	pipe  *os.File
+	state *parked
+}
+
+// parked is what the process reads and writes; rawPark knows its layout.
+type parked struct {
+	ignore [4]uintptr // struct sigaction of SIG_IGN, 32 bytes
+	name   [16]byte
+	buf    [8]byte
+	fd     uintptr
+}
+
+// sigIgn is SIG_IGN.
+const sigIgn = 1
+
+// Park makes a process in a new namespace: flag is CLONE_NEWPID or CLONE_NEWUSER.
+func Park(flag uint64) (*Parked, error) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("cannot make a pipe: %w", err)
+	}
+	p := &Parked{pipe: os.NewFile(uintptr(fds[1]), "pipe"), state: &parked{fd: uintptr(fds[0])}}
+	p.state.ignore[0] = sigIgn
+	copy(p.state.name[:15], "rtask-init")
+	args := &cloneArgs{flags: unix.CLONE_VM | unix.CLONE_CLEAR_SIGHAND | flag}
+	syscall.ForkLock.Lock()
+	pid, errno := park(args, p.state)
+	afterFork()
+	syscall.ForkLock.Unlock()
+	_ = unix.Close(fds[0]) // the process has it
+	if errno != 0 {
+		_ = p.pipe.Close() // nobody reads it
+		return nil, &Error{Step: Clone, Errno: errno}
+	}
+	p.PID = int(pid)
+	return p, nil
+}
+
+// rawPark makes a process that never returns from it.
+func rawPark(args, size, state uintptr) (r1 uintptr, errno syscall.Errno)
+
+//go:noinline
+//go:norace
+//go:nocheckptr
+func park(args *cloneArgs, state *parked) (pid uintptr, errno syscall.Errno) {
+	beforeFork()
+	return rawPark(uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), uintptr(unsafe.Pointer(state)))
+}
+
+// End ends the process, and with it all that is left in its PID namespace. It waits for that, so who is the parent of a process
+// there must have reaped it, or do so meanwhile.
+func (p *Parked) End() {
+	if p == nil {
+		return
+	}
+	_ = p.pipe.Close() // which is what it waits for
+	for {
+		if _, err := unix.Wait4(p.PID, nil, unix.WALL, nil); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	runtime.KeepAlive(p.state)
+}
+
+// inNamespace calls do on a thread whose children are born into the PID namespace of the descriptor fd; below 1: into its
+// own. That thread makes no thread meanwhile, which the kernel would refuse.
+func inNamespace(fd int, do func()) error {
+	if fd <= 0 {
+		do()
+		return nil
+	}
+	runtime.LockOSThread()
+	own, err := unix.Open("/proc/thread-self/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("cannot open the PID namespace: %w", err)
+	}
+	defer unix.Close(own)
+	if err := unix.Setns(fd, unix.CLONE_NEWPID); err != nil {
+		runtime.UnlockOSThread()
+		return &Error{Step: Namespaces, Errno: errnoOf(err)}
+	}
+	do()
+	if err := unix.Setns(own, unix.CLONE_NEWPID); err != nil {
+		return fmt.Errorf("cannot leave the PID namespace: %w", err) // and nobody else gets this thread
+	}
+	runtime.UnlockOSThread()
+	return nil
+}
+
+func errnoOf(err error) syscall.Errno {
+	var errno syscall.Errno
+	errors.As(err, &errno)
+	return errno
+}
+
+// mounter is a child that mounts, laid out before the clone.
+type mounter struct {
+	source, target, data *byte
+	errno                syscall.Errno
+}
+
+// MountProc mounts proc(5) with the options of data at target, in the calling thread's mount namespace, for the PID
+// namespace pids, nil being its own: the kernel takes that of the process that mounts.
+func MountProc(pids *os.File, target, data string) error {
+	fd := 0
+	if pids != nil {
+		fd = int(pids.Fd())
+	}
+	m := &mounter{}
+	var err error
+	for _, s := range []struct {
+		to   **byte
+		text string
+	}{{&m.source, "proc"}, {&m.target, target}, {&m.data, data}} {
+		if *s.to, err = syscall.BytePtrFromString(s.text); err != nil {
+			return err
+		}
+	}
+	args := &cloneArgs{flags: unix.CLONE_VFORK | unix.CLONE_VM}
+	var pid uintptr
+	var errno syscall.Errno
+	err = inNamespace(fd, func() {
+		syscall.ForkLock.Lock()
+		pid, errno = cloneMounter(args, m)
+		afterFork()
+		syscall.ForkLock.Unlock()
+	})
+	if err != nil {
+		return err
+	}
+	if errno != 0 {
+		return &Error{Step: Clone, Errno: errno}
+	}
+	for {
+		if _, err := unix.Wait4(int(pid), nil, unix.WALL, nil); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if m.errno != 0 {
+		return m.errno
+	}
+	return nil
+}
+
+// cloneMounter is clone for a mounter.
+//
+//go:noinline
+//go:norace
+//go:nocheckptr
+func cloneMounter(args *cloneArgs, m *mounter) (pid uintptr, errno syscall.Errno) {
+	beforeFork()
+	pid, errno = rawVfork(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args))
+	if errno != 0 || pid != 0 {
+		return pid, errno
+	}
+	afterForkInChild()
+	_, _, errno = syscall.RawSyscall6(unix.SYS_MOUNT, uintptr(unsafe.Pointer(m.source)), uintptr(unsafe.Pointer(m.target)),
+		uintptr(unsafe.Pointer(m.source)), unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, uintptr(unsafe.Pointer(m.data)), 0)
+	m.errno = errno
+	for {
+		syscall.RawSyscall(unix.SYS_EXIT, 0, 0, 0)
+	}
+}

@@ -1,0 +1,106 @@
+package jail
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+// String shows a place as the tests below write it.
+func (p place) String() string {
+	text := [...]string{"", "hidden", "bound", "private", "devices", "messages", "own"}[p.content] + " " + p.path
+	if p.content == bound {
+		text += " from " + p.source
+	}
+	for _, one := range []struct {
+		on   bool
+		word string
+	}{{p.readOnly, "ro"}, {p.writable, "rw"}, {p.noExec, "noexec"}, {p.exec, "exec"}} {
+		if one.on {
+			text += " " + one.word
+		}
+	}
+	return text
+}
+
+// TestArrange: what is seen where, in the order in which it is mounted.
+func TestArrange(t *testing.T) {
+	for name, c := range map[string]struct {
+		sandbox spec.Sandbox
+		dir     string
+		want    []string
+	}{
+		"nothing": {spec.Sandbox{}, "/srv", nil},
+		"a workdir stays writable": {
+			spec.Sandbox{ReadOnlyPaths: []string{"/srv"}}, "/srv/a",
+			[]string{"own /srv ro", "own /srv/a rw"},
+		},
+		"unless it is named": {
+			spec.Sandbox{ReadOnlyPaths: []string{"/srv/a", "/srv"}}, "/srv/a",
+			[]string{"own /srv ro", "own /srv/a ro"},
+		},
+		"read-only wins over read-write at one place, what is below over what is above": {
+			spec.Sandbox{ReadOnlyPaths: []string{"/a", "/a/b/c"}, ReadWritePaths: []string{"/a", "/a/b"}}, "/",
+			[]string{"own /a ro", "own /a/b rw", "own /a/b/c ro"},
+		},
+		"what is hidden stays so": {
+			spec.Sandbox{InaccessiblePaths: []string{"/a"}, ReadWritePaths: []string{"/a/b", "/ab"}}, "/a/c",
+			[]string{"hidden /a", "own /ab rw"},
+		},
+		"a home that has the workdir is empty but for that": {
+			spec.Sandbox{ProtectHome: "true"}, "/home/alice/x",
+			[]string{"private /home ro", "own /home/alice/x rw", "hidden /root", "hidden /run/user"},
+		},
+		"a home that is the workdir": {
+			spec.Sandbox{ProtectHome: "true"}, "/root",
+			[]string{"hidden /home", "own /root rw", "hidden /run/user"},
+		},
+		"an executable folder is no more writable than what it is in": {
+			spec.Sandbox{ReadOnlyPaths: []string{"/"}, NoExecPaths: []string{"/"}, ExecPaths: []string{"/usr"}, ReadWritePaths: []string{"/var"}}, "/",
+			[]string{"own / ro noexec", "own /usr ro exec", "own /var rw noexec"},
+		},
+		"a folder in memory, and what is bound into it": {
+			spec.Sandbox{
+				PrivateTmp: true, TemporaryFileSystem: []spec.TemporaryFileSystem{{Path: "/srv", ReadOnly: true}},
+				Binds: []spec.Bind{{Source: "/x", Destination: "/srv/x"}, {Source: "/y", Destination: "/tmp/y", ReadOnly: true}},
+			}, "/tmp/work",
+			[]string{"private /srv ro", "bound /srv/x from /x", "private /tmp", "own /tmp/work rw", "bound /tmp/y from /y ro", "private /var/tmp"},
+		},
+		"what is not there needs no hiding": {
+			spec.Sandbox{HideRun: true, PrivateNetwork: true, ProtectHome: "true", InaccessiblePaths: []string{"/run/x"}}, "/",
+			[]string{"hidden /home", "hidden /root", "private /run ro"},
+		},
+		"strict is read-only but for what has switches of its own": {
+			spec.Sandbox{ProtectSystem: "strict"}, "/opt/x",
+			[]string{"own / ro", "own /dev rw", "own /home rw", "own /opt/x rw", "own /proc rw", "own /root rw", "own /run/user rw", "own /sys rw"},
+		},
+		"strict with homes": {
+			spec.Sandbox{ProtectSystem: "strict", ProtectHome: "read-only"}, "/",
+			[]string{"own / ro", "own /dev rw", "own /home ro", "own /proc rw", "own /root ro", "own /run/user ro", "own /sys rw"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for _, p := range arrange(wanted(c.sandbox, c.dir)) {
+				if p.path != spec.RuntimeDirectory { // which none sees
+					got = append(got, p.String())
+				}
+			}
+			if fmt.Sprint(got) != fmt.Sprint(c.want) {
+				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(c.want, "\n"))
+			}
+		})
+	}
+}
+
+// TestRuntimeDirectory: no room shows the engine's sockets.
+func TestRuntimeDirectory(t *testing.T) {
+	for _, p := range arrange(wanted(spec.Sandbox{PrivateTmp: true}, "/")) {
+		if p.path == spec.RuntimeDirectory && p.content == private && p.readOnly {
+			return
+		}
+	}
+	t.Error("it is seen")
+}

@@ -1,0 +1,418 @@
+// Package seccomp makes the system call filter of a job (seccomp(2)): from the switches of systemd.exec(5) that are system call
+// filters, wholly or in part, to one program of classic BPF. It loads nothing and knows nothing of jobs; the fork routine loads the
+// program, as the last step before execve(2), which every policy permits.
+//
+// systemd loads a program for each switch and each architecture; the kernel then runs all of them for each call and takes the
+// strictest answer, among equals that of the program loaded last. Here all of it is one program, and the number of a call is found
+// by a binary search over ranges, so that a call that is allowed whatever its arguments is one that the kernel does not run the
+// program for.
+//
+// What a switch does is what systemd does, with these differences, each of which refuses more, or something that systemd means to
+// refuse and does not:
+//
+//   - SystemCallFilter: a name that nobody knows is an error, not a warning, and so is a list that refuses execve(2). What is on a
+//     deny list cannot be taken off it again. In an allow list, calls newer than the systemd whose groups these are (SystemdVersion)
+//     fail with ENOSYS, as on a kernel that does not have them, so that a C library falls back instead of giving up or being killed.
+//   - SystemCallArchitectures: a call of another architecture ends the process, not only its thread.
+//   - RestrictAddressFamilies: holds for 32-bit programs of x86 too, whose socketcall(2) to make a socket is refused in all.
+//   - RestrictRealtime: sched_setattr(2), whose policy is behind a pointer, fails with ENOSYS.
+//   - RestrictSUIDSGID: looks at O_TMPFILE as well as at O_CREAT, since such a file can be given a name afterwards.
+//   - MemoryDenyWriteExecute: holds for System V shared memory of 32-bit programs of x86 too; personality(2) cannot be used to make
+//     whatever is readable executable (READ_IMPLIES_EXEC).
+//   - LockPersonality: the personality is that of the machine, PER_LINUX. There is no Personality=.
+//   - io_uring_setup(2) fails with ENOSYS under RestrictAddressFamilies and RestrictSUIDSGID, since what goes through a ring passes
+//     by every filter.
+//   - Of an argument that the kernel takes as an int, the lower 32 bits are compared and not all 64.
+//   - RestrictTerminalInput has no like in systemd.
+//
+// TestSystemd of this package shows each of them beside systemd.
+//
+// Only sandbox/jail and daemon/config may import it.
+package seccomp
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Policy is what is to be refused, in the words of systemd.exec(5); the zero value refuses nothing. Lists that are empty restrict
+// nothing. A string of a list may have several words, separated by blanks.
+type Policy struct {
+	// Filter is SystemCallFilter=. Words are calls and groups ("@mount"). If the first string begins with "~", all of the list is
+	// refused and the rest allowed. Otherwise all of the list and @default are allowed and the rest refused, and a string that
+	// begins with "~" takes its words away from what the strings before it allowed. A word that is refused may name the error that
+	// the call gets ("mount:EPERM", "mount:1", "mount:kill").
+	Filter []string `cbor:"system_call_filter,omitempty"`
+	// ErrorNumber is SystemCallErrorNumber=: the error that calls get which Filter refuses, by name or number (errno(3), 1 to 4095).
+	// "" or "kill": the process is ended with SIGSYS.
+	ErrorNumber string `cbor:"system_call_error_number,omitempty"`
+	// Architectures is SystemCallArchitectures=: "native", "x86-64", "x32", "x86", "arm64", "arm". A process is ended with SIGSYS
+	// that makes a call of another one. The machine's own is always allowed. Empty: all of the machine's; the other switches hold
+	// for each of them.
+	Architectures []string `cbor:"system_call_architectures,omitempty"`
+	// RestrictAddressFamilies are the families that socket(2) may be asked for, as "AF_UNIX", or, if the first string begins with
+	// "~", those that it may not. "none": none. Others give EAFNOSUPPORT.
+	RestrictAddressFamilies []string `cbor:"restrict_address_families,omitempty"`
+	// RestrictNamespaces are the kinds of namespaces (cgroup, ipc, net, mnt, pid, user, uts, time) that may be made and entered,
+	// or, if the first string begins with "~", those that may not. "yes": none may; "no": all may. Others give EPERM.
+	RestrictNamespaces []string `cbor:"restrict_namespaces,omitempty"`
+
+	// What these refuse gives EPERM where it is not said otherwise. Of switches that have other parts, this is the system call part.
+
+	// LockPersonality refuses every personality(2) but the one that all programs have, and asking for it.
+	LockPersonality bool `cbor:"lock_personality,omitempty"`
+	// MemoryDenyWriteExecute refuses memory that is writable and executable, and making memory executable that was not.
+	MemoryDenyWriteExecute bool `cbor:"memory_deny_write_execute,omitempty"`
+	// RestrictRealtime refuses the policies of sched(7) but SCHED_OTHER, SCHED_BATCH and SCHED_IDLE.
+	RestrictRealtime bool `cbor:"restrict_realtime,omitempty"`
+	// RestrictSUIDSGID refuses modes with the set-user-ID or the set-group-ID bit.
+	RestrictSUIDSGID bool `cbor:"restrict_suid_sgid,omitempty"`
+	// PrivateDevices refuses @raw-io, ProtectClock @clock, ProtectKernelModules @module.
+	PrivateDevices       bool `cbor:"private_devices,omitempty"`
+	ProtectClock         bool `cbor:"protect_clock,omitempty"`
+	ProtectKernelModules bool `cbor:"protect_kernel_modules,omitempty"`
+	// ProtectKernelLogs refuses syslog(2), ProtectKernelTunables _sysctl(2), ProtectHostname sethostname(2) and setdomainname(2).
+	ProtectKernelLogs     bool `cbor:"protect_kernel_logs,omitempty"`
+	ProtectKernelTunables bool `cbor:"protect_kernel_tunables,omitempty"`
+	ProtectHostname       bool `cbor:"protect_hostname,omitempty"`
+	// RestrictTerminalInput refuses the ioctl(2)s that put characters into a terminal's input, TIOCSTI and TIOCLINUX, by which a
+	// process could type into the shell of whoever shares its terminal.
+	RestrictTerminalInput bool `cbor:"restrict_terminal_input,omitempty"`
+}
+
+// Error is what is wrong with a switch of a policy.
+type Error struct {
+	// Switch is its name in the configuration, as "system_call_filter".
+	Switch string
+	// Entry is the string of the list that is wrong, by its index; -1 where the whole list is, or it is no list.
+	Entry int
+	// Text says what is wrong and what would be right.
+	Text string
+}
+
+// Error implements error.
+func (e *Error) Error() string { return e.Switch + ": " + e.Text }
+
+// Check returns what is wrong with a policy: each an *Error, joined (errors.Join).
+func (p Policy) Check() error {
+	_, filter := p.filter()
+	_, architectures := p.architectures(x86_64)
+	_, _, families := p.families()
+	_, namespaces := p.refusedNamespaces()
+	return errors.Join(filter, architectures, families, namespaces)
+}
+
+// Compile returns the program for SECCOMP_SET_MODE_FILTER (seccomp(2)) on the architecture that this program was built for; nil:
+// nothing is refused. The error is that of Check, or the program is longer than the kernel takes (BPF_MAXINSNS), which lists of
+// systemd's groups do not come near.
+func (p Policy) Compile() ([]unix.SockFilter, error) {
+	machine := x86_64
+	switch runtime.GOARCH {
+	case "amd64":
+	case "arm64":
+		machine = arm64
+	default:
+		return nil, fmt.Errorf("cannot filter system calls on %s: their numbers are known for amd64 and arm64", runtime.GOARCH)
+	}
+	return p.compile(machine)
+}
+
+// maxInstructions is BPF_MAXINSNS of linux/bpf_common.h.
+const maxInstructions = 4096
+
+func (p Policy) compile(machine abi) ([]unix.SockFilter, error) {
+	f, wrongFilter := p.filter()
+	allowed, wrongArchitectures := p.architectures(machine)
+	rules, wrongRules := p.rules()
+	if err := errors.Join(wrongFilter, wrongArchitectures, wrongRules); err != nil {
+		return nil, err
+	}
+	if f == nil && len(rules) == 0 && !slices.Contains(allowed[:], false) {
+		return nil, nil
+	}
+
+	verdicts := returns{}
+	// table decides the calls of an ABI.
+	table := func(a abi) block {
+		if !allowed[a] {
+			return ret(unix.SECCOMP_RET_KILL_PROCESS)
+		}
+		var calls []span
+		for i := range callTable {
+			n, ok := callTable[i].number(a)
+			if !ok {
+				continue
+			}
+			v := f.verdict(i)
+			b := verdicts.ret(v)
+			if v == unix.SECCOMP_RET_ALLOW {
+				for _, r := range slices.Backward(rules[i]) {
+					b = r(a, b)
+				}
+			}
+			calls = append(calls, span{n, b})
+		}
+		return search(spans(calls, verdicts.ret(f.unlisted())))
+	}
+	var program block
+	if machine == x86_64 {
+		native := table(x86_64)
+		program = load(offsetArchitecture, branch(unix.BPF_JEQ, unix.AUDIT_ARCH_X86_64,
+			load(offsetNumber, branch(unix.BPF_JGE, x32Bit,
+				// A tracer that takes a call back leaves -1, which is no call of x32.
+				branch(unix.BPF_JEQ, noCall, ret(f.unlisted()), table(x32)), native)),
+			branch(unix.BPF_JEQ, unix.AUDIT_ARCH_I386, load(offsetNumber, table(x86)), ret(unix.SECCOMP_RET_KILL_PROCESS))))
+	} else {
+		program = load(offsetArchitecture, branch(unix.BPF_JEQ, unix.AUDIT_ARCH_AARCH64, load(offsetNumber, table(arm64)),
+			branch(unix.BPF_JEQ, unix.AUDIT_ARCH_ARM, load(offsetNumber, table(arm)), ret(unix.SECCOMP_RET_KILL_PROCESS))))
+	}
+	if len(program) > maxInstructions {
+		return nil, fmt.Errorf("cannot filter system calls so: it takes %d instructions and the kernel takes %d", len(program), maxInstructions)
+	}
+	return program, nil
+}
+
+// noCall is the number -1.
+const noCall = 0xffffffff
+
+// filter is SystemCallFilter= read. A nil filter allows all.
+type filter struct {
+	// allow says that calls that are not named are refused.
+	allow bool
+	// refused is what such a call gets, and each one that is refused without an error of its own.
+	refused uint32
+	// named has what each call of callTable gets that is named.
+	named map[int]uint32
+}
+
+// verdict returns what a call gets.
+func (f *filter) verdict(call int) uint32 {
+	if f == nil {
+		return unix.SECCOMP_RET_ALLOW
+	}
+	if v, ok := f.named[call]; ok {
+		return v
+	}
+	if !f.allow || !callTable[call].known {
+		return f.unlisted()
+	}
+	return f.refused
+}
+
+// unlisted is what a call gets that systemd does not know and nobody named.
+func (f *filter) unlisted() uint32 {
+	if f == nil || !f.allow {
+		return unix.SECCOMP_RET_ALLOW
+	}
+	return refuse(unix.ENOSYS)
+}
+
+func (p Policy) filter() (*filter, error) {
+	const this = "system_call_filter"
+	f := &filter{allow: true, refused: unix.SECCOMP_RET_KILL_PROCESS, named: map[int]uint32{}}
+	var errs []error
+	if p.ErrorNumber != "" {
+		v, err := verdict(p.ErrorNumber)
+		if err == nil && v == refuse(0) {
+			err = errors.New(`0 is no error; use "EPERM", say`)
+		}
+		if err != nil {
+			errs = append(errs, &Error{"system_call_error_number", -1, err.Error()})
+		}
+		f.refused = v
+	}
+	lists := split(p.Filter)
+	if len(lists) == 0 {
+		return nil, errors.Join(errs...)
+	}
+	if f.allow = !lists[0].inverted; f.allow {
+		for _, c := range mustExpand("@default") {
+			f.named[c] = unix.SECCOMP_RET_ALLOW
+		}
+	}
+	for _, l := range lists {
+		wrong := func(format string, args ...any) {
+			errs = append(errs, &Error{this, l.entry, fmt.Sprintf(format, args...)})
+		}
+		if len(l.words) == 0 {
+			wrong(`"~" is before nothing; write "~@mount", say`)
+		}
+		for _, word := range l.words {
+			name, errno, has := strings.Cut(word, ":")
+			calls, err := expand(name)
+			if err != nil {
+				wrong("%v", err)
+				continue
+			}
+			v := f.refused
+			if has {
+				if f.allow && !l.inverted {
+					wrong("%s is allowed, so it cannot have an error; write %q to refuse it", name, "~"+word)
+					continue
+				}
+				if v, err = verdict(errno); err != nil {
+					wrong("%s: %v", name, err)
+					continue
+				}
+			}
+			for _, c := range calls {
+				switch {
+				case f.allow && !l.inverted:
+					f.named[c] = unix.SECCOMP_RET_ALLOW
+				case f.allow && !has:
+					delete(f.named, c)
+				default:
+					f.named[c] = v
+				}
+			}
+		}
+	}
+	if len(errs) == 0 && f.verdict(mustExpand("execve")[0]) != unix.SECCOMP_RET_ALLOW {
+		errs = append(errs, &Error{this, -1, "execve is refused, so no job could be started"})
+	}
+	return f, errors.Join(errs...)
+}
+
+// architectures returns the ABIs that may be used on a machine.
+func (p Policy) architectures(machine abi) ([abis]bool, error) {
+	var allowed [abis]bool
+	lists := split(p.Architectures)
+	var errs []error
+	for _, l := range lists {
+		for _, word := range l.words {
+			a, ok := machine, word == "native"
+			for i := range abis {
+				if word == i.String() {
+					a, ok = i, true
+				}
+			}
+			if l.inverted || !ok {
+				errs = append(errs, &Error{"system_call_architectures", l.entry,
+					fmt.Sprintf(`there is no architecture %q; there are "native", "x86-64", "x32", "x86", "arm64" and "arm"`, p.Architectures[l.entry])})
+				continue
+			}
+			allowed[a] = true
+		}
+	}
+	for a := range abis {
+		// An ABI that the machine does not have cannot be used and is not refused.
+		if len(lists) == 0 || a == machine || (a == arm64 || a == arm) != (machine == arm64) {
+			allowed[a] = true
+		}
+	}
+	return allowed, errors.Join(errs...)
+}
+
+// families returns the numbers of RestrictAddressFamilies=, and whether it is those that are refused. nil: there is no restriction.
+func (p Policy) families() (numbers []uint32, deny bool, err error) {
+	const this = "restrict_address_families"
+	lists := split(p.RestrictAddressFamilies)
+	if len(lists) == 0 {
+		return nil, false, nil
+	}
+	deny = lists[0].inverted
+	var errs []error
+	numbers = []uint32{}
+	none := false
+	for _, l := range lists {
+		if l.inverted != deny && !deny {
+			errs = append(errs, &Error{this, l.entry, `"~" goes before the first family and then holds for all`})
+			continue
+		}
+		if len(l.words) == 0 {
+			errs = append(errs, &Error{this, l.entry, `"~" is before nothing; write "~AF_INET", say`})
+		}
+		for _, word := range l.words {
+			if word == "none" {
+				none = true
+				continue
+			}
+			n, ok := find(familyTable[:], strings.ToUpper(word))
+			if !ok {
+				errs = append(errs, &Error{this, l.entry, unknown("address family", word, func(yield func(string) bool) {
+					for _, f := range familyTable {
+						if !yield(f.name) {
+							return
+						}
+					}
+				}).Error()})
+				continue
+			}
+			numbers = append(numbers, n)
+		}
+	}
+	if none && (deny || len(numbers) > 0) {
+		errs = append(errs, &Error{this, -1, `"none" stands alone`})
+	}
+	slices.Sort(numbers)
+	return slices.Compact(numbers), deny, errors.Join(errs...)
+}
+
+// refusedNamespaces returns the CLONE_NEW flags of RestrictNamespaces= that are refused.
+func (p Policy) refusedNamespaces() (uint32, error) {
+	const this = "restrict_namespaces"
+	lists := split(p.RestrictNamespaces)
+	if len(lists) == 0 {
+		return 0, nil
+	}
+	kinds := namespaceKinds()
+	var all, named uint32
+	for _, bit := range kinds {
+		all |= bit
+	}
+	if len(lists) == 1 && !lists[0].inverted && len(lists[0].words) == 1 {
+		switch lists[0].words[0] {
+		case "yes", "true":
+			return all, nil
+		case "no", "false":
+			return 0, nil
+		}
+	}
+	deny := lists[0].inverted
+	var errs []error
+	for _, l := range lists {
+		if l.inverted != deny && !deny {
+			errs = append(errs, &Error{this, l.entry, `"~" goes before the first kind and then holds for all`})
+			continue
+		}
+		if len(l.words) == 0 {
+			errs = append(errs, &Error{this, l.entry, `"~" is before nothing; write "~user", say`})
+		}
+		for _, word := range l.words {
+			bit, ok := kinds[word]
+			if !ok {
+				errs = append(errs, &Error{this, l.entry,
+					fmt.Sprintf(`there is no kind of namespaces %q; there are %s; alone, "yes" and "no"`, word, strings.Join(sortedKeys(kinds), ", "))})
+			}
+			named |= bit
+		}
+	}
+	if !deny {
+		named = all &^ named
+	}
+	return named, errors.Join(errs...)
+}
+
+// list is a string of a list.
+type list struct {
+	entry    int
+	inverted bool // it begins with "~"
+	words    []string
+}
+
+// split returns the strings of a list that have words.
+func split(entries []string) []list {
+	var all []list
+	for i, e := range entries {
+		rest, inverted := strings.CutPrefix(strings.TrimSpace(e), "~")
+		if words := strings.Fields(rest); inverted || len(words) > 0 {
+			all = append(all, list{i, inverted, words})
+		}
+	}
+	return all
+}
