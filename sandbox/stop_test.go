@@ -169,12 +169,12 @@ func TestOutputOfOthers(t *testing.T) {
 	if string(exit.Stdout) != "done\n" || time.Since(begin) > 3*time.Second {
 		t.Errorf("wrote %q after %v", exit.Stdout, time.Since(begin))
 	}
-	exit = l.run(l.job(`(sleep 0.05; echo later) & echo done`))
+	exit = l.run(l.job(`(sleep 0.01; echo later) & echo done`))
 	is(t, exit, spec.Succeeded, 0, 0)
 	if string(exit.Stdout) != "done\nlater\n" {
 		t.Errorf("wrote %q", exit.Stdout)
 	}
-	exit = l.run(l.job(`seq 20000 | { sleep 0.05; cat; } & exit 0`))
+	exit = l.run(l.job(`text=$(seq 20000); (printf '%s\n' "$text") & exit 0`))
 	if n := strings.Count(string(exit.Stdout), "\n"); n != 20000 {
 		t.Errorf("%d lines", n)
 	}
