@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -144,7 +145,7 @@ func confine(p *fork.Process, j *spec.Job) {
 			set &^= spec.Capability(one.name)
 		}
 	}
-	if set != spec.AllCapabilities() {
+	if set != spec.AllCapabilities() && !powerless(j) {
 		for n := range 64 {
 			if set&(1<<n) == 0 {
 				p.DropCapabilities = append(p.DropCapabilities, n)
@@ -153,6 +154,17 @@ func confine(p *fork.Process, j *spec.Job) {
 	}
 	p.AmbientCapabilities = s.AmbientCapabilities & set
 	p.UMask = s.UMask
+}
+
+// powerless reports whether a job has no capability to lose and can get none: its shim is not root, so it could not take one away
+// either. A switch that the task names is an error then if a set-user-ID program could get one.
+func powerless(j *spec.Job) bool {
+	if os.Geteuid() == 0 {
+		return false
+	}
+	return j.Sandbox.NoNewPrivileges || !slices.ContainsFunc(j.Sandbox.Named, func(name string) bool {
+		return slices.Contains([]string{"capability_bounding_set", "private_devices", "protect_clock", "protect_kernel_modules", "protect_kernel_logs"}, name)
+	})
 }
 
 func setupError(j *spec.Job, err error) error {
