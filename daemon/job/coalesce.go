@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,6 +78,9 @@ func (m *Manager) commitJoin(ctx context.Context, l *live, g *joined) error {
 		return nil
 	}
 	if err := m.store.PutAll(ctx, []Job{j, aliasRecord(g.alias, &j)}); err != nil {
+		if errors.As(err, new(*store.ClaimedError)) {
+			m.unalias(l, g.alias.ID) // it is not stored, and could not be with the job's end either
+		}
 		return recordError(err)
 	}
 	m.mu.Lock()
@@ -88,6 +92,14 @@ func (m *Manager) commitJoin(ctx context.Context, l *live, g *joined) error {
 		}
 	}
 	return nil
+}
+
+// unalias forgets an alias of a job.
+func (m *Manager) unalias(l *live, id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.aliases, id)
+	l.aliases = slices.DeleteFunc(slices.Clone(l.aliases), func(a Job) bool { return a.ID == id })
 }
 
 // aliasRecord is an alias as it is recorded with the job that it is of.

@@ -242,3 +242,48 @@ func TestRate(t *testing.T) {
 		t.Errorf("%d run", n)
 	}
 }
+
+// TestCoalesceRepeat: what is to be done once is done once, also where requests become part of one that waits, and where two
+// repeats come in the same moment.
+func TestCoalesceRepeat(t *testing.T) {
+	m := open(t)
+	first := start(t, m, coalesced("wait", "a"))
+	until(t, m, first.ID, "wait")
+	waits := start(t, m, coalesced("b", "b"))
+	s := coalesced("c", "c")
+	s.Once = Once{Key: "c", Until: time.Now().Add(time.Hour)}
+	twin := s
+	// Both have looked for a repeat before either is on record.
+	joins := make([]admitted, 2)
+	for i, s := range []*Spec{&s, &twin} {
+		if err := m.check(s); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if joins[i], err = m.admit(s); err != nil || joins[i].joined == nil {
+			t.Fatalf("%+v, %v", joins[i], err)
+		}
+	}
+	if err := m.commitJoin(t.Context(), joins[0].l, joins[0].joined); err != nil {
+		t.Fatal(err)
+	}
+	holder := joins[0].joined.alias.ID
+	var repeat *RepeatError
+	if err := m.commitJoin(t.Context(), joins[1].l, joins[1].joined); !errors.As(err, &repeat) || repeat.ID != holder {
+		t.Errorf("the twin: %v", err)
+	}
+	if _, err := m.Start(t.Context(), s); !errors.As(err, &repeat) || repeat.ID != holder {
+		t.Errorf("one that comes later: %v", err)
+	}
+	signal(t, first.ProcessID, unix.SIGUSR1)
+	wait(t, m, waits.ID)
+	m.recordNow()
+	eventually(t, "they are on record", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return len(m.live) == 0 && len(m.aliases) == 0
+	})
+	if _, err := m.Start(t.Context(), s); !errors.As(err, &repeat) || repeat.ID != holder {
+		t.Errorf("one that comes after the end: %v", err)
+	}
+}
