@@ -175,8 +175,9 @@ func (p *powered) wait() {
 	_, _, _ = p.request(http.MethodPost, "/tasks/power-blocking", strconv.Itoa(p.next()))
 }
 
-// unasked waits until what was queued when the power went has run, without a word to rtask. What has run is on disk. Of a task
-// that runs one job at a time a cut may have hit one that had its turn and did not get so far.
+// unasked waits until what was queued when the machine went down has run, without a word to rtask. What has run is on disk. Of a
+// task that runs one job at a time each end of the machine, a cut or an orderly one, may have hit one that had its turn and did
+// not get so far as to say that it ran.
 func (p *powered) unasked() {
 	missing := map[int]int{} // by boot
 	for deadline := time.Now().Add(unaskedTime); ; time.Sleep(50 * time.Millisecond) {
@@ -188,7 +189,7 @@ func (p *powered) unasked() {
 			}
 		}
 		for boot, n := range missing {
-			late = late || n > p.cuts(boot)
+			late = late || n > p.boot-boot
 		}
 		if !late {
 			return
