@@ -178,11 +178,12 @@ func TestKeepsConnections(t *testing.T) {
 		}
 		wg.Wait()
 	}
-	many()
-	before := e.connections.Load()
-	many()
-	if n := e.connections.Load() - before; n > 8 {
-		t.Errorf("%d new connections for 64 calls, after there were %d", n, before)
+	for range 10 {
+		many()
+	}
+	// One that is dialled while another comes back is kept for later.
+	if n := e.connections.Load(); n > 2*64 {
+		t.Errorf("%d connections for 64 calls at once, ten times", n)
 	}
 }
 
