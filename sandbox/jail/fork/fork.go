@@ -214,8 +214,9 @@ type child struct {
 
 	pidfd int32
 
-	// action is the kernel's struct sigaction for SIG_DFL: all zero.
-	action [4]uintptr
+	// action is the kernel's struct sigaction for SIG_DFL, and signals a sigset_t of none: all zero.
+	action  [4]uintptr
+	signals uint64
 
 	// what the child reports, in memory that both see
 	step  Step
@@ -247,7 +248,8 @@ func Start(p Process) (pid, pidfd int, err error) {
 		return 0, -1, err
 	}
 	args := &cloneArgs{
-		flags:      unix.CLONE_VFORK | unix.CLONE_VM | unix.CLONE_PIDFD,
+		// Signals that the parent handles are at their default in the child from the first; those that it ignores are not.
+		flags:      unix.CLONE_VFORK | unix.CLONE_VM | unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND,
 		exitSignal: uint64(unix.SIGCHLD),
 	}
 	if p.CgroupFD >= 0 {
@@ -260,7 +262,6 @@ func Start(p Process) (pid, pidfd int, err error) {
 		// ForkLock is for descriptors that are opened without close-on-exec for a moment; the child closes all anyway.
 		syscall.ForkLock.Lock()
 		r, errno = clone(args, c)
-		afterFork()
 		syscall.ForkLock.Unlock()
 	})
 	runtime.KeepAlive(p)
@@ -370,13 +371,19 @@ func beforeFork()
 //go:linkname afterFork syscall.runtime_AfterFork
 func afterFork()
 
-//go:linkname afterForkInChild syscall.runtime_AfterForkInChild
-func afterForkInChild()
+//go:linkname entersyscallblock runtime.entersyscallblock
+func entersyscallblock()
+
+//go:linkname exitsyscall runtime.exitsyscall
+func exitsyscall()
 
 // rawVfork makes one system call of which the child and the parent both return, on one stack.
 func rawVfork(trap, a1, a2 uintptr) (r1 uintptr, errno syscall.Errno)
 
-// clone forks. In the parent it must return at once, so that it does not stand in a frame that the child has used.
+// clone forks. In the parent it must not look at what is in its frame once the child has used that.
+//
+// For the runtime the parent is in a system call that blocks, since it stands until the child has become another program: other
+// goroutines run meanwhile, and no thread looks after this one. Between that and its end nothing may grow the stack.
 //
 //go:noinline
 //go:norace
@@ -384,9 +391,12 @@ func rawVfork(trap, a1, a2 uintptr) (r1 uintptr, errno syscall.Errno)
 func clone(args *cloneArgs, c *child) (pid uintptr, errno syscall.Errno) {
 	// Only here, where the stack does not grow any more, is an address good as a number.
 	args.pidFD = uint64(uintptr(unsafe.Pointer(&c.pidfd)))
+	entersyscallblock()
 	beforeFork()
 	pid, errno = rawVfork(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args))
 	if errno != 0 || pid != 0 {
+		afterFork()
+		exitsyscall()
 		return pid, errno
 	}
 
@@ -399,7 +409,9 @@ func clone(args *cloneArgs, c *child) (pid uintptr, errno syscall.Errno) {
 		// parent even if a later exec succeeds.
 		worst syscall.Errno
 	)
-	afterForkInChild()
+
+	// beforeFork has blocked all signals; a program starts with none blocked.
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&c.signals)), 0, signalSetSize, 0, 0)
 
 	for i = 0; i < len(c.ignored); i++ {
 		syscall.RawSyscall6(unix.SYS_RT_SIGACTION, c.ignored[i], uintptr(unsafe.Pointer(&c.action)), 0, signalSetSize, 0, 0)

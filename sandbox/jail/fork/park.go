@@ -136,7 +136,7 @@ func MountProc(pids *os.File, target, data string) error {
 			return err
 		}
 	}
-	args := &cloneArgs{flags: unix.CLONE_VFORK | unix.CLONE_VM}
+	args := &cloneArgs{flags: unix.CLONE_VFORK | unix.CLONE_VM | unix.CLONE_CLEAR_SIGHAND}
 	var pid uintptr
 	var errno syscall.Errno
 	err = inNamespace(fd, func() {
@@ -173,7 +173,6 @@ func cloneMounter(args *cloneArgs, m *mounter) (pid uintptr, errno syscall.Errno
 	if errno != 0 || pid != 0 {
 		return pid, errno
 	}
-	afterForkInChild()
 	_, _, errno = syscall.RawSyscall6(unix.SYS_MOUNT, uintptr(unsafe.Pointer(m.source)), uintptr(unsafe.Pointer(m.target)),
 		uintptr(unsafe.Pointer(m.source)), unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, uintptr(unsafe.Pointer(m.data)), 0)
 	m.errno = errno
