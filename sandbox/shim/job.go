@@ -144,7 +144,7 @@ func (j *job) start(start *wire.Start, stdin *os.File, w *log.Writer) (out *outp
 	if c := j.spec.Credentials; c != nil {
 		uid, gid = int(c.UID), int(c.GID)
 	}
-	out, stdout, stderr, err := newOutput(w, j.journal, j.spec.RedirectStderr, j.spec.MaxReply, uid, gid)
+	out, stdout, stderr, err := newOutput(w, j.journal, &j.buffers, j.spec.RedirectStderr, j.spec.MaxReply, uid, gid)
 	if err != nil {
 		return nil, err
 	}

@@ -31,38 +31,49 @@ const (
 // field is one field of a journal entry.
 type field struct{ name, value string }
 
-// journal copies lines to journald from a goroutine of its own. A nil *journal takes everything and does nothing.
-type journal struct {
+// journald is a connection to journald, and the queue before it. The jobs of a shim use it one after the other.
+type journald struct {
 	conn    *net.UnixConn
-	common  []byte
-	entries chan []byte
-	dropped atomic.Uint64
-	done    sync.WaitGroup
+	entries chan []byte // nil: the end of a job's
 }
 
 // dialJournal returns nil where there is no journald.
-func dialJournal() *net.UnixConn {
+func dialJournal() *journald {
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: journalSocket, Net: "unixgram"})
 	if err != nil {
 		return nil
 	}
-	return conn
+	return &journald{conn: conn, entries: make(chan []byte, journalQueue)}
 }
 
-// openJournal returns the journal of a job behind conn, which may be nil and stays the caller's. common fields are part of
-// each entry.
-func openJournal(conn *net.UnixConn, common []field) *journal {
-	if conn == nil {
+// Close closes the connection. No job may use it any more.
+func (d *journald) Close() error { return d.conn.Close() }
+
+// journal copies a job's lines to journald from a goroutine of its own. A nil *journal takes everything and does nothing.
+type journal struct {
+	to      *journald
+	common  []byte
+	dropped atomic.Uint64
+	done    sync.WaitGroup
+}
+
+// openJournal returns the journal of a job behind d, which may be nil and stays the caller's. common fields are part of each
+// entry.
+func openJournal(d *journald, common []field) *journal {
+	if d == nil {
 		return nil
 	}
-	_ = conn.SetWriteDeadline(time.Time{}) // an open socket takes it
-	j := &journal{conn: conn, entries: make(chan []byte, journalQueue)}
+	_ = d.conn.SetWriteDeadline(time.Time{}) // an open socket takes it
+	j := &journal{to: d}
 	for _, f := range common {
 		j.common = appendField(j.common, f)
 	}
 	j.done.Go(func() {
-		for e := range j.entries {
-			if _, err := j.conn.Write(e); err != nil {
+		for e := range d.entries {
+			if e == nil {
+				return
+			}
+			if _, err := d.conn.Write(e); err != nil {
 				j.dropped.Add(1)
 			}
 		}
@@ -82,20 +93,20 @@ func (j *journal) send(message []byte, priority int, fields ...field) {
 	}
 	e = appendBytes(e, "MESSAGE", message)
 	select {
-	case j.entries <- e:
+	case j.to.entries <- e:
 	default:
 		j.dropped.Add(1)
 	}
 }
 
-// close sends what is queued, for a short time, and returns how many entries were dropped in all.
+// close sends what is queued, for a short time, and returns how many entries were dropped in all. Nothing may be sent after it.
 func (j *journal) close() uint64 {
 	if j == nil {
 		return 0
 	}
-	close(j.entries)
 	// A deadline in the past for whoever still waits then; setting one on an open socket does not fail.
-	_ = j.conn.SetWriteDeadline(time.Now().Add(journalFlush))
+	_ = j.to.conn.SetWriteDeadline(time.Now().Add(journalFlush))
+	j.to.entries <- nil // the queue goes on being emptied, so there will be room
 	j.done.Wait()
 	return j.dropped.Load()
 }

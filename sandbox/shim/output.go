@@ -16,6 +16,9 @@ import (
 // chunk is how much is read from a pipe at once: all that fits into one by default (pipe(7)).
 const chunk = 64 << 10
 
+// buffers are what output is read into, one for each stream. The jobs of a shim use them one after the other.
+type buffers [2][]byte
+
 // output copies what a job writes to its log, its journal and its reply. The job never waits for any of the three to
 // have room: what cannot be kept is counted.
 type output struct {
@@ -25,6 +28,7 @@ type output struct {
 	pipes   []*os.File
 	stdout  *stream
 	stderr  *stream // nil where standard error goes the way of standard output
+	buffers *buffers
 }
 
 // stream is one of the two.
@@ -40,9 +44,9 @@ type stream struct {
 }
 
 // newOutput returns the write ends of the job's pipes, for the job's start; the caller closes them after that. Nothing is
-// read before run.
-func newOutput(w *log.Writer, j *journal, redirect bool, maxReply int64, uid, gid int) (o *output, stdout, stderr *os.File, err error) {
-	o = &output{log: w, done: make(chan struct{})}
+// read before run. What is read goes through b, which nobody else may use until the output is closed.
+func newOutput(w *log.Writer, j *journal, b *buffers, redirect bool, maxReply int64, uid, gid int) (o *output, stdout, stderr *os.File, err error) {
+	o = &output{log: w, done: make(chan struct{}), buffers: b}
 	o.stdout = &stream{kind: log.Stdout, max: maxReply, lines: lines{j: j, stream: "stdout", priority: priorityInfo}}
 	stdout, err = o.pipe(uid, gid)
 	stderr = stdout
@@ -63,7 +67,10 @@ func newOutput(w *log.Writer, j *journal, redirect bool, maxReply int64, uid, gi
 // run starts reading.
 func (o *output) run() {
 	for i, s := range []*stream{o.stdout, o.stderr}[:len(o.pipes)] {
-		o.readers.Go(func() { o.copy(s, o.pipes[i]) })
+		if o.buffers[i] == nil {
+			o.buffers[i] = make([]byte, chunk)
+		}
+		o.readers.Go(func() { o.copy(s, o.pipes[i], o.buffers[i]) })
 	}
 	go func() {
 		o.readers.Wait()
@@ -93,8 +100,7 @@ func (o *output) pipe(uid, gid int) (*os.File, error) {
 	return w, nil
 }
 
-func (o *output) copy(s *stream, r *os.File) {
-	buf := make([]byte, chunk)
+func (o *output) copy(s *stream, r *os.File, buf []byte) {
 	for {
 		n, err := r.Read(buf)
 		o.take(s, buf[:n])

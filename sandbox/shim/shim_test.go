@@ -21,12 +21,12 @@ import (
 // entries is a journal that keeps what it is given.
 func entries(t *testing.T, queue int) (*journal, func() []string) {
 	t.Helper()
-	j := &journal{entries: make(chan []byte, queue), common: appendField(nil, field{"SYSLOG_IDENTIFIER", "x"})}
+	j := &journal{to: &journald{entries: make(chan []byte, queue)}, common: appendField(nil, field{"SYSLOG_IDENTIFIER", "x"})}
 	return j, func() []string {
 		var messages []string
 		for {
 			select {
-			case e := <-j.entries:
+			case e := <-j.to.entries:
 				_, m, ok := bytes.Cut(e, []byte("MESSAGE"))
 				if !ok || !bytes.HasPrefix(e, []byte("SYSLOG_IDENTIFIER=x\n")) || !bytes.Contains(e, []byte("\nRTASK_STREAM=stdout\n")) {
 					t.Fatalf("entry %q", e)
@@ -173,7 +173,7 @@ func TestOutputIsReadToItsEnd(t *testing.T) {
 	}
 	w := log.NewWriter(f, math.MaxInt64, time.Now)
 	defer w.Close()
-	o, stdout, stderr, err := newOutput(w, nil, false, math.MaxInt64, os.Geteuid(), os.Getegid())
+	o, stdout, stderr, err := newOutput(w, nil, &buffers{}, false, math.MaxInt64, os.Geteuid(), os.Getegid())
 	if err != nil {
 		t.Fatal(err)
 	}
