@@ -78,8 +78,9 @@ func (s *Slot) fork(theirs *os.File) error {
 	cmd := exec.Command(s.host.opts.Shim)
 	cmd.Args = []string{"rtask-shim"}
 	cmd.ExtraFiles = []*os.File{theirs}
-	// It does one thing after the other, so that more than one processor would only cost: threads, their stacks, wake-ups.
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "GOMAXPROCS=1"}
+	// It does one thing after the other, so that more than one processor would only cost: threads, their stacks, wake-ups. And
+	// what it needs is small, while the runtime would let it grow to 4 MiB before it collects anything for the first time.
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "GOMAXPROCS=1", "GOGC=20"}
 	cmd.Dir = "/"
 	cmd.Stderr = os.Stderr
 	// A session of its own, so that a signal from a terminal to the engine is none to the job.
