@@ -69,11 +69,20 @@ func Main(ctx context.Context, env Environment) error {
 			Name: "run", Usage: "run engine and gateway together in the foreground", HideHelpCommand: true,
 			Flags: append([]cli.Flag{
 				&cli.StringFlag{Name: "api-address", Value: "127.0.0.1:8800", Usage: "`HOST:PORT` of the HTTP API"},
+				&cli.StringFlag{Name: "https-address", Usage: "`HOST:PORT` of the HTTP API over TLS (default: not served)"},
+				&cli.StringFlag{Name: "https-cert", Usage: "the `FILE` of the certificate for it, PEM"},
+				&cli.StringFlag{Name: "https-key", Usage: "the `FILE` of the certificate's key, PEM"},
 				&cli.StringFlag{Name: "metrics-address", Value: "127.0.0.1:9090", Usage: "`HOST:PORT` of the metrics"},
 				&cli.StringFlag{Name: "gateway", Usage: "the `PROGRAM` rtask-gateway (default: beside rtaskd)"},
 			}, flags...),
 			Action: func(c *cli.Context) error {
-				g := &companion.Options{Path: c.String("gateway"), APIAddress: c.String("api-address"), MetricsAddress: c.String("metrics-address")}
+				g := &companion.Options{
+					Path: c.String("gateway"), APIAddress: c.String("api-address"), MetricsAddress: c.String("metrics-address"),
+					HTTPSAddress: c.String("https-address"), HTTPSCert: c.String("https-cert"), HTTPSKey: c.String("https-key"),
+				}
+				if (g.HTTPSAddress != "" || g.HTTPSCert != "" || g.HTTPSKey != "") && (g.HTTPSAddress == "" || g.HTTPSCert == "" || g.HTTPSKey == "") {
+					return errors.New("--https-address, --https-cert and --https-key go together")
+				}
 				if g.Path == "" {
 					g.Path = sibling("rtask-gateway", "/usr/bin/rtask-gateway")
 				}
@@ -113,6 +122,9 @@ func (o *Options) absolute() error {
 	paths := []*string{&o.ConfigFile, &o.TasksDir, &o.StateDir, &o.LogDir, &o.RuntimeDir, &o.Shim}
 	if o.Gateway != nil {
 		paths = append(paths, &o.Gateway.Path)
+		if o.Gateway.HTTPSAddress != "" {
+			paths = append(paths, &o.Gateway.HTTPSCert, &o.Gateway.HTTPSKey)
+		}
 	}
 	for _, p := range paths {
 		abs, err := filepath.Abs(*p)

@@ -73,7 +73,7 @@ func standInUnits(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	program := regexp.MustCompile(`(?m)^(Exec\w+)=/usr/bin/.*$`)
-	for _, kind := range []string{"service", "socket", "slice"} {
+	for _, kind := range []string{"service", "socket", "slice", "target"} {
 		for _, file := range glob(t, "systemd/*."+kind) {
 			text := program.ReplaceAllString(read(t, file), "$1=/bin/true")
 			if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), []byte(text), 0o644); err != nil {
@@ -150,6 +150,22 @@ func TestSockets(t *testing.T) {
 		i := slices.IndexFunc(sockets, func(kv [2]string) bool { return kv[0] == "Sockets" })
 		if i < 0 || !slices.Contains(strings.Fields(sockets[i][1]), s.unit) {
 			t.Errorf("%s: %s is not under Sockets=, so it is missing when the service is started by hand", s.service, s.unit)
+		}
+	}
+	// HTTPS waits for a certificate, so nothing but an administrator brings its socket.
+	https := read(t, "systemd/rtask-https.socket")
+	for _, want := range [][2]string{{"ListenStream", "8443"}, {"FileDescriptorName", "https"}, {"Service", "rtask-gateway.service"}} {
+		if !slices.Contains(section(https, "Socket"), want) {
+			t.Errorf("rtask-https.socket: no %s=%s", want[0], want[1])
+		}
+	}
+	for _, unit := range []string{"rtask.socket", "rtask-gateway.service"} {
+		for _, name := range []string{"Unit", "Service", "Install"} {
+			for _, kv := range section(read(t, "systemd/"+unit), name) {
+				if kv[0] != "PartOf" && strings.Contains(kv[1], "rtask-https.socket") {
+					t.Errorf("%s brings rtask-https.socket with %s=", unit, kv[0])
+				}
+			}
 		}
 	}
 	also := section(read(t, "systemd/rtask.socket"), "Install")

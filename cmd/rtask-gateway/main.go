@@ -28,16 +28,23 @@ func main() {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "engine", Value: "/run/rtask/gateway.sock", Usage: "rtaskd's `SOCKET` for gateways"},
 			&cli.StringFlag{Name: "api-address", Usage: "`HOST:PORT` of the API, where systemd gives no socket named api"},
+			&cli.StringFlag{Name: "https-address", Usage: "`HOST:PORT` of the API over TLS, where systemd gives no socket named https"},
+			&cli.BoolFlag{Name: "https-stdin", Usage: "read certificate and key from standard input, not from systemd's credentials https.cert and https.key"},
 			&cli.StringFlag{Name: "metrics-address", Usage: "`HOST:PORT` of the metrics, where systemd gives no socket named metrics"},
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return fmt.Errorf("unexpected argument %q", c.Args().First())
 			}
-			return gateway.Run(c.Context, gateway.Options{
-				Engine: c.String("engine"), APIAddress: c.String("api-address"), MetricsAddress: c.String("metrics-address"),
+			o := gateway.Options{
+				Engine: c.String("engine"), APIAddress: c.String("api-address"), HTTPSAddress: c.String("https-address"),
+				MetricsAddress: c.String("metrics-address"), CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"),
 				Version: version, Logger: logging.New(os.Stderr, os.Getenv),
-			})
+			}
+			if c.Bool("https-stdin") {
+				o.Certificate = os.Stdin
+			}
+			return gateway.Run(c.Context, o)
 		},
 	}
 	if err := app.RunContext(ctx, os.Args); err != nil {

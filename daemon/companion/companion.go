@@ -6,11 +6,13 @@
 package companion
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/user"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -20,8 +22,11 @@ import (
 type Options struct {
 	// Path is the program rtask-gateway.
 	Path string
-	// APIAddress and MetricsAddress are host:port.
-	APIAddress, MetricsAddress string
+	// APIAddress, HTTPSAddress and MetricsAddress are host:port; HTTPSAddress may be empty: not served.
+	APIAddress, HTTPSAddress, MetricsAddress string
+	// HTTPSCert and HTTPSKey are the files of the certificate and the key of HTTPS. The gateway gets what is in them, since its
+	// user may not read them.
+	HTTPSCert, HTTPSKey string
 
 	cmd  *exec.Cmd
 	done chan error
@@ -65,6 +70,14 @@ func (o *Options) Start(engine string) (<-chan error, error) {
 		attr.Credential = &syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{}}
 	}
 	cmd := exec.Command(o.Path, "--engine", engine, "--api-address", o.APIAddress, "--metrics-address", o.MetricsAddress)
+	if o.HTTPSAddress != "" {
+		both, err := o.certificate()
+		if err != nil {
+			return nil, err
+		}
+		cmd.Args = append(cmd.Args, "--https-address", o.HTTPSAddress, "--https-stdin")
+		cmd.Stdin = bytes.NewReader(both)
+	}
 	cmd.Env = []string{"PATH=/usr/bin:/bin"}
 	for _, name := range []string{"GO_LOG", "RTASK_LOG", "JOURNAL_STREAM"} {
 		if v, ok := os.LookupEnv(name); ok {
@@ -85,6 +98,19 @@ func (o *Options) Start(engine string) (<-chan error, error) {
 		o.done <- err
 	}()
 	return ended, nil
+}
+
+// certificate is what is in HTTPSCert and HTTPSKey, one behind the other.
+func (o *Options) certificate() ([]byte, error) {
+	cert, err := os.ReadFile(o.HTTPSCert)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the certificate of HTTPS: %w", err)
+	}
+	key, err := os.ReadFile(o.HTTPSKey)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the key of HTTPS: %w", err)
+	}
+	return slices.Concat(cert, []byte("\n"), key), nil
 }
 
 // Stop ends the gateway and waits for it.

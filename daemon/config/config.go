@@ -34,6 +34,8 @@ type Config struct {
 	PublicURL string
 	// TrustedProxies are whose X-Forwarded-For is believed. Default: none.
 	TrustedProxies []netip.Prefix
+	// AllowPlaintext lets the gateway serve HTTP without TLS on addresses that are not loopback. Default: false.
+	AllowPlaintext bool
 	// Warnings are what Load found that keeps nothing from working for ever: a user or a folder that is not there yet.
 	Warnings Diagnostics
 	// settings are what Show shows of each task.

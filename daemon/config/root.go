@@ -71,6 +71,11 @@ func rootScope() scope[builder] {
 				doc:    "The addresses and networks of web servers in front whose X-Forwarded-For is believed.",
 				decode: func(d *decoder, v value, b *builder) { d.networks(v, &b.cfg.TrustedProxies) },
 			},
+			{
+				name: "allow_plaintext", example: "false",
+				doc:    "Whether HTTP without TLS may be served on other addresses than loopback.",
+				decode: func(d *decoder, v value, b *builder) { d.bool(v, &b.cfg.AllowPlaintext) },
+			},
 		},
 		blocks: []block[builder]{
 			{name: "argon2", decode: func(d *decoder, found *hcl.Block, b *builder) {

@@ -195,6 +195,7 @@ func kindOf(err error) string {
 func (s *Server) Framing(context.Context, *connect.Request[rtaskv1.FramingRequest]) (*connect.Response[rtaskv1.FramingResponse], error) {
 	reply := &rtaskv1.FramingResponse{Draining: s.Jobs.Draining()}
 	if c := s.Snapshot().Config; c != nil {
+		reply.AllowPlaintext = c.AllowPlaintext
 		for _, p := range c.TrustedProxies {
 			reply.TrustedProxies = append(reply.TrustedProxies, p.String())
 		}

@@ -165,9 +165,8 @@ func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
 	request := &rtaskv1.RunRequest{Task: task, ApiKey: bearer(r), RemoteAddr: a.remoteAddr(r), Query: []byte(r.URL.RawQuery), Headers: headers(r)}
 	request.IdempotencyKey = []byte(strings.Join(r.Header.Values("Idempotency-Key"), ", "))
 	if len(request.ApiKey) == 0 {
-		// The engine is to say what it says of all bad keys, and to log it. What else such a client sends is not read,
-		// not even to use the connection again.
-		w.Header().Set("Connection", "close")
+		// The engine is to say what it says of all bad keys, and to log it. What else such a client sends is not read.
+		closeAfter(w, r)
 	} else if p := a.readInput(w, r, request); p != nil {
 		writeProblem(w, *p)
 		return
@@ -227,8 +226,8 @@ func (a *api) readInput(w http.ResponseWriter, r *http.Request, to *rtaskv1.RunR
 			return nil
 		case fresh:
 			// Who asks comes before how much: the engine says 413 to those only who may start the task. The rest of the body is
-			// not read, not even to use the connection again.
-			w.Header().Set("Connection", "close")
+			// not read.
+			closeAfter(w, r)
 			to.Input, to.InputTooLarge = nil, true
 			return nil
 		}
@@ -250,6 +249,14 @@ func bearer(r *http.Request) []byte {
 		return nil
 	}
 	return []byte(strings.TrimLeft(key, " "))
+}
+
+// closeAfter has what a client still sends behind the reply not be read, not even to use the connection again. Over HTTP/2 a
+// request ends with its reply and leaves the others of its connection alone.
+func closeAfter(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
 }
 
 // headers are what the engine may pass on to a job: all of them but for the key, which it gets by itself.

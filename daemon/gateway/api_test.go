@@ -328,24 +328,6 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// Nothing but loopback is listened on without encryption, whoever opened the socket.
-func TestListen(t *testing.T) {
-	if l, err := listen(t.Context(), nil, "0.0.0.0:0"); err == nil {
-		l.Close()
-		t.Error("listens to everybody")
-	}
-	l, err := net.Listen("tcp", "0.0.0.0:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := listen(t.Context(), []net.Listener{l}, ""); err == nil {
-		t.Error("takes over a socket that listens to everybody")
-	}
-	if l, err := listen(t.Context(), nil, ""); l != nil || err != nil {
-		t.Errorf("%v, %v", l, err)
-	}
-}
-
 func TestWholeCharacters(t *testing.T) {
 	for in, want := range map[string]string{
 		"": "", "a": "a", "é": "é", "a\xc3": "a", "€": "€", "a\xe2\x82": "a", "a\xf0\x9f\x98": "a", "😀": "😀", "\xff": "\xff", "a\x82": "a\x82",

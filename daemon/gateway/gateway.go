@@ -1,14 +1,18 @@
 // Package gateway is the network side of rtask, a process of its own without privileges: it does HTTP and nothing else.
-// It opens no file, holds no secret and decides nothing: what a stranger presents goes to the engine as it is, and the
-// engine's answer goes back.
+// It opens no file but the certificate and the key of HTTPS, holds no other secret and decides nothing: what a stranger
+// presents goes to the engine as it is, and the engine's answer goes back.
 //
 // Only cmd/rtask-gateway imports it.
 package gateway
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -26,6 +30,12 @@ const (
 	readTimeout       = 30 * time.Second
 	idleTimeout       = 60 * time.Second
 	maxHeaderBytes    = 16 << 10
+	// maxStreams is how many requests a connection of HTTP/2 has at a time, maxFrameBytes the longest frame that is read, the
+	// least that the protocol allows (RFC 9113, section 4.2), and maxUnread how many bytes of bodies may come before they are
+	// asked for.
+	maxStreams    = 64
+	maxFrameBytes = 16 << 10
+	maxUnread     = 128 << 10
 	// stopTimeout is how long requests that are under way may take when the gateway stops; the unit's TimeoutStopSec= is
 	// longer.
 	stopTimeout = 30 * time.Second
@@ -35,11 +45,15 @@ const (
 type Options struct {
 	// Engine is the path of the engine's socket for gateways.
 	Engine string
-	// APIAddress and MetricsAddress are host:port to listen on where systemd gives no sockets named "api" and "metrics";
-	// empty: not served.
-	APIAddress, MetricsAddress string
-	Version                    string
-	Logger                     *slog.Logger
+	// APIAddress, HTTPSAddress and MetricsAddress are host:port to listen on where systemd gives no sockets named "api",
+	// "https" and "metrics"; empty: not served.
+	APIAddress, HTTPSAddress, MetricsAddress string
+	// CredentialsDir is the folder of the gateway's credentials, CREDENTIALS_DIRECTORY of systemd.exec(5); "": there are none.
+	// Certificate, if set, is where the certificate and the key of HTTPS are read instead, one behind the other.
+	CredentialsDir string
+	Certificate    io.Reader
+	Version        string
+	Logger         *slog.Logger
 }
 
 // Run serves until ctx ends, and then what is under way.
@@ -50,37 +64,55 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("cannot take over sockets from systemd: %w", err)
 	}
-	api := newAPI(engine.Gateway, o.Logger)
-	var services []service
-	for _, s := range []service{
-		{name: "api", address: o.APIAddress, handler: api},
-		{name: "metrics", address: o.MetricsAddress, handler: newMetrics(engine.Gateway, o.Version)},
-	} {
-		l, err := listen(ctx, given[s.name], s.address)
-		if err != nil && s.name == "metrics" {
-			// A port that is taken must not hold back the API.
-			o.Logger.Error("metrics are not served", "error", err)
-			continue
-		}
-		if err != nil {
-			return errors.Join(err, closeAll(services))
-		}
-		if l != nil {
-			s.listener = l
-			services = append(services, s)
-		}
-	}
-	if len(services) == 0 {
-		return errors.New("cannot serve: no socket came from systemd, and no --api-address is given")
+	services, err := o.open(ctx, newAPI(engine.Gateway, o.Logger), newMetrics(engine.Gateway, o.Version), given)
+	if err != nil {
+		return err
 	}
 	return serve(ctx, o, services)
 }
 
 // service is a handler behind a listener.
 type service struct {
-	name, address string
-	handler       http.Handler
-	listener      net.Listener
+	name     string
+	handler  http.Handler
+	listener net.Listener
+	tls      *tls.Config // nil: without
+}
+
+// open takes over what systemd gave, and listens where it gave nothing.
+func (o Options) open(ctx context.Context, api *api, metrics http.Handler, given map[string][]net.Listener) ([]service, error) {
+	var services []service
+	for _, s := range []struct {
+		name, address string
+		handler       http.Handler
+	}{{"api", o.APIAddress, api}, {"https", o.HTTPSAddress, api}, {"metrics", o.MetricsAddress, metrics}} {
+		listeners := given[s.name]
+		if len(listeners) == 0 && s.address != "" {
+			l, err := listen(ctx, s.address, s.name == "https", api.plaintext)
+			if err != nil && s.name == "api" {
+				return nil, errors.Join(err, closeAll(services))
+			}
+			if err != nil { // a port that is taken must not hold back the API
+				o.Logger.Error("not served", "what", s.name, "error", err)
+				continue
+			}
+			listeners = []net.Listener{l}
+		}
+		var config *tls.Config
+		if s.name == "https" && len(listeners) > 0 {
+			config = o.tlsConfig()
+		}
+		for _, l := range listeners {
+			if config == nil && !loopback(l.Addr()) {
+				l = &exposed{Listener: l, what: s.name, allowed: func() error { return api.plaintext(ctx) }, logger: o.Logger}
+			}
+			services = append(services, service{name: s.name, handler: s.handler, listener: l, tls: config})
+		}
+	}
+	if len(services) == 0 {
+		return nil, errors.New("cannot serve: no socket came from systemd, and no --api-address is given")
+	}
+	return services, nil
 }
 
 func closeAll(services []service) error {
@@ -91,25 +123,57 @@ func closeAll(services []service) error {
 	return err
 }
 
-// listen returns the socket that systemd gave, or opens one. What is served here is not encrypted, so it is for loopback
-// and for a proxy on this machine.
-func listen(ctx context.Context, given []net.Listener, address string) (net.Listener, error) {
-	var l net.Listener
-	switch {
-	case len(given) > 0:
-		l = given[0]
-	case address == "":
-		return nil, nil
-	default:
-		var err error
-		if l, err = new(net.ListenConfig).Listen(ctx, "tcp", address); err != nil {
-			return nil, fmt.Errorf("cannot listen: %w", err)
+// listen opens a socket. One that must not be served is an error.
+func listen(ctx context.Context, address string, encrypted bool, plaintext func(context.Context) error) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen: %w", err)
+	}
+	if !encrypted && !loopback(l.Addr()) {
+		if err := plaintext(ctx); err != nil {
+			return nil, errors.Join(fmt.Errorf("cannot listen on %s: %w", l.Addr(), err), l.Close())
 		}
 	}
-	if a, ok := l.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
-		return nil, errors.Join(fmt.Errorf("cannot listen on %s: plain HTTP is served on loopback addresses only, with a proxy in front", a), l.Close())
-	}
 	return l, nil
+}
+
+// serve serves one socket until its server is shut down.
+func (s service) serve(server *http.Server, l *slog.Logger) error {
+	x, without := s.listener.(*exposed)
+	if refuses := without && !x.open() || s.tls != nil && len(s.tls.Certificates) == 0; !refuses { // else that is logged
+		l.Info("serving", "what", s.name, "address", s.listener.Addr().String())
+	}
+	listener := capped(s.listener, maxConnections, maxPerAddress)
+	if s.tls == nil {
+		return server.Serve(listener)
+	}
+	server.TLSConfig = s.tls
+	return server.ServeTLS(listener, "", "")
+}
+
+// server returns one for a socket.
+func (s service) server(l *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: s.handler, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes, ErrorLog: log.New(complaints{l}, "", 0),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrameBytes, MaxReceiveBufferPerConnection: maxUnread,
+			MaxReceiveBufferPerStream: maxUnread, WriteByteTimeout: writeTimeout,
+		},
+	}
+}
+
+// complaints logs what net/http has to say. A handshake that failed is the client's affair; anybody can have as many as it likes.
+type complaints struct{ *slog.Logger }
+
+// Write implements io.Writer.
+func (c complaints) Write(b []byte) (int, error) {
+	level := slog.LevelWarn
+	if bytes.HasPrefix(b, []byte("http: TLS handshake error")) {
+		level = slog.LevelDebug
+	}
+	c.Log(context.Background(), level, string(bytes.TrimRight(b, "\n")))
+	return len(b), nil
 }
 
 func serve(ctx context.Context, o Options, services []service) error {
@@ -117,13 +181,9 @@ func serve(ctx context.Context, o Options, services []service) error {
 	var servers []*http.Server
 	var serves sync.WaitGroup
 	for _, s := range services {
-		server := &http.Server{
-			Handler: s.handler, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
-			MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
-		}
+		server := s.server(o.Logger)
 		servers = append(servers, server)
-		serves.Go(func() { failed <- server.Serve(capped(s.listener, maxConnections, maxPerAddress)) })
-		o.Logger.Info("serving", "what", s.name, "address", s.listener.Addr().String())
+		serves.Go(func() { failed <- s.serve(server, o.Logger) })
 	}
 	if _, err := systemd.SdNotify(false, systemd.SdNotifyReady); err != nil {
 		o.Logger.Error("cannot notify systemd", "error", err)

@@ -180,26 +180,34 @@ func newFixture(t testing.TB) *fixture {
 	}
 	f.key = r.Msg.Secret
 
+	at := f.serve(Options{APIAddress: "127.0.0.1:0", MetricsAddress: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler), Version: "1.2.3"}, nil)
+	f.api, f.metrics = at["api"], at["metrics"]
+	return f
+}
+
+// serve runs a gateway before the engine until the test ends, and returns where it listens.
+func (f *fixture) serve(o Options, given map[string][]net.Listener) map[string]string {
+	f.t.Helper()
 	engine := client.Dial(filepath.Join(f.dir, "run", "gateway.sock"))
-	o := Options{Logger: slog.New(slog.DiscardHandler), Version: "1.2.3"}
-	services := []service{{name: "api", handler: newAPI(engine.Gateway, o.Logger)}, {name: "metrics", handler: newMetrics(engine.Gateway, o.Version)}}
-	for i := range services {
-		if services[i].listener, err = listen(t.Context(), nil, "127.0.0.1:0"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	f.api, f.metrics = services[0].listener.Addr().String(), services[1].listener.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
+	services, err := o.open(ctx, newAPI(engine.Gateway, o.Logger), newMetrics(engine.Gateway, o.Version), given)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	at := map[string]string{}
+	for _, s := range services {
+		at[s.name] = s.listener.Addr().String()
+	}
 	done := make(chan error, 1)
 	go func() { done <- serve(ctx, o, services) }()
-	t.Cleanup(func() {
+	f.t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
-			t.Error(err)
+			f.t.Error(err)
 		}
 		engine.Close()
 	})
-	return f
+	return at
 }
 
 // reply is what came of a request.

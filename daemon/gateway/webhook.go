@@ -23,8 +23,8 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 		return a.engine.WebhookFraming(ctx, connect.NewRequest(&rtaskv1.WebhookFramingRequest{Hash: hash, RemoteAddr: a.remoteAddr(r)}))
 	})
 	if err != nil {
-		// Of what comes to no webhook's URL not a byte is read, not even to use the connection again.
-		w.Header().Set("Connection", "close")
+		// Of what comes to no webhook's URL not a byte is read.
+		closeAfter(w, r)
 		writeProblem(w, a.problemOf(err))
 		return
 	}
@@ -56,7 +56,7 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 func (a *api) readWebhook(w http.ResponseWriter, r *http.Request, to *rtaskv1.WebhookRequest, limit int64) (release func(), _ *problem) {
 	tooLarge := func() {
 		// The rest is not read.
-		w.Header().Set("Connection", "close")
+		closeAfter(w, r)
 		to.Body, to.BodyTooLarge = nil, true
 	}
 	if r.ContentLength > limit {
@@ -71,7 +71,7 @@ func (a *api) readWebhook(w http.ResponseWriter, r *http.Request, to *rtaskv1.We
 	defer cancel()
 	release, err := a.bodies.take(wait, size)
 	if err != nil {
-		w.Header().Set("Connection", "close")
+		closeAfter(w, r)
 		return nil, &problem{
 			Status: http.StatusServiceUnavailable, Kind: "unavailable", Detail: "too many webhooks are being received", retryAfter: time.Second,
 		}
@@ -84,7 +84,7 @@ func (a *api) readWebhook(w http.ResponseWriter, r *http.Request, to *rtaskv1.We
 	switch {
 	case err != nil:
 		release()
-		w.Header().Set("Connection", "close")
+		closeAfter(w, r)
 		return nil, &problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "the body could not be read"}
 	case !fits:
 		tooLarge()

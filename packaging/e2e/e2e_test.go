@@ -25,6 +25,7 @@ import (
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
 		"capture": capture, "retry": retry, "prefix": prefix, "followers": followers, "storm": storm, "deaf": deaf, "in-turn": inTurn,
+		"hold": hold, "held-closed": heldClosed, "serve-while": serveWhile, "reloads": reloads,
 	}
 }
 
@@ -148,6 +149,7 @@ func open(dir string) error {
 }
 
 func startForeground(e *testscript.Env, bin string) error {
+	holdings(e)
 	tasks := filepath.Join(e.WorkDir, "tasks.d")
 	run := filepath.Join(e.WorkDir, "r")
 	for _, dir := range []string{tasks, run} {

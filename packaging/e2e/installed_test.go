@@ -46,6 +46,7 @@ func scripts(t *testing.T, dir string) {
 				Files: []string{f}, Cmds: commands(), RequireExplicitExec: true,
 				Setup: func(e *testscript.Env) error {
 					e.Setenv("HOME", "/root")
+					holdings(e)
 					return open(e.WorkDir)
 				},
 			})

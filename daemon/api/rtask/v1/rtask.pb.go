@@ -4518,6 +4518,8 @@ type FramingResponse struct {
 	Draining bool `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"`
 	// trusted_proxies: whose X-Forwarded-For is believed, as 10.0.0.0/8.
 	TrustedProxies []string `protobuf:"bytes,20,rep,name=trusted_proxies,json=trustedProxies,proto3" json:"trusted_proxies,omitempty"`
+	// allow_plaintext: HTTP without TLS may be served on other addresses than loopback.
+	AllowPlaintext bool `protobuf:"varint,21,opt,name=allow_plaintext,json=allowPlaintext,proto3" json:"allow_plaintext,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -4571,6 +4573,13 @@ func (x *FramingResponse) GetTrustedProxies() []string {
 		return x.TrustedProxies
 	}
 	return nil
+}
+
+func (x *FramingResponse) GetAllowPlaintext() bool {
+	if x != nil {
+		return x.AllowPlaintext
+	}
+	return false
 }
 
 type MetricsRequest struct {
@@ -5074,11 +5083,12 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\vremote_addr\x18\x04 \x01(\tR\n" +
 	"remoteAddr\x12\x12\n" +
 	"\x04wait\x18\x14 \x01(\tR\x04wait\"\x10\n" +
-	"\x0eFramingRequest\"~\n" +
+	"\x0eFramingRequest\"\xa7\x01\n" +
 	"\x0fFramingResponse\x12&\n" +
 	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\x12\x1a\n" +
 	"\bdraining\x18\x02 \x01(\bR\bdraining\x12'\n" +
-	"\x0ftrusted_proxies\x18\x14 \x03(\tR\x0etrustedProxies\"\x10\n" +
+	"\x0ftrusted_proxies\x18\x14 \x03(\tR\x0etrustedProxies\x12'\n" +
+	"\x0fallow_plaintext\x18\x15 \x01(\bR\x0eallowPlaintext\"\x10\n" +
 	"\x0eMetricsRequest\"-\n" +
 	"\x0fMetricsResponse\x12\x1a\n" +
 	"\bfamilies\x18\x01 \x01(\fR\bfamilies\"\xc6\x01\n" +

@@ -1,0 +1,160 @@
+package gateway
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/rtask/rtask/ctl/client"
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+)
+
+// lines are what was logged.
+type lines struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *lines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// configure sets what rtask.hcl says.
+func (f *fixture) configure(text string) {
+	f.t.Helper()
+	if err := os.WriteFile(filepath.Join(f.dir, "rtask.hcl"), []byte(text), 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+	people := client.Dial(filepath.Join(f.dir, "run", "rtask.sock"))
+	defer people.Close()
+	if _, err := people.Jobs.Reload(f.t.Context(), connect.NewRequest(&rtaskv1.ReloadRequest{})); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// everywhere listens on every address.
+func everywhere(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// healthy asks for /healthz on a connection of its own.
+func healthy(port string) bool {
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	res, err := c.Get("http://127.0.0.1:" + port + "/healthz")
+	if err != nil {
+		return false
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	return err == nil && string(b) == "ok\n"
+}
+
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it did not come about that %s", what)
+		}
+	}
+}
+
+// Without TLS others than this machine are served only where rtask.hcl says so, and whatever it says, the other sockets are.
+func TestPlaintext(t *testing.T) {
+	f := newFixture(t)
+	var log lines
+	l := everywhere(t)
+	loop, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.serve(Options{Logger: log.logger()}, map[string][]net.Listener{"api": {l, loop}})
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	_, safe, _ := net.SplitHostPort(loop.Addr().String())
+
+	eventually(t, "the refusal is logged", func() bool { return strings.Contains(log.String(), "plain HTTP is not served") })
+	for range 3 {
+		if healthy(port) || !healthy(safe) {
+			t.Errorf("not allowed: loopback %v, others %v", healthy(safe), healthy(port))
+		}
+	}
+	if got := log.String(); strings.Count(got, "plain HTTP is not served") != 1 || !strings.Contains(got, "allow_plaintext = true") {
+		t.Errorf("logged:\n%s", got)
+	}
+	f.configure("allow_plaintext = true\n")
+	eventually(t, "it is served once that is allowed", func() bool { return healthy(port) })
+	// The engine's word holds while it is away.
+	f.stopEngine()
+	time.Sleep(framingAge)
+	if !healthy(port) {
+		t.Error("not served while the engine is away")
+	}
+	f.stopEngine = engine(t, f.dir)
+	f.configure("allow_plaintext = false\n")
+	eventually(t, "it is refused again", func() bool { return !healthy(port) })
+	if !healthy(safe) {
+		t.Error("loopback is not served")
+	}
+}
+
+// An address of the command line that must not be served is an error; that of the metrics holds back nothing else.
+func TestPlaintextAddress(t *testing.T) {
+	f := newFixture(t)
+	engine := client.Dial(filepath.Join(f.dir, "run", "gateway.sock"))
+	defer engine.Close()
+	var log lines
+	open := func(o Options) (names []string, _ error) {
+		o.Logger = log.logger()
+		services, err := o.open(t.Context(), newAPI(engine.Gateway, o.Logger), newMetrics(engine.Gateway, ""), nil)
+		for _, s := range services {
+			names = append(names, s.name)
+		}
+		_ = closeAll(services)
+		return names, err
+	}
+	if _, err := open(Options{APIAddress: "0.0.0.0:0"}); err == nil || !strings.Contains(err.Error(), "cannot listen on ") || !strings.Contains(err.Error(), "allow_plaintext = true") {
+		t.Errorf("%v", err)
+	}
+	if names, err := open(Options{APIAddress: "127.0.0.1:0", MetricsAddress: "0.0.0.0:0"}); err != nil || strings.Join(names, " ") != "api" {
+		t.Errorf("%q, %v", names, err)
+	}
+	if got := log.String(); !strings.Contains(got, `"not served" what=metrics`) || !strings.Contains(got, "allow_plaintext = true") {
+		t.Errorf("logged:\n%s", got)
+	}
+	if _, err := open(Options{}); err == nil {
+		t.Error("serves nothing")
+	}
+	f.configure("allow_plaintext = true\n")
+	if names, err := open(Options{APIAddress: "0.0.0.0:0", MetricsAddress: "[::1]:0"}); err != nil || strings.Join(names, " ") != "api metrics" {
+		t.Errorf("%q, %v", names, err)
+	}
+	f.stopEngine()
+	if _, err := open(Options{APIAddress: "0.0.0.0:0"}); err == nil || !strings.Contains(err.Error(), "cannot ask the engine") {
+		t.Errorf("without an engine: %v", err)
+	}
+	f.stopEngine = func() {}
+}
