@@ -72,7 +72,7 @@ func rules() map[string]rule {
 		},
 
 		"sandbox": {
-			may:   []string{"sandbox/cgroup", "sandbox/privilege", "sandbox/scope", "sandbox/spec", "sandbox/wire"},
+			may:   []string{"sandbox/cgroup", "sandbox/jail/landlock", "sandbox/privilege", "sandbox/scope", "sandbox/spec", "sandbox/wire"},
 			never: map[string]string{"net/http": noNetwork, module + "sandbox/shim": "the two halves meet on the wire only"},
 		},
 		"sandbox/spec":      {never: map[string]string{"net": small, "os/exec": noProcesses}},
@@ -80,9 +80,12 @@ func rules() map[string]rule {
 		"sandbox/log":       {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/scope":     {never: map[string]string{"net/http": noNetwork}},
 		"sandbox/cgroup":    {may: []string{"sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
-		"sandbox/jail":      {may: []string{"sandbox/jail/fork", "sandbox/jail/seccomp", "sandbox/privilege", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/jail":      {may: []string{"sandbox/jail/fork", "sandbox/jail/landlock", "sandbox/jail/seccomp", "sandbox/privilege", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/privilege": {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/jail/fork": {never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/jail/landlock": {
+			never: map[string]string{"net": small, "os/exec": noProcesses},
+		},
 		"sandbox/jail/seccomp": {
 			never: map[string]string{"net": small, "os/exec": noProcesses},
 		},

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rtask/rtask/sandbox/cgroup"
+	"github.com/rtask/rtask/sandbox/jail/landlock"
 	"github.com/rtask/rtask/sandbox/scope"
 )
 
@@ -93,6 +94,8 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 	}
 	if !h.Confines() {
 		h.weaker = append(h.weaker, noNamespaces)
+	} else if _, err := landlock.Version(); err != nil {
+		h.weaker = append(h.weaker, "The files of the profile strict have no second layer under the mounts: Landlock cannot be had ("+err.Error()+").")
 	}
 	if missing := h.missing([]string{"cpu", "cpuset", "io", "memory", "pids"}); len(missing) > 0 {
 		h.weaker = append(h.weaker, "Limits that need the control group controllers "+strings.Join(missing, ", ")+

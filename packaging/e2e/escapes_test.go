@@ -36,6 +36,7 @@ func escapes() []escape {
 		{name: "the system's bus", script: "test -S /run/dbus/system_bus_socket", works: "default"},
 		{name: "a set-user-ID program", script: `test "$(/srv/probe/suid-id -u)" = 0`},
 		{name: "a file of a control group", user: "root", script: `echo "$$" >"/sys/fs/cgroup$(sed -n "s/^0:://p" /proc/self/cgroup)/cgroup.procs"`},
+		{name: "a FIFO of the machine's", script: ": <>/srv/probe/fifo", works: "default"}, // which Landlock alone refuses
 		{name: "mount", user: "root", script: "mount -t tmpfs escape /mnt", works: "default"},
 		{name: "the session keyring", script: "/srv/probe/call keyctl", works: "default", off: true},
 		{name: "userfaultfd", script: "/srv/probe/call userfaultfd"},
@@ -141,11 +142,39 @@ func TestOrdinary(t *testing.T) {
 				task, "umask 022\n"+strings.ReplaceAll(script, "%{", "%%{"), user)
 		}
 	}
+	for _, name := range []string{"git", "tar", "here-document", "pipeline", "temporary", "background"} {
+		task := "strict-" + name
+		names[task] = name + " under strict"
+		fmt.Fprintf(&tasks, "task %q {\n  command = [\"/bin/bash\", \"-c\", %q]\n  user = \"bob\"\n  workdir = \"/srv/probe/work\"\n  sandbox {\n    profile = \"strict\"\n  }\n}\n",
+			task, ordinary()[name])
+	}
 	configure(t, "ordinary", tasks.String())
 	for task, name := range names {
 		if out, err := exec.CommandContext(t.Context(), "rtaskctl", "run", task).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v: %s", name, err, out)
 		}
+	}
+}
+
+// TestStrictSeesNew: in the next job of a slot, what the machine got meanwhile is there as it is on the machine.
+func TestStrictSeesNew(t *testing.T) {
+	installProbes(t)
+	configure(t, "new", `task "new" {
+  command = ["/bin/sh", "-c", "cat /new-file /usr/new-file /new-folder/file /srv/probe/new-file"]
+  user    = "bob"
+  workdir = "/srv/probe/work"
+  sandbox {
+    profile = "strict"
+  }
+}
+`)
+	if out, err := exec.CommandContext(t.Context(), "rtaskctl", "run", "new").CombinedOutput(); err == nil {
+		t.Fatalf("there is something already: %s", out)
+	}
+	sh(t, "mkdir /new-folder; for f in /new-file /usr/new-file /new-folder/file /srv/probe/new-file; do echo $f >$f; done")
+	out, err := exec.CommandContext(t.Context(), "rtaskctl", "run", "new").Output()
+	if want := "/new-file\n/usr/new-file\n/new-folder/file\n/srv/probe/new-file\n"; err != nil || string(out) != want {
+		t.Errorf("%v: %s, want %s", err, out, want)
 	}
 }
 

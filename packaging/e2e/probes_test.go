@@ -167,6 +167,7 @@ sleep 100000 & echo $! >/etc/probe-pid
 cp /usr/bin/id /srv/probe/suid-id
 chmod u+s /srv/probe/suid-id
 mkdir -m 777 /srv/probe/work
+mkfifo -m 666 /srv/probe/fifo
 `
 
 // TestSandbox runs a probe of each switch as a job, with the switch on and off, and through systemd-run likewise, and prints

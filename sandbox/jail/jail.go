@@ -86,6 +86,9 @@ func Start(j *spec.Job, stdio Stdio, o Options) (*Process, error) {
 		if r.users != nil {
 			p.UserNamespace = int(r.users.Fd())
 		}
+		if r.layer != nil {
+			p.Ruleset = r.layer.ruleset.FD()
+		}
 	}
 	confine(&p, j)
 	p.Filters = o.Filters

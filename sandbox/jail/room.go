@@ -25,6 +25,7 @@ type Room struct {
 	users      *os.File     // the user namespace, likewise
 	init       *fork.Parked // the first process of pids
 	own        []*os.File   // its own file systems
+	layer      *layer       // nil: none
 	// What Untouched looks at.
 	mounts *os.File   // mountinfo of the mount namespace
 	tmpfs  []filled   // those of own that a job can write to
@@ -145,7 +146,10 @@ func (f *furnisher) all(s spec.Sandbox, dir string, c *spec.Credentials) error {
 			return fmt.Errorf("cannot name the job's user in %s: %w", path, err)
 		}
 	}
-	return nil
+	if layered(s, places) {
+		f.room.layer, err = newLayer(places)
+	}
+	return err
 }
 
 // proc mounts another /proc, where s asks for one.
@@ -373,6 +377,9 @@ func (r *Room) Untouched() bool {
 	return r.queues == nil || empty(r.queues)
 }
 
+// Outdated reports whether the machine has changed so that a new room would show its jobs more.
+func (r *Room) Outdated() bool { return r.layer.outdated() }
+
 // changed reports whether the folder itself was given another mode or owner.
 func (f filled) changed() bool {
 	var st unix.Stat_t
@@ -410,6 +417,7 @@ func (r *Room) Close() {
 			_ = f.Close() // nothing was written to it
 		}
 	}
+	r.layer.close()
 	r.init.End()
 }
 

@@ -76,6 +76,10 @@ func (p *place) furnish(j *spec.Job) (err error) {
 		}
 		p.ready = true
 	}
+	if p.room != nil && p.room.Outdated() {
+		p.room.Close()
+		p.room = nil
+	}
 	if p.room == nil && j.Sandbox.Namespaces() {
 		p.room, err = jail.NewRoom(j.Sandbox, j.Dir, j.Credentials)
 	}

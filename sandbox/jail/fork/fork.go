@@ -30,6 +30,7 @@ const (
 	NewSession
 	OOMScore
 	Namespaces
+	Landlock
 	Files
 	Nice
 	RLimits
@@ -58,6 +59,8 @@ func (s Step) String() string {
 		return "make a session"
 	case Namespaces:
 		return "enter the namespaces"
+	case Landlock:
+		return "restrict itself with Landlock"
 	case Files:
 		return "pass standard input and output"
 	case OOMScore:
@@ -131,6 +134,8 @@ type Process struct {
 	// UserNamespace that of the one to enter once the groups are set; below 1: the parent's.
 	Namespaces                  []int
 	PIDNamespace, UserNamespace int
+	// Ruleset is the descriptor of a ruleset of landlock(7) to be under; below 1: none.
+	Ruleset int
 	// DropCapabilities are taken out of the bounding set, by their numbers, and AmbientCapabilities are kept by a process
 	// that is not root (capabilities(7)), as bits.
 	DropCapabilities    []int
@@ -188,6 +193,7 @@ type child struct {
 	dir      *byte
 	files    [3]uintptr
 	spaces   []uintptr
+	ruleset  uintptr
 	ignored  []uintptr
 	clear    bool
 	rings    [2]uintptr // of the user, where they had to be emptied
@@ -307,6 +313,9 @@ func prepare(p Process) (*child, error) {
 	}
 	for _, fd := range p.Namespaces {
 		c.spaces = append(c.spaces, uintptr(fd))
+	}
+	if p.Ruleset > 0 {
+		c.ruleset = uintptr(p.Ruleset)
 	}
 	if p.UserNamespace > 0 {
 		c.user = uintptr(p.UserNamespace)
@@ -442,6 +451,15 @@ func clone(args *cloneArgs, c *child) (pid uintptr, errno syscall.Errno) {
 	c.step = Namespaces
 	for i = 0; i < len(c.spaces); i++ {
 		if _, _, e = syscall.RawSyscall(unix.SYS_SETNS, c.spaces[i], 0, 0); e != 0 {
+			goto failed
+		}
+	}
+
+	if c.ruleset != 0 {
+		// While the process has the privilege to do it without no_new_privs, and its descriptor. It acts on files that are
+		// opened or executed from here on.
+		c.step = Landlock
+		if _, _, e = syscall.RawSyscall(unix.SYS_LANDLOCK_RESTRICT_SELF, c.ruleset, 0, 0); e != 0 {
 			goto failed
 		}
 	}
