@@ -263,7 +263,11 @@ func (e *fakeEngine) ended(ctx context.Context, ref string) (*rtaskv1.Job, error
 	}
 }
 
+// Wait makes the file "waiting", too.
 func (e *fakeEngine) Wait(ctx context.Context, r *connect.Request[rtaskv1.WaitRequest]) (*connect.Response[rtaskv1.WaitResponse], error) {
+	if err := os.WriteFile(filepath.Join(e.dir, "waiting"), nil, 0o600); err != nil {
+		return nil, err
+	}
 	j, err := e.ended(ctx, r.Msg.Job)
 	return connect.NewResponse(&rtaskv1.WaitResponse{Job: j}), err
 }
@@ -334,6 +338,7 @@ func (e *fakeEngine) Tasks(context.Context, *connect.Request[rtaskv1.TasksReques
 	return connect.NewResponse(&rtaskv1.TasksResponse{Tasks: []*rtaskv1.Task{
 		{Name: "deploy", Command: []string{"make", "deploy"}, WorkingDirectory: "/srv", User: "builder", ApiKeys: []string{"ci", "ops"}, Timeout: durationpb.New(90 * time.Second), Enabled: true},
 		{Name: "hello", Command: []string{"echo", "hello world"}, WorkingDirectory: "/", Blocking: true, Problem: "task \"hello\" is disabled"},
+		{Name: "script", Command: []string{"/bin/sh", "-c", "set -e\n\techo 'it is'\n# \u202e \\\n"}, WorkingDirectory: "/", Enabled: true},
 	}}), nil
 }
 

@@ -131,15 +131,21 @@ func (a *app) fields(all [][2]string) error {
 	return a.print(b.String())
 }
 
-// commandLine is an argument vector as one would type it into a shell.
+// commandLine is an argument vector as one would type it into a shell, in one line: where a word has what cannot be seen, such as
+// the end of a line, it is quoted as $'…' (bash(1), QUOTING), as systemctl(1) does.
 func commandLine(argv []string) string {
 	words := make([]string, len(argv))
 	for i, word := range argv {
-		words[i] = word
-		if word == "" || strings.ContainsFunc(word, func(r rune) bool {
+		switch {
+		case printable(word) != word:
+			word = strings.NewReplacer(`\`, `\\`, "'", `\'`, "\n", `\n`, "\t", `\t`, "\r", `\r`).Replace(word)
+			words[i] = "$'" + printable(word) + "'"
+		case word == "" || strings.ContainsFunc(word, func(r rune) bool {
 			return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("%+,-./:=@_", r)
-		}) {
+		}):
 			words[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		default:
+			words[i] = word
 		}
 	}
 	return strings.Join(words, " ")
