@@ -37,7 +37,9 @@ type hook struct {
 	// tooLarge says that the body is missing for its size.
 	tooLarge bool
 	remote   string
-	id       string // of the job; "": the engine makes one
+	// user is the local user who tries it.
+	user string
+	id   string // of the job; "": the engine makes one
 
 	delivery webhook.Delivery
 	// skip is why it is to be ignored, or "". spec is what to run otherwise.
@@ -52,7 +54,8 @@ func (h *hook) decided(what string) decision {
 		id = webhook.ID(h.webhook.Scheme.Kind, h.headers)
 	}
 	return decision{
-		decision: what, task: h.task.Name, webhook: h.webhook.Name, remote: h.remote, delivery: id[:min(len(id), longestTask)],
+		decision: what, action: actionStart, task: h.task.Name, webhook: h.webhook.Name, remote: h.remote, user: h.user,
+		delivery: cut(id, longestTask),
 	}
 }
 
@@ -74,7 +77,7 @@ func (s *Server) findWebhook(hash, remote string) (*hook, error) {
 
 // refuseHook counts and logs a refusal, and returns it.
 func (s *Server) refuseHook(d decision, err error, task string) error {
-	d.decision, d.kind = refused, kindOf(err)
+	d.decision, d.action, d.kind = refused, actionStart, kindOf(err)
 	if d.reason == "" {
 		d.reason = errorText(err)
 	}
@@ -242,7 +245,7 @@ func (s *Server) TestWebhook(ctx context.Context, r *connect.Request[rtaskv1.Tes
 	if snapshot.Config == nil {
 		return nil, configurationError(snapshot)
 	}
-	h := &hook{config: snapshot.Config, task: snapshot.Config.Tasks[r.Msg.Task], remote: "rtaskctl, user " + callerFrom(ctx).Name()}
+	h := &hook{config: snapshot.Config, task: snapshot.Config.Tasks[r.Msg.Task], user: callerFrom(ctx).Name()}
 	if h.task == nil {
 		return nil, fail(connect.CodeNotFound, "not-found", fmt.Errorf("there is no task %q", r.Msg.Task))
 	}
