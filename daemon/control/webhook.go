@@ -255,13 +255,7 @@ func (s *Server) TestWebhook(ctx context.Context, r *connect.Request[rtaskv1.Tes
 	}
 	h.webhook = h.task.Webhooks[i]
 	reply := &rtaskv1.TestWebhookResponse{Webhook: s.webhookMessage(snapshot.Config, h.webhook)}
-	var err error
-	if reply.Webhook.Url == "" {
-		err = fail(connect.CodeUnavailable, "configuration", errors.New(reply.Webhook.Problem))
-	} else {
-		s.sample(h)
-		_, err = s.judge(h)
-	}
+	err := s.judgeSample(h)
 	var result job.Result
 	if err == nil && h.skip == "" && r.Msg.Run {
 		result, err = s.run(ctx, h.webhook.Respond == config.RespondResult, h.spec, h.decided(accepted))
@@ -273,17 +267,22 @@ func (s *Server) TestWebhook(ctx context.Context, r *connect.Request[rtaskv1.Tes
 	case h.skip != "":
 		reply.Decision, reply.Reason = ignored, h.skip
 	default:
-		reply.Decision = accepted
-		for _, kv := range h.spec.Environment {
-			if strings.HasPrefix(kv, "RTASK_") || strings.HasPrefix(kv, "REQUEST_HEADER_") {
-				reply.Environment = append(reply.Environment, kv)
-			}
-		}
+		reply.Decision, reply.Environment = accepted, toldOf(h.spec)
 		if r.Msg.Run {
 			reply.Job = jobMessage(result.Job)
 		}
 	}
 	return connect.NewResponse(reply), nil
+}
+
+// judgeSample decides on a request as the webhook's sender would make it.
+func (s *Server) judgeSample(h *hook) error {
+	if m := s.webhookMessage(h.config, h.webhook); m.Url == "" {
+		return fail(connect.CodeUnavailable, "configuration", errors.New(m.Problem))
+	}
+	s.sample(h)
+	_, err := s.judge(h)
+	return err
 }
 
 // sample fills in a request as the webhook's sender would make it.
