@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"regexp"
 	"strings"
@@ -97,5 +98,15 @@ func TestRefusals(t *testing.T) {
 	}
 	if now = now.Add(time.Hour); !r.allow(now) || fmt.Sprint(r.full.Sub(now)) != refusalEvery.String() {
 		t.Error("it does not forget")
+	}
+}
+
+// Auditors see all, whatever is logged.
+func TestAuditWhateverLevel(t *testing.T) {
+	var b strings.Builder
+	s := New(Options{Logger: slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelError}))})
+	s.audit(decision{decision: refused, command: strings.Repeat("ä", 1000), reason: strings.Repeat("x", 1000)})
+	if !strings.Contains(b.String(), "RTASK_DECISION=refused") || len(b.String()) > 1000 || strings.Contains(b.String(), "\ufffd") {
+		t.Error(b.String())
 	}
 }
