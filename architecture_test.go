@@ -98,9 +98,10 @@ func rules() map[string]rule {
 		},
 
 		"ctl": {
-			may:   []string{"ctl/client", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/config/oldtoml"},
-			never: map[string]string{module + "sandbox": "rtaskctl asks the engine", "os/exec": noProcesses},
+			may:   []string{"ctl/client", "ctl/journal", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/config/oldtoml"},
+			never: map[string]string{module + "sandbox": "rtaskctl asks the engine"},
 		},
+		"ctl/journal": {never: map[string]string{"net": "it only starts journalctl"}},
 		"ctl/client": {
 			may:   []string{"daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect"},
 			never: map[string]string{"os/exec": "the gateway uses it"},
@@ -141,8 +142,8 @@ func TestImports(t *testing.T) {
 			if ok && !slices.Contains(r.may, local) {
 				t.Errorf("%s imports %s, and may import only %v", name, local, r.may)
 			}
-			if i == "os/exec" && name != "sandbox" && name != "daemon/companion" {
-				t.Errorf("%s imports os/exec: processes are started in package sandbox only", name)
+			if i == "os/exec" && name != "sandbox" && name != "daemon/companion" && name != "ctl/journal" {
+				t.Errorf("%s imports os/exec: jobs are started in package sandbox only, beside them the gateway and journalctl", name)
 			}
 			if i == "os/signal" && !strings.HasPrefix(name, "cmd/") && name != "sandbox/shim" {
 				t.Errorf("%s imports os/signal: signals are turned into contexts in cmd", name)

@@ -19,12 +19,27 @@ func (a *app) configCommand() *cli.Command {
 	return &cli.Command{
 		Name: "config", Usage: "check the configuration, or convert one", UsageText: "rtaskctl config check|convert",
 		Subcommands: []*cli.Command{a.convertCommand(), {
-			Name: "check", Usage: "read the configuration and say what is wrong with it; change nothing",
-			UsageText: "rtaskctl config check [--json]",
-			Flags:     []cli.Flag{jsonFlag()},
-			Action:    func(c *cli.Context) error { return a.reload(c, true) },
+			Name: "check", Usage: "read the configuration and say what is wrong with it, or what a request would do; change nothing",
+			UsageText:   "rtaskctl config check [--json]\nrtaskctl config check --task TASK [--key NAME | --webhook NAME] [--param NAME=VALUE…] [--json]",
+			Description: "The exit status is 1 if there is an error in it, and if the request would be refused.",
+			Flags:       append(dryRunFlags(), jsonFlag()),
+			Action:      a.configCheck,
 		}},
 	}
+}
+
+func (a *app) configCheck(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	request, err := dryRunRequest(c)
+	switch {
+	case err != nil:
+		return err
+	case request != nil:
+		return a.dryRun(c, request)
+	}
+	return a.reload(c, true)
 }
 
 // maxConfig is the largest configuration file that rtaskd takes, in bytes.

@@ -1,7 +1,7 @@
 // Package ctl is the command line rtaskctl: what it asks of an engine, and how it shows the answer.
 //
-// It talks to the engine through ctl/client and knows the API's messages; it runs nothing itself and reads no file of
-// rtask's. Only cmd/rtaskctl imports it.
+// It talks to the engine through ctl/client and knows the API's messages; it runs nothing itself but journalctl (see package
+// ctl/journal) and reads no file of rtask's. Only cmd/rtaskctl imports it.
 package ctl
 
 import (
@@ -81,7 +81,7 @@ func (a *app) build() *cli.App {
 		},
 		Commands: []*cli.Command{
 			a.startCommand(), a.runCommand(), a.stopCommand(), a.statusCommand(), a.logsCommand(), a.waitCommand(),
-			a.psCommand(), a.tasksCommand(), a.keyCommand(), a.addKeyCommand(), a.webhookCommand(), a.configCommand(), a.reloadCommand(), a.drainCommand(),
+			a.psCommand(), a.tasksCommand(), a.keyCommand(), a.addKeyCommand(), a.webhookCommand(), a.configCommand(), a.reloadCommand(), a.drainCommand(), a.auditCommand(),
 			a.doctorCommand(), a.versionCommand(), a.completionCommand(), a.helpCommand(),
 		},
 		Action: func(c *cli.Context) error {

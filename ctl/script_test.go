@@ -76,7 +76,7 @@ func interrupt(text string, command []string) error {
 	return nil
 }
 
-// TestScripts runs testdata/script. Each script has an engine with canned jobs at $RTASK_SOCKET; the command "ends N"
+// TestScripts runs testdata/script, where the condition [systemd] is that it runs this machine. Each script has an engine with canned jobs at $RTASK_SOCKET; the command "ends N"
 // runs a command that must end with exit status N.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -93,6 +93,12 @@ func TestScripts(t *testing.T) {
 			return newFakeEngine(env.WorkDir).serve(path, env.Defer)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"ends": ends},
+		Condition: func(name string) (bool, error) {
+			if name != "systemd" {
+				return false, errors.New("unknown condition " + name)
+			}
+			return exists("/run/systemd/system"), nil // sd_booted(3)
+		},
 	})
 }
 

@@ -30,6 +30,7 @@ func TestEveryProcedureForEveryKind(t *testing.T) {
 		"/rtask.v1.JobService/RotateKey":          {Admin},
 		"/rtask.v1.JobService/ImportKeys":         {Admin},
 		"/rtask.v1.JobService/Reload":             {Admin},
+		"/rtask.v1.JobService/DryRun":             {Admin},
 		"/rtask.v1.JobService/ListWebhooks":       {Admin},
 		"/rtask.v1.JobService/TestWebhook":        {Admin},
 		"/rtask.v1.GatewayService/Webhook":        {Gateway},

@@ -283,8 +283,12 @@ func (b *builder) task(d *decoder, found *hcl.Block) {
 	t := draft{Task: b.defaults.Task, env: maps.Clone(b.defaults.env), triggers: b.defaults.triggers.inherit(found.Labels[0])}
 	t.Name, t.Pos = found.Labels[0], pos
 	d.written, d.path = written{}, nil
+	before := len(d.diags)
 	if decodeBody(d, found.Body, taskScope(), &t) && t.Command == nil {
 		d.errorf(label, `Write for example: command = ["/usr/bin/make", "deploy"]`, "task %q has no command", t.Name)
+	}
+	if !d.diags[before:].HasErrors() { // or a default that is not there may be one that is wrong
+		d.checkParams(&t)
 	}
 	b.withWebhooks(&t, d.written)
 	for _, name := range slices.Sorted(maps.Keys(t.env)) {

@@ -523,6 +523,21 @@ func (d *decoder) checkSecret(r hcl.Range, h *hookDraft, s string) {
 	}
 }
 
+// checkParams reports webhooks of a task with a parameter that each request has to say: no sender of a webhook can.
+func (d *decoder) checkParams(t *draft) {
+	i := slices.IndexFunc(t.Params, func(p *Param) bool { return p.Default == nil })
+	if i < 0 {
+		return
+	}
+	for _, w := range t.Webhooks {
+		d.diags = append(d.diags, Diagnostic{
+			Summary: fmt.Sprintf("webhook %q could start nothing: param %q has no default, and a webhook says no parameters", w.Name, t.Params[i].Name),
+			Detail:  fmt.Sprintf("Give param %q a default, or let a task of its own have the webhook.", t.Params[i].Name),
+			File:    w.Pos.File, Line: w.Pos.Line, Column: w.Pos.Column, Source: d.source.line(w.Pos.Line),
+		})
+	}
+}
+
 // withWebhooks gives a task that has webhooks the defaults of one: a push is never lost, and none runs beside another.
 func (b *builder) withWebhooks(t *draft, own written) {
 	if len(t.Webhooks) == 0 {

@@ -93,7 +93,8 @@ type Options struct {
 // Server implements both services.
 type Server struct {
 	Options
-	waits waits
+	waits    waits
+	refusals refusals
 }
 
 // New returns a Server.
@@ -113,13 +114,13 @@ func (s *Server) Gateway() http.Handler { return s.gateway(s.peer(s.Identify.Gat
 func (s *Server) control(identify identify) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(rtaskv1connect.NewJobServiceHandler(s, handlerOptions()...))
-	return admit(mux, identify)
+	return s.admit(mux, identify)
 }
 
 func (s *Server) gateway(identify identify) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(rtaskv1connect.NewGatewayServiceHandler(s, handlerOptions()...))
-	return admit(mux, identify)
+	return s.admit(mux, identify)
 }
 
 func handlerOptions() []connect.HandlerOption {
@@ -173,15 +174,17 @@ func callerFrom(ctx context.Context) auth.Caller {
 const strangerText = "permission denied: only root, members of the groups rtask and rtask-admin, and users that a task names may use rtask; a job may not"
 
 // admit authenticates a request, and looks up its method in the table, before a byte of its body is read.
-func admit(next http.Handler, identify identify) http.Handler {
+func (s *Server) admit(next http.Handler, identify identify) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller, err := identify(r.Context())
 		if err != nil {
+			s.auditStranger(r.URL.Path, caller)
 			refuse(w, r, strangerText)
 			return
 		}
 		// A path without a row is no method, which next says.
 		if rule := auth.RuleOf(r.URL.Path); rule != (auth.Rule{}) && !rule.Allows(caller.Kind) {
+			s.auditStranger(r.URL.Path, caller)
 			refuse(w, r, deniedText(caller))
 			return
 		}

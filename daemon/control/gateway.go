@@ -30,7 +30,8 @@ func (s *Server) refuse(r presented, key auth.KeyInfo, task, kind string, err er
 	s.Rejected(task, kind)
 	name := r.GetTask()
 	s.audit(decision{
-		decision: refused, kind: kind, task: name[:min(len(name), longestTask)], key: key.Name, remote: r.GetRemoteAddr(), reason: errorText(err),
+		decision: refused, action: actionOf(r), kind: kind, task: cut(name, longestTask), key: key.Name, keyID: key.ID, remote: r.GetRemoteAddr(),
+		reason: errorText(err),
 	})
 	return err
 }
@@ -85,7 +86,7 @@ func (s *Server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]
 	if err != nil {
 		return nil, err
 	}
-	result, err := s.run(ctx, task.Blocking, js, decision{task: task.Name, key: key.Name, remote: r.Msg.RemoteAddr})
+	result, err := s.run(ctx, task.Blocking, js, keyStart(task, key, r.Msg))
 	s.count(task, key, err)
 	switch {
 	case err != nil:
@@ -94,6 +95,11 @@ func (s *Server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]
 		return connect.NewResponse(&rtaskv1.RunResponse{Job: jobMessage(result.Job), Accepted: true}), nil
 	}
 	return connect.NewResponse(resultMessage(result)), nil
+}
+
+// keyStart is the decision about a start with a key, as far as it is known before there is one.
+func keyStart(t *config.Task, key auth.KeyInfo, r presented) decision {
+	return decision{action: actionStart, task: t.Name, key: key.Name, keyID: key.ID, remote: r.GetRemoteAddr()}
 }
 
 // keySpec is what a run of a task is for a request that came with a key.
@@ -144,8 +150,7 @@ func (s *Server) run(ctx context.Context, wait bool, js job.Spec, d decision) (j
 	id := "" // of the job, once there is one
 	admitted := func(j job.Job) {
 		id = j.ID
-		d.decision, d.job = accepted, j.ID
-		s.audit(d)
+		s.decide(d, id, nil)
 	}
 	var result job.Result
 	var err error
@@ -161,8 +166,7 @@ func (s *Server) run(ctx context.Context, wait bool, js job.Spec, d decision) (j
 		return job.Result{}, runsOn(id, err)
 	default:
 		err = s.startError(js.Task, err)
-		d.decision, d.kind, d.reason = refused, kindOf(err), errorText(err)
-		s.audit(d)
+		s.decide(d, "", err)
 		return job.Result{}, err
 	}
 }
@@ -176,7 +180,7 @@ func runsOn(id string, err error) error {
 		func(e *rtaskv1.Error) { e.JobId, e.Restarting = id, true })
 }
 
-// kindOf returns the kind of an error that fail made.
+// kindOf returns the kind of an error that fail made, or what comes nearest to another one's code.
 func kindOf(err error) string {
 	var e *connect.Error
 	if errors.As(err, &e) {
@@ -186,6 +190,12 @@ func kindOf(err error) string {
 					return m.Kind
 				}
 			}
+		}
+		switch e.Code() {
+		case connect.CodePermissionDenied:
+			return "forbidden"
+		case connect.CodeInvalidArgument:
+			return "bad-request"
 		}
 	}
 	return "unavailable"

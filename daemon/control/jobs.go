@@ -17,24 +17,26 @@ import (
 
 // Start implements JobService.
 func (s *Server) Start(ctx context.Context, r *connect.Request[rtaskv1.StartRequest]) (*connect.Response[rtaskv1.StartResponse], error) {
-	spec, err := s.startSpec(callerFrom(ctx), r.Msg)
+	snapshot := s.Snapshot()
+	spec, err := s.startSpec(callerFrom(ctx), snapshot, r.Msg)
+	var j job.Job
+	if err == nil {
+		if j, err = s.Jobs.Start(ctx, spec); err != nil {
+			err = s.startError(spec.Task, err)
+		}
+	}
+	s.decide(localStart(callerFrom(ctx), snapshot, r.Msg), j.ID, err)
 	if err != nil {
 		return nil, err
 	}
-	j, err := s.Jobs.Start(ctx, spec)
-	if err != nil {
-		return nil, s.startError(spec.Task, err)
-	}
-	s.Logger.Info("job accepted", "job", j.ID, "task", j.Task, "owner", j.Owner.String(), "trigger", j.Trigger)
 	return connect.NewResponse(&rtaskv1.StartResponse{Job: jobMessage(j)}), nil
 }
 
 // startSpec turns a request into what to run, or says what is wrong with it.
-func (s *Server) startSpec(c auth.Caller, r *rtaskv1.StartRequest) (job.Spec, error) {
+func (s *Server) startSpec(c auth.Caller, snapshot Snapshot, r *rtaskv1.StartRequest) (job.Spec, error) {
 	if r.Name == "" {
 		return job.Spec{}, connect.NewError(connect.CodeInvalidArgument, errors.New("no task and no command was named"))
 	}
-	snapshot := s.Snapshot()
 	var task *config.Task
 	if snapshot.Config != nil && !r.Command {
 		task = snapshot.Config.Tasks[r.Name]
@@ -148,12 +150,16 @@ func visible(c auth.Caller, j job.Job) bool {
 
 // Stop implements JobService.
 func (s *Server) Stop(ctx context.Context, r *connect.Request[rtaskv1.StopRequest]) (*connect.Response[rtaskv1.StopResponse], error) {
+	c := callerFrom(ctx)
 	j, err := s.find(ctx, r.Msg.Job)
+	d := decision{action: actionStop, user: c.Name(), task: j.Task}
+	if j.Task == "" {
+		d.command = j.Command
+	}
+	s.decide(d, j.ID, err)
 	if err != nil {
 		return nil, err
 	}
-	c := callerFrom(ctx)
-	s.Logger.Info("job to be stopped", "job", j.ID, "task", j.Task, "by", c.Name(), "kill", r.Msg.Kill)
 	j, err = s.Jobs.Stop(ctx, j.ID, job.StopOptions{By: c.Name(), Kill: r.Msg.Kill})
 	if err != nil {
 		return nil, waitError(err)

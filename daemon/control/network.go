@@ -182,7 +182,7 @@ func (s *Server) RunStream(ctx context.Context, r *connect.Request[rtaskv1.RunRe
 	if err != nil {
 		return err
 	}
-	started, err := s.run(ctx, false, js, decision{task: task.Name, key: key.Name, remote: r.Msg.RemoteAddr})
+	started, err := s.run(ctx, false, js, keyStart(task, key, r.Msg))
 	s.count(task, key, err)
 	if err != nil {
 		return s.ended(ctx, r.Msg, key, err)
@@ -261,8 +261,11 @@ func (s *Server) End(ctx context.Context, r *connect.Request[rtaskv1.EndRequest]
 	if err != nil {
 		return nil, err
 	}
+	d := keyStart(task, key, r.Msg)
+	d.action = actionStop
 	j, err := s.jobOf(task, key, r.Msg.Id)
 	if err != nil {
+		s.decide(d, "", err)
 		return nil, err
 	}
 	by := "key:" + key.Name
@@ -272,8 +275,9 @@ func (s *Server) End(ctx context.Context, r *connect.Request[rtaskv1.EndRequest]
 			return connect.NewResponse(&rtaskv1.EndResponse{Job: jobMessage(j)}), nil
 		}
 		by += ", whose client went away"
+		d.reason = "the client went away"
 	}
-	s.Logger.Info("job to be stopped", "job", j.ID, "task", j.Task, "by", by, "remote", r.Msg.RemoteAddr)
+	s.decide(d, j.ID, nil)
 	if j, err = s.Jobs.Stop(ctx, j.ID, job.StopOptions{By: by}); err != nil {
 		return nil, s.ended(ctx, r.Msg, key, waitError(err))
 	}

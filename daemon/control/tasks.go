@@ -64,11 +64,10 @@ func (s *Server) ShowTask(ctx context.Context, r *connect.Request[rtaskv1.ShowTa
 	m := &rtaskv1.ShowTaskResponse{
 		Task: s.taskMessage(snapshot, t), File: t.Pos.File, Line: int32(t.Pos.Line), Hcl: text, Json: string(object),
 	}
-	sandbox := t.Sandbox
 	if !s.Confines {
-		m.Missing, sandbox = sandbox.NeedNamespaces(), sandbox.WithoutNamespaces()
+		m.Missing = t.Sandbox.NeedNamespaces()
 	}
-	e := config.ExposureOf(sandbox, s.asRoot(t))
+	e := s.exposure(t)
 	m.Exposure, m.ExposureWord = e.Score, e.Word()
 	for _, r := range e.Rows {
 		m.Exposures = append(m.Exposures, &rtaskv1.Exposure{Name: r.Name, About: r.About, Exposure: r.Exposure})

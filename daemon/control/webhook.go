@@ -37,7 +37,9 @@ type hook struct {
 	// tooLarge says that the body is missing for its size.
 	tooLarge bool
 	remote   string
-	id       string // of the job; "": the engine makes one
+	// user is the local user who tries it.
+	user string
+	id   string // of the job; "": the engine makes one
 
 	delivery webhook.Delivery
 	// skip is why it is to be ignored, or "". spec is what to run otherwise.
@@ -52,7 +54,8 @@ func (h *hook) decided(what string) decision {
 		id = webhook.ID(h.webhook.Scheme.Kind, h.headers)
 	}
 	return decision{
-		decision: what, task: h.task.Name, webhook: h.webhook.Name, remote: h.remote, delivery: id[:min(len(id), longestTask)],
+		decision: what, action: actionStart, task: h.task.Name, webhook: h.webhook.Name, remote: h.remote, user: h.user,
+		delivery: cut(id, longestTask),
 	}
 }
 
@@ -74,7 +77,7 @@ func (s *Server) findWebhook(hash, remote string) (*hook, error) {
 
 // refuseHook counts and logs a refusal, and returns it.
 func (s *Server) refuseHook(d decision, err error, task string) error {
-	d.decision, d.kind = refused, kindOf(err)
+	d.decision, d.action, d.kind = refused, actionStart, kindOf(err)
 	if d.reason == "" {
 		d.reason = errorText(err)
 	}
@@ -242,7 +245,7 @@ func (s *Server) TestWebhook(ctx context.Context, r *connect.Request[rtaskv1.Tes
 	if snapshot.Config == nil {
 		return nil, configurationError(snapshot)
 	}
-	h := &hook{config: snapshot.Config, task: snapshot.Config.Tasks[r.Msg.Task], remote: "rtaskctl, user " + callerFrom(ctx).Name()}
+	h := &hook{config: snapshot.Config, task: snapshot.Config.Tasks[r.Msg.Task], user: callerFrom(ctx).Name()}
 	if h.task == nil {
 		return nil, fail(connect.CodeNotFound, "not-found", fmt.Errorf("there is no task %q", r.Msg.Task))
 	}
@@ -252,13 +255,7 @@ func (s *Server) TestWebhook(ctx context.Context, r *connect.Request[rtaskv1.Tes
 	}
 	h.webhook = h.task.Webhooks[i]
 	reply := &rtaskv1.TestWebhookResponse{Webhook: s.webhookMessage(snapshot.Config, h.webhook)}
-	var err error
-	if reply.Webhook.Url == "" {
-		err = fail(connect.CodeUnavailable, "configuration", errors.New(reply.Webhook.Problem))
-	} else {
-		s.sample(h)
-		_, err = s.judge(h)
-	}
+	err := s.judgeSample(h)
 	var result job.Result
 	if err == nil && h.skip == "" && r.Msg.Run {
 		result, err = s.run(ctx, h.webhook.Respond == config.RespondResult, h.spec, h.decided(accepted))
@@ -270,17 +267,22 @@ func (s *Server) TestWebhook(ctx context.Context, r *connect.Request[rtaskv1.Tes
 	case h.skip != "":
 		reply.Decision, reply.Reason = ignored, h.skip
 	default:
-		reply.Decision = accepted
-		for _, kv := range h.spec.Environment {
-			if strings.HasPrefix(kv, "RTASK_") || strings.HasPrefix(kv, "REQUEST_HEADER_") {
-				reply.Environment = append(reply.Environment, kv)
-			}
-		}
+		reply.Decision, reply.Environment = accepted, toldOf(h.spec)
 		if r.Msg.Run {
 			reply.Job = jobMessage(result.Job)
 		}
 	}
 	return connect.NewResponse(reply), nil
+}
+
+// judgeSample decides on a request as the webhook's sender would make it.
+func (s *Server) judgeSample(h *hook) error {
+	if m := s.webhookMessage(h.config, h.webhook); m.Url == "" {
+		return fail(connect.CodeUnavailable, "configuration", errors.New(m.Problem))
+	}
+	s.sample(h)
+	_, err := s.judge(h)
+	return err
 }
 
 // sample fills in a request as the webhook's sender would make it.

@@ -175,7 +175,7 @@ func TestWebhookKinds(t *testing.T) {
 		t.Error("a secret is in the log")
 	} else if n := strings.Count(s, "RTASK_DECISION=accepted"); n != 10 {
 		t.Errorf("%d requests were accepted, says the log:\n%s", n, s)
-	} else if !strings.Contains(s, `RTASK_DECISION=accepted RTASK_TASK=hooked RTASK_WEBHOOK=github RTASK_REMOTE_ADDR=192.0.2.7 RTASK_DELIVERY=d-1 RTASK_JOB_ID=`) {
+	} else if !strings.Contains(s, `RTASK_DECISION=accepted RTASK_ACTION=start RTASK_TASK=hooked RTASK_WEBHOOK=github RTASK_REMOTE_ADDR=192.0.2.7 RTASK_DELIVERY=d-1 RTASK_JOB_ID=`) {
 		t.Error(s)
 	}
 }

@@ -109,6 +109,29 @@ task "hooked" {
     secrets = ["s3cret"]
   }
 }
+task "watched" {
+  command = ["/bin/sh", "-c", "exit $(cat)"]
+  queue   = 100
+  webhook "exits" {
+    verify  = "github"
+    secrets = ["s3cret"]
+    events  = ["push"]
+    respond = "result"
+    replay  = "refuse"
+  }
+  webhook "later" {
+    verify       = "github"
+    secret_files = ["/no/such/file"]
+  }
+}
+task "seldom" {
+  command    = ["/bin/true"]
+  rate_limit = 0.01
+  webhook "seldom" {
+    verify  = "github"
+    secrets = ["s3cret"]
+  }
+}
 task "rare" {
   command    = ["/bin/true"]
   blocking   = true

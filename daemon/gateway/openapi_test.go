@@ -181,8 +181,26 @@ func TestOpenAPI(t *testing.T) {
 	for _, path := range []string{"/healthz", "/readyz", "/openapi.json"} {
 		get(path, path)
 	}
+	const wh = "/wh/{hash}"
+	call := func(path, body string, header ...string) {
+		t.Helper()
+		header = append([]string{"X-Hub-Signature-256", signed(body), "X-GitHub-Event", "push"}, header...)
+		d.check(t, "POST", wh, f.do("POST", path, strings.NewReader(body), header...))
+	}
+	exits, seldom := f.url("exits"), f.url("seldom")
+	for _, body := range []string{"0", "0", "3", strings.Repeat("x", 26<<20)} {
+		call(exits, body)
+	}
+	call(exits, "0 ", "Content-Encoding", "gzip")
+	call(f.url("later"), "0")
+	d.check(t, "POST", wh, f.do("POST", exits, strings.NewReader("{}"), "X-Hub-Signature-256", signed("{}"), "X-GitHub-Event", "release"))
+	d.check(t, "POST", wh, f.do("POST", exits, strings.NewReader("0"), "X-GitHub-Event", "push"))
+	call("/wh/none", "0")
+	call(seldom, "0")
+	call(seldom, "1")
 	f.stopEngine()
 	post("hello", "x", key...)
+	call(exits, "4")
 	get(one, "/tasks/async/"+id, key...)
 	get(logs, "/tasks/async/"+id+"/logs", key...)
 	d.check(t, "DELETE", one, f.do("DELETE", "/tasks/long/"+long, nil, key...))

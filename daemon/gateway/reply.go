@@ -144,35 +144,13 @@ func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	_ = enc.Encode(v) // a client that is gone is no error
 }
 
-// statusOf is the HTTP status of each kind of error.
-func statusOf(kind string) int {
-	switch kind {
-	case "unauthorized", "signature":
-		return http.StatusUnauthorized
-	case "forbidden":
-		return http.StatusForbidden
-	case "not-found":
-		return http.StatusNotFound
-	case "conflict", "replay":
-		return http.StatusConflict
-	case "input-too-large":
-		return http.StatusRequestEntityTooLarge
-	case "rate-limited", "concurrency", "queue-full":
-		return http.StatusTooManyRequests
-	case "bad-request":
-		return http.StatusBadRequest
-	default:
-		return http.StatusServiceUnavailable
-	}
-}
-
 // problemOf turns an error of the engine into a reply. What has no kind is trouble between gateway and engine, and none of
 // the client's business.
 func (a *api) problemOf(err error) problem {
 	var e *connect.Error
 	if errors.As(err, &e) {
 		if m := detail(e); m != nil {
-			return problem{Status: statusOf(m.Kind), Kind: m.Kind, Detail: e.Message(), retryAfter: m.RetryAfter.AsDuration(), job: m.JobId}
+			return problem{Status: rtaskv1.HTTPStatus(m.Kind), Kind: m.Kind, Detail: e.Message(), retryAfter: m.RetryAfter.AsDuration(), job: m.JobId}
 		}
 	}
 	if connect.CodeOf(err) != connect.CodeCanceled {

@@ -3015,6 +3015,192 @@ func (x *ReloadResponse) GetTasks() int32 {
 	return 0
 }
 
+// DryRunRequest is a request for a task. One with neither a key nor a webhook is a local start by the caller.
+type DryRunRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Task  string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	// key: the name or the id of the API key that it comes with.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// webhook: the name of the task's webhook that it comes to, made and signed as by TestWebhook.
+	Webhook string `protobuf:"bytes,3,opt,name=webhook,proto3" json:"webhook,omitempty"`
+	// parameters: as in StartRequest; none with a webhook.
+	Parameters    []*Parameter `protobuf:"bytes,4,rep,name=parameters,proto3" json:"parameters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DryRunRequest) Reset() {
+	*x = DryRunRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DryRunRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DryRunRequest) ProtoMessage() {}
+
+func (x *DryRunRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DryRunRequest.ProtoReflect.Descriptor instead.
+func (*DryRunRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *DryRunRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *DryRunRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *DryRunRequest) GetWebhook() string {
+	if x != nil {
+		return x.Webhook
+	}
+	return ""
+}
+
+func (x *DryRunRequest) GetParameters() []*Parameter {
+	if x != nil {
+		return x.Parameters
+	}
+	return nil
+}
+
+type DryRunResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// diagnostics and tasks are as in ReloadResponse. With an error among the former the rest is empty.
+	Diagnostics []*Diagnostic `protobuf:"bytes,1,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
+	Tasks       int32         `protobuf:"varint,2,opt,name=tasks,proto3" json:"tasks,omitempty"`
+	// decision: "accepted", "ignored" or "refused", with its reason, and for a refusal the kind of the HTTP API's problem. The reason
+	// may say more than the requester is told.
+	Decision string `protobuf:"bytes,3,opt,name=decision,proto3" json:"decision,omitempty"`
+	Kind     string `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`
+	Reason   string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// environment: what the job would be told of the request.
+	Environment []string `protobuf:"bytes,6,rep,name=environment,proto3" json:"environment,omitempty"`
+	// json: all settings of the task, as ShowTaskResponse has them; empty if there is no such task.
+	Json string `protobuf:"bytes,7,opt,name=json,proto3" json:"json,omitempty"`
+	// exposure and exposure_word are as in ShowTaskResponse.
+	Exposure      float64 `protobuf:"fixed64,8,opt,name=exposure,proto3" json:"exposure,omitempty"`
+	ExposureWord  string  `protobuf:"bytes,9,opt,name=exposure_word,json=exposureWord,proto3" json:"exposure_word,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DryRunResponse) Reset() {
+	*x = DryRunResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DryRunResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DryRunResponse) ProtoMessage() {}
+
+func (x *DryRunResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DryRunResponse.ProtoReflect.Descriptor instead.
+func (*DryRunResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *DryRunResponse) GetDiagnostics() []*Diagnostic {
+	if x != nil {
+		return x.Diagnostics
+	}
+	return nil
+}
+
+func (x *DryRunResponse) GetTasks() int32 {
+	if x != nil {
+		return x.Tasks
+	}
+	return 0
+}
+
+func (x *DryRunResponse) GetDecision() string {
+	if x != nil {
+		return x.Decision
+	}
+	return ""
+}
+
+func (x *DryRunResponse) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *DryRunResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DryRunResponse) GetEnvironment() []string {
+	if x != nil {
+		return x.Environment
+	}
+	return nil
+}
+
+func (x *DryRunResponse) GetJson() string {
+	if x != nil {
+		return x.Json
+	}
+	return ""
+}
+
+func (x *DryRunResponse) GetExposure() float64 {
+	if x != nil {
+		return x.Exposure
+	}
+	return 0
+}
+
+func (x *DryRunResponse) GetExposureWord() string {
+	if x != nil {
+		return x.ExposureWord
+	}
+	return ""
+}
+
 // Diagnostic is something in the configuration that is wrong, or soon will be.
 type Diagnostic struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3038,7 +3224,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3050,7 +3236,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3063,7 +3249,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Diagnostic) GetError() bool {
@@ -3130,7 +3316,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3142,7 +3328,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3155,7 +3341,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
 }
 
 type InfoResponse struct {
@@ -3180,7 +3366,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3192,7 +3378,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3205,7 +3391,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -3279,7 +3465,7 @@ type ListWebhooksRequest struct {
 
 func (x *ListWebhooksRequest) Reset() {
 	*x = ListWebhooksRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3291,7 +3477,7 @@ func (x *ListWebhooksRequest) String() string {
 func (*ListWebhooksRequest) ProtoMessage() {}
 
 func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3304,7 +3490,7 @@ func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhooksRequest.ProtoReflect.Descriptor instead.
 func (*ListWebhooksRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
 }
 
 type ListWebhooksResponse struct {
@@ -3317,7 +3503,7 @@ type ListWebhooksResponse struct {
 
 func (x *ListWebhooksResponse) Reset() {
 	*x = ListWebhooksResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3329,7 +3515,7 @@ func (x *ListWebhooksResponse) String() string {
 func (*ListWebhooksResponse) ProtoMessage() {}
 
 func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3342,7 +3528,7 @@ func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhooksResponse.ProtoReflect.Descriptor instead.
 func (*ListWebhooksResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListWebhooksResponse) GetWebhooks() []*Webhook {
@@ -3369,7 +3555,7 @@ type Webhook struct {
 
 func (x *Webhook) Reset() {
 	*x = Webhook{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3381,7 +3567,7 @@ func (x *Webhook) String() string {
 func (*Webhook) ProtoMessage() {}
 
 func (x *Webhook) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3394,7 +3580,7 @@ func (x *Webhook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Webhook.ProtoReflect.Descriptor instead.
 func (*Webhook) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Webhook) GetTask() string {
@@ -3444,7 +3630,7 @@ type TestWebhookRequest struct {
 
 func (x *TestWebhookRequest) Reset() {
 	*x = TestWebhookRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3456,7 +3642,7 @@ func (x *TestWebhookRequest) String() string {
 func (*TestWebhookRequest) ProtoMessage() {}
 
 func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3469,7 +3655,7 @@ func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestWebhookRequest.ProtoReflect.Descriptor instead.
 func (*TestWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *TestWebhookRequest) GetTask() string {
@@ -3513,7 +3699,7 @@ type TestWebhookResponse struct {
 
 func (x *TestWebhookResponse) Reset() {
 	*x = TestWebhookResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3525,7 +3711,7 @@ func (x *TestWebhookResponse) String() string {
 func (*TestWebhookResponse) ProtoMessage() {}
 
 func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3538,7 +3724,7 @@ func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestWebhookResponse.ProtoReflect.Descriptor instead.
 func (*TestWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{49}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *TestWebhookResponse) GetWebhook() *Webhook {
@@ -3608,7 +3794,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3620,7 +3806,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3633,7 +3819,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{50}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Header) GetName() string {
@@ -3661,7 +3847,7 @@ type WebhookFramingRequest struct {
 
 func (x *WebhookFramingRequest) Reset() {
 	*x = WebhookFramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3673,7 +3859,7 @@ func (x *WebhookFramingRequest) String() string {
 func (*WebhookFramingRequest) ProtoMessage() {}
 
 func (x *WebhookFramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3686,7 +3872,7 @@ func (x *WebhookFramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookFramingRequest.ProtoReflect.Descriptor instead.
 func (*WebhookFramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{51}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *WebhookFramingRequest) GetHash() string {
@@ -3713,7 +3899,7 @@ type WebhookFramingResponse struct {
 
 func (x *WebhookFramingResponse) Reset() {
 	*x = WebhookFramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3725,7 +3911,7 @@ func (x *WebhookFramingResponse) String() string {
 func (*WebhookFramingResponse) ProtoMessage() {}
 
 func (x *WebhookFramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3738,7 +3924,7 @@ func (x *WebhookFramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookFramingResponse.ProtoReflect.Descriptor instead.
 func (*WebhookFramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{52}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *WebhookFramingResponse) GetMaxInputBytes() int64 {
@@ -3766,7 +3952,7 @@ type WebhookRequest struct {
 
 func (x *WebhookRequest) Reset() {
 	*x = WebhookRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3778,7 +3964,7 @@ func (x *WebhookRequest) String() string {
 func (*WebhookRequest) ProtoMessage() {}
 
 func (x *WebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3791,7 +3977,7 @@ func (x *WebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookRequest.ProtoReflect.Descriptor instead.
 func (*WebhookRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{53}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *WebhookRequest) GetHash() string {
@@ -3848,7 +4034,7 @@ type WebhookResponse struct {
 
 func (x *WebhookResponse) Reset() {
 	*x = WebhookResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3860,7 +4046,7 @@ func (x *WebhookResponse) String() string {
 func (*WebhookResponse) ProtoMessage() {}
 
 func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3873,7 +4059,7 @@ func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookResponse.ProtoReflect.Descriptor instead.
 func (*WebhookResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{54}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *WebhookResponse) GetRun() *RunResponse {
@@ -3920,7 +4106,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3932,7 +4118,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3945,7 +4131,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{55}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *RunRequest) GetTask() string {
@@ -4037,7 +4223,7 @@ type RunStreamResponse struct {
 
 func (x *RunStreamResponse) Reset() {
 	*x = RunStreamResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4049,7 +4235,7 @@ func (x *RunStreamResponse) String() string {
 func (*RunStreamResponse) ProtoMessage() {}
 
 func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4062,7 +4248,7 @@ func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunStreamResponse.ProtoReflect.Descriptor instead.
 func (*RunStreamResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{56}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RunStreamResponse) GetJob() *Job {
@@ -4124,7 +4310,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4136,7 +4322,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4149,7 +4335,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *LogsRequest) GetTask() string {
@@ -4209,7 +4395,7 @@ type EndRequest struct {
 
 func (x *EndRequest) Reset() {
 	*x = EndRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4221,7 +4407,7 @@ func (x *EndRequest) String() string {
 func (*EndRequest) ProtoMessage() {}
 
 func (x *EndRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4234,7 +4420,7 @@ func (x *EndRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRequest.ProtoReflect.Descriptor instead.
 func (*EndRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{58}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *EndRequest) GetTask() string {
@@ -4281,7 +4467,7 @@ type EndResponse struct {
 
 func (x *EndResponse) Reset() {
 	*x = EndResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4293,7 +4479,7 @@ func (x *EndResponse) String() string {
 func (*EndResponse) ProtoMessage() {}
 
 func (x *EndResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4306,7 +4492,7 @@ func (x *EndResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndResponse.ProtoReflect.Descriptor instead.
 func (*EndResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{59}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *EndResponse) GetJob() *Job {
@@ -4331,7 +4517,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4343,7 +4529,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4356,7 +4542,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{60}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -4411,7 +4597,7 @@ type ResultRequest struct {
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4423,7 +4609,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4436,7 +4622,7 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ResultRequest) GetTask() string {
@@ -4482,7 +4668,7 @@ type FramingRequest struct {
 
 func (x *FramingRequest) Reset() {
 	*x = FramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4494,7 +4680,7 @@ func (x *FramingRequest) String() string {
 func (*FramingRequest) ProtoMessage() {}
 
 func (x *FramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4507,7 +4693,7 @@ func (x *FramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingRequest.ProtoReflect.Descriptor instead.
 func (*FramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
 }
 
 type FramingResponse struct {
@@ -4526,7 +4712,7 @@ type FramingResponse struct {
 
 func (x *FramingResponse) Reset() {
 	*x = FramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4538,7 +4724,7 @@ func (x *FramingResponse) String() string {
 func (*FramingResponse) ProtoMessage() {}
 
 func (x *FramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4551,7 +4737,7 @@ func (x *FramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingResponse.ProtoReflect.Descriptor instead.
 func (*FramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *FramingResponse) GetMaxInputBytes() int64 {
@@ -4590,7 +4776,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4602,7 +4788,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4615,7 +4801,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
 }
 
 type MetricsResponse struct {
@@ -4628,7 +4814,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4640,7 +4826,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4653,7 +4839,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -4682,7 +4868,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4694,7 +4880,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4707,7 +4893,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Error) GetKind() string {
@@ -4967,7 +5153,24 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"check_only\x18\x01 \x01(\bR\tcheckOnly\"^\n" +
 	"\x0eReloadResponse\x126\n" +
 	"\vdiagnostics\x18\x01 \x03(\v2\x14.rtask.v1.DiagnosticR\vdiagnostics\x12\x14\n" +
-	"\x05tasks\x18\x02 \x01(\x05R\x05tasks\"\xc0\x01\n" +
+	"\x05tasks\x18\x02 \x01(\x05R\x05tasks\"\x84\x01\n" +
+	"\rDryRunRequest\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +
+	"\awebhook\x18\x03 \x01(\tR\awebhook\x123\n" +
+	"\n" +
+	"parameters\x18\x04 \x03(\v2\x13.rtask.v1.ParameterR\n" +
+	"parameters\"\x9d\x02\n" +
+	"\x0eDryRunResponse\x126\n" +
+	"\vdiagnostics\x18\x01 \x03(\v2\x14.rtask.v1.DiagnosticR\vdiagnostics\x12\x14\n" +
+	"\x05tasks\x18\x02 \x01(\x05R\x05tasks\x12\x1a\n" +
+	"\bdecision\x18\x03 \x01(\tR\bdecision\x12\x12\n" +
+	"\x04kind\x18\x04 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12 \n" +
+	"\venvironment\x18\x06 \x03(\tR\venvironment\x12\x12\n" +
+	"\x04json\x18\a \x01(\tR\x04json\x12\x1a\n" +
+	"\bexposure\x18\b \x01(\x01R\bexposure\x12#\n" +
+	"\rexposure_word\x18\t \x01(\tR\fexposureWord\"\xc0\x01\n" +
 	"\n" +
 	"Diagnostic\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\bR\x05error\x12\x18\n" +
@@ -5124,7 +5327,8 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x06Status\x12\x16\n" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSTATUS_SUCCESS\x10\x01\x12\x12\n" +
-	"\x0eSTATUS_FAILURE\x10\x022\xd7\t\n" +
+	"\x0eSTATUS_FAILURE\x10\x022\x94\n" +
+	"\n" +
 	"\n" +
 	"JobService\x128\n" +
 	"\x05Start\x12\x16.rtask.v1.StartRequest\x1a\x17.rtask.v1.StartResponse\x125\n" +
@@ -5147,7 +5351,8 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\tRotateKey\x12\x1a.rtask.v1.RotateKeyRequest\x1a\x1b.rtask.v1.RotateKeyResponse\x12G\n" +
 	"\n" +
 	"ImportKeys\x12\x1b.rtask.v1.ImportKeysRequest\x1a\x1c.rtask.v1.ImportKeysResponse\x12;\n" +
-	"\x06Reload\x12\x17.rtask.v1.ReloadRequest\x1a\x18.rtask.v1.ReloadResponse\x125\n" +
+	"\x06Reload\x12\x17.rtask.v1.ReloadRequest\x1a\x18.rtask.v1.ReloadResponse\x12;\n" +
+	"\x06DryRun\x12\x17.rtask.v1.DryRunRequest\x1a\x18.rtask.v1.DryRunResponse\x125\n" +
 	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\xc7\x04\n" +
 	"\x0eGatewayService\x122\n" +
 	"\x03Run\x12\x14.rtask.v1.RunRequest\x1a\x15.rtask.v1.RunResponse\x128\n" +
@@ -5173,7 +5378,7 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                     // 0: rtask.v1.State
 	(Reason)(0),                    // 1: rtask.v1.Reason
@@ -5221,157 +5426,163 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*ImportKeysResponse)(nil),     // 43: rtask.v1.ImportKeysResponse
 	(*ReloadRequest)(nil),          // 44: rtask.v1.ReloadRequest
 	(*ReloadResponse)(nil),         // 45: rtask.v1.ReloadResponse
-	(*Diagnostic)(nil),             // 46: rtask.v1.Diagnostic
-	(*InfoRequest)(nil),            // 47: rtask.v1.InfoRequest
-	(*InfoResponse)(nil),           // 48: rtask.v1.InfoResponse
-	(*ListWebhooksRequest)(nil),    // 49: rtask.v1.ListWebhooksRequest
-	(*ListWebhooksResponse)(nil),   // 50: rtask.v1.ListWebhooksResponse
-	(*Webhook)(nil),                // 51: rtask.v1.Webhook
-	(*TestWebhookRequest)(nil),     // 52: rtask.v1.TestWebhookRequest
-	(*TestWebhookResponse)(nil),    // 53: rtask.v1.TestWebhookResponse
-	(*Header)(nil),                 // 54: rtask.v1.Header
-	(*WebhookFramingRequest)(nil),  // 55: rtask.v1.WebhookFramingRequest
-	(*WebhookFramingResponse)(nil), // 56: rtask.v1.WebhookFramingResponse
-	(*WebhookRequest)(nil),         // 57: rtask.v1.WebhookRequest
-	(*WebhookResponse)(nil),        // 58: rtask.v1.WebhookResponse
-	(*RunRequest)(nil),             // 59: rtask.v1.RunRequest
-	(*RunStreamResponse)(nil),      // 60: rtask.v1.RunStreamResponse
-	(*LogsRequest)(nil),            // 61: rtask.v1.LogsRequest
-	(*EndRequest)(nil),             // 62: rtask.v1.EndRequest
-	(*EndResponse)(nil),            // 63: rtask.v1.EndResponse
-	(*RunResponse)(nil),            // 64: rtask.v1.RunResponse
-	(*ResultRequest)(nil),          // 65: rtask.v1.ResultRequest
-	(*FramingRequest)(nil),         // 66: rtask.v1.FramingRequest
-	(*FramingResponse)(nil),        // 67: rtask.v1.FramingResponse
-	(*MetricsRequest)(nil),         // 68: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),        // 69: rtask.v1.MetricsResponse
-	(*Error)(nil),                  // 70: rtask.v1.Error
-	nil,                            // 71: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil),  // 72: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 73: google.protobuf.Duration
+	(*DryRunRequest)(nil),          // 46: rtask.v1.DryRunRequest
+	(*DryRunResponse)(nil),         // 47: rtask.v1.DryRunResponse
+	(*Diagnostic)(nil),             // 48: rtask.v1.Diagnostic
+	(*InfoRequest)(nil),            // 49: rtask.v1.InfoRequest
+	(*InfoResponse)(nil),           // 50: rtask.v1.InfoResponse
+	(*ListWebhooksRequest)(nil),    // 51: rtask.v1.ListWebhooksRequest
+	(*ListWebhooksResponse)(nil),   // 52: rtask.v1.ListWebhooksResponse
+	(*Webhook)(nil),                // 53: rtask.v1.Webhook
+	(*TestWebhookRequest)(nil),     // 54: rtask.v1.TestWebhookRequest
+	(*TestWebhookResponse)(nil),    // 55: rtask.v1.TestWebhookResponse
+	(*Header)(nil),                 // 56: rtask.v1.Header
+	(*WebhookFramingRequest)(nil),  // 57: rtask.v1.WebhookFramingRequest
+	(*WebhookFramingResponse)(nil), // 58: rtask.v1.WebhookFramingResponse
+	(*WebhookRequest)(nil),         // 59: rtask.v1.WebhookRequest
+	(*WebhookResponse)(nil),        // 60: rtask.v1.WebhookResponse
+	(*RunRequest)(nil),             // 61: rtask.v1.RunRequest
+	(*RunStreamResponse)(nil),      // 62: rtask.v1.RunStreamResponse
+	(*LogsRequest)(nil),            // 63: rtask.v1.LogsRequest
+	(*EndRequest)(nil),             // 64: rtask.v1.EndRequest
+	(*EndResponse)(nil),            // 65: rtask.v1.EndResponse
+	(*RunResponse)(nil),            // 66: rtask.v1.RunResponse
+	(*ResultRequest)(nil),          // 67: rtask.v1.ResultRequest
+	(*FramingRequest)(nil),         // 68: rtask.v1.FramingRequest
+	(*FramingResponse)(nil),        // 69: rtask.v1.FramingResponse
+	(*MetricsRequest)(nil),         // 70: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),        // 71: rtask.v1.MetricsResponse
+	(*Error)(nil),                  // 72: rtask.v1.Error
+	nil,                            // 73: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil),  // 74: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 75: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,  // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,  // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	72, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	72, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	72, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	74, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	74, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	74, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	5,  // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
 	7,  // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	71, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	73, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
 	10, // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
 	9,  // 9: rtask.v1.StartRequest.parameters:type_name -> rtask.v1.Parameter
 	4,  // 10: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
 	4,  // 11: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
 	4,  // 12: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
 	6,  // 13: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	72, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	72, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	74, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	74, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	2,  // 16: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
 	2,  // 17: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	72, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	74, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
 	0,  // 19: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
 	3,  // 20: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
 	1,  // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	72, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	72, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	74, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	74, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
 	4,  // 24: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
 	4,  // 25: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	73, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	75, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
 	24, // 27: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	72, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	74, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
 	23, // 29: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
 	23, // 30: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
 	28, // 31: rtask.v1.ShowTaskResponse.exposures:type_name -> rtask.v1.Exposure
 	23, // 32: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	73, // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	75, // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35, // 34: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	72, // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	72, // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	72, // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	74, // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	74, // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	74, // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
 	35, // 38: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
 	35, // 39: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	73, // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	73, // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	75, // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	75, // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35, // 42: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
 	35, // 43: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
-	46, // 44: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	72, // 45: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	46, // 46: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	24, // 47: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
-	51, // 48: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
-	51, // 49: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
-	4,  // 50: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
-	54, // 51: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
-	64, // 52: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
-	54, // 53: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
-	4,  // 54: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
-	2,  // 55: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
-	4,  // 56: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
-	4,  // 57: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	73, // 58: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	46, // 59: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,  // 60: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	12, // 61: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	14, // 62: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	16, // 63: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	18, // 64: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	20, // 65: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	22, // 66: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	26, // 67: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	29, // 68: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	31, // 69: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	33, // 70: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	36, // 71: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	38, // 72: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	49, // 73: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
-	52, // 74: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
-	40, // 75: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
-	42, // 76: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
-	44, // 77: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	47, // 78: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	59, // 79: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	65, // 80: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	55, // 81: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
-	57, // 82: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
-	59, // 83: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
-	61, // 84: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
-	62, // 85: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
-	66, // 86: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	68, // 87: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	11, // 88: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13, // 89: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15, // 90: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17, // 91: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19, // 92: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21, // 93: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25, // 94: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27, // 95: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	30, // 96: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	32, // 97: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	34, // 98: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	37, // 99: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	39, // 100: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	50, // 101: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
-	53, // 102: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
-	41, // 103: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
-	43, // 104: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
-	45, // 105: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	48, // 106: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	64, // 107: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	64, // 108: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	56, // 109: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
-	58, // 110: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
-	60, // 111: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
-	60, // 112: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
-	63, // 113: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
-	67, // 114: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	69, // 115: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	88, // [88:116] is the sub-list for method output_type
-	60, // [60:88] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	48, // 44: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	9,  // 45: rtask.v1.DryRunRequest.parameters:type_name -> rtask.v1.Parameter
+	48, // 46: rtask.v1.DryRunResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	74, // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	48, // 48: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	24, // 49: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
+	53, // 50: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
+	53, // 51: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
+	4,  // 52: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
+	56, // 53: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
+	66, // 54: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
+	56, // 55: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
+	4,  // 56: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
+	2,  // 57: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
+	4,  // 58: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
+	4,  // 59: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	75, // 60: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	48, // 61: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,  // 62: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	12, // 63: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	14, // 64: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	16, // 65: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	18, // 66: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	20, // 67: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	22, // 68: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	26, // 69: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	29, // 70: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	31, // 71: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	33, // 72: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	36, // 73: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	38, // 74: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	51, // 75: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
+	54, // 76: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
+	40, // 77: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
+	42, // 78: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
+	44, // 79: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	46, // 80: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
+	49, // 81: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	61, // 82: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	67, // 83: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	57, // 84: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
+	59, // 85: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
+	61, // 86: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
+	63, // 87: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
+	64, // 88: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
+	68, // 89: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	70, // 90: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	11, // 91: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13, // 92: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15, // 93: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17, // 94: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19, // 95: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21, // 96: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25, // 97: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27, // 98: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	30, // 99: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	32, // 100: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	34, // 101: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	37, // 102: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	39, // 103: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	52, // 104: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	55, // 105: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	41, // 106: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
+	43, // 107: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
+	45, // 108: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	47, // 109: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
+	50, // 110: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	66, // 111: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	66, // 112: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	58, // 113: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	60, // 114: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	62, // 115: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
+	62, // 116: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
+	65, // 117: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
+	69, // 118: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	71, // 119: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	91, // [91:120] is the sub-list for method output_type
+	62, // [62:91] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -5388,7 +5599,7 @@ func file_rtask_v1_rtask_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   68,
+			NumMessages:   70,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

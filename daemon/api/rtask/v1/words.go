@@ -1,5 +1,7 @@
 package rtaskv1
 
+import "net/http"
+
 // Word is the reason as the HTTP API and rtaskctl write it, such as "exit-code"; "" for none. A reason that only a newer
 // engine knows is "lost": how the job ended cannot be said.
 func (r Reason) Word() string {
@@ -20,5 +22,27 @@ func (r Reason) Word() string {
 		return "setup"
 	default:
 		return "lost"
+	}
+}
+
+// HTTPStatus is the status of the HTTP API's reply for each kind of error.
+func HTTPStatus(kind string) int {
+	switch kind {
+	case "unauthorized", "signature":
+		return http.StatusUnauthorized
+	case "forbidden":
+		return http.StatusForbidden
+	case "not-found":
+		return http.StatusNotFound
+	case "conflict", "replay":
+		return http.StatusConflict
+	case "input-too-large":
+		return http.StatusRequestEntityTooLarge
+	case "rate-limited", "concurrency", "queue-full":
+		return http.StatusTooManyRequests
+	case "bad-request":
+		return http.StatusBadRequest
+	default:
+		return http.StatusServiceUnavailable
 	}
 }

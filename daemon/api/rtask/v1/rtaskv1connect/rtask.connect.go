@@ -85,6 +85,8 @@ const (
 	JobServiceImportKeysProcedure = "/rtask.v1.JobService/ImportKeys"
 	// JobServiceReloadProcedure is the fully-qualified name of the JobService's Reload RPC.
 	JobServiceReloadProcedure = "/rtask.v1.JobService/Reload"
+	// JobServiceDryRunProcedure is the fully-qualified name of the JobService's DryRun RPC.
+	JobServiceDryRunProcedure = "/rtask.v1.JobService/DryRun"
 	// JobServiceInfoProcedure is the fully-qualified name of the JobService's Info RPC.
 	JobServiceInfoProcedure = "/rtask.v1.JobService/Info"
 	// GatewayServiceRunProcedure is the fully-qualified name of the GatewayService's Run RPC.
@@ -155,6 +157,9 @@ type JobServiceClient interface {
 	ImportKeys(context.Context, *connect.Request[v1.ImportKeysRequest]) (*connect.Response[v1.ImportKeysResponse], error)
 	// Reload reads the configuration again. With an error in it nothing changes, and the reply says where it is.
 	Reload(context.Context, *connect.Request[v1.ReloadRequest]) (*connect.Response[v1.ReloadResponse], error)
+	// DryRun reads the configuration as Reload does with check_only, and says what it would do with a request for a task. Nothing
+	// is started and nothing changes. NOT_FOUND: the task has no such webhook.
+	DryRun(context.Context, *connect.Request[v1.DryRunRequest]) (*connect.Response[v1.DryRunResponse], error)
 	// Info returns what the engine is and what holds on this machine.
 	Info(context.Context, *connect.Request[v1.InfoRequest]) (*connect.Response[v1.InfoResponse], error)
 }
@@ -278,6 +283,12 @@ func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			connect.WithSchema(jobServiceMethods.ByName("Reload")),
 			connect.WithClientOptions(opts...),
 		),
+		dryRun: connect.NewClient[v1.DryRunRequest, v1.DryRunResponse](
+			httpClient,
+			baseURL+JobServiceDryRunProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("DryRun")),
+			connect.WithClientOptions(opts...),
+		),
 		info: connect.NewClient[v1.InfoRequest, v1.InfoResponse](
 			httpClient,
 			baseURL+JobServiceInfoProcedure,
@@ -307,6 +318,7 @@ type jobServiceClient struct {
 	rotateKey    *connect.Client[v1.RotateKeyRequest, v1.RotateKeyResponse]
 	importKeys   *connect.Client[v1.ImportKeysRequest, v1.ImportKeysResponse]
 	reload       *connect.Client[v1.ReloadRequest, v1.ReloadResponse]
+	dryRun       *connect.Client[v1.DryRunRequest, v1.DryRunResponse]
 	info         *connect.Client[v1.InfoRequest, v1.InfoResponse]
 }
 
@@ -400,6 +412,11 @@ func (c *jobServiceClient) Reload(ctx context.Context, req *connect.Request[v1.R
 	return c.reload.CallUnary(ctx, req)
 }
 
+// DryRun calls rtask.v1.JobService.DryRun.
+func (c *jobServiceClient) DryRun(ctx context.Context, req *connect.Request[v1.DryRunRequest]) (*connect.Response[v1.DryRunResponse], error) {
+	return c.dryRun.CallUnary(ctx, req)
+}
+
 // Info calls rtask.v1.JobService.Info.
 func (c *jobServiceClient) Info(ctx context.Context, req *connect.Request[v1.InfoRequest]) (*connect.Response[v1.InfoResponse], error) {
 	return c.info.CallUnary(ctx, req)
@@ -451,6 +468,9 @@ type JobServiceHandler interface {
 	ImportKeys(context.Context, *connect.Request[v1.ImportKeysRequest]) (*connect.Response[v1.ImportKeysResponse], error)
 	// Reload reads the configuration again. With an error in it nothing changes, and the reply says where it is.
 	Reload(context.Context, *connect.Request[v1.ReloadRequest]) (*connect.Response[v1.ReloadResponse], error)
+	// DryRun reads the configuration as Reload does with check_only, and says what it would do with a request for a task. Nothing
+	// is started and nothing changes. NOT_FOUND: the task has no such webhook.
+	DryRun(context.Context, *connect.Request[v1.DryRunRequest]) (*connect.Response[v1.DryRunResponse], error)
 	// Info returns what the engine is and what holds on this machine.
 	Info(context.Context, *connect.Request[v1.InfoRequest]) (*connect.Response[v1.InfoResponse], error)
 }
@@ -570,6 +590,12 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 		connect.WithSchema(jobServiceMethods.ByName("Reload")),
 		connect.WithHandlerOptions(opts...),
 	)
+	jobServiceDryRunHandler := connect.NewUnaryHandler(
+		JobServiceDryRunProcedure,
+		svc.DryRun,
+		connect.WithSchema(jobServiceMethods.ByName("DryRun")),
+		connect.WithHandlerOptions(opts...),
+	)
 	jobServiceInfoHandler := connect.NewUnaryHandler(
 		JobServiceInfoProcedure,
 		svc.Info,
@@ -614,6 +640,8 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 			jobServiceImportKeysHandler.ServeHTTP(w, r)
 		case JobServiceReloadProcedure:
 			jobServiceReloadHandler.ServeHTTP(w, r)
+		case JobServiceDryRunProcedure:
+			jobServiceDryRunHandler.ServeHTTP(w, r)
 		case JobServiceInfoProcedure:
 			jobServiceInfoHandler.ServeHTTP(w, r)
 		default:
@@ -695,6 +723,10 @@ func (UnimplementedJobServiceHandler) ImportKeys(context.Context, *connect.Reque
 
 func (UnimplementedJobServiceHandler) Reload(context.Context, *connect.Request[v1.ReloadRequest]) (*connect.Response[v1.ReloadResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.Reload is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) DryRun(context.Context, *connect.Request[v1.DryRunRequest]) (*connect.Response[v1.DryRunResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.DryRun is not implemented"))
 }
 
 func (UnimplementedJobServiceHandler) Info(context.Context, *connect.Request[v1.InfoRequest]) (*connect.Response[v1.InfoResponse], error) {

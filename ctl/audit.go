@@ -1,0 +1,231 @@
+package ctl
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/rtask/rtask/ctl/client"
+	"github.com/rtask/rtask/ctl/journal"
+)
+
+const (
+	// auditUnit is the engine's unit, with a user's own manager, too.
+	auditUnit = "rtask.service"
+	// auditLast and auditFollowed are how many entries are shown where nothing is said.
+	auditLast     = 1000
+	auditFollowed = 10
+)
+
+// auditJSON is a decision as --json prints it. What is not known is left out.
+type auditJSON struct {
+	at         time.Time
+	Time       string `json:"time"`
+	Decision   string `json:"decision"`
+	Action     string `json:"action,omitempty"`
+	Kind       string `json:"kind,omitempty"`
+	Reason     string `json:"reason,omitempty"`
+	Task       string `json:"task,omitempty"`
+	Command    string `json:"command,omitempty"`
+	Key        string `json:"key,omitempty"`
+	KeyID      string `json:"key_id,omitempty"`
+	User       string `json:"user,omitempty"`
+	Webhook    string `json:"webhook,omitempty"`
+	RemoteAddr string `json:"remote_addr,omitempty"`
+	Delivery   string `json:"delivery,omitempty"`
+	Job        string `json:"job,omitempty"`
+}
+
+// fields are the entry's, by name.
+func (v *auditJSON) fields() map[string]*string {
+	return map[string]*string{
+		"RTASK_DECISION": &v.Decision, "RTASK_ACTION": &v.Action, "RTASK_KIND": &v.Kind, "RTASK_REASON": &v.Reason, "RTASK_TASK": &v.Task,
+		"RTASK_COMMAND": &v.Command, "RTASK_KEY": &v.Key, "RTASK_KEY_ID": &v.KeyID, "RTASK_USER": &v.User, "RTASK_WEBHOOK": &v.Webhook,
+		"RTASK_REMOTE_ADDR": &v.RemoteAddr, "RTASK_DELIVERY": &v.Delivery, "RTASK_JOB_ID": &v.Job,
+	}
+}
+
+func (a *app) auditCommand() *cli.Command {
+	return &cli.Command{
+		Name: "audit", Usage: "show which requests were accepted and refused, and why", UsageText: "rtaskctl audit [OPTION…]",
+		Description: "From the journal, the oldest first: what the engine wrote and nobody else.\n" + momentHelp,
+		Flags: []cli.Flag{
+			boolFlag("only what was refused", "refused"),
+			&cli.StringFlag{Name: "task", Usage: "only requests for this `TASK`"},
+			&cli.StringFlag{Name: "key", Usage: "only requests with the API key of this `NAME` or id"},
+			&cli.StringFlag{Name: "webhook", Usage: "only requests to the webhook `NAME`"},
+			sinceFlag("only what was decided at `TIME` or after it"),
+			untilFlag("only what was decided until `TIME`"),
+			&cli.StringFlag{Name: "limit", Aliases: []string{"n"}, Usage: "the newest `N` at most; 1000 if it is not given, 10 with -f"},
+			boolFlag("go on with what is decided from now on", "follow", "f"),
+			boolFlag("print the result as JSON, with -f one object a line", "json"),
+		},
+		Action: a.audit,
+	}
+}
+
+func (a *app) audit(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	q, err := a.auditQuery(c)
+	if err != nil {
+		return err
+	}
+	var found []auditJSON
+	each := func(v auditJSON) error { found = append(found, v); return nil }
+	switch {
+	case q.Follow && c.Bool("json"):
+		each = func(v auditJSON) error { return a.printJSON(v) }
+	case q.Follow:
+		each = func(v auditJSON) error { return a.print(auditLine(v.row())) }
+	}
+	if q.Follow && !c.Bool("json") {
+		if err := a.print(auditLine(auditHeader())); err != nil {
+			return err
+		}
+	}
+	err = journal.Journal{Root: "/"}.Read(c.Context, q, func(e journal.Entry) error { return each(auditOf(e)) })
+	switch {
+	case errors.Is(err, journal.ErrNone):
+		return &hintError{err, "rtaskd writes what it decides to its standard error there"}
+	case errors.Is(err, journal.ErrUnreadable):
+		return &hintError{err, "root and members of the groups systemd-journal and adm may read it"}
+	case err != nil || q.Follow:
+		return err
+	case c.Bool("json"):
+		return a.printJSON(append([]auditJSON{}, found...))
+	case len(found) == 0:
+		a.say("There are no such entries in the journal.")
+		return nil
+	}
+	var rows [][]string
+	for _, v := range found {
+		rows = append(rows, v.row())
+	}
+	return a.table(auditHeader(), rows)
+}
+
+// auditQuery is what the flags ask the journal for.
+func (a *app) auditQuery(c *cli.Context) (journal.Query, error) {
+	q := journal.Query{Follow: c.Bool("follow"), Last: auditLast}
+	since, until, err := bounds(c)
+	if err != nil {
+		return q, err
+	}
+	if since != nil {
+		q.Since = since.AsTime()
+	}
+	if until != nil {
+		q.Until = until.AsTime()
+	}
+	switch {
+	case c.IsSet("limit"):
+		if q.Last, err = strconv.Atoi(c.String("limit")); err != nil || q.Last < 1 {
+			return q, misuse(c, "--limit: %q is not a number of entries", c.String("limit"))
+		}
+	case q.Follow && since == nil:
+		q.Last = auditFollowed
+	}
+	terms, err := a.auditWriter(c)
+	if err != nil {
+		return q, err
+	}
+	if terms[0] != "_UID=0" {
+		q.User = &a.env.UID
+	}
+	decisions := []string{"refused"}
+	if !c.Bool("refused") {
+		decisions = append(decisions, "accepted", "ignored")
+	}
+	for _, d := range decisions {
+		terms = append(terms, "RTASK_DECISION="+d)
+	}
+	for name, field := range map[string]string{"task": "RTASK_TASK", "webhook": "RTASK_WEBHOOK"} {
+		if c.IsSet(name) && c.String(name) == "" {
+			return q, misuse(c, "--%s: it is empty", name)
+		}
+		if c.IsSet(name) {
+			terms = append(terms, field+"="+c.String(name))
+		}
+	}
+	q.Match = [][]string{terms}
+	if key := c.String("key"); c.IsSet("key") {
+		if key == "" {
+			return q, misuse(c, "--key: it is empty")
+		}
+		q.Match = [][]string{append(terms[:len(terms):len(terms)], "RTASK_KEY="+key), append(terms[:len(terms):len(terms)], "RTASK_KEY_ID="+key)}
+	}
+	for name := range (&auditJSON{}).fields() {
+		q.Fields = append(q.Fields, name)
+	}
+	return q, nil
+}
+
+// auditWriter are the terms that only entries of the engine fit that is meant: anybody can write RTASK_ fields.
+func (a *app) auditWriter(c *cli.Context) ([]string, error) {
+	path, err := a.socket(c)
+	switch {
+	case err != nil:
+		return nil, err
+	case path == client.DefaultPath:
+		return []string{"_UID=0", "_SYSTEMD_UNIT=" + auditUnit}, nil
+	case path == a.userSocket():
+		return []string{fmt.Sprintf("_UID=%d", a.env.UID), "_SYSTEMD_USER_UNIT=" + auditUnit}, nil
+	}
+	return nil, &hintError{
+		fmt.Errorf("the journal does not say what the engine at %s decided: it is not that of %s", path, auditUnit),
+		"what that engine writes to its standard error tells it",
+	}
+}
+
+func auditOf(e journal.Entry) auditJSON {
+	v := auditJSON{at: e.Time, Time: *stamp(timestamppb.New(e.Time))}
+	for name, to := range v.fields() {
+		*to = e.Fields[name]
+	}
+	return v
+}
+
+func auditHeader() []string {
+	return []string{"TIME", "DECISION", "ACTION", "TASK/COMMAND", "WHO", "FROM", "JOB", "REASON"}
+}
+
+// row are the cells of a decision. Who is as ps has the owner of a job.
+func (v *auditJSON) row() []string {
+	task, who, from, reason := v.Task, v.User, v.RemoteAddr, v.Reason
+	if task == "" {
+		task = v.Command
+	}
+	switch {
+	case v.Webhook != "":
+		who = "webhook:" + v.Webhook
+	case v.Key != "":
+		who = "key:" + v.Key
+	}
+	if from == "" && v.User != "" {
+		from = "local"
+	}
+	if v.Kind != "" {
+		reason = strings.TrimSuffix(v.Kind+": "+reason, ": ")
+	}
+	return []string{v.at.Local().Format("2006-01-02 15:04:05"), v.Decision, v.Action, task, who, from, v.Job, oneLine(reason)}
+}
+
+// auditLine is a row whose columns stay where they are, as far as that can be known beforehand.
+func auditLine(row []string) string {
+	widths := [...]int{19, 8, 6, 16, 16, 15, 16, 0} // an id has 16 characters, an address of IPv4 15
+	var b strings.Builder
+	for i, cell := range row {
+		if cell = printable(cell); cell == "" {
+			cell = "-"
+		}
+		fmt.Fprintf(&b, "%-*s  ", widths[i], cell)
+	}
+	return strings.TrimRight(b.String(), " ") + "\n"
+}

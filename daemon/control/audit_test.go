@@ -1,0 +1,112 @@
+package control
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/auth"
+)
+
+// decisions are the entries for auditors so far, without what they all begin with.
+func (f *fixture) decisions() []string {
+	var all []string
+	for line := range strings.Lines(f.logs.String()) {
+		if _, entry, ok := strings.Cut(strings.TrimSpace(line), " RTASK_DECISION="); ok {
+			all = append(all, entry)
+		}
+	}
+	return all
+}
+
+// Each start and each stop over the control socket is one entry, and so is what a caller was denied. What may be secret is in none.
+func TestAuditLocal(t *testing.T) {
+	f := newFixture(t, tasks+`
+task "said" {
+  command     = ["/bin/true"]
+  environment = { TOKEN = "hunter2" }
+  param "word" { pattern = "[a-z]+[0-9]" }
+}`)
+	op := self()
+	me := f.Identify.Control(op).Name()
+	is := func(what string, want string) {
+		t.Helper()
+		all := f.decisions()
+		if len(all) == 0 || !regexp.MustCompile("^"+want+"$").MatchString(all[len(all)-1]) {
+			t.Errorf("%s: %q, want %s", what, all, want)
+		}
+	}
+	command := &rtaskv1.StartRequest{
+		Name: "sh", Path: "/bin/sh", WorkingDirectory: "/", Arguments: []string{"-c", "exec sleep 1000", "hunter2"}, Input: []byte("hunter2"),
+		Environment: map[string]string{"PASSWORD": "hunter2"},
+	}
+	j := must[rtaskv1.StartResponse](t)(f.as(op).Start(t.Context(), req(command))).Job
+	is("a command", "accepted RTASK_ACTION=start RTASK_COMMAND=sh RTASK_USER="+me+" RTASK_JOB_ID="+j.Id)
+	_, _ = f.as(op).Start(t.Context(), req(command))
+	is("the same again", "refused RTASK_ACTION=start RTASK_KIND=conflict RTASK_COMMAND=sh RTASK_USER="+me+" RTASK_REASON=.*")
+	must[rtaskv1.StopResponse](t)(f.as(op).Stop(t.Context(), req(&rtaskv1.StopRequest{Job: j.Id, Kill: true})))
+	is("its end", "accepted RTASK_ACTION=stop RTASK_COMMAND=sh RTASK_USER="+me+" RTASK_JOB_ID="+j.Id)
+	word := &rtaskv1.StartRequest{Name: "said", Parameters: []*rtaskv1.Parameter{{Name: "word", Value: "hunter2"}}}
+	if os.Geteuid() == 0 {
+		j = must[rtaskv1.StartResponse](t)(f.as(op).Start(t.Context(), req(word))).Job
+		is("a task", "accepted RTASK_ACTION=start RTASK_TASK=said RTASK_USER="+me+" RTASK_JOB_ID="+j.Id)
+	}
+	_, _ = f.as(op).Start(t.Context(), req(&rtaskv1.StartRequest{Name: "off"}))
+	is("a disabled task", "refused RTASK_ACTION=start RTASK_KIND=disabled RTASK_TASK=off RTASK_USER="+me+" RTASK_REASON=.*")
+	_, _ = f.as(ada).Start(t.Context(), req(word))
+	is("another's task", "refused RTASK_ACTION=start RTASK_KIND=forbidden RTASK_TASK=said RTASK_USER=ada RTASK_REASON=.*")
+	_, _ = f.as(ada).Stop(t.Context(), req(&rtaskv1.StopRequest{Job: j.Id}))
+	is("another's job", "refused RTASK_ACTION=stop RTASK_KIND=not-found RTASK_USER=ada RTASK_REASON=.*")
+	_, _ = f.as(ada).AddKey(t.Context(), req(&rtaskv1.AddKeyRequest{Name: "mine"}))
+	is("an administrator's method", `refused RTASK_KIND=forbidden RTASK_USER=ada RTASK_REASON="AddKey: user ada may not"`)
+	if n := len(f.decisions()); n != 8 && os.Geteuid() == 0 {
+		t.Errorf("%d entries: %q", n, f.decisions())
+	}
+	inside := auth.Peer{UID: 0, InSlice: true, CgroupKnown: true}
+	_, _ = f.as(inside).Start(t.Context(), req(command))
+	is("a job", `refused RTASK_ACTION=start RTASK_KIND=forbidden RTASK_USER=\w+ RTASK_REASON="Start: a job may not use rtask"`)
+
+	// One who may nothing fills no journal.
+	before := len(f.decisions())
+	for range 3 * refusalBurst {
+		_, _ = f.as(peers()[auth.Nobody]).Start(t.Context(), req(command))
+	}
+	if n := len(f.decisions()) - before; n == 0 || n > 2*refusalBurst {
+		t.Errorf("%d entries of %d strangers", n, 3*refusalBurst)
+	}
+	if s := f.logs.String(); strings.Contains(s, "hunter2") {
+		t.Errorf("a secret is in the log: %s", s)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	var r refusals
+	now := time.Unix(1000, 0)
+	n := 0
+	for range 100 {
+		if r.allow(now) {
+			n++
+		}
+	}
+	if n != refusalBurst || r.allow(now.Add(refusalEvery/2)) || !r.allow(now.Add(refusalEvery)) || r.allow(now.Add(refusalEvery)) {
+		t.Errorf("%d at once", n)
+	}
+	if now = now.Add(time.Hour); !r.allow(now) || fmt.Sprint(r.full.Sub(now)) != refusalEvery.String() {
+		t.Error("it does not forget")
+	}
+}
+
+// Auditors see all, whatever is logged.
+func TestAuditWhateverLevel(t *testing.T) {
+	var b strings.Builder
+	s := New(Options{Logger: slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelError}))})
+	s.audit(decision{decision: refused, command: strings.Repeat("ä", 1000), reason: strings.Repeat("x", 1000)})
+	if !strings.Contains(b.String(), "RTASK_DECISION=refused") || len(b.String()) > 1000 || strings.Contains(b.String(), "\ufffd") {
+		t.Error(b.String())
+	}
+}
