@@ -76,8 +76,8 @@ func interrupt(text string, command []string) error {
 	return nil
 }
 
-// TestScripts runs testdata/script, where the condition [systemd] is that it runs this machine. Each script has an engine with canned jobs at $RTASK_SOCKET; the command "ends N"
-// runs a command that must end with exit status N.
+// TestScripts runs testdata/script, where the condition [systemd] is that it runs this machine. Each script has an engine with
+// canned jobs at $RTASK_SOCKET; the command "ends N" runs a command that must end with exit status N.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
