@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -25,6 +26,10 @@ const (
 	trailerReason   = "Rtask-Reason"
 	trailerExitCode = "Rtask-Exit-Code"
 )
+
+// keepAlive is for how long a stream of events may be quiet. Then it says so in a comment, as the standard of server-sent
+// events advises, for proxies close a connection on which nothing comes (nginx after 60 s, proxy_read_timeout).
+const keepAlive = 20 * time.Second
 
 // accepts reports whether a client asks for a media type by its name (RFC 9110, section 12.5.1).
 func accepts(r *http.Request, want string) bool {
@@ -78,10 +83,50 @@ type output struct {
 	begun   bool
 	job     *rtaskv1.Job // as it was seen last
 	header  func(http.Header)
+
+	mu    sync.Mutex  // held to write, and guards begun while alive runs
+	quiet *time.Timer // runs since the last write
 }
 
 func newOutput(w http.ResponseWriter, header func(http.Header)) *output {
-	return &output{w: w, control: http.NewResponseController(w), header: header}
+	return &output{w: w, control: http.NewResponseController(w), header: header, quiet: time.NewTimer(keepAlive)}
+}
+
+// alive writes a comment whenever nothing has been written for keepAlive, until stop. It calls gone when it cannot.
+func (o *output) alive(gone func()) (stop func()) {
+	if !o.sse {
+		return func() {}
+	}
+	done := make(chan struct{})
+	var comments sync.WaitGroup
+	comments.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-o.quiet.C:
+			}
+			if err := o.comment(); err != nil {
+				gone()
+				return
+			}
+		}
+	})
+	return func() {
+		close(done)
+		comments.Wait()
+	}
+}
+
+// comment writes one, unless the reply has not begun: it may become a problem.
+func (o *output) comment() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.begun {
+		o.quiet.Reset(keepAlive)
+		return nil
+	}
+	return o.write([]byte(":\n\n"))
 }
 
 // begin sends the header, once.
@@ -105,8 +150,9 @@ func (o *output) begin() {
 	o.w.WriteHeader(http.StatusOK)
 }
 
-// write writes and sends one piece. A client that does not read does not hold a connection for ever.
+// write writes and sends one piece. A client that does not read does not hold a connection for ever. mu is held.
 func (o *output) write(b []byte) error {
+	o.quiet.Reset(keepAlive)
 	_ = o.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // an error is that there is none
 	if _, err := o.w.Write(b); err != nil {
 		return err
@@ -116,6 +162,8 @@ func (o *output) write(b []byte) error {
 
 // take writes one message.
 func (o *output) take(m *rtaskv1.RunStreamResponse) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if m.Job != nil {
 		o.job = m.Job
 		o.begin()
@@ -244,12 +292,16 @@ func (a *api) logs(w http.ResponseWriter, r *http.Request, task, id string) {
 	if !out.sse {
 		request.Offset = "" // it is for events
 	}
-	err := receive(r.Context(), 0, func(ctx context.Context, offset int64) (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error) {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	stop := out.alive(cancel)
+	err := receive(ctx, 0, func(ctx context.Context, offset int64) (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error) {
 		if offset > 0 {
 			request.Offset = strconv.FormatInt(offset, 10)
 		}
 		return a.engine.Logs(ctx, connect.NewRequest(request))
 	}, out.take)
+	stop()
 	switch {
 	case err == nil, r.Context().Err() != nil:
 	case !out.begun:

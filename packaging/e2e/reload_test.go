@@ -21,12 +21,12 @@ const reloadedTasks = `
 task "reloaded" {
   command  = ["/bin/sh", "-c", "read -r n; echo \"$n of VERSION\""]
   blocking = true
-  api_keys = ["demo"]
+  api_keys = ["demo", "reloads"]
   journal  = false
 }
 task "reloaded-later" {
   command   = ["/bin/sh", "-c", "read -r n; echo \"$n of VERSION\""]
-  api_keys  = ["demo"]
+  api_keys  = ["demo", "reloads"]
   retention = "10min"
   journal   = false
 }
