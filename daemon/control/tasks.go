@@ -64,10 +64,8 @@ func (s *Server) ShowTask(ctx context.Context, r *connect.Request[rtaskv1.ShowTa
 	m := &rtaskv1.ShowTaskResponse{
 		Task: s.taskMessage(snapshot, t), File: t.Pos.File, Line: int32(t.Pos.Line), Hcl: text, Json: string(object),
 	}
-	sandbox := t.Sandbox
-	if !s.Confines {
-		m.Missing, sandbox = sandbox.NeedNamespaces(), sandbox.WithoutNamespaces()
-	}
+	var sandbox spec.Sandbox
+	sandbox, m.Missing = s.Give(t.Sandbox)
 	e := config.ExposureOf(sandbox, s.asRoot(t))
 	m.Exposure, m.ExposureWord = e.Score, e.Word()
 	for _, r := range e.Rows {

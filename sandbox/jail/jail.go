@@ -16,6 +16,7 @@ import (
 
 	"github.com/rtask/rtask/sandbox/jail/fork"
 	"github.com/rtask/rtask/sandbox/jail/seccomp"
+	"github.com/rtask/rtask/sandbox/privilege"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -156,13 +157,15 @@ func confine(p *fork.Process, j *spec.Job) {
 		}
 	}
 	p.AmbientCapabilities = s.AmbientCapabilities & set
+	// What its shim has in its user namespace is the shim's, to make rooms with.
+	p.Powerless = os.Geteuid() != 0 && j.Sandbox.Namespaces()
 	p.UMask = s.UMask
 }
 
 // powerless reports whether a job has no capability to lose and can get none: its shim is not root, so it could not take one away
 // either. A switch that the task names is an error then if a set-user-ID program could get one.
 func powerless(j *spec.Job) bool {
-	if os.Geteuid() == 0 {
+	if os.Geteuid() == 0 || privilege.Has(unix.CAP_SETPCAP) {
 		return false
 	}
 	return j.Sandbox.NoNewPrivileges || !slices.ContainsFunc(j.Sandbox.Named, func(name string) bool {

@@ -95,6 +95,9 @@ func (s *shim) renew(j *spec.Job) {
 	}
 	// What root can do to its namespaces cannot all be seen afterwards.
 	root := j.Credentials == nil || j.Credentials.UID == 0 || j.Sandbox.AmbientCapabilities != 0
+	if os.Geteuid() != 0 {
+		root = !j.Sandbox.NoNewPrivileges // else a program's file could have given it some over the namespaces
+	}
 	if p.room != nil && (root || !p.room.Untouched()) {
 		p.room.Close()
 		p.room = nil
