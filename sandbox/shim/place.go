@@ -13,6 +13,7 @@ import (
 
 	"github.com/rtask/rtask/sandbox/cgroup"
 	"github.com/rtask/rtask/sandbox/jail"
+	"github.com/rtask/rtask/sandbox/privilege"
 	"github.com/rtask/rtask/sandbox/spec"
 	"github.com/rtask/rtask/sandbox/wire"
 )
@@ -59,6 +60,12 @@ func (s *shim) settle(start *wire.Start) (*place, error) {
 		}
 		if p.ignored, err = ignored(); err != nil {
 			return nil, err
+		}
+		// All jobs of a shim have one user and one sandbox. A user namespace of its own gives it what it needs and no more.
+		if os.Geteuid() == 0 {
+			if err := privilege.Keep(jail.Capabilities(&start.Job)); err != nil {
+				return nil, err
+			}
 		}
 		s.place = p
 	}
