@@ -36,7 +36,7 @@ func rules() map[string]rule {
 
 		"daemon": {
 			may: []string{
-				"daemon/auth", "daemon/companion", "daemon/config", "daemon/control", "daemon/job", "sandbox", "sandbox/spec",
+				"daemon/auth", "daemon/companion", "daemon/config", "daemon/control", "daemon/job", "sandbox", "sandbox/privilege", "sandbox/spec",
 			},
 		},
 		"daemon/api/rtask/v1":                {},
@@ -90,7 +90,7 @@ func rules() map[string]rule {
 			never: map[string]string{"net": small, "os/exec": noProcesses},
 		},
 		"sandbox/shim": {
-			may: []string{"sandbox/cgroup", "sandbox/jail", "sandbox/log", "sandbox/spec", "sandbox/wire"},
+			may: []string{"sandbox/cgroup", "sandbox/jail", "sandbox/log", "sandbox/privilege", "sandbox/spec", "sandbox/wire"},
 			never: map[string]string{
 				"net/http": small, "os/exec": noProcesses, "github.com/godbus/dbus/v5": small,
 				"google.golang.org/protobuf/proto": small,

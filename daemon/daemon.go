@@ -112,7 +112,7 @@ func (e *engine) open(ctx context.Context) error {
 	cfg := e.settings.orDefaults()
 	var err error
 	e.host, err = sandbox.Open(ctx, sandbox.Options{
-		Shim: e.Shim, RuntimeDir: filepath.Join(e.RuntimeDir, "shim"), NoSystemd: e.NoSystemd, Logger: e.Logger,
+		Shim: e.Shim, RuntimeDir: filepath.Join(e.RuntimeDir, "shim"), Hide: e.RuntimeDir, NoSystemd: e.NoSystemd, Logger: e.Logger,
 	})
 	if err != nil {
 		return err
@@ -204,7 +204,7 @@ func (e *engine) serve(ctx context.Context, l listeners) error {
 	e.control = control.New(control.Options{
 		Jobs: e.jobs, Keys: e.keys, Identify: e.identify, Snapshot: e.settings.snapshot, Reload: e.reload, GatewayUID: e.gatewayUID(),
 		SwitchTask: e.settings.switchTask, StatusChanged: e.notify, ReadSecret: e.settings.options.ReadSecret, APIAddress: e.apiAddress(),
-		CheckLimits: e.host.Check, Confines: e.host.Confines(), Unlimited: e.host.Unlimited(), Metrics: e.metrics.registry, Rejected: e.metrics.rejected, Requested: e.metrics.requested, Logger: e.Logger,
+		CheckLimits: e.host.Check, Give: e.host.Give, Unlimited: e.host.Unlimited(), Metrics: e.metrics.registry, Rejected: e.metrics.rejected, Requested: e.metrics.requested, Logger: e.Logger,
 		Info: control.Info{Version: e.Version, Manager: e.host.Kind(), Started: e.started, Weaker: e.host.Weaker()},
 	})
 	e.jobs.SetTasks(e.control.TaskSpecs(e.settings.orDefaults()))

@@ -8,11 +8,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/rtask/rtask/daemon/companion"
 	"github.com/rtask/rtask/daemon/job"
+	"github.com/rtask/rtask/sandbox/privilege"
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // Environment is what a command line runs in.
@@ -23,6 +26,8 @@ type Environment struct {
 	Version string
 	Reload  <-chan struct{}
 	Logger  *slog.Logger
+	// OwnProcess says that the process is the engine's alone, so that it can give up what an engine does not need.
+	OwnProcess bool
 }
 
 // Main is rtaskd's command line: flags to Options, then Run.
@@ -45,6 +50,11 @@ func Main(ctx context.Context, env Environment) error {
 		}
 		if err := o.absolute(); err != nil {
 			return err
+		}
+		if env.OwnProcess {
+			if err := privilege.Keep(capabilities()); err != nil {
+				return err
+			}
 		}
 		return Run(c.Context, o)
 	}
@@ -91,6 +101,17 @@ func Main(ctx context.Context, env Environment) error {
 		}},
 	}
 	return app.RunContext(ctx, env.Args)
+}
+
+// capabilities are those that an engine needs, as bits: to read and write files of others and give them away, to signal jobs,
+// to look into processes; and CAP_SYS_ADMIN, which systemd asks for, with those that tell it which limits it can have set. A
+// shim has all again, since it is executed as root.
+func capabilities() uint64 {
+	var set uint64
+	for name := range strings.FieldsSeq("CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SYS_PTRACE SYS_ADMIN SYS_NICE SYS_RESOURCE") {
+		set |= spec.Capability("CAP_" + name)
+	}
+	return set
 }
 
 // unfinished returns nil if there is a reason to start an engine before anybody asks it for something.

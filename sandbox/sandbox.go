@@ -20,7 +20,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rtask/rtask/sandbox/cgroup"
-	"github.com/rtask/rtask/sandbox/jail/landlock"
 	"github.com/rtask/rtask/sandbox/scope"
 )
 
@@ -43,6 +42,8 @@ type Options struct {
 	Shim string
 	// RuntimeDir is a folder of the engine's own for the sockets of shims, absolute and of at most 90 bytes.
 	RuntimeDir string
+	// Hide is the folder of all of the engine's sockets, which no job sees that has namespaces; empty: RuntimeDir.
+	Hide string
 	// NoSystemd runs jobs as plain processes even where there is a manager.
 	NoSystemd bool
 	Logger    *slog.Logger
@@ -59,6 +60,7 @@ type Host struct {
 	noFile      uint64   // the soft limit of a job's descriptors
 	tasksMax    *uint64  // of a scope that says nothing of it, if systemd tells
 	startTime   time.Duration
+	confinement confinement
 	weaker      []string
 }
 
@@ -80,6 +82,7 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 	if _, err := os.Stat(o.Shim); err != nil {
 		return nil, fmt.Errorf("cannot find rtask-shim: %w", err)
 	}
+	o.Hide = cmp.Or(o.Hide, o.RuntimeDir)
 	h := &Host{opts: o, kind: "none", noFile: defaultNoFile, startTime: startTimeout}
 	if err := h.awaitManager(ctx); scope.Away(err) {
 		return nil, fmt.Errorf("cannot reach systemd, which runs here: %w", err)
@@ -89,13 +92,11 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 			"No limit of control groups can be enforced: a task that has one is refused. Those of single processes (nice, oom_score_adjust, limit_…) hold.",
 			"What a job used is known of its processes that were waited for, not of all.",
 			"A job's processes are told from others by their descent from its supervisor; if that is killed, they run on.",
-			"A job is not kept from the control socket: it may do what its user may.", noNamespaces)
-		return h, nil
+			"A job is not kept from the control socket: it may do what its user may.")
 	}
-	if !h.Confines() {
-		h.weaker = append(h.weaker, noNamespaces)
-	} else if _, err := landlock.Version(); err != nil {
-		h.weaker = append(h.weaker, "The files of the profile strict have no second layer under the mounts: Landlock cannot be had ("+err.Error()+").")
+	h.findConfinement(ctx)
+	if h.manager == nil {
+		return h, nil
 	}
 	if missing := h.missing([]string{"cpu", "cpuset", "io", "memory", "pids"}); len(missing) > 0 {
 		h.weaker = append(h.weaker, "Limits that need the control group controllers "+strings.Join(missing, ", ")+
@@ -103,9 +104,6 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 	}
 	return h, nil
 }
-
-const noNamespaces = "Jobs have no namespaces: a task that names a switch of its sandbox that needs them is refused, and those that a profile " +
-	"brought in are done without (rtaskctl tasks show TASK lists them). Filters of system calls hold."
 
 // ownFolder returns an error for a folder in which somebody else could put a socket of his own: a false shim would be
 // believed.
@@ -178,10 +176,6 @@ func (h *Host) Close() error {
 
 // Kind is what runs jobs: "systemd (system)", "systemd (user)" or "none".
 func (h *Host) Kind() string { return h.kind }
-
-// Confines reports whether a job's spec.Sandbox can be given here: it takes root, and a control group to be sure that nothing
-// of a job stays in it.
-func (h *Host) Confines() bool { return h.manager != nil && os.Geteuid() == 0 }
 
 // GoingDown reports whether the machine, or the user's manager, is being shut down, so that no scope can be started.
 func (h *Host) GoingDown(ctx context.Context) bool {

@@ -57,7 +57,7 @@ func (h *Host) OpenSlot(ctx context.Context, r SlotRequest) (*Slot, error) {
 		return nil, err
 	}
 	s := &Slot{ID: r.ID, host: h, conn: conn, gone: make(chan struct{})}
-	err = s.fork(theirs)
+	err = s.fork(theirs, os.Geteuid() != 0 && r.Job.Sandbox.Namespaces())
 	// The shim has its own by now. While this one is open, the end of the shim would not end the connection.
 	_ = theirs.Close()
 	if err != nil {
@@ -72,8 +72,9 @@ func (h *Host) OpenSlot(ctx context.Context, r SlotRequest) (*Slot, error) {
 	return s, nil
 }
 
-// fork starts the shim, which waits on its socket and does nothing before it is told.
-func (s *Slot) fork(theirs *os.File) error {
+// fork starts the shim, which waits on its socket and does nothing before it is told. Of who is not root it is in a user namespace
+// if it is to give any.
+func (s *Slot) fork(theirs *os.File, user bool) error {
 	pidfd := -1
 	cmd := exec.Command(s.host.opts.Shim)
 	cmd.Args = []string{"rtask-shim"}
@@ -84,7 +85,11 @@ func (s *Slot) fork(theirs *os.File) error {
 	cmd.Dir = "/"
 	cmd.Stderr = os.Stderr
 	// A session of its own, so that a signal from a terminal to the engine is none to the job.
-	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, PidFD: &pidfd}
+	cmd.SysProcAttr = &unix.SysProcAttr{}
+	if user {
+		cmd.SysProcAttr = userNamespace()
+	}
+	cmd.SysProcAttr.Setsid, cmd.SysProcAttr.PidFD = true, &pidfd
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("cannot start the shim: %w", err)
 	}

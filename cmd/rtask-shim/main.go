@@ -9,7 +9,11 @@ import (
 )
 
 func main() {
-	if err := shim.Run(); err != nil {
+	run := shim.Run
+	if len(os.Args) == 2 && os.Args[1] == "probe" {
+		run = func() error { return shim.Probe(os.Stdout) }
+	}
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "rtask-shim:", err)
 		os.Exit(1)
 	}

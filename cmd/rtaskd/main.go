@@ -31,7 +31,7 @@ func main() {
 		}
 	}()
 	env := daemon.Environment{
-		Args: os.Args, Getenv: os.Getenv, Stdout: os.Stdout, Version: version, Reload: reload,
+		Args: os.Args, Getenv: os.Getenv, Stdout: os.Stdout, Version: version, Reload: reload, OwnProcess: true,
 		Logger: logging.New(os.Stderr, os.Getenv),
 	}
 	if err := daemon.Main(ctx, env); err != nil {

@@ -74,8 +74,8 @@ type Options struct {
 	GatewayUID *uint32
 	// CheckLimits returns an error for limits that this machine cannot enforce.
 	CheckLimits func(spec.Limits) error
-	// Confines says that jobs can have namespaces here.
-	Confines bool
+	// Give returns what a job gets of a sandbox here, and the names of the switches that it does without.
+	Give func(spec.Sandbox) (spec.Sandbox, []string)
 	// Unlimited are the limits of a job of which nothing is said, which a user who is not root may not raise. What is not in
 	// them, nobody but root may have.
 	Unlimited spec.Limits

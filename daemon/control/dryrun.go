@@ -110,9 +110,6 @@ func toldOf(js job.Spec) []string {
 
 // exposure is how much a task's sandbox leaves open on this machine.
 func (s *Server) exposure(t *config.Task) config.Exposure {
-	sandbox := t.Sandbox
-	if !s.Confines {
-		sandbox = sandbox.WithoutNamespaces()
-	}
+	sandbox, _ := s.Give(t.Sandbox)
 	return config.ExposureOf(sandbox, s.asRoot(t))
 }

@@ -136,7 +136,7 @@ func newFixture(t testing.TB, hcl string) *fixture {
 	f.configure(hcl)
 	gateway := uint32(gatewayUID)
 	f.Server = New(Options{
-		Jobs: jobs, Keys: keys, Identify: identify, ReadSecret: config.SecretReader(os.Geteuid()), CheckLimits: h.Check, Unlimited: h.Unlimited(), Metrics: prometheus.NewRegistry(), Logger: logger, GatewayUID: &gateway,
+		Jobs: jobs, Keys: keys, Identify: identify, ReadSecret: config.SecretReader(os.Geteuid()), CheckLimits: h.Check, Give: h.Give, Unlimited: h.Unlimited(), Metrics: prometheus.NewRegistry(), Logger: logger, GatewayUID: &gateway,
 		Snapshot: func() Snapshot {
 			f.mu.Lock()
 			defer f.mu.Unlock()

@@ -64,9 +64,7 @@ func (s *Server) ShowTask(ctx context.Context, r *connect.Request[rtaskv1.ShowTa
 	m := &rtaskv1.ShowTaskResponse{
 		Task: s.taskMessage(snapshot, t), File: t.Pos.File, Line: int32(t.Pos.Line), Hcl: text, Json: string(object),
 	}
-	if !s.Confines {
-		m.Missing = t.Sandbox.NeedNamespaces()
-	}
+	_, m.Missing = s.Give(t.Sandbox)
 	e := s.exposure(t)
 	m.Exposure, m.ExposureWord = e.Score, e.Word()
 	for _, r := range e.Rows {

@@ -146,6 +146,9 @@ func (m *Manager) check(s *Spec) error {
 		if s.Group != nil && int(*s.Group) != os.Getegid() || len(s.Groups) > 0 {
 			return invalid("only an rtaskd that runs as root can give jobs another group")
 		}
+		if s.Sandbox.AmbientCapabilities != 0 {
+			return invalid("only an rtaskd that runs as root can give jobs ambient_capabilities")
+		}
 	}
 	if err := m.opts.Host.Check(s.Limits); err != nil {
 		if !s.LimitsOptional {
@@ -153,11 +156,10 @@ func (m *Manager) check(s *Spec) error {
 		}
 		m.opts.Logger.Warn("a job starts without a limit", "task", s.Task, "command", s.Command, "error", err)
 	}
-	if !m.opts.Host.Confines() {
-		for _, name := range s.Sandbox.NeedNamespaces() {
-			if slices.Contains(s.Sandbox.Named, name) {
-				return invalid("%s takes an rtaskd that runs as root, with systemd", name)
-			}
+	_, missing := m.opts.Host.Give(s.Sandbox)
+	for _, name := range missing {
+		if slices.Contains(s.Sandbox.Named, name) {
+			return invalid("%s cannot be given here: %s", name, m.opts.Host.WhyNot(s.Sandbox, name))
 		}
 	}
 	if s.KillSignal == 0 {
@@ -360,12 +362,12 @@ func (m *Manager) draft(s *Spec) (Job, error) {
 	if os.Geteuid() == 0 {
 		j.Run.Credentials = &u.Credentials
 	}
+	j.Run.Sandbox, _ = m.opts.Host.Give(s.Sandbox)
+	j.Run.Sandbox.RuntimeDirectory = m.opts.Host.RuntimeDirectory()
 	if len(s.Sandbox.LoadCredential) > 0 {
-		j.Run.Env = append(j.Run.Env, "CREDENTIALS_DIRECTORY="+spec.CredentialsDirectory)
+		j.Run.Env = append(j.Run.Env, "CREDENTIALS_DIRECTORY="+j.Run.Sandbox.CredentialsDirectory())
 	}
-	if !m.opts.Host.Confines() {
-		j.Run.Sandbox = s.Sandbox.WithoutNamespaces()
-	} else if j.Plan.Dynamic {
+	if j.Plan.Dynamic && m.opts.Host.Confines() {
 		j.Run.Sandbox.DynamicUser, j.Run.Sandbox.UserName = true, dynamicName
 	}
 	return j, nil

@@ -7,6 +7,7 @@ package jail
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/rtask/rtask/sandbox/jail/fork"
 	"github.com/rtask/rtask/sandbox/jail/seccomp"
+	"github.com/rtask/rtask/sandbox/privilege"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -132,6 +134,40 @@ func Filters(s spec.Sandbox) ([]Filter, error) {
 // confine adds to p what the process itself gives up.
 func confine(p *fork.Process, j *spec.Job) {
 	s := j.Sandbox
+	set := boundingSet(s)
+	if set != spec.AllCapabilities() && !powerless(j) {
+		for n := range 64 {
+			if set&(1<<n) == 0 {
+				p.DropCapabilities = append(p.DropCapabilities, n)
+			}
+		}
+	}
+	p.AmbientCapabilities = s.AmbientCapabilities & set
+	// What its shim has in its user namespace is the shim's, to make rooms with.
+	p.Powerless = os.Geteuid() != 0 && j.Sandbox.Namespaces()
+	p.UMask = s.UMask
+}
+
+// Capabilities are those that a shim needs for jobs such as j, as bits: its own, those that it passes on to a job that is not
+// root, and all that a job of root's may have, since under no_new_privs that cannot get back what its parent had not.
+func Capabilities(j *spec.Job) uint64 {
+	set := j.Sandbox.AmbientCapabilities
+	for name := range strings.FieldsSeq("CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP NET_ADMIN SYS_CHROOT " +
+		"SYS_PTRACE SYS_ADMIN SYS_NICE SYS_RESOURCE SETFCAP") {
+		set |= spec.Capability("CAP_" + name)
+	}
+	if j.Credentials == nil || j.Credentials.UID == 0 {
+		bounding := boundingSet(j.Sandbox)
+		if bounding == spec.AllCapabilities() {
+			return math.MaxUint64 // with those that this program does not know yet
+		}
+		set |= bounding
+	}
+	return set
+}
+
+// boundingSet are the capabilities that jobs with s can have at most.
+func boundingSet(s spec.Sandbox) uint64 {
 	set := spec.AllCapabilities()
 	if s.CapabilityBoundingSet != nil {
 		set = *s.CapabilityBoundingSet
@@ -148,21 +184,13 @@ func confine(p *fork.Process, j *spec.Job) {
 			set &^= spec.Capability(one.name)
 		}
 	}
-	if set != spec.AllCapabilities() && !powerless(j) {
-		for n := range 64 {
-			if set&(1<<n) == 0 {
-				p.DropCapabilities = append(p.DropCapabilities, n)
-			}
-		}
-	}
-	p.AmbientCapabilities = s.AmbientCapabilities & set
-	p.UMask = s.UMask
+	return set
 }
 
 // powerless reports whether a job has no capability to lose and can get none: its shim is not root, so it could not take one away
 // either. A switch that the task names is an error then if a set-user-ID program could get one.
 func powerless(j *spec.Job) bool {
-	if os.Geteuid() == 0 {
+	if os.Geteuid() == 0 || privilege.Has(unix.CAP_SETPCAP) {
 		return false
 	}
 	return j.Sandbox.NoNewPrivileges || !slices.ContainsFunc(j.Sandbox.Named, func(name string) bool {

@@ -166,8 +166,9 @@ func (p place) flags() uint64 {
 	return set
 }
 
-// furnish makes places, which arrange has put in order. Trees has what is put at hidden ones.
-func (f *furnisher) furnish(places []place, trees []*os.File, credentials []credential, c *spec.Credentials) error {
+// furnish makes places, which arrange has put in order. Trees has what is put at hidden ones, and hand puts the credentials
+// in place.
+func (f *furnisher) furnish(places []place, trees []*os.File, hand func() error) error {
 	f.before = map[string]unix.Stat_t{}
 	// All that is to be seen is copied before anything is hidden.
 	for i := range places {
@@ -209,7 +210,7 @@ func (f *furnisher) furnish(places []place, trees []*os.File, credentials []cred
 			late = append(late, tree)
 		}
 	}
-	if err := f.hand(credentials, c); err != nil {
+	if err := hand(); err != nil {
 		return fmt.Errorf("cannot apply load_credential: %w", err)
 	}
 	for _, tree := range late {
@@ -349,7 +350,8 @@ func (f *furnisher) makeDir(dir string) error {
 		}
 		return err
 	}
-	if st, ok := f.before[dir]; ok {
+	// Who is not root cannot give a folder to somebody else, and has what it makes already.
+	if st, ok := f.before[dir]; ok && (os.Geteuid() == 0 || int(st.Uid) == os.Geteuid()) {
 		if err := unix.Chown(dir, int(st.Uid), int(st.Gid)); err != nil {
 			return err
 		}

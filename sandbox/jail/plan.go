@@ -2,6 +2,8 @@ package jail
 
 import (
 	"cmp"
+	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -112,6 +114,9 @@ func wanted(s spec.Sandbox, dir string) []place {
 		// systemctl(1) of root asks there who systemd is, which has no number in another PID namespace, and gives up. Without it
 		// it takes the bus.
 		add("private_pids", hide, "-/run/systemd/private")
+		if uid := os.Geteuid(); uid != 0 {
+			add("private_pids", hide, fmt.Sprintf("-/run/user/%d/systemd/private", uid)) // likewise of its own manager
+		}
 	}
 	if s.HideRun {
 		add("profile", place{content: private, readOnly: true, options: "mode=755"}, "/run")
@@ -123,7 +128,12 @@ func wanted(s spec.Sandbox, dir string) []place {
 		}
 	}
 	// Whatever else is asked for: a job that starts jobs would be out of its sandbox.
-	add("profile", place{content: private, readOnly: true, options: "mode=755", optional: len(s.LoadCredential) == 0}, spec.RuntimeDirectory)
+	sockets := place{content: private, readOnly: true, options: "mode=755", optional: true}
+	if s.Runtime() != spec.DefaultRuntimeDirectory {
+		add("profile", sockets, spec.DefaultRuntimeDirectory) // of root's engine, if there is one as well
+	}
+	sockets.optional, sockets.kept = len(s.LoadCredential) == 0, len(s.LoadCredential) > 0
+	add("profile", sockets, s.Runtime())
 	add("read_only_paths", readOnly, s.ReadOnlyPaths...)
 	add("read_write_paths", keep, s.ReadWritePaths...)
 	add("inaccessible_paths", hide, s.InaccessiblePaths...)

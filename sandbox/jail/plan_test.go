@@ -2,6 +2,7 @@ package jail
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -84,7 +85,7 @@ func TestArrange(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var got []string
 			for _, p := range arrange(wanted(c.sandbox, c.dir)) {
-				if p.path != spec.RuntimeDirectory { // which none sees
+				if p.path != spec.DefaultRuntimeDirectory { // which none sees
 					got = append(got, p.String())
 				}
 			}
@@ -95,12 +96,21 @@ func TestArrange(t *testing.T) {
 	}
 }
 
-// TestRuntimeDirectory: no room shows the engine's sockets.
+// TestRuntimeDirectory: no room shows the engine's sockets, nor those of root's engine.
 func TestRuntimeDirectory(t *testing.T) {
-	for _, p := range arrange(wanted(spec.Sandbox{PrivateTmp: true}, "/")) {
-		if p.path == spec.RuntimeDirectory && p.content == private && p.readOnly {
-			return
+	for _, own := range []string{"", "/run/user/1000/rtask"} {
+		var hidden []string
+		for _, p := range arrange(wanted(spec.Sandbox{PrivateTmp: true, RuntimeDirectory: own}, "/")) {
+			if p.content == private && p.readOnly {
+				hidden = append(hidden, p.path)
+			}
+		}
+		want := []string{spec.DefaultRuntimeDirectory}
+		if own != "" {
+			want = append(want, own)
+		}
+		if !slices.Equal(hidden, want) {
+			t.Errorf("%q: %q are hidden, want %q", own, hidden, want)
 		}
 	}
-	t.Error("it is seen")
 }

@@ -100,7 +100,8 @@ func furnish(s spec.Sandbox, dir string, c *spec.Credentials) (_ *Room, err erro
 			return nil, fmt.Errorf("cannot apply private_pids: %w", err)
 		}
 	}
-	if s.PrivateUsers {
+	// Who is not root is in a user namespace already, that of its shim, and cannot have more users in another one.
+	if s.PrivateUsers && os.Geteuid() == 0 {
 		if r.users, err = users(c); err != nil {
 			return nil, fmt.Errorf("cannot apply private_users: %w", err)
 		}
@@ -138,7 +139,7 @@ func (f *furnisher) all(s spec.Sandbox, dir string, c *spec.Credentials) error {
 	if err != nil {
 		return err
 	}
-	if err := f.furnish(places, trees, credentials, c); err != nil {
+	if err := f.furnish(places, trees, func() error { return f.hand(credentials, s.CredentialsDirectory(), c) }); err != nil {
 		return err
 	}
 	for path, p := range names {
@@ -456,16 +457,16 @@ func readSome(path string) ([]byte, error) {
 }
 
 // hand gives the job its credentials, in a folder that it alone can read.
-func (f *furnisher) hand(all []credential, c *spec.Credentials) error {
+func (f *furnisher) hand(all []credential, at string, c *spec.Credentials) error {
 	if len(all) == 0 {
 		return nil
 	}
-	var uid, gid uint32
+	uid, gid := uint32(os.Geteuid()), uint32(os.Getegid())
 	if c != nil {
 		uid, gid = c.UID, c.GID
 	}
 	const attrs = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
-	fs, err := newFS("tmpfs", fmt.Sprintf("mode=500,uid=%d,gid=%d", uid, gid), attrs)
+	fs, err := newFS("tmpfs", fmt.Sprintf("mode=700,uid=%d,gid=%d", uid, gid), attrs)
 	if err != nil {
 		return err
 	}
@@ -481,11 +482,14 @@ func (f *furnisher) hand(all []credential, c *spec.Credentials) error {
 			return err
 		}
 	}
+	if err := unix.Fchmodat(int(fs.Fd()), ".", 0o500, 0); err != nil {
+		return err
+	}
 	if err := attributes(int(fs.Fd()), unix.MOUNT_ATTR_RDONLY, false); err != nil {
 		return err
 	}
-	if err := f.makeTarget(place{path: spec.CredentialsDirectory, content: private}, nil); err != nil {
+	if err := f.makeTarget(place{path: at, content: private}, nil); err != nil {
 		return err
 	}
-	return attach(fs, spec.CredentialsDirectory)
+	return attach(fs, at)
 }

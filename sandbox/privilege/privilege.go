@@ -1,5 +1,6 @@
 // Package privilege tells what this process may set on another's behalf of what only privileged processes may
-// (capabilities(7)). Root is no answer to that: in a container it often lacks CAP_SYS_RESOURCE. It changes nothing.
+// (capabilities(7)), and gives up what it does not need. Root is no answer to the former: in a container it often lacks
+// CAP_SYS_RESOURCE.
 //
 // The engine asks before it accepts a job, and the shim when it starts one.
 package privilege
@@ -10,6 +11,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +25,26 @@ func Has(capability int) bool {
 		return false
 	}
 	return data[capability/32].Effective&(1<<(capability%32)) != 0
+}
+
+// Keep gives up all capabilities of this process but those of set, as bits, for good. Programs that it executes as root have all
+// of the bounding set nevertheless, which stays. It is of all threads at once, which is not to be had in a program that is
+// linked with C: that keeps all.
+func Keep(set uint64) error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return fmt.Errorf("cannot read the capabilities of this process: %w", err)
+	}
+	for i := range data {
+		keep := uint32(set >> (32 * i))
+		data[i] = unix.CapUserData{Effective: data[i].Effective & keep, Permitted: data[i].Permitted & keep, Inheritable: data[i].Inheritable & keep}
+	}
+	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data[0])), 0)
+	if errno != 0 && errno != syscall.ENOTSUP {
+		return fmt.Errorf("cannot give up capabilities: %w", errno)
+	}
+	return nil
 }
 
 // HighestRLimit returns the highest hard limit of a resource that this process can set (setrlimit(2)): its own, or any with

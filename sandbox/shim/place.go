@@ -13,6 +13,7 @@ import (
 
 	"github.com/rtask/rtask/sandbox/cgroup"
 	"github.com/rtask/rtask/sandbox/jail"
+	"github.com/rtask/rtask/sandbox/privilege"
 	"github.com/rtask/rtask/sandbox/spec"
 	"github.com/rtask/rtask/sandbox/wire"
 )
@@ -60,6 +61,12 @@ func (s *shim) settle(start *wire.Start) (*place, error) {
 		if p.ignored, err = ignored(); err != nil {
 			return nil, err
 		}
+		// All jobs of a shim have one user and one sandbox. A user namespace of its own gives it what it needs and no more.
+		if os.Geteuid() == 0 {
+			if err := privilege.Keep(jail.Capabilities(&start.Job)); err != nil {
+				return nil, err
+			}
+		}
 		s.place = p
 	}
 	if err := p.furnish(&start.Job); err != nil {
@@ -95,6 +102,9 @@ func (s *shim) renew(j *spec.Job) {
 	}
 	// What root can do to its namespaces cannot all be seen afterwards.
 	root := j.Credentials == nil || j.Credentials.UID == 0 || j.Sandbox.AmbientCapabilities != 0
+	if os.Geteuid() != 0 {
+		root = !j.Sandbox.NoNewPrivileges // else a program's file could have given it some over the namespaces
+	}
 	if p.room != nil && (root || !p.room.Untouched()) {
 		p.room.Close()
 		p.room = nil

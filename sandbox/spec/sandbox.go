@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"path"
 	"slices"
 	"strings"
@@ -56,7 +57,7 @@ type Sandbox struct {
 	TemporaryFileSystem []TemporaryFileSystem `cbor:"temporary_file_system,omitempty"`
 	// Binds are files and folders that the job sees in another place, too: BindPaths= and BindReadOnlyPaths=.
 	Binds []Bind `cbor:"binds,omitempty"`
-	// LoadCredential are files that the job gets in a folder of its own, CredentialsDirectory.
+	// LoadCredential are files that the job gets in a folder of its own, CredentialsDirectory().
 	LoadCredential []Credential `cbor:"load_credential,omitempty"`
 
 	// CapabilityBoundingSet are the capabilities that the job can have at most (capabilities(7)), as bits; nil: all.
@@ -84,6 +85,10 @@ type Sandbox struct {
 	// /etc/group, and what was left under it in the kernel's keyrings is cleared.
 	DynamicUser bool   `cbor:"dynamic_user,omitempty"`
 	UserName    string `cbor:"user_name,omitempty"`
+
+	// RuntimeDirectory is where the engine's sockets are, which no job sees that has a view of its own of the machine's files;
+	// "": DefaultRuntimeDirectory.
+	RuntimeDirectory string `cbor:"runtime_directory,omitempty"`
 }
 
 // TemporaryFileSystem is a tmpfs(5) with the mount options of that manual.
@@ -109,14 +114,16 @@ type Credential struct {
 	Path string `cbor:"path"`
 }
 
-// RuntimeDirectory is what no job sees that has a view of its own of the machine's files: the engine's sockets.
-// CredentialsDirectory is all there is in its place, and CREDENTIALS_DIRECTORY of the job's environment.
-const (
-	RuntimeDirectory     = "/run/rtask"
-	CredentialsDirectory = RuntimeDirectory + "/credentials"
-)
+// DefaultRuntimeDirectory is the RuntimeDirectory of root's engine.
+const DefaultRuntimeDirectory = "/run/rtask"
 
-// Namespaces reports whether s needs any (namespaces(7)), which is for root to give.
+// Runtime is the RuntimeDirectory in force.
+func (s Sandbox) Runtime() string { return cmp.Or(s.RuntimeDirectory, DefaultRuntimeDirectory) }
+
+// CredentialsDirectory is all there is in the place of RuntimeDirectory, and CREDENTIALS_DIRECTORY of the job's environment.
+func (s Sandbox) CredentialsDirectory() string { return s.Runtime() + "/credentials" }
+
+// Namespaces reports whether s needs any (namespaces(7)).
 func (s Sandbox) Namespaces() bool { return s.DynamicUser || len(s.NeedNamespaces()) > 0 }
 
 // NeedNamespaces are the switches of s that need namespaces.
@@ -156,6 +163,29 @@ func (s Sandbox) NeedNamespaces() []string {
 		}
 	}
 	return names
+}
+
+// Without is s with those of names taken out that do not need mounts alone.
+func (s Sandbox) Without(names ...string) Sandbox {
+	for _, name := range names {
+		switch name {
+		case "private_devices":
+			s.PrivateDevices = false
+		case "private_ipc":
+			s.PrivateIPC = false
+		case "private_network":
+			s.PrivateNetwork = false
+		case "private_pids":
+			s.PrivatePIDs = false
+		case "proc_subset":
+			s.ProcSubset = ""
+		case "protect_hostname":
+			s.ProtectHostname = false
+		case "protect_proc":
+			s.ProtectProc = ""
+		}
+	}
+	return s
 }
 
 // WithoutNamespaces is s with all that NeedNamespaces names taken out.

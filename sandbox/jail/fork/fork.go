@@ -40,6 +40,7 @@ const (
 	BoundingSet
 	KeepCapabilities
 	UID
+	NoCapabilities
 	AmbientSet
 	UMask
 	Keyring
@@ -79,6 +80,8 @@ func (s Step) String() string {
 		return "take away the capability"
 	case KeepCapabilities, AmbientSet:
 		return "set the ambient capabilities"
+	case NoCapabilities:
+		return "give up its capabilities"
 	case UID:
 		return "set the user"
 	case UMask:
@@ -140,6 +143,8 @@ type Process struct {
 	// that is not root (capabilities(7)), as bits.
 	DropCapabilities    []int
 	AmbientCapabilities uint64
+	// Powerless says that it gives up every capability that it has of its parent.
+	Powerless bool
 	// UMask is umask(2); nil leaves the parent's.
 	UMask *uint32
 	// Filters are programs of seccomp(2), loaded in turn just before exec.
@@ -200,6 +205,7 @@ type child struct {
 	user     uintptr
 	drop     []uintptr
 	ambient  []uintptr
+	weak     bool
 	capHead  unix.CapUserHeader
 	capData  [2]unix.CapUserData
 	umask    uintptr
@@ -333,6 +339,9 @@ func prepare(p Process) (*child, error) {
 				c.ambient = append(c.ambient, uintptr(n))
 			}
 		}
+	}
+	if p.Powerless {
+		c.weak, c.capHead.Version = true, unix.LINUX_CAPABILITY_VERSION_3
 	}
 	if p.UMask != nil {
 		c.umask, c.setMask = uintptr(*p.UMask), true
@@ -551,6 +560,13 @@ func clone(args *cloneArgs, c *child) (pid uintptr, errno syscall.Errno) {
 	if c.cred {
 		c.step = UID
 		if _, _, e = syscall.RawSyscall(unix.SYS_SETRESUID, c.uid, c.uid, c.uid); e != 0 {
+			goto failed
+		}
+	}
+
+	if c.weak {
+		c.step = NoCapabilities // and the ambient ones with them (capabilities(7))
+		if _, _, e = syscall.RawSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&c.capHead)), uintptr(unsafe.Pointer(&c.capData[0])), 0); e != 0 {
 			goto failed
 		}
 	}

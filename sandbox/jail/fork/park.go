@@ -82,11 +82,24 @@ func (p *Parked) End() {
 }
 
 // inNamespace calls do on a thread whose children are born into the PID namespace of the descriptor fd; below 1: into its
-// own. That thread makes no thread meanwhile, which the kernel would refuse.
+// own. That thread makes no thread meanwhile, which the kernel would refuse. Only root can go back to the machine's namespace; of
+// others the thread ends.
 func inNamespace(fd int, do func()) error {
-	if fd <= 0 {
+	switch {
+	case fd <= 0:
 		do()
 		return nil
+	case os.Geteuid() != 0:
+		done := make(chan error, 1)
+		go func() {
+			runtime.LockOSThread() // and never unlocked
+			err := bearInto(fd)
+			if err == nil {
+				do()
+			}
+			done <- err
+		}()
+		return <-done
 	}
 	runtime.LockOSThread()
 	own, err := unix.Open("/proc/thread-self/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -95,15 +108,23 @@ func inNamespace(fd int, do func()) error {
 		return fmt.Errorf("cannot open the PID namespace: %w", err)
 	}
 	defer unix.Close(own)
-	if err := unix.Setns(fd, unix.CLONE_NEWPID); err != nil {
+	if err := bearInto(fd); err != nil {
 		runtime.UnlockOSThread()
-		return &Error{Step: Namespaces, Errno: errnoOf(err)}
+		return err
 	}
 	do()
-	if err := unix.Setns(own, unix.CLONE_NEWPID); err != nil {
+	if err := bearInto(own); err != nil {
 		return fmt.Errorf("cannot leave the PID namespace: %w", err) // and nobody else gets this thread
 	}
 	runtime.UnlockOSThread()
+	return nil
+}
+
+// bearInto has the children of the calling thread be born into the PID namespace of the descriptor fd.
+func bearInto(fd int) error {
+	if err := unix.Setns(fd, unix.CLONE_NEWPID); err != nil {
+		return &Error{Step: Namespaces, Errno: errnoOf(err)}
+	}
 	return nil
 }
 
@@ -120,11 +141,13 @@ type mounter struct {
 }
 
 // MountProc mounts proc(5) with the options of data at target, in the calling thread's mount namespace, for the PID
-// namespace pids, nil being its own: the kernel takes that of the process that mounts.
+// namespace pids, nil being its own: the kernel takes that of the process that mounts. The thread's children are born into pids
+// from then on, so it must be one that ends with its goroutine.
 func MountProc(pids *os.File, target, data string) error {
-	fd := 0
 	if pids != nil {
-		fd = int(pids.Fd())
+		if err := bearInto(int(pids.Fd())); err != nil {
+			return err
+		}
 	}
 	m := &mounter{}
 	var err error
@@ -137,17 +160,10 @@ func MountProc(pids *os.File, target, data string) error {
 		}
 	}
 	args := &cloneArgs{flags: unix.CLONE_VFORK | unix.CLONE_VM | unix.CLONE_CLEAR_SIGHAND}
-	var pid uintptr
-	var errno syscall.Errno
-	err = inNamespace(fd, func() {
-		syscall.ForkLock.Lock()
-		pid, errno = cloneMounter(args, m)
-		afterFork()
-		syscall.ForkLock.Unlock()
-	})
-	if err != nil {
-		return err
-	}
+	syscall.ForkLock.Lock()
+	pid, errno := cloneMounter(args, m)
+	afterFork()
+	syscall.ForkLock.Unlock()
 	if errno != 0 {
 		return &Error{Step: Clone, Errno: errno}
 	}
