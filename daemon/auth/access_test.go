@@ -34,6 +34,7 @@ func TestEveryProcedureForEveryKind(t *testing.T) {
 		"/rtask.v1.JobService/ListWebhooks":       {Admin},
 		"/rtask.v1.JobService/TestWebhook":        {Admin},
 		"/rtask.v1.GatewayService/Webhook":        {Gateway},
+		"/rtask.v1.GatewayService/Refused":        {Gateway},
 		"/rtask.v1.GatewayService/WebhookFraming": {Gateway},
 		"/rtask.v1.GatewayService/Run":            {Gateway},
 		"/rtask.v1.GatewayService/Result":         {Gateway},

@@ -5,9 +5,12 @@ import (
 	"log/slog"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"connectrpc.com/connect"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
@@ -81,6 +84,33 @@ task "said" {
 	}
 	if s := f.logs.String(); strings.Contains(s, "hunter2") {
 		t.Errorf("a secret is in the log: %s", s)
+	}
+}
+
+// What the gateway refuses by itself is an entry like any other, as long as it is of the two kinds that there are.
+func TestAuditRefused(t *testing.T) {
+	f := newFixture(t, tasks)
+	refuse := func(m *rtaskv1.RefusedRequest) error {
+		m.RemoteAddr = "192.0.2.7"
+		_, err := f.net().Refused(t.Context(), req(m))
+		return err
+	}
+	if err := refuse(&rtaskv1.RefusedRequest{Task: strings.Repeat("x", 100), Kind: "unavailable", Reason: "too many"}); err != nil {
+		t.Error(err)
+	}
+	if err := refuse(&rtaskv1.RefusedRequest{Task: "hello", Kind: "bad-request", Reason: "no body"}); err != nil {
+		t.Error(err)
+	}
+	codes(t, refuse(&rtaskv1.RefusedRequest{Task: "hello", Kind: "made-up"}), connect.CodeInvalidArgument)
+	want := []string{
+		"refused RTASK_ACTION=start RTASK_KIND=unavailable RTASK_TASK=" + strings.Repeat("x", longestTask) + ` RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON="too many"`,
+		`refused RTASK_ACTION=start RTASK_KIND=bad-request RTASK_TASK=hello RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON="no body"`,
+	}
+	if got := f.decisions(); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	if want := []string{" unavailable", "hello bad-request"}; !slices.Equal(f.rejected, want) {
+		t.Errorf("%q", f.rejected)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"connectrpc.com/connect"
@@ -199,6 +200,26 @@ func kindOf(err error) string {
 		}
 	}
 	return "unavailable"
+}
+
+// Refused implements GatewayService.
+func (s *Server) Refused(_ context.Context, r *connect.Request[rtaskv1.RefusedRequest]) (*connect.Response[rtaskv1.RefusedResponse], error) {
+	m := r.Msg
+	if m.Kind != "bad-request" && m.Kind != "unavailable" {
+		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("the gateway refuses nothing as %q", m.Kind))
+	}
+	d := decision{decision: refused, action: actionStart, kind: m.Kind, reason: m.Reason, task: cut(m.Task, longestTask), remote: m.RemoteAddr}
+	known := ""
+	if c := s.Snapshot().Config; c != nil && m.Hash != "" {
+		if t, w := c.Webhook(m.Hash, s.ReadSecret); w != nil {
+			d.task, d.webhook, known = t.Name, w.Name, t.Name
+		}
+	} else if c != nil && c.Tasks[m.Task] != nil {
+		known = m.Task
+	}
+	s.Rejected(known, m.Kind)
+	s.audit(d)
+	return connect.NewResponse(&rtaskv1.RefusedResponse{}), nil
 }
 
 // Framing implements GatewayService.

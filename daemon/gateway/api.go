@@ -221,7 +221,9 @@ func (a *api) readInput(w http.ResponseWriter, r *http.Request, to *rtaskv1.RunR
 		to.Input = append(to.Input, more...)
 		switch {
 		case err != nil:
-			return &problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "the body could not be read"}
+			p := problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "the body could not be read"}
+			a.refused(r, &rtaskv1.RefusedRequest{Task: to.Task}, p)
+			return &p
 		case int64(len(to.Input)) <= framing.MaxInputBytes:
 			return nil
 		case fresh:
@@ -236,6 +238,16 @@ func (a *api) readInput(w http.ResponseWriter, r *http.Request, to *rtaskv1.RunR
 	}
 	p := a.problemOf(err)
 	return &p
+}
+
+// refused tells the engine of a request that is refused here. That it cannot be told changes nothing for the client.
+func (a *api) refused(r *http.Request, m *rtaskv1.RefusedRequest, p problem) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), askTimeout)
+	defer cancel()
+	m.Kind, m.Reason, m.RemoteAddr = p.Kind, p.Detail, a.remoteAddr(r)
+	if _, err := a.engine.Refused(ctx, connect.NewRequest(m)); err != nil {
+		a.logger.Warn("the engine cannot be told of a refusal", "kind", p.Kind, "reason", p.Detail, "remote", m.RemoteAddr, "error", err)
+	}
 }
 
 // bearer returns the presented key (RFC 6750, section 2.1), or nothing.

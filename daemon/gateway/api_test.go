@@ -424,6 +424,10 @@ func (*stub) WebhookFraming(context.Context, *connect.Request[rtaskv1.WebhookFra
 	return connect.NewResponse(&rtaskv1.WebhookFramingResponse{MaxInputBytes: 16}), nil
 }
 
+func (s *stub) Refused(context.Context, *connect.Request[rtaskv1.RefusedRequest]) (*connect.Response[rtaskv1.RefusedResponse], error) {
+	return connect.NewResponse(&rtaskv1.RefusedResponse{}), nil
+}
+
 func (s *stub) Webhook(_ context.Context, r *connect.Request[rtaskv1.WebhookRequest]) (*connect.Response[rtaskv1.WebhookResponse], error) {
 	s.hook = r.Msg
 	return connect.NewResponse(&rtaskv1.WebhookResponse{Run: &rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}, Accepted: true}}), nil

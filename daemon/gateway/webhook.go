@@ -32,6 +32,7 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 	release, p := a.readWebhook(w, r, request, framing.Msg.MaxInputBytes)
 	if p != nil {
 		writeProblem(w, *p)
+		a.refused(r, &rtaskv1.RefusedRequest{Hash: hash}, *p)
 		return
 	}
 	defer release()

@@ -91,6 +91,23 @@ func TestWebhookStrangers(t *testing.T) {
 	}
 }
 
+// What is refused for want of a body is the engine's to know, too.
+func TestRefusedBodies(t *testing.T) {
+	f := newFixture(t)
+	broken := "HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+	for _, head := range []string{"POST " + f.url("counts") + " " + broken, "POST /tasks/hello " + broken + "Authorization: Bearer " + f.key + "\r\n", "POST /tasks/made-up " + broken + "Authorization: Bearer x\r\n"} {
+		if got := f.raw(head + "\r\nno chunk\r\n"); !strings.HasPrefix(got, "HTTP/1.1 400") {
+			t.Errorf("%.60q", got)
+		}
+	}
+	m := f.scrape()
+	for _, task := range []string{"hooked", "hello", ""} {
+		if want := `task_rejection_total{reason="bad-request",task="` + task + `"} 1`; !strings.Contains(m, want) {
+			t.Errorf("no %s in\n%s", want, m)
+		}
+	}
+}
+
 // Senders that declare large bodies and do not send them hold up no small one.
 func TestWebhookSlowSenders(t *testing.T) {
 	f := newFixture(t)

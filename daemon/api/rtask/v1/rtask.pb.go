@@ -4660,6 +4660,122 @@ func (x *ResultRequest) GetWait() string {
 	return ""
 }
 
+// RefusedRequest is a request to start a task, of which only the head is known.
+type RefusedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// task, or hash for a webhook, is the last part of the URL.
+	Task string `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	Hash string `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
+	// kind: "bad-request" or "unavailable", as in the reply, and reason the reply's detail.
+	Kind   string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// remote_addr is as in RunRequest.
+	RemoteAddr    string `protobuf:"bytes,5,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusedRequest) Reset() {
+	*x = RefusedRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusedRequest) ProtoMessage() {}
+
+func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusedRequest.ProtoReflect.Descriptor instead.
+func (*RefusedRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *RefusedRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *RefusedRequest) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *RefusedRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *RefusedRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RefusedRequest) GetRemoteAddr() string {
+	if x != nil {
+		return x.RemoteAddr
+	}
+	return ""
+}
+
+type RefusedResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusedResponse) Reset() {
+	*x = RefusedResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusedResponse) ProtoMessage() {}
+
+func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusedResponse.ProtoReflect.Descriptor instead.
+func (*RefusedResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
+}
+
 type FramingRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -4668,7 +4784,7 @@ type FramingRequest struct {
 
 func (x *FramingRequest) Reset() {
 	*x = FramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4680,7 +4796,7 @@ func (x *FramingRequest) String() string {
 func (*FramingRequest) ProtoMessage() {}
 
 func (x *FramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4693,7 +4809,7 @@ func (x *FramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingRequest.ProtoReflect.Descriptor instead.
 func (*FramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
 }
 
 type FramingResponse struct {
@@ -4712,7 +4828,7 @@ type FramingResponse struct {
 
 func (x *FramingResponse) Reset() {
 	*x = FramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4724,7 +4840,7 @@ func (x *FramingResponse) String() string {
 func (*FramingResponse) ProtoMessage() {}
 
 func (x *FramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4737,7 +4853,7 @@ func (x *FramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingResponse.ProtoReflect.Descriptor instead.
 func (*FramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *FramingResponse) GetMaxInputBytes() int64 {
@@ -4776,7 +4892,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4788,7 +4904,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4801,7 +4917,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
 }
 
 type MetricsResponse struct {
@@ -4814,7 +4930,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4826,7 +4942,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4839,7 +4955,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -4868,7 +4984,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4880,7 +4996,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4893,7 +5009,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Error) GetKind() string {
@@ -5285,7 +5401,15 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\aapi_key\x18\x03 \x01(\fR\x06apiKey\x12\x1f\n" +
 	"\vremote_addr\x18\x04 \x01(\tR\n" +
 	"remoteAddr\x12\x12\n" +
-	"\x04wait\x18\x14 \x01(\tR\x04wait\"\x10\n" +
+	"\x04wait\x18\x14 \x01(\tR\x04wait\"\x85\x01\n" +
+	"\x0eRefusedRequest\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x12\n" +
+	"\x04hash\x18\x02 \x01(\tR\x04hash\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1f\n" +
+	"\vremote_addr\x18\x05 \x01(\tR\n" +
+	"remoteAddr\"\x11\n" +
+	"\x0fRefusedResponse\"\x10\n" +
 	"\x0eFramingRequest\"\xa7\x01\n" +
 	"\x0fFramingResponse\x12&\n" +
 	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\x12\x1a\n" +
@@ -5353,7 +5477,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"ImportKeys\x12\x1b.rtask.v1.ImportKeysRequest\x1a\x1c.rtask.v1.ImportKeysResponse\x12;\n" +
 	"\x06Reload\x12\x17.rtask.v1.ReloadRequest\x1a\x18.rtask.v1.ReloadResponse\x12;\n" +
 	"\x06DryRun\x12\x17.rtask.v1.DryRunRequest\x1a\x18.rtask.v1.DryRunResponse\x125\n" +
-	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\xc7\x04\n" +
+	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\x87\x05\n" +
 	"\x0eGatewayService\x122\n" +
 	"\x03Run\x12\x14.rtask.v1.RunRequest\x1a\x15.rtask.v1.RunResponse\x128\n" +
 	"\x06Result\x12\x17.rtask.v1.ResultRequest\x1a\x15.rtask.v1.RunResponse\x12S\n" +
@@ -5362,6 +5486,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\tRunStream\x12\x14.rtask.v1.RunRequest\x1a\x1b.rtask.v1.RunStreamResponse0\x01\x12<\n" +
 	"\x04Logs\x12\x15.rtask.v1.LogsRequest\x1a\x1b.rtask.v1.RunStreamResponse0\x01\x122\n" +
 	"\x03End\x12\x14.rtask.v1.EndRequest\x1a\x15.rtask.v1.EndResponse\x12>\n" +
+	"\aRefused\x12\x18.rtask.v1.RefusedRequest\x1a\x19.rtask.v1.RefusedResponse\x12>\n" +
 	"\aFraming\x12\x18.rtask.v1.FramingRequest\x1a\x19.rtask.v1.FramingResponse\x12>\n" +
 	"\aMetrics\x12\x18.rtask.v1.MetricsRequest\x1a\x19.rtask.v1.MetricsResponseB4Z2github.com/rtask/rtask/daemon/api/rtask/v1;rtaskv1b\x06proto3"
 
@@ -5378,7 +5503,7 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                     // 0: rtask.v1.State
 	(Reason)(0),                    // 1: rtask.v1.Reason
@@ -5448,64 +5573,66 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*EndResponse)(nil),            // 65: rtask.v1.EndResponse
 	(*RunResponse)(nil),            // 66: rtask.v1.RunResponse
 	(*ResultRequest)(nil),          // 67: rtask.v1.ResultRequest
-	(*FramingRequest)(nil),         // 68: rtask.v1.FramingRequest
-	(*FramingResponse)(nil),        // 69: rtask.v1.FramingResponse
-	(*MetricsRequest)(nil),         // 70: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),        // 71: rtask.v1.MetricsResponse
-	(*Error)(nil),                  // 72: rtask.v1.Error
-	nil,                            // 73: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil),  // 74: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 75: google.protobuf.Duration
+	(*RefusedRequest)(nil),         // 68: rtask.v1.RefusedRequest
+	(*RefusedResponse)(nil),        // 69: rtask.v1.RefusedResponse
+	(*FramingRequest)(nil),         // 70: rtask.v1.FramingRequest
+	(*FramingResponse)(nil),        // 71: rtask.v1.FramingResponse
+	(*MetricsRequest)(nil),         // 72: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),        // 73: rtask.v1.MetricsResponse
+	(*Error)(nil),                  // 74: rtask.v1.Error
+	nil,                            // 75: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil),  // 76: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 77: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,  // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,  // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	74, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	74, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	74, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	76, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	76, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	76, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	5,  // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
 	7,  // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	73, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	75, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
 	10, // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
 	9,  // 9: rtask.v1.StartRequest.parameters:type_name -> rtask.v1.Parameter
 	4,  // 10: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
 	4,  // 11: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
 	4,  // 12: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
 	6,  // 13: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	74, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	74, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	76, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	76, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	2,  // 16: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
 	2,  // 17: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	74, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	76, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
 	0,  // 19: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
 	3,  // 20: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
 	1,  // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	74, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	74, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	76, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	76, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
 	4,  // 24: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
 	4,  // 25: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	75, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	77, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
 	24, // 27: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	74, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	76, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
 	23, // 29: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
 	23, // 30: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
 	28, // 31: rtask.v1.ShowTaskResponse.exposures:type_name -> rtask.v1.Exposure
 	23, // 32: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	75, // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	77, // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35, // 34: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	74, // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	74, // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	74, // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	76, // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	76, // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	76, // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
 	35, // 38: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
 	35, // 39: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	75, // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	75, // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	77, // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	77, // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35, // 42: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
 	35, // 43: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
 	48, // 44: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	9,  // 45: rtask.v1.DryRunRequest.parameters:type_name -> rtask.v1.Parameter
 	48, // 46: rtask.v1.DryRunResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	74, // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	76, // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	48, // 48: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	24, // 49: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
 	53, // 50: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
@@ -5518,7 +5645,7 @@ var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	2,  // 57: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
 	4,  // 58: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
 	4,  // 59: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	75, // 60: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	77, // 60: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
 	48, // 61: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
 	8,  // 62: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
 	12, // 63: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
@@ -5547,39 +5674,41 @@ var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	61, // 86: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
 	63, // 87: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
 	64, // 88: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
-	68, // 89: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	70, // 90: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	11, // 91: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13, // 92: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15, // 93: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17, // 94: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19, // 95: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21, // 96: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25, // 97: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27, // 98: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	30, // 99: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	32, // 100: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	34, // 101: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	37, // 102: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	39, // 103: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	52, // 104: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
-	55, // 105: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
-	41, // 106: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
-	43, // 107: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
-	45, // 108: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	47, // 109: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
-	50, // 110: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	66, // 111: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	66, // 112: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	58, // 113: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
-	60, // 114: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
-	62, // 115: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
-	62, // 116: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
-	65, // 117: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
-	69, // 118: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	71, // 119: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	91, // [91:120] is the sub-list for method output_type
-	62, // [62:91] is the sub-list for method input_type
+	68, // 89: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
+	70, // 90: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	72, // 91: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	11, // 92: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13, // 93: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15, // 94: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17, // 95: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19, // 96: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21, // 97: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25, // 98: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27, // 99: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	30, // 100: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	32, // 101: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	34, // 102: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	37, // 103: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	39, // 104: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	52, // 105: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	55, // 106: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	41, // 107: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
+	43, // 108: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
+	45, // 109: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	47, // 110: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
+	50, // 111: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	66, // 112: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	66, // 113: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	58, // 114: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	60, // 115: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	62, // 116: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
+	62, // 117: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
+	65, // 118: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
+	69, // 119: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
+	71, // 120: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	73, // 121: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	92, // [92:122] is the sub-list for method output_type
+	62, // [62:92] is the sub-list for method input_type
 	62, // [62:62] is the sub-list for extension type_name
 	62, // [62:62] is the sub-list for extension extendee
 	0,  // [0:62] is the sub-list for field type_name
@@ -5599,7 +5728,7 @@ func file_rtask_v1_rtask_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   70,
+			NumMessages:   72,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

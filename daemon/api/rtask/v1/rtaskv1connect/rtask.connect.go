@@ -105,6 +105,8 @@ const (
 	GatewayServiceLogsProcedure = "/rtask.v1.GatewayService/Logs"
 	// GatewayServiceEndProcedure is the fully-qualified name of the GatewayService's End RPC.
 	GatewayServiceEndProcedure = "/rtask.v1.GatewayService/End"
+	// GatewayServiceRefusedProcedure is the fully-qualified name of the GatewayService's Refused RPC.
+	GatewayServiceRefusedProcedure = "/rtask.v1.GatewayService/Refused"
 	// GatewayServiceFramingProcedure is the fully-qualified name of the GatewayService's Framing RPC.
 	GatewayServiceFramingProcedure = "/rtask.v1.GatewayService/Framing"
 	// GatewayServiceMetricsProcedure is the fully-qualified name of the GatewayService's Metrics RPC.
@@ -753,6 +755,9 @@ type GatewayServiceClient interface {
 	Logs(context.Context, *connect.Request[v1.LogsRequest]) (*connect.ServerStreamForClient[v1.RunStreamResponse], error)
 	// End stops a job that the same API key started over the network. NOT_FOUND as with Result.
 	End(context.Context, *connect.Request[v1.EndRequest]) (*connect.Response[v1.EndResponse], error)
+	// Refused tells of a request that the gateway refused by itself, since there was no body to hand on. It is for the audit trail
+	// and the metrics alone.
+	Refused(context.Context, *connect.Request[v1.RefusedRequest]) (*connect.Response[v1.RefusedResponse], error)
 	// Framing returns the limits the gateway needs to read a request.
 	Framing(context.Context, *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error)
 	// Metrics returns the engine's metrics.
@@ -812,6 +817,12 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(gatewayServiceMethods.ByName("End")),
 			connect.WithClientOptions(opts...),
 		),
+		refused: connect.NewClient[v1.RefusedRequest, v1.RefusedResponse](
+			httpClient,
+			baseURL+GatewayServiceRefusedProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("Refused")),
+			connect.WithClientOptions(opts...),
+		),
 		framing: connect.NewClient[v1.FramingRequest, v1.FramingResponse](
 			httpClient,
 			baseURL+GatewayServiceFramingProcedure,
@@ -836,6 +847,7 @@ type gatewayServiceClient struct {
 	runStream      *connect.Client[v1.RunRequest, v1.RunStreamResponse]
 	logs           *connect.Client[v1.LogsRequest, v1.RunStreamResponse]
 	end            *connect.Client[v1.EndRequest, v1.EndResponse]
+	refused        *connect.Client[v1.RefusedRequest, v1.RefusedResponse]
 	framing        *connect.Client[v1.FramingRequest, v1.FramingResponse]
 	metrics        *connect.Client[v1.MetricsRequest, v1.MetricsResponse]
 }
@@ -875,6 +887,11 @@ func (c *gatewayServiceClient) End(ctx context.Context, req *connect.Request[v1.
 	return c.end.CallUnary(ctx, req)
 }
 
+// Refused calls rtask.v1.GatewayService.Refused.
+func (c *gatewayServiceClient) Refused(ctx context.Context, req *connect.Request[v1.RefusedRequest]) (*connect.Response[v1.RefusedResponse], error) {
+	return c.refused.CallUnary(ctx, req)
+}
+
 // Framing calls rtask.v1.GatewayService.Framing.
 func (c *gatewayServiceClient) Framing(ctx context.Context, req *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error) {
 	return c.framing.CallUnary(ctx, req)
@@ -905,6 +922,9 @@ type GatewayServiceHandler interface {
 	Logs(context.Context, *connect.Request[v1.LogsRequest], *connect.ServerStream[v1.RunStreamResponse]) error
 	// End stops a job that the same API key started over the network. NOT_FOUND as with Result.
 	End(context.Context, *connect.Request[v1.EndRequest]) (*connect.Response[v1.EndResponse], error)
+	// Refused tells of a request that the gateway refused by itself, since there was no body to hand on. It is for the audit trail
+	// and the metrics alone.
+	Refused(context.Context, *connect.Request[v1.RefusedRequest]) (*connect.Response[v1.RefusedResponse], error)
 	// Framing returns the limits the gateway needs to read a request.
 	Framing(context.Context, *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error)
 	// Metrics returns the engine's metrics.
@@ -960,6 +980,12 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		connect.WithSchema(gatewayServiceMethods.ByName("End")),
 		connect.WithHandlerOptions(opts...),
 	)
+	gatewayServiceRefusedHandler := connect.NewUnaryHandler(
+		GatewayServiceRefusedProcedure,
+		svc.Refused,
+		connect.WithSchema(gatewayServiceMethods.ByName("Refused")),
+		connect.WithHandlerOptions(opts...),
+	)
 	gatewayServiceFramingHandler := connect.NewUnaryHandler(
 		GatewayServiceFramingProcedure,
 		svc.Framing,
@@ -988,6 +1014,8 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 			gatewayServiceLogsHandler.ServeHTTP(w, r)
 		case GatewayServiceEndProcedure:
 			gatewayServiceEndHandler.ServeHTTP(w, r)
+		case GatewayServiceRefusedProcedure:
+			gatewayServiceRefusedHandler.ServeHTTP(w, r)
 		case GatewayServiceFramingProcedure:
 			gatewayServiceFramingHandler.ServeHTTP(w, r)
 		case GatewayServiceMetricsProcedure:
@@ -1027,6 +1055,10 @@ func (UnimplementedGatewayServiceHandler) Logs(context.Context, *connect.Request
 
 func (UnimplementedGatewayServiceHandler) End(context.Context, *connect.Request[v1.EndRequest]) (*connect.Response[v1.EndResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.End is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) Refused(context.Context, *connect.Request[v1.RefusedRequest]) (*connect.Response[v1.RefusedResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.Refused is not implemented"))
 }
 
 func (UnimplementedGatewayServiceHandler) Framing(context.Context, *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error) {
