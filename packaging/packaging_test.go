@@ -465,7 +465,7 @@ func TestDefaultConfiguration(t *testing.T) {
 // TestProgramManuals: the manuals have every command and flag that the programs show in their help.
 func TestProgramManuals(t *testing.T) {
 	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", bin+"/", "../cmd/...")
+	build := exec.Command("env", "CGO_ENABLED=0", "go", "build", "-o", bin+"/", "../cmd/...")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}

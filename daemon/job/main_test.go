@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	shim := filepath.Join(dir, "rtask-shim")
-	if out, err := exec.Command("go", "build", "-o", shim, "github.com/rtask/rtask/cmd/rtask-shim").CombinedOutput(); err != nil {
+	if out, err := exec.Command("env", "CGO_ENABLED=0", "go", "build", "-o", shim, "github.com/rtask/rtask/cmd/rtask-shim").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "cannot build the shim: %v\n%s", err, out)
 		os.Exit(1)
 	}

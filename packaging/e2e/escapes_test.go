@@ -98,12 +98,21 @@ func TestEscapes(t *testing.T) {
 	t.Logf("\n%s", table.String())
 }
 
-// ordinary are commands that work under default.
+// ordinary are commands that work under default. The testbed is shown the Go of the machine that it runs on.
 func ordinary() map[string]string {
 	return map[string]string{
 		"git": `rm -rf repo clone; git init -q repo && cd repo && git config user.email a@b && git config user.name a && echo x >f && git add f &&
 			git commit -qm one && cd .. && git clone -q repo clone && test "$(cat clone/f)" = x`,
-		"make":                             `printf 'all: out\nout:\n\techo built >out\n' >Makefile; rm -f out; make -s -j2 && test "$(cat out)" = built`,
+		"make": `printf 'all: out\nout:\n\techo built >out\n' >Makefile; rm -f out; make -s -j2 && test "$(cat out)" = built`,
+		"gcc": `mkdir -p c && cd c && printf '#include <stdio.h>\nint main(void) { return puts("built") < 0; }\n' >main.c &&
+			printf 'prog: main.o\n\tcc -o $@ main.o\n' >Makefile && rm -f main.o prog && make -s && test "$(./prog)" = built`,
+		"go": `mkdir -p g/part && cd g && printf 'module example.org/g\n\ngo 1.24\n' >go.mod && printf 'package part\n\nconst Text = "built"\n' >part/part.go &&
+			printf 'package main\n\nimport (\n\t"os"\n\n\t"example.org/g/part"\n)\n\nfunc main() { os.Stdout.WriteString(part.Text) }\n' >main.go &&
+			export GOCACHE=$PWD/cache GOPATH=$PWD/path GOFLAGS=-mod=mod GOPROXY=off GOTOOLCHAIN=local CGO_ENABLED=0 && /usr/local/go/bin/go build -o prog . && test "$(./prog)" = built`,
+		"venv": `rm -rf env part && python3 -m venv env && mkdir part && echo 'text = "built"' >part/probe.py &&
+			printf 'from setuptools import setup\nsetup(name="probe", version="1", py_modules=["probe"])\n' >part/setup.py &&
+			env/bin/pip install -q --no-index --no-build-isolation ./part && test "$(env/bin/python -c 'import probe; print(probe.text)')" = built`,
+		"rsync":                            `mkdir -p from/a && echo x >from/a/f && rsync -a --delete from/ to/ && test "$(cat to/a/f)" = x`,
 		"tar":                              `mkdir -p t/a && echo x >t/a/f && tar czf t.tar.gz t && rm -r t && tar xzf t.tar.gz && test "$(cat t/a/f)" = x`,
 		"here-document":                    `test "$(cat <<END` + "\n" + `x` + "\n" + `END` + "\n" + `)" = x`,
 		"pipeline":                         `seq 1000 | sort -rn | head -n 1 | grep -qx 1000`,
@@ -129,6 +138,14 @@ func maintenance() map[string]string {
 	}
 }
 
+// sandboxed ends a job of another user than root unless its sandbox is on: it may not write to /usr, and has no new privileges and
+// does not see rtask's socket, both of which differ from off.
+const sandboxed = `if touch /usr/probe 2>/dev/null || [ -e /run/rtask/rtask.sock ] || ! grep -q 'NoNewPrivs:.1' /proc/self/status; then
+	echo "the sandbox is off"
+	exit 1
+fi
+`
+
 // TestOrdinary: default keeps no ordinary command from its work.
 func TestOrdinary(t *testing.T) {
 	installProbes(t)
@@ -136,6 +153,9 @@ func TestOrdinary(t *testing.T) {
 	names := map[string]string{}
 	for user, all := range map[string]map[string]string{"bob": ordinary(), "root": maintenance()} {
 		for name, script := range all {
+			if user != "root" {
+				script = sandboxed + script
+			}
 			task := "ordinary-" + strings.ReplaceAll(name, " ", "-")
 			names[task] = name
 			fmt.Fprintf(&tasks, "task %q {\n  command = [\"/bin/bash\", \"-c\", %q]\n  user = %q\n  workdir = \"/srv/probe/work\"\n  timeout = \"5min\"\n}\n",

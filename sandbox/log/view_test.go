@@ -280,7 +280,7 @@ func TestViewsOfRandomLogs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 20 {
+		for range 6 {
 			v := View{Stream: Stream(rng.IntN(3)), Tail: rng.IntN(2) == 0, Lines: rng.Int64N(30)}
 			if rng.IntN(2) == 0 {
 				v.Since = noon().Add(time.Duration(rng.IntN(60)) * time.Second)

@@ -18,9 +18,7 @@ tree_hash() {
 
 # tree_packages KIND lists the packages of the tree.
 tree_packages() {
-	local lists=("$here/tree/packages")
-	[[ $1 != vm ]] || lists+=("$here/tree/packages-vm")
-	sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "${lists[@]}" | sort
+	sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$here/tree/packages" "$here/tree/packages-$1" | sort
 }
 
 tree=''          # the tree's path, once tree_find was called
