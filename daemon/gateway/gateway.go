@@ -181,6 +181,7 @@ func serve(ctx context.Context, o Options, services []service) error {
 	var servers []*http.Server
 	var serves sync.WaitGroup
 	for _, s := range services {
+		defer o.watch(s)()
 		server := s.server(o.Logger)
 		servers = append(servers, server)
 		serves.Go(func() { failed <- s.serve(server, o.Logger) })
