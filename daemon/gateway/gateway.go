@@ -103,10 +103,12 @@ func (o Options) open(ctx context.Context, api *api, metrics http.Handler, given
 			config = o.tlsConfig()
 		}
 		for _, l := range listeners {
+			handler := s.handler
 			if config == nil && !loopback(l.Addr()) {
-				l = &exposed{Listener: l, what: s.name, allowed: func() error { return api.plaintext(ctx) }, logger: o.Logger}
+				x := &exposed{Listener: l, what: s.name, allowed: func() error { return api.plaintext(ctx) }, logger: o.Logger}
+				l, handler = x, x.guard(handler)
 			}
-			services = append(services, service{name: s.name, handler: s.handler, listener: l, tls: config})
+			services = append(services, service{name: s.name, handler: handler, listener: l, tls: config})
 		}
 	}
 	if len(services) == 0 {
