@@ -103,10 +103,12 @@ func (o Options) open(ctx context.Context, api *api, metrics http.Handler, given
 			config = o.tlsConfig()
 		}
 		for _, l := range listeners {
+			handler := s.handler
 			if config == nil && !loopback(l.Addr()) {
-				l = &exposed{Listener: l, what: s.name, allowed: func() error { return api.plaintext(ctx) }, logger: o.Logger}
+				x := &exposed{Listener: l, what: s.name, allowed: func() error { return api.plaintext(ctx) }, logger: o.Logger}
+				l, handler = x, x.guard(handler)
 			}
-			services = append(services, service{name: s.name, handler: s.handler, listener: l, tls: config})
+			services = append(services, service{name: s.name, handler: handler, listener: l, tls: config})
 		}
 	}
 	if len(services) == 0 {
@@ -181,6 +183,7 @@ func serve(ctx context.Context, o Options, services []service) error {
 	var servers []*http.Server
 	var serves sync.WaitGroup
 	for _, s := range services {
+		defer o.watch(s)()
 		server := s.server(o.Logger)
 		servers = append(servers, server)
 		serves.Go(func() { failed <- s.serve(server, o.Logger) })

@@ -81,9 +81,28 @@ func (o Options) tlsConfig() *tls.Config {
 		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, err }
 		return c
 	}
-	if err := untimely(cert, time.Now()); err != nil {
-		o.Logger.Error("HTTPS is served with a bad certificate", "error", err)
-	}
+	o.check(cert)
 	c.Certificates = []tls.Certificate{cert}
 	return c
+}
+
+// check logs it if clients refuse a certificate now.
+func (o Options) check(c tls.Certificate) {
+	if err := untimely(c, time.Now()); err != nil {
+		o.Logger.Error("HTTPS is served with a bad certificate", "error", err)
+	}
+}
+
+// watch looks at the certificates of a service again when they expire, until stop.
+func (o Options) watch(s service) (stop func()) {
+	if s.tls == nil || len(s.tls.Certificates) == 0 {
+		return func() {}
+	}
+	cert := s.tls.Certificates[0]
+	left := time.Until(cert.Leaf.NotAfter)
+	if left <= 0 { // that is logged
+		return func() {}
+	}
+	t := time.AfterFunc(left+time.Second, func() { o.check(cert) })
+	return func() { t.Stop() }
 }

@@ -246,6 +246,11 @@ func TestBadCertificate(t *testing.T) {
 			t.Errorf("%s: what strangers do on the port is logged:\n%s", name, got)
 		}
 	}
+	// One that expires meanwhile is an error then.
+	var later lines
+	soon, soonKey := certify(t, -time.Hour, 3*time.Second)
+	f.serve(Options{HTTPSAddress: "127.0.0.1:0", CredentialsDir: credentials(t, soon, soonKey), Logger: later.logger()}, nil)
+	eventually(t, "it is logged that a certificate has expired", func() bool { return strings.Contains(later.String(), "has expired, on 2") })
 	// Without a socket for HTTPS, that there is no certificate is nothing to complain of.
 	var log lines
 	f.serve(Options{APIAddress: "127.0.0.1:0", Logger: log.logger()}, nil)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 )
 
 // errPlaintext is returned by plaintext where rtask.hcl does not allow it.
@@ -55,6 +56,16 @@ func (l *exposed) Accept() (net.Conn, error) {
 		}
 		_ = c.Close() // nothing was said on it
 	}
+}
+
+// guard does not let h have requests that come on a connection from before, when it was allowed: the connection breaks off.
+func (l *exposed) guard(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if l.allowed() != nil {
+			panic(http.ErrAbortHandler)
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // open reports whether a connection is let in, and logs when that changes.

@@ -107,6 +107,19 @@ func TestPlaintext(t *testing.T) {
 	}
 	f.configure("allow_plaintext = true\n")
 	eventually(t, "it is served once that is allowed", func() bool { return healthy(port) })
+	kept := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}, Timeout: 10 * time.Second}
+	defer kept.CloseIdleConnections()
+	onKept := func() error {
+		res, err := kept.Post("http://127.0.0.1:"+port+"/healthz", "", nil) // which is not tried again
+		if err == nil {
+			_, err = io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+		}
+		return err
+	}
+	if err := onKept(); err != nil {
+		t.Error(err)
+	}
 	// The engine's word holds while it is away.
 	f.stopEngine()
 	time.Sleep(framingAge)
@@ -115,6 +128,7 @@ func TestPlaintext(t *testing.T) {
 	}
 	f.stopEngine = engine(t, f.dir)
 	f.configure("allow_plaintext = false\n")
+	eventually(t, "a request on a connection from before is refused", func() bool { return onKept() != nil })
 	eventually(t, "it is refused again", func() bool { return !healthy(port) })
 	if !healthy(safe) {
 		t.Error("loopback is not served")
