@@ -116,7 +116,10 @@ func (h *Host) Give(s spec.Sandbox) (given spec.Sandbox, missing []string) {
 			missing = append(missing, name)
 		}
 	}
-	return s.Without(missing...), missing
+	given = s.Without(missing...)
+	// Comes with the user namespace of the shim.
+	given.PrivateUsers = given.PrivateUsers || os.Geteuid() != 0 && given.Namespaces()
+	return given, missing
 }
 
 // WhyNot says why a switch of s cannot be given here; "": it can.

@@ -204,6 +204,10 @@ func unit(r *SlotRequest) scope.Unit {
 		TimeoutStop: j.TimeoutStop + stopHeadroom,
 		Resources:   resources(j.Limits),
 	}
+	// A user's manager has not the privilege to enforce this.
+	if j.Sandbox.PrivateDevices && os.Geteuid() == 0 {
+		u.DevicePolicy = "closed"
+	}
 	if r.Single && j.Timeout > 0 {
 		u.RuntimeMax = j.Timeout + j.TimeoutStop + runHeadroom
 	}

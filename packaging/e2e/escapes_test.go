@@ -37,6 +37,7 @@ func escapes() []escape {
 		{name: "a set-user-ID program", script: `test "$(/srv/probe/suid-id -u)" = 0`},
 		{name: "a file of a control group", user: "root", script: `echo "$$" >"/sys/fs/cgroup$(sed -n "s/^0:://p" /proc/self/cgroup)/cgroup.procs"`},
 		{name: "a FIFO of the machine's", script: ": <>/srv/probe/fifo", works: "default"}, // which Landlock alone refuses
+		{name: "a device outside of /dev", user: "root", script: ": </srv/probe/fuse", works: "default"},
 		{name: "mount", user: "root", script: "mount -t tmpfs escape /mnt", works: "default"},
 		{name: "the session keyring", script: "/srv/probe/call keyctl", works: "default", off: true},
 		{name: "userfaultfd", script: "/srv/probe/call userfaultfd"},

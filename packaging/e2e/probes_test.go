@@ -103,6 +103,8 @@ func probes() []probe {
 		{name: "no_new_privileges", on: "true", systemd: "NoNewPrivileges=yes", script: `grep -q "NoNewPrivs:.0" /proc/self/status`},
 		{name: "private_tmp", on: "true", systemd: "PrivateTmp=yes", script: "test -e /tmp/probe-file"},
 		{name: "private_devices", on: "true", systemd: "PrivateDevices=yes", user: "root", script: "test -e /dev/probe-device"},
+		// A device that is elsewhere, which the device controller refuses.
+		{name: "private_devices", on: "true", systemd: "PrivateDevices=yes", user: "root", script: ": </srv/probe/fuse"},
 		{name: "private_network", on: "true", systemd: "PrivateNetwork=yes", script: "grep -q probe0 /proc/net/dev"},
 		{name: "private_ipc", on: "true", systemd: "PrivateIPC=yes", user: "root", script: "ipcs -q | grep -q 0x"},
 		{name: "private_pids", on: "true", user: "root", script: `test -e "/proc/$(cat /etc/probe-pid)/comm" && grep -q sleep "/proc/$(cat /etc/probe-pid)/comm"`},
@@ -168,6 +170,7 @@ cp /usr/bin/id /srv/probe/suid-id
 chmod u+s /srv/probe/suid-id
 mkdir -m 777 /srv/probe/work
 mkfifo -m 666 /srv/probe/fifo
+mknod /srv/probe/fuse c 10 229
 `
 
 // TestSandbox runs a probe of each switch as a job, with the switch on and off, and through systemd-run likewise, and prints

@@ -11,6 +11,8 @@ type Resources struct {
 	CPUWeight, IOWeight *uint64
 	// AllowedCPUs has a bit for each processor, the lowest of the first byte for processor 0.
 	AllowedCPUs []byte
+	// DevicePolicy is which devices can be opened at all, "auto", "closed" or "strict"; "": not set.
+	DevicePolicy string
 }
 
 func (r Resources) properties() []unitProperty {
@@ -29,6 +31,9 @@ func (r Resources) properties() []unitProperty {
 	}
 	if len(r.AllowedCPUs) > 0 {
 		p = append(p, unitProperty{"AllowedCPUs", dbus.MakeVariant(r.AllowedCPUs)})
+	}
+	if r.DevicePolicy != "" {
+		p = append(p, unitProperty{"DevicePolicy", dbus.MakeVariant(r.DevicePolicy)})
 	}
 	return p
 }

@@ -44,7 +44,7 @@ func TestProperties(t *testing.T) {
 		Name: "x.scope", Description: "what it is", Slice: "rtask.slice", TimeoutStop: 1500 * time.Millisecond, RuntimeMax: time.Hour,
 		Resources: Resources{
 			MemoryMax: &memory, MemoryHigh: &infinity, MemorySwapMax: &memory, CPUQuotaPerSecUSec: &infinity,
-			CPUWeight: new(uint64), IOWeight: &memory, AllowedCPUs: []byte{5},
+			CPUWeight: new(uint64), IOWeight: &memory, AllowedCPUs: []byte{5}, DevicePolicy: "closed",
 		},
 	}
 	got := map[string]any{}
@@ -58,6 +58,7 @@ func TestProperties(t *testing.T) {
 		"Description": "what it is", "Slice": "rtask.slice", "Delegate": true, "CollectMode": "inactive-or-failed", "OOMPolicy": "continue",
 		"TimeoutStopUSec": uint64(1_500_000), "RuntimeMaxUSec": uint64(3_600_000_000),
 		"MemoryMax": memory, "MemoryHigh": infinity, "MemorySwapMax": memory, "CPUQuotaPerSecUSec": infinity, "CPUWeight": uint64(0), "IOWeight": memory,
+		"DevicePolicy": "closed",
 	}
 	for name, v := range want {
 		if got[name] != v {
