@@ -67,15 +67,20 @@ func (a *app) keyAdd(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	return a.printSecret(c, r.Msg.GetKey(), r.Msg.GetSecret(), " Name it in api_keys of the tasks that it may start.")
+}
+
+// printSecret prints a key that was made, this once, and on a terminal what to do with it.
+func (a *app) printSecret(c *cli.Context, key *rtaskv1.Key, secret, todo string) error {
 	if c.Bool("json") {
-		value := keyToJSON(r.Msg.GetKey())
-		value.Key = r.Msg.GetSecret()
+		value := keyToJSON(key)
+		value.Key = secret
 		return a.printJSON(value)
 	}
 	if isTerminal(a.stderr) {
-		a.say("This is the only time that the key is shown. Name it in api_keys of the tasks that it may start.")
+		a.say("This is the only time that the key is shown.%s", todo)
 	}
-	return a.print(printable(r.Msg.GetSecret()) + "\n")
+	return a.print(printable(secret) + "\n")
 }
 
 func (a *app) keyList(c *cli.Context) error {

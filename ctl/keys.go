@@ -49,15 +49,7 @@ func (a *app) keyRotate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.Bool("json") {
-		value := keyToJSON(r.Msg.GetKey())
-		value.Key = r.Msg.GetSecret()
-		return a.printJSON(value)
-	}
-	if isTerminal(a.stderr) {
-		a.say("This is the only time that the key is shown.")
-	}
-	return a.print(printable(r.Msg.GetSecret()) + "\n")
+	return a.printSecret(c, r.Msg.GetKey(), r.Msg.GetSecret(), "")
 }
 
 func (a *app) importKeys() *cli.Command {

@@ -22,7 +22,7 @@ import (
 const (
 	// powerCuts is how many power cuts TestPower makes, unless RTASK_POWER_CUTS says another number, on so many machines side by
 	// side. Each takes about half a minute.
-	powerCuts, powerMachines = 6, 2
+	powerCuts, powerMachines = 4, 2
 
 	// What TestPower tells TestPowered: the number of the boot, how it is to end (powerCut, at any moment; powerDown; or not at
 	// all, ""), how the one before ended, and in the file powerFacts, a line each, the facts.
