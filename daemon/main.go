@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/rtask/rtask/daemon/companion"
 	"github.com/rtask/rtask/daemon/job"
@@ -52,7 +53,7 @@ func Main(ctx context.Context, env Environment) error {
 			return err
 		}
 		if env.OwnProcess {
-			if err := privilege.Keep(capabilities()); err != nil {
+			if err := giveUp(gateway != nil); err != nil {
 				return err
 			}
 		}
@@ -103,15 +104,27 @@ func Main(ctx context.Context, env Environment) error {
 	return app.RunContext(ctx, env.Args)
 }
 
-// capabilities are those that an engine needs, as bits: to read and write files of others and give them away, to signal jobs,
-// to look into processes; and CAP_SYS_ADMIN, which systemd asks for, with those that tell it which limits it can have set. A
-// shim has all again, since it is executed as root.
-func capabilities() uint64 {
+// giveUp gives up the capabilities that an engine does not need. It keeps those to read and write files of others and give them
+// away, to signal jobs, to look into processes; CAP_SYS_ADMIN, which systemd asks for, with those that tell it which limits it
+// can have set; and to start a gateway, those to change its user. A shim has all again, since it is executed as root; where that is
+// not so, because this is not root or may not gain privileges by executing (PR_GET_NO_NEW_PRIVS, prctl(2)), all are kept.
+func giveUp(gateway bool) error {
+	fixed, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+	if err != nil {
+		return fmt.Errorf("cannot read no_new_privs: %w", err)
+	}
+	if os.Geteuid() != 0 || fixed != 0 {
+		return nil
+	}
+	names := "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SYS_PTRACE SYS_ADMIN SYS_NICE SYS_RESOURCE"
+	if gateway {
+		names += " SETUID SETGID"
+	}
 	var set uint64
-	for name := range strings.FieldsSeq("CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SYS_PTRACE SYS_ADMIN SYS_NICE SYS_RESOURCE") {
+	for name := range strings.FieldsSeq(names) {
 		set |= spec.Capability("CAP_" + name)
 	}
-	return set
+	return privilege.Keep(set)
 }
 
 // unfinished returns nil if there is a reason to start an engine before anybody asks it for something.

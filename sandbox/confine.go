@@ -19,8 +19,9 @@ import (
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// probeTime is how long the look at what a shim can give may take.
-const probeTime = 10 * time.Second
+// probeTime is how long the look at what a shim can give may take: long, since a busy machine must not pass for one that can give
+// nothing.
+const probeTime = time.Minute
 
 // confinement is what can be given of a job's spec.Sandbox here.
 type confinement struct {

@@ -193,8 +193,15 @@ func TestStrictSeesNew(t *testing.T) {
 		t.Fatalf("there is something already: %s", out)
 	}
 	sh(t, "mkdir /new-folder; for f in /new-file /usr/new-file /new-folder/file /srv/probe/new-file; do echo $f >$f; done")
-	out, err := exec.CommandContext(t.Context(), "rtaskctl", "run", "new").Output()
-	if want := "/new-file\n/usr/new-file\n/new-folder/file\n/srv/probe/new-file\n"; err != nil || string(out) != want {
+	want := "/new-file\n/usr/new-file\n/new-folder/file\n/srv/probe/new-file\n"
+	if out, err := exec.CommandContext(t.Context(), "rtaskctl", "run", "new").Output(); err != nil || string(out) != want {
+		t.Errorf("%v: %s, want %s", err, out, want)
+	}
+	// Also of what is mounted over a folder that was there.
+	sh(t, "mount -t tmpfs tmpfs /new-folder && echo mounted >/new-folder/file")
+	t.Cleanup(func() { sh(t, "umount /new-folder") })
+	want = strings.Replace(want, "/new-folder/file", "mounted", 1)
+	if out, err := exec.CommandContext(t.Context(), "rtaskctl", "run", "new").Output(); err != nil || string(out) != want {
 		t.Errorf("%v: %s, want %s", err, out, want)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -30,6 +31,10 @@ type listed struct {
 	dev, ino uint64
 	changed  unix.Timespec
 }
+
+// mtimeGrain is longer than two changes of a folder can have the same time of change: the kernel's clock for that stands still
+// between two of its ticks, of which there are at least 100 a second.
+const mtimeGrain = 50 * time.Millisecond
 
 // layered reports whether jobs with s get the second layer. It takes more than the places say: under Landlock nothing can be
 // mounted and no process outside can be looked into, and FIFOs and devices of a read-only folder cannot be written to, all of
@@ -100,6 +105,9 @@ func (l *layer) list(dir string, rights landlock.Rights, machine bool) error {
 		return fmt.Errorf("cannot list a folder: %w", err)
 	}
 	if machine {
+		if time.Since(time.Unix(st.Mtim.Unix())) < mtimeGrain {
+			st.Mtim = unix.Timespec{} // what comes in this moment may not change it: it counts as changed
+		}
 		l.listed = append(l.listed, listed{dir, st.Dev, st.Ino, st.Mtim})
 	}
 	for _, e := range entries {
@@ -137,9 +145,6 @@ func (l *layer) allow(path string, rights landlock.Rights) error {
 
 // outdated reports whether the machine has got something in a folder whose entries were allowed one by one.
 func (l *layer) outdated() bool {
-	if l == nil {
-		return false
-	}
 	return slices.ContainsFunc(l.listed, func(d listed) bool {
 		var st unix.Stat_t
 		return unix.Lstat(d.path, &st) != nil || st.Dev != d.dev || st.Ino != d.ino || st.Mtim != d.changed

@@ -356,9 +356,7 @@ func use(root *os.File) (files, blocks uint64, err error) {
 // Untouched reports whether the room is as it was made: no file, no IPC object, no mount was left in it. What cannot be
 // looked at counts as touched.
 func (r *Room) Untouched() bool {
-	// A file of mounts is ready with POLLPRI and POLLERR once they have changed (proc_pid_mounts(5)).
-	fds := []unix.PollFd{{Fd: int32(r.mounts.Fd()), Events: unix.POLLPRI}}
-	if n, err := unix.Poll(fds, 0); n != 0 || err != nil {
+	if r.remounted() {
 		return false
 	}
 	for _, f := range r.tmpfs {
@@ -378,8 +376,17 @@ func (r *Room) Untouched() bool {
 	return r.queues == nil || empty(r.queues)
 }
 
-// Outdated reports whether the machine has changed so that a new room would show its jobs more.
-func (r *Room) Outdated() bool { return r.layer.outdated() }
+// remounted reports whether a mount of the room, or one of the machine's that is seen in it, came or went since the room was made
+// or this was asked. A file of mounts is ready with POLLPRI and POLLERR once they have changed (proc_pid_mounts(5)).
+func (r *Room) remounted() bool {
+	fds := []unix.PollFd{{Fd: int32(r.mounts.Fd()), Events: unix.POLLPRI}}
+	n, err := unix.Poll(fds, 0)
+	return n != 0 || err != nil
+}
+
+// Outdated reports whether the machine has changed so that a new room would show its jobs more: a rule of the second layer is for
+// what was there when it was made, and not for what is mounted over that later.
+func (r *Room) Outdated() bool { return r.layer != nil && (r.layer.outdated() || r.remounted()) }
 
 // changed reports whether the folder itself was given another mode or owner.
 func (f filled) changed() bool {
