@@ -149,12 +149,15 @@ func (s *Server) jobOf(task *config.Task, key auth.KeyInfo, id string) (job.Job,
 
 // waitFor waits for the end of a job, as long as a client wants to, and returns it as it is then.
 func (s *Server) waitFor(ctx context.Context, j job.Job, wait string) (job.Job, error) {
-	if wait == "" || j.State == job.Ended {
+	if wait == "" {
 		return j, nil
 	}
 	d, err := config.ParseDuration(wait)
 	if err != nil {
 		return j, badRequest("wait is not a duration such as 30s: %w", err)
+	}
+	if j.State == job.Ended {
+		return j, nil
 	}
 	bounded, cancel := context.WithTimeout(ctx, min(d, longestWait))
 	defer cancel()
