@@ -176,29 +176,55 @@ func (p *powered) wait() {
 }
 
 // unasked waits until what was queued when the machine went down has run, without a word to rtask. What has run is on disk. Of a
-// task that runs one job at a time each end of the machine, a cut or an orderly one, may have hit one that had its turn and did
-// not get so far as to say that it ran.
+// task that runs one job at a time each end of the machine may have hit one that had its turn and did not get so far as to say
+// that it ran. Of an orderly end that is on record, which is asked for once nothing else is missing, of an engine that runs
+// already.
 func (p *powered) unasked() {
-	missing := map[int]int{} // by boot
-	for deadline := time.Now().Add(unaskedTime); ; time.Sleep(50 * time.Millisecond) {
+	missing := map[int][]fact{} // by boot
+	for deadline, step := time.Now().Add(unaskedTime), 50*time.Millisecond; ; time.Sleep(step) {
 		clear(missing)
-		late := false
 		for _, f := range p.known {
 			if _, err := os.Stat(filepath.Join(p.dir, "ran", strconv.Itoa(f.number))); err != nil && f.kind == "power-one" && !f.checked {
-				missing[f.boot]++
+				missing[f.boot] = append(missing[f.boot], f)
 			}
 		}
-		for boot, n := range missing {
-			late = late || n > p.boot-boot
+		late, inDoubt := false, false
+		for boot, jobs := range missing {
+			late = late || len(jobs) > p.boot-boot
+			inDoubt = inDoubt || len(jobs) > p.cuts(boot)
 		}
-		if !late {
+		over := time.Now().After(deadline)
+		switch {
+		case !late && !inDoubt:
 			return
-		}
-		if time.Now().After(deadline) {
-			p.fail("of the jobs that were queued in boots %v so many do not run in boot %d without anybody's asking", missing, p.boot)
+		case !late && (over || exec.Command("systemctl", "is-active", "--quiet", "rtask.service").Run() == nil) && p.stoppedInTurn(missing):
 			return
+		case over:
+			p.fail("of the jobs that were queued these, by boot, do not run in boot %d without anybody's asking: %v", p.boot, missing)
+			return
+		case !late:
+			step = time.Second // what is asked then takes longer
 		}
 	}
+}
+
+// stoppedInTurn reports whether, of the jobs of each boot, those that no power cut can have hit were stopped by the orderly end.
+func (p *powered) stoppedInTurn(missing map[int][]fact) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for boot, jobs := range missing {
+		stopped := 0
+		for _, f := range jobs {
+			reply, err := p.engine.Status(ctx, connect.NewRequest(&rtaskv1.StatusRequest{Job: f.id}))
+			if err == nil && reply.Msg.Job.State == rtaskv1.State_STATE_ENDED && reply.Msg.Job.Reason == rtaskv1.Reason_REASON_STOPPED {
+				stopped++
+			}
+		}
+		if len(jobs)-stopped > p.cuts(boot) {
+			return false
+		}
+	}
+	return true
 }
 
 // cuts is how many power cuts there were since a boot whose jobs were not looked at since.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,7 +38,7 @@ func look() (found, group string) {
 		return err.Error(), ""
 	}
 	for _, d := range descriptors {
-		if to, err := os.Readlink("/proc/self/fd/" + d.Name()); err == nil && !strings.Contains("012", d.Name()) {
+		if to, err := os.Readlink("/proc/self/fd/" + d.Name()); err == nil && !slices.Contains([]string{"0", "1", "2"}, d.Name()) {
 			return "descriptor " + d.Name() + " of " + to, ""
 		}
 	}
