@@ -64,8 +64,7 @@ func TestDashboard(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	address := freeAddress(t)
-	start(t, exec.Command(prometheus, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address, "--log.level=warn"))
+	address := serve(t, prometheus, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--log.level=warn")
 	// What there is from the start, and what comes with each task, is there when it was scraped twice.
 	ask := func(path string, query url.Values, into any) error {
 		r, err := http.Get("http://" + address + path + "?" + query.Encode())
@@ -276,6 +275,58 @@ func start(t *testing.T, cmd *exec.Cmd) {
 			t.Logf("%s: %v", filepath.Base(cmd.Path), err)
 		}
 	})
+}
+
+// serve starts a Prometheus that ends with the test, and returns its address. It cannot be asked which one it has chosen, so it is
+// told one that is free; where somebody took that in the meantime, it is told another.
+func serve(t *testing.T, prometheus string, args ...string) string {
+	t.Helper()
+	for range 10 {
+		address := freeAddress(t)
+		cmd := exec.Command(prometheus, append(args, "--web.listen-address="+address)...)
+		var errs strings.Builder
+		cmd.Stderr = &errs
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() {
+			ended <- cmd.Wait()
+			close(ended)
+		}()
+		t.Cleanup(func() {
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+			if err := <-ended; err != nil {
+				t.Logf("prometheus: %v", err)
+			}
+		})
+		if ready(address, ended) {
+			return address
+		}
+		if !strings.Contains(errs.String(), "address already in use") {
+			t.Fatalf("prometheus ended:\n%s", errs.String())
+		}
+	}
+	t.Fatal("prometheus found each of 10 free addresses in use")
+	return ""
+}
+
+// ready waits until a Prometheus answers at an address, or reports that it ended.
+func ready(address string, ended <-chan error) bool {
+	client := &http.Client{Timeout: 5 * time.Second} // whoever listens there may say nothing
+	for {
+		select {
+		case <-ended:
+			return false
+		case <-time.After(50 * time.Millisecond):
+		}
+		if r, err := client.Get("http://" + address + "/-/ready"); err == nil {
+			_ = r.Body.Close()
+			if r.StatusCode == http.StatusOK {
+				return true
+			}
+		}
+	}
 }
 
 // freeAddress returns an address of this machine that nobody listens on now.
