@@ -22,10 +22,14 @@ import (
 	"github.com/rtask/rtask/daemon/config"
 )
 
-// tool returns the path of a program that is not part of Go, or skips the test.
+// tool returns the path of a program that is not part of Go, or skips the test. Where CI is set, what packaging/test
+// installs must be there.
 func tool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
+	if err != nil && os.Getenv("CI") != "" && slices.Contains([]string{"groff", "prometheus", "promtool"}, name) {
+		t.Fatalf("there is no %s, which packaging/test installs", name)
+	}
 	if err != nil {
 		t.Skipf("skipped: there is no %s on this machine", name)
 	}
