@@ -117,17 +117,37 @@ func TestAuditRefused(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	var r refusals
 	now := time.Unix(1000, 0)
+	a, b := stranger{known: true, uid: 1001}, stranger{known: true, uid: 1002}
 	n := 0
 	for range 100 {
-		if r.allow(now) {
+		if r.allow(now, a) {
 			n++
 		}
 	}
-	if n != refusalBurst || r.allow(now.Add(refusalEvery/2)) || !r.allow(now.Add(refusalEvery)) || r.allow(now.Add(refusalEvery)) {
+	if n != refusalBurst || r.allow(now.Add(refusalEvery/2), a) || !r.allow(now.Add(refusalEvery), a) || r.allow(now.Add(refusalEvery), a) {
 		t.Errorf("%d at once", n)
 	}
-	if now = now.Add(time.Hour); !r.allow(now) || fmt.Sprint(r.full.Sub(now)) != refusalEvery.String() {
+	// Nobody hides another's.
+	for _, other := range []stranger{b, {job: true}, {}} {
+		if !r.allow(now, other) {
+			t.Errorf("%+v has no entry", other)
+		}
+	}
+	if now = now.Add(time.Hour); !r.allow(now, a) || fmt.Sprint(r.full[a].Sub(now)) != refusalEvery.String() {
 		t.Error("it does not forget")
+	}
+	// However many users there are, what is kept of them is not more.
+	n = 0
+	for uid := range uint32(10 * refusalUsers) {
+		if r.allow(now, stranger{known: true, uid: 5000 + uid}) {
+			n++
+		}
+	}
+	if n < refusalUsers-10 || n > refusalUsers+refusalBurst || len(r.full) > refusalUsers+3 {
+		t.Errorf("%d entries, %d are kept", n, len(r.full))
+	}
+	if now = now.Add(time.Hour); !r.allow(now, stranger{known: true, uid: 9999}) || len(r.full) != 1 {
+		t.Errorf("%d are kept of those that are long past", len(r.full))
 	}
 }
 
