@@ -98,18 +98,29 @@ func TestAuditRefused(t *testing.T) {
 	if err := refuse(&rtaskv1.RefusedRequest{Task: strings.Repeat("x", 100), Kind: "unavailable", Reason: "too many"}); err != nil {
 		t.Error(err)
 	}
-	if err := refuse(&rtaskv1.RefusedRequest{Task: "hello", Kind: "bad-request", Reason: "no body"}); err != nil {
-		t.Error(err)
+	demo, other := f.key("demo"), f.key("other")
+	for _, key := range [][]byte{demo, nil, []byte("x"), other} {
+		if err := refuse(&rtaskv1.RefusedRequest{Task: "hello", ApiKey: key, Kind: "bad-request", Reason: "no body"}); err != nil {
+			t.Error(err)
+		}
 	}
 	codes(t, refuse(&rtaskv1.RefusedRequest{Task: "hello", Kind: "made-up"}), connect.CodeInvalidArgument)
+	info, err := f.Keys.Verify(t.Context(), "", demo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Without a key for it, there is no task.
+	none := `refused RTASK_ACTION=start RTASK_KIND=bad-request RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON="no body"`
 	want := []string{
-		"refused RTASK_ACTION=start RTASK_KIND=unavailable RTASK_TASK=" + strings.Repeat("x", longestTask) + ` RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON="too many"`,
-		`refused RTASK_ACTION=start RTASK_KIND=bad-request RTASK_TASK=hello RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON="no body"`,
+		`refused RTASK_ACTION=start RTASK_KIND=unavailable RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON="too many"`,
+		"refused RTASK_ACTION=start RTASK_KIND=bad-request RTASK_TASK=hello RTASK_KEY=demo RTASK_KEY_ID=" + info.ID +
+			` RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON="no body"`,
+		none, none, none,
 	}
 	if got := f.decisions(); !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
-	if want := []string{" unavailable", "hello bad-request"}; !slices.Equal(f.rejected, want) {
+	if want := []string{" unavailable", "hello bad-request", " bad-request", " bad-request", " bad-request"}; !slices.Equal(f.rejected, want) {
 		t.Errorf("%q", f.rejected)
 	}
 }

@@ -258,7 +258,7 @@ func (a *api) readInput(w http.ResponseWriter, r *http.Request, to *rtaskv1.RunR
 	}
 	refuse := func(p problem) (func(), *problem) {
 		closeAfter(w, r)
-		a.refused(r, &rtaskv1.RefusedRequest{Task: to.Task}, p)
+		a.refused(r, &rtaskv1.RefusedRequest{Task: to.Task, ApiKey: to.ApiKey}, p)
 		return none, &p
 	}
 	wait, cancel := context.WithTimeout(r.Context(), roomTimeout)

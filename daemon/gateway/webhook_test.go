@@ -96,7 +96,7 @@ func TestWebhookStrangers(t *testing.T) {
 func TestRefusedBodies(t *testing.T) {
 	f := newFixture(t)
 	broken := "HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
-	for _, head := range []string{"POST " + f.url("counts") + " " + broken, "POST /tasks/hello " + broken + "Authorization: Bearer " + f.key + "\r\n", "POST /tasks/made-up " + broken + "Authorization: Bearer x\r\n"} {
+	for _, head := range []string{"POST " + f.url("counts") + " " + broken, "POST /tasks/hello " + broken + "Authorization: Bearer " + f.key + "\r\n", "POST /tasks/hello " + broken + "Authorization: Bearer x\r\n"} {
 		if got := f.raw(head + "\r\nno chunk\r\n"); !strings.HasPrefix(got, "HTTP/1.1 400") {
 			t.Errorf("%.60q", got)
 		}
