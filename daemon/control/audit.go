@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"path"
 	"strings"
 	"sync"
@@ -32,10 +33,12 @@ const (
 // longestReason is how many bytes of a reason are logged: it may quote what a stranger made up.
 const longestReason = 512
 
-// Who may not use rtask at all can call as often as it likes: of such calls one in refusalEvery is an entry, after a burst.
+// Who may not use rtask at all can call as often as it likes: of such calls one in refusalEvery is an entry, after a burst. Each
+// user has that for itself, up to refusalUsers of them at a time; the rest have it together.
 const (
 	refusalEvery = time.Second
 	refusalBurst = 30
+	refusalUsers = 256
 )
 
 // decision is what became of a request, for who asks later. Never a secret, and of what strangers make up no more than
@@ -110,15 +113,19 @@ func (s *Server) decide(d decision, job string, err error) {
 }
 
 // auditStranger writes of a call that was refused before it was read, but not of each one.
-func (s *Server) auditStranger(procedure string, c auth.Caller) {
-	if !s.refusals.allow(time.Now()) {
+func (s *Server) auditStranger(procedure string, c auth.Caller, known bool) {
+	who := stranger{known: known, uid: c.Peer.UID}
+	d := decision{decision: refused, kind: "forbidden", user: c.Name(), reason: path.Base(procedure) + ": user " + c.Name() + " may not"}
+	switch {
+	case !known:
+		d.user, d.reason = "", path.Base(procedure)+": who calls is not known"
+	case c.Peer.InSlice:
+		who = stranger{job: true} // which has as many users as it likes
+		d.reason = path.Base(procedure) + ": a job may not use rtask"
+	}
+	if !s.refusals.allow(time.Now(), who) {
 		return
 	}
-	reason := path.Base(procedure) + ": user " + c.Name() + " may not"
-	if c.Peer.InSlice {
-		reason = path.Base(procedure) + ": a job may not use rtask"
-	}
-	d := decision{decision: refused, kind: "forbidden", user: c.Name(), reason: reason}
 	switch procedure {
 	case rtaskv1connect.JobServiceStartProcedure:
 		d.action = actionStart
@@ -128,22 +135,38 @@ func (s *Server) auditStranger(procedure string, c auth.Caller) {
 	s.audit(d)
 }
 
+// stranger is who shares one allowance of entries: a user, all jobs, or all that are not known.
+type stranger struct {
+	job, known bool
+	uid        uint32
+}
+
 // refusals says which calls of strangers are entries. It is safe for concurrent use.
 type refusals struct {
 	mu sync.Mutex // guards full
-	// full is when the next refusalBurst of them are free.
-	full time.Time
+	// full is when the next refusalBurst of them are free, for who has used some.
+	full map[stranger]time.Time
 }
 
-func (r *refusals) allow(now time.Time) bool {
+func (r *refusals) allow(now time.Time, who stranger) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.full.Before(now) {
-		r.full = now
+	if r.full == nil {
+		r.full = map[stranger]time.Time{}
 	}
-	if r.full.Sub(now) > (refusalBurst-1)*refusalEvery {
+	if _, ok := r.full[who]; !ok && who.known && len(r.full) >= refusalUsers {
+		maps.DeleteFunc(r.full, func(_ stranger, full time.Time) bool { return !full.After(now) })
+		if len(r.full) >= refusalUsers {
+			who = stranger{known: true, job: true} // the rest
+		}
+	}
+	full := r.full[who]
+	if full.Before(now) {
+		full = now
+	}
+	if full.Sub(now) > (refusalBurst-1)*refusalEvery {
 		return false
 	}
-	r.full = r.full.Add(refusalEvery)
+	r.full[who] = full.Add(refusalEvery)
 	return true
 }

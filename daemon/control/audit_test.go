@@ -98,18 +98,29 @@ func TestAuditRefused(t *testing.T) {
 	if err := refuse(&rtaskv1.RefusedRequest{Task: strings.Repeat("x", 100), Kind: "unavailable", Reason: "too many"}); err != nil {
 		t.Error(err)
 	}
-	if err := refuse(&rtaskv1.RefusedRequest{Task: "hello", Kind: "bad-request", Reason: "no body"}); err != nil {
-		t.Error(err)
+	demo, other := f.key("demo"), f.key("other")
+	for _, key := range [][]byte{demo, nil, []byte("x"), other} {
+		if err := refuse(&rtaskv1.RefusedRequest{Task: "hello", ApiKey: key, Kind: "bad-request", Reason: "no body"}); err != nil {
+			t.Error(err)
+		}
 	}
 	codes(t, refuse(&rtaskv1.RefusedRequest{Task: "hello", Kind: "made-up"}), connect.CodeInvalidArgument)
+	info, err := f.Keys.Verify(t.Context(), "", demo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Without a key for it, there is no task.
+	none := `refused RTASK_ACTION=start RTASK_KIND=bad-request RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON="no body"`
 	want := []string{
-		"refused RTASK_ACTION=start RTASK_KIND=unavailable RTASK_TASK=" + strings.Repeat("x", longestTask) + ` RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON="too many"`,
-		`refused RTASK_ACTION=start RTASK_KIND=bad-request RTASK_TASK=hello RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON="no body"`,
+		`refused RTASK_ACTION=start RTASK_KIND=unavailable RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON="too many"`,
+		"refused RTASK_ACTION=start RTASK_KIND=bad-request RTASK_TASK=hello RTASK_KEY=demo RTASK_KEY_ID=" + info.ID +
+			` RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON="no body"`,
+		none, none, none,
 	}
 	if got := f.decisions(); !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
-	if want := []string{" unavailable", "hello bad-request"}; !slices.Equal(f.rejected, want) {
+	if want := []string{" unavailable", "hello bad-request", " bad-request", " bad-request", " bad-request"}; !slices.Equal(f.rejected, want) {
 		t.Errorf("%q", f.rejected)
 	}
 }
@@ -117,17 +128,37 @@ func TestAuditRefused(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	var r refusals
 	now := time.Unix(1000, 0)
+	a, b := stranger{known: true, uid: 1001}, stranger{known: true, uid: 1002}
 	n := 0
 	for range 100 {
-		if r.allow(now) {
+		if r.allow(now, a) {
 			n++
 		}
 	}
-	if n != refusalBurst || r.allow(now.Add(refusalEvery/2)) || !r.allow(now.Add(refusalEvery)) || r.allow(now.Add(refusalEvery)) {
+	if n != refusalBurst || r.allow(now.Add(refusalEvery/2), a) || !r.allow(now.Add(refusalEvery), a) || r.allow(now.Add(refusalEvery), a) {
 		t.Errorf("%d at once", n)
 	}
-	if now = now.Add(time.Hour); !r.allow(now) || fmt.Sprint(r.full.Sub(now)) != refusalEvery.String() {
+	// Nobody hides another's.
+	for _, other := range []stranger{b, {job: true}, {}} {
+		if !r.allow(now, other) {
+			t.Errorf("%+v has no entry", other)
+		}
+	}
+	if now = now.Add(time.Hour); !r.allow(now, a) || fmt.Sprint(r.full[a].Sub(now)) != refusalEvery.String() {
 		t.Error("it does not forget")
+	}
+	// However many users there are, what is kept of them is not more.
+	n = 0
+	for uid := range uint32(10 * refusalUsers) {
+		if r.allow(now, stranger{known: true, uid: 5000 + uid}) {
+			n++
+		}
+	}
+	if n < refusalUsers-10 || n > refusalUsers+refusalBurst || len(r.full) > refusalUsers+3 {
+		t.Errorf("%d entries, %d are kept", n, len(r.full))
+	}
+	if now = now.Add(time.Hour); !r.allow(now, stranger{known: true, uid: 9999}) || len(r.full) != 1 {
+		t.Errorf("%d are kept of those that are long past", len(r.full))
 	}
 }
 

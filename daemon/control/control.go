@@ -178,13 +178,13 @@ func (s *Server) admit(next http.Handler, identify identify) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller, err := identify(r.Context())
 		if err != nil {
-			s.auditStranger(r.URL.Path, caller)
+			s.auditStranger(r.URL.Path, caller, errors.Is(err, auth.ErrForbidden)) // else it could not be told who calls
 			refuse(w, r, strangerText)
 			return
 		}
 		// A path without a row is no method, which next says.
 		if rule := auth.RuleOf(r.URL.Path); rule != (auth.Rule{}) && !rule.Allows(caller.Kind) {
-			s.auditStranger(r.URL.Path, caller)
+			s.auditStranger(r.URL.Path, caller, true)
 			refuse(w, r, deniedText(caller))
 			return
 		}

@@ -203,19 +203,22 @@ func kindOf(err error) string {
 }
 
 // Refused implements GatewayService.
-func (s *Server) Refused(_ context.Context, r *connect.Request[rtaskv1.RefusedRequest]) (*connect.Response[rtaskv1.RefusedResponse], error) {
+func (s *Server) Refused(ctx context.Context, r *connect.Request[rtaskv1.RefusedRequest]) (*connect.Response[rtaskv1.RefusedResponse], error) {
 	m := r.Msg
 	if m.Kind != "bad-request" && m.Kind != "unavailable" {
 		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("the gateway refuses nothing as %q", m.Kind))
 	}
-	d := decision{decision: refused, action: actionStart, kind: m.Kind, reason: m.Reason, task: cut(m.Task, longestTask), remote: m.RemoteAddr}
-	known := ""
+	d := decision{decision: refused, action: actionStart, kind: m.Kind, reason: m.Reason, remote: m.RemoteAddr}
+	known := "" // a task, to who may use it
 	if c := s.Snapshot().Config; c != nil && m.Hash != "" {
 		if t, w := c.Webhook(m.Hash, s.ReadSecret); w != nil {
 			d.task, d.webhook, known = t.Name, w.Name, t.Name
 		}
 	} else if c != nil && c.Tasks[m.Task] != nil {
-		known = m.Task
+		// That a key is bad is not what this was refused for.
+		if key, err := s.Keys.Verify(ctx, m.RemoteAddr, m.ApiKey); err == nil && slices.Contains(c.Tasks[m.Task].APIKeys, key.Name) {
+			d.task, d.key, d.keyID, known = m.Task, key.Name, key.ID, m.Task
+		}
 	}
 	s.Rejected(known, m.Kind)
 	s.audit(d)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,9 @@ const (
 	drainRetryAfter = 30 * time.Second
 	// askTimeout bounds the wait for that word.
 	askTimeout = 5 * time.Second
+	// decideTimeout is how long a body counts against those of strangers once it was read. The engine has refused a bad key by
+	// then; what is left belongs to a job.
+	decideTimeout = 5 * time.Second
 )
 
 // api serves the HTTP API.
@@ -33,6 +37,8 @@ type api struct {
 	engine rtaskv1connect.GatewayServiceClient
 	logger *slog.Logger
 	bodies *bodies // of webhooks
+	inputs *bodies // of whoever presents a key, which nobody has checked yet
+	plain  word
 
 	mu      sync.Mutex // guards what follows
 	framing *rtaskv1.FramingResponse
@@ -40,7 +46,7 @@ type api struct {
 }
 
 func newAPI(engine rtaskv1connect.GatewayServiceClient, l *slog.Logger) *api {
-	return &api{engine: engine, logger: l, bodies: newBodies()}
+	return &api{engine: engine, logger: l, bodies: newBodies(), inputs: newBodies()}
 }
 
 // ServeHTTP routes by the path as it was sent: nothing is cleaned, nothing redirected, so that no POST becomes a GET and no
@@ -167,9 +173,15 @@ func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
 	if len(request.ApiKey) == 0 {
 		// The engine is to say what it says of all bad keys, and to log it. What else such a client sends is not read.
 		closeAfter(w, r)
-	} else if p := a.readInput(w, r, request); p != nil {
-		writeProblem(w, *p)
-		return
+	} else {
+		release, p := a.readInput(w, r, request)
+		if p != nil {
+			writeProblem(w, *p)
+			return
+		}
+		decided := time.AfterFunc(decideTimeout, release)
+		defer release()
+		defer decided.Stop()
 	}
 	if accepts(r, "text/plain") {
 		a.stream(w, r, request)
@@ -212,32 +224,64 @@ func newID() string {
 	}
 }
 
-// readInput reads the body.
-func (a *api) readInput(w http.ResponseWriter, r *http.Request, to *rtaskv1.RunRequest) *problem {
-	framing, fresh, err := a.bounds(r.Context(), framingAge)
-	for err == nil {
-		var more []byte
-		more, err = io.ReadAll(io.LimitReader(r.Body, framing.MaxInputBytes+1-int64(len(to.Input))))
-		to.Input = append(to.Input, more...)
-		switch {
-		case err != nil:
-			p := problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "the body could not be read"}
-			a.refused(r, &rtaskv1.RefusedRequest{Task: to.Task}, p)
-			return &p
-		case int64(len(to.Input)) <= framing.MaxInputBytes:
-			return nil
-		case fresh:
-			// Who asks comes before how much: the engine says 413 to those only who may start the task. The rest of the body is
-			// not read.
-			closeAfter(w, r)
-			to.Input, to.InputTooLarge = nil, true
-			return nil
-		}
-		// That word is a moment old. It may have been another one since.
-		framing, fresh, err = a.bounds(r.Context(), 0)
+// readInput reads the body, and returns what gives back the room that it takes up. How long it may take is in readTimeout.
+func (a *api) readInput(w http.ResponseWriter, r *http.Request, to *rtaskv1.RunRequest) (release func(), _ *problem) {
+	none := func() {}
+	if r.ContentLength == 0 {
+		return none, nil
 	}
-	p := a.problemOf(err)
-	return &p
+	age := framingAge
+	if r.ContentLength < 0 {
+		age = 0 // a bound that was another one a moment ago would show only when the body was read
+	}
+	framing, fresh, err := a.bounds(r.Context(), age)
+	if err == nil && !fresh && r.ContentLength > framing.MaxInputBytes {
+		framing, _, err = a.bounds(r.Context(), 0)
+	}
+	if err != nil {
+		p := a.problemOf(err)
+		return none, &p
+	}
+	tooLarge := func() {
+		// Who asks comes before how much: the engine says 413 to those only who may start the task. The rest of the body is
+		// not read.
+		closeAfter(w, r)
+		to.Input, to.InputTooLarge = nil, true
+	}
+	limit, size := framing.MaxInputBytes, r.ContentLength
+	switch {
+	case size > limit:
+		tooLarge()
+		return none, nil
+	case size < 0:
+		size = limit + 1
+	}
+	refuse := func(p problem) (func(), *problem) {
+		closeAfter(w, r)
+		a.refused(r, &rtaskv1.RefusedRequest{Task: to.Task, ApiKey: to.ApiKey}, p)
+		return none, &p
+	}
+	wait, cancel := context.WithTimeout(r.Context(), roomTimeout)
+	defer cancel()
+	from, _ := netip.ParseAddr(to.RemoteAddr) // the zero Addr is nobody's
+	room, err := a.inputs.take(wait, clientOf(from), size)
+	if err != nil {
+		return refuse(problem{
+			Status: http.StatusServiceUnavailable, Kind: "unavailable", Detail: "too many requests are being received", retryAfter: time.Second,
+		})
+	}
+	body, fits, err := readBody(r.Body, r.ContentLength, limit)
+	switch {
+	case err != nil:
+		room.leave()
+		return refuse(problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "the body could not be read"})
+	case !fits:
+		tooLarge()
+	default:
+		to.Input = body
+	}
+	room.keep(int64(len(to.Input)))
+	return room.leave, nil
 }
 
 // refused tells the engine of a request that is refused here. That it cannot be told changes nothing for the client.

@@ -48,7 +48,11 @@ func prefixOf(a net.Addr) netip.Prefix {
 	if !ok {
 		return netip.Prefix{}
 	}
-	addr := t.AddrPort().Addr().Unmap().WithZone("")
+	return clientOf(t.AddrPort().Addr())
+}
+
+func clientOf(addr netip.Addr) netip.Prefix {
+	addr = addr.Unmap().WithZone("")
 	bits := 64
 	switch {
 	case addr.IsLoopback():

@@ -165,14 +165,17 @@ func (s service) server(l *slog.Logger) *http.Server {
 	}
 }
 
-// complaints logs what net/http has to say. A handshake that failed is the client's affair; anybody can have as many as it likes.
+// complaints logs what net/http has to say. Nearly all of it is of what a client did (a handshake that failed, a preface that is
+// none), of which anybody can have as much as it likes. What is ours to know are panics and connections that cannot be accepted.
 type complaints struct{ *slog.Logger }
 
 // Write implements io.Writer.
 func (c complaints) Write(b []byte) (int, error) {
-	level := slog.LevelWarn
-	if bytes.HasPrefix(b, []byte("http: TLS handshake error")) {
-		level = slog.LevelDebug
+	level := slog.LevelDebug
+	for _, ours := range []string{"http: panic", "http2: panic", "http: Accept error"} {
+		if bytes.HasPrefix(b, []byte(ours)) {
+			level = slog.LevelWarn
+		}
 	}
 	c.Log(context.Background(), level, string(bytes.TrimRight(b, "\n")))
 	return len(b), nil

@@ -204,6 +204,42 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// What strangers send behind the handshake is nothing to log, but what goes wrong here is.
+func TestComplaints(t *testing.T) {
+	f := newFixture(t)
+	cert, key := certify(t, -time.Hour, time.Hour)
+	var log, all lines
+	both := slog.New(slog.NewMultiHandler(
+		slog.NewTextHandler(&log, nil), slog.NewTextHandler(&all, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	at := f.serve(Options{HTTPSAddress: "127.0.0.1:0", CredentialsDir: credentials(t, cert, key), Logger: both}, nil)["https"]
+	for _, text := range []string{
+		"GET / HTTP/1.1\r\nHost: x\r\n\r\n        ",                                                                 // no preface
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x01",                                      // SETTINGS of a stream
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x01\x00\x05\x00\x00\x00\x00x", // HEADERS of stream 0
+	} {
+		c, err := tls.Dial("tcp", at, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_, _ = io.Copy(io.Discard, c) // until it is closed
+	}
+	eventually(t, "net/http complains", func() bool { return strings.Contains(all.String(), "level=DEBUG msg=\"http2: ") })
+	l := complaints{both}
+	for _, text := range []string{"http: panic serving 192.0.2.7:1: x\n", "http2: panic serving 192.0.2.7:1: x\n", "http: Accept error: x; retrying in 5ms\n"} {
+		if n, err := l.Write([]byte(text)); n != len(text) || err != nil || !strings.Contains(log.String(), strings.TrimSpace(text)) {
+			t.Errorf("%q: %d, %v", text, n, err)
+		}
+	}
+	if got := log.String(); strings.Count(got, "level=WARN") != 3 || strings.Contains(got, "preface") || strings.Contains(got, "connection error") {
+		t.Errorf("logged\n%s", got)
+	}
+}
+
 // A certificate that cannot be used is one line in the log, and holds back nothing else.
 func TestBadCertificate(t *testing.T) {
 	f := newFixture(t)

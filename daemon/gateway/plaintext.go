@@ -4,17 +4,38 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
+	"time"
 )
 
 // errPlaintext is returned by plaintext where rtask.hcl does not allow it.
 var errPlaintext = errors.New("without TLS only loopback addresses are served, unless rtask.hcl says allow_plaintext = true; HTTPS has a socket of its own, rtask-https.socket")
 
+// word is what the engine said last of plain HTTP, if that is no.
+type word struct {
+	mu    sync.Mutex // held to ask: one does so for all
+	no    error
+	asked time.Time
+}
+
 // plaintext returns nil if HTTP without TLS may be served on other addresses than loopback. The word of an engine that is
-// away holds until it is back.
+// away holds until it is back. One that does not answer is not asked again for each connection.
 func (a *api) plaintext(ctx context.Context) error {
+	w := &a.plain
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.no == nil || time.Since(w.asked) >= framingAge {
+		w.no = a.askPlaintext(ctx)
+		w.asked = time.Now()
+	}
+	return w.no
+}
+
+func (a *api) askPlaintext(ctx context.Context) error {
 	framing, _, err := a.limits(ctx, framingAge)
 	if err != nil {
 		a.mu.Lock()
@@ -44,18 +65,33 @@ type exposed struct {
 	what    string
 	allowed func() error
 	logger  *slog.Logger
-	refuses bool // as was logged last
+
+	mu      sync.Mutex // guards what follows
+	refuses bool       // as was logged last
 }
 
-// Accept implements net.Listener. One goroutine calls it at a time.
+// Accept implements net.Listener. It asks nobody: whether a connection is let in shows when it is read, which each connection
+// waits for by itself.
 func (l *exposed) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil || l.open() {
-			return c, err
-		}
-		_ = c.Close() // nothing was said on it
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
 	}
+	return &asking{Conn: c, admitted: sync.OnceValue(l.open)}, nil
+}
+
+// asking is a connection that ends before its first byte unless it is let in.
+type asking struct {
+	net.Conn
+	admitted func() bool
+}
+
+// Read implements net.Conn.
+func (c *asking) Read(b []byte) (int, error) {
+	if !c.admitted() {
+		return 0, io.EOF
+	}
+	return c.Conn.Read(b)
 }
 
 // guard does not let h have requests that come on a connection from before, when it was allowed: the connection breaks off.
@@ -71,6 +107,8 @@ func (l *exposed) guard(h http.Handler) http.Handler {
 // open reports whether a connection is let in, and logs when that changes.
 func (l *exposed) open() bool {
 	err := l.allowed()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	switch {
 	case err != nil && !l.refuses:
 		l.logger.Error("plain HTTP is not served", "what", l.what, "address", l.Addr().String(), "error", err)

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"log/slog"
 	"net"
@@ -132,6 +133,58 @@ func TestPlaintext(t *testing.T) {
 	eventually(t, "it is refused again", func() bool { return !healthy(port) })
 	if !healthy(safe) {
 		t.Error("loopback is not served")
+	}
+}
+
+// An engine that does not answer keeps no connection from being accepted, and is asked once for all of them.
+func TestPlaintextUnanswered(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gateway.sock")
+	silent, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	engine := client.Dial(path)
+	defer engine.Close()
+	var log lines
+	a := newAPI(engine.Gateway, log.logger())
+	ctx, cancel := context.WithCancel(t.Context())
+	l := &exposed{Listener: everywhere(t), what: "api", allowed: func() error { return a.plaintext(ctx) }, logger: log.logger()}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	read := make(chan error, 3)
+	for range cap(read) {
+		c, err := net.Dial("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, "x"); err != nil {
+			t.Fatal(err)
+		}
+		in, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		go func() {
+			_, err := in.Read(make([]byte, 1))
+			read <- err
+		}()
+	}
+	select {
+	case err := <-read:
+		t.Errorf("a connection was read before the engine answered: %v", err)
+	default:
+	}
+	cancel()
+	for range cap(read) {
+		if err := <-read; err != io.EOF {
+			t.Errorf("%v", err)
+		}
+	}
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "cannot ask the engine") {
+		t.Errorf("logged:\n%s", got)
 	}
 }
 

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"connectrpc.com/connect"
@@ -70,7 +71,7 @@ func (a *api) readWebhook(w http.ResponseWriter, r *http.Request, to *rtaskv1.We
 	}
 	wait, cancel := context.WithTimeout(r.Context(), roomTimeout)
 	defer cancel()
-	release, err := a.bodies.take(wait, size)
+	room, err := a.bodies.take(wait, netip.Prefix{}, size)
 	if err != nil {
 		closeAfter(w, r)
 		return nil, &problem{
@@ -84,7 +85,7 @@ func (a *api) readWebhook(w http.ResponseWriter, r *http.Request, to *rtaskv1.We
 	_ = conn.SetReadDeadline(time.Time{})
 	switch {
 	case err != nil:
-		release()
+		room.leave()
 		closeAfter(w, r)
 		return nil, &problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "the body could not be read"}
 	case !fits:
@@ -92,7 +93,8 @@ func (a *api) readWebhook(w http.ResponseWriter, r *http.Request, to *rtaskv1.We
 	default:
 		to.Body = body
 	}
-	return release, nil
+	room.keep(int64(len(to.Body)))
+	return room.leave, nil
 }
 
 // headersOf returns the lines of a request's head.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -95,7 +96,7 @@ func TestWebhookStrangers(t *testing.T) {
 func TestRefusedBodies(t *testing.T) {
 	f := newFixture(t)
 	broken := "HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
-	for _, head := range []string{"POST " + f.url("counts") + " " + broken, "POST /tasks/hello " + broken + "Authorization: Bearer " + f.key + "\r\n", "POST /tasks/made-up " + broken + "Authorization: Bearer x\r\n"} {
+	for _, head := range []string{"POST " + f.url("counts") + " " + broken, "POST /tasks/hello " + broken + "Authorization: Bearer " + f.key + "\r\n", "POST /tasks/hello " + broken + "Authorization: Bearer x\r\n"} {
 		if got := f.raw(head + "\r\nno chunk\r\n"); !strings.HasPrefix(got, "HTTP/1.1 400") {
 			t.Errorf("%.60q", got)
 		}
@@ -133,15 +134,27 @@ func TestWebhookSlowSenders(t *testing.T) {
 // There is room for so many bytes, first come first served, and none is lost.
 func TestBodyRoom(t *testing.T) {
 	b := newBodies()
-	var releases []func()
-	take := func(n int64) error {
+	var taken []*turn
+	takeFrom := func(from string, n int64) error {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		release, err := b.take(ctx, n)
+		var client netip.Prefix
+		if from != "" {
+			client = clientOf(netip.MustParseAddr(from))
+		}
+		turn, err := b.take(ctx, client, n)
 		if err == nil {
-			releases = append(releases, release)
+			taken = append(taken, turn)
 		}
 		return err
+	}
+	take := func(n int64) error { return takeFrom("", n) }
+	giveBack := func() {
+		for _, turn := range taken {
+			turn.leave()
+			turn.leave()
+		}
+		taken = nil
 	}
 	for range largeBodies / (32 << 20) {
 		if err := take(32 << 20); err != nil {
@@ -162,17 +175,64 @@ func TestBodyRoom(t *testing.T) {
 	// A wait ends with the room that is given back.
 	got := make(chan error, 1)
 	go func() {
-		release, err := b.take(t.Context(), 1<<40) // all there is
+		turn, err := b.take(t.Context(), netip.Prefix{}, 1<<40) // all there is
 		if err == nil {
-			release()
+			turn.leave()
 		}
 		got <- err
 	}()
-	for _, release := range releases {
-		release()
-	}
+	giveBack()
 	if err := <-got; err != nil {
 		t.Error(err)
+	}
+	// One client gets half of it, and is in no other's way with what it waits for.
+	waits := make(chan error, 1)
+	for range 2 {
+		if err := takeFrom("192.0.2.7", largeBodies/4); err != nil {
+			t.Fatal(err)
+		}
+	}
+	go func() {
+		turn, err := b.take(t.Context(), clientOf(netip.MustParseAddr("192.0.2.7")), largeBodies/4)
+		if err == nil {
+			turn.leave()
+		}
+		waits <- err
+	}()
+	if err := takeFrom("192.0.2.7", largeBodies/4); !errors.Is(err, errFull) {
+		t.Errorf("%v", err)
+	}
+	for _, other := range []string{"192.0.2.8", "2001:db8::1"} {
+		if err := takeFrom(other, largeBodies/4); err != nil {
+			t.Errorf("%s: %v", other, err)
+		}
+	}
+	taken[0].leave()
+	if err := <-waits; err != nil {
+		t.Error(err)
+	}
+	giveBack()
+	// Nor does it have all of the turns, whatever they are for.
+	for range maxReadsPerAddress {
+		if err := takeFrom("192.0.2.7", 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := takeFrom("192.0.2.7", 1); !errors.Is(err, errFull) {
+		t.Errorf("%v", err)
+	}
+	if err := takeFrom("192.0.2.8", 1); err != nil {
+		t.Error(err)
+	}
+	taken[0].keep(1)
+	if err := takeFrom("192.0.2.7", 1); err != nil {
+		t.Error(err)
+	}
+	giveBack()
+	for _, r := range []*room{&b.small, &b.large} {
+		if r.reads != 0 || len(r.clients) != 0 {
+			t.Errorf("%d reads of %v are left", r.reads, r.clients)
+		}
 	}
 	if b.large.free != largeBodies || b.small.free != smallBodies || len(b.large.queue)+len(b.small.queue) != 0 {
 		t.Errorf("%d and %d bytes are free, %d and %d wait", b.large.free, b.small.free, len(b.large.queue), len(b.small.queue))

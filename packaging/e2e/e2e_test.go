@@ -25,7 +25,7 @@ import (
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
 		"capture": capture, "retry": retry, "prefix": prefix, "followers": followers, "storm": storm, "deaf": deaf, "in-turn": inTurn,
-		"hold": hold, "held-closed": heldClosed, "serve-while": serveWhile, "reloads": reloads,
+		"hold": hold, "held-closed": heldClosed, "held-to": heldTo, "serve-while": serveWhile, "reloads": reloads,
 	}
 }
 

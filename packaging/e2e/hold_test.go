@@ -15,6 +15,7 @@ import (
 // held are the connections that hold made.
 type held struct {
 	conns []net.Conn
+	ended []chan struct{} // of each: closed when it has ended
 	wg    sync.WaitGroup
 }
 
@@ -52,8 +53,10 @@ func hold(ts *testscript.TestScript, neg bool, args []string) {
 		if u.Scheme == "https" && text != "" {
 			c = tls.Client(c, &tls.Config{InsecureSkipVerify: true}) // it is after no answer
 		}
-		h.conns = append(h.conns, c)
+		ended := make(chan struct{})
+		h.conns, h.ended = append(h.conns, c), append(h.ended, ended)
 		h.wg.Go(func() {
+			defer close(ended)
 			if text == "" {
 				_, _ = c.Read(make([]byte, 1)) // until either end closes
 				return
@@ -67,6 +70,34 @@ func hold(ts *testscript.TestScript, neg bool, args []string) {
 				time.Sleep(200 * time.Millisecond)
 			}
 		})
+	}
+}
+
+// held-to N waits until the server has closed all connections that hold made but for the first N, and those must still be open.
+func heldTo(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: held-to N")
+	}
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	h, _ := ts.Value(heldKey{}).(*held)
+	if len(h.ended) <= n {
+		ts.Fatalf("there are no more than %d connections", len(h.ended))
+	}
+	late := time.After(2 * time.Minute)
+	for i, ended := range h.ended[n:] {
+		select {
+		case <-ended:
+		case <-late:
+			ts.Fatalf("the server keeps connection %d", n+i+1)
+		}
+	}
+	for i, ended := range h.ended[:n] {
+		select {
+		case <-ended:
+			ts.Fatalf("the server has closed connection %d before those that are too many", i+1)
+		default:
+		}
 	}
 }
 

@@ -4670,7 +4670,9 @@ type RefusedRequest struct {
 	Kind   string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	// remote_addr is as in RunRequest.
-	RemoteAddr    string `protobuf:"bytes,5,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	RemoteAddr string `protobuf:"bytes,5,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	// api_key is as in RunRequest. Without a good one for that task, its name is nobody's word.
+	ApiKey        []byte `protobuf:"bytes,6,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4738,6 +4740,13 @@ func (x *RefusedRequest) GetRemoteAddr() string {
 		return x.RemoteAddr
 	}
 	return ""
+}
+
+func (x *RefusedRequest) GetApiKey() []byte {
+	if x != nil {
+		return x.ApiKey
+	}
+	return nil
 }
 
 type RefusedResponse struct {
@@ -5401,14 +5410,15 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\aapi_key\x18\x03 \x01(\fR\x06apiKey\x12\x1f\n" +
 	"\vremote_addr\x18\x04 \x01(\tR\n" +
 	"remoteAddr\x12\x12\n" +
-	"\x04wait\x18\x14 \x01(\tR\x04wait\"\x85\x01\n" +
+	"\x04wait\x18\x14 \x01(\tR\x04wait\"\x9e\x01\n" +
 	"\x0eRefusedRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\tR\x04hash\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1f\n" +
 	"\vremote_addr\x18\x05 \x01(\tR\n" +
-	"remoteAddr\"\x11\n" +
+	"remoteAddr\x12\x17\n" +
+	"\aapi_key\x18\x06 \x01(\fR\x06apiKey\"\x11\n" +
 	"\x0fRefusedResponse\"\x10\n" +
 	"\x0eFramingRequest\"\xa7\x01\n" +
 	"\x0fFramingResponse\x12&\n" +
