@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 const (
@@ -11,10 +12,13 @@ const (
 	// from one address (of IPv6 the /64 that one customer has). A proxy on this machine is not held to the latter.
 	maxConnections = 4096
 	maxPerAddress  = 256
+	// firstTime is how long the client of a new connection has to make a request before a gateway that stops closes it: net/http
+	// closes one of HTTP/2 that has none at once, also where the request is on its way.
+	firstTime = time.Second
 )
 
 // capped is a listener that holds clients to a number of connections: one more is closed at once.
-func capped(l net.Listener, most, each int) net.Listener {
+func capped(l net.Listener, most, each int) *connections {
 	return &connections{Listener: l, most: most, each: each, open: map[netip.Prefix]int{}}
 }
 
@@ -25,6 +29,18 @@ type connections struct {
 	mu   sync.Mutex // guards what follows
 	all  int
 	open map[netip.Prefix]int
+	last time.Time // when the newest came
+}
+
+// stop ends Accept, and returns how long the newest connection has for its first request from now on.
+func (l *connections) stop() time.Duration {
+	_ = l.Close() // what waits there is for the next gateway, or for nobody
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.all == 0 {
+		return 0
+	}
+	return max(firstTime-time.Since(l.last), 0)
 }
 
 // Accept implements net.Listener.
@@ -74,6 +90,7 @@ func (l *connections) take(from netip.Prefix) bool {
 		return false
 	}
 	l.all++
+	l.last = time.Now()
 	if from.IsValid() {
 		l.open[from]++
 	}

@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // queue is a listener whose connections come from addresses of a test's choice.
@@ -70,7 +72,35 @@ func TestConnections(t *testing.T) {
 	for _, c := range got {
 		c.Close()
 	}
-	if s := l.(*connections); s.all != 1 || len(s.open) != 1 {
-		t.Errorf("%d, %v", s.all, s.open)
+	if l.all != 1 || len(l.open) != 1 {
+		t.Errorf("%d, %v", l.all, l.open)
 	}
+}
+
+// The client of the newest connection has a second for its first request when the gateway stops.
+func TestStopWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := capped(&queue{from: []string{"192.0.2.1:1", "192.0.2.1:2"}}, 9, 9)
+		if d := l.stop(); d != 0 {
+			t.Errorf("without a connection %v", d)
+		}
+		var open []net.Conn
+		for range 2 {
+			c, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			open = append(open, c)
+			time.Sleep(300 * time.Millisecond)
+		}
+		if d := l.stop(); d != 700*time.Millisecond {
+			t.Errorf("%v", d)
+		}
+		if time.Sleep(time.Minute); l.stop() != 0 {
+			t.Error("connections are waited for that had their time")
+		}
+		for _, c := range open {
+			c.Close()
+		}
+	})
 }

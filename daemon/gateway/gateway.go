@@ -140,12 +140,11 @@ func listen(ctx context.Context, address string, encrypted bool, plaintext func(
 }
 
 // serve serves one socket until its server is shut down.
-func (s service) serve(server *http.Server, l *slog.Logger) error {
+func (s service) serve(server *http.Server, listener net.Listener, l *slog.Logger) error {
 	x, without := s.listener.(*exposed)
 	if refuses := without && !x.open() || s.tls != nil && len(s.tls.Certificates) == 0; !refuses { // else that is logged
 		l.Info("serving", "what", s.name, "address", s.listener.Addr().String())
 	}
-	listener := capped(s.listener, maxConnections, maxPerAddress)
 	if s.tls == nil {
 		return server.Serve(listener)
 	}
@@ -184,12 +183,14 @@ func (c complaints) Write(b []byte) (int, error) {
 func serve(ctx context.Context, o Options, services []service) error {
 	failed := make(chan error, len(services))
 	var servers []*http.Server
+	var listeners []*connections
 	var serves sync.WaitGroup
 	for _, s := range services {
 		defer o.watch(s)()
 		server := s.server(o.Logger)
-		servers = append(servers, server)
-		serves.Go(func() { failed <- s.serve(server, o.Logger) })
+		listener := capped(s.listener, maxConnections, maxPerAddress)
+		servers, listeners = append(servers, server), append(listeners, listener)
+		serves.Go(func() { failed <- s.serve(server, listener, o.Logger) })
 	}
 	if _, err := systemd.SdNotify(false, systemd.SdNotifyReady); err != nil {
 		o.Logger.Error("cannot notify systemd", "error", err)
@@ -203,6 +204,11 @@ func serve(ctx context.Context, o Options, services []service) error {
 	if _, e := systemd.SdNotify(false, systemd.SdNotifyStopping); e != nil {
 		err = errors.Join(err, e)
 	}
+	var first time.Duration
+	for _, l := range listeners {
+		first = max(first, l.stop())
+	}
+	time.Sleep(first)
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	for _, s := range servers {
