@@ -25,10 +25,11 @@ const (
 	powerCuts, powerMachines = 4, 2
 
 	// What TestPower tells TestPowered: the number of the boot, how it is to end (powerCut, at any moment; powerDown; or not at
-	// all, ""), how the one before ended, and in the file powerFacts, a line each, the facts.
-	powerBoot, powerEnd, powerLast = "RTASK_POWER_BOOT", "RTASK_POWER_END", "RTASK_POWER_LAST"
-	powerCut, powerDown            = "cut", "down"
-	powerFacts                     = "/facts"
+	// all, ""), how the one before ended, whether some boots' load is to be of requests over HTTP, and in the file powerFacts, a
+	// line each, the facts.
+	powerBoot, powerEnd, powerLast, powerHTTP = "RTASK_POWER_BOOT", "RTASK_POWER_END", "RTASK_POWER_LAST", "RTASK_POWER_HTTP"
+	powerCut, powerDown                       = "cut", "down"
+	powerFacts                                = "/facts"
 
 	// What TestPowered tells TestPower, each on a line of its own.
 	saidUp       = "@up"       // it has begun
@@ -104,7 +105,7 @@ func TestPower(t *testing.T) {
 		}
 		t.Run(fmt.Sprintf("machine %d", i), func(t *testing.T) {
 			t.Parallel()
-			m := &poweredMachine{t: t, disk: disk}
+			m := &poweredMachine{t: t, disk: disk, http: i%2 == 1}
 			for cut := range cuts / powerMachines {
 				m.cut(cut%5 == 1)
 			}
@@ -120,6 +121,7 @@ func TestPower(t *testing.T) {
 type poweredMachine struct {
 	t     *testing.T
 	disk  string
+	http  bool // is the load of its first boot, and of every fifth after that
 	boot  int
 	last  string // how the last boot ended
 	facts []fact
@@ -196,7 +198,7 @@ func (m *poweredMachine) powered(end string, heard func(said string, cut func())
 		}
 		heard(word, cut)
 	}, "--bind-ro", facts+":"+powerFacts, "--env", fmt.Sprintf("%s=%d", powerBoot, m.boot), "--env", powerEnd+"="+end,
-		"--env", powerLast+"="+m.last, "--", poweredDir+"/e2e.test", "-test.run", "^TestPowered$")
+		"--env", powerLast+"="+m.last, "--env", fmt.Sprintf("%s=%t", powerHTTP, m.http), "--", poweredDir+"/e2e.test", "-test.run", "^TestPowered$")
 	m.last = end
 	m.t.Logf("boot %d: %s; then %d jobs accepted, %d of them ended; %v", m.boot, checked, accepted, ended, time.Since(begin).Round(100*time.Millisecond))
 	if len(wrong) > 0 {

@@ -53,7 +53,7 @@ func TestPowered(t *testing.T) {
 			number: boot * 1000, key: strings.TrimSpace(string(key)), dir: poweredDir, quit: make(chan struct{}), engine: jobService(),
 			http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}},
 		},
-		boot: boot, overHTTP: boot%5 == 2, shutDown: os.Getenv(powerLast) == powerDown, known: known,
+		boot: boot, overHTTP: boot%5 == 1 && os.Getenv(powerHTTP) == "true", shutDown: os.Getenv(powerLast) == powerDown, known: known,
 	}
 	p.say(saidUp, "")
 	p.unasked()
