@@ -97,6 +97,10 @@ func (l *layer) list(dir string, rights landlock.Rights, machine bool) error {
 	if err := unix.Lstat(dir, &st); err != nil {
 		return fmt.Errorf("cannot look at %s: %w", dir, err)
 	}
+	// Before its names are read, which may take long.
+	if age := time.Since(time.Unix(st.Mtim.Unix())); age >= 0 && age < mtimeGrain {
+		st.Mtim = unix.Timespec{} // what comes in this moment may not change it: it counts as changed
+	}
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrPermission) {
 		return l.allow(dir, rights) // its names cannot be known
@@ -105,9 +109,6 @@ func (l *layer) list(dir string, rights landlock.Rights, machine bool) error {
 		return fmt.Errorf("cannot list a folder: %w", err)
 	}
 	if machine {
-		if time.Since(time.Unix(st.Mtim.Unix())) < mtimeGrain {
-			st.Mtim = unix.Timespec{} // what comes in this moment may not change it: it counts as changed
-		}
 		l.listed = append(l.listed, listed{dir, st.Dev, st.Ino, st.Mtim})
 	}
 	for _, e := range entries {

@@ -91,22 +91,26 @@ func TestLimitsAndPrivileges(t *testing.T) {
 	}
 }
 
-// TestIgnoredSignals: what the caller's caller ignored, as nohup(1) does, is not ignored in a job.
+// TestIgnoredSignals: what the caller's caller ignored, as nohup(1) does, is not ignored in a job, and no signal is blocked.
 func TestIgnoredSignals(t *testing.T) {
 	signal.Ignore(unix.SIGHUP, unix.SIGUSR1, unix.SIGPIPE)
 	defer signal.Reset(unix.SIGHUP, unix.SIGUSR1, unix.SIGPIPE)
-	p := shell(`grep SigIgn /proc/self/status`)
+	p := shell("") // which would unblock all by itself
+	p.Paths, p.Args = []string{"/bin/grep"}, []string{"grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"}
 	p.Ignored = []int{int(unix.SIGHUP), int(unix.SIGUSR1), int(unix.SIGPIPE)}
 	out, _, err := run(t, p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var ignored uint64
-	if _, err := fmt.Sscanf(out, "SigIgn:\t%x\n", &ignored); err != nil {
+	var blocked, ignored uint64
+	if _, err := fmt.Sscanf(out, "SigBlk:\t%x\nSigIgn:\t%x\n", &blocked, &ignored); err != nil {
 		t.Fatalf("output %q: %v", out, err)
 	}
 	if ignored &^= 1<<31 | 1<<32; ignored != 0 { // but for the C library's two
 		t.Errorf("ignores %#x", ignored)
+	}
+	if blocked != 0 {
+		t.Errorf("blocks %#x", blocked)
 	}
 }
 
