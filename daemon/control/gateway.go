@@ -87,7 +87,7 @@ func (s *Server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]
 	if err != nil {
 		return nil, err
 	}
-	result, err := s.run(ctx, task.Blocking, js, keyStart(task, key, r.Msg))
+	result, err := s.run(ctx, task.Blocking, js, keyDecision(task, key, r.Msg))
 	s.count(task, key, err)
 	switch {
 	case err != nil:
@@ -98,9 +98,9 @@ func (s *Server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]
 	return connect.NewResponse(resultMessage(result)), nil
 }
 
-// keyStart is the decision about a start with a key, as far as it is known before there is one.
-func keyStart(t *config.Task, key auth.KeyInfo, r presented) decision {
-	return decision{action: actionStart, task: t.Name, key: key.Name, keyID: key.ID, remote: r.GetRemoteAddr()}
+// keyDecision is the decision about a request with a key, as far as it is known before there is one.
+func keyDecision(t *config.Task, key auth.KeyInfo, r presented) decision {
+	return decision{action: actionOf(r), task: t.Name, key: key.Name, keyID: key.ID, remote: r.GetRemoteAddr()}
 }
 
 // keySpec is what a run of a task is for a request that came with a key.

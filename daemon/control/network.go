@@ -185,7 +185,7 @@ func (s *Server) RunStream(ctx context.Context, r *connect.Request[rtaskv1.RunRe
 	if err != nil {
 		return err
 	}
-	started, err := s.run(ctx, false, js, keyStart(task, key, r.Msg))
+	started, err := s.run(ctx, false, js, keyDecision(task, key, r.Msg))
 	s.count(task, key, err)
 	if err != nil {
 		return s.ended(ctx, r.Msg, key, err)
@@ -264,8 +264,7 @@ func (s *Server) End(ctx context.Context, r *connect.Request[rtaskv1.EndRequest]
 	if err != nil {
 		return nil, err
 	}
-	d := keyStart(task, key, r.Msg)
-	d.action = actionStop
+	d := keyDecision(task, key, r.Msg)
 	j, err := s.jobOf(task, key, r.Msg.Id)
 	if err != nil {
 		s.decide(d, "", err)
