@@ -3,6 +3,8 @@ package control
 import (
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"slices"
@@ -13,6 +15,7 @@ import (
 	"connectrpc.com/connect"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 	"github.com/rtask/rtask/daemon/auth"
 )
 
@@ -25,6 +28,17 @@ func (f *fixture) decisions() []string {
 		}
 	}
 	return all
+}
+
+// A caller of whom the kernel does not say who it is is nobody, and not root, whose number is 0.
+func TestAuditUnknownPeer(t *testing.T) {
+	f := newFixture(t, tasks)
+	w := httptest.NewRecorder()
+	f.Control().ServeHTTP(w, httptest.NewRequest(http.MethodPost, rtaskv1connect.JobServiceStartProcedure, nil))
+	want := `refused RTASK_ACTION=start RTASK_KIND=forbidden RTASK_REASON="Start: who calls is not known"`
+	if got := f.decisions(); w.Code != http.StatusForbidden || !slices.Equal(got, []string{want}) {
+		t.Errorf("%d, %q, want %q", w.Code, got, want)
+	}
 }
 
 // Each start and each stop over the control socket is one entry, and so is what a caller was denied. What may be secret is in none.
