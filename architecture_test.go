@@ -36,7 +36,8 @@ func rules() map[string]rule {
 
 		"daemon": {
 			may: []string{
-				"daemon/auth", "daemon/companion", "daemon/config", "daemon/control", "daemon/job", "sandbox", "sandbox/privilege", "sandbox/spec",
+				"daemon/auth", "daemon/companion", "daemon/config", "daemon/control", "daemon/job", "sandbox", "sandbox/nonblock/stream", "sandbox/privilege",
+				"sandbox/spec",
 			},
 		},
 		"daemon/api/rtask/v1":                {},
@@ -49,7 +50,7 @@ func rules() map[string]rule {
 			never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses, module + "sandbox": "files in, values out"},
 		},
 		"daemon/job": {
-			may:   []string{"daemon/store", "sandbox", "sandbox/log", "sandbox/scope", "sandbox/spec", "sandbox/wire"},
+			may:   []string{"daemon/store", "sandbox", "sandbox/log", "sandbox/nonblock", "sandbox/scope", "sandbox/spec", "sandbox/wire"},
 			never: map[string]string{"net/http": noNetwork, module + "daemon/config": "the library knows no configuration files"},
 		},
 		"daemon/store": {never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses}},
@@ -64,7 +65,7 @@ func rules() map[string]rule {
 			},
 		},
 		"daemon/gateway": {
-			may: []string{"ctl/client", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect"},
+			may: []string{"ctl/client", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "sandbox/nonblock/stream"},
 			never: map[string]string{
 				"os/exec": decides, module + "daemon/auth": decides, module + "daemon/config": decides,
 				module + "daemon/job": decides, module + "daemon/store": decides, module + "sandbox": decides,
@@ -72,17 +73,22 @@ func rules() map[string]rule {
 		},
 
 		"sandbox": {
-			may:   []string{"sandbox/cgroup", "sandbox/jail/landlock", "sandbox/privilege", "sandbox/scope", "sandbox/spec", "sandbox/wire"},
+			may:   []string{"sandbox/cgroup", "sandbox/jail/landlock", "sandbox/nonblock", "sandbox/privilege", "sandbox/scope", "sandbox/spec", "sandbox/wire"},
 			never: map[string]string{"net/http": noNetwork, module + "sandbox/shim": "the two halves meet on the wire only"},
 		},
+		"sandbox/nonblock": {never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/nonblock/stream": {
+			may:   []string{"sandbox/nonblock"},
+			never: map[string]string{"net/http": small, "os/exec": noProcesses},
+		},
 		"sandbox/spec":      {never: map[string]string{"net": small, "os/exec": noProcesses}},
-		"sandbox/wire":      {may: []string{"sandbox/spec"}, never: map[string]string{"net/http": small, "os/exec": noProcesses}},
+		"sandbox/wire":      {may: []string{"sandbox/nonblock", "sandbox/spec"}, never: map[string]string{"net/http": small, "os/exec": noProcesses}},
 		"sandbox/log":       {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/scope":     {never: map[string]string{"net/http": noNetwork}},
-		"sandbox/cgroup":    {may: []string{"sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
-		"sandbox/jail":      {may: []string{"sandbox/jail/fork", "sandbox/jail/landlock", "sandbox/jail/seccomp", "sandbox/privilege", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/cgroup":    {may: []string{"sandbox/nonblock", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/jail":      {may: []string{"sandbox/jail/fork", "sandbox/jail/landlock", "sandbox/jail/seccomp", "sandbox/nonblock", "sandbox/privilege", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/privilege": {never: map[string]string{"net": small, "os/exec": noProcesses}},
-		"sandbox/jail/fork": {never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/jail/fork": {may: []string{"sandbox/nonblock"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/jail/landlock": {
 			never: map[string]string{"net": small, "os/exec": noProcesses},
 		},
@@ -90,7 +96,7 @@ func rules() map[string]rule {
 			never: map[string]string{"net": small, "os/exec": noProcesses},
 		},
 		"sandbox/shim": {
-			may: []string{"sandbox/cgroup", "sandbox/jail", "sandbox/log", "sandbox/privilege", "sandbox/spec", "sandbox/wire"},
+			may: []string{"sandbox/cgroup", "sandbox/jail", "sandbox/log", "sandbox/nonblock", "sandbox/privilege", "sandbox/spec", "sandbox/wire"},
 			never: map[string]string{
 				"net/http": small, "os/exec": noProcesses, "github.com/godbus/dbus/v5": small,
 				"google.golang.org/protobuf/proto": small,
@@ -103,7 +109,7 @@ func rules() map[string]rule {
 		},
 		"ctl/journal": {never: map[string]string{"net": "it only starts journalctl"}},
 		"ctl/client": {
-			may:   []string{"daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect"},
+			may:   []string{"daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "sandbox/nonblock/stream"},
 			never: map[string]string{"os/exec": "the gateway uses it"},
 		},
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/rtask/rtask/daemon/control"
 	"github.com/rtask/rtask/daemon/job"
 	"github.com/rtask/rtask/sandbox"
+	"github.com/rtask/rtask/sandbox/nonblock/stream"
 )
 
 const (
@@ -216,7 +217,7 @@ func (e *engine) serve(ctx context.Context, l listeners) error {
 	failed := make(chan error, len(servers))
 	var serves sync.WaitGroup
 	for i, ln := range []net.Listener{perUser(l.control, maxConnections), l.gateway} {
-		serves.Go(func() { failed <- servers[i].Serve(ln) })
+		serves.Go(func() { failed <- servers[i].Serve(stream.Listener(ln)) })
 	}
 	gatewayDone, err := e.startGateway(l)
 	if err == nil {

@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/sandbox/nonblock"
 	"github.com/rtask/rtask/sandbox/wire"
 )
 
@@ -24,15 +27,17 @@ func (h *Host) claimPath(id string) string { return filepath.Join(h.opts.Runtime
 // stake makes the claim of a job.
 func (h *Host) stake(id string, memo []byte) (string, error) {
 	path := h.claimPath(id)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	fd, err := nonblock.Open(path, unix.O_CREAT|unix.O_WRONLY|unix.O_TRUNC, 0o600)
 	if err != nil {
-		return "", fmt.Errorf("cannot offer the job to its supervisor: %w", err)
+		return "", fmt.Errorf("cannot offer the job to its supervisor: cannot make %s: %w", path, err)
 	}
-	if len(memo) > 0 {
-		_, err = f.Write(memo)
+	for err == nil && len(memo) > 0 {
+		var n int
+		n, err = nonblock.Write(fd, memo)
+		memo = memo[n:]
 	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return "", errors.Join(fmt.Errorf("cannot offer the job to its supervisor: %w", err), os.Remove(path))
+	if err := errors.Join(err, nonblock.Close(fd)); err != nil {
+		return "", errors.Join(fmt.Errorf("cannot offer the job to its supervisor: cannot write %s: %w", path, err), nonblock.Unlink(path))
 	}
 	return path, nil
 }
@@ -63,7 +68,7 @@ func (h *Host) Claims() (map[string][]byte, error) {
 
 // takeBack takes a job back that may have been sent to a shim. It returns false if a shim has taken it.
 func (h *Host) takeBack(id string) (bool, error) {
-	err := os.Remove(h.claimPath(id))
+	err := nonblock.Unlink(h.claimPath(id))
 	if err == nil {
 		return true, nil
 	}
@@ -81,7 +86,7 @@ func (h *Host) takeBack(id string) (bool, error) {
 func (h *Host) Forget(id string) error {
 	var err error
 	for _, path := range []string{h.claimPath(id) + wire.Taken, h.claimPath(id)} {
-		if e := os.Remove(path); e == nil || !errors.Is(e, fs.ErrNotExist) {
+		if e := nonblock.Unlink(path); e == nil || !errors.Is(e, fs.ErrNotExist) {
 			return e // there is one of the two at most
 		}
 	}

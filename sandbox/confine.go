@@ -39,7 +39,7 @@ func (h *Host) findConfinement(ctx context.Context) {
 	switch {
 	case h.manager == nil:
 		c.why = "it takes systemd"
-	case os.Geteuid() == 0:
+	case h.privileged:
 		c.namespaces = true
 	default:
 		missing, err := h.probe(ctx)
@@ -51,7 +51,7 @@ func (h *Host) findConfinement(ctx context.Context) {
 		h.weaker = append(h.weaker, fmt.Sprintf(noNamespaces, c.why))
 		return
 	}
-	if os.Geteuid() != 0 {
+	if !h.privileged {
 		h.weaker = append(h.weaker, "Jobs whose sandbox needs namespaces are in a user namespace, as with private_users: all users but their own, root too, are nobody to them, "+
 			"and set-user-ID programs give them nothing. Without private_pids there is no protect_proc and no proc_subset.")
 	}
@@ -109,6 +109,9 @@ func (h *Host) Confines() bool { return h.confinement.namespaces }
 
 // Give returns what a job gets of s here, and the names of the switches that it does without.
 func (h *Host) Give(s spec.Sandbox) (given spec.Sandbox, missing []string) {
+	if h.privileged && h.confinement.namespaces {
+		return s, nil
+	}
 	if !h.confinement.namespaces {
 		return s.WithoutNamespaces(), s.NeedNamespaces()
 	}
@@ -119,7 +122,7 @@ func (h *Host) Give(s spec.Sandbox) (given spec.Sandbox, missing []string) {
 	}
 	given = s.Without(missing...)
 	// Comes with the user namespace of the shim.
-	given.PrivateUsers = given.PrivateUsers || os.Geteuid() != 0 && given.Namespaces()
+	given.PrivateUsers = given.PrivateUsers || !h.privileged && given.Namespaces()
 	return given, missing
 }
 
@@ -131,7 +134,7 @@ func (h *Host) WhyNot(s spec.Sandbox, name string) string {
 		return c.why
 	case c.missing[name] != "":
 		return c.missing[name]
-	case os.Geteuid() != 0 && (name == "protect_proc" || name == "proc_subset") && !s.PrivatePIDs:
+	case !h.privileged && (name == "protect_proc" || name == "proc_subset") && !s.PrivatePIDs:
 		return "it takes private_pids, since rtaskd does not run as root"
 	}
 	return ""

@@ -54,6 +54,7 @@ type Host struct {
 	opts        Options
 	manager     *scope.Manager // nil without systemd
 	kind        string
+	privileged  bool     // the engine is root
 	mount       string   // of the cgroup v2 hierarchy, "" without systemd
 	root        string   // the manager's own control group below mount, "/" for the system's
 	controllers []string // of the hierarchy's root
@@ -83,7 +84,7 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 		return nil, fmt.Errorf("cannot find rtask-shim: %w", err)
 	}
 	o.Hide = cmp.Or(o.Hide, o.RuntimeDir)
-	h := &Host{opts: o, kind: "none", noFile: defaultNoFile, startTime: startTimeout}
+	h := &Host{opts: o, kind: "none", privileged: os.Geteuid() == 0, noFile: defaultNoFile, startTime: startTimeout}
 	if err := h.awaitManager(ctx); scope.Away(err) {
 		return nil, fmt.Errorf("cannot reach systemd, which runs here: %w", err)
 	} else if err != nil {

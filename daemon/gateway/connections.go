@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/rtask/rtask/sandbox/nonblock/stream"
 )
 
 const (
@@ -52,7 +54,7 @@ func (l *connections) Accept() (net.Conn, error) {
 		}
 		from := prefixOf(c.RemoteAddr())
 		if l.take(from) {
-			return &connection{Conn: c, release: sync.OnceFunc(func() { l.giveBack(from) })}, nil
+			return &connection{Conn: stream.Wrap(c), release: sync.OnceFunc(func() { l.giveBack(from) })}, nil
 		}
 		_ = c.Close() // nothing was said on it
 	}

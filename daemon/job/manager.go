@@ -38,6 +38,7 @@ type Manager struct {
 	store     *store.Store[Job]
 	watcher   *log.Watcher
 	null      *os.File // the standard input of jobs without one
+	euid      int      // the engine's own user
 	retention *retention
 	workers   sync.WaitGroup
 	quit      chan struct{}
@@ -143,7 +144,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		return nil, errors.Join(err, w.Close(), null.Close())
 	}
 	m := &Manager{
-		opts: o, store: s, watcher: w, null: null, quit: make(chan struct{}),
+		opts: o, store: s, watcher: w, null: null, euid: os.Geteuid(), quit: make(chan struct{}),
 		boot: boot, ended: make(chan struct{}, 1), hurry: make(chan struct{}, 1), last: make(chan struct{}), live: map[string]*live{}, tasks: map[string]*turns{},
 		rates: map[string]*bucket{}, aliases: map[string]*live{},
 		slots: slots{idle: map[string][]*slot{}}, maxJobs: o.MaxJobs, uids: newUIDs(o.UIDs), unit: 1, recorder: make(chan struct{}),

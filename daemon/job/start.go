@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/rtask/rtask/daemon/store"
 	"github.com/rtask/rtask/sandbox"
+	"github.com/rtask/rtask/sandbox/nonblock"
 	"github.com/rtask/rtask/sandbox/spec"
 	"github.com/rtask/rtask/sandbox/wire"
 )
@@ -139,8 +141,8 @@ func (m *Manager) check(s *Spec) error {
 	if s.Once.Key != "" && s.Volatile {
 		return invalid("what is to be done once must be on record")
 	}
-	if os.Geteuid() != 0 {
-		if s.User != nil && int(s.User.UID) != os.Geteuid() {
+	if m.euid != 0 {
+		if s.User != nil && int(s.User.UID) != m.euid {
 			return invalid("only an rtaskd that runs as root can run jobs as user %s", s.User.Name)
 		}
 		if s.Group != nil && int(*s.Group) != os.Getegid() || len(s.Groups) > 0 {
@@ -333,8 +335,8 @@ func (m *Manager) draft(s *Spec) (Job, error) {
 	u := s.User
 	switch {
 	case u != nil:
-	case os.Geteuid() != 0:
-		u = UserOf(spec.Credentials{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())})
+	case m.euid != 0:
+		u = UserOf(spec.Credentials{UID: uint32(m.euid), GID: uint32(os.Getegid())})
 	default:
 		j.Plan.Dynamic = true
 		u = dynamic(0) // until it has a slot
@@ -359,7 +361,7 @@ func (m *Manager) draft(s *Spec) (Job, error) {
 	if j.Run.Path == "" {
 		j.Run.Path = s.Command
 	}
-	if os.Geteuid() == 0 {
+	if m.euid == 0 {
 		j.Run.Credentials = &u.Credentials
 	}
 	j.Run.Sandbox, _ = m.opts.Host.Give(s.Sandbox)
@@ -515,7 +517,7 @@ func (m *Manager) putOff(ctx context.Context, l *live) bool {
 
 // process opens what a process needs and starts it, in another slot if its own has become unfit.
 func (m *Manager) process(ctx context.Context, l *live) (*sandbox.Process, error) {
-	stdin := m.null
+	var stdin wire.Descriptor = m.null
 	if len(l.input) > 0 {
 		f, err := wire.SealedFile("rtask-input", l.input)
 		if err != nil {
@@ -525,13 +527,15 @@ func (m *Manager) process(ctx context.Context, l *live) (*sandbox.Process, error
 		stdin = f
 	}
 	j := m.snapshot(l)
-	logFile, err := os.OpenFile(m.logPath(j.ID), os.O_CREATE|os.O_TRUNC|os.O_RDWR|os.O_APPEND, 0o640)
+	logFile, err := makeLog(m.logPath(j.ID))
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the job's log: %w", err)
 	}
 	defer logFile.Close()
-	if err := groupOfFolder(logFile, m.opts.LogDir); err != nil {
-		return nil, err
+	if m.euid == 0 { // what others make is their own
+		if err := groupOfFolder(logFile, m.opts.LogDir); err != nil {
+			return nil, err
+		}
 	}
 	for range startAttempts {
 		s := l.slot
@@ -582,16 +586,26 @@ func (m *Manager) moveOn(ctx context.Context, l *live) error {
 	return m.record(ctx, l)
 }
 
+// makeLog makes an empty log to append to.
+func makeLog(path string) (nonblock.File, error) {
+	for {
+		fd, err := unix.Open(path, unix.O_CREAT|unix.O_TRUNC|unix.O_RDWR|unix.O_APPEND|unix.O_CLOEXEC, 0o640)
+		if err == nil {
+			return nonblock.File(fd), nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return -1, &fs.PathError{Op: "open", Path: path, Err: err}
+		}
+	}
+}
+
 // groupOfFolder gives a new log to the group of its folder: whoever may list the logs may read them.
-func groupOfFolder(f *os.File, dir string) error {
+func groupOfFolder(f nonblock.File, dir string) error {
 	var st unix.Stat_t
 	if err := unix.Stat(dir, &st); err != nil {
 		return fmt.Errorf("cannot look at the folder of the logs: %w", err)
 	}
-	if os.Geteuid() != 0 {
-		return nil // what it makes is its own
-	}
-	if err := f.Chown(-1, int(st.Gid)); err != nil {
+	if err := unix.Fchown(int(f), -1, int(st.Gid)); err != nil {
 		return fmt.Errorf("cannot give the job's log to a group: %w", err)
 	}
 	return nil

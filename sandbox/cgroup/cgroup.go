@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rtask/rtask/sandbox/nonblock"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -182,8 +183,8 @@ func (t *Tree) New(name string, limits spec.Limits, optional bool) (*Group, erro
 		}
 	}
 	g := &Group{dir: filepath.Join(t.dir, name), path: filepath.Join(t.group, name)}
-	if err := os.Mkdir(g.dir, 0o755); err != nil {
-		return nil, fmt.Errorf("cannot make the job's control group: %w", err)
+	if err := nonblock.Mkdir(g.dir, 0o755); err != nil {
+		return nil, fmt.Errorf("cannot make the job's control group: %s: %w", g.dir, err)
 	}
 	if err := t.limit(g, limits, optional); err != nil {
 		_ = os.Remove(g.dir) // the first error is the one that says something
@@ -293,12 +294,12 @@ func (g *Group) WaitEmpty(timeout time.Duration) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("cannot watch the job's control group: %w", err)
 	}
-	defer unix.Close(f)
+	defer nonblock.Close(f)
 	deadline := time.Now().Add(timeout)
 	buf := make([]byte, 256)
 	for {
 		// Reading at offset 0 arms the poll for what comes after.
-		n, err := unix.Pread(f, buf, 0)
+		n, err := nonblock.Pread(f, buf, 0)
 		if isGone(err) {
 			return true, nil
 		}
@@ -343,8 +344,8 @@ func (g *Group) OOMKilled() bool {
 
 // Remove removes the group and those that the job made below it. Nothing may be left in them.
 func (g *Group) Remove() error {
-	_ = unix.Close(g.fd) // an O_PATH descriptor has nothing to lose
-	if err := unix.Rmdir(g.dir); err == nil || errors.Is(err, unix.ENOENT) {
+	_ = nonblock.Close(g.fd) // an O_PATH descriptor has nothing to lose
+	if err := nonblock.Rmdir(g.dir); err == nil || errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	var dirs []string

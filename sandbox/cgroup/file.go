@@ -9,21 +9,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rtask/rtask/sandbox/nonblock"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// The files here are small, are there or not, and never make anybody wait: package os would put each into the runtime's
-// poller and out again, at thrice the system calls, and a job needs a dozen of them.
+// The files here are small, are there or not, and never make anybody wait (see package nonblock). Package os would put each into
+// the runtime's poller and out again, at thrice the system calls, and a job needs a dozen of them.
 
 // open opens a file.
-func open(path string, flags int) (int, error) {
-	for {
-		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
-		if err == nil || !errors.Is(err, unix.EINTR) {
-			return fd, err
-		}
-	}
-}
+func open(path string, flags int) (int, error) { return nonblock.Open(path, flags, 0) }
 
 // read returns what is in a file.
 func read(path string) ([]byte, error) {
@@ -31,13 +25,11 @@ func read(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open %s: %w", path, err)
 	}
-	defer unix.Close(fd)
+	defer nonblock.Close(fd)
 	b := make([]byte, 0, 512)
 	for {
-		n, err := unix.Read(fd, b[len(b):cap(b)])
+		n, err := nonblock.Read(fd, b[len(b):cap(b)])
 		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
 		case err != nil:
 			return nil, fmt.Errorf("cannot read %s: %w", path, err)
 		case n == 0:
@@ -50,13 +42,14 @@ func read(path string) ([]byte, error) {
 }
 
 func write(dir, file, value string) error {
-	fd, err := open(filepath.Join(dir, file), unix.O_WRONLY)
+	path := filepath.Join(dir, file)
+	fd, err := open(path, unix.O_WRONLY)
 	if err != nil {
-		return fmt.Errorf("cannot open a control group file: %s: %w", filepath.Join(dir, file), err)
+		return fmt.Errorf("cannot open a control group file: %s: %w", path, err)
 	}
-	_, err = unix.Write(fd, []byte(value))
-	if err := errors.Join(err, unix.Close(fd)); err != nil {
-		return fmt.Errorf("cannot write %q to a control group file: %s: %w", value, filepath.Join(dir, file), err)
+	_, err = nonblock.Write(fd, []byte(value))
+	if err := errors.Join(err, nonblock.Close(fd)); err != nil {
+		return fmt.Errorf("cannot write %q to a control group file: %s: %w", value, path, err)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rtask/rtask/sandbox/jail/fork"
+	"github.com/rtask/rtask/sandbox/nonblock"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -27,10 +28,10 @@ type Room struct {
 	own        []*os.File   // its own file systems
 	layer      *layer       // nil: none
 	// What Untouched looks at.
-	mounts *os.File   // mountinfo of the mount namespace
-	tmpfs  []filled   // those of own that a job can write to
-	tables []*os.File // of System V IPC
-	queues *os.File   // of POSIX message queues, nil: none
+	mounts nonblock.File // mountinfo of the mount namespace; below 1: not open yet
+	tmpfs  []filled      // those of own that a job can write to
+	tables []*os.File    // of System V IPC
+	queues *os.File      // of POSIX message queues, nil: none
 }
 
 // filled is a temporary file system as it was when the room was made.
@@ -277,7 +278,8 @@ func users(c *spec.Credentials) (_ *os.File, err error) {
 	return f, nil
 }
 
-// openAt opens a file of the folder dir for reading.
+// openAt opens a file of the folder dir for reading, without the poller: package os would set a mode each time that it is asked for
+// the descriptor.
 func openAt(dir int, name string) (*os.File, error) {
 	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -294,7 +296,7 @@ func (r *Room) watchTables(s spec.Sandbox, proc int) error {
 	}
 	// proc_sysvipc(5): the files go on to show the namespace in which they were opened.
 	for _, name := range []string{"msg", "sem", "shm"} {
-		f, err := os.Open("/proc/sysvipc/" + name)
+		f, err := openAt(unix.AT_FDCWD, "/proc/sysvipc/"+name)
 		if errors.Is(err, os.ErrNotExist) {
 			continue // a kernel without System V IPC
 		}
@@ -337,17 +339,18 @@ func (r *Room) watch(s spec.Sandbox, proc int) error {
 			return fmt.Errorf("cannot watch the job's temporary files: %w", err)
 		}
 	}
-	var err error
-	if r.mounts, err = openAt(proc, "mountinfo"); err != nil {
+	fd, err := unix.Openat(proc, "mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
 		return fmt.Errorf("cannot watch the job's namespaces: %w", err)
 	}
+	r.mounts = nonblock.File(fd)
 	return nil
 }
 
 // use returns how many files and blocks a file system has in use.
 func use(root *os.File) (files, blocks uint64, err error) {
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(root.Fd()), &st); err != nil {
+	if err := nonblock.Fstatfs(int(root.Fd()), &st); err != nil {
 		return 0, 0, fmt.Errorf("cannot look at the job's temporary files: %w", err)
 	}
 	return st.Files - st.Ffree, st.Blocks - st.Bfree, nil
@@ -368,8 +371,8 @@ func (r *Room) Untouched() bool {
 	}
 	buf := make([]byte, 4096)
 	for _, t := range r.tables {
-		n, err := t.ReadAt(buf, 0)
-		if err != nil && !errors.Is(err, io.EOF) || bytes.Count(buf[:n], []byte{'\n'}) > 1 { // the first line has the names
+		n, err := nonblock.Pread(int(t.Fd()), buf, 0)
+		if err != nil || bytes.Count(buf[:n], []byte{'\n'}) > 1 { // the first line has the names
 			return false
 		}
 	}
@@ -379,9 +382,8 @@ func (r *Room) Untouched() bool {
 // remounted reports whether a mount of the room, or one of the machine's that is seen in it, came or went since the room was made
 // or this was asked. A file of mounts is ready with POLLPRI and POLLERR once they have changed (proc_pid_mounts(5)).
 func (r *Room) remounted() bool {
-	fds := []unix.PollFd{{Fd: int32(r.mounts.Fd()), Events: unix.POLLPRI}}
-	n, err := unix.Poll(fds, 0)
-	return n != 0 || err != nil
+	events, err := nonblock.Ready(int(r.mounts.Fd()), unix.POLLPRI)
+	return events != 0 || err != nil
 }
 
 // Outdated reports whether the machine has changed so that a new room would show its jobs more: a rule of the second layer is for
@@ -391,16 +393,22 @@ func (r *Room) Outdated() bool { return r.layer != nil && (r.layer.outdated() ||
 // changed reports whether the folder itself was given another mode or owner.
 func (f filled) changed() bool {
 	var st unix.Stat_t
-	return unix.Fstat(int(f.root.Fd()), &st) != nil || st.Mode != f.mode || st.Uid != f.uid || st.Gid != f.gid
+	return nonblock.Fstat(int(f.root.Fd()), &st) != nil || st.Mode != f.mode || st.Uid != f.uid || st.Gid != f.gid
 }
 
 // empty reports whether a folder has no entry.
 func empty(dir *os.File) bool {
-	if _, err := dir.Seek(0, io.SeekStart); err != nil {
+	fd := int(dir.Fd())
+	if nonblock.Rewind(fd) != nil {
 		return false
 	}
-	names, err := dir.Readdirnames(1)
-	return len(names) == 0 && errors.Is(err, io.EOF)
+	var buf [4096]byte
+	n, err := nonblock.Getdents(fd, buf[:])
+	if err != nil {
+		return false
+	}
+	_, entries, _ := unix.ParseDirent(buf[:n], -1, nil) // without "." and ".."
+	return entries == 0
 }
 
 // fds are the namespaces to enter.
@@ -420,10 +428,13 @@ func (r *Room) Close() {
 	if r == nil {
 		return
 	}
-	for _, f := range slices.Concat(r.namespaces, r.tables, r.own, []*os.File{r.pids, r.users, r.mounts, r.queues}) {
+	for _, f := range slices.Concat(r.namespaces, r.tables, r.own, []*os.File{r.pids, r.users, r.queues}) {
 		if f != nil {
 			_ = f.Close() // nothing was written to it
 		}
+	}
+	if r.mounts > 0 {
+		_ = r.mounts.Close() // likewise
 	}
 	r.layer.close()
 	r.init.End()

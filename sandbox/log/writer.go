@@ -25,6 +25,7 @@ type Writer struct {
 	// mu guards everything below, and makes this process's writes to f one after the other.
 	mu      sync.Mutex
 	f       file
+	begun   bool  // off is known
 	off     int64 // end of the last whole record in f
 	torn    bool  // f may hold more than off
 	room    int64 // bytes of output that may still be written
@@ -47,14 +48,21 @@ func newWriter(f file, max int64, now func() time.Time) *Writer {
 	if now == nil {
 		now = time.Now
 	}
-	w := &Writer{now: now, f: f, room: max}
-	info, err := f.Stat()
+	return &Writer{now: now, f: f, room: max}
+}
+
+// begin finds the end of the file, and reports whether there may be a write. Most jobs write nothing, and do without.
+func (w *Writer) begin() bool {
+	if w.begun {
+		return true
+	}
+	info, err := w.f.Stat()
 	if err != nil {
 		w.room = 0 // without knowing its end, a torn record could not be taken back
-		return w
+		return false
 	}
-	w.off = info.Size()
-	return w
+	w.off, w.begun = info.Size(), true
+	return true
 }
 
 // Write appends p, a chunk as it was read from the job's stream. It writes at once, also a line that has not ended yet,
@@ -71,7 +79,7 @@ func (w *Writer) Write(stream Stream, p []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	total := w.written + w.dropped + uint64(len(p))
-	if keep := min(int64(len(p)), w.room); keep > 0 && w.mend() {
+	if keep := min(int64(len(p)), w.room); keep > 0 && w.begin() && w.mend() {
 		w.append(stream, p[:keep])
 	}
 	w.dropped = total - w.written

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rtask/rtask/sandbox/jail"
 	"github.com/rtask/rtask/sandbox/log"
+	"github.com/rtask/rtask/sandbox/nonblock"
 	"github.com/rtask/rtask/sandbox/spec"
 	"github.com/rtask/rtask/sandbox/wire"
 )
@@ -75,13 +76,21 @@ func (s *shim) run(start *wire.Start, stdin, logFile *os.File) {
 		// file puts its name on disk, too, on ext4, XFS and Btrfs.
 		synced = w.Sync()
 	}
-	if err := errors.Join(synced, w.Close()); err != nil {
-		exit.Detail = strings.TrimPrefix(exit.Detail+"; "+err.Error(), "; ")
+	if exit.LogBytes == 0 {
+		s.spent = append(s.spent, logFile)
+	} else {
+		synced = errors.Join(synced, w.Close())
+	}
+	if synced != nil {
+		exit.Detail = strings.TrimPrefix(exit.Detail+"; "+synced.Error(), "; ")
 	}
 	s.report(j.spec, exit)
 	if !start.Last && !s.unfit {
 		s.renew(j.spec)
 	}
+	// Last of all, since each wakes the runtime (see package nonblock). Nothing was written to them.
+	closeFiles(s.spent)
+	s.spent = s.spent[:0]
 }
 
 // take takes the job that the file at path stands for. It returns fs.ErrNotExist if somebody took it back.
@@ -89,7 +98,7 @@ func take(path string) error {
 	if path == "" {
 		return nil
 	}
-	if err := unix.Rename(path, path+wire.Taken); err != nil {
+	if err := nonblock.Rename(path, path+wire.Taken); err != nil {
 		return fmt.Errorf("cannot take the job: %w", err)
 	}
 	return nil
@@ -162,7 +171,9 @@ func (j *job) start(start *wire.Start, stdin *os.File, w *log.Writer) (out *outp
 	}
 	if err != nil {
 		out.run() // to its end, which is here
-		return nil, errors.Join(err, out.close())
+		err = errors.Join(err, out.close())
+		j.spent = append(j.spent, out.pipes...)
+		return nil, err
 	}
 	j.started = wire.Started{Job: j.spec.ID, PID: j.main.PID, ControlGroup: j.tree.Path(), At: time.Now()}
 	return out, nil
@@ -271,18 +282,11 @@ func (j *job) wait() unix.WaitStatus {
 	}
 	ws := lost
 	err = raw.Read(func(uintptr) bool {
-		for {
-			got, err := unix.Wait4(j.main.PID, &ws, unix.WNOHANG, nil)
-			switch {
-			case errors.Is(err, unix.EINTR):
-				continue
-			case err != nil:
-				ws = lost
-				return true
-			default:
-				return got == j.main.PID
-			}
+		ended, err := nonblock.Wait(j.main.PID, &ws)
+		if err != nil {
+			ws = lost
 		}
+		return ended || err != nil
 	})
 	if err != nil {
 		return waitAll(j.main.PID) // it cannot be polled
@@ -359,7 +363,6 @@ func (j *job) kill() {
 // finish removes what the main process left, and puts together how the job ended.
 func (j *job) finish(ws unix.WaitStatus, out *output) *spec.Exit {
 	j.killTimer.Stop()
-	_ = j.main.PIDFD.Close() // a pidfd has nothing to lose
 	exit := &spec.Exit{}
 	if j.cause == spec.Succeeded {
 		out.wait(drainTime)
@@ -368,6 +371,7 @@ func (j *job) finish(ws unix.WaitStatus, out *output) *spec.Exit {
 	exit.Ended = time.Now()
 	out.wait(drainTime)
 	problems = append(problems, texts(out.close())...)
+	j.spent = append(append(j.spent, out.pipes...), j.main.PIDFD)
 	if empty && !out.ended() {
 		problems = append(problems, "a process outside of it holds its output")
 	}

@@ -7,7 +7,10 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"github.com/rtask/rtask/sandbox/nonblock"
 )
 
 const (
@@ -34,7 +37,8 @@ type field struct{ name, value string }
 // journald is a connection to journald, and the queue before it. The jobs of a shim use it one after the other.
 type journald struct {
 	conn    *net.UnixConn
-	entries chan []byte // nil: the end of a job's
+	raw     syscall.RawConn // of conn
+	entries chan []byte     // nil: the end of a job's
 }
 
 // dialJournal returns nil where there is no journald.
@@ -43,7 +47,11 @@ func dialJournal() *journald {
 	if err != nil {
 		return nil
 	}
-	return &journald{conn: conn, entries: make(chan []byte, journalQueue)}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil // it cannot be used
+	}
+	return &journald{conn: conn, raw: raw, entries: make(chan []byte, journalQueue)}
 }
 
 // Close closes the connection. No job may use it any more.
@@ -73,7 +81,7 @@ func openJournal(d *journald, common []field) *journal {
 			if e == nil {
 				return
 			}
-			if _, err := d.conn.Write(e); err != nil {
+			if err := nonblock.Send(d.raw, e, nil); err != nil {
 				j.dropped.Add(1)
 			}
 		}

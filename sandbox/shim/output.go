@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rtask/rtask/sandbox/log"
+	"github.com/rtask/rtask/sandbox/nonblock"
 )
 
 // chunk is how much is read from a pipe at once: all that fits into one by default (pipe(7)).
@@ -59,7 +60,9 @@ func newOutput(w *log.Writer, j *journal, b *buffers, redirect bool, maxReply in
 			_ = stdout.Close() // nothing was written; the first error is the one that says something
 		}
 		close(o.done)
-		return nil, nil, nil, errors.Join(err, o.close())
+		err = errors.Join(err, o.close())
+		closeFiles(o.pipes)
+		return nil, nil, nil, err
 	}
 	return o, stdout, stderr, nil
 }
@@ -86,10 +89,10 @@ func (o *output) pipe(uid, gid int) (*os.File, error) {
 	}
 	w := os.NewFile(uintptr(p[1]), "pipe")
 	// A job may open /dev/stdout by its name, and is then asked for permission as for any file.
-	err := unix.Fchown(p[1], uid, gid)
+	err := nonblock.Fchown(p[1], uid, gid)
 	if err == nil {
-		// The read end alone, so that the reader can be interrupted; the job's end blocks as it expects.
-		err = unix.SetNonblock(p[0], true)
+		// The read end alone, so that the reader can be interrupted; the job's end blocks as it expects. It has no other flag.
+		err = nonblock.Fcntl(p[0], unix.F_SETFL, unix.O_NONBLOCK)
 	}
 	r := os.NewFile(uintptr(p[0]), "pipe")
 	if err != nil {
@@ -102,7 +105,7 @@ func (o *output) pipe(uid, gid int) (*os.File, error) {
 
 func (o *output) copy(s *stream, r *os.File, buf []byte) {
 	for {
-		n, err := r.Read(buf)
+		n, err := read(r, buf)
 		o.take(s, buf[:n])
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			o.drain(s, r, buf)
@@ -113,6 +116,24 @@ func (o *output) copy(s *stream, r *os.File, buf []byte) {
 		}
 	}
 	s.lines.flush()
+}
+
+// read is r.Read, without waking the runtime (see package nonblock).
+func read(r *os.File, buf []byte) (int, error) {
+	raw, err := r.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var n int
+	var failure error
+	err = raw.Read(func(fd uintptr) bool {
+		n, failure = nonblock.Read(int(fd), buf)
+		return failure != unix.EAGAIN
+	})
+	if err = errors.Join(err, failure); err == nil && n == 0 {
+		err = io.EOF
+	}
+	return n, err
 }
 
 // take puts a piece where it belongs.
@@ -176,16 +197,13 @@ func (o *output) wait(limit time.Duration) bool {
 // ended reports whether all output was read to its end. It may be called after close.
 func (o *output) ended() bool { return o.stdout.ended && (o.stderr == nil || o.stderr.ended) }
 
-// close reads what is there, waits for no more, also where a process that is not the job's holds a pipe, and closes the
-// pipes.
+// close reads what is there, and waits for no more, also where a process that is not the job's holds a pipe. The pipes are the
+// caller's to close then.
 func (o *output) close() error {
 	var err error
 	for _, p := range o.pipes {
 		err = errors.Join(err, p.SetReadDeadline(time.Unix(1, 0)))
 	}
 	<-o.done
-	for _, p := range o.pipes {
-		err = errors.Join(err, p.Close())
-	}
 	return err
 }

@@ -57,12 +57,13 @@ type shim struct {
 	quit     chan struct{}
 	signals  chan os.Signal
 
-	place    *place    // nil before the first job
-	buffers  buffers   // for output
-	journald *journald // nil: none, or not asked for yet
-	unfit    bool      // what the last job left cannot be cleared away, so there is no other job here
-	pending  []pending // ends of jobs that nobody else knows of yet
-	failed   error     // of writing those down
+	place    *place     // nil before the first job
+	buffers  buffers    // for output
+	spent    []*os.File // of the job that has ended, to be closed
+	journald *journald  // nil: none, or not asked for yet
+	unfit    bool       // what the last job left cannot be cleared away, so there is no other job here
+	pending  []pending  // ends of jobs that nobody else knows of yet
+	failed   error      // of writing those down
 }
 
 // serve runs job after job while an engine is there, and goes on until every end is in good hands.

@@ -11,11 +11,14 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
+	"syscall"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/rtask/rtask/sandbox/nonblock"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -160,6 +163,7 @@ func newModes() (modes, error) {
 // Conn is one side of the connection. One goroutine may send while another receives.
 type Conn struct {
 	c     *net.UnixConn
+	raw   syscall.RawConn // of c
 	modes modes
 	buf   []byte
 	oob   []byte
@@ -171,7 +175,11 @@ func NewConn(c *net.UnixConn) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot set up CBOR: %w", err)
 	}
-	return &Conn{c: c, modes: m, buf: make([]byte, maxInline+64), oob: make([]byte, unix.CmsgSpace(maxFiles*4))}, nil
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("cannot use the socket: %w", err)
+	}
+	return &Conn{c: c, raw: raw, modes: m, buf: make([]byte, maxInline+64), oob: make([]byte, unix.CmsgSpace(maxFiles*4))}, nil
 }
 
 // FromFile makes a Conn of an inherited descriptor and closes f.
@@ -207,8 +215,11 @@ func Pair() (*Conn, *os.File, error) {
 // Close ends the connection; the other side reads io.EOF.
 func (c *Conn) Close() error { return c.c.Close() }
 
+// Descriptor is an open file, such as an *os.File.
+type Descriptor interface{ Fd() uintptr }
+
 // Send sends one message with files, which stay the caller's.
-func (c *Conn) Send(m Message, files ...*os.File) error {
+func (c *Conn) Send(m Message, files ...Descriptor) error {
 	m.Version = Version
 	if m.kinds() != 1 {
 		return fmt.Errorf("cannot send: %w", ErrMessage)
@@ -225,7 +236,7 @@ func (c *Conn) Send(m Message, files ...*os.File) error {
 		}
 		defer large.Close()
 		f = frame{InFile: int64(len(body))}
-		files = append([]*os.File{large}, files...)
+		files = append([]Descriptor{large}, files...)
 	}
 	packet, err := c.modes.enc.Marshal(f)
 	if err != nil {
@@ -242,7 +253,9 @@ func (c *Conn) Send(m Message, files ...*os.File) error {
 	if err := c.c.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
 		return fmt.Errorf("cannot send a message: %w", err)
 	}
-	if _, _, err := c.c.WriteMsgUnix(packet, rights, nil); err != nil {
+	err = nonblock.Send(c.raw, packet, rights)
+	runtime.KeepAlive(files)
+	if err != nil {
 		return fmt.Errorf("cannot send a message: %w", err)
 	}
 	return nil
@@ -254,13 +267,9 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.c.SetReadDeadline(t
 // Peer returns what the kernel knows of the process at the other end (SO_PEERCRED, unix(7)): who connected, or for the
 // side that connected, who listens.
 func (c *Conn) Peer() (*unix.Ucred, error) {
-	raw, err := c.c.SyscallConn()
-	if err != nil {
-		return nil, fmt.Errorf("cannot ask for the peer: %w", err)
-	}
 	var cred *unix.Ucred
 	var credErr error
-	err = raw.Control(func(fd uintptr) {
+	err := c.raw.Control(func(fd uintptr) {
 		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	})
 	if err := errors.Join(err, credErr); err != nil {
@@ -272,10 +281,10 @@ func (c *Conn) Peer() (*unix.Ucred, error) {
 // Receive returns the next message and its files, which are the caller's to close. It returns io.EOF when the other
 // side is gone and everything it sent was received. After an error that wraps ErrMessage the connection can be read on.
 func (c *Conn) Receive() (Message, []*os.File, error) {
-	n, oobn, flags, _, err := c.c.ReadMsgUnix(c.buf, c.oob)
+	n, oobn, flags, err := nonblock.Receive(c.raw, c.buf, c.oob)
 	if errors.Is(err, unix.ECONNRESET) {
 		// The other side closed without having read all. The kernel says so once, before what that side had sent.
-		n, oobn, flags, _, err = c.c.ReadMsgUnix(c.buf, c.oob)
+		n, oobn, flags, err = nonblock.Receive(c.raw, c.buf, c.oob)
 	}
 	if err != nil {
 		if errors.Is(err, unix.ECONNRESET) || errors.Is(err, net.ErrClosed) {
