@@ -113,6 +113,13 @@ func ordinary() map[string]string {
 		"venv": `rm -rf env part && python3 -m venv env && mkdir part && echo 'text = "built"' >part/probe.py &&
 			printf 'from setuptools import setup\nsetup(name="probe", version="1", py_modules=["probe"])\n' >part/setup.py &&
 			env/bin/pip install -q --no-index --no-build-isolation ./part && test "$(env/bin/python -c 'import probe; print(probe.text)')" = built`,
+		"npm": `rm -rf n && mkdir -p n/words/bin n/app && cd n &&
+			echo '{"name": "words", "version": "1.0.0", "main": "words.js", "bin": {"say": "bin/say.js"}, "scripts": {"install": "node make.js"}}' >words/package.json &&
+			echo 'require("fs").writeFileSync("words.js", "module.exports = \"built\"")' >words/make.js &&
+			printf '#!/usr/bin/env node\nconsole.log(require("words"))\n' >words/bin/say.js &&
+			echo '{"name": "app", "version": "1.0.0", "dependencies": {"words": "file:../words"}, "scripts": {"start": "say"}}' >app/package.json &&
+			cd app && npm install --offline && test ! -e ../words/words.js && test -L node_modules/.bin/say &&
+			test "$(node -p 'require("words")')" = built && test "$(npm --silent start)" = built`,
 		"rsync":                            `mkdir -p from/a && echo x >from/a/f && rsync -a --delete from/ to/ && test "$(cat to/a/f)" = x`,
 		"tar":                              `mkdir -p t/a && echo x >t/a/f && tar czf t.tar.gz t && rm -r t && tar xzf t.tar.gz && test "$(cat t/a/f)" = x`,
 		"here-document":                    `test "$(cat <<END` + "\n" + `x` + "\n" + `END` + "\n" + `)" = x`,

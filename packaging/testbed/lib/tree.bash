@@ -52,13 +52,11 @@ tree_build() {
 	sources=$(apt_sources)
 	mapfile -t options <<<"$options"
 	tree_building=${tree%/*}/building-${tree##*/}
-	run_helper mmdebstrap --mode=root --format=directory --variant=minbase \
+	# mmdebstrap is written for the system's own programs.
+	PATH=/usr/sbin:/usr/bin:/sbin:/bin run_helper mmdebstrap --mode=root --format=directory --variant=minbase \
 		--include="$(tree_packages "$1" | paste --serial --delimiters=,)" \
-		--dpkgopt='path-exclude=/usr/share/man/*' \
-		--dpkgopt='path-exclude=/usr/share/locale/*' \
-		--dpkgopt='path-exclude=/usr/share/doc/*' \
-		--dpkgopt='path-include=/usr/share/doc/*/copyright' \
 		"${options[@]/#/--aptopt=}" \
+		--extract-hook="$here/tree/extracted" \
 		--customize-hook="$here/tree/customize" \
 		"$SUITE" "$tree_building" ${sources:+"$sources"} \
 		</dev/null >"$log" 2>&1 || {
