@@ -3,8 +3,9 @@ VERSION := $(shell packaging/version)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 30s
 PREFIX ?= /usr
-# packaging/test and packaging/lint compile alike, so that neither does it anew.
-export GOFLAGS += -trimpath
+# packaging/test and packaging/lint compile alike, so that neither does it anew. What is linked is stripped, so nothing for a
+# debugger is compiled.
+export GOFLAGS += -trimpath -gcflags=all=-dwarf=false
 export CGO_ENABLED = 0
 
 .PHONY: build run test bench lint fuzz packages install shell generate clean
