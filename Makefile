@@ -1,15 +1,17 @@
 # What each target does stands in README.md and CONTRIBUTING.md.
 VERSION := $(shell packaging/version)
-GOFLAGS_BUILD := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
-TOOLS := -modfile=packaging/tools/go.mod
+LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 30s
 PREFIX ?= /usr
+# packaging/test and packaging/lint compile alike, so that neither does it anew. What is linked is stripped, so nothing for a
+# debugger is compiled.
+export GOFLAGS += -trimpath -gcflags=all=-dwarf=false
 export CGO_ENABLED = 0
 
 .PHONY: build run test bench lint fuzz packages install shell generate clean
 
 build:
-	go build $(GOFLAGS_BUILD) -o bin/ ./cmd/...
+	go build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
 run: build
 	packaging/run

@@ -54,14 +54,16 @@ func prefix(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // retry SECONDS COMMAND… runs a command until it succeeds, and with ! until it fails. What is waited for comes by itself,
-// so the time is only the point at which the test gives up.
+// so the time is only the point at which the test gives up. Between two tries it pauses for three times as long as the command
+// took, or a second: who asks all the time holds up what is asked for, most of all where the processor is emulated.
 func retry(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 {
 		ts.Fatalf("usage: [!] retry SECONDS COMMAND…")
 	}
 	seconds, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	for deadline := time.Now().Add(time.Duration(seconds) * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Duration(seconds) * time.Second); ; {
+		begin := time.Now()
 		err = ts.Exec(args[1], args[2:]...)
 		if (err == nil) != neg {
 			return
@@ -69,6 +71,7 @@ func retry(ts *testscript.TestScript, neg bool, args []string) {
 		if time.Now().After(deadline) {
 			ts.Fatalf("%q did not come about in %d s", args[1:], seconds)
 		}
+		time.Sleep(min(time.Second, max(50*time.Millisecond, 3*time.Since(begin))))
 	}
 }
 
