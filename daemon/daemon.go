@@ -216,8 +216,9 @@ func (e *engine) serve(ctx context.Context, l listeners) error {
 	servers := []*http.Server{e.server(serving, e.control.Control()), e.server(serving, e.control.Gateway())}
 	failed := make(chan error, len(servers))
 	var serves sync.WaitGroup
-	for i, ln := range []net.Listener{perUser(l.control, maxConnections), l.gateway} {
-		serves.Go(func() { failed <- servers[i].Serve(stream.Listener(ln)) })
+	// What the gateway asks for is short, or announced where it is not (see package nonblock).
+	for i, ln := range []net.Listener{perUser(l.control, maxConnections), stream.Listener(l.gateway)} {
+		serves.Go(func() { failed <- servers[i].Serve(ln) })
 	}
 	gatewayDone, err := e.startGateway(l)
 	if err == nil {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 	"golang.org/x/crypto/argon2"
+
+	"github.com/rtask/rtask/sandbox/nonblock"
 )
 
 // Argon2Params are what Argon2id (RFC 9106) costs. The zero value of a field is its default.
@@ -62,6 +64,7 @@ func (p Argon2Params) Check() error {
 type hashFunc func(secret, salt []byte, p Argon2Params) []byte
 
 func argon2id(secret, salt []byte, p Argon2Params) []byte {
+	nonblock.Announce() // it takes tens of milliseconds, and others are to run meanwhile
 	return argon2.IDKey(secret, salt, p.Time, p.Memory, p.Threads, sumLen)
 }
 

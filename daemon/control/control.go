@@ -21,6 +21,7 @@ import (
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
+	"github.com/rtask/rtask/sandbox/nonblock"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -120,7 +121,13 @@ func (s *Server) control(identify identify) http.Handler {
 func (s *Server) gateway(identify identify) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(rtaskv1connect.NewGatewayServiceHandler(s, handlerOptions()...))
-	return s.admit(mux, identify)
+	return s.admit(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Connections of the gateway announce nothing by themselves, and of what it asks for only this is always short.
+		if r.URL.Path != rtaskv1connect.GatewayServiceRunProcedure {
+			nonblock.Announce()
+		}
+		mux.ServeHTTP(w, r)
+	}), identify)
 }
 
 func handlerOptions() []connect.HandlerOption {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -115,6 +116,15 @@ func (l *connections) giveBack(from netip.Prefix) {
 type connection struct {
 	net.Conn
 	release func()
+}
+
+// CloseWrite ends what is sent, as *net.TCPConn has it, so that a client that was refused early reads why before the connection is
+// reset.
+func (c *connection) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 // Close implements net.Conn.

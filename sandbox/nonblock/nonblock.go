@@ -6,6 +6,9 @@
 // sleeps again. In a process that sleeps, works for some 100 µs and sleeps again, as all of rtask's do for a job, that thread
 // was a fifth of the processor time. A call that was not announced (syscall.RawSyscall) holds up the goroutines of its thread's
 // processor for as long as it takes, so none is here that waits for a disk, a network or another process.
+//
+// That thread is also the one that interrupts a goroutine after 10 ms, so that others can run. Who is about to compute for longer
+// than that wakes it (Announce), as does who reads without an end (Meter).
 package nonblock
 
 import (
@@ -15,6 +18,21 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// Announce wakes the runtime's monitor thread if it sleeps. It stays awake while any goroutine runs.
+func Announce() { _, _, _ = syscall.Syscall(unix.SYS_GETPID, 0, 0, 0) }
+
+// Meter announces what is read, once for each 64 KiB: much to read is much to do. Its zero value is ready to use.
+type Meter struct{ unannounced int }
+
+// Add counts n bytes.
+func (m *Meter) Add(n int) {
+	const each = 64 << 10
+	if m.unannounced += n; m.unannounced >= each {
+		m.unannounced = 0
+		Announce()
+	}
+}
 
 // Send sends one message, with control data (unix(7)), once there is room for it, or until the connection's deadline.
 func Send(c syscall.RawConn, p, oob []byte) error {

@@ -104,8 +104,10 @@ func (o *output) pipe(uid, gid int) (*os.File, error) {
 }
 
 func (o *output) copy(s *stream, r *os.File, buf []byte) {
+	var meter nonblock.Meter // a job that writes all the time must not keep this process from ending it
 	for {
 		n, err := read(r, buf)
+		meter.Add(n)
 		o.take(s, buf[:n])
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			o.drain(s, r, buf)

@@ -2,6 +2,7 @@
 package stream
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -16,7 +17,8 @@ import (
 // room, its callers wait as they do in package net, and its deadlines are kept.
 type Conn struct {
 	net.Conn
-	raw syscall.RawConn
+	raw   syscall.RawConn
+	meter nonblock.Meter // of one reader at a time
 }
 
 // Wrap returns c as a *Conn, or c itself if it is no socket of the kernel's.
@@ -29,7 +31,7 @@ func Wrap(c net.Conn) net.Conn {
 	if err != nil {
 		return c // closed, which its next user is told
 	}
-	return &Conn{c, raw}
+	return &Conn{Conn: c, raw: raw}
 }
 
 // NetConn returns the connection that was wrapped.
@@ -44,6 +46,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	var failure error
 	err := c.raw.Read(func(fd uintptr) bool {
 		n, failure = nonblock.Read(int(fd), p)
+		c.meter.Add(n)
 		return failure != unix.EAGAIN
 	})
 	switch {
@@ -57,7 +60,16 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Write implements net.Conn.
+// CloseWrite ends what is sent, where the connection can do that; net/http does so before it closes one that was not read to its end.
+func (c *Conn) CloseWrite() error {
+	w, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return w.CloseWrite()
+}
+
+// Write implements net.Conn. What is longer than there is room for is sent in pieces, so one goroutine may write at a time.
 func (c *Conn) Write(p []byte) (int, error) {
 	var done int
 	for done < len(p) {
