@@ -115,7 +115,8 @@ func (t *Tree) Reclaim(enough uint64) (uint64, error) {
 		// memory.reclaim (Linux 5.19) says EAGAIN when it could not take all of it; what it did take is seen by looking. It is not
 		// asked for what cannot be had, the kernel's own part: it would take the shim's pages again and again, as they come back.
 		piece := min(left-enough/2, reclaimPiece)
-		err = write(t.dir, "memory.reclaim", strconv.FormatUint(piece, 10))
+		// Announced to Go's runtime, which lets others run meanwhile.
+		err = writeBy(unix.Write, t.dir, "memory.reclaim", strconv.FormatUint(piece, 10))
 		if isGone(err) {
 			return left, nil // an older kernel
 		}

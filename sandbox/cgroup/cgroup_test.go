@@ -2,10 +2,12 @@ package cgroup
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -407,4 +409,57 @@ func testUsage(t *testing.T, tree *Tree) {
 		t.Error("an OOM kill without a limit")
 	}
 	remove(t, g)
+}
+
+// TestReclaimHoldsNobody: while the kernel takes its time, others run, also on one processor. A pipe that is full stands for it.
+func TestReclaimHoldsNobody(t *testing.T) {
+	dir := t.TempDir()
+	group := &Tree{dir: dir, controllers: []string{"memory"}}
+	if err := os.Mkdir(filepath.Join(dir, supervisor), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{"memory.current": "10000000\n", supervisor + "/memory.current": "0\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pipe := filepath.Join(dir, "memory.reclaim")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Open(pipe, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	for err = nil; err == nil; {
+		_, err = unix.Write(fd, make([]byte, 4096))
+	}
+	// Another process makes room, once it is told to or has waited for too long.
+	drain := exec.Command("/bin/bash", "-c", `read -r -t 20 || touch late; exec head -c 4096 memory.reclaim >/dev/null`)
+	drain.Dir = dir
+	tell, err := drain.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := drain.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer drain.Wait()
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	done := make(chan error)
+	go func() {
+		_, err := group.Reclaim(1 << 20)
+		done <- err
+	}()
+	time.Sleep(50 * time.Millisecond) // it is in the kernel by then
+	if _, err := io.WriteString(tell, "go\n"); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "late")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("nothing else ran meanwhile (%v)", err)
+	}
 }

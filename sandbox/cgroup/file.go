@@ -13,8 +13,8 @@ import (
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// The files here are small, are there or not, and never make anybody wait (see package nonblock). Package os would put each into
-// the runtime's poller and out again, at thrice the system calls, and a job needs a dozen of them.
+// The files here are small, are there or not, and make nobody wait (see package nonblock), but for memory.reclaim. Package os would
+// put each into the runtime's poller and out again, at thrice the system calls, and a job needs a dozen of them.
 
 // open opens a file.
 func open(path string, flags int) (int, error) { return nonblock.Open(path, flags, 0) }
@@ -41,13 +41,17 @@ func read(path string) ([]byte, error) {
 	}
 }
 
-func write(dir, file, value string) error {
+// write writes to a file that takes it at once.
+func write(dir, file, value string) error { return writeBy(nonblock.Write, dir, file, value) }
+
+// writeBy makes one write(2) by way of call.
+func writeBy(call func(fd int, p []byte) (int, error), dir, file, value string) error {
 	path := filepath.Join(dir, file)
 	fd, err := open(path, unix.O_WRONLY)
 	if err != nil {
 		return fmt.Errorf("cannot open a control group file: %s: %w", path, err)
 	}
-	_, err = nonblock.Write(fd, []byte(value))
+	_, err = call(fd, []byte(value))
 	if err := errors.Join(err, nonblock.Close(fd)); err != nil {
 		return fmt.Errorf("cannot write %q to a control group file: %s: %w", value, path, err)
 	}
