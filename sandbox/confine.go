@@ -109,11 +109,11 @@ func (h *Host) Confines() bool { return h.confinement.namespaces }
 
 // Give returns what a job gets of s here, and the names of the switches that it does without.
 func (h *Host) Give(s spec.Sandbox) (given spec.Sandbox, missing []string) {
-	if h.privileged && h.confinement.namespaces {
-		return s, nil
-	}
-	if !h.confinement.namespaces {
+	switch {
+	case !h.confinement.namespaces:
 		return s.WithoutNamespaces(), s.NeedNamespaces()
+	case h.privileged: // who has all
+		return s, nil
 	}
 	for _, name := range s.NeedNamespaces() {
 		if h.WhyNot(s, name) != "" {
@@ -122,7 +122,7 @@ func (h *Host) Give(s spec.Sandbox) (given spec.Sandbox, missing []string) {
 	}
 	given = s.Without(missing...)
 	// Comes with the user namespace of the shim.
-	given.PrivateUsers = given.PrivateUsers || !h.privileged && given.Namespaces()
+	given.PrivateUsers = given.PrivateUsers || given.Namespaces()
 	return given, missing
 }
 

@@ -57,7 +57,7 @@ func (h *Host) OpenSlot(ctx context.Context, r SlotRequest) (*Slot, error) {
 		return nil, err
 	}
 	s := &Slot{ID: r.ID, host: h, conn: conn, gone: make(chan struct{})}
-	err = s.fork(theirs, os.Geteuid() != 0 && r.Job.Sandbox.Namespaces())
+	err = s.fork(theirs, !s.host.privileged && r.Job.Sandbox.Namespaces())
 	// The shim has its own by now. While this one is open, the end of the shim would not end the connection.
 	_ = theirs.Close()
 	if err != nil {

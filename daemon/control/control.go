@@ -122,7 +122,7 @@ func (s *Server) gateway(identify identify) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(rtaskv1connect.NewGatewayServiceHandler(s, handlerOptions()...))
 	return s.admit(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Connections of the gateway announce nothing by themselves, and of what it asks for only this is always short.
+		// Connections of the gateway announce only what is long, and of what is short only this takes no time.
 		if r.URL.Path != rtaskv1connect.GatewayServiceRunProcedure {
 			nonblock.Announce()
 		}

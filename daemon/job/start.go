@@ -587,28 +587,37 @@ func (m *Manager) moveOn(ctx context.Context, l *live) error {
 }
 
 // makeLog makes an empty log to append to.
-func makeLog(path string) (nonblock.File, error) {
-	for {
-		fd, err := unix.Open(path, unix.O_CREAT|unix.O_TRUNC|unix.O_RDWR|unix.O_APPEND|unix.O_CLOEXEC, 0o640)
-		if err == nil {
-			return nonblock.File(fd), nil
-		}
-		if !errors.Is(err, unix.EINTR) {
-			return -1, &fs.PathError{Op: "open", Path: path, Err: err}
-		}
+func makeLog(path string) (fd nonblock.File, err error) {
+	err = retried(func() error {
+		n, err := unix.Open(path, unix.O_CREAT|unix.O_TRUNC|unix.O_RDWR|unix.O_APPEND|unix.O_CLOEXEC, 0o640)
+		fd = nonblock.File(n)
+		return err
+	})
+	if err != nil {
+		return -1, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
+	return fd, nil
 }
 
 // groupOfFolder gives a new log to the group of its folder: whoever may list the logs may read them.
 func groupOfFolder(f nonblock.File, dir string) error {
 	var st unix.Stat_t
-	if err := unix.Stat(dir, &st); err != nil {
+	if err := retried(func() error { return unix.Stat(dir, &st) }); err != nil {
 		return fmt.Errorf("cannot look at the folder of the logs: %w", err)
 	}
-	if err := unix.Fchown(int(f), -1, int(st.Gid)); err != nil {
+	if err := retried(func() error { return unix.Fchown(int(f), -1, int(st.Gid)) }); err != nil {
 		return fmt.Errorf("cannot give the job's log to a group: %w", err)
 	}
 	return nil
+}
+
+// retried makes a system call until no signal interrupts it, as some file systems let happen.
+func retried(call func() error) error {
+	for {
+		if err := call(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 // description is what systemctl shows: text that D-Bus takes and that a terminal cannot act on. Everybody can read it and the

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -160,7 +159,7 @@ func (m *Manager) tryTriggered(by Job, t Triggered) error {
 		return err
 	}
 	s.ID, s.by, s.Trigger, s.Volatile, s.Unique = t.Job, by.ID, reached(by), false, false
-	s.Owner = Owner{UID: uint32(os.Geteuid()), Name: "rtask"}
+	s.Owner = Owner{UID: uint32(m.euid), Name: "rtask"}
 	s.Environment = append(slices.Clone(s.Environment), outcome(by)...)
 	j, err := m.Start(context.Background(), s)
 	switch {

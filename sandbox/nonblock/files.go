@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Read is read(2). Like all functions here it begins again after EINTR, and its error is a syscall.Errno.
+// Read is read(2). Like all here that can be interrupted it begins again after EINTR, and its error is a syscall.Errno.
 func Read(fd int, p []byte) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
@@ -58,7 +58,7 @@ func Mkdir(path string, mode uint32) error {
 	return err
 }
 
-// Rmdir is rmdir(2), and Unlink unlink(2).
+// Rmdir is rmdir(2).
 func Rmdir(path string) error {
 	_, err := at(unix.SYS_UNLINKAT, path, unix.AT_REMOVEDIR, 0)
 	return err

@@ -12,6 +12,7 @@
 package nonblock
 
 import (
+	"io"
 	"os"
 	"syscall"
 	"unsafe"
@@ -32,6 +33,24 @@ func (m *Meter) Add(n int) {
 		m.unannounced = 0
 		Announce()
 	}
+}
+
+// ReadFrom reads once there is something, or until the deadline of c. Its error is io.EOF at the end, a syscall.Errno, or that of c.
+func ReadFrom(c syscall.RawConn, p []byte) (n int, err error) {
+	var failure error
+	err = c.Read(func(fd uintptr) bool {
+		n, failure = Read(int(fd), p)
+		return failure != unix.EAGAIN
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case failure != nil:
+		return 0, failure
+	case n == 0 && len(p) > 0:
+		return 0, io.EOF
+	}
+	return n, nil
 }
 
 // Send sends one message, with control data (unix(7)), once there is room for it, or until the connection's deadline.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,6 +97,62 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// TestInterrupted: in a process that slept, which a call of this package wakes on its one processor, a goroutine that computes without
+// an end keeps others from running, but not once it has been announced, or much was read.
+func TestInterrupted(t *testing.T) {
+	if os.Getenv("COMPUTES") != "" {
+		compute()
+		return
+	}
+	for _, how := range []string{"announced", "read"} {
+		cmd := exec.Command("/proc/self/exe", "-test.run=^TestInterrupted$")
+		cmd.Env = append(os.Environ(), "COMPUTES="+how, "GOMAXPROCS=1")
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(200 * time.Millisecond) // it sleeps by then; if it does not, it is not held up
+		giveUp := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+		in.Write(make([]byte, 64<<10))
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%s: %v", how, err)
+		}
+		giveUp.Stop()
+	}
+}
+
+// compute is what TestInterrupted starts: it waits for standard input and then for another goroutine.
+func compute() {
+	if err := unix.SetNonblock(0, true); err != nil {
+		panic(err)
+	}
+	raw, err := os.NewFile(0, "in").SyscallConn()
+	if err != nil {
+		panic(err)
+	}
+	var ran atomic.Bool
+	var meter nonblock.Meter
+	buf := make([]byte, 64<<10)
+	for read := 0; read < len(buf); {
+		n, err := nonblock.ReadFrom(raw, buf)
+		if err != nil {
+			panic(err)
+		}
+		if read += n; os.Getenv("COMPUTES") == "read" {
+			meter.Add(n)
+		}
+	}
+	if os.Getenv("COMPUTES") == "announced" {
+		nonblock.Announce()
+	}
+	go ran.Store(true)
+	for !ran.Load() {
+	}
+}
+
 func TestWait(t *testing.T) {
 	cmd := exec.Command("/bin/sh", "-c", "read x; exit 3")
 	in, err := cmd.StdinPipe()
@@ -110,14 +167,12 @@ func TestWait(t *testing.T) {
 		t.Fatalf("a process that runs: %v, %v", ended, err)
 	}
 	in.Close()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-		ended, err := nonblock.Wait(cmd.Process.Pid, &ws)
-		if err != nil || time.Now().After(deadline) {
-			t.Fatalf("it does not end: %v", err)
-		}
-		if ended {
-			break
-		}
+	// Until it has ended, and leaves it to be waited for.
+	if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	if ended, err := nonblock.Wait(cmd.Process.Pid, &ws); !ended || err != nil {
+		t.Fatalf("a process that has ended: %v, %v", ended, err)
 	}
 	if !ws.Exited() || ws.ExitStatus() != 3 {
 		t.Errorf("status %#x", ws)

@@ -104,9 +104,13 @@ func (o *output) pipe(uid, gid int) (*os.File, error) {
 }
 
 func (o *output) copy(s *stream, r *os.File, buf []byte) {
+	raw, err := r.SyscallConn()
+	if err != nil {
+		return // the file is closed, which it is not
+	}
 	var meter nonblock.Meter // a job that writes all the time must not keep this process from ending it
 	for {
-		n, err := read(r, buf)
+		n, err := nonblock.ReadFrom(raw, buf)
 		meter.Add(n)
 		o.take(s, buf[:n])
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -118,24 +122,6 @@ func (o *output) copy(s *stream, r *os.File, buf []byte) {
 		}
 	}
 	s.lines.flush()
-}
-
-// read is r.Read, without waking the runtime (see package nonblock).
-func read(r *os.File, buf []byte) (int, error) {
-	raw, err := r.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var n int
-	var failure error
-	err = raw.Read(func(fd uintptr) bool {
-		n, failure = nonblock.Read(int(fd), buf)
-		return failure != unix.EAGAIN
-	})
-	if err = errors.Join(err, failure); err == nil && n == 0 {
-		err = io.EOF
-	}
-	return n, err
 }
 
 // take puts a piece where it belongs.

@@ -13,8 +13,9 @@ import (
 	"github.com/rtask/rtask/sandbox/nonblock"
 )
 
-// Conn is a stream connection, as package net has them, whose Read and Write are calls of package nonblock. While there is nothing to read, or no
-// room, its callers wait as they do in package net, and its deadlines are kept.
+// Conn is a stream connection, as package net has them, whose Read and Write are calls of package nonblock. While there is nothing
+// to read, or no room, its callers wait as they do in package net, and its deadlines are kept. One goroutine may read, and one write,
+// at a time.
 type Conn struct {
 	net.Conn
 	raw   syscall.RawConn
@@ -39,25 +40,12 @@ func (c *Conn) NetConn() net.Conn { return c.Conn }
 
 // Read implements net.Conn.
 func (c *Conn) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
+	n, err := nonblock.ReadFrom(c.raw, p)
+	c.meter.Add(n)
+	if err != nil && err != io.EOF {
+		err = c.failed("read", err)
 	}
-	var n int
-	var failure error
-	err := c.raw.Read(func(fd uintptr) bool {
-		n, failure = nonblock.Read(int(fd), p)
-		c.meter.Add(n)
-		return failure != unix.EAGAIN
-	})
-	switch {
-	case err != nil:
-		return 0, c.failed("read", err)
-	case failure != nil:
-		return 0, c.failed("read", os.NewSyscallError("read", failure))
-	case n == 0:
-		return 0, io.EOF
-	}
-	return n, nil
+	return n, err
 }
 
 // CloseWrite ends what is sent, where the connection can do that; net/http does so before it closes one that was not read to its end.
@@ -69,7 +57,7 @@ func (c *Conn) CloseWrite() error {
 	return w.CloseWrite()
 }
 
-// Write implements net.Conn. What is longer than there is room for is sent in pieces, so one goroutine may write at a time.
+// Write implements net.Conn.
 func (c *Conn) Write(p []byte) (int, error) {
 	var done int
 	for done < len(p) {
@@ -83,7 +71,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 		case err != nil:
 			return done, c.failed("write", err)
 		case failure != nil:
-			return done, c.failed("write", os.NewSyscallError("write", failure))
+			return done, c.failed("write", failure)
 		}
 		done += n
 	}
@@ -92,8 +80,11 @@ func (c *Conn) Write(p []byte) (int, error) {
 
 // failed makes of err what package net returns.
 func (c *Conn) failed(op string, err error) error {
-	if e, ok := err.(*net.OpError); ok {
-		err = e.Err // of the raw connection
+	switch e := err.(type) {
+	case *net.OpError: // of the raw connection
+		err = e.Err
+	case syscall.Errno:
+		err = os.NewSyscallError(op, e)
 	}
 	a := c.LocalAddr()
 	return &net.OpError{Op: op, Net: a.Network(), Source: a, Addr: c.RemoteAddr(), Err: err}

@@ -78,6 +78,19 @@ func TestConn(t *testing.T) {
 					t.Error(err)
 				}
 			}
+			// One side has said all, and still hears the other.
+			if err := ours.(*stream.Conn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := theirs.Read(got); n != 0 || err != io.EOF {
+				t.Errorf("after all was said: %d, %v", n, err)
+			}
+			if _, err := theirs.Write([]byte("x")); err != nil {
+				t.Error(err)
+			}
+			if n, err := ours.Read(got); n != 1 || err != nil {
+				t.Errorf("what comes after all was said: %d, %v", n, err)
+			}
 			theirs.Close()
 			if n, err := ours.Read(got); n != 0 || err != io.EOF {
 				t.Errorf("after the end: %d, %v", n, err)
