@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"testing"
@@ -103,4 +104,40 @@ func TestStopWaits(t *testing.T) {
 			c.Close()
 		}
 	})
+}
+
+// What is said last reaches a client that is still sending: net/http ends its side first, where a connection can do that.
+func TestCloseWrite(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inner.Close()
+	client, err := net.Dial("tcp", inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	c, err := capped(inner, 9, 9).Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	w, ok := c.(interface{ CloseWrite() error })
+	if !ok {
+		t.Fatalf("a %T cannot", c)
+	}
+	if err := w.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 1)
+	if _, err := client.Read(b); err != io.EOF {
+		t.Errorf("the client reads %v", err)
+	}
+	if _, err := client.Write(b); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Read(b); err != nil {
+		t.Errorf("what the client still sends: %v", err)
+	}
 }
