@@ -8,50 +8,79 @@ import (
 	"testing"
 )
 
-// TestThreats: what ARCHITECTURE.md says was tried is tried by a test that is there, and a script that a row names tries each of
-// what that row is about.
+// TestThreats checks the tables of docs/threats.md and docs/bounds.md: each row names tests that exist, and a script named
+// threats.txtar tries each published fault that its row is about.
 func TestThreats(t *testing.T) {
-	text, err := os.ReadFile("ARCHITECTURE.md")
+	for file, cells := range map[string]int{"docs/threats.md": 4, "docs/bounds.md": 5} {
+		rows := tableRows(t, file)
+		if file == "docs/threats.md" && len(rows) < 12 {
+			t.Errorf("%s has only %d rows", file, len(rows))
+		}
+		for _, row := range rows {
+			if len(row) != cells {
+				t.Errorf("%s: %d cells instead of %d: %s", file, len(row), cells, strings.Join(row, " | "))
+				continue
+			}
+			checkRow(t, file, row)
+		}
+	}
+}
+
+// tableRows returns the rows of a document's tables, without their heads.
+func tableRows(t *testing.T, file string) [][]string {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(text), "\n## What went wrong elsewhere\n")
-	section, _, _ = strings.Cut(section, "\n## ")
-	published := regexp.MustCompile(`(?:CVE-\d{4}-\d+|GHSA(?:-[0-9a-z]{4}){3})`)
-	named := regexp.MustCompile("`([^`]+)`")
-	rows := 0
-	for line := range strings.Lines(section) {
-		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), " | ")
-		ids := published.FindAllString(cells[0], -1)
-		if len(ids) == 0 {
-			continue
-		}
-		rows++
-		tests := named.FindAllStringSubmatch(cells[len(cells)-1], -1)
-		if len(cells) != 4 || len(tests) == 0 {
-			t.Errorf("a row without tests: %s", line)
-		}
-		for _, m := range tests {
-			if strings.HasSuffix(m[1], ".txtar") {
-				script, err := os.ReadFile(filepath.Join("packaging/e2e/testdata", m[1]))
-				if err != nil {
-					t.Error(err)
-				}
-				for _, id := range ids {
-					if strings.HasSuffix(m[1], "/threats.txtar") && !strings.Contains(string(script), id) {
-						t.Errorf("%s does not try %s", m[1], id)
-					}
-				}
-				continue
-			}
-			folder, name, _ := strings.Cut(m[1], ".")
-			if !hasTest(t, folder, name) {
-				t.Errorf("there is no test %s in %s", name, folder)
-			}
+	var rows [][]string
+	head := true
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		switch {
+		case !strings.HasPrefix(line, "|"):
+			head = true
+		case strings.HasPrefix(line, "|---"):
+			head = false
+		case !head:
+			rows = append(rows, strings.Split(strings.TrimSpace(strings.Trim(line, "|")), " | "))
 		}
 	}
-	if rows < 10 {
-		t.Errorf("found %d rows only", rows)
+	return rows
+}
+
+var (
+	published = regexp.MustCompile(`(?:CVE-\d{4}-\d+|GHSA(?:-[0-9a-z]{4}){3})`)
+	quoted    = regexp.MustCompile("`([^`]+)`")
+)
+
+// checkRow checks the tests that the last cell of a row names.
+func checkRow(t *testing.T, file string, row []string) {
+	t.Helper()
+	tests := quoted.FindAllStringSubmatch(row[len(row)-1], -1)
+	if len(tests) == 0 {
+		t.Errorf("%s: a row without tests: %s", file, strings.Join(row, " | "))
+	}
+	for _, m := range tests {
+		if !strings.HasSuffix(m[1], ".txtar") {
+			folder, name, _ := strings.Cut(m[1], ".")
+			if !hasTest(t, folder, name) {
+				t.Errorf("%s: there is no test %s in %s", file, name, folder)
+			}
+			continue
+		}
+		script, err := os.ReadFile(filepath.Join("packaging/e2e/testdata", m[1]))
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+		if !strings.HasSuffix(m[1], "/threats.txtar") {
+			continue
+		}
+		for _, id := range published.FindAllString(row[0], -1) {
+			if !strings.Contains(string(script), id) {
+				t.Errorf("%s: %s does not try %s", file, m[1], id)
+			}
+		}
 	}
 }
 
