@@ -5,6 +5,8 @@ package e2e
 
 import (
 	"bufio"
+	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -24,7 +26,7 @@ import (
 // commands are what scripts can do beside testscript's own.
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
-		"capture": capture, "retry": retry, "prefix": prefix, "followers": followers, "storm": storm, "deaf": deaf, "in-turn": inTurn,
+		"capture": capture, "cursor": cursor, "retry": retry, "prefix": prefix, "followers": followers, "storm": storm, "deaf": deaf, "in-turn": inTurn,
 		"hold": hold, "held-closed": heldClosed, "held-to": heldTo, "serve-while": serveWhile, "reloads": reloads,
 	}
 }
@@ -41,6 +43,28 @@ func capture(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no match for %q in stdout", args[1])
 	}
 	ts.Setenv(args[0], m[len(m)-1])
+}
+
+// cursor VAR sets VAR to where the journal ends now, for journalctl --cursor: two entries of one second can be on different
+// sides of it, which --since cannot tell. It is the place of an entry that this command makes, which no filter of a script
+// matches: journalctl 252 takes one entry too few with --after-cursor where the entry at the cursor does not match the filter.
+// A script runs journalctl --sync before it reads.
+func cursor(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: cursor VAR")
+	}
+	mark := "cursor-" + rand.Text()
+	ts.Check(ts.Exec("logger", "-p", "debug", "-t", mark, "the script has come here"))
+	ts.Check(ts.Exec("journalctl", "--sync"))
+	ts.Check(ts.Exec("journalctl", "--quiet", "--no-pager", "--output=json", "SYSLOG_IDENTIFIER="+mark))
+	var entry struct {
+		Cursor string `json:"__CURSOR"`
+	}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &entry))
+	if entry.Cursor == "" {
+		ts.Fatalf("the entry has no cursor")
+	}
+	ts.Setenv(args[0], entry.Cursor)
 }
 
 // prefix VAR N TEXT sets VAR to the first N characters of TEXT.
