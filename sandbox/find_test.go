@@ -132,12 +132,8 @@ func TestFindSilentShim(t *testing.T) {
 	pid := p.slot.command.Process.Pid
 	freeze(t, pid)
 	l.leave(p)
-	begin := time.Now()
 	next := l.again()
-	q := next.find(j)
-	if d := time.Since(begin); d > greetTime+2*time.Second {
-		t.Errorf("took %v", d)
-	}
+	q := next.find(j) // which would hang here
 	select {
 	case <-q.Done():
 		t.Fatalf("a job that runs was found to have ended: %+v", q.Exit())

@@ -236,27 +236,22 @@ func TestManyEngines(t *testing.T) {
 // TestShimEndsBeforeItsJob: the end of a shim that has no job yet is noticed.
 func TestShimEndsBeforeItsJob(t *testing.T) {
 	l := newLabWith(t, Options{Shim: "/bin/true", NoSystemd: true})
-	begin := time.Now()
-	_, err := l.start(l.job("echo ran"))
-	if err == nil || time.Since(begin) > 5*time.Second {
-		t.Errorf("error %v after %v", err, time.Since(begin))
+	l.startTime = time.Hour // it is not this that ends the start
+	if _, err := l.start(l.job("echo ran")); err == nil {
+		t.Error("no error")
 	}
 }
 
 // TestShimHangs: a shim that never answers is given up, and nothing is left of it.
 func TestShimHangs(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "hang")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\ntrap '' TERM\nexec sleep 60\n"), 0o755); err != nil {
+	if err := os.WriteFile(script, []byte("#!/bin/sh\ntrap '' TERM\nexec sleep 3600\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	l := newLabWith(t, Options{Shim: script, NoSystemd: true})
 	l.startTime = 200 * time.Millisecond
-	begin := time.Now()
 	if _, err := l.start(l.job("echo ran")); err == nil {
 		t.Error("no error")
-	}
-	if d := time.Since(begin); d > 5*time.Second {
-		t.Errorf("took %v", d)
 	}
 	if _, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); !errors.Is(err, unix.ECHILD) {
 		t.Errorf("a child is left: %v", err)

@@ -207,8 +207,7 @@ func TestNoBus(t *testing.T) {
 	m := newManager(func(ctx context.Context, opts ...dbus.ConnOption) (*dbus.Conn, error) {
 		return dbus.Connect("unix:path=/does/not/exist", append(opts, dbus.WithContext(ctx))...)
 	})
-	begin := time.Now()
-	if _, err := m.Start(t.Context(), Unit{Name: "x.scope"}, 1, -1); err == nil || time.Since(begin) > 10*time.Second {
-		t.Errorf("error %v after %v", err, time.Since(begin))
+	if _, err := m.Start(t.Context(), Unit{Name: "x.scope"}, 1, -1); err == nil || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
 	}
 }

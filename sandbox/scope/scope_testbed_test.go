@@ -251,9 +251,8 @@ func TestCancelled(t *testing.T) {
 	pid, pidfd := sleeper(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	begin := time.Now()
-	if _, err := m.Start(ctx, unit(t, 1), pid, pidfd); err == nil || time.Since(begin) > time.Second {
-		t.Errorf("error %v after %v", err, time.Since(begin))
+	if _, err := m.Start(ctx, unit(t, 1), pid, pidfd); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
 	}
 	pid, pidfd = sleeper(t)
 	if _, err := m.Start(t.Context(), unit(t, 2), pid, pidfd); err != nil {

@@ -189,12 +189,8 @@ func TestOutputIsReadToItsEnd(t *testing.T) {
 	}
 	defer stdout.Close()
 	o.run()
-	begin := time.Now()
-	if err := o.close(); err != nil {
+	if err := o.close(); err != nil { // it would hang here
 		t.Fatal(err)
-	}
-	if d := time.Since(begin); d > time.Second {
-		t.Errorf("took %v", d)
 	}
 	if !bytes.Equal(o.stdout.reply, want) || string(o.stderr.reply) != "end" {
 		t.Errorf("read %d bytes and %q", len(o.stdout.reply), o.stderr.reply)
