@@ -183,7 +183,7 @@ func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
 		defer release()
 		defer decided.Stop()
 	}
-	if accepts(r, "text/plain") {
+	if streams(r) {
 		a.stream(w, r, request)
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 type object = map[string]any
@@ -78,8 +79,13 @@ func (d *document) holds(v, schema any) error {
 		if p, ok := s["pattern"].(string); ok && !regexp.MustCompile(p).MatchString(v) {
 			return fmt.Errorf("%q does not match %s", v, p)
 		}
+		if s["format"] == "date-time" {
+			if _, err := time.Parse(time.RFC3339, v); err != nil || !strings.HasSuffix(v, "Z") {
+				return fmt.Errorf("%q is no time in UTC", v)
+			}
+		}
 	case float64:
-		if kind = "number"; v == float64(int64(v)) {
+		if kind = "number"; v == float64(int64(v)) && s["type"] != "number" {
 			kind = "integer"
 		}
 	case bool:

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -31,6 +32,39 @@ type result struct {
 	Encoding  string `json:"encoding,omitempty"`
 	Truncated bool   `json:"truncated,omitempty"`
 	TaskID    string `json:"task_id"`
+	times
+}
+
+// times are when a job came to be what it is, in RFC 3339 and UTC. What is not known, or has not come, is left out.
+type times struct {
+	QueuedAt  string `json:"queued_at,omitempty"`
+	StartedAt string `json:"started_at,omitempty"`
+	EndedAt   string `json:"ended_at,omitempty"`
+	// Duration is for how long it ran, in seconds.
+	Duration *float64 `json:"duration,omitempty"`
+}
+
+func timesOf(j *rtaskv1.Job) times {
+	t := times{QueuedAt: stamp(j.GetQueuedAt()), StartedAt: stamp(j.GetStartedAt()), EndedAt: stamp(j.GetEndedAt())}
+	if t.StartedAt != "" && t.EndedAt != "" {
+		d := j.EndedAt.AsTime().Sub(j.StartedAt.AsTime()).Round(time.Microsecond).Seconds()
+		t.Duration = &d
+	}
+	return t
+}
+
+func stamp(t *timestamppb.Timestamp) string {
+	if t == nil {
+		return ""
+	}
+	return t.AsTime().UTC().Format(time.RFC3339Nano)
+}
+
+// unended is a job that has not ended.
+type unended struct {
+	Status string `json:"status"`
+	TaskID string `json:"task_id"`
+	times
 }
 
 // writeRun answers POST /tasks/{task}, and without a task who cannot ask for the job.
@@ -63,10 +97,7 @@ func writeResult(w http.ResponseWriter, m *rtaskv1.RunResponse) {
 		if m.GetJob().GetState() == rtaskv1.State_STATE_QUEUED {
 			status = "queued"
 		}
-		writeJSON(w, http.StatusOK, "application/json", struct {
-			Status string `json:"status"`
-			TaskID string `json:"task_id"`
-		}{status, id})
+		writeJSON(w, http.StatusOK, "application/json", unended{status, id, timesOf(m.GetJob())})
 		return
 	}
 	writeJSON(w, http.StatusOK, "application/json", resultOf(m))
@@ -80,7 +111,7 @@ func resultOf(m *rtaskv1.RunResponse) result {
 	}
 	r := result{
 		Status: "success", Reason: j.GetReason().Word(), ExitCode: j.ExitCode, Signal: j.GetSignal(), Truncated: m.Truncated,
-		Stdout: string(stdout), Stderr: string(stderr), TaskID: j.GetId(),
+		Stdout: string(stdout), Stderr: string(stderr), TaskID: j.GetId(), times: timesOf(j),
 	}
 	if r.Reason != "" {
 		r.Status, r.Detail = "failure", j.GetDetail()

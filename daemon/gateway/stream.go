@@ -7,10 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"mime"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -30,22 +28,6 @@ const (
 // keepAlive is for how long a stream of events may be quiet. Then it says so in a comment, as the standard of server-sent
 // events advises, for proxies close a connection on which nothing comes (nginx after 60 s, proxy_read_timeout).
 const keepAlive = 20 * time.Second
-
-// accepts reports whether a client asks for a media type by its name (RFC 9110, section 12.5.1).
-func accepts(r *http.Request, want string) bool {
-	for _, value := range r.Header.Values("Accept") {
-		for part := range strings.SplitSeq(value, ",") {
-			name, params, err := mime.ParseMediaType(part)
-			if err != nil || name != want {
-				continue
-			}
-			if q, err := strconv.ParseFloat(params["q"], 64); params["q"] == "" || err == nil && q > 0 {
-				return true
-			}
-		}
-	}
-	return false
-}
 
 // source is a stream of the engine's that can be taken up again behind the piece that has this offset.
 type source func(ctx context.Context, offset int64) (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error)
@@ -219,10 +201,11 @@ type ending struct {
 	Signal   string `json:"signal,omitempty"`
 	Detail   string `json:"detail,omitempty"`
 	TaskID   string `json:"task_id"`
+	times
 }
 
 func endOf(j *rtaskv1.Job) ending {
-	e := ending{Status: "success", Reason: j.GetReason().Word(), ExitCode: j.ExitCode, Signal: j.GetSignal(), TaskID: j.GetId()}
+	e := ending{Status: "success", Reason: j.GetReason().Word(), ExitCode: j.ExitCode, Signal: j.GetSignal(), TaskID: j.GetId(), times: timesOf(j)}
 	if e.Reason != "" {
 		e.Status, e.Detail = "failure", j.GetDetail()
 	}
@@ -288,7 +271,7 @@ func (a *api) logs(w http.ResponseWriter, r *http.Request, task, id string) {
 		request.Offset = "-"
 	}
 	out := newOutput(w, nil)
-	out.sse = accepts(r, "text/event-stream")
+	out.sse = preferred(r, "text/plain", "text/event-stream") == "text/event-stream"
 	if !out.sse {
 		request.Offset = "" // it is for events
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -85,7 +86,7 @@ func quickStart(t *testing.T) {
 	if installed, err := exec.Command("/usr/bin/rtaskctl", "version").Output(); err != nil || string(installed) != string(built) {
 		t.Fatalf("installed is %q, built %q, %v", installed, built, err)
 	}
-	// The reply is the one that README.md shows, but for the id.
+	// The reply is the one that README.md shows, but for the id and the times.
 	_, shown, ok := strings.Cut(rest, "```json\n")
 	shown, _, ok2 = strings.Cut(shown, "```\n")
 	if !ok || !ok2 {
@@ -102,8 +103,21 @@ func quickStart(t *testing.T) {
 	if id, _ := got["task_id"].(string); !regexp.MustCompile(`^[a-z][a-z2-7]{15}$`).MatchString(id) {
 		t.Errorf("task_id is %q", id)
 	}
-	delete(got, "task_id")
-	delete(want, "task_id")
+	for _, name := range []string{"queued_at", "started_at", "ended_at"} {
+		for _, r := range []map[string]any{got, want} {
+			at, _ := r[name].(string)
+			if _, err := time.Parse(time.RFC3339, at); err != nil || !strings.HasSuffix(at, "Z") {
+				t.Errorf("%s is %q", name, at)
+			}
+		}
+	}
+	for _, name := range []string{"task_id", "queued_at", "started_at", "ended_at", "duration"} {
+		if got[name] == nil || want[name] == nil {
+			t.Errorf("%s: the reply has %v, README.md shows %v", name, got[name], want[name])
+		}
+		delete(got, name)
+		delete(want, name)
+	}
 	if !mapsEqual(got, want) {
 		t.Errorf("the reply is %v, README.md shows %v", got, want)
 	}
