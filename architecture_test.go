@@ -41,6 +41,7 @@ func rules() map[string]rule {
 			},
 		},
 		"daemon/api/rtask/v1":                {},
+		"daemon/api/codec":                   {may: []string{"daemon/api/rtask/v1"}},
 		"daemon/api/rtask/v1/rtaskv1connect": {may: []string{"daemon/api/rtask/v1"}},
 		"daemon/logging":                     {never: map[string]string{"net/http": "it only writes lines"}},
 		"daemon/companion":                   {never: map[string]string{"net/http": "it only starts the gateway"}},
@@ -60,7 +61,7 @@ func rules() map[string]rule {
 		},
 		"daemon/control": {
 			may: []string{
-				"daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/auth", "daemon/auth/webhook", "daemon/config",
+				"daemon/api/codec", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/auth", "daemon/auth/webhook", "daemon/config",
 				"daemon/job", "sandbox/log", "sandbox/nonblock", "sandbox/spec",
 			},
 		},
@@ -109,7 +110,7 @@ func rules() map[string]rule {
 		},
 		"ctl/journal": {never: map[string]string{"net": "it only starts journalctl"}},
 		"ctl/client": {
-			may:   []string{"daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "sandbox/nonblock/stream"},
+			may:   []string{"daemon/api/codec", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "sandbox/nonblock/stream"},
 			never: map[string]string{"os/exec": "the gateway uses it"},
 		},
 	}

@@ -32,6 +32,7 @@ type auditJSON struct {
 	Reason     string `json:"reason,omitempty"`
 	Task       string `json:"task,omitempty"`
 	Command    string `json:"command,omitempty"`
+	Encoding   string `json:"encoding,omitempty"` // of Command; see inBase64
 	Key        string `json:"key,omitempty"`
 	KeyID      string `json:"key_id,omitempty"`
 	User       string `json:"user,omitempty"`
@@ -81,7 +82,7 @@ func (a *app) audit(c *cli.Context) error {
 	each := func(v auditJSON) error { found = append(found, v); return nil }
 	switch {
 	case q.Follow && c.Bool("json"):
-		each = func(v auditJSON) error { return a.printJSON(v) }
+		each = func(v auditJSON) error { return a.printJSON(v.json()) }
 	case q.Follow:
 		each = func(v auditJSON) error { return a.print(auditLine(v.row())) }
 	}
@@ -99,7 +100,11 @@ func (a *app) audit(c *cli.Context) error {
 	case err != nil || q.Follow:
 		return err
 	case c.Bool("json"):
-		return a.printJSON(append([]auditJSON{}, found...))
+		values := []auditJSON{}
+		for _, v := range found {
+			values = append(values, v.json())
+		}
+		return a.printJSON(values)
 	case len(found) == 0:
 		a.say("There are no such entries in the journal.")
 		return nil
@@ -189,6 +194,12 @@ func auditOf(e journal.Entry) auditJSON {
 	for name, to := range v.fields() {
 		*to = e.Fields[name]
 	}
+	return v
+}
+
+// json is the decision with any bytes in it.
+func (v auditJSON) json() auditJSON {
+	_, v.Encoding = inBase64(nil, &v.Command)
 	return v
 }
 

@@ -2,12 +2,15 @@ package ctl
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf16"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -19,6 +22,7 @@ type jobJSON struct {
 	ID              string   `json:"id"`
 	Task            string   `json:"task"`
 	Command         []string `json:"command"`
+	Encoding        string   `json:"encoding,omitempty"` // of Command; see inBase64
 	User            string   `json:"user"`
 	State           string   `json:"state"`
 	Status          string   `json:"status"`
@@ -59,6 +63,7 @@ func jobToJSON(j *rtaskv1.Job) jobJSON {
 		Detail: j.GetDetail(), ControlGroup: j.GetControlGroup(), Owner: j.GetOwner(), TriggerJob: j.GetTriggerJob(),
 		Trigger: j.GetTrigger(), QueuedAt: stamp(j.GetQueuedAt()), StartedAt: stamp(j.GetStartedAt()), EndedAt: stamp(j.GetEndedAt()),
 	}
+	v.Command, v.Encoding = inBase64(v.Command)
 	if j != nil {
 		v.ExitCode, v.CPUUsec, v.MemoryPeakBytes, v.TasksPeak = j.ExitCode, j.CpuUsec, j.MemoryPeakBytes, j.TasksPeak
 		v.IOReadBytes, v.IOWriteBytes, v.IOReadOps, v.IOWriteOps = j.IoReadBytes, j.IoWriteBytes, j.IoReadOps, j.IoWriteOps
@@ -112,6 +117,23 @@ func diagnosticsToJSON(all []*rtaskv1.Diagnostic) []diagnosticJSON {
 		})
 	}
 	return values
+}
+
+// inBase64 encodes text for JSON, which cannot have all the bytes that arguments and names of files can: where any of it is not
+// UTF-8, all of it becomes base64, and encoding says so.
+func inBase64(words []string, others ...*string) (_ []string, encoding string) {
+	valid := func(s *string) bool { return utf8.ValidString(*s) }
+	if !slices.ContainsFunc(words, func(s string) bool { return !valid(&s) }) && !slices.ContainsFunc(others, func(s *string) bool { return !valid(s) }) {
+		return words, ""
+	}
+	encoded := make([]string, len(words))
+	for i, s := range words {
+		encoded[i] = base64.StdEncoding.EncodeToString([]byte(s))
+	}
+	for _, s := range others {
+		*s = base64.StdEncoding.EncodeToString([]byte(*s))
+	}
+	return encoded, "base64"
 }
 
 // list is a list that is never null.

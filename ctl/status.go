@@ -64,8 +64,9 @@ type statusJSON struct {
 }
 
 type processJSON struct {
-	PID  int32  `json:"pid"`
-	Name string `json:"name"`
+	PID      int32  `json:"pid"`
+	Name     string `json:"name"`
+	Encoding string `json:"encoding,omitempty"` // of Name; see inBase64
 }
 
 func statusToJSON(j *rtaskv1.Job, u *rtaskv1.Usage) statusJSON {
@@ -78,7 +79,9 @@ func statusToJSON(j *rtaskv1.Job, u *rtaskv1.Usage) statusJSON {
 		v.CPUUsec = u.CpuUsec
 	}
 	for _, p := range u.GetProcesses() {
-		v.Processes = append(v.Processes, processJSON{PID: p.GetPid(), Name: p.GetName()})
+		one := processJSON{PID: p.GetPid(), Name: p.GetName()}
+		_, one.Encoding = inBase64(nil, &one.Name)
+		v.Processes = append(v.Processes, one)
 	}
 	return v
 }

@@ -18,6 +18,8 @@ type taskJSON struct {
 	Name    string   `json:"name"`
 	Command []string `json:"command"`
 	Workdir string   `json:"workdir"`
+	// Encoding is of Command and Workdir; see inBase64.
+	Encoding string `json:"encoding,omitempty"`
 	// User is left out where each job gets a user of its own.
 	User     string   `json:"user,omitempty"`
 	Blocking bool     `json:"blocking"`
@@ -82,11 +84,13 @@ func switchToJSON(s *rtaskv1.TaskSwitch) *switchJSON {
 }
 
 func taskToJSON(t *rtaskv1.Task) taskJSON {
-	return taskJSON{
+	v := taskJSON{
 		Name: t.GetName(), Command: list(t.GetCommand()), Workdir: t.GetWorkingDirectory(), User: t.GetUser(), Blocking: t.GetBlocking(),
 		APIKeys: list(t.GetApiKeys()), TimeoutSec: t.GetTimeout().AsDuration().Seconds(), Problem: t.GetProblem(),
 		Enabled: t.GetEnabled(), Switch: switchToJSON(t.GetSwitch()),
 	}
+	v.Command, v.Encoding = inBase64(v.Command, &v.Workdir)
+	return v
 }
 
 func (a *app) tasksCommand() *cli.Command {

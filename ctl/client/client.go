@@ -15,6 +15,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/rtask/rtask/daemon/api/codec"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 	"github.com/rtask/rtask/sandbox/nonblock/stream"
 )
@@ -56,7 +57,7 @@ func Dial(path string) *Client {
 		IdleConnTimeout:     idleTimeout,
 	}
 	h := &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	plain := connect.WithAcceptCompression("gzip", nil, nil)
+	plain := connect.WithClientOptions(connect.WithAcceptCompression("gzip", nil, nil), codec.ClientOption())
 	return &Client{
 		Jobs:      rtaskv1connect.NewJobServiceClient(h, baseURL, plain),
 		Gateway:   rtaskv1connect.NewGatewayServiceClient(h, baseURL, plain),

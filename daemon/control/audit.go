@@ -5,9 +5,9 @@ import (
 	"log/slog"
 	"maps"
 	"path"
-	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
@@ -78,7 +78,18 @@ func (s *Server) audit(d decision) {
 	_ = s.Logger.Handler().Handle(context.Background(), r)
 }
 
-func cut(s string, most int) string { return strings.ToValidUTF8(s[:min(len(s), most)], "") }
+// cut returns the first bytes of s, and no part of a character.
+func cut(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	for n := most; n > most-utf8.UTFMax; n-- {
+		if utf8.RuneStart(s[n]) {
+			return s[:n]
+		}
+	}
+	return s[:most]
+}
 
 // actionOf is what a client on the network asks for.
 func actionOf(r presented) string {

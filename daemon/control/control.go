@@ -16,6 +16,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/rtask/rtask/daemon/api/codec"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 	"github.com/rtask/rtask/daemon/auth"
@@ -132,6 +133,7 @@ func (s *Server) gateway(identify identify) http.Handler {
 
 func handlerOptions() []connect.HandlerOption {
 	return []connect.HandlerOption{
+		codec.HandlerOptions(),
 		connect.WithInterceptors(authorize{}),
 		connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
 			size := maxSmallRequest
@@ -258,7 +260,7 @@ func fail(code connect.Code, kind string, err error, fill ...func(*rtaskv1.Error
 	for _, f := range fill {
 		f(d)
 	}
-	if detail, err := connect.NewErrorDetail(d); err == nil {
+	if detail := codec.Detail(d); detail != nil {
 		e.AddDetail(detail)
 	}
 	return e

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -158,7 +157,7 @@ func switchMessages(snapshot Snapshot) []*rtaskv1.TaskSwitch {
 func usageMessage(c spec.Current) *rtaskv1.Usage {
 	m := &rtaskv1.Usage{CpuUsec: c.CPUUsec, MemoryBytes: c.Memory, Tasks: c.Tasks}
 	for _, p := range c.Processes {
-		m.Processes = append(m.Processes, &rtaskv1.Process{Pid: int32(p.PID), Name: strings.ToValidUTF8(p.Name, "\ufffd")})
+		m.Processes = append(m.Processes, &rtaskv1.Process{Pid: int32(p.PID), Name: p.Name})
 	}
 	return m
 }

@@ -9,6 +9,10 @@
 //	curl --unix-socket /run/rtask/rtask.sock --json '{"job":"kj4w2ndvmfzxg2lk"}' \
 //	    http://rtask/rtask.v1.JobService/Status
 //
+// Arguments, variables, folders and names of processes are bytes on Linux, and a protobuf string is UTF-8. A message that has
+// such bytes has a field encoding: where one of them is not UTF-8 it is "base64", and all of those that its comment lists are in
+// base64 (RFC 4648, section 4). All other text that is not UTF-8 comes with \xNN for each wrong byte.
+//
 // Errors use the codes of gRPC. Where a caller may want to tell two errors of one code apart, the error carries an
 // Error detail with a stable kind.
 
@@ -323,7 +327,9 @@ type Job struct {
 	// trigger_job: the job whose end started this one, where trigger is "on_failure" or "on_success".
 	TriggerJob string `protobuf:"bytes,40,opt,name=trigger_job,json=triggerJob,proto3" json:"trigger_job,omitempty"`
 	// triggered: what the end of this job started, or is about to.
-	Triggered     []*Triggered `protobuf:"bytes,41,rep,name=triggered,proto3" json:"triggered,omitempty"`
+	Triggered []*Triggered `protobuf:"bytes,41,rep,name=triggered,proto3" json:"triggered,omitempty"`
+	// encoding: empty, or "base64" for command.
+	Encoding      string `protobuf:"bytes,170,opt,name=encoding,proto3" json:"encoding,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -554,6 +560,13 @@ func (x *Job) GetTriggered() []*Triggered {
 	return nil
 }
 
+func (x *Job) GetEncoding() string {
+	if x != nil {
+		return x.Encoding
+	}
+	return ""
+}
+
 // Triggered is a job that the end of another one started.
 type Triggered struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -684,7 +697,9 @@ type Process struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Pid   int32                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
 	// name: as in ps -o comm, 15 bytes at most. The process may have given it to itself.
-	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// encoding: empty, or "base64" for name.
+	Encoding      string `protobuf:"bytes,170,opt,name=encoding,proto3" json:"encoding,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -733,6 +748,13 @@ func (x *Process) GetName() string {
 	return ""
 }
 
+func (x *Process) GetEncoding() string {
+	if x != nil {
+		return x.Encoding
+	}
+	return ""
+}
+
 // StartRequest names a task or a command.
 type StartRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -757,7 +779,10 @@ type StartRequest struct {
 	// properties of a command: its limits and the like, in their order. A task has its own and takes none.
 	Properties []*Property `protobuf:"bytes,10,rep,name=properties,proto3" json:"properties,omitempty"`
 	// parameters of a task, each once; see param in rtask.hcl(5). A command takes none.
-	Parameters    []*Parameter `protobuf:"bytes,20,rep,name=parameters,proto3" json:"parameters,omitempty"`
+	Parameters []*Parameter `protobuf:"bytes,20,rep,name=parameters,proto3" json:"parameters,omitempty"`
+	// encoding: empty, or "base64" for name, arguments, path, working_directory, search_path, and the names and values of
+	// environment.
+	Encoding      string `protobuf:"bytes,170,opt,name=encoding,proto3" json:"encoding,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -869,6 +894,13 @@ func (x *StartRequest) GetParameters() []*Parameter {
 	return nil
 }
 
+func (x *StartRequest) GetEncoding() string {
+	if x != nil {
+		return x.Encoding
+	}
+	return ""
+}
+
 // Parameter is what a caller says in place of a default of the configuration.
 type Parameter struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -930,7 +962,9 @@ type Property struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// value: as text, in the notation of the configuration. Of a name that comes twice the last holds; those that name a device
 	// add up.
-	Value         string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Value string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	// encoding: empty, or "base64" for value.
+	Encoding      string `protobuf:"bytes,170,opt,name=encoding,proto3" json:"encoding,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -975,6 +1009,13 @@ func (x *Property) GetName() string {
 func (x *Property) GetValue() string {
 	if x != nil {
 		return x.Value
+	}
+	return ""
+}
+
+func (x *Property) GetEncoding() string {
+	if x != nil {
+		return x.Encoding
 	}
 	return ""
 }
@@ -1711,7 +1752,9 @@ type Task struct {
 	// enabled: whether it may be started; see TaskSwitch.
 	Enabled bool `protobuf:"varint,9,opt,name=enabled,proto3" json:"enabled,omitempty"`
 	// switch: set where SwitchTask decides that, not the configuration.
-	Switch        *TaskSwitch `protobuf:"bytes,10,opt,name=switch,proto3" json:"switch,omitempty"`
+	Switch *TaskSwitch `protobuf:"bytes,10,opt,name=switch,proto3" json:"switch,omitempty"`
+	// encoding: empty, or "base64" for command and working_directory.
+	Encoding      string `protobuf:"bytes,170,opt,name=encoding,proto3" json:"encoding,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1814,6 +1857,13 @@ func (x *Task) GetSwitch() *TaskSwitch {
 		return x.Switch
 	}
 	return nil
+}
+
+func (x *Task) GetEncoding() string {
+	if x != nil {
+		return x.Encoding
+	}
+	return ""
 }
 
 // TaskSwitch is what SwitchTask left behind.
@@ -5060,7 +5110,7 @@ var File_rtask_v1_rtask_proto protoreflect.FileDescriptor
 
 const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\n" +
-	"\x14rtask/v1/rtask.proto\x12\brtask.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\b\n" +
+	"\x14rtask/v1/rtask.proto\x12\brtask.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\b\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12\x18\n" +
@@ -5094,7 +5144,8 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"ioWriteOps\x88\x01\x01\x12\x1f\n" +
 	"\vtrigger_job\x18( \x01(\tR\n" +
 	"triggerJob\x121\n" +
-	"\ttriggered\x18) \x03(\v2\x13.rtask.v1.TriggeredR\ttriggeredB\f\n" +
+	"\ttriggered\x18) \x03(\v2\x13.rtask.v1.TriggeredR\ttriggered\x12\x1b\n" +
+	"\bencoding\x18\xaa\x01 \x01(\tR\bencodingB\f\n" +
 	"\n" +
 	"_exit_codeB\v\n" +
 	"\t_cpu_usecB\x14\n" +
@@ -5114,10 +5165,11 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\tprocesses\x18\x04 \x03(\v2\x11.rtask.v1.ProcessR\tprocessesB\v\n" +
 	"\t_cpu_usecB\x0f\n" +
 	"\r_memory_bytesB\b\n" +
-	"\x06_tasks\"/\n" +
+	"\x06_tasks\"L\n" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\xef\x03\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
+	"\bencoding\x18\xaa\x01 \x01(\tR\bencoding\"\x8c\x04\n" +
 	"\fStartRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\targuments\x18\x02 \x03(\tR\targuments\x12\x18\n" +
@@ -5135,16 +5187,18 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"properties\x123\n" +
 	"\n" +
 	"parameters\x18\x14 \x03(\v2\x13.rtask.v1.ParameterR\n" +
-	"parameters\x1a>\n" +
+	"parameters\x12\x1b\n" +
+	"\bencoding\x18\xaa\x01 \x01(\tR\bencoding\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"5\n" +
 	"\tParameter\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"4\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"Q\n" +
 	"\bProperty\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"0\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x1b\n" +
+	"\bencoding\x18\xaa\x01 \x01(\tR\bencoding\"0\n" +
 	"\rStartResponse\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\"3\n" +
 	"\vStopRequest\x12\x10\n" +
@@ -5190,7 +5244,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\tR\x03job\"/\n" +
 	"\fWaitResponse\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\"\x0e\n" +
-	"\fTasksRequest\"\xc3\x02\n" +
+	"\fTasksRequest\"\xe0\x02\n" +
 	"\x04Task\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acommand\x18\x02 \x03(\tR\acommand\x12+\n" +
@@ -5202,7 +5256,8 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\aproblem\x18\b \x01(\tR\aproblem\x12\x18\n" +
 	"\aenabled\x18\t \x01(\bR\aenabled\x12,\n" +
 	"\x06switch\x18\n" +
-	" \x01(\v2\x14.rtask.v1.TaskSwitchR\x06switch\"v\n" +
+	" \x01(\v2\x14.rtask.v1.TaskSwitchR\x06switch\x12\x1b\n" +
+	"\bencoding\x18\xaa\x01 \x01(\tR\bencoding\"v\n" +
 	"\n" +
 	"TaskSwitch\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x18\n" +

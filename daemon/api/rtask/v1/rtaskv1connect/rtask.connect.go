@@ -9,6 +9,10 @@
 //	curl --unix-socket /run/rtask/rtask.sock --json '{"job":"kj4w2ndvmfzxg2lk"}' \
 //	    http://rtask/rtask.v1.JobService/Status
 //
+// Arguments, variables, folders and names of processes are bytes on Linux, and a protobuf string is UTF-8. A message that has
+// such bytes has a field encoding: where one of them is not UTF-8 it is "base64", and all of those that its comment lists are in
+// base64 (RFC 4648, section 4). All other text that is not UTF-8 comes with \xNN for each wrong byte.
+//
 // Errors use the codes of gRPC. Where a caller may want to tell two errors of one code apart, the error carries an
 // Error detail with a stable kind.
 
