@@ -170,12 +170,12 @@ func (a *app) report(err error) {
 
 // say prints a line on standard error. Nobody can be told of a failure to do so.
 func (a *app) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(a.stderr, format+"\n", args...)
+	_, _ = io.WriteString(a.stderr, shown(fmt.Sprintf(format+"\n", args...)))
 }
 
 // print prints a result. What cannot be printed is an error, or a script would take half an answer for the whole.
 func (a *app) print(text string) error {
-	if _, err := io.WriteString(a.stdout, text); err != nil {
+	if _, err := io.WriteString(a.stdout, shown(text)); err != nil {
 		return fmt.Errorf("cannot write the result: %w", err)
 	}
 	return nil

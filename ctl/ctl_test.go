@@ -86,17 +86,6 @@ func TestParseSpan(t *testing.T) {
 	}
 }
 
-func TestPrintable(t *testing.T) {
-	for text, want := range map[string]string{
-		"plain": "plain", "größe – 日本": "größe – 日本", "\x1b[31m": `\x1b[31m`, "a\nb\tc": `a\x0ab\x09c`, "\u009b31m": `\u009b31m`,
-		"\u202efdp": `\u202efdp`, "a\xffb": `a\xffb`, "\u200b": `\u200b`, "\U000e0041": `\U000e0041`, "\x7f": `\x7f`, "�": "�",
-	} {
-		if got := printable(text); got != want {
-			t.Errorf("printable(%q) = %s, want %s", text, got, want)
-		}
-	}
-}
-
 func TestSpan(t *testing.T) {
 	const day = 24 * time.Hour
 	for d, want := range map[time.Duration]string{

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -14,9 +15,10 @@ import (
 func (a *app) statusCommand() *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "show a job and its output so far", UsageText: "rtaskctl status [--json] JOB",
-		Description: "JOB is a job's id, an unambiguous prefix of it or, digits only, the PID of its main process.",
-		Flags:       []cli.Flag{jsonFlag()},
-		Action:      a.showStatus,
+		Description: "JOB is a job's id, an unambiguous prefix of it or, digits only, the PID of its main process.\n" +
+			"What a terminal would act on is escaped in the output, as \\x1b; rtaskctl logs shows it as it is.",
+		Flags:  []cli.Flag{jsonFlag()},
+		Action: a.showStatus,
 	}
 }
 
@@ -51,8 +53,9 @@ func (a *app) showStatus(c *cli.Context) error {
 	if err := a.print("\n"); err != nil {
 		return err
 	}
-	f := &follower{engine: engine, job: job.GetId(), stdout: a.stdout, stderr: a.stdout}
-	return f.copy(c.Context)
+	stdout, stderr := &escaper{to: a.stdout}, &escaper{to: a.stdout}
+	f := &follower{engine: engine, job: job.GetId(), stdout: stdout, stderr: stderr}
+	return errors.Join(f.copy(c.Context), stdout.Flush(), stderr.Flush())
 }
 
 // statusJSON is a job with what it uses at the moment.

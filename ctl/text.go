@@ -8,7 +8,6 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -34,37 +33,18 @@ const (
 	red    colour = "1;31"
 	green  colour = "1;32"
 	yellow colour = "1;33"
+	plain  colour = "0"
 )
+
+// code is what a terminal is sent.
+func (c colour) code() string { return "\x1b[" + string(c) + "m" }
 
 // paint colours text on a terminal, unless NO_COLOR is set to anything (https://no-color.org) or it is a dumb one.
 func (a *app) paint(c colour, text string) string {
 	if !isTerminal(a.stdout) || a.env.get("NO_COLOR") != "" || a.env.get("TERM") == "dumb" {
 		return text
 	}
-	return "\x1b[" + string(c) + "m" + text + "\x1b[0m"
-}
-
-// printable escapes what a terminal could act on or a reader not see, in the manner of a Go string.
-func printable(s string) string {
-	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		r, n := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == utf8.RuneError && n == 1 || r < 0x80 && !unicode.IsPrint(r):
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case !unicode.IsPrint(r) && r > 0xffff:
-			fmt.Fprintf(&b, `\U%08x`, r)
-		case !unicode.IsPrint(r):
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			b.WriteRune(r)
-		}
-		i += n
-	}
-	return b.String()
+	return c.code() + text + plain.code()
 }
 
 // oneLine makes one printable line of a text.
@@ -80,17 +60,7 @@ func (a *app) diagnostics(all []*rtaskv1.Diagnostic) {
 }
 
 // lines makes every line of a text printable; the caret under a source line must keep its place, so tabs stay.
-func lines(text string) string {
-	all := strings.Split(strings.TrimRight(text, "\n"), "\n")
-	for i, line := range all {
-		parts := strings.Split(line, "\t")
-		for j, p := range parts {
-			parts[j] = printable(p)
-		}
-		all[i] = strings.Join(parts, "\t")
-	}
-	return strings.Join(all, "\n")
-}
+func lines(text string) string { return escape(strings.TrimRight(text, "\n"), "\n\t") }
 
 // table prints rows of cells under a header, in columns. Cells are made printable.
 func (a *app) table(header []string, rows [][]string) error {
