@@ -55,6 +55,9 @@ func TestPowered(t *testing.T) {
 		},
 		boot: boot, overHTTP: boot%5 == 1 && os.Getenv(powerHTTP) == "true", shutDown: os.Getenv(powerLast) == powerDown, known: known,
 	}
+	if p.boots, err = knownBoots(boot); err != nil {
+		t.Fatal(err)
+	}
 	p.say(saidUp, "")
 	p.unasked()
 	end := os.Getenv(powerEnd)
@@ -99,6 +102,7 @@ type powered struct {
 	overHTTP bool // is the load of this boot: the gateway's start and a key's first hash take seconds there
 	shutDown bool // was how the last boot ended, and not a cut
 	known    []fact
+	boots    boots
 
 	out                sync.Mutex // makes lines whole
 	own, lost, stopped int
@@ -175,64 +179,114 @@ func (p *powered) wait() {
 	_, _, _ = p.request(http.MethodPost, "/tasks/power-blocking", strconv.Itoa(p.next()))
 }
 
-// unasked waits until what was queued when the machine went down has run, without a word to rtask. What has run is on disk. Of a
-// task that runs one job at a time each end of the machine may have hit one that had its turn and did not get so far as to say
-// that it ran. Of an orderly end that is on record, which is asked for once nothing else is missing, of an engine that runs
-// already.
+// unasked waits until what was queued when the machine went down has run, without a word to rtask. A job of power-one syncs a mark
+// before it does anything else. One without a mark must run, unless the machine went down between its dispatch and its mark, which
+// is on record: it is lost, or stopped. The records are looked at once the engine runs, so that this does not start it.
 func (p *powered) unasked() {
-	missing := map[int][]fact{} // by boot
+	hit := map[string]bool{} // by id
 	for deadline, step := time.Now().Add(unaskedTime), 50*time.Millisecond; ; time.Sleep(step) {
-		clear(missing)
+		var missing []fact
 		for _, f := range p.known {
-			if _, err := os.Stat(filepath.Join(p.dir, "ran", strconv.Itoa(f.number))); err != nil && f.kind == "power-one" && !f.checked {
-				missing[f.boot] = append(missing[f.boot], f)
+			if f.kind == "power-one" && !f.checked && !hit[f.id] && p.ranIn(f) == 0 {
+				missing = append(missing, f)
 			}
 		}
-		late, inDoubt := false, false
-		for boot, jobs := range missing {
-			late = late || len(jobs) > p.boot-boot
-			inDoubt = inDoubt || len(jobs) > p.cuts(boot)
-		}
-		over := time.Now().After(deadline)
 		switch {
-		case !late && !inDoubt:
+		case len(missing) == 0:
 			return
-		case !late && (over || exec.Command("systemctl", "is-active", "--quiet", "rtask.service").Run() == nil) && p.stoppedInTurn(missing):
+		case time.Now().After(deadline):
+			p.fail("these jobs were queued and do not run in boot %d without anybody's asking: %v", p.boot, missing)
 			return
-		case over:
-			p.fail("of the jobs that were queued these, by boot, do not run in boot %d without anybody's asking: %v", p.boot, missing)
-			return
-		case !late:
-			step = time.Second // what is asked then takes longer
+		case exec.Command("systemctl", "is-active", "--quiet", "rtask.service").Run() != nil:
+			continue
 		}
-	}
-}
-
-// stoppedInTurn reports whether, of the jobs of each boot, those that no power cut can have hit were stopped by the orderly end.
-func (p *powered) stoppedInTurn(missing map[int][]fact) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	for boot, jobs := range missing {
-		stopped := 0
-		for _, f := range jobs {
+		step = time.Second // what is asked now takes longer
+		for _, f := range missing {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			reply, err := p.engine.Status(ctx, connect.NewRequest(&rtaskv1.StatusRequest{Job: f.id}))
-			if err == nil && reply.Msg.Job.State == rtaskv1.State_STATE_ENDED && reply.Msg.Job.Reason == rtaskv1.Reason_REASON_STOPPED {
-				stopped++
-			}
-		}
-		if len(jobs)-stopped > p.cuts(boot) {
-			return false
+			cancel()
+			hit[f.id] = err == nil && (reply.Msg.Job.Reason == rtaskv1.Reason_REASON_LOST || reply.Msg.Job.Reason == rtaskv1.Reason_REASON_STOPPED)
 		}
 	}
-	return true
 }
 
-// cuts is how many power cuts there were since a boot whose jobs were not looked at since.
-func (p *powered) cuts(boot int) int {
-	if p.shutDown {
-		return p.boot - boot - 1
+// ranIn returns the boot in which a job synced its mark; 0: it did not come to that.
+func (p *powered) ranIn(f fact) int {
+	if _, err := os.Stat(filepath.Join(p.dir, "ran", strconv.Itoa(f.number))); err != nil {
+		return 0
 	}
-	return p.boot - boot
+	text, err := os.ReadFile(filepath.Join(p.dir, "in", strconv.Itoa(f.number)))
+	if err != nil {
+		p.fail("job %v ran, and did not say in which boot: %v", f, err)
+	}
+	boot := p.boots[strings.TrimSpace(string(text))]
+	if boot < f.boot {
+		p.fail("job %v ran in boot %q, which is number %d", f, text, boot)
+	}
+	return boot
+}
+
+// boots has the number of each boot by the kernel's id of it (random(4)), which jobs put in their marks.
+type boots map[string]int
+
+// knownBoots adds this boot to those that are known on disk, and returns them.
+func knownBoots(number int) (boots, error) {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(poweredDir, "boots"), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if _, err := fmt.Fprintln(f, strings.TrimSpace(string(id)), number); err != nil {
+		return nil, err
+	}
+	if err := f.Sync(); err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(f.Name())
+	if err != nil {
+		return nil, err
+	}
+	all := boots{}
+	for line := range strings.Lines(string(text)) {
+		var id string
+		var n int
+		if _, err := fmt.Sscan(line, &id, &n); err != nil {
+			return nil, fmt.Errorf("%s: %q: %w", f.Name(), line, err)
+		}
+		all[id] = n
+	}
+	return all, nil
+}
+
+// checkHits checks that the machine's going down can have hit these jobs of power-one. One of them runs at a time, so each end of
+// the machine hit one at most: that of the boot in which the job synced its mark, or for one without a mark, that of any boot since
+// the job was accepted.
+func (p *powered) checkHits(jobs []fact) {
+	type span struct{ first, last int } // boots
+	var spans []span
+	for _, f := range jobs {
+		s := span{f.boot, p.boot - 1}
+		if boot := p.ranIn(f); boot != 0 {
+			s = span{boot, boot}
+		}
+		spans = append(spans, s)
+	}
+	slices.SortFunc(spans, func(a, b span) int { return a.last - b.last })
+	taken := map[int]bool{}
+	for _, s := range spans {
+		for s.first <= s.last && taken[s.first] {
+			s.first++
+		}
+		if s.first > s.last || s.last >= p.boot {
+			p.fail("more jobs of power-one are lost or stopped than ends of the machine can have hit: %v", jobs)
+			return
+		}
+		taken[s.first] = true
+	}
 }
 
 // check compares what became of the jobs that were accepted before with what may have; those that were looked at in an earlier
@@ -261,20 +315,21 @@ func (p *powered) check(all bool) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	lostInTurn := map[int]int{}
+	var hits []fact
 	for _, f := range p.known {
 		j := jobs[f.id]
-		switch {
-		case j == nil:
+		if j == nil {
 			p.fail("job %v is not known", f)
 			continue
+		}
+		if f.kind == "power-one" && !f.checked && (j.Reason == rtaskv1.Reason_REASON_LOST || j.Reason == rtaskv1.Reason_REASON_STOPPED) {
+			hits = append(hits, f)
+		}
+		switch {
 		case f.checked && !all:
 			continue
 		case j.Reason == rtaskv1.Reason_REASON_LOST:
 			p.lost++
-			if f.kind == "power-one" && !f.checked {
-				lostInTurn[f.boot]++
-			}
 			p.checkHit(ctx, f, j, "lost", "the machine went down while it ran")
 			if p.shutDown && f.boot == p.boot-1 {
 				p.fail("job %v is lost, though the machine was shut down: %v", f, j)
@@ -289,11 +344,7 @@ func (p *powered) check(all bool) {
 			p.checkOwn(ctx, f)
 		}
 	}
-	for boot, n := range lostInTurn {
-		if n > p.cuts(boot) {
-			p.fail("%d jobs of boot %d are lost of a task of which one runs at a time", n, boot)
-		}
-	}
+	p.checkHits(hits)
 	p.checkRan()
 }
 
