@@ -89,6 +89,8 @@ var table = [...]struct {
 	{"/rtask.v1.GatewayService/RunStream", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Logs", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/End", Rule{Least: Gateway}},
+	{"/rtask.v1.GatewayService/KeyTasks", Rule{Least: Gateway}},
+	{"/rtask.v1.GatewayService/KeyJobs", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/WebhookFraming", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Webhook", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Refused", Rule{Least: Gateway}},

@@ -41,6 +41,8 @@ func TestEveryProcedureForEveryKind(t *testing.T) {
 		"/rtask.v1.GatewayService/RunStream":      {Gateway},
 		"/rtask.v1.GatewayService/Logs":           {Gateway},
 		"/rtask.v1.GatewayService/End":            {Gateway},
+		"/rtask.v1.GatewayService/KeyTasks":       {Gateway},
+		"/rtask.v1.GatewayService/KeyJobs":        {Gateway},
 		"/rtask.v1.GatewayService/Framing":        {Gateway},
 		"/rtask.v1.GatewayService/Metrics":        {Gateway},
 	}

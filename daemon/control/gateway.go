@@ -57,9 +57,7 @@ func (s *Server) verify(ctx context.Context, r presented) (auth.KeyInfo, error) 
 func (s *Server) taskFor(r presented, key auth.KeyInfo) (*config.Config, *config.Task, error) {
 	c := s.Snapshot().Config
 	if c == nil {
-		// What is wrong is the administrator's to know: `rtaskctl config check`, the journal.
-		return nil, nil, s.refuse(r, key, "", "configuration",
-			fail(connect.CodeUnavailable, "configuration", errors.New("the configuration has errors, so there are no tasks")))
+		return nil, nil, s.refuse(r, key, "", "configuration", noTasks())
 	}
 	task, ok := c.Tasks[r.GetTask()]
 	if !ok || !slices.Contains(task.APIKeys, key.Name) {
@@ -71,6 +69,12 @@ func (s *Server) taskFor(r presented, key auth.KeyInfo) (*config.Config, *config
 			fail(connect.CodePermissionDenied, "forbidden", errors.New("this key may not use a task of this name")))
 	}
 	return c, task, nil
+}
+
+// noTasks is the error of a configuration with errors. What is wrong with it is the administrator's to know: `rtaskctl config
+// check` and the journal say so.
+func noTasks() error {
+	return fail(connect.CodeUnavailable, "configuration", errors.New("the configuration has errors, so there are no tasks"))
 }
 
 // idLength is how many characters the id of a job has.

@@ -66,8 +66,16 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		allow(w, r, a.healthz, http.MethodGet, http.MethodHead)
 	case len(parts) == 1 && parts[0] == "readyz":
 		allow(w, r, a.readyz, http.MethodGet, http.MethodHead)
+	case len(parts) == 1 && parts[0] == "tasks":
+		allow(w, r, a.tasks, http.MethodGet, http.MethodHead)
 	case len(parts) == 2 && parts[0] == "tasks":
-		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.run(w, r, parts[1]) }, http.MethodPost)
+		allow(w, r, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost {
+				a.run(w, r, parts[1])
+				return
+			}
+			a.jobs(w, r, parts[1])
+		}, http.MethodGet, http.MethodHead, http.MethodPost)
 	case len(parts) == 3 && parts[0] == "tasks":
 		allow(w, r, func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodDelete {
@@ -96,7 +104,7 @@ func allow(w http.ResponseWriter, r *http.Request, h http.HandlerFunc, methods .
 		}
 	}
 	w.Header().Set("Allow", strings.Join(methods, ", "))
-	writeProblem(w, problem{Status: http.StatusMethodNotAllowed, Kind: "method-not-allowed", Detail: "this path takes " + strings.Join(methods, " and ")})
+	writeProblem(w, problem{Status: http.StatusMethodNotAllowed, Kind: "method-not-allowed", Detail: "this path takes " + strings.Join(methods, ", ")})
 }
 
 func notFound(w http.ResponseWriter, _ *http.Request) {
@@ -168,7 +176,7 @@ func (a *api) bounds(ctx context.Context, age time.Duration) (framing *rtaskv1.F
 
 // run serves POST /tasks/{task}.
 func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
-	request := &rtaskv1.RunRequest{Task: task, ApiKey: bearer(r), RemoteAddr: a.remoteAddr(r), Query: []byte(r.URL.RawQuery), Headers: headers(r)}
+	request := &rtaskv1.RunRequest{Task: task, ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r), Query: []byte(r.URL.RawQuery), Headers: headers(r, "Authorization")}
 	request.IdempotencyKey = []byte(strings.Join(r.Header.Values("Idempotency-Key"), ", "))
 	if len(request.ApiKey) == 0 {
 		// The engine is to say what it says of all bad keys, and to log it. What else such a client sends is not read.
@@ -294,17 +302,24 @@ func (a *api) refused(r *http.Request, m *rtaskv1.RefusedRequest, p problem) {
 	}
 }
 
-// bearer returns the presented key (RFC 6750, section 2.1), or nothing.
-func bearer(r *http.Request) []byte {
+// presentedKey returns the key that a client presents, or nothing: as a bearer token (RFC 6750, section 2.1), or as the password of
+// HTTP Basic (RFC 7617) with any user name, for clients that know nothing else. A browser sends a password that it knows with
+// whatever request any page makes, so from a page of another origin that is no key.
+func presentedKey(r *http.Request) []byte {
 	all := r.Header.Values("Authorization")
 	if len(all) != 1 {
 		return nil
 	}
 	scheme, key, ok := strings.Cut(all[0], " ")
-	if !ok || !strings.EqualFold(scheme, "Bearer") {
+	switch {
+	case ok && strings.EqualFold(scheme, "Bearer"):
+		return []byte(strings.TrimLeft(key, " "))
+	case ok && strings.EqualFold(scheme, "Basic") && new(http.CrossOriginProtection).Check(r) == nil:
+		_, password, _ := r.BasicAuth()
+		return []byte(password)
+	default:
 		return nil
 	}
-	return []byte(strings.TrimLeft(key, " "))
 }
 
 // closeAfter has what a client still sends behind the reply not be read, not even to use the connection again. Over HTTP/2 a
@@ -315,11 +330,11 @@ func closeAfter(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// headers are what the engine may pass on to a job: all of them but for the key, which it gets by itself.
-func headers(r *http.Request) []*rtaskv1.Header {
+// headers are the lines of a request's head, without those of one name: a key goes to the engine by itself.
+func headers(r *http.Request, without string) []*rtaskv1.Header {
 	all := []*rtaskv1.Header{{Name: "Host", Value: []byte(r.Host)}} // net/http has it there
 	for name, values := range r.Header {
-		if name == "Authorization" || !utf8.ValidString(name) {
+		if name == without || !utf8.ValidString(name) {
 			continue
 		}
 		for _, v := range values {
@@ -331,7 +346,7 @@ func headers(r *http.Request) []*rtaskv1.Header {
 
 // result serves GET /tasks/{task}/{id}.
 func (a *api) result(w http.ResponseWriter, r *http.Request, task, id string) {
-	request := &rtaskv1.ResultRequest{Task: task, Id: id, ApiKey: bearer(r), RemoteAddr: a.remoteAddr(r), Wait: strings.ToValidUTF8(r.URL.Query().Get("wait"), "?")}
+	request := &rtaskv1.ResultRequest{Task: task, Id: id, ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r), Wait: strings.ToValidUTF8(r.URL.Query().Get("wait"), "?")}
 	reply, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.RunResponse], error) {
 		return a.engine.Result(ctx, connect.NewRequest(request))
 	})

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,7 +41,10 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/tasks/hello/", 404, ""},
 		{"POST", "/tasks//hello", 404, ""},
 		{"POST", "/tasks/", 404, ""},
-		{"POST", "/tasks", 404, ""},
+		{"POST", "/tasks", 405, "GET, HEAD"},
+		{"GET", "/tasks", 200, ""},
+		{"HEAD", "/tasks", 200, ""},
+		{"GET", "/tasks/", 404, ""},
 		{"POST", "/", 404, ""},
 		{"POST", "/Tasks/hello", 404, ""},
 		{"POST", "/tasks%2Fhello", 404, ""},
@@ -51,7 +55,7 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/tasks/..", 403, ""},
 		{"POST", "/tasks/hello/x", 405, "GET, HEAD, DELETE"},
 		{"DELETE", "/tasks/hello/x", 404, ""},
-		{"DELETE", "/tasks/hello", 405, "POST"},
+		{"DELETE", "/tasks/hello", 405, "GET, HEAD, POST"},
 		{"GET", "/tasks/hello/x/logs", 404, ""},
 		{"GET", "/tasks/hello/x/logs?follow=2", 400, ""},
 		{"POST", "/tasks/hello/x/logs", 405, "GET, HEAD"},
@@ -59,11 +63,13 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/openapi.json", 200, ""},
 		{"GET", "/tasks/hello/x", 404, ""},
 		{"GET", "/tasks/hello/x/y", 404, ""},
-		{"GET", "/tasks/hello", 405, "POST"},
-		{"HEAD", "/tasks/hello", 405, "POST"},
-		{"PUT", "/tasks/hello", 405, "POST"},
-		{"OPTIONS", "/tasks/hello", 405, "POST"},
-		{"BREW", "/tasks/hello", 405, "POST"},
+		{"GET", "/tasks/hello", 200, ""},
+		{"HEAD", "/tasks/hello", 200, ""},
+		{"GET", "/tasks/others", 403, ""},
+		{"HEAD", "/tasks/none", 403, ""},
+		{"PUT", "/tasks/hello", 405, "GET, HEAD, POST"},
+		{"OPTIONS", "/tasks/hello", 405, "GET, HEAD, POST"},
+		{"BREW", "/tasks/hello", 405, "GET, HEAD, POST"},
 		{"GET", "/healthz", 200, ""},
 		{"HEAD", "/healthz", 200, ""},
 		{"POST", "/healthz", 405, "GET, HEAD"},
@@ -121,7 +127,11 @@ func TestUnauthorized(t *testing.T) {
 	for name, header := range map[string][]string{
 		"none": nil, "empty": {"Authorization", ""}, "scheme alone": {"Authorization", "Bearer"}, "no key": {"Authorization", "Bearer "},
 		"two": {"Authorization", "Bearer " + f.key, "Authorization", "Bearer " + f.key}, "Basic": {"Authorization", "Basic " + f.key},
-		"key alone": {"Authorization", f.key}, "wrong": {"Authorization", "Bearer rtk_x"}, "comma": {"Authorization", "Bearer " + f.key + ", Bearer x"},
+		"Basic, the key as name": {"Authorization", basic(f.key, "")}, "Basic, no colon": {"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte(f.key))},
+		"Basic, wrong": {"Authorization", basic("x", f.key+"x")}, "Basic, not base64": {"Authorization", "Basic !"}, "Basic alone": {"Authorization", "Basic"},
+		"Basic, of another origin": {"Authorization", basic("x", f.key), "Sec-Fetch-Site", "cross-site"},
+		"Basic, another Origin":    {"Authorization", basic("x", f.key), "Origin", "https://evil.example"},
+		"key alone":                {"Authorization", f.key}, "wrong": {"Authorization", "Bearer rtk_x"}, "comma": {"Authorization", "Bearer " + f.key + ", Bearer x"},
 		"two words": {"Authorization", "Bearer " + f.key + " x"}, "tab": {"Authorization", "Bearer\t" + f.key}, "other header": {"X-Api-Key", f.key},
 	} {
 		for _, task := range []string{"hello", "others", "none"} {
@@ -129,7 +139,7 @@ func TestUnauthorized(t *testing.T) {
 				r := f.do("POST", "/tasks/"+task, strings.NewReader(body), header...)
 				r.header.Del("Date")
 				r.header.Del("Connection")
-				if r.status != 401 || r.header.Get("Www-Authenticate") != `Bearer realm="rtask"` || r.json["kind"] != "unauthorized" {
+				if r.status != 401 || !slices.Equal(r.header.Values("Www-Authenticate"), []string{`Bearer realm="rtask"`, `Basic realm="rtask", charset="UTF-8"`}) || r.json["kind"] != "unauthorized" {
 					t.Errorf("%s: %d %v %s", name, r.status, r.header, r.body)
 				}
 				seen[r.body] = true
@@ -143,6 +153,15 @@ func TestUnauthorized(t *testing.T) {
 	if r := f.do("POST", "/tasks/hello?api_key="+f.key+"&access_token="+f.key, nil); r.status != 401 {
 		t.Errorf("%d", r.status)
 	}
+	// The key may be the password of HTTP Basic.
+	for _, v := range []string{basic("", f.key), basic("any", f.key), "bASIC " + basic("any", f.key)[6:]} {
+		for _, same := range []string{"", "http://" + f.api} {
+			r := f.do("POST", "/tasks/hello", strings.NewReader("x\n"), "Authorization", v, "Origin", same)
+			if r.status != 200 || r.json["stdout"] != "hello x\n" {
+				t.Errorf("%q: %d %s", v[:6], r.status, r.body)
+			}
+		}
+	}
 	// The scheme's case does not count, nor does space around (RFC 9110, sections 5.5 and 11.1).
 	for _, v := range []string{"bearer " + f.key, "BEARER   " + f.key, " Bearer " + f.key + " \t"} {
 		if got := f.raw("POST /tasks/hello HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nAuthorization: " + v + "\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 200") {
@@ -155,6 +174,10 @@ func TestUnauthorized(t *testing.T) {
 			t.Errorf("%s: %.60q", head, got)
 		}
 	}
+}
+
+func basic(user, password string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }
 
 func TestBodies(t *testing.T) {
@@ -462,6 +485,14 @@ func (*stub) End(context.Context, *connect.Request[rtaskv1.EndRequest]) (*connec
 	return connect.NewResponse(&rtaskv1.EndResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}}), nil
 }
 
+func (*stub) KeyTasks(context.Context, *connect.Request[rtaskv1.KeyRequest]) (*connect.Response[rtaskv1.KeyTasksResponse], error) {
+	return connect.NewResponse(&rtaskv1.KeyTasksResponse{}), nil
+}
+
+func (*stub) KeyJobs(context.Context, *connect.Request[rtaskv1.KeyRequest]) (*connect.Response[rtaskv1.KeyJobsResponse], error) {
+	return connect.NewResponse(&rtaskv1.KeyJobsResponse{}), nil
+}
+
 func (*stub) Framing(context.Context, *connect.Request[rtaskv1.FramingRequest]) (*connect.Response[rtaskv1.FramingResponse], error) {
 	return connect.NewResponse(&rtaskv1.FramingResponse{MaxInputBytes: 16}), nil
 }
@@ -521,18 +552,24 @@ func FuzzServeHTTP(f *testing.F) {
 	})
 }
 
-// A key is never more than what was sent behind the one scheme.
-func FuzzBearer(f *testing.F) {
-	for _, s := range []string{"", "Bearer", "Bearer ", "Bearer x", "bearer  x", "Basic x", "Bearer\tx", "Bearerx", " Bearer x", "Bearer x y"} {
+// A key is never more than what was sent behind one of the two schemes.
+func FuzzPresentedKey(f *testing.F) {
+	for _, s := range []string{"", "Bearer", "Bearer ", "Bearer x", "bearer  x", "Basic x", "Bearer\tx", "Bearerx", " Bearer x", "Bearer x y", "Basic YTpi", "basic OmI=", "Basic YQ=="} {
 		f.Add(s, false)
 	}
 	f.Fuzz(func(t *testing.T, value string, twice bool) {
-		r := &http.Request{Header: http.Header{"Authorization": {value}}}
+		r := &http.Request{Method: "POST", Header: http.Header{"Authorization": {value}}}
 		if twice {
 			r.Header.Add("Authorization", value)
 		}
-		key := string(bearer(r))
+		key := string(presentedKey(r))
 		if key == "" {
+			return
+		}
+		if strings.EqualFold(value[:6], "Basic ") && !twice {
+			if b, err := base64.StdEncoding.DecodeString(value[6:]); err != nil || !strings.HasSuffix(string(b), ":"+key) {
+				t.Errorf("%q gave %q", value, key)
+			}
 			return
 		}
 		if twice || !strings.EqualFold(value[:7], "Bearer ") || !strings.HasSuffix(value, key) || strings.Trim(value[7:len(value)-len(key)], " ") != "" || key[0] == ' ' {

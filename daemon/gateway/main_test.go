@@ -148,6 +148,20 @@ task "others" {
   command  = ["/bin/true"]
   api_keys = ["other"]
 }
+task "deploy" {
+  command  = ["/usr/bin/env"]
+  blocking = true
+  api_keys = ["demo", "other"]
+  param "env" {
+    values  = ["staging", "prod"]
+    default = "staging"
+  }
+  param "ref" {
+    pattern    = "[0-9a-f]+"
+    max_length = 40
+    default    = "0"
+  }
+}
 `
 
 // engine runs an engine on the folders below dir until stop.
@@ -195,17 +209,22 @@ func newFixture(t testing.TB) *fixture {
 	f := &fixture{t: t, dir: t.TempDir()}
 	f.stopEngine = engine(t, f.dir)
 	t.Cleanup(func() { f.stopEngine() })
-	people := client.Dial(filepath.Join(f.dir, "run", "rtask.sock"))
-	defer people.Close()
-	r, err := people.Jobs.AddKey(t.Context(), connect.NewRequest(&rtaskv1.AddKeyRequest{Name: "demo"}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.key = r.Msg.Secret
+	f.key = f.addKey("demo")
 
 	at := f.serve(Options{APIAddress: "127.0.0.1:0", MetricsAddress: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler), Version: "1.2.3"}, nil)
 	f.api, f.metrics = at["api"], at["metrics"]
 	return f
+}
+
+func (f *fixture) addKey(name string) string {
+	f.t.Helper()
+	people := client.Dial(filepath.Join(f.dir, "run", "rtask.sock"))
+	defer people.Close()
+	r, err := people.Jobs.AddKey(f.t.Context(), connect.NewRequest(&rtaskv1.AddKeyRequest{Name: name}))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return r.Msg.Secret
 }
 
 // serve runs a gateway before the engine until the test ends, and returns where it listens.

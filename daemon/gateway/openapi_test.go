@@ -90,6 +90,13 @@ func (d *document) holds(v, schema any) error {
 		}
 	case bool:
 		kind = "boolean"
+	case []any:
+		kind = "array"
+		for i, item := range v {
+			if err := d.holds(item, s["items"]); err != nil {
+				return fmt.Errorf("%d: %w", i, err)
+			}
+		}
 	}
 	if enum, ok := s["enum"].([]any); ok && !slices.Contains(enum, v) {
 		return fmt.Errorf("%v is not one of %v", v, enum)
@@ -176,6 +183,11 @@ func TestOpenAPI(t *testing.T) {
 		get(template, strings.Replace(path, id, "aaaaaaaaaaaaaaaa", 1), key...)
 		get(template, strings.Replace(path, id, "%2e", 1), key...)
 	}
+	get("/tasks", "/tasks", key...)
+	get("/tasks", "/tasks")
+	get(task, "/tasks/async", key...)
+	get(task, "/tasks/others", key...)
+	get(task, "/tasks/async")
 	long, _ := post("long", "", key...).json["task_id"].(string)
 	get(one, "/tasks/long/"+long+"?wait=x", key...)
 	get(logs, "/tasks/async/"+id+"/logs?follow=x", key...)
@@ -207,6 +219,8 @@ func TestOpenAPI(t *testing.T) {
 	f.stopEngine()
 	post("hello", "x", key...)
 	call(exits, "4")
+	get("/tasks", "/tasks", key...)
+	get(task, "/tasks/async", key...)
 	get(one, "/tasks/async/"+id, key...)
 	get(logs, "/tasks/async/"+id+"/logs", key...)
 	d.check(t, "DELETE", one, f.do("DELETE", "/tasks/long/"+long, nil, key...))

@@ -67,6 +67,14 @@ type unended struct {
 	times
 }
 
+func unendedOf(j *rtaskv1.Job) unended {
+	status := "running"
+	if j.GetState() == rtaskv1.State_STATE_QUEUED {
+		status = "queued"
+	}
+	return unended{status, j.GetId(), timesOf(j)}
+}
+
 // writeRun answers POST /tasks/{task}, and without a task who cannot ask for the job.
 func writeRun(w http.ResponseWriter, task string, m *rtaskv1.RunResponse) {
 	id := m.GetJob().GetId()
@@ -93,11 +101,7 @@ func writeResult(w http.ResponseWriter, m *rtaskv1.RunResponse) {
 	id := m.GetJob().GetId()
 	w.Header().Set("Rtask-Job-Id", id)
 	if m.Accepted {
-		status := "running"
-		if m.GetJob().GetState() == rtaskv1.State_STATE_QUEUED {
-			status = "queued"
-		}
-		writeJSON(w, http.StatusOK, "application/json", unended{status, id, timesOf(m.GetJob())})
+		writeJSON(w, http.StatusOK, "application/json", unendedOf(m.GetJob()))
 		return
 	}
 	writeJSON(w, http.StatusOK, "application/json", resultOf(m))
@@ -153,6 +157,7 @@ func writeProblem(w http.ResponseWriter, p problem) {
 	p.Type, p.Title = "about:blank", http.StatusText(p.Status)
 	if p.Status == http.StatusUnauthorized && p.Kind == "unauthorized" {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="rtask"`)
+		w.Header().Add("WWW-Authenticate", `Basic realm="rtask", charset="UTF-8"`)
 	}
 	if p.job != "" {
 		w.Header().Set("Rtask-Job-Id", p.job)

@@ -257,7 +257,7 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, request *rtaskv1.Ru
 // logs serves GET /tasks/{task}/{id}/logs.
 func (a *api) logs(w http.ResponseWriter, r *http.Request, task, id string) {
 	request := &rtaskv1.LogsRequest{
-		Task: task, Id: id, ApiKey: bearer(r), RemoteAddr: a.remoteAddr(r), Offset: r.Header.Get("Last-Event-ID"),
+		Task: task, Id: id, ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r), Offset: r.Header.Get("Last-Event-ID"),
 	}
 	switch follow := r.URL.Query().Get("follow"); follow {
 	case "", "0", "false":
@@ -324,7 +324,7 @@ func (a *api) disconnected(r *http.Request, request *rtaskv1.RunRequest, id stri
 
 // end serves DELETE /tasks/{task}/{id}.
 func (a *api) end(w http.ResponseWriter, r *http.Request, task, id string) {
-	request := &rtaskv1.EndRequest{Task: task, Id: id, ApiKey: bearer(r), RemoteAddr: a.remoteAddr(r)}
+	request := &rtaskv1.EndRequest{Task: task, Id: id, ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r)}
 	reply, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.EndResponse], error) {
 		return a.engine.End(ctx, connect.NewRequest(request))
 	})

@@ -29,7 +29,7 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 		writeProblem(w, a.problemOf(err))
 		return
 	}
-	request := &rtaskv1.WebhookRequest{Hash: hash, Headers: headersOf(r.Header), RemoteAddr: a.remoteAddr(r), Id: newID()}
+	request := &rtaskv1.WebhookRequest{Hash: hash, Headers: headers(r, ""), RemoteAddr: a.remoteAddr(r), Id: newID()}
 	release, p := a.readWebhook(w, r, request, framing.Msg.MaxInputBytes)
 	if p != nil {
 		writeProblem(w, *p)
@@ -95,15 +95,4 @@ func (a *api) readWebhook(w http.ResponseWriter, r *http.Request, to *rtaskv1.We
 	}
 	room.keep(int64(len(to.Body)))
 	return room.leave, nil
-}
-
-// headersOf returns the lines of a request's head.
-func headersOf(h http.Header) []*rtaskv1.Header {
-	var all []*rtaskv1.Header
-	for name, values := range h {
-		for _, v := range values {
-			all = append(all, &rtaskv1.Header{Name: name, Value: []byte(v)})
-		}
-	}
-	return all
 }

@@ -4710,6 +4710,316 @@ func (x *ResultRequest) GetWait() string {
 	return ""
 }
 
+// KeyRequest is about what an API key may see.
+type KeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// task: of KeyJobs.
+	Task string `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	// api_key and remote_addr are as in RunRequest.
+	ApiKey        []byte `protobuf:"bytes,2,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
+	RemoteAddr    string `protobuf:"bytes,3,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyRequest) Reset() {
+	*x = KeyRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyRequest) ProtoMessage() {}
+
+func (x *KeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyRequest.ProtoReflect.Descriptor instead.
+func (*KeyRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *KeyRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *KeyRequest) GetApiKey() []byte {
+	if x != nil {
+		return x.ApiKey
+	}
+	return nil
+}
+
+func (x *KeyRequest) GetRemoteAddr() string {
+	if x != nil {
+		return x.RemoteAddr
+	}
+	return ""
+}
+
+type KeyTasksResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tasks         []*KeyTask             `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyTasksResponse) Reset() {
+	*x = KeyTasksResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyTasksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyTasksResponse) ProtoMessage() {}
+
+func (x *KeyTasksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyTasksResponse.ProtoReflect.Descriptor instead.
+func (*KeyTasksResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *KeyTasksResponse) GetTasks() []*KeyTask {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+// KeyTask is a task as a client with a key sees it.
+type KeyTask struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// blocking: the reply to a request has the result.
+	Blocking bool `protobuf:"varint,2,opt,name=blocking,proto3" json:"blocking,omitempty"`
+	Enabled  bool `protobuf:"varint,3,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	// max_input_bytes: the largest body that it takes.
+	MaxInputBytes int64       `protobuf:"varint,4,opt,name=max_input_bytes,json=maxInputBytes,proto3" json:"max_input_bytes,omitempty"`
+	Params        []*KeyParam `protobuf:"bytes,5,rep,name=params,proto3" json:"params,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyTask) Reset() {
+	*x = KeyTask{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyTask) ProtoMessage() {}
+
+func (x *KeyTask) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyTask.ProtoReflect.Descriptor instead.
+func (*KeyTask) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *KeyTask) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *KeyTask) GetBlocking() bool {
+	if x != nil {
+		return x.Blocking
+	}
+	return false
+}
+
+func (x *KeyTask) GetEnabled() bool {
+	if x != nil {
+		return x.Enabled
+	}
+	return false
+}
+
+func (x *KeyTask) GetMaxInputBytes() int64 {
+	if x != nil {
+		return x.MaxInputBytes
+	}
+	return 0
+}
+
+func (x *KeyTask) GetParams() []*KeyParam {
+	if x != nil {
+		return x.Params
+	}
+	return nil
+}
+
+// KeyParam is a parameter of a task; see param in rtask.hcl(5).
+type KeyParam struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// values: the only ones it may have; none: any that pattern and max_length, in characters, let in.
+	Values    []string `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty"`
+	Pattern   string   `protobuf:"bytes,3,opt,name=pattern,proto3" json:"pattern,omitempty"`
+	MaxLength int32    `protobuf:"varint,4,opt,name=max_length,json=maxLength,proto3" json:"max_length,omitempty"`
+	// default: its value where a request gives none; not set: a request must give one.
+	Default       *string `protobuf:"bytes,5,opt,name=default,proto3,oneof" json:"default,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyParam) Reset() {
+	*x = KeyParam{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyParam) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyParam) ProtoMessage() {}
+
+func (x *KeyParam) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyParam.ProtoReflect.Descriptor instead.
+func (*KeyParam) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *KeyParam) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *KeyParam) GetValues() []string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *KeyParam) GetPattern() string {
+	if x != nil {
+		return x.Pattern
+	}
+	return ""
+}
+
+func (x *KeyParam) GetMaxLength() int32 {
+	if x != nil {
+		return x.MaxLength
+	}
+	return 0
+}
+
+func (x *KeyParam) GetDefault() string {
+	if x != nil && x.Default != nil {
+		return *x.Default
+	}
+	return ""
+}
+
+type KeyJobsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// jobs: newest first.
+	Jobs          []*Job `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyJobsResponse) Reset() {
+	*x = KeyJobsResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyJobsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyJobsResponse) ProtoMessage() {}
+
+func (x *KeyJobsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyJobsResponse.ProtoReflect.Descriptor instead.
+func (*KeyJobsResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *KeyJobsResponse) GetJobs() []*Job {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
 // RefusedRequest is a request to start a task, of which only the head is known.
 type RefusedRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4729,7 +5039,7 @@ type RefusedRequest struct {
 
 func (x *RefusedRequest) Reset() {
 	*x = RefusedRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4741,7 +5051,7 @@ func (x *RefusedRequest) String() string {
 func (*RefusedRequest) ProtoMessage() {}
 
 func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4754,7 +5064,7 @@ func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedRequest.ProtoReflect.Descriptor instead.
 func (*RefusedRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *RefusedRequest) GetTask() string {
@@ -4807,7 +5117,7 @@ type RefusedResponse struct {
 
 func (x *RefusedResponse) Reset() {
 	*x = RefusedResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4819,7 +5129,7 @@ func (x *RefusedResponse) String() string {
 func (*RefusedResponse) ProtoMessage() {}
 
 func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4832,7 +5142,7 @@ func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedResponse.ProtoReflect.Descriptor instead.
 func (*RefusedResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
 }
 
 type FramingRequest struct {
@@ -4843,7 +5153,7 @@ type FramingRequest struct {
 
 func (x *FramingRequest) Reset() {
 	*x = FramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4855,7 +5165,7 @@ func (x *FramingRequest) String() string {
 func (*FramingRequest) ProtoMessage() {}
 
 func (x *FramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4868,7 +5178,7 @@ func (x *FramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingRequest.ProtoReflect.Descriptor instead.
 func (*FramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{71}
 }
 
 type FramingResponse struct {
@@ -4887,7 +5197,7 @@ type FramingResponse struct {
 
 func (x *FramingResponse) Reset() {
 	*x = FramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4899,7 +5209,7 @@ func (x *FramingResponse) String() string {
 func (*FramingResponse) ProtoMessage() {}
 
 func (x *FramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4912,7 +5222,7 @@ func (x *FramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingResponse.ProtoReflect.Descriptor instead.
 func (*FramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *FramingResponse) GetMaxInputBytes() int64 {
@@ -4951,7 +5261,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4963,7 +5273,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4976,7 +5286,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{73}
 }
 
 type MetricsResponse struct {
@@ -4989,7 +5299,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5001,7 +5311,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5014,7 +5324,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -5043,7 +5353,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5055,7 +5365,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5068,7 +5378,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *Error) GetKind() string {
@@ -5465,7 +5775,32 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\aapi_key\x18\x03 \x01(\fR\x06apiKey\x12\x1f\n" +
 	"\vremote_addr\x18\x04 \x01(\tR\n" +
 	"remoteAddr\x12\x12\n" +
-	"\x04wait\x18\x14 \x01(\tR\x04wait\"\x9e\x01\n" +
+	"\x04wait\x18\x14 \x01(\tR\x04wait\"Z\n" +
+	"\n" +
+	"KeyRequest\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x17\n" +
+	"\aapi_key\x18\x02 \x01(\fR\x06apiKey\x12\x1f\n" +
+	"\vremote_addr\x18\x03 \x01(\tR\n" +
+	"remoteAddr\";\n" +
+	"\x10KeyTasksResponse\x12'\n" +
+	"\x05tasks\x18\x01 \x03(\v2\x11.rtask.v1.KeyTaskR\x05tasks\"\xa7\x01\n" +
+	"\aKeyTask\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bblocking\x18\x02 \x01(\bR\bblocking\x12\x18\n" +
+	"\aenabled\x18\x03 \x01(\bR\aenabled\x12&\n" +
+	"\x0fmax_input_bytes\x18\x04 \x01(\x03R\rmaxInputBytes\x12*\n" +
+	"\x06params\x18\x05 \x03(\v2\x12.rtask.v1.KeyParamR\x06params\"\x9a\x01\n" +
+	"\bKeyParam\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06values\x18\x02 \x03(\tR\x06values\x12\x18\n" +
+	"\apattern\x18\x03 \x01(\tR\apattern\x12\x1d\n" +
+	"\n" +
+	"max_length\x18\x04 \x01(\x05R\tmaxLength\x12\x1d\n" +
+	"\adefault\x18\x05 \x01(\tH\x00R\adefault\x88\x01\x01B\n" +
+	"\n" +
+	"\b_default\"4\n" +
+	"\x0fKeyJobsResponse\x12!\n" +
+	"\x04jobs\x18\x01 \x03(\v2\r.rtask.v1.JobR\x04jobs\"\x9e\x01\n" +
 	"\x0eRefusedRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\tR\x04hash\x12\x12\n" +
@@ -5542,7 +5877,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"ImportKeys\x12\x1b.rtask.v1.ImportKeysRequest\x1a\x1c.rtask.v1.ImportKeysResponse\x12;\n" +
 	"\x06Reload\x12\x17.rtask.v1.ReloadRequest\x1a\x18.rtask.v1.ReloadResponse\x12;\n" +
 	"\x06DryRun\x12\x17.rtask.v1.DryRunRequest\x1a\x18.rtask.v1.DryRunResponse\x125\n" +
-	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\x87\x05\n" +
+	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\x81\x06\n" +
 	"\x0eGatewayService\x122\n" +
 	"\x03Run\x12\x14.rtask.v1.RunRequest\x1a\x15.rtask.v1.RunResponse\x128\n" +
 	"\x06Result\x12\x17.rtask.v1.ResultRequest\x1a\x15.rtask.v1.RunResponse\x12S\n" +
@@ -5550,7 +5885,9 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\aWebhook\x12\x18.rtask.v1.WebhookRequest\x1a\x19.rtask.v1.WebhookResponse\x12@\n" +
 	"\tRunStream\x12\x14.rtask.v1.RunRequest\x1a\x1b.rtask.v1.RunStreamResponse0\x01\x12<\n" +
 	"\x04Logs\x12\x15.rtask.v1.LogsRequest\x1a\x1b.rtask.v1.RunStreamResponse0\x01\x122\n" +
-	"\x03End\x12\x14.rtask.v1.EndRequest\x1a\x15.rtask.v1.EndResponse\x12>\n" +
+	"\x03End\x12\x14.rtask.v1.EndRequest\x1a\x15.rtask.v1.EndResponse\x12<\n" +
+	"\bKeyTasks\x12\x14.rtask.v1.KeyRequest\x1a\x1a.rtask.v1.KeyTasksResponse\x12:\n" +
+	"\aKeyJobs\x12\x14.rtask.v1.KeyRequest\x1a\x19.rtask.v1.KeyJobsResponse\x12>\n" +
 	"\aRefused\x12\x18.rtask.v1.RefusedRequest\x1a\x19.rtask.v1.RefusedResponse\x12>\n" +
 	"\aFraming\x12\x18.rtask.v1.FramingRequest\x1a\x19.rtask.v1.FramingResponse\x12>\n" +
 	"\aMetrics\x12\x18.rtask.v1.MetricsRequest\x1a\x19.rtask.v1.MetricsResponseB4Z2github.com/rtask/rtask/daemon/api/rtask/v1;rtaskv1b\x06proto3"
@@ -5568,7 +5905,7 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                     // 0: rtask.v1.State
 	(Reason)(0),                    // 1: rtask.v1.Reason
@@ -5638,66 +5975,71 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*EndResponse)(nil),            // 65: rtask.v1.EndResponse
 	(*RunResponse)(nil),            // 66: rtask.v1.RunResponse
 	(*ResultRequest)(nil),          // 67: rtask.v1.ResultRequest
-	(*RefusedRequest)(nil),         // 68: rtask.v1.RefusedRequest
-	(*RefusedResponse)(nil),        // 69: rtask.v1.RefusedResponse
-	(*FramingRequest)(nil),         // 70: rtask.v1.FramingRequest
-	(*FramingResponse)(nil),        // 71: rtask.v1.FramingResponse
-	(*MetricsRequest)(nil),         // 72: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),        // 73: rtask.v1.MetricsResponse
-	(*Error)(nil),                  // 74: rtask.v1.Error
-	nil,                            // 75: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil),  // 76: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 77: google.protobuf.Duration
+	(*KeyRequest)(nil),             // 68: rtask.v1.KeyRequest
+	(*KeyTasksResponse)(nil),       // 69: rtask.v1.KeyTasksResponse
+	(*KeyTask)(nil),                // 70: rtask.v1.KeyTask
+	(*KeyParam)(nil),               // 71: rtask.v1.KeyParam
+	(*KeyJobsResponse)(nil),        // 72: rtask.v1.KeyJobsResponse
+	(*RefusedRequest)(nil),         // 73: rtask.v1.RefusedRequest
+	(*RefusedResponse)(nil),        // 74: rtask.v1.RefusedResponse
+	(*FramingRequest)(nil),         // 75: rtask.v1.FramingRequest
+	(*FramingResponse)(nil),        // 76: rtask.v1.FramingResponse
+	(*MetricsRequest)(nil),         // 77: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),        // 78: rtask.v1.MetricsResponse
+	(*Error)(nil),                  // 79: rtask.v1.Error
+	nil,                            // 80: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil),  // 81: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 82: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,  // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,  // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	76, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	76, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	76, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	81, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	81, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	81, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	5,  // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
 	7,  // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	75, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	80, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
 	10, // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
 	9,  // 9: rtask.v1.StartRequest.parameters:type_name -> rtask.v1.Parameter
 	4,  // 10: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
 	4,  // 11: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
 	4,  // 12: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
 	6,  // 13: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	76, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	76, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	81, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	81, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	2,  // 16: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
 	2,  // 17: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	76, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	81, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
 	0,  // 19: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
 	3,  // 20: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
 	1,  // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	76, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	76, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	81, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	81, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
 	4,  // 24: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
 	4,  // 25: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	77, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	82, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
 	24, // 27: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	76, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	81, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
 	23, // 29: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
 	23, // 30: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
 	28, // 31: rtask.v1.ShowTaskResponse.exposures:type_name -> rtask.v1.Exposure
 	23, // 32: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	77, // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	82, // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35, // 34: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	76, // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	76, // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	76, // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	81, // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	81, // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	81, // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
 	35, // 38: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
 	35, // 39: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	77, // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	77, // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	82, // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	82, // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35, // 42: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
 	35, // 43: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
 	48, // 44: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	9,  // 45: rtask.v1.DryRunRequest.parameters:type_name -> rtask.v1.Parameter
 	48, // 46: rtask.v1.DryRunResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	76, // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	81, // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	48, // 48: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	24, // 49: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
 	53, // 50: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
@@ -5710,73 +6052,80 @@ var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	2,  // 57: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
 	4,  // 58: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
 	4,  // 59: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	77, // 60: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	48, // 61: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,  // 62: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	12, // 63: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	14, // 64: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	16, // 65: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	18, // 66: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	20, // 67: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	22, // 68: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	26, // 69: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	29, // 70: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	31, // 71: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	33, // 72: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	36, // 73: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	38, // 74: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	51, // 75: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
-	54, // 76: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
-	40, // 77: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
-	42, // 78: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
-	44, // 79: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	46, // 80: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
-	49, // 81: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	61, // 82: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	67, // 83: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	57, // 84: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
-	59, // 85: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
-	61, // 86: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
-	63, // 87: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
-	64, // 88: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
-	68, // 89: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
-	70, // 90: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	72, // 91: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	11, // 92: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13, // 93: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15, // 94: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17, // 95: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19, // 96: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21, // 97: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25, // 98: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27, // 99: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	30, // 100: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	32, // 101: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	34, // 102: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	37, // 103: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	39, // 104: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	52, // 105: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
-	55, // 106: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
-	41, // 107: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
-	43, // 108: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
-	45, // 109: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	47, // 110: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
-	50, // 111: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	66, // 112: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	66, // 113: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	58, // 114: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
-	60, // 115: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
-	62, // 116: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
-	62, // 117: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
-	65, // 118: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
-	69, // 119: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
-	71, // 120: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	73, // 121: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	92, // [92:122] is the sub-list for method output_type
-	62, // [62:92] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	70, // 60: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
+	71, // 61: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
+	4,  // 62: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
+	82, // 63: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	48, // 64: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,  // 65: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	12, // 66: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	14, // 67: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	16, // 68: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	18, // 69: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	20, // 70: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	22, // 71: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	26, // 72: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	29, // 73: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	31, // 74: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	33, // 75: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	36, // 76: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	38, // 77: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	51, // 78: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
+	54, // 79: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
+	40, // 80: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
+	42, // 81: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
+	44, // 82: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	46, // 83: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
+	49, // 84: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	61, // 85: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	67, // 86: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	57, // 87: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
+	59, // 88: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
+	61, // 89: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
+	63, // 90: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
+	64, // 91: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
+	68, // 92: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyRequest
+	68, // 93: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyRequest
+	73, // 94: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
+	75, // 95: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	77, // 96: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	11, // 97: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13, // 98: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15, // 99: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17, // 100: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19, // 101: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21, // 102: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25, // 103: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27, // 104: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	30, // 105: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	32, // 106: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	34, // 107: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	37, // 108: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	39, // 109: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	52, // 110: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	55, // 111: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	41, // 112: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
+	43, // 113: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
+	45, // 114: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	47, // 115: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
+	50, // 116: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	66, // 117: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	66, // 118: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	58, // 119: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	60, // 120: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	62, // 121: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
+	62, // 122: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
+	65, // 123: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
+	69, // 124: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
+	72, // 125: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
+	74, // 126: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
+	76, // 127: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	78, // 128: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	97, // [97:129] is the sub-list for method output_type
+	65, // [65:97] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -5787,13 +6136,14 @@ func file_rtask_v1_rtask_proto_init() {
 	file_rtask_v1_rtask_proto_msgTypes[0].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[2].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[12].OneofWrappers = []any{}
+	file_rtask_v1_rtask_proto_msgTypes[67].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   72,
+			NumMessages:   77,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -109,6 +109,10 @@ const (
 	GatewayServiceLogsProcedure = "/rtask.v1.GatewayService/Logs"
 	// GatewayServiceEndProcedure is the fully-qualified name of the GatewayService's End RPC.
 	GatewayServiceEndProcedure = "/rtask.v1.GatewayService/End"
+	// GatewayServiceKeyTasksProcedure is the fully-qualified name of the GatewayService's KeyTasks RPC.
+	GatewayServiceKeyTasksProcedure = "/rtask.v1.GatewayService/KeyTasks"
+	// GatewayServiceKeyJobsProcedure is the fully-qualified name of the GatewayService's KeyJobs RPC.
+	GatewayServiceKeyJobsProcedure = "/rtask.v1.GatewayService/KeyJobs"
 	// GatewayServiceRefusedProcedure is the fully-qualified name of the GatewayService's Refused RPC.
 	GatewayServiceRefusedProcedure = "/rtask.v1.GatewayService/Refused"
 	// GatewayServiceFramingProcedure is the fully-qualified name of the GatewayService's Framing RPC.
@@ -759,6 +763,10 @@ type GatewayServiceClient interface {
 	Logs(context.Context, *connect.Request[v1.LogsRequest]) (*connect.ServerStreamForClient[v1.RunStreamResponse], error)
 	// End stops a job that the same API key started over the network. NOT_FOUND as with Result.
 	End(context.Context, *connect.Request[v1.EndRequest]) (*connect.Response[v1.EndResponse], error)
+	// KeyTasks returns the tasks that an API key may start, sorted by name.
+	KeyTasks(context.Context, *connect.Request[v1.KeyRequest]) (*connect.Response[v1.KeyTasksResponse], error)
+	// KeyJobs returns the newest jobs of a task that an API key started over the network, a hundred at most.
+	KeyJobs(context.Context, *connect.Request[v1.KeyRequest]) (*connect.Response[v1.KeyJobsResponse], error)
 	// Refused tells of a request that the gateway refused by itself, since there was no body to hand on. It is for the audit trail
 	// and the metrics alone.
 	Refused(context.Context, *connect.Request[v1.RefusedRequest]) (*connect.Response[v1.RefusedResponse], error)
@@ -821,6 +829,18 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(gatewayServiceMethods.ByName("End")),
 			connect.WithClientOptions(opts...),
 		),
+		keyTasks: connect.NewClient[v1.KeyRequest, v1.KeyTasksResponse](
+			httpClient,
+			baseURL+GatewayServiceKeyTasksProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("KeyTasks")),
+			connect.WithClientOptions(opts...),
+		),
+		keyJobs: connect.NewClient[v1.KeyRequest, v1.KeyJobsResponse](
+			httpClient,
+			baseURL+GatewayServiceKeyJobsProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("KeyJobs")),
+			connect.WithClientOptions(opts...),
+		),
 		refused: connect.NewClient[v1.RefusedRequest, v1.RefusedResponse](
 			httpClient,
 			baseURL+GatewayServiceRefusedProcedure,
@@ -851,6 +871,8 @@ type gatewayServiceClient struct {
 	runStream      *connect.Client[v1.RunRequest, v1.RunStreamResponse]
 	logs           *connect.Client[v1.LogsRequest, v1.RunStreamResponse]
 	end            *connect.Client[v1.EndRequest, v1.EndResponse]
+	keyTasks       *connect.Client[v1.KeyRequest, v1.KeyTasksResponse]
+	keyJobs        *connect.Client[v1.KeyRequest, v1.KeyJobsResponse]
 	refused        *connect.Client[v1.RefusedRequest, v1.RefusedResponse]
 	framing        *connect.Client[v1.FramingRequest, v1.FramingResponse]
 	metrics        *connect.Client[v1.MetricsRequest, v1.MetricsResponse]
@@ -891,6 +913,16 @@ func (c *gatewayServiceClient) End(ctx context.Context, req *connect.Request[v1.
 	return c.end.CallUnary(ctx, req)
 }
 
+// KeyTasks calls rtask.v1.GatewayService.KeyTasks.
+func (c *gatewayServiceClient) KeyTasks(ctx context.Context, req *connect.Request[v1.KeyRequest]) (*connect.Response[v1.KeyTasksResponse], error) {
+	return c.keyTasks.CallUnary(ctx, req)
+}
+
+// KeyJobs calls rtask.v1.GatewayService.KeyJobs.
+func (c *gatewayServiceClient) KeyJobs(ctx context.Context, req *connect.Request[v1.KeyRequest]) (*connect.Response[v1.KeyJobsResponse], error) {
+	return c.keyJobs.CallUnary(ctx, req)
+}
+
 // Refused calls rtask.v1.GatewayService.Refused.
 func (c *gatewayServiceClient) Refused(ctx context.Context, req *connect.Request[v1.RefusedRequest]) (*connect.Response[v1.RefusedResponse], error) {
 	return c.refused.CallUnary(ctx, req)
@@ -926,6 +958,10 @@ type GatewayServiceHandler interface {
 	Logs(context.Context, *connect.Request[v1.LogsRequest], *connect.ServerStream[v1.RunStreamResponse]) error
 	// End stops a job that the same API key started over the network. NOT_FOUND as with Result.
 	End(context.Context, *connect.Request[v1.EndRequest]) (*connect.Response[v1.EndResponse], error)
+	// KeyTasks returns the tasks that an API key may start, sorted by name.
+	KeyTasks(context.Context, *connect.Request[v1.KeyRequest]) (*connect.Response[v1.KeyTasksResponse], error)
+	// KeyJobs returns the newest jobs of a task that an API key started over the network, a hundred at most.
+	KeyJobs(context.Context, *connect.Request[v1.KeyRequest]) (*connect.Response[v1.KeyJobsResponse], error)
 	// Refused tells of a request that the gateway refused by itself, since there was no body to hand on. It is for the audit trail
 	// and the metrics alone.
 	Refused(context.Context, *connect.Request[v1.RefusedRequest]) (*connect.Response[v1.RefusedResponse], error)
@@ -984,6 +1020,18 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		connect.WithSchema(gatewayServiceMethods.ByName("End")),
 		connect.WithHandlerOptions(opts...),
 	)
+	gatewayServiceKeyTasksHandler := connect.NewUnaryHandler(
+		GatewayServiceKeyTasksProcedure,
+		svc.KeyTasks,
+		connect.WithSchema(gatewayServiceMethods.ByName("KeyTasks")),
+		connect.WithHandlerOptions(opts...),
+	)
+	gatewayServiceKeyJobsHandler := connect.NewUnaryHandler(
+		GatewayServiceKeyJobsProcedure,
+		svc.KeyJobs,
+		connect.WithSchema(gatewayServiceMethods.ByName("KeyJobs")),
+		connect.WithHandlerOptions(opts...),
+	)
 	gatewayServiceRefusedHandler := connect.NewUnaryHandler(
 		GatewayServiceRefusedProcedure,
 		svc.Refused,
@@ -1018,6 +1066,10 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 			gatewayServiceLogsHandler.ServeHTTP(w, r)
 		case GatewayServiceEndProcedure:
 			gatewayServiceEndHandler.ServeHTTP(w, r)
+		case GatewayServiceKeyTasksProcedure:
+			gatewayServiceKeyTasksHandler.ServeHTTP(w, r)
+		case GatewayServiceKeyJobsProcedure:
+			gatewayServiceKeyJobsHandler.ServeHTTP(w, r)
 		case GatewayServiceRefusedProcedure:
 			gatewayServiceRefusedHandler.ServeHTTP(w, r)
 		case GatewayServiceFramingProcedure:
@@ -1059,6 +1111,14 @@ func (UnimplementedGatewayServiceHandler) Logs(context.Context, *connect.Request
 
 func (UnimplementedGatewayServiceHandler) End(context.Context, *connect.Request[v1.EndRequest]) (*connect.Response[v1.EndResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.End is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) KeyTasks(context.Context, *connect.Request[v1.KeyRequest]) (*connect.Response[v1.KeyTasksResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.KeyTasks is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) KeyJobs(context.Context, *connect.Request[v1.KeyRequest]) (*connect.Response[v1.KeyJobsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.KeyJobs is not implemented"))
 }
 
 func (UnimplementedGatewayServiceHandler) Refused(context.Context, *connect.Request[v1.RefusedRequest]) (*connect.Response[v1.RefusedResponse], error) {

@@ -1,0 +1,74 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+
+	"connectrpc.com/connect"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/daemon/job"
+)
+
+// keyJobs is how many jobs KeyJobs returns at most.
+const keyJobs = 100
+
+// KeyTasks implements GatewayService.
+func (s *Server) KeyTasks(ctx context.Context, r *connect.Request[rtaskv1.KeyRequest]) (*connect.Response[rtaskv1.KeyTasksResponse], error) {
+	key, err := s.verify(ctx, r.Msg)
+	if err != nil {
+		return nil, err
+	}
+	snapshot := s.Snapshot()
+	if snapshot.Config == nil {
+		return nil, s.refuse(r.Msg, key, "", "configuration", noTasks())
+	}
+	reply := &rtaskv1.KeyTasksResponse{}
+	for _, name := range slices.Sorted(maps.Keys(snapshot.Config.Tasks)) {
+		if t := snapshot.Config.Tasks[name]; slices.Contains(t.APIKeys, key.Name) {
+			reply.Tasks = append(reply.Tasks, keyTask(snapshot, t))
+		}
+	}
+	return connect.NewResponse(reply), nil
+}
+
+func keyTask(snapshot Snapshot, t *config.Task) *rtaskv1.KeyTask {
+	m := &rtaskv1.KeyTask{Name: t.Name, Blocking: t.Blocking, Enabled: snapshot.Enabled(t), MaxInputBytes: inputLimit(t)}
+	for _, p := range t.Params {
+		param := &rtaskv1.KeyParam{Name: p.Name, Values: p.Values, Default: p.Default}
+		if len(p.Values) == 0 {
+			param.Pattern, param.MaxLength = p.Pattern, int32(p.MaxLength)
+		}
+		m.Params = append(m.Params, param)
+	}
+	return m
+}
+
+// KeyJobs implements GatewayService.
+func (s *Server) KeyJobs(ctx context.Context, r *connect.Request[rtaskv1.KeyRequest]) (*connect.Response[rtaskv1.KeyJobsResponse], error) {
+	key, err := s.verify(ctx, r.Msg)
+	if err != nil {
+		return nil, err
+	}
+	_, task, err := s.taskFor(r.Msg, key)
+	if err != nil {
+		return nil, err
+	}
+	jobs, err := s.Jobs.List(job.Filter{
+		Ended: true, Task: task.Name, Limit: keyJobs, Visible: func(j job.Job) bool { return j.Owner.Key == key.ID },
+	})
+	switch {
+	case errors.Is(err, job.ErrClosed):
+		return nil, fail(connect.CodeUnavailable, "unavailable", err, func(e *rtaskv1.Error) { e.Restarting = true })
+	case err != nil:
+		return nil, connect.NewError(connect.CodeInternal, err)
+	}
+	reply := &rtaskv1.KeyJobsResponse{}
+	for _, j := range jobs {
+		reply.Jobs = append(reply.Jobs, jobMessage(j))
+	}
+	return connect.NewResponse(reply), nil
+}
