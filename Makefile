@@ -8,13 +8,16 @@ PREFIX ?= /usr
 export GOFLAGS += -trimpath -gcflags=all=-dwarf=false
 export CGO_ENABLED = 0
 
-.PHONY: build run test bench lint fuzz packages install shell generate clean
+.PHONY: build run check test bench lint fuzz packages install shell generate clean
 
 build:
 	go build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
 run: build
 	packaging/run
+
+check:
+	packaging/check
 
 test:
 	packaging/test
