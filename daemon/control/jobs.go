@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -14,6 +15,10 @@ import (
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
 )
+
+// promisesRetryAfter is what a client is told that has used too many idempotency keys: they go one by one, a day after each
+// was used.
+const promisesRetryAfter = time.Minute
 
 // Start implements JobService.
 func (s *Server) Start(ctx context.Context, r *connect.Request[rtaskv1.StartRequest]) (*connect.Response[rtaskv1.StartResponse], error) {
@@ -93,6 +98,9 @@ func (s *Server) startError(task string, err error) error {
 	case errors.As(err, &rate):
 		kind = "rate-limited"
 		e = fail(connect.CodeResourceExhausted, kind, err, func(d *rtaskv1.Error) { d.RetryAfter = durationpb.New(rate.RetryAfter) })
+	case errors.Is(err, job.ErrPromises):
+		kind = "rate-limited"
+		e = fail(connect.CodeResourceExhausted, kind, err, func(d *rtaskv1.Error) { d.RetryAfter = durationpb.New(promisesRetryAfter) })
 	case errors.Is(err, job.ErrTaken), errors.Is(err, job.ErrDifferent):
 		kind = "conflict"
 		e = fail(connect.CodeAlreadyExists, kind, err)

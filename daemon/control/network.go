@@ -87,9 +87,10 @@ func (s *Server) runSpec(r *rtaskv1.RunRequest, key auth.KeyInfo) (*config.Task,
 	return task, js, nil
 }
 
-// idempotent gives a job the id that its idempotency key stands for, so that whoever asks again finds it, and a digest of what
-// is asked for. The id is made of key, task and idempotency key: nothing else has to be kept but the job's own record. The
-// number at its end counts the days for which it stood for another job.
+// idempotent gives a job the id that its idempotency key stands for, so that a client that asks again finds it, a digest of what
+// is asked for, and the time until which the job library knows it whatever retention says. The id is made of API key, task,
+// idempotency key and day. So a repeat within 24 hours has the id of the same day, or of the day before; of two requests that
+// come at midnight one may have the id of the day after.
 func (s *Server) idempotent(r *rtaskv1.RunRequest, key auth.KeyInfo, js *job.Spec) error {
 	if len(r.IdempotencyKey) == 0 {
 		return nil
@@ -97,13 +98,14 @@ func (s *Server) idempotent(r *rtaskv1.RunRequest, key auth.KeyInfo, js *job.Spe
 	if len(r.IdempotencyKey) > longestIdempotencyKey {
 		return badRequest("the Idempotency-Key is longer than %d bytes", longestIdempotencyKey)
 	}
-	js.Digest = digest(r.Input, r.Query)
-	for n := uint64(0); ; n++ {
-		js.ID = idOf([]byte(key.ID), []byte(js.Task), r.IdempotencyKey, binary.BigEndian.AppendUint64(nil, n))
-		if at, known := s.Jobs.AcceptedAt(js.ID); !known || time.Since(at) < idempotencyTime {
-			return nil
-		}
+	now := time.Now()
+	of := func(t time.Time) string {
+		day := t.Unix() / int64(idempotencyTime/time.Second)
+		return idOf([]byte(key.ID), []byte(js.Task), r.IdempotencyKey, binary.BigEndian.AppendUint64(nil, uint64(day)))
 	}
+	js.Digest, js.Promised = digest(r.Input, r.Query), now.Add(idempotencyTime)
+	js.ID, js.Otherwise = of(now), []string{of(now.Add(-idempotencyTime)), of(now.Add(idempotencyTime))}
+	return nil
 }
 
 // digest tells one list of texts from every other.

@@ -45,10 +45,11 @@ func (m *Manager) join(s *Spec, j Job) (*live, *joined, error) {
 		return nil, nil, err
 	}
 	next.State, next.QueuedAt, next.Owner, next.Digest, next.By = Queued, l.job.QueuedAt, l.job.Owner, l.job.Digest, l.job.By
+	next.Promised = l.job.Promised
 	next.Once = l.job.Once // what this request may do once, its alias holds
 	g := &joined{alias: Job{
 		ID: j.ID, Into: next.ID, Task: j.Task, Command: j.Command, User: j.User, Owner: j.Owner, Trigger: j.Trigger, Digest: j.Digest,
-		State: Queued, QueuedAt: j.QueuedAt, Once: j.Once,
+		State: Queued, QueuedAt: j.QueuedAt, Once: j.Once, Promised: j.Promised,
 	}}
 	if l.job.Plan.InputFile {
 		g.old = m.inputPath(&l.job)
@@ -59,6 +60,10 @@ func (m *Manager) join(s *Spec, j Job) (*live, *joined, error) {
 		next.Plan.Input = s.Input
 	}
 	l.job, l.input = next, s.Input
+	m.charge(l, int64(len(s.Input)))
+	if next.Plan.InputFile {
+		l.input = nil
+	}
 	l.aliases = append(l.aliases, g.alias)
 	m.aliases[j.ID] = l
 	return l, g, nil
@@ -190,7 +195,7 @@ func (m *Manager) target(alias Job) (Job, error) {
 		return j, nil
 	}
 	j, err := m.store.Get(alias.Into)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && j.State == promised {
 		return alias, nil
 	}
 	return j, err

@@ -163,7 +163,7 @@ func (m *Manager) recorded(l *live) {
 		m.opts.Logger.Warn("cannot remove the claim of a job", "job", j.ID, "error", err)
 	}
 	m.dropInput(&j)
-	m.retention.add(j.ID)
+	m.retention.add(j.ID, j.share())
 	if l.proc != nil {
 		l.proc.Release()
 	}
@@ -174,7 +174,7 @@ func (m *Manager) recorded(l *live) {
 	delete(m.live, j.ID)
 	for _, a := range l.aliases {
 		delete(m.aliases, a.ID)
-		m.retention.add(a.ID)
+		m.retention.add(a.ID, a.share())
 	}
 	s := l.slot
 	l.slot = nil

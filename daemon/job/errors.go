@@ -18,6 +18,9 @@ var (
 	// ErrQueueFull is returned by Start when Spec.MaxQueue jobs of the task wait.
 	ErrQueueFull = errors.New("as many jobs of this task wait as may")
 
+	// ErrPromises is returned by Start when pruned jobs of the same owner take up all the room for what is promised.
+	ErrPromises = errors.New("too many idempotency keys of the last day")
+
 	// ErrTaken is returned by Start when Spec.ID is the id of another job.
 	ErrTaken = errors.New("another job has this id")
 

@@ -17,14 +17,14 @@ func (m *Manager) Status(ref string) (Job, error) { return m.Find(ref, nil) }
 
 // Find is Status among the jobs that visible says yes to; nil: all. The others are not there, for an ambiguity either.
 func (m *Manager) Find(ref string, visible func(Job) bool) (Job, error) {
-	seen := func(j Job) bool { return visible == nil || visible(j) }
+	seen := func(j Job) bool { return j.State != promised && (visible == nil || visible(j)) }
 	var found []Job
 	var err error
 	if pid, atoiErr := strconv.Atoi(ref); atoiErr == nil {
 		// 0 is no process, but what a job has that is just being started.
 		found = m.running(func(j Job) bool { return pid > 0 && j.ProcessID == pid && j.State != Ended && seen(j) })
 	} else if ref != "" {
-		found, err = m.byPrefix(ref, visible == nil, seen)
+		found, err = m.byPrefix(ref, seen)
 	}
 	switch {
 	case errors.Is(err, store.ErrClosed):
@@ -42,8 +42,8 @@ func (m *Manager) Find(ref string, visible func(Job) bool) (Job, error) {
 	return found[0], nil
 }
 
-// byPrefix returns the jobs whose ids begin with ref. Of all jobs two are enough to know that it is ambiguous.
-func (m *Manager) byPrefix(ref string, all bool, seen func(Job) bool) ([]Job, error) {
+// byPrefix returns the jobs whose ids begin with ref.
+func (m *Manager) byPrefix(ref string, seen func(Job) bool) ([]Job, error) {
 	if found := m.running(func(j Job) bool { return j.ID == ref }); len(found) == 1 {
 		return slices.DeleteFunc(found, func(j Job) bool { return !seen(j) }), nil
 	}
@@ -59,11 +59,7 @@ func (m *Manager) byPrefix(ref string, all bool, seen func(Job) bool) ([]Job, er
 			found = append(found, a)
 		}
 	}
-	limit := 0
-	if all {
-		limit = 2
-	}
-	recorded, err := m.store.Match(ref, limit)
+	recorded, err := m.store.Match(ref, 0)
 	for _, j := range recorded {
 		if seen(j) && !slices.ContainsFunc(found, func(k Job) bool { return k.ID == j.ID }) {
 			found = append(found, j)

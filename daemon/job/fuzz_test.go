@@ -15,8 +15,8 @@ func FuzzRecord(f *testing.F) {
 	s, err := store.Open(filepath.Join(f.TempDir(), "jobs.db"), store.Options[Job]{
 		ID:         func(j *Job) string { return j.ID },
 		Time:       func(j *Job) time.Time { return j.QueuedAt },
-		Unfinished: func(j *Job) bool { return j.State != Ended || j.Owing },
-		Finished:   finishedAt,
+		Unfinished: unfinished,
+		Group:      group,
 		Summary:    summary,
 	})
 	if err != nil {

@@ -41,6 +41,9 @@ const (
 	Stopping State = "stopping"
 	// Ended: nothing of it is left.
 	Ended State = "ended"
+
+	// promised is a job that has ended and was pruned, with what Job.Promised needs of it. No Job that is returned has it.
+	promised State = "promised"
 )
 
 // Job is one run of a task or a command. A Job is a snapshot: it does not change.
@@ -71,8 +74,11 @@ type Job struct {
 	// Into is the id of the job that took this request over, see Coalesce: then this is a record of an alias, which only ever
 	// is seen as that job.
 	Into string `cbor:"into,omitempty"`
-	// Digest is Spec.Digest.
-	Digest string `cbor:"digest,omitempty"`
+	// Digest is Spec.Digest, and Promised is Spec.Promised.
+	Digest   string    `cbor:"digest,omitempty"`
+	Promised time.Time `cbor:"promised,omitzero"`
+	// Reply is the beginning of what it wrote, once it was pruned before Promised.
+	Reply *Reply `cbor:"reply,omitempty"`
 
 	State State `cbor:"state"`
 	// ProcessID is the PID of the main process, 0 before it runs.
@@ -175,10 +181,15 @@ type Spec struct {
 	ID string
 	// Digest, if set, tells what is asked for from everything else: Start of an ID that there is with another one returns
 	// ErrDifferent.
-	Digest  string
-	Task    string
-	Command string
-	Args    []string
+	Digest string
+	// Promised is until when Start and Run of ID know the job, whatever becomes of its record meanwhile; the zero Time: for as long
+	// as its record is kept. Otherwise are ids that the same request had at another time: where there is a job of one of
+	// them that is still promised, that is the one.
+	Promised  time.Time
+	Otherwise []string
+	Task      string
+	Command   string
+	Args      []string
 	// Path is the executable; empty: Command, looked up in the PATH of Environment.
 	Path string
 	// Environment is added to, and wins over, the small clean set that each job has.

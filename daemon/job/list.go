@@ -75,7 +75,7 @@ func (f *Filter) ended() bool {
 // fits reports whether f lets a job in.
 func (f *Filter) fits(j Job) bool {
 	switch {
-	case j.Into != "",
+	case j.Into != "", j.State == promised,
 		j.State == Ended && !f.ended(),
 		len(f.States) > 0 && !slices.Contains(f.States, j.State),
 		f.Succeeded != nil && (j.State != Ended || j.Succeeded() != *f.Succeeded),

@@ -53,9 +53,16 @@ type Manager struct {
 	// recorder is closed when recordEnds has returned.
 	recorder chan struct{}
 
-	mu       sync.Mutex // guards what follows
-	live     map[string]*live
-	active   int // jobs that have their turn
+	mu     sync.Mutex // guards what follows
+	live   map[string]*live
+	active int // jobs that have their turn
+	// holds is how many of these each share has, inputs how many bytes of inputs of each wait, and owes how many of owing are each
+	// one's.
+	holds  map[string]int
+	inputs map[string]int64
+	owes   map[string]int
+	// waiting is the sum of inputs.
+	waiting  int64
 	tasks    map[string]*turns
 	rates    map[string]*bucket // by task
 	aliases  map[string]*live   // by the ids that are aliases of live jobs
@@ -78,6 +85,8 @@ type Manager struct {
 type live struct {
 	job    Job  // guarded by Manager.mu
 	queued bool // likewise: it waits for its turn
+	// charged is how many bytes of the room for inputs that wait are its own. Guarded by Manager.mu.
+	charged int64
 	// aliases are the requests that it took over, and kept says that one of them put it on record. Guarded by Manager.mu.
 	aliases []Job
 	kept    bool
@@ -134,8 +143,8 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	s, err := store.Open(recordsPath(o.StateDir), store.Options[Job]{
 		ID:         func(j *Job) string { return j.ID },
 		Time:       func(j *Job) time.Time { return j.QueuedAt },
-		Unfinished: func(j *Job) bool { return j.State != Ended || j.Owing },
-		Finished:   finishedAt,
+		Unfinished: unfinished,
+		Group:      group,
 		Summary:    summary,
 		Claim:      claim,
 		OnError:    func(err error) { o.Logger.Error("cannot write a job's record", "error", err) },
@@ -149,6 +158,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		rates: map[string]*bucket{}, aliases: map[string]*live{},
 		slots: slots{idle: map[string][]*slot{}}, maxJobs: o.MaxJobs, uids: newUIDs(o.UIDs), unit: 1, recorder: make(chan struct{}),
 		owing: map[string]chan struct{}{}, triggers: make(chan struct{}),
+		holds: map[string]int{}, inputs: map[string]int64{}, owes: map[string]int{},
 	}
 	m.retention = newRetention(s, o, m.isLive)
 	if err := m.recover(); err != nil {
@@ -231,6 +241,8 @@ func (m *Manager) Wait(ctx context.Context, id string) (Result, error) {
 		return Result{}, fmt.Errorf("%q: %w", id, ErrNotFound)
 	case errors.Is(err, store.ErrClosed):
 		return Result{}, ErrClosed
+	case err == nil && j.State == promised:
+		return Result{}, fmt.Errorf("%q: %w", id, ErrNotFound)
 	}
 	return Result{Job: j}, err
 }
@@ -370,12 +382,17 @@ func (m *Manager) StreamLogs(ctx context.Context, id string, o LogOptions, yield
 
 // Output returns a job with the beginning of what it wrote, as its Result would have had it, read from its log.
 func (m *Manager) Output(ctx context.Context, j Job) (Result, error) {
+	return outputOf(j, func(yield func(log.Entry) error) error { return m.StreamLogs(ctx, j.ID, LogOptions{}, yield) })
+}
+
+// outputOf is Output, from a log that read passes on.
+func outputOf(j Job, read func(yield func(log.Entry) error) error) (Result, error) {
 	r := Result{Job: j}
 	var all uint64
 	if j.Exit != nil {
 		all = j.Exit.LogBytes
 	}
-	err := m.StreamLogs(ctx, j.ID, LogOptions{}, func(e log.Entry) error {
+	err := read(func(e log.Entry) error {
 		to := &r.Stdout
 		if e.Stream == log.Stderr {
 			to = &r.Stderr

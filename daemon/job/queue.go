@@ -84,9 +84,10 @@ func (m *Manager) leave(l *live) {
 	t := m.turns(l.job.Task)
 	if l.queued {
 		t.waiting--
+		m.charge(l, 0)
 	} else {
 		t.running--
-		m.active--
+		m.release(&l.job)
 	}
 	if t.running == 0 && t.waiting == 0 {
 		delete(m.tasks, l.job.Task)
@@ -99,13 +100,17 @@ func (m *Manager) startQueued() {
 		return
 	}
 	for _, t := range m.tasks {
-		for len(t.queue) > 0 && (t.max == 0 || t.running < t.max) && m.active < m.maxJobs {
-			l := t.queue[0]
-			t.queue[0] = nil
-			t.queue = t.queue[1:]
+		for i := 0; i < len(t.queue) && (t.max == 0 || t.running < t.max) && m.active < m.maxJobs; {
+			l := t.queue[i]
+			if m.room(&l.job) != nil {
+				i++ // its owner has its share: the next one's goes first
+				continue
+			}
+			t.queue = slices.Delete(t.queue, i, i+1)
 			t.waiting--
 			t.running++
-			m.active++
+			m.charge(l, 0)
+			m.hold(&l.job)
 			l.queued, l.job.State = false, Running
 			go m.dispatch(l)
 		}

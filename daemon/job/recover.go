@@ -82,6 +82,7 @@ func (m *Manager) recover() error {
 			continue
 		}
 		m.workers.Add(1)
+		m.charge(l, m.inputSize(&l.job))
 		t := m.turns(l.job.Task)
 		t.max = l.job.Plan.MaxConcurrent
 		t.waiting++
@@ -195,6 +196,6 @@ func (m *Manager) takeUp(l *live) {
 		j.ProcessID, j.ControlGroup, j.StartedAt = p.PID, p.ControlGroup, p.Started
 	}
 	m.live[j.ID] = l
-	m.active++
+	m.hold(j)
 	m.turns(j.Task).running++
 }

@@ -1,12 +1,16 @@
 package job
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,8 +35,9 @@ const (
 	orphanAge = time.Hour
 )
 
-// Retention bounds what is kept of jobs that have ended: their records and their logs go together, those that ended first
-// before others, when one of the bounds is exceeded. 0 is no bound.
+// Retention bounds what is kept of jobs that have ended. Their records and their logs go together when one of the bounds is
+// exceeded. KeepJobs and KeepBytes are shared fairly: nothing goes of an owner that has less than its share, and of the others
+// those that ended first. 0 is no bound.
 type Retention struct {
 	// KeepFor is how long a job is known after its end.
 	KeepFor time.Duration
@@ -57,12 +62,19 @@ type retention struct {
 
 	mu     sync.Mutex // guards what follows
 	bounds Retention
-	ended  []string // jobs whose logs are not counted yet
+	ended  []endedJob // whose logs are not counted yet
+	// promised is how many promises each share has, as of the last sweep.
+	promised map[string]int
+	// maxPromises is how many each may have.
+	maxPromises int
 
 	// What follows is run's own.
-	bytes    int64     // space of the logs of all jobs that have ended
-	measured time.Time // when that was last counted anew
+	bytes    map[string]int64 // space of the logs of jobs that have ended, by share
+	measured time.Time        // when that was last counted anew
 }
+
+// endedJob is a job that has ended, and the share that it counts towards.
+type endedJob struct{ id, share string }
 
 // SetRetention sets Options.Retention anew.
 func (m *Manager) SetRetention(r Retention) { m.retention.set(r) }
@@ -78,7 +90,7 @@ func (m *Manager) isLive(id string) bool {
 func newRetention(s *store.Store[Job], o Options, live func(string) bool) *retention {
 	return &retention{
 		store: s, logs: o.LogDir, exits: filepath.Join(o.StateDir, "exits"), live: live, logger: o.Logger, bounds: o.Retention,
-		wake: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), bytes: map[string]int64{}, promised: map[string]int{}, maxPromises: maxPromises,
 	}
 }
 
@@ -90,9 +102,9 @@ func (r *retention) set(bounds Retention) {
 }
 
 // add takes note of a job that has ended.
-func (r *retention) add(id string) {
+func (r *retention) add(id, share string) {
 	r.mu.Lock()
-	r.ended = append(r.ended, id)
+	r.ended = append(r.ended, endedJob{id, share})
 	r.mu.Unlock()
 	r.notify()
 }
@@ -105,7 +117,7 @@ func (r *retention) notify() {
 }
 
 // take returns the bounds and the jobs that have ended since it was last called.
-func (r *retention) take() (Retention, []string) {
+func (r *retention) take() (Retention, []endedJob) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	ended := r.ended
@@ -151,8 +163,8 @@ func (r *retention) sweep(quit <-chan struct{}) (time.Duration, error) {
 			return sweepLatest, err
 		}
 	} else {
-		for _, id := range ended {
-			r.bytes += allocated(r.logPath(id))
+		for _, e := range ended {
+			r.bytes[e.share] += allocated(r.logPath(e.id))
 		}
 	}
 	removed := 0
@@ -162,76 +174,161 @@ func (r *retention) sweep(quit <-chan struct{}) (time.Duration, error) {
 			return 0, nil
 		default:
 		}
-		if bounds.KeepBytes > 0 && r.bytes > bounds.KeepBytes && time.Since(r.measured) >= measureAgain {
+		if bounds.KeepBytes > 0 && r.allBytes() > bounds.KeepBytes && time.Since(r.measured) >= measureAgain {
 			// Somebody else may have removed logs. Nothing is to go for space that is there.
 			if err := r.measure(); err != nil {
 				return sweepLatest, err
 			}
 		}
-		batch, next, err := r.batch(bounds)
-		if err != nil || len(batch) == 0 {
+		due, next, err := r.due(bounds)
+		if err != nil || len(due) == 0 {
 			if removed > 0 {
 				r.logger.Debug("old jobs removed", "jobs", removed)
 			}
 			return next, err
 		}
-		if err := r.remove(batch); err != nil {
+		if err := r.remove(due); err != nil {
 			return sweepLatest, err
 		}
-		removed += len(batch)
+		removed += len(due)
 	}
 }
 
-// batch returns the jobs to remove next. Without any, it returns how long that may stay so.
-func (r *retention) batch(bounds Retention) ([]string, time.Duration, error) {
-	count, err := r.store.CountFinished()
-	if err != nil {
-		return nil, sweepLatest, err
-	}
-	oldest, err := r.store.Oldest(sweepBatch)
-	if err != nil {
-		return nil, sweepLatest, err
-	}
-	now, bytes := time.Now(), r.bytes
-	var batch []string
-	for _, f := range oldest {
-		age := now.Sub(f.Time)
-		expired := bounds.KeepFor > 0 && age >= bounds.KeepFor
-		tooMany := bounds.KeepJobs > 0 && count > bounds.KeepJobs || bounds.KeepBytes > 0 && bytes > bounds.KeepBytes
-		if !expired && !(tooMany && age >= youngest) {
-			// Those behind it are younger.
-			next := sweepLatest
-			if bounds.KeepFor > 0 {
-				next = min(next, bounds.KeepFor-age)
-			}
-			if tooMany {
-				next = min(next, youngest-age)
-			}
-			return batch, max(next, 0), nil
-		}
-		if r.live(f.ID) {
-			continue // its end could not be recorded yet
-		}
-		batch = append(batch, f.ID)
-		count--
-		bytes -= allocated(r.logPath(f.ID))
-	}
-	return batch, sweepLatest, nil
+// promises returns how many promises a share has.
+func (r *retention) promises(share string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.promised[share]
 }
 
-// remove removes jobs: their records first.
-func (r *retention) remove(ids []string) error {
+// mayPromise reports whether a share may have one more promise.
+func (r *retention) mayPromise(share string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.promised[share] < r.maxPromises
+}
+
+// allBytes is the space of the logs of all jobs that have ended.
+func (r *retention) allBytes() int64 {
+	sum := int64(0)
+	for _, n := range r.bytes {
+		sum += n
+	}
+	return sum
+}
+
+// due returns the jobs, and the promises, to remove next: sweepBatch of each owner at most. Without any, it returns how long that
+// may stay so.
+func (r *retention) due(bounds Retention) ([]endedJob, time.Duration, error) {
+	groups, err := r.store.Groups()
+	if err != nil {
+		return nil, sweepLatest, err
+	}
+	jobs, promised := map[string]int64{}, map[string]int{}
+	for name, n := range groups {
+		if share, ok := strings.CutPrefix(name, promisesOf); ok {
+			promised[share] = n
+		} else {
+			jobs[name] = int64(n)
+		}
+	}
+	r.mu.Lock()
+	r.promised = promised
+	r.mu.Unlock()
+	most, mostBytes := fair(jobs, bounds.KeepJobs), fair(r.bytes, bounds.KeepBytes)
+	now, next := time.Now(), sweepLatest
+	var due []endedJob
+	for name := range groups {
+		oldest, err := r.store.Oldest(name, sweepBatch)
+		if err != nil {
+			return nil, sweepLatest, err
+		}
+		if isPromises(name) {
+			for _, m := range oldest {
+				if !m.Time.After(now) {
+					due = append(due, endedJob{m.ID, name})
+				}
+			}
+			continue
+		}
+		n, bytes := jobs[name], r.bytes[name]
+		for _, m := range oldest {
+			age := now.Sub(m.Time)
+			expired := bounds.KeepFor > 0 && age >= bounds.KeepFor
+			tooMany := n > most || bytes > mostBytes
+			if !expired && !(tooMany && age >= youngest) {
+				// Those behind it are younger.
+				if bounds.KeepFor > 0 {
+					next = min(next, bounds.KeepFor-age)
+				}
+				if tooMany {
+					next = min(next, youngest-age)
+				}
+				break
+			}
+			if r.live(m.ID) {
+				continue // its end could not be recorded yet
+			}
+			due = append(due, endedJob{m.ID, name})
+			n--
+			bytes -= allocated(r.logPath(m.ID))
+		}
+	}
+	return due, max(next, 0), nil
+}
+
+// fair returns the most that each of several may have of what may be so much in all, so that who has less than that loses
+// nothing to those that have more, and everybody keeps something. A bound of 0 is none.
+func fair[N int | int64](has map[string]int64, bound N) int64 {
+	if bound <= 0 {
+		return math.MaxInt64
+	}
+	left := int64(bound)
+	for i, n := range slices.Sorted(maps.Values(has)) {
+		share := left / int64(len(has)-i)
+		if n > share {
+			return max(share, 1)
+		}
+		left -= n
+	}
+	return math.MaxInt64
+}
+
+// remove removes jobs: their records first, or all of them but what was promised.
+func (r *retention) remove(due []endedJob) error {
+	var ids []string
+	var promises []Job
+	now := time.Now()
+	for _, e := range due {
+		p, err := r.promise(e.id, now)
+		switch {
+		case err != nil:
+			return err
+		case p != nil && !isPromises(e.share):
+			promises = append(promises, *p)
+		default:
+			ids = append(ids, e.id)
+		}
+	}
+	if err := r.store.PutAll(context.Background(), promises); err != nil {
+		return err
+	}
 	if err := r.store.Delete(ids...); err != nil {
 		return err
 	}
 	var errs []error
-	for _, id := range ids {
-		size := allocated(r.logPath(id))
-		if err := os.Remove(r.logPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, e := range due {
+		if isPromises(e.share) {
+			continue
+		}
+		size := allocated(r.logPath(e.id))
+		if err := os.Remove(r.logPath(e.id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("cannot remove an old log: %w", err))
 			continue
 		}
-		r.bytes -= size
+		if r.bytes[e.share] -= size; r.bytes[e.share] <= 0 {
+			delete(r.bytes, e.share)
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -248,33 +345,32 @@ func (r *retention) measure() error {
 	if err != nil {
 		return err
 	}
-	var bytes int64
-	begin, recent := time.Now(), map[string]bool{}
+	bytes, begin, recent := map[string]int64{}, time.Now(), map[string]bool{}
 	for _, e := range entries {
 		id, ok := strings.CutSuffix(e.Name(), ".log")
 		if !ok || !validID(id) || r.live(id) {
 			continue
 		}
-		known, ended, err := r.store.FinishedAt(id)
+		known, share, ended, err := r.store.GroupOf(id)
 		if err != nil {
 			return err
 		}
 		switch {
-		case !known:
+		case !known, isPromises(share):
 			if err := removeOld(r.logPath(id), old); err != nil {
 				r.logger.Error("cannot remove what an earlier job left", "error", err)
 			}
-		case !ended.IsZero():
-			bytes += allocated(r.logPath(id))
+		case share != "":
+			bytes[share] += allocated(r.logPath(id))
 			if begin.Sub(ended) < measureAgain {
 				recent[id] = true
 			}
 		}
 	}
 	_, late := r.take()
-	for _, id := range late {
-		if !recent[id] {
-			bytes += allocated(r.logPath(id))
+	for _, e := range late {
+		if !recent[e.id] {
+			bytes[e.share] += allocated(r.logPath(e.id))
 		}
 	}
 	r.bytes, r.measured = bytes, begin
@@ -283,12 +379,24 @@ func (r *retention) measure() error {
 
 // before returns the time from which on everything may still belong to somebody.
 func (r *retention) before() (time.Time, error) {
-	oldest, err := r.store.Oldest(1)
 	t := time.Now().Add(-orphanAge)
-	if len(oldest) > 0 && oldest[0].Time.Before(t) {
-		t = oldest[0].Time
+	groups, err := r.store.Groups()
+	if err != nil {
+		return t, err
 	}
-	return t, err
+	for name := range groups {
+		if isPromises(name) {
+			continue
+		}
+		oldest, err := r.store.Oldest(name, 1)
+		if err != nil {
+			return t, err
+		}
+		if len(oldest) > 0 && oldest[0].Time.Before(t) {
+			t = oldest[0].Time
+		}
+	}
+	return t, nil
 }
 
 // sweepExits removes the records of shims that no job is known of any more, and those that were never finished.
@@ -308,7 +416,7 @@ func (r *retention) sweepExits() error {
 			if r.live(name) {
 				continue
 			}
-			if known, _, err := r.store.FinishedAt(name); known || err != nil {
+			if known, _, _, err := r.store.GroupOf(name); known || err != nil {
 				errs = append(errs, err)
 				continue
 			}
@@ -341,16 +449,4 @@ func allocated(path string) int64 {
 		return 0
 	}
 	return st.Blocks * 512 // stat(2)
-}
-
-// finishedAt is what retention counts the age of a job from, the zero time while it has not ended, or has still to start what
-// its end triggers.
-func finishedAt(j *Job) time.Time {
-	switch {
-	case j.State != Ended || j.Owing:
-		return time.Time{}
-	case j.EndedAt.IsZero(): // the end was not seen
-		return j.QueuedAt
-	}
-	return j.EndedAt
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,7 +39,7 @@ func newShelf(t *testing.T, dir string, bounds Retention, live ...string) *shelf
 	}
 	s, err := store.Open(filepath.Join(dir, "jobs.db"), store.Options[Job]{
 		ID: func(j *Job) string { return j.ID }, Time: func(j *Job) time.Time { return j.QueuedAt },
-		Unfinished: func(j *Job) bool { return j.State != Ended }, Finished: finishedAt, Summary: summary,
+		Unfinished: unfinished, Group: group, Summary: summary,
 		OnError: func(err error) { t.Error(err) },
 	})
 	if err != nil {
@@ -84,7 +86,7 @@ func (s *shelf) job(id string, state State, kib int) {
 		s.t.Fatal(err)
 	}
 	if state == Ended {
-		s.add(id)
+		s.add(id, j.share())
 	}
 }
 
@@ -108,6 +110,20 @@ func (s *shelf) kept() string {
 		text.WriteByte(e.Name()[0])
 	}
 	return text.String()
+}
+
+// count is how many jobs that have ended are on record.
+func (s *shelf) count() int {
+	s.t.Helper()
+	groups, err := s.store.Groups()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	n := 0
+	for _, m := range groups {
+		n += m
+	}
+	return n
 }
 
 func named(letter rune) string { return strings.Repeat(string(letter), idLength) }
@@ -196,25 +212,21 @@ func TestRetentionUnderLoad(t *testing.T) {
 				if err := os.WriteFile(s.logPath(id), []byte("x"), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				s.store.PutSoon(Job{ID: id, State: Ended, QueuedAt: time.Now(), EndedAt: time.Now(), Command: strings.Repeat("c", 500)})
-				s.add(id)
+				j := Job{ID: id, State: Ended, QueuedAt: time.Now(), EndedAt: time.Now(), Command: strings.Repeat("c", 500)}
+				s.store.PutSoon(j)
+				s.add(id, j.share())
 			}
 			time.Sleep(time.Second)
 			synctest.Wait()
-			n, err := s.store.CountFinished()
-			if err != nil {
-				t.Fatal(err)
-			}
-			most = max(most, n)
+			most = max(most, s.count())
 		}
 		// What ended in the last seconds is kept whatever the number.
 		if bound := keep + rate*int((youngest+2*sweepPause)/time.Second); most > bound {
 			t.Errorf("%d records at a time, more than %d", most, bound)
 		}
 		time.Sleep(time.Minute)
-		n, err := s.store.CountFinished()
-		if err != nil || n != keep {
-			t.Errorf("%d records are left, %v; want %d", n, err, keep)
+		if n := s.count(); n != keep {
+			t.Errorf("%d records are left, want %d", n, keep)
 		}
 		entries, err := os.ReadDir(s.logs)
 		if err != nil || len(entries) != keep {
@@ -224,8 +236,8 @@ func TestRetentionUnderLoad(t *testing.T) {
 		if err != nil || info.Size() > 8<<20 {
 			t.Errorf("the records' file is %d bytes long, %v", info.Size(), err)
 		}
-		if s.mu.Lock(); len(s.ended) > 0 || s.bytes != keep*4096 {
-			t.Errorf("%d jobs are not counted; counted are %d bytes", len(s.ended), s.bytes)
+		if s.mu.Lock(); len(s.ended) > 0 || s.allBytes() != keep*4096 {
+			t.Errorf("%d jobs are not counted; counted are %d bytes", len(s.ended), s.allBytes())
 		}
 		s.mu.Unlock()
 		s.close()
@@ -346,5 +358,71 @@ func TestRetentionOfJobs(t *testing.T) {
 	}
 	if j, err := m.Status(running.ID); err != nil || j.State != Running {
 		t.Errorf("%s, %v", j.State, err)
+	}
+}
+
+// One owner's jobs push out nobody else's, by their number or by what they write; and who has most loses first.
+func TestRetentionIsFair(t *testing.T) {
+	for name, bounds := range map[string]Retention{"jobs": {KeepJobs: 50}, "bytes": {KeepBytes: 50 * 4096}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newShelf(t, t.TempDir(), bounds)
+				s.start()
+				add := func(n int, owner Owner, trigger string) {
+					t.Helper()
+					for range n {
+						j := Job{ID: newID(), State: Ended, Trigger: trigger, QueuedAt: time.Now(), EndedAt: time.Now(), Owner: owner, Exit: &spec.Exit{}}
+						if err := os.WriteFile(s.logPath(j.ID), []byte("x"), 0o600); err != nil {
+							t.Fatal(err)
+						}
+						if err := s.store.Put(t.Context(), j); err != nil {
+							t.Fatal(err)
+						}
+						s.add(j.ID, j.share())
+					}
+				}
+				quiet, loud := Owner{Key: "a", Name: "a"}, Owner{Key: "b", Name: "b"}
+				add(3, quiet, "http")
+				add(2, Owner{UID: 1000, Name: "ada"}, "local")
+				time.Sleep(time.Hour)
+				for range 20 {
+					add(70, loud, "http")
+					time.Sleep(time.Minute)
+				}
+				count := func(want map[string]int) {
+					t.Helper()
+					groups, err := s.store.Groups()
+					if err != nil || !maps.Equal(groups, want) {
+						t.Errorf("%v are kept, %v; want %v", groups, err, want)
+					}
+				}
+				count(map[string]int{"key/a": 3, "user/1000": 2, "key/b": 45})
+				// Who has much gives way to who comes.
+				add(70, quiet, "http")
+				time.Sleep(time.Hour)
+				count(map[string]int{"key/a": 24, "user/1000": 2, "key/b": 24})
+				s.close()
+			})
+		})
+	}
+}
+
+func TestFair(t *testing.T) {
+	for _, c := range []struct {
+		has   map[string]int64
+		bound int64
+		want  int64
+	}{
+		{nil, 10, math.MaxInt64},
+		{map[string]int64{"a": 100}, 0, math.MaxInt64},
+		{map[string]int64{"a": 10}, 10, math.MaxInt64},
+		{map[string]int64{"a": 11}, 10, 10},
+		{map[string]int64{"a": 2, "b": 100}, 50, 48},
+		{map[string]int64{"a": 40, "b": 100, "c": 1}, 50, 24},
+		{map[string]int64{"a": 5, "b": 5, "c": 5}, 2, 1},
+	} {
+		if got := fair(c.has, c.bound); got != c.want {
+			t.Errorf("%v, at most %d: each has at most %d, want %d", c.has, c.bound, got, c.want)
+		}
 	}
 }

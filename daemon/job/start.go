@@ -71,6 +71,9 @@ func (m *Manager) begin(ctx context.Context, s Spec) (*live, Job, error) {
 		drop()
 		return nil, Job{}, err
 	case a.known:
+		if a.job.ID != s.ID {
+			drop()
+		}
 		return a.l, a.job, nil
 	case a.joined != nil:
 		return a.l, a.joined.alias, m.commitJoin(context.WithoutCancel(ctx), a.l, a.joined)
@@ -96,6 +99,11 @@ func (m *Manager) beginNew(ctx context.Context, s *Spec, l *live) (*live, error)
 		return nil, err
 	}
 	if l.queued {
+		m.mu.Lock()
+		if l.job.Plan.InputFile && (!s.Volatile || s.Overflow == Coalesce) {
+			l.input = nil // it is in the file
+		}
+		m.mu.Unlock()
 		m.enqueue(l)
 		return l, nil
 	}
@@ -222,8 +230,11 @@ func (m *Manager) admitNew(s *Spec, j Job, key string) (_ admitted, taken bool, 
 			}
 		}
 	}
-	if m.live[j.ID] != nil || m.aliases[j.ID] != nil {
+	if m.live[j.ID] != nil || m.aliases[j.ID] != nil || m.another(s) {
 		return admitted{}, true, nil
+	}
+	if !s.Promised.IsZero() && !m.retention.mayPromise(j.share()) {
+		return admitted{}, false, fmt.Errorf("%w: at most %d of %s can be kept", ErrPromises, maxPromises, j.Owner)
 	}
 	// The order of admission, here and nowhere else: the rate, then a turn or a place to wait for one.
 	if err := m.limitRate(s); err != nil {
@@ -251,8 +262,11 @@ func (m *Manager) admitNew(s *Spec, j Job, key string) (_ admitted, taken bool, 
 
 // place gives a new job its turn, and a slot with it, or has it wait. Manager.mu is held.
 func (m *Manager) place(l *live, s *Spec, key string) error {
-	if m.active >= m.maxJobs {
-		return fmt.Errorf("%w: max_jobs = %d", ErrTooMany, m.maxJobs)
+	if err := m.room(&l.job); err != nil {
+		return err
+	}
+	if err := m.roomToOwe(s, &l.job); err != nil {
+		return err
 	}
 	t := m.turns(l.job.Task)
 	if full := t.full(s.MaxConcurrent); full {
@@ -263,6 +277,9 @@ func (m *Manager) place(l *live, s *Spec, key string) error {
 		case t.waiting >= s.MaxQueue:
 			return fmt.Errorf("%w: queue = %d", ErrQueueFull, s.MaxQueue)
 		}
+		if err := m.chargeNew(l, int64(len(s.Input))); err != nil {
+			return err
+		}
 		t.waiting++
 		t.last = l
 		l.queued, l.job.State = true, Queued
@@ -272,51 +289,70 @@ func (m *Manager) place(l *live, s *Spec, key string) error {
 		return fmt.Errorf("%w: every number of dynamic_uids is taken", ErrTooMany)
 	}
 	t.running++
-	m.active++
+	m.hold(&l.job)
 	return nil
 }
 
-// again returns the job of s.ID, if there is one. Where it is known from the records only, it has ended, and nothing is to be
-// waited for.
+// again returns the job of s.ID, or of one of s.Otherwise, if there is one. Where it is known from the records only, it has
+// ended, and nothing is to be waited for.
 func (m *Manager) again(s *Spec) (*live, Job, error) {
-	if !validID(s.ID) {
-		return nil, Job{}, fmt.Errorf("%w: %q is no id", ErrInvalid, s.ID)
-	}
-	m.mu.Lock()
-	l, j := m.aliased(s.ID)
-	if l == nil {
-		if l = m.live[s.ID]; l != nil {
-			j = l.job
+	l, j, err := m.known(s.ID)
+	for _, id := range s.Otherwise {
+		if l != nil || err != nil {
+			break
 		}
-	}
-	m.mu.Unlock()
-	var err error
-	if l == nil {
-		if j, err = m.store.Get(s.ID); errors.Is(err, store.ErrNotFound) {
-			return nil, Job{}, nil
-		} else if errors.Is(err, store.ErrClosed) {
-			return nil, Job{}, ErrClosed
-		} else if err != nil {
-			return nil, Job{}, err
+		if l, j, err = m.known(id); !j.Promised.After(time.Now()) {
+			l = nil
 		}
 	}
 	switch {
+	case err != nil || l == nil:
+		return nil, Job{}, err
 	case j.Task != s.Task || j.Owner != s.Owner:
 		return nil, Job{}, ErrTaken
 	case j.Digest != s.Digest:
 		return nil, Job{}, ErrDifferent
-	case l != nil:
+	}
+	return l, j, nil
+}
+
+// known returns the job with this id, as again does; nil: there is none.
+func (m *Manager) known(id string) (*live, Job, error) {
+	if !validID(id) {
+		return nil, Job{}, fmt.Errorf("%w: %q is no id", ErrInvalid, id)
+	}
+	m.mu.Lock()
+	l, j := m.aliased(id)
+	if l == nil {
+		if l = m.live[id]; l != nil {
+			j = l.job
+		}
+	}
+	m.mu.Unlock()
+	if l != nil {
 		return l, j, nil
 	}
+	j, err := m.store.Get(id)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, Job{}, nil
+	case errors.Is(err, store.ErrClosed):
+		return nil, Job{}, ErrClosed
+	case err != nil:
+		return nil, Job{}, err
+	}
 	of := j
-	if j.Into != "" {
+	if j.Into != "" && j.State != promised {
 		if of, err = m.target(j); err != nil {
 			return nil, Job{}, err
 		}
 	}
 	l = &live{job: of, ready: closed(), done: closed(), gone: closed()}
-	if l.result, err = m.Output(context.Background(), of); errors.Is(err, ErrNotFound) {
-		err = nil // it never wrote anything
+	if j.State == promised {
+		l.result = kept(j)
+		l.job, j.State = l.result.Job, Ended
+	} else if l.result, err = m.Output(context.Background(), of); errors.Is(err, ErrNotFound) {
+		err = nil // it never wrote anything, or it is gone
 	}
 	return l, j, err
 }
@@ -325,7 +361,7 @@ func (m *Manager) again(s *Spec) (*live, Job, error) {
 func (m *Manager) draft(s *Spec) (Job, error) {
 	j := Job{
 		ID: s.ID, By: s.by, OnFailure: s.OnFailure, OnSuccess: s.OnSuccess,
-		Task: s.Task, Command: s.Command, Args: s.Args, Owner: s.Owner, Trigger: s.Trigger, Digest: s.Digest, Once: s.Once,
+		Task: s.Task, Command: s.Command, Args: s.Args, Owner: s.Owner, Trigger: s.Trigger, Digest: s.Digest, Promised: s.Promised, Once: s.Once,
 		State: Running, QueuedAt: time.Now(),
 		Plan: Plan{MaxConcurrent: s.MaxConcurrent, Keep: s.Keep, Volatile: s.Volatile, Config: s.Config},
 	}

@@ -31,6 +31,8 @@ type Triggered struct {
 	Task string `cbor:"task"`
 	// Job is its id.
 	Job string `cbor:"job"`
+	// Started says that it was started, whether it is still known or not.
+	Started bool `cbor:"started,omitempty"`
 }
 
 // StartTriggered says how tasks that are triggered are started: spec returns what a task is, ErrNotNow, or why it cannot
@@ -68,8 +70,30 @@ func (m *Manager) owe(j *Job) {
 	}
 	if len(tasks) > 0 {
 		j.Owing = true
-		m.owing[j.ID] = make(chan struct{})
+		m.owed(j)
 	}
+}
+
+// maxOwing is how many jobs that have ended may wait at a time for room for those that they trigger. Beyond it no job starts
+// that may trigger others.
+const maxOwing = 1000
+
+// owed notes that a job has ended and is to start others. Manager.mu is held, or nobody else looks yet.
+func (m *Manager) owed(j *Job) {
+	m.owing[j.ID] = make(chan struct{})
+	m.owes[j.share()]++
+}
+
+// roomToOwe returns an error if a job is not to be started because too many of its owner's, or of all, have yet to start
+// what they trigger. What is triggered itself is owed. Manager.mu is held.
+func (m *Manager) roomToOwe(s *Spec, j *Job) error {
+	if s.by != "" || len(s.OnFailure)+len(s.OnSuccess) == 0 {
+		return nil
+	}
+	if n := m.owes[j.share()]; !mayHold(int64(n), int64(maxOwing-len(m.owing))) {
+		return fmt.Errorf("%w: %d jobs that ended wait for room for what they trigger (on_failure, on_success), %d of them %s's", ErrTooMany, len(m.owing), n, j.Owner)
+	}
+	return nil
 }
 
 // stillOwing takes those that have ended out of the unfinished jobs that an earlier Manager left: all that is left to do
@@ -79,7 +103,7 @@ func (m *Manager) stillOwing(left []Job) []Job {
 		if j.State != Ended {
 			return false
 		}
-		m.owing[j.ID] = make(chan struct{})
+		m.owed(&j)
 		m.workers.Go(func() { m.trigger(j) })
 		return true
 	})
@@ -97,10 +121,20 @@ func (m *Manager) trigger(j Job) {
 		return
 	}
 	var started []Triggered
-	for _, t := range j.Triggered {
+	j.Triggered = slices.Clone(j.Triggered) // others have it, too
+	for i, t := range j.Triggered {
+		if t.Started {
+			started = append(started, t)
+			continue
+		}
 		switch err := m.startTriggered(j, t); {
 		case err == nil:
+			t.Started = true
 			started = append(started, t)
+			if j.Triggered[i] = t; i+1 < len(j.Triggered) {
+				// While the others wait for room, this one may end and be pruned.
+				m.store.PutSoon(j)
+			}
 		case errors.Is(err, ErrClosed):
 			return
 		default:
@@ -114,6 +148,10 @@ func (m *Manager) trigger(j Job) {
 	defer m.mu.Unlock()
 	close(m.owing[j.ID])
 	delete(m.owing, j.ID)
+	s := j.share()
+	if m.owes[s]--; m.owes[s] <= 0 {
+		delete(m.owes, s)
+	}
 }
 
 // triggerAgain is the time between two attempts to start a triggered job when there is no room for it.

@@ -10,11 +10,20 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// indexed opens a Store whose values are finished at Ended and are told apart by N.
+// indexed opens a Store whose values are in the group of their first argument, from Ended on, and are told apart by N.
 func indexed(t testing.TB, path string) *Store[job] {
 	t.Helper()
 	o := options(t)
-	o.Finished = func(j *job) time.Time { return j.Ended }
+	o.Group = func(j *job) (string, time.Time) {
+		switch {
+		case j.Ended.IsZero():
+			return "", time.Time{}
+		case len(j.Args) > 0:
+			return j.Args[0], j.Ended
+		default:
+			return "g", j.Ended
+		}
+	}
 	o.Summary = func(j *job) []byte { return []byte(fmt.Sprint(j.N)) }
 	s, err := Open(path, o)
 	if err != nil {
@@ -24,10 +33,10 @@ func indexed(t testing.TB, path string) *Store[job] {
 	return s
 }
 
-// oldest is what Oldest returns, as text.
-func oldest(t testing.TB, s *Store[job], limit int) string {
+// oldest is what Oldest returns of a group, as text.
+func oldest(t testing.TB, s *Store[job], group string, limit int) string {
 	t.Helper()
-	all, err := s.Oldest(limit)
+	all, err := s.Oldest(group, limit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,17 +48,17 @@ func oldest(t testing.TB, s *Store[job], limit int) string {
 		}
 		ids = append(ids, f.ID)
 	}
-	if n, err := s.CountFinished(); err != nil || limit > len(ids) && n != len(ids) {
-		t.Errorf("counted %d of %d, %v", n, len(ids), err)
+	if n, err := s.Groups(); err != nil || limit > len(ids) && n[group] != len(ids) {
+		t.Errorf("counted %d of %d, %v", n[group], len(ids), err)
 	}
 	return strings.Join(ids, " ")
 }
 
-func TestOldest(t *testing.T) {
+func TestGroups(t *testing.T) {
 	s := indexed(t, filepath.Join(t.TempDir(), "jobs.db"))
 	check := func(want string) {
 		t.Helper()
-		if got := oldest(t, s, 100); got != want {
+		if got := oldest(t, s, "g", 100); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
@@ -62,7 +71,7 @@ func TestOldest(t *testing.T) {
 	check("a c b")
 	put(t, s, job{ID: "a", Created: at(30), Ended: at(7)})
 	check("a c b")
-	if got := oldest(t, s, 2); got != "a c" {
+	if got := oldest(t, s, "g", 2); got != "a c" {
 		t.Errorf("the first two are %q", got)
 	}
 	put(t, s, job{ID: "c", Created: at(3)})
@@ -72,17 +81,34 @@ func TestOldest(t *testing.T) {
 	}
 	check("b")
 	for _, c := range []struct {
-		id    string
-		known bool
-		t     time.Time
-	}{{"a", false, time.Time{}}, {"b", true, at(20)}, {"c", true, time.Time{}}} {
-		if known, got, err := s.FinishedAt(c.id); known != c.known || !got.Equal(c.t) || err != nil {
-			t.Errorf("%s: %v, %v, %v", c.id, known, got, err)
+		id, group string
+		known     bool
+		t         time.Time
+	}{{id: "a"}, {"b", "g", true, at(20)}, {id: "c", known: true}} {
+		if known, group, got, err := s.GroupOf(c.id); known != c.known || group != c.group || !got.Equal(c.t) || err != nil {
+			t.Errorf("%s: %v, %q, %v, %v", c.id, known, group, got, err)
 		}
 	}
 	s.PutSoon(job{ID: "d", Created: at(4), Ended: at(40)})
-	if known, got, err := s.FinishedAt("d"); !known || !got.Equal(at(40)) || err != nil {
-		t.Errorf("d, not committed yet: %v, %v, %v", known, got, err)
+	if known, group, got, err := s.GroupOf("d"); !known || group != "g" || !got.Equal(at(40)) || err != nil {
+		t.Errorf("d, not committed yet: %v, %q, %v, %v", known, group, got, err)
+	}
+	check("b d")
+	// Each value is in one group, and moves with its time; names that begin alike, or are long, are several.
+	long := strings.Repeat("g", 2*maxGroup)
+	put(t, s, job{ID: "b", Created: at(2), Ended: at(1), Args: []string{"gg"}}, job{ID: "e", Created: at(2), Ended: at(2), Args: []string{long}})
+	check("d")
+	if got := oldest(t, s, "gg", 100); got != "b" {
+		t.Errorf("the other group has %q", got)
+	}
+	if got := oldest(t, s, long[:maxGroup], 100); got != "e" {
+		t.Errorf("the long group has %q", got)
+	}
+	if err := s.Delete("b", "d", "e"); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := s.Groups(); len(all) != 0 || err != nil {
+		t.Errorf("%v, %v", all, err)
 	}
 }
 
@@ -135,44 +161,55 @@ func TestSelect(t *testing.T) {
 	}
 }
 
-// TestFirstLayout: a file as the first version wrote it has everything afterwards, and is one of today.
-func TestFirstLayout(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "jobs.db")
-	s := indexed(t, path)
-	put(t, s, job{ID: "a", Created: at(1), Ended: at(9), N: 1}, job{ID: "b", Created: at(2), Ended: at(5), N: 2}, job{ID: "c", Created: at(3), N: 2})
-	edit(t, s, func(tx *bbolt.Tx) error {
-		if err := tx.DeleteBucket([]byte(finished)); err != nil {
-			return err
-		}
-		b := order.of(tx)
-		if err := b.ForEach(func(k, _ []byte) error { return b.Put(k, nil) }); err != nil {
-			return err
-		}
-		if err := records.of(tx).Put([]byte("bad"), []byte("no record")); err != nil {
-			return err
-		}
-		return meta.of(tx).Put([]byte("layout"), []byte{1})
-	})
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		s = indexed(t, path)
-		if got := oldest(t, s, 10); got != "b a" {
-			t.Errorf("oldest are %q", got)
-		}
-		var got []string
-		for v, err := range s.Select(time.Time{}, time.Time{}, func(_ string, _ time.Time, x []byte) bool { return string(x) == "2" }) {
-			if err != nil {
-				t.Fatal(err)
+// TestEarlierLayouts: a file as an earlier version wrote it has everything afterwards, and is one of today.
+func TestEarlierLayouts(t *testing.T) {
+	for layout := range byte(2) {
+		path := filepath.Join(t.TempDir(), "jobs.db")
+		s := indexed(t, path)
+		put(t, s, job{ID: "a", Created: at(1), Ended: at(9), N: 1}, job{ID: "b", Created: at(2), Ended: at(5), N: 2}, job{ID: "c", Created: at(3), N: 2})
+		edit(t, s, func(tx *bbolt.Tx) error {
+			for _, b := range []bucket{groups, counts} {
+				if err := tx.DeleteBucket([]byte(b)); err != nil {
+					return err
+				}
 			}
-			got = append(got, v.ID)
-		}
-		if strings.Join(got, " ") != "c b" {
-			t.Errorf("selected are %v", got)
-		}
+			old := []byte(nil)
+			if layout == 1 { // the second had extracts without groups, and an index
+				old = make([]byte, timeSize+3)
+				if _, err := tx.CreateBucket([]byte("finished")); err != nil {
+					return err
+				}
+			}
+			b := order.of(tx)
+			if err := b.ForEach(func(k, _ []byte) error { return b.Put(k, old) }); err != nil {
+				return err
+			}
+			if err := records.of(tx).Put([]byte("bad"), []byte("no record")); err != nil {
+				return err
+			}
+			return meta.of(tx).Put([]byte("layout"), []byte{layout + 1})
+		})
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
+		}
+		for range 2 {
+			s = indexed(t, path)
+			if got := oldest(t, s, "g", 10); got != "b a" {
+				t.Errorf("layout %d: oldest are %q", layout+1, got)
+			}
+			var got []string
+			for v, err := range s.Select(time.Time{}, time.Time{}, func(_ string, _ time.Time, x []byte) bool { return string(x) == "2" }) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, v.ID)
+			}
+			if strings.Join(got, " ") != "c b" {
+				t.Errorf("layout %d: selected are %v", layout+1, got)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }

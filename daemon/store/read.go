@@ -159,7 +159,7 @@ func (p *page) read(tx *bbolt.Tx, fits func(string, time.Time, []byte) bool) {
 	}
 	size := 0
 	for n := 1; k != nil && bytes.Compare(k, p.least) >= 0; n++ {
-		if fits == nil || len(k) > timeSize && fits(string(k[timeSize:]), keyTime(k), x[min(timeSize, len(x)):]) {
+		if fits == nil || len(k) > timeSize && fits(string(k[timeSize:]), keyTime(k), summaryOf(x)) {
 			if r, ok := lookUp(all, k); ok {
 				p.found = append(p.found, r)
 				size += len(r.record)
@@ -172,59 +172,6 @@ func (p *page) read(tx *bbolt.Tx, fits func(string, time.Time, []byte) bool) {
 		k, x = c.Prev()
 	}
 	p.before = nil
-}
-
-// Finished is a value that Options.Finished has a time for.
-type Finished struct {
-	ID   string
-	Time time.Time
-}
-
-// Oldest returns the values that were finished first, in that order, at most limit of them. It waits for the commit of what
-// was put before, and reads no records.
-func (s *Store[T]) Oldest(limit int) ([]Finished, error) {
-	s.settle()
-	var found []Finished
-	err := s.view(func(tx *bbolt.Tx) {
-		c := finished.of(tx).Cursor()
-		for k, _ := c.First(); k != nil && len(found) < limit; k, _ = c.Next() {
-			if len(k) > timeSize {
-				found = append(found, Finished{ID: string(k[timeSize:]), Time: keyTime(k)})
-			}
-		}
-	})
-	return found, err
-}
-
-// CountFinished returns how many values Options.Finished has a time for, but for what is not committed yet.
-func (s *Store[T]) CountFinished() (int, error) {
-	n := 0
-	err := s.view(func(tx *bbolt.Tx) { n = finished.of(tx).Stats().KeyN })
-	return n, err
-}
-
-// FinishedAt returns whether there is a value with id, also one that is not committed yet, and what Options.Finished says of it.
-func (s *Store[T]) FinishedAt(id string) (known bool, t time.Time, err error) {
-	s.mu.Lock()
-	op, queued := s.queued(id)
-	closed := s.closed
-	s.mu.Unlock()
-	extract := op.extract
-	known = op.record != nil
-	switch {
-	case closed:
-		return false, t, ErrClosed
-	case !queued:
-		err = s.view(func(tx *bbolt.Tx) {
-			record := records.of(tx).Get([]byte(id))
-			known = record != nil
-			extract = bytes.Clone(order.of(tx).Get(indexKey(record, id)))
-		})
-	}
-	if key := finishedKey(extract, id); key != nil {
-		t = keyTime(key)
-	}
-	return known, t, err
 }
 
 // lookUp returns the record that an index key stands for.

@@ -1,11 +1,9 @@
 package store
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -70,29 +68,17 @@ func (c *codec[T]) encode(v *T) (string, op, error) {
 	return id, o, nil
 }
 
-// An extract is what is known of a value without its record: when it was finished (timeSize bytes, all zero if it was not),
-// and its summary.
-
-// extract returns the extract of v.
+// extract returns the extract of v: its group, its time in that, and its summary.
 func (c *codec[T]) extract(v *T) []byte {
-	x := make([]byte, timeSize)
-	if c.opts.Finished != nil {
-		if t := c.opts.Finished(v); !t.IsZero() {
-			x = appendTime(x[:0], t)
-		}
+	name, at := "", time.Time{}
+	if c.opts.Group != nil {
+		name, at = c.opts.Group(v)
 	}
+	x := appendGroup(nil, name, at)
 	if c.opts.Summary != nil {
 		x = append(x, c.opts.Summary(v)...)
 	}
 	return x
-}
-
-// finishedKey returns the key in the index finished of what has this extract: the time, then the id. Without one it is nil.
-func finishedKey(extract []byte, id string) []byte {
-	if len(extract) < timeSize || bytes.Equal(extract[:timeSize], make([]byte, timeSize)) {
-		return nil
-	}
-	return slices.Concat(extract[:timeSize], []byte(id))
 }
 
 // decode returns the value of a record. Its errors are *DecodeError.

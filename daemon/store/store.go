@@ -28,7 +28,7 @@ const (
 	// maxQueue is how many bytes of records may wait for the disk before PutSoon drops.
 	maxQueue = 64 << 20
 	// layout is the version of the buckets below.
-	layout = 2
+	layout = 3
 	// scanned bounds how many entries of an index are looked at in one transaction, most of them in vain.
 	scanned = 64 << 10
 )
@@ -41,7 +41,8 @@ const (
 	records    bucket = "records"    // id → record
 	order      bucket = "order"      // index of all records → extract
 	unfinished bucket = "unfinished" // index of those that Options.Unfinished is true for
-	finished   bucket = "finished"   // index of those that Options.Finished has a time for, by that time
+	groups     bucket = "groups"     // index of those that have a group, by group and then by their time in it
+	counts     bucket = "counts"     // group → how many are in it
 	claims     bucket = "claims"     // key of a Claim → who holds it
 	expiries   bucket = "expiries"   // index of claims by the time when they expire
 )
@@ -58,9 +59,9 @@ type Options[T any] struct {
 	Time func(*T) time.Time
 	// Unfinished reports whether Unfinished is to return the value.
 	Unfinished func(*T) bool
-	// Finished is what Oldest orders values by, to the nanosecond; one with the zero time is not there. Nil: none is. It
-	// must be pure, and so must Summary.
-	Finished func(*T) time.Time
+	// Group puts a value in a group, which Oldest and Groups are about, and gives the time, to the nanosecond, that orders it
+	// there; "": it is in none. Nil: none is. It must be pure, and so must Summary.
+	Group func(*T) (name string, at time.Time)
 	// Summary is what Select is told of a value. Nil: nothing.
 	Summary func(*T) []byte
 	// Claim is what the value holds for itself alone, whether it is stored anew or again. Nil: nothing. It must be pure.
@@ -146,11 +147,11 @@ func (c *codec[T]) prepare(tx *bbolt.Tx) error {
 	old := false
 	if b := meta.of(tx); b != nil {
 		v := b.Get([]byte("layout"))
-		if old = bytes.Equal(v, []byte{1}); !old && !bytes.Equal(v, []byte{layout}) {
+		if old = len(v) == 1 && v[0] >= 1 && v[0] < layout; !old && !bytes.Equal(v, []byte{layout}) {
 			return fmt.Errorf("%w of the file: %v", ErrVersion, v)
 		}
 	}
-	for _, name := range []bucket{meta, records, order, unfinished, finished, claims, expiries} {
+	for _, name := range []bucket{meta, records, order, unfinished, groups, counts, claims, expiries} {
 		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 			return err
 		}
@@ -163,20 +164,19 @@ func (c *codec[T]) prepare(tx *bbolt.Tx) error {
 	return meta.of(tx).Put([]byte("layout"), []byte{layout})
 }
 
-// extractAll makes what layout 1 did not have: the extracts, and the index finished.
+// extractAll makes what earlier layouts did not have: the extracts (1 had none, those of 2 knew no groups) and the groups.
 func (c *codec[T]) extractAll(tx *bbolt.Tx) error {
-	byTime, byEnd := order.of(tx), finished.of(tx)
+	if err := tx.DeleteBucket([]byte("finished")); err != nil && !errors.Is(err, bberrors.ErrBucketNotFound) {
+		return err
+	}
+	byTime := order.of(tx)
 	return records.of(tx).ForEach(func(k, record []byte) error {
 		v, err := c.decode(string(k), record)
 		if err != nil {
 			return nil // what cannot be read stays as it is
 		}
 		x := c.extract(&v)
-		errs := []error{byTime.Put(indexKey(record, string(k)), x)}
-		if key := finishedKey(x, string(k)); key != nil {
-			errs = append(errs, byEnd.Put(key, nil))
-		}
-		return errors.Join(errs...)
+		return errors.Join(byTime.Put(indexKey(record, string(k)), x), regroup(tx, string(k), nil, x))
 	})
 }
 
@@ -379,15 +379,11 @@ func (s *Store[T]) commit(b *batch) {
 
 // apply writes one record and its index entries, and removes the entries of the one before.
 func apply(tx *bbolt.Tx, id string, op op) error {
-	all, byTime, open, byEnd := records.of(tx), order.of(tx), unfinished.of(tx), finished.of(tx)
+	all, byTime, open := records.of(tx), order.of(tx), unfinished.of(tx)
 	before, after := indexKey(all.Get([]byte(id)), id), indexKey(op.record, id)
-	ended, ends := finishedKey(byTime.Get(before), id), finishedKey(op.extract, id)
-	var errs []error
+	errs := []error{regroup(tx, id, byTime.Get(before), op.extract)}
 	if before != nil && !bytes.Equal(before, after) {
 		errs = append(errs, byTime.Delete(before), open.Delete(before))
-	}
-	if ended != nil && !bytes.Equal(ended, ends) {
-		errs = append(errs, byEnd.Delete(ended))
 	}
 	if op.record == nil {
 		errs = append(errs, all.Delete([]byte(id)))
@@ -398,9 +394,6 @@ func apply(tx *bbolt.Tx, id string, op op) error {
 		errs = append(errs, open.Put(after, nil))
 	} else {
 		errs = append(errs, open.Delete(after))
-	}
-	if ends != nil {
-		errs = append(errs, byEnd.Put(ends, nil))
 	}
 	return errors.Join(errs...)
 }
