@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -35,6 +36,34 @@ func TestTriggersOfDefaults(t *testing.T) {
 	} {
 		if got := cfg.Tasks[name]; !slices.Equal(got.OnFailure, want[0]) || !slices.Equal(got.OnSuccess, want[1]) {
 			t.Errorf("%s: %q and %q, want %q", name, got.OnFailure, got.OnSuccess, want)
+		}
+	}
+}
+
+// Tasks that trigger each other in a circle, however long, would run for ever.
+func TestCircles(t *testing.T) {
+	for hcl, want := range map[string]string{
+		`task "a" {
+			command    = ["true"]
+			on_failure = ["a"]
+		}`: `task "a" would trigger itself`,
+		`task "a" {
+			command    = ["true"]
+			on_failure = ["b"]
+		}
+		task "b" {
+			command    = ["true"]
+			on_success = ["c", "d"]
+		}
+		task "c" { command = ["true"] }
+		task "d" {
+			command    = ["true"]
+			on_failure = ["a"]
+		}`: "a → b → d → a",
+	} {
+		cfg, diags := loadTasks(t, hcl)
+		if cfg != nil || len(diags) != 1 || !strings.Contains(diags[0].Summary, want) {
+			t.Errorf("%v, want %q", diags, want)
 		}
 	}
 }

@@ -7,16 +7,17 @@ var (
 	ErrNotFound = errors.New("no such job")
 
 	// ErrAmbiguous is returned when a prefix fits several jobs.
-	ErrAmbiguous = errors.New("several jobs begin so")
+	ErrAmbiguous = errors.New("several jobs have an id that begins with this")
 
-	// ErrTooMany is returned by Start when Options.MaxJobs run, or every number of Options.UIDs is lent.
+	// ErrTooMany is returned by Start when Options.MaxJobs run, or the owner has its share of them, or every number of Options.UIDs
+	// is lent.
 	ErrTooMany = errors.New("too many jobs are running")
 
 	// ErrConcurrency is returned by Start when Spec.MaxConcurrent jobs of the task run and Spec.Overflow is Reject.
-	ErrConcurrency = errors.New("as many jobs of this task run as may at once")
+	ErrConcurrency = errors.New("already running")
 
-	// ErrQueueFull is returned by Start when Spec.MaxQueue jobs of the task wait.
-	ErrQueueFull = errors.New("as many jobs of this task wait as may")
+	// ErrQueueFull is returned by Start when Spec.MaxQueue jobs of the task wait, or the inputs of all that wait take up too much.
+	ErrQueueFull = errors.New("the queue is full")
 
 	// ErrPromises is returned by Start when pruned jobs of the same owner take up all the room for what is promised.
 	ErrPromises = errors.New("too many idempotency keys of the last day")
@@ -25,7 +26,7 @@ var (
 	ErrTaken = errors.New("another job has this id")
 
 	// ErrDifferent is returned by Start when Spec.ID is the id of a job that was asked for with another Spec.Digest.
-	ErrDifferent = errors.New("another job was asked for under this id")
+	ErrDifferent = errors.New("this Idempotency-Key was used for a different request")
 
 	// ErrInvalid is returned by Start for a Spec that could never run.
 	ErrInvalid = errors.New("the job cannot be run")

@@ -21,7 +21,7 @@ func (m *Manager) charge(l *live, n int64) {
 // chargeNew is charge for a job that comes, and returns an error if there is no room. Manager.mu is held.
 func (m *Manager) chargeNew(l *live, n int64) error {
 	if has := m.inputs[l.job.share()]; n > 0 && !mayHold(has+n, maxWaitingInputs-m.waiting-n) {
-		return fmt.Errorf("%w: the inputs of jobs that wait take up %d MiB, %d of them %s's", ErrQueueFull, m.waiting>>20, has>>20, l.job.Owner)
+		return fmt.Errorf("%w: the inputs of queued jobs take up %d MiB, %d of them for %s", ErrQueueFull, m.waiting>>20, has>>20, l.job.Owner)
 	}
 	m.charge(l, n)
 	return nil

@@ -14,7 +14,7 @@ type RateError struct {
 
 // Error implements error.
 func (e *RateError) Error() string {
-	return fmt.Sprintf("this task is started more often than it may be: rate_limit = %g", e.rate)
+	return fmt.Sprintf("rate limit reached: %g requests a second (rate_limit)", e.rate)
 }
 
 // bucket lets jobs of one task in at a rate (a token bucket): as many at once as come to one second's share, at least one.

@@ -37,7 +37,7 @@ func (m *Manager) room(j *Job) error {
 		return fmt.Errorf("%w: max_jobs = %d", ErrTooMany, m.maxJobs)
 	}
 	if s := j.share(); s != "user/"+strconv.Itoa(m.euid) && !mayHold(int64(m.holds[s]), int64(m.maxJobs-m.active)) {
-		return fmt.Errorf("%w: %d of them are %s's, and the rest of max_jobs = %d is kept for others", ErrTooMany, m.holds[s], j.Owner, m.maxJobs)
+		return fmt.Errorf("%w: %d of %s, and the rest of max_jobs = %d is kept for others", ErrTooMany, m.holds[s], j.Owner, m.maxJobs)
 	}
 	return nil
 }

@@ -91,7 +91,7 @@ func (m *Manager) roomToOwe(s *Spec, j *Job) error {
 		return nil
 	}
 	if n := m.owes[j.share()]; !mayHold(int64(n), int64(maxOwing-len(m.owing))) {
-		return fmt.Errorf("%w: %d jobs that ended wait for room for what they trigger (on_failure, on_success), %d of them %s's", ErrTooMany, len(m.owing), n, j.Owner)
+		return fmt.Errorf("%w: %d jobs that have ended wait to start what they trigger (on_failure, on_success), %d of them of %s", ErrTooMany, len(m.owing), n, j.Owner)
 	}
 	return nil
 }

@@ -1,0 +1,171 @@
+package job
+
+import (
+	"errors"
+	"testing"
+)
+
+// keyed is a job of a task that an API key started over HTTP.
+func keyed(key, script string) Spec {
+	s := sh(script)
+	s.Task, s.Owner, s.Trigger = "t", Owner{Key: key, Name: key}, "http"
+	return s
+}
+
+// However many jobs one key starts, others get theirs; whoever runs the engine is held to max_jobs alone.
+func TestShareOfMaxJobs(t *testing.T) {
+	m := open(t, func(o *Options) { o.MaxJobs = 28 })
+	fill := func(s Spec) int {
+		t.Helper()
+		for n := 0; ; n++ {
+			if _, err := m.Start(t.Context(), s); errors.Is(err, ErrTooMany) {
+				return n
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	greedy := fill(keyed("a", "exec sleep 1000"))
+	if greedy != 25 {
+		t.Errorf("one key has %d of 28", greedy)
+	}
+	other := start(t, m, keyed("b", "exec sleep 1000"))
+	hook := keyed("", "exec sleep 1000")
+	hook.Owner, hook.Trigger = Owner{Name: "webhook:x"}, "webhook"
+	start(t, m, hook)
+	own := sh("exec sleep 1000")
+	own.Owner = Owner{UID: uint32(m.euid), Name: "own"}
+	if n := fill(own); n != 1 || m.Running() != 28 {
+		t.Errorf("%d more, %d run", n, m.Running())
+	}
+	// What ends makes room for those that have less.
+	if _, err := m.Stop(t.Context(), other.ID, StopOptions{Kill: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Start(t.Context(), keyed("a", "exec sleep 1000")); !errors.Is(err, ErrTooMany) {
+		t.Errorf("the greedy one gets it: %v", err)
+	}
+	start(t, m, keyed("c", "exec sleep 1000"))
+	end(t, m)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.active != 0 || len(m.holds) != 0 {
+		t.Errorf("%d jobs are active, shares %v", m.active, m.holds)
+	}
+}
+
+// A key that has its share waits in the queue of its task, and others do not wait behind it.
+func TestShareInTheQueue(t *testing.T) {
+	m := open(t, func(o *Options) { o.MaxJobs = 10 })
+	s := keyed("a", "exec sleep 1000")
+	s.MaxConcurrent, s.Overflow, s.MaxQueue = 9, Queue, 10
+	for range 9 {
+		start(t, m, s) // as many as it gets, which are as many as the task may have
+	}
+	other := keyed("b", "exec sleep 1000")
+	other.Task = "u"
+	start(t, m, other)
+	// The task's queue: one of a, then one of b. There is a place, but for b.
+	mine, theirs := s, s
+	mine.ID, theirs.ID, theirs.Owner = newID(), newID(), Owner{Key: "b", Name: "b"}
+	m.SetLimits(12, m.uids.r)
+	start(t, m, mine)
+	start(t, m, theirs)
+	m.SetLimits(10, m.uids.r)
+	first := m.running(func(j Job) bool { return j.State == Running && j.Task == "t" })[0]
+	if _, err := m.Stop(t.Context(), first.ID, StopOptions{Kill: true}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the other key's job runs", func() bool {
+		j, err := m.Status(theirs.ID)
+		return err == nil && j.State == Running
+	})
+	if j, err := m.Status(mine.ID); err != nil || j.State != Queued {
+		t.Errorf("%s, %v", j.State, err)
+	}
+}
+
+// The inputs of all jobs that wait are bounded, for each owner and in all, and so is the memory that they take.
+func TestWaitingInputsAreBounded(t *testing.T) {
+	m := open(t)
+	busy := keyed("a", "exec sleep 1000")
+	busy.MaxConcurrent = 1
+	running := start(t, m, busy)
+	const size = 4 << 20
+	s := keyed("a", `test "$(wc -c)" = 4194304`)
+	s.MaxConcurrent, s.Overflow, s.MaxQueue, s.Input = 1, Queue, 1000, make([]byte, size)
+	var waiting []Job
+	for {
+		j, err := m.Start(t.Context(), s)
+		if errors.Is(err, ErrQueueFull) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if waiting = append(waiting, j); len(waiting) == 3 {
+			// The rest is as if it waited, so that the disk is not filled with it.
+			m.mu.Lock()
+			m.charge(m.live[j.ID], maxWaitingInputs/9*8-4*size)
+			m.mu.Unlock()
+		}
+	}
+	small := s
+	small.Input = nil
+	waiting = append(waiting, start(t, m, small)) // what has no input takes no room
+	small.Args = []string{"-c", `test "$(wc -c)" = 0`}
+	other := s
+	other.Owner = Owner{Key: "b", Name: "b"}
+	start(t, m, other)
+	m.mu.Lock()
+	for _, l := range m.live {
+		if l.queued && len(l.input) > maxInline {
+			t.Errorf("job %s keeps %d bytes in memory", l.job.ID, len(l.input))
+		}
+	}
+	m.mu.Unlock()
+	if _, err := m.Stop(t.Context(), waiting[len(waiting)-1].ID, StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Stop(t.Context(), running.ID, StopOptions{Kill: true}); err != nil {
+		t.Fatal(err)
+	}
+	for _, j := range waiting[:len(waiting)-1] {
+		if j := wait(t, m, j.ID); !j.Succeeded() {
+			t.Errorf("%+v", j.Exit)
+		}
+	}
+	eventually(t, "nothing is held any more", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.waiting == 0 && len(m.inputs) == 0
+	})
+}
+
+// Jobs that have ended and wait for room for what they trigger are bounded: beyond that no job starts that may trigger more.
+func TestOwingIsBounded(t *testing.T) {
+	m := open(t)
+	m.StartTriggered(func(string) (Spec, error) { return Spec{}, ErrNotNow })
+	s := keyed("a", "exit 3")
+	s.OnFailure = []string{"note"}
+	j := start(t, m, s)
+	wait(t, m, j.ID)
+	eventually(t, "it owes", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.owes["key/a"] == 1 && len(m.owing) == 1
+	})
+	m.mu.Lock()
+	m.owes["key/a"] = maxOwing * 9 / 10 // as if so many had
+	for range m.owes["key/a"] - 1 {
+		m.owing[newID()] = make(chan struct{})
+	}
+	m.mu.Unlock()
+	if _, err := m.Start(t.Context(), s); !errors.Is(err, ErrTooMany) {
+		t.Errorf("%v", err)
+	}
+	s.OnFailure = nil
+	start(t, m, s)
+	s.Owner, s.OnFailure = Owner{Key: "b", Name: "b"}, []string{"note"}
+	start(t, m, s)
+}
