@@ -47,15 +47,16 @@ func rules() map[string]rule {
 		"daemon/companion":                   {never: map[string]string{"net/http": "it only starts the gateway"}},
 		"daemon/config/oldtoml":              {never: map[string]string{"os/exec": noProcesses, "net/http": noNetwork}},
 		"daemon/config": {
-			may:   []string{"daemon/auth/webhook", "daemon/config/oldtoml", "sandbox/jail/seccomp", "sandbox/spec"},
+			may:   []string{"daemon/auth/cost", "daemon/auth/webhook", "daemon/config/oldtoml", "sandbox/jail/seccomp", "sandbox/spec"},
 			never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses, module + "sandbox": "files in, values out"},
 		},
 		"daemon/job": {
 			may:   []string{"daemon/store", "sandbox", "sandbox/log", "sandbox/nonblock", "sandbox/scope", "sandbox/spec", "sandbox/wire"},
 			never: map[string]string{"net/http": noNetwork, module + "daemon/config": "the library knows no configuration files"},
 		},
-		"daemon/store": {never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses}},
-		"daemon/auth":  {may: []string{"sandbox/nonblock"}, never: map[string]string{"net/http": noNetwork, "os/exec": "who calls must not be able to start anything"}},
+		"daemon/store":     {never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses}},
+		"daemon/auth/cost": {never: map[string]string{"net": "numbers and their bounds", "os/exec": noProcesses}},
+		"daemon/auth":      {may: []string{"daemon/auth/cost", "sandbox/nonblock"}, never: map[string]string{"net/http": noNetwork, "os/exec": "who calls must not be able to start anything"}},
 		"daemon/auth/webhook": {
 			never: map[string]string{"net": "bytes in, yes or no out", "os/exec": "who calls must not be able to start anything"},
 		},

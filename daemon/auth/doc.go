@@ -2,6 +2,6 @@
 // table of the methods and the kind of caller that each needs, and API keys.
 //
 // It is not for what a caller may do to one task or one job: that needs the configuration and the job's record, and is
-// decided where those are. It starts no job, serves no request and writes no log. It imports nothing of the project;
-// the packages of the engine may import it, the gateway may not.
+// decided where those are. It starts no job, serves no request and writes no log. It imports nothing of the project
+// but daemon/auth/cost and sandbox/nonblock; the packages of the engine may import it, the gateway may not.
 package auth

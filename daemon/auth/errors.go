@@ -3,6 +3,8 @@ package auth
 import (
 	"errors"
 	"fmt"
+
+	"github.com/rtask/rtask/daemon/auth/cost"
 )
 
 var (
@@ -29,7 +31,7 @@ var (
 	ErrBadExpiry = errors.New("a key cannot expire in the past or after the year 9999")
 
 	// ErrBadParams is returned when parameters of Argon2id are out of bounds.
-	ErrBadParams = errors.New("bad parameters of argon2")
+	ErrBadParams = cost.ErrBadParams
 
 	// ErrUnsafeFile is returned when the keys file is not a regular file of root's or the engine's user that nobody else
 	// may read or write.

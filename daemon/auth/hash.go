@@ -9,56 +9,17 @@ import (
 	"github.com/fxamacker/cbor/v2"
 	"golang.org/x/crypto/argon2"
 
+	"github.com/rtask/rtask/daemon/auth/cost"
 	"github.com/rtask/rtask/sandbox/nonblock"
 )
 
-// Argon2Params are what Argon2id (RFC 9106) costs. The zero value of a field is its default.
-type Argon2Params struct {
-	// Memory in KiB: 19456 (19 MiB) by default, at least 8 for each thread, at most 1048576 (1 GiB).
-	Memory uint32
-	// Time is the number of passes: 2 by default, at most 64.
-	Time uint32
-	// Threads is the number of lanes: 1 by default, at most 64.
-	Threads uint8
-}
+// Argon2Params are what Argon2id costs. Package cost has their bounds.
+type Argon2Params = cost.Params
 
 const (
-	maxArgon2Memory  = 1 << 20 // KiB
-	maxArgon2Time    = 64
-	maxArgon2Threads = 64
-
 	saltLen = 16
 	sumLen  = 32
 )
-
-// WithDefaults returns p with the default in place of each zero. They are those of the OWASP Password Storage Cheat
-// Sheet.
-func (p Argon2Params) WithDefaults() Argon2Params {
-	if p.Memory == 0 {
-		p.Memory = 19 * 1024
-	}
-	if p.Time == 0 {
-		p.Time = 2
-	}
-	if p.Threads == 0 {
-		p.Threads = 1
-	}
-	return p
-}
-
-// Check returns ErrBadParams, and which of them, if p is out of bounds. Defaults are not filled in.
-func (p Argon2Params) Check() error {
-	switch {
-	case p.Threads < 1 || p.Threads > maxArgon2Threads:
-		return fmt.Errorf("%w: threads is %d, and must be 1 to %d", ErrBadParams, p.Threads, maxArgon2Threads)
-	case p.Time < 1 || p.Time > maxArgon2Time:
-		return fmt.Errorf("%w: time is %d, and must be 1 to %d", ErrBadParams, p.Time, maxArgon2Time)
-	case p.Memory < 8*uint32(p.Threads) || p.Memory > maxArgon2Memory:
-		return fmt.Errorf("%w: memory is %d KiB, and must be %d KiB (8 for each thread) to %d KiB", ErrBadParams,
-			p.Memory, 8*uint32(p.Threads), maxArgon2Memory)
-	}
-	return nil
-}
 
 // hashFunc is Argon2id of a key's secret, where a test counts the calls.
 type hashFunc func(secret, salt []byte, p Argon2Params) []byte

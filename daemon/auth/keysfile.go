@@ -57,6 +57,7 @@ func validKeyName(name string) bool {
 // parseKeysFile reads a keys file's content. Every error is a *FileError.
 func parseKeysFile(path string, content []byte) ([]keyEntry, error) {
 	var f keysFile
+	content = bytes.TrimPrefix(content, []byte("\xef\xbb\xbf")) // a byte order mark, which some editors write
 	dec := toml.NewDecoder(bytes.NewReader(content)).DisallowUnknownFields()
 	if err := dec.Decode(&f); err != nil {
 		at := &FileError{File: path, Err: err}

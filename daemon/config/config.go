@@ -3,7 +3,7 @@
 // error with its place in the file, and all errors of all files are reported at once.
 //
 // It knows nothing of jobs, callers or sockets, starts nothing, and asks the machine only what Options lets it ask. It
-// imports nothing of the project but sandbox/spec and daemon/auth/webhook; every package of the engine may import it.
+// imports nothing of the project but sandbox/spec, daemon/auth/cost and daemon/auth/webhook; every package of the engine may import it.
 package config
 
 import (

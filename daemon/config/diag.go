@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // Severity tells an error from a warning.
@@ -38,6 +39,33 @@ type Diagnostic struct {
 	Line, Column int
 	// Source is the line of the file, without its end.
 	Source string
+}
+
+// valid returns d with \xNN in place of each byte that is not UTF-8: a file's name or its line may have some, and a finding is
+// sent and shown as text.
+func (d Diagnostic) valid() Diagnostic {
+	for _, s := range []*string{&d.Summary, &d.Detail, &d.File, &d.Source} {
+		*s = escapeInvalid(*s)
+	}
+	return d
+}
+
+// escapeInvalid writes \xNN in place of each byte of s that is not UTF-8.
+func escapeInvalid(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	var b strings.Builder
+	for s != "" {
+		r, n := utf8.DecodeRuneInString(s)
+		if r == utf8.RuneError && n == 1 {
+			fmt.Fprintf(&b, `\x%02x`, s[0])
+		} else {
+			b.WriteString(s[:n])
+		}
+		s = s[n:]
+	}
+	return b.String()
 }
 
 // excerptWidth is how many characters of a long source line are shown.

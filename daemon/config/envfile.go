@@ -7,7 +7,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 // ReadEnvironmentFile reads the variables of a file as EnvironmentFile= of systemd.exec(5) does, as NAME=value in its order.
@@ -15,6 +14,9 @@ import (
 // which may be a secret.
 func ReadEnvironmentFile(file string, owner int) ([]string, error) {
 	data, err := readTrusted(file, owner)
+	if err == nil {
+		data, err = asText(data)
+	}
 	var pathError *fs.PathError
 	switch {
 	case errors.As(err, &pathError):
@@ -31,8 +33,11 @@ func ReadEnvironmentFile(file string, owner int) ([]string, error) {
 
 // parseEnvironment returns the variables of text, or the line of what is wrong.
 func parseEnvironment(text string) (env []string, line int, err error) {
-	if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
-		return nil, 1, errors.New("it is not UTF-8 text")
+	if i := min(invalidUTF8([]byte(text)), len(text)); i < len(text) || strings.ContainsRune(text, 0) {
+		if nul := strings.IndexByte(text, 0); nul >= 0 {
+			i = min(i, nul)
+		}
+		return nil, strings.Count(text[:i], "\n") + 1, errors.New("it is not UTF-8 text: save the file as UTF-8")
 	}
 	for line = 1; text != ""; {
 		begins := line

@@ -52,17 +52,20 @@ func TestParseEnvironment(t *testing.T) {
 }
 
 func TestReadEnvironmentFile(t *testing.T) {
-	folder(t, map[string]string{"good.env": "A=1\n", "bad.env": "A=1\nsecret\n", "open.env": "A=1\n"})
+	folder(t, map[string]string{"good.env": "A=1\n", "windows.env": "\xef\xbb\xbfA=\"1\r\n2\"\r\n", "latin1.env": "A=1\nB=\xe9\n", "bad.env": "A=1\nsecret\n", "open.env": "A=1\n"})
 	if err := os.Chmod("open.env", 0o666); err != nil {
 		t.Fatal(err)
 	}
 	for file, want := range map[string]string{
-		"good.env": "", "bad.env": "environment_file bad.env:2: it is not NAME=value", "open.env": "refused",
+		"good.env": "", "windows.env": "", "latin1.env": "environment_file latin1.env:2: it is not UTF-8 text", "bad.env": "environment_file bad.env:2: it is not NAME=value", "open.env": "refused",
 		"none.env": "cannot read environment_file none.env: no such file", ".": "not a regular file",
 	} {
 		env, err := ReadEnvironmentFile(file, os.Getuid())
 		if want == "" && (err != nil || len(env) != 1) || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %q, %v, want %q", file, env, err, want)
+		}
+		if file == "windows.env" && (len(env) != 1 || env[0] != "A=1\n2") {
+			t.Errorf("%s: %q", file, env)
 		}
 	}
 }

@@ -38,6 +38,10 @@ func Load(opts Options) (*Config, Diagnostics) {
 	sources, diags := find(opts)
 	cfg, more := build(sources, opts)
 	diags = append(diags, more...)
+	for i := range diags {
+		diags[i] = diags[i].valid()
+	}
+	cfg.Warnings = diags
 	if diags.HasErrors() {
 		return nil, diags
 	}
@@ -79,7 +83,6 @@ func build(sources []*source, opts Options) (*Config, Diagnostics) {
 		})
 		all = append(all, d.diags...)
 	}
-	b.cfg.Warnings = all
 	return b.cfg, all
 }
 

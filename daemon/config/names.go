@@ -102,6 +102,9 @@ func (d *decoder) callerName(v value, s string, lookup func(string) error, kind 
 	return d.systemName(v, s, lookup, kind, "")
 }
 
+// maxAccountName is the longest name of a user or group, in bytes.
+const maxAccountName = 255
+
 // systemName checks the form of the name or number of a user or group, as systemd.exec(5) takes it, and warns with
 // missing if lookup does not know it.
 func (d *decoder) systemName(v value, s string, lookup func(string) error, kind, missing string) bool {
@@ -114,8 +117,12 @@ func (d *decoder) systemName(v value, s string, lookup func(string) error, kind,
 		}
 		return true
 	}
+	if len(s) > maxAccountName {
+		d.errorf(v.rng(), "", "%s: the name of a %s is longer than %d bytes", v.name, kind, maxAccountName)
+		return false
+	}
 	bad := func(r rune) bool { return r == ':' || r == '/' || unicode.IsSpace(r) || unicode.IsControl(r) }
-	if strings.ContainsFunc(s, bad) || s[0] == '-' || s == "." || s == ".." || len(s) > 255 {
+	if strings.ContainsFunc(s, bad) || s[0] == '-' || s == "." || s == ".." {
 		d.errorf(v.rng(), "", "%s: %q cannot be the name of a %s", v.name, s, kind)
 		return false
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/rtask/rtask/daemon/auth/cost"
 )
 
 // The places that names belong in, as scope.where has them.
@@ -104,8 +106,7 @@ func fileScope() scope[builder] {
 	}
 }
 
-// argon2Scope is what may stand in argon2 { … }. The upper bounds keep a slip of the finger from making every login a
-// minute's work.
+// argon2Scope is what may stand in argon2 { … }. Package cost has the bounds.
 func argon2Scope() scope[Argon2] {
 	return scope[Argon2]{
 		where: inArgon2,
@@ -115,11 +116,7 @@ func argon2Scope() scope[Argon2] {
 				doc: "The memory that one hash takes.",
 				decode: func(d *decoder, v value, a *Argon2) {
 					size := int64(a.MemoryKiB) << 10
-					d.size(v, &size)
-					if size > 4<<30 {
-						d.errorf(v.rng(), v.usage(), "memory must be 4G at most")
-						return
-					}
+					d.sizeWithin(v, &size, 0, cost.MaxMemory<<10)
 					a.MemoryKiB = uint32(size >> 10)
 				},
 			},
@@ -128,7 +125,7 @@ func argon2Scope() scope[Argon2] {
 				doc: "The number of passes over that memory.",
 				decode: func(d *decoder, v value, a *Argon2) {
 					n := int64(a.Time)
-					d.integer(v, &n, 1, 100)
+					d.integer(v, &n, 1, cost.MaxTime)
 					a.Time = uint32(n)
 				},
 			},
@@ -137,7 +134,7 @@ func argon2Scope() scope[Argon2] {
 				doc: "The number of lanes.",
 				decode: func(d *decoder, v value, a *Argon2) {
 					n := int64(a.Threads)
-					d.integer(v, &n, 1, 64)
+					d.integer(v, &n, 1, cost.MaxThreads)
 					a.Threads = uint8(n)
 				},
 			},
@@ -221,8 +218,13 @@ func (d *decoder) infinite(v value) bool {
 	return err == nil && text == "infinity"
 }
 
-// checkArgon2 reports parameters weaker than all that the OWASP Password Storage Cheat Sheet names as sufficient.
+// checkArgon2 reports parameters that cannot be used, and those weaker than all that the OWASP Password Storage Cheat Sheet
+// names as sufficient.
 func (d *decoder) checkArgon2(r hcl.Range, a Argon2) {
+	if err := (cost.Params{Memory: a.MemoryKiB, Time: a.Time, Threads: a.Threads}).Check(); err != nil {
+		d.errorf(r, "", "%v", err)
+		return
+	}
 	for _, enough := range []struct{ memory, time uint32 }{{46, 1}, {19, 2}, {12, 3}, {9, 4}, {7, 5}} {
 		if a.MemoryKiB >= enough.memory<<10 && a.Time >= enough.time {
 			return

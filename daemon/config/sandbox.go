@@ -461,7 +461,7 @@ func (d *decoder) credentials(v value, dst *[]spec.Credential) {
 			file = name
 		}
 		if name == "" || name == "." || name == ".." || len(name) > 255 || strings.ContainsAny(name, "/\x00") {
-			d.errorf(values[i].rng(), v.usage(), "%s: %q cannot be the name of a credential", v.name, name)
+			d.errorf(values[i].rng(), v.usage(), "%s: %q cannot be the name of a credential, which is 1 to 255 bytes without a slash", v.name, name)
 			return
 		}
 		if !path.IsAbs(file) {

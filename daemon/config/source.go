@@ -20,6 +20,9 @@ import (
 const (
 	// maxFileBytes is the most a configuration file may hold.
 	maxFileBytes = 1 << 20
+	// maxTotalBytes is the most that all of them may hold, and maxFiles how many there may be.
+	maxTotalBytes = 16 << 20
+	maxFiles      = 4096
 	// maxNesting is how deep brackets may stand in each other. HCL's parsers recurse without a bound of their own.
 	maxNesting = 100
 	// maxOperators is how many operators of HCL that make its parser recurse a file may hold. None is of use here.
@@ -45,8 +48,13 @@ type source struct {
 func find(opts Options) ([]*source, Diagnostics) {
 	var sources []*source
 	var diags Diagnostics
+	files, total := 0, 0
 	read := func(path string, root bool) {
 		data, err := readTrusted(path, opts.OwnerUID)
+		files, total = files+1, total+len(data)
+		if err == nil {
+			data, err = asText(data)
+		}
 		switch {
 		case err == nil && strings.HasSuffix(path, ".toml"):
 			s, found := convert(path, data)
@@ -85,6 +93,11 @@ func find(opts Options) ([]*source, Diagnostics) {
 		name := e.Name()
 		if !strings.HasPrefix(name, ".") && (strings.HasSuffix(name, ".hcl") || strings.HasSuffix(name, ".hcl.json") || strings.HasSuffix(name, ".toml")) {
 			read(filepath.Join(opts.Dir, name), false)
+		}
+		if files > maxFiles || total > maxTotalBytes {
+			return nil, append(diags, fileError(opts.Dir, &distrust{
+				fmt.Sprintf("refused: a configuration has %d files of %s together at most", maxFiles, sizeText(maxTotalBytes)), "",
+			}))
 		}
 	}
 	return sources, diags

@@ -19,7 +19,14 @@ const (
 	// maxCount is the largest number of jobs that run or wait, and maxWarm that of slots that wait for them.
 	maxCount = 1_000_000
 	maxWarm  = 100
+	// maxTasks is how many tasks a configuration may have.
+	maxTasks = 10_000
+	// maxOutputBytes is the largest max_output_bytes: a reply is held in memory.
+	maxOutputBytes = 64 << 20
 )
+
+// MaxInputBytes is the largest input that a request can carry, in bytes: what the engine reads of a message is bounded.
+const MaxInputBytes = 32 << 20
 
 // draft is a Task while it is made.
 type draft struct {
@@ -174,13 +181,13 @@ func taskAttributes() []attribute[draft] {
 		},
 		{
 			name: "max_input_bytes", example: `"16K"`, inherit: true,
-			doc:    "The most that a request may carry. Default: 16K.",
-			decode: func(d *decoder, v value, t *draft) { d.size(v, &t.MaxInputBytes) },
+			doc:    "The most that a request may carry, 32M at most. Default: 16K.",
+			decode: func(d *decoder, v value, t *draft) { d.sizeWithin(v, &t.MaxInputBytes, 0, MaxInputBytes) },
 		},
 		{
 			name: "max_output_bytes", example: `"16K"`, inherit: true,
-			doc:    "How much of each stream is in the reply. The log has a cap of its own. Default: 16K.",
-			decode: func(d *decoder, v value, t *draft) { d.size(v, &t.MaxOutputBytes) },
+			doc:    "How much of each stream is in the reply, 64M at most. The log has a cap of its own. Default: 16K.",
+			decode: func(d *decoder, v value, t *draft) { d.sizeWithin(v, &t.MaxOutputBytes, 0, maxOutputBytes) },
 		},
 		{
 			name: "redirect_stderr", example: "true", inherit: true,
@@ -302,6 +309,8 @@ func (b *builder) task(d *decoder, found *hcl.Block) {
 			"%q cannot be the name of a task", t.Name)
 	case t.Name == reservedTask:
 		d.errorf(label, "Commands that are started without a task have it. Choose another one.", "%q cannot be the name of a task: it is reserved", t.Name)
+	case len(b.cfg.Tasks) == maxTasks && !twice:
+		d.errorf(label, "", "a configuration has %d tasks at most", maxTasks)
 	case twice:
 		d.errorf(label, fmt.Sprintf("The first is at %s.", first.Pos), "task %q is defined twice", t.Name)
 	default:

@@ -15,6 +15,9 @@ import (
 
 // The parse functions read the notations of systemd. Their errors complete "… is not a duration: ".
 
+// maxDuration is the longest time span that is taken, 100 years: the sum of two, and such a time from now on, can be computed.
+const maxDuration = 100 * 31557600 * time.Second
+
 // maxDigits is the longest number that is looked at; the longest sensible one has 20 digits.
 const maxDigits = 40
 
@@ -83,9 +86,9 @@ func parseSpan(text string, without time.Duration) (time.Duration, error) {
 		sum.Add(sum, n.Mul(n, new(big.Rat).SetInt64(int64(unit))))
 		rest = strings.TrimLeft(after[end:], " \t")
 	}
-	got, ok := whole(sum, math.MaxInt64)
+	got, ok := whole(sum, uint64(maxDuration))
 	if !ok {
-		return 0, errors.New("it is too long")
+		return 0, errors.New("it is too long, 100y are the most")
 	}
 	return time.Duration(got), nil
 }
@@ -114,6 +117,16 @@ func durationUnit(s string) (time.Duration, bool) {
 		return 31557600 * time.Second, true
 	}
 	return 0, false
+}
+
+// sizeText writes a size as short as it can be written.
+func sizeText(n int64) string {
+	const suffixes = "KMGTPE"
+	suffix := ""
+	for i := 0; n != 0 && n%1024 == 0 && i < len(suffixes); i++ {
+		n, suffix = n/1024, suffixes[i:i+1]
+	}
+	return strconv.FormatInt(n, 10) + suffix
 }
 
 // parseSize reads a size to the base of 1024, such as "512M"; a number without a suffix is bytes.
@@ -147,9 +160,13 @@ func parseScaled(text string, base int64) (int64, error) {
 	if suffix == "" && !n.IsInt() {
 		return 0, errors.New("there are no parts of a byte")
 	}
-	got, ok := whole(n, math.MaxInt64)
+	most := int64(1)
+	for range len("KMGTPE") {
+		most *= base
+	}
+	got, ok := whole(n, uint64(most))
 	if !ok {
-		return 0, errors.New("it is too large")
+		return 0, errors.New("it is too large, 1E is the most")
 	}
 	return int64(got), nil
 }
@@ -205,10 +222,11 @@ func parseQuota(text string) (uint64, error) {
 		return 0, fmt.Errorf("%q has no percent sign at its end; 100%% is one processor", text)
 	}
 	n.Mul(n, big.NewRat(10_000, 1))
-	got, ok := whole(n, math.MaxInt32*uint64(100))
+	const most = math.MaxInt32 / 100 // percent
+	got, ok := whole(n, most*10_000)
 	switch {
 	case !ok:
-		return 0, errors.New("it is too large")
+		return 0, fmt.Errorf("it is too large, %d%% are the most", most)
 	case got < 1000:
 		// cpu.max takes no quota under 1 ms and no period over 1 s.
 		return 0, errors.New("the least that Linux can give is 0.1%")

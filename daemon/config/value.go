@@ -219,8 +219,14 @@ func (d *decoder) duration(v value, dst *time.Duration, forever bool) {
 	*dst = got
 }
 
+// maxSize is the largest size that parseSize takes, 1E: what is added to it still is an int64.
+const maxSize = 1 << 60
+
 // size sets dst to a number of bytes.
-func (d *decoder) size(v value, dst *int64) {
+func (d *decoder) size(v value, dst *int64) { d.sizeWithin(v, dst, 0, maxSize) }
+
+// sizeWithin sets dst to a number of bytes between least and most.
+func (d *decoder) sizeWithin(v value, dst *int64, least, most int64) {
 	const want = "a size"
 	text, ok := d.quantity(v, want)
 	if !ok {
@@ -229,6 +235,14 @@ func (d *decoder) size(v value, dst *int64) {
 	got, err := parseSize(text)
 	if err != nil {
 		d.refuse(v, want, err)
+		return
+	}
+	switch {
+	case got < least:
+		d.errorf(v.rng(), v.usage(), "%s must be %s at least, not %s", v.name, sizeText(least), text)
+		return
+	case got > most:
+		d.errorf(v.rng(), v.usage(), "%s must be %s at most, not %s", v.name, sizeText(most), text)
 		return
 	}
 	*dst = got

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"math"
 	"strings"
 	"syscall"
 	"testing"
@@ -226,9 +225,9 @@ func TestRefusedInRoot(t *testing.T) {
 		{"argon2 {\nmemory = \"18M\"\n}", 1, "too weak"},
 		{"argon2 {\nmemory = 19456\n}", 1, "too weak"},
 		{"argon2 {\ntime = 1\n}", 1, "too weak"},
-		{"argon2 {\nmemory = \"6M\"\ntime = 100\n}", 1, "too weak"},
-		{"argon2 {\nmemory = \"5G\"\n}", 10, "4G at most"},
-		{"argon2 {\ntime = 0\n}", 8, "from 1 to 100"},
+		{"argon2 {\nmemory = \"6M\"\ntime = 64\n}", 1, "too weak"},
+		{"argon2 {\nmemory = \"5G\"\n}", 10, "1G at most"},
+		{"argon2 {\ntime = 0\n}", 8, "from 1 to 64"},
 		{"argon2 {\nthreads = 256\n}", 11, "from 1 to 64"},
 		{"argon2 {\n}\nargon2 {\n}", 1, "given twice"},
 		{"retention {\nkeep_for = 0\n}", 12, "above 0"},
@@ -336,8 +335,8 @@ func TestTaken(t *testing.T) {
 		{`max_input_bytes = 0`, func(t *Task) any { return t.MaxInputBytes }, int64(0)},
 		{`max_input_bytes = "1.5K"`, func(t *Task) any { return t.MaxInputBytes }, int64(1536)},
 		{`max_input_bytes = "7B"`, func(t *Task) any { return t.MaxInputBytes }, int64(7)},
-		{`max_input_bytes = "1T"`, func(t *Task) any { return t.MaxInputBytes }, int64(1) << 40},
-		{`max_input_bytes = 9223372036854775807`, func(t *Task) any { return t.MaxInputBytes }, int64(math.MaxInt64)},
+		{`log_max_bytes = "1T"`, func(t *Task) any { return t.LogMaxBytes }, int64(1) << 40},
+		{`log_max_bytes = 1152921504606846976`, func(t *Task) any { return t.LogMaxBytes }, int64(1) << 60},
 		{`user = "root"`, func(t *Task) any { return t.User }, "root"},
 		{`user = "DOMAIN\\alice@x"`, func(t *Task) any { return t.User }, `DOMAIN\alice@x`},
 		{`workdir = "/a//b/./c/"`, func(t *Task) any { return t.Workdir }, "/a/b/c"},

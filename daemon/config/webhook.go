@@ -325,7 +325,7 @@ func webhookScope() scope[hookDraft] {
 				name: "max_input_bytes", example: `"25M"`,
 				doc: "The largest body. Default: 25M where requests are signed, else 1M.",
 				decode: func(d *decoder, v value, h *hookDraft) {
-					d.size(v, &h.MaxInputBytes)
+					d.sizeWithin(v, &h.MaxInputBytes, 0, MaxInputBytes)
 					h.sized = true
 				},
 			},
@@ -346,7 +346,7 @@ func (d *decoder) secretFile(v value, file string, h *hookDraft) bool {
 // credential adds a credential with a secret.
 func (d *decoder) credential(v value, name string, h *hookDraft) bool {
 	if strings.Contains(name, "/") || name == "." || name == ".." || len(name) > 255 {
-		d.errorf(v.rng(), `It is the NAME of LoadCredential=NAME:FILE.`, "%s: %q cannot be the name of a credential", v.name, name)
+		d.errorf(v.rng(), `It is the NAME of LoadCredential=NAME:FILE, of 255 bytes at most.`, "%s: %q cannot be the name of a credential", v.name, name)
 		return false
 	}
 	f := SecretFile{Name: name}

@@ -28,9 +28,7 @@ import (
 
 const (
 	// maxRequest is the largest message of the methods that bring an input, in bytes.
-	maxRequest = 64 << 20
-	// maxInput is the largest input, whatever max_input_bytes says: half of that, so that it fits in any encoding.
-	maxInput = maxRequest / 2
+	maxRequest = 2 * config.MaxInputBytes // so that an input fits in any encoding
 	// maxSmallRequest is the largest message of all other methods.
 	maxSmallRequest = 64 << 10
 )

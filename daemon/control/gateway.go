@@ -238,7 +238,7 @@ func (s *Server) Framing(context.Context, *connect.Request[rtaskv1.FramingReques
 			reply.TrustedProxies = append(reply.TrustedProxies, p.String())
 		}
 		for _, t := range c.Tasks {
-			reply.MaxInputBytes = max(reply.MaxInputBytes, inputLimit(t))
+			reply.MaxInputBytes = max(reply.MaxInputBytes, t.MaxInputBytes)
 		}
 	}
 	return connect.NewResponse(reply), nil

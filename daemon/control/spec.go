@@ -36,7 +36,7 @@ func (s *Server) taskSpec(c *config.Config, t *config.Task, owner job.Owner, tri
 	if !s.Snapshot().Enabled(t) {
 		return job.Spec{}, fail(connect.CodeUnavailable, "disabled", fmt.Errorf("task %q is disabled", t.Name))
 	}
-	if int64(len(input)) > inputLimit(t) {
+	if int64(len(input)) > t.MaxInputBytes {
 		return job.Spec{}, inputTooLarge(t)
 	}
 	js := job.Spec{
@@ -112,12 +112,9 @@ func (s *Server) TaskSpecs(c *config.Config) []job.Spec {
 	return specs
 }
 
-// inputLimit is how many bytes of input a task takes.
-func inputLimit(t *config.Task) int64 { return min(t.MaxInputBytes, maxInput) }
-
 func inputTooLarge(t *config.Task) error {
 	return fail(connect.CodeInvalidArgument, "input-too-large",
-		fmt.Errorf("task %q takes an input of at most %d bytes (max_input_bytes)", t.Name, inputLimit(t)))
+		fmt.Errorf("task %q takes an input of at most %d bytes (max_input_bytes)", t.Name, t.MaxInputBytes))
 }
 
 // commandSpec is a command that a local user runs as itself.

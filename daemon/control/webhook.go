@@ -96,7 +96,7 @@ func (s *Server) WebhookFraming(_ context.Context, r *connect.Request[rtaskv1.We
 }
 
 // hookLimit is how many bytes of body a webhook takes.
-func hookLimit(w *config.Webhook) int64 { return min(w.MaxInputBytes, maxInput) }
+func hookLimit(w *config.Webhook) int64 { return w.MaxInputBytes }
 
 // Webhook implements GatewayService: the whole decision about a webhook.
 func (s *Server) Webhook(ctx context.Context, r *connect.Request[rtaskv1.WebhookRequest]) (*connect.Response[rtaskv1.WebhookResponse], error) {

@@ -71,6 +71,8 @@ type HCL struct {
 // Convert returns the same in HCL. dir is the folder of the file, where commands are looked for that are relative and have no
 // workdir. The error is an *Error.
 func Convert(data []byte, dir string) (*HCL, error) {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))       // a byte order mark
+	data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")) // in a string of several lines, too
 	if err := shallow(data); err != nil {
 		return nil, err
 	}
