@@ -36,7 +36,7 @@ func (s *Server) KeyTasks(ctx context.Context, r *connect.Request[rtaskv1.KeyReq
 }
 
 func keyTask(snapshot Snapshot, t *config.Task) *rtaskv1.KeyTask {
-	m := &rtaskv1.KeyTask{Name: t.Name, Blocking: t.Blocking, Enabled: snapshot.Enabled(t), MaxInputBytes: inputLimit(t)}
+	m := &rtaskv1.KeyTask{Name: t.Name, Blocking: t.Blocking, Enabled: snapshot.Enabled(t), MaxInputBytes: t.MaxInputBytes}
 	for _, p := range t.Params {
 		param := &rtaskv1.KeyParam{Name: p.Name, Values: p.Values, Default: p.Default}
 		if len(p.Values) == 0 {
