@@ -47,7 +47,7 @@ func rules() map[string]rule {
 		"daemon/companion":                   {never: map[string]string{"net/http": "it only starts the gateway"}},
 		"daemon/config/oldtoml":              {never: map[string]string{"os/exec": noProcesses, "net/http": noNetwork}},
 		"daemon/config": {
-			may:   []string{"daemon/auth/cost", "daemon/auth/webhook", "daemon/config/oldtoml", "sandbox/jail/seccomp", "sandbox/spec"},
+			may:   []string{"daemon/auth/cost", "daemon/auth/webhook", "daemon/config/oldtoml", "sandbox/jail/seccomp", "sandbox/safepath", "sandbox/spec"},
 			never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses, module + "sandbox": "files in, values out"},
 		},
 		"daemon/job": {
@@ -88,7 +88,8 @@ func rules() map[string]rule {
 		"sandbox/log":       {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/scope":     {never: map[string]string{"net/http": noNetwork}},
 		"sandbox/cgroup":    {may: []string{"sandbox/nonblock", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
-		"sandbox/jail":      {may: []string{"sandbox/jail/fork", "sandbox/jail/landlock", "sandbox/jail/seccomp", "sandbox/nonblock", "sandbox/privilege", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/jail":      {may: []string{"sandbox/jail/fork", "sandbox/jail/landlock", "sandbox/jail/seccomp", "sandbox/nonblock", "sandbox/privilege", "sandbox/safepath", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/safepath":  {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/privilege": {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/jail/fork": {may: []string{"sandbox/nonblock"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/jail/landlock": {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
 
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/companion"
@@ -95,6 +96,18 @@ func Run(ctx context.Context, o Options) (err error) {
 	return e.serve(ctx, listeners)
 }
 
+// ownFolder returns an error for a folder in which another user could put a link for the engine to follow.
+func ownFolder(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return fmt.Errorf("cannot look at the folder %s: %w", dir, err)
+	}
+	if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
+		return fmt.Errorf("cannot use the folder %s: user %d must own it, and no other user may write to it", dir, os.Geteuid())
+	}
+	return nil
+}
+
 // open opens everything but the sockets.
 func (e *engine) open(ctx context.Context) error {
 	// In this order: the others may lie in the first, and would make it with a mode of their own.
@@ -104,6 +117,9 @@ func (e *engine) open(ctx context.Context) error {
 	}{{e.StateDir, 0o700}, {e.LogDir, 0o750}, {e.RuntimeDir, 0o755}} {
 		if err := os.MkdirAll(dir.path, dir.mode); err != nil {
 			return fmt.Errorf("cannot make a folder: %w", err)
+		}
+		if err := ownFolder(dir.path); err != nil {
+			return err
 		}
 	}
 	if err := e.settings.loadSwitches(filepath.Join(e.StateDir, "tasks.json")); err != nil {

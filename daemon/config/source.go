@@ -15,6 +15,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/hashicorp/hcl/v2/json"
+
+	"github.com/rtask/rtask/sandbox/safepath"
 )
 
 const (
@@ -147,8 +149,8 @@ func trusted(info fs.FileInfo, owner int) error {
 
 // readTrusted reads a regular file that only root and owner can write. The file is judged once it is open.
 func readTrusted(path string, owner int) (_ []byte, err error) {
-	// Without O_NONBLOCK, opening a FIFO would wait for a writer.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	// A link that a user has put in its place could lead to another file that is trusted, whose secrets are not that user's.
+	f, err := safepath.OpenFile(path, uint32(owner))
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -202,7 +204,7 @@ func (m *Manager) keepInput(l *live) error {
 
 // writeInput writes a file that is there for good when it returns.
 func writeInput(path string, input []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return fmt.Errorf("cannot keep the job's input: %w", err)
 	}

@@ -402,6 +402,7 @@ func (m *Manager) draft(s *Spec) (Job, error) {
 	}
 	j.Run.Sandbox, _ = m.opts.Host.Give(s.Sandbox)
 	j.Run.Sandbox.RuntimeDirectory = m.opts.Host.RuntimeDirectory()
+	j.Run.Sandbox.AsCaller = s.Task == "" && m.euid == 0 && u.UID != 0
 	if len(s.Sandbox.LoadCredential) > 0 {
 		j.Run.Env = append(j.Run.Env, "CREDENTIALS_DIRECTORY="+j.Run.Sandbox.CredentialsDirectory())
 	}
@@ -625,7 +626,7 @@ func (m *Manager) moveOn(ctx context.Context, l *live) error {
 // makeLog makes an empty log to append to.
 func makeLog(path string) (fd nonblock.File, err error) {
 	err = retried(func() error {
-		n, err := unix.Open(path, unix.O_CREAT|unix.O_TRUNC|unix.O_RDWR|unix.O_APPEND|unix.O_CLOEXEC, 0o640)
+		n, err := unix.Open(path, unix.O_CREAT|unix.O_TRUNC|unix.O_RDWR|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o640)
 		fd = nonblock.File(n)
 		return err
 	})
