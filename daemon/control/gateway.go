@@ -102,6 +102,20 @@ func (s *Server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]
 	return connect.NewResponse(resultMessage(result)), nil
 }
 
+// RunFraming implements GatewayService.
+func (s *Server) RunFraming(ctx context.Context, r *connect.Request[rtaskv1.RunFramingRequest]) (*connect.Response[rtaskv1.RunFramingResponse], error) {
+	key, err := s.verify(ctx, r.Msg)
+	if err != nil {
+		return nil, err
+	}
+	_, task, err := s.taskFor(r.Msg, key)
+	if err != nil {
+		s.Requested("", key.Name, kindOf(err))
+		return nil, err
+	}
+	return connect.NewResponse(&rtaskv1.RunFramingResponse{MaxInputBytes: task.MaxInputBytes, KeyId: key.ID}), nil
+}
+
 // keyDecision is the decision about a request with a key, as far as it is known before there is one.
 func keyDecision(t *config.Task, key auth.KeyInfo, r presented) decision {
 	return decision{action: actionOf(r), task: t.Name, key: key.Name, keyID: key.ID, remote: r.GetRemoteAddr()}
@@ -236,9 +250,6 @@ func (s *Server) Framing(context.Context, *connect.Request[rtaskv1.FramingReques
 		reply.AllowPlaintext = c.AllowPlaintext
 		for _, p := range c.TrustedProxies {
 			reply.TrustedProxies = append(reply.TrustedProxies, p.String())
-		}
-		for _, t := range c.Tasks {
-			reply.MaxInputBytes = max(reply.MaxInputBytes, t.MaxInputBytes)
 		}
 	}
 	return connect.NewResponse(reply), nil

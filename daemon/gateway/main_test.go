@@ -144,6 +144,12 @@ task "long" {
   api_keys  = ["demo"]
   retention = "1min"
 }
+task "while" {
+  command  = ["/bin/sleep", "1000"]
+  timeout  = "infinity"
+  blocking = true
+  api_keys = ["demo"]
+}
 task "others" {
   command  = ["/bin/true"]
   api_keys = ["other"]

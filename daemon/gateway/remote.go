@@ -19,7 +19,7 @@ func (a *api) remoteAddr(r *http.Request) string {
 	if len(forwarded) == 0 {
 		return from.String()
 	}
-	framing, _, err := a.limits(r.Context(), framingAge)
+	framing, err := a.limits(r.Context(), framingAge)
 	if err != nil {
 		return from.String()
 	}
@@ -56,7 +56,7 @@ func forwardedFor(from netip.Addr, headers []string, trusted []netip.Prefix) net
 			}
 			next = with.Addr()
 		}
-		from = next.Unmap()
+		from = next.Unmap().WithZone("") // which says something on its own machine only, and may be any bytes
 	}
 	return from
 }

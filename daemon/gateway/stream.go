@@ -270,6 +270,8 @@ func (a *api) logs(w http.ResponseWriter, r *http.Request, task, id string) {
 	if !utf8.ValidString(request.Offset) {
 		request.Offset = "-"
 	}
+	done := working(r)
+	defer done()
 	out := newOutput(w, nil)
 	out.sse = preferred(r, "text/plain", "text/event-stream") == "text/event-stream"
 	if !out.sse {
@@ -288,6 +290,7 @@ func (a *api) logs(w http.ResponseWriter, r *http.Request, task, id string) {
 	switch {
 	case err == nil, r.Context().Err() != nil:
 	case !out.begun:
+		done()
 		writeProblem(w, a.problemOf(err))
 	default:
 		panic(http.ErrAbortHandler) // what was sent is not all
@@ -325,10 +328,13 @@ func (a *api) disconnected(r *http.Request, request *rtaskv1.RunRequest, id stri
 // end serves DELETE /tasks/{task}/{id}.
 func (a *api) end(w http.ResponseWriter, r *http.Request, task, id string) {
 	request := &rtaskv1.EndRequest{Task: task, Id: id, ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r)}
+	done := working(r)
+	defer done()
 	reply, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.EndResponse], error) {
 		return a.engine.End(ctx, connect.NewRequest(request))
 	})
 	if err != nil {
+		done()
 		writeProblem(w, a.problemOf(err))
 		return
 	}
