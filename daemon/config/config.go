@@ -172,7 +172,7 @@ const (
 	OverflowReject Overflow = "reject"
 	// OverflowQueue lets it wait for its turn.
 	OverflowQueue Overflow = "queue"
-	// OverflowCoalesce lets one wait, which takes over the input of whoever comes then.
+	// OverflowCoalesce lets them wait, too, and makes one job of requests for the same thing.
 	OverflowCoalesce Overflow = "coalesce"
 )
 

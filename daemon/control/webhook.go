@@ -167,6 +167,11 @@ func (s *Server) judge(h *hook) (reason string, err error) {
 		return "", err
 	}
 	h.spec.ID, h.spec.Input = h.id, h.delivery.Payload
+	// A push to one branch is never part of another one's run, and nothing is known of what says no branch.
+	h.spec.Same = ""
+	if h.delivery.Ref != "" {
+		h.spec.Same = "webhook " + digest([]byte(h.webhook.Name), []byte(h.delivery.Event), []byte(h.delivery.Ref))
+	}
 	env := append(headerEnvironment(h.task, h.headers), h.delivery.Environment(h.webhook.Events)...)
 	h.spec.Environment = slices.Concat(h.spec.Environment, env)
 	h.spec.Once = once(h.webhook, proof)
