@@ -220,8 +220,10 @@ func (e *engine) close() error {
 func (e *engine) serve(ctx context.Context, l listeners) error {
 	e.control = control.New(control.Options{
 		Jobs: e.jobs, Keys: e.keys, Identify: e.identify, Snapshot: e.settings.snapshot, Reload: e.reload, GatewayUID: e.gatewayUID(),
-		SwitchTask: e.settings.switchTask, StatusChanged: e.notify, ReadSecret: e.settings.options.ReadSecret, APIAddress: e.apiAddress(),
-		CheckLimits: e.host.Check, Give: e.host.Give, Unlimited: e.host.Unlimited(), Metrics: e.metrics.registry, Rejected: e.metrics.rejected, Requested: e.metrics.requested, Logger: e.Logger,
+		SwitchTask: e.settings.switchTask, StatusChanged: e.notify, ReadSecret: e.settings.options.ReadSecret, Listening: e.listening(),
+		APIAddress:   e.gatewayAddress(func(o *companion.Options) string { return o.APIAddress }),
+		HTTPSAddress: e.gatewayAddress(func(o *companion.Options) string { return o.HTTPSAddress }),
+		CheckLimits:  e.host.Check, Give: e.host.Give, Unlimited: e.host.Unlimited(), Metrics: e.metrics.registry, Rejected: e.metrics.rejected, Requested: e.metrics.requested, Logger: e.Logger,
 		Info: control.Info{Version: e.Version, Manager: e.host.Kind(), Started: e.started, Weaker: e.host.Weaker()},
 	})
 	e.jobs.SetTasks(e.control.TaskSpecs(e.settings.orDefaults()))
@@ -260,12 +262,20 @@ func (e *engine) serve(ctx context.Context, l listeners) error {
 	return err
 }
 
-// apiAddress is where the gateway that this engine starts listens, as far as that is known.
-func (e *engine) apiAddress() string {
-	if e.Gateway == nil || strings.HasSuffix(e.Gateway.APIAddress, ":0") {
+// gatewayAddress is where the gateway that this engine starts listens, as far as that is known.
+func (e *engine) gatewayAddress(of func(*companion.Options) string) string {
+	if e.Gateway == nil || strings.HasSuffix(of(e.Gateway), ":0") {
 		return ""
 	}
-	return e.Gateway.APIAddress
+	return of(e.Gateway)
+}
+
+// listening returns control.Options.Listening. A gateway that this engine starts has no socket units.
+func (e *engine) listening() func(context.Context, string) ([]string, error) {
+	if e.Gateway != nil {
+		return nil
+	}
+	return e.host.Listening()
 }
 
 // startGateway starts the gateway, where this engine is to have one beside it.

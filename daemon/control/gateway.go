@@ -28,11 +28,16 @@ type presented interface {
 
 // refuse counts and logs a refusal, and returns it. The task is one of the configuration, or "".
 func (s *Server) refuse(r presented, key auth.KeyInfo, task, kind string, err error) error {
+	return s.refuseFor(r, key, task, kind, errorText(err), err)
+}
+
+// refuseFor is refuse with a reason for the log alone.
+func (s *Server) refuseFor(r presented, key auth.KeyInfo, task, kind, reason string, err error) error {
 	s.Rejected(task, kind)
 	name := r.GetTask()
 	s.audit(decision{
 		decision: refused, action: actionOf(r), kind: kind, task: cut(name, longestTask), key: key.Name, keyID: key.ID, remote: r.GetRemoteAddr(),
-		reason: errorText(err),
+		reason: reason,
 	})
 	return err
 }
@@ -250,6 +255,9 @@ func (s *Server) Framing(context.Context, *connect.Request[rtaskv1.FramingReques
 		reply.AllowPlaintext = c.AllowPlaintext
 		for _, p := range c.TrustedProxies {
 			reply.TrustedProxies = append(reply.TrustedProxies, p.String())
+		}
+		if c.TrustUnix {
+			reply.TrustedProxies = append(reply.TrustedProxies, "unix")
 		}
 	}
 	return connect.NewResponse(reply), nil

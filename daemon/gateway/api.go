@@ -88,7 +88,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case len(parts) == 4 && parts[0] == "tasks" && parts[3] == "logs":
 		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.logs(w, r, parts[1], parts[2]) }, http.MethodGet, http.MethodHead)
 	case len(parts) == 2 && parts[0] == "wh":
-		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.webhook(w, r, parts[1]) }, http.MethodPost)
+		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.webhook(w, r, parts[1]) }, http.MethodHead, http.MethodPost)
 	case len(parts) == 1 && parts[0] == "openapi.json":
 		allow(w, r, openapi, http.MethodGet, http.MethodHead)
 	default:

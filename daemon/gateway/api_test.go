@@ -81,7 +81,9 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/wh/a/b", 404, ""},
 		{"POST", "//wh/none", 404, ""},
 		{"POST", "/wh/%6eone", 404, ""},
-		{"GET", "/wh/none", 405, "POST"},
+		{"GET", "/wh/none", 405, "HEAD, POST"},
+		{"PUT", "/wh/none", 405, "HEAD, POST"},
+		{"HEAD", "/wh/none", 404, ""},
 		{"GET", "/metrics", 404, ""}, // it has a port of its own
 		{"GET", "/rtask.v1.GatewayService/Run", 404, ""},
 	} {

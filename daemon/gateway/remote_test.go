@@ -15,7 +15,7 @@ import (
 
 // Only what a trusted proxy adds is believed.
 func TestForwardedFor(t *testing.T) {
-	trusted := prefixes([]string{"127.0.0.0/8", "10.0.0.0/8", "2001:db8:1::/48"})
+	trusted := proxiesOf([]string{"127.0.0.0/8", "10.0.0.0/8", "unix", "2001:db8:1::/48"})
 	for _, c := range []struct {
 		from    string
 		headers []string
@@ -36,11 +36,22 @@ func TestForwardedFor(t *testing.T) {
 		{"127.0.0.1", []string{"2001:db8:2::7%eth0"}, "2001:db8:2::7"}, // a zone is the other machine's own word
 		{"127.0.0.1", []string{"2001:db8:2::7%\xff" + strings.Repeat("x", 10_000)}, "2001:db8:2::7"},
 		{"127.0.0.1", []string{"[2001:db8:2::7%\xff]:4711"}, "2001:db8:2::7"},
+		{"", []string{"1.2.3.4, 198.51.100.1"}, "198.51.100.1"}, // by a Unix socket
+		{"", []string{"198.51.100.1, 10.1.2.3"}, "198.51.100.1"},
+		{"", []string{"unix"}, ""},
+		{"127.0.0.1", []string{"198.51.100.1, unix"}, "127.0.0.1"}, // nobody's word makes a Unix socket of an address
 	} {
-		if got := forwardedFor(netip.MustParseAddr(c.from), c.headers, trusted).String(); got != c.want {
+		var from, want netip.Addr
+		if c.from != "" {
+			from = netip.MustParseAddr(c.from)
+		}
+		if c.want != "" {
+			want = netip.MustParseAddr(c.want)
+		}
+		if got := forwardedFor(from, c.headers, trusted); got != want {
 			t.Errorf("%s, %q: %s, want %s", c.from, c.headers, got, c.want)
 		}
-		if got := forwardedFor(netip.MustParseAddr(c.from), c.headers, nil).String(); got != c.from {
+		if got := forwardedFor(from, c.headers, proxies{}); got != from {
 			t.Errorf("%s, %q, nobody trusted: %s", c.from, c.headers, got)
 		}
 	}
@@ -76,7 +87,7 @@ func TestForwardedZone(t *testing.T) {
 // Whatever a header says, a client that comes without a proxy is itself.
 func FuzzForwardedFor(f *testing.F) {
 	f.Add("1.2.3.4, [::1]:5", "x")
-	trusted := prefixes([]string{"10.0.0.0/8"})
+	trusted := proxiesOf([]string{"10.0.0.0/8"})
 	f.Fuzz(func(t *testing.T, a, b string) {
 		stranger := netip.MustParseAddr("192.0.2.1")
 		if got := forwardedFor(stranger, []string{a, b}, trusted); got != stranger {

@@ -9,7 +9,7 @@ import (
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
 
-// webhook serves POST /wh/{hash}. It hands on the request as it is; whether it is good, and what comes of it, the engine says.
+// webhook serves POST and HEAD /wh/{hash}. It hands on the request as it is; whether it is good, and what comes of it, the engine says.
 func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 	remote := a.remoteAddr(r)
 	framing, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.WebhookFramingResponse], error) {
@@ -19,6 +19,11 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 		// Of what comes to no webhook's URL not a byte is read.
 		closeAfter(w, r)
 		writeProblem(w, a.problemOf(err))
+		return
+	}
+	if r.Method == http.MethodHead { // a sender that looks whether the URL is there before it uses it
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(http.StatusOK)
 		return
 	}
 	sender := senderOf(r, remote)

@@ -3546,7 +3546,9 @@ func (*ListWebhooksRequest) Descriptor() ([]byte, []int) {
 type ListWebhooksResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// webhooks: sorted by task, then as in its file.
-	Webhooks      []*Webhook `protobuf:"bytes,1,rep,name=webhooks,proto3" json:"webhooks,omitempty"`
+	Webhooks []*Webhook `protobuf:"bytes,1,rep,name=webhooks,proto3" json:"webhooks,omitempty"`
+	// hint: what to know about these URLs, such as that only this machine can call them; one sentence, or empty.
+	Hint          string `protobuf:"bytes,130,opt,name=hint,proto3" json:"hint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3588,12 +3590,20 @@ func (x *ListWebhooksResponse) GetWebhooks() []*Webhook {
 	return nil
 }
 
+func (x *ListWebhooksResponse) GetHint() string {
+	if x != nil {
+		return x.Hint
+	}
+	return ""
+}
+
 // Webhook is a URL that starts a task.
 type Webhook struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Task  string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
 	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// url: empty where its token is in a file that is not there.
+	// url: empty where its token is in a file that is not there. It is a path alone where the API listens on a Unix socket and there
+	// is no public_url.
 	Url string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
 	// verify: how a request is verified, as in the configuration.
 	Verify string `protobuf:"bytes,4,opt,name=verify,proto3" json:"verify,omitempty"`
@@ -4251,7 +4261,7 @@ type RunRequest struct {
 	Input []byte `protobuf:"bytes,3,opt,name=input,proto3" json:"input,omitempty"`
 	// input_too_large: the body was longer than RunFraming's max_input_bytes, and input is empty.
 	InputTooLarge bool `protobuf:"varint,5,opt,name=input_too_large,json=inputTooLarge,proto3" json:"input_too_large,omitempty"`
-	// remote_addr: the client's address without the port, for the audit trail, and for how fast its bad keys
+	// remote_addr: the client's address without the port, or "unix" for a Unix socket, for the audit trail, and for how fast its bad keys
 	// are looked at; never for what it may do.
 	RemoteAddr string `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
 	// id is the job's id, 16 characters a–z and 2–7, the first a letter; empty: the engine makes one. A gateway that does not
@@ -4259,7 +4269,7 @@ type RunRequest struct {
 	Id string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
 	// query is the request's, as it was sent, behind the "?": the task's parameters.
 	Query []byte `protobuf:"bytes,20,opt,name=query,proto3" json:"query,omitempty"`
-	// headers are the request's but for Authorization, in any order of names.
+	// headers are the request's but for Authorization, in any order of names, with Host among them.
 	Headers []*Header `protobuf:"bytes,21,rep,name=headers,proto3" json:"headers,omitempty"`
 	// idempotency_key is the header of that name: for a day the same key gets the same job; empty: there was none.
 	IdempotencyKey []byte `protobuf:"bytes,22,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
@@ -5300,7 +5310,7 @@ type FramingResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// draining: no new jobs are accepted.
 	Draining bool `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"`
-	// trusted_proxies: whose X-Forwarded-For is believed, as 10.0.0.0/8.
+	// trusted_proxies: whose X-Forwarded-For is believed, as 10.0.0.0/8; "unix": whoever connects by a Unix socket.
 	TrustedProxies []string `protobuf:"bytes,20,rep,name=trusted_proxies,json=trustedProxies,proto3" json:"trusted_proxies,omitempty"`
 	// allow_plaintext: HTTP without TLS may be served on other addresses than loopback.
 	AllowPlaintext bool `protobuf:"varint,21,opt,name=allow_plaintext,json=allowPlaintext,proto3" json:"allow_plaintext,omitempty"`
@@ -5789,9 +5799,10 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x06weaker\x18\a \x03(\tR\x06weaker\x12\x1a\n" +
 	"\bdraining\x18\b \x01(\bR\bdraining\x120\n" +
 	"\bswitches\x18\t \x03(\v2\x14.rtask.v1.TaskSwitchR\bswitches\"\x15\n" +
-	"\x13ListWebhooksRequest\"E\n" +
+	"\x13ListWebhooksRequest\"Z\n" +
 	"\x14ListWebhooksResponse\x12-\n" +
-	"\bwebhooks\x18\x01 \x03(\v2\x11.rtask.v1.WebhookR\bwebhooks\"u\n" +
+	"\bwebhooks\x18\x01 \x03(\v2\x11.rtask.v1.WebhookR\bwebhooks\x12\x13\n" +
+	"\x04hint\x18\x82\x01 \x01(\tR\x04hint\"u\n" +
 	"\aWebhook\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
