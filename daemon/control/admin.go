@@ -79,8 +79,10 @@ func (s *Server) Reload(ctx context.Context, r *connect.Request[rtaskv1.ReloadRe
 func (s *Server) Info(context.Context, *connect.Request[rtaskv1.InfoRequest]) (*connect.Response[rtaskv1.InfoResponse], error) {
 	i := s.Options.Info
 	snapshot := s.Snapshot()
+	states, _ := s.Jobs.Count()
 	return connect.NewResponse(&rtaskv1.InfoResponse{
-		Version: i.Version, Manager: i.Manager, StartedAt: timestamp(i.Started), Running: int32(s.Jobs.Running()),
+		Version: i.Version, Manager: i.Manager, StartedAt: timestamp(i.Started), Running: int32(states[job.Running] + states[job.Stopping]),
+		Queued:      int32(states[job.Queued]),
 		Diagnostics: diagnosticMessages(snapshot.Diagnostics), Weaker: i.Weaker,
 		Draining: s.Jobs.Draining(), Switches: switchMessages(snapshot),
 	}), nil

@@ -67,7 +67,7 @@ func (s *Server) audit(d decision) {
 	for _, f := range []struct{ name, value string }{
 		{"RTASK_DECISION", d.decision}, {"RTASK_ACTION", d.action}, {"RTASK_KIND", d.kind}, {"RTASK_TASK", d.task},
 		{"RTASK_COMMAND", cut(d.command, longestTask)}, {"RTASK_KEY", d.key}, {"RTASK_KEY_ID", d.keyID}, {"RTASK_USER", d.user},
-		{"RTASK_WEBHOOK", d.webhook}, {"RTASK_REMOTE_ADDR", cut(d.remote, longestTask)}, {"RTASK_DELIVERY", d.delivery}, {"RTASK_JOB_ID", d.job},
+		{"RTASK_WEBHOOK", d.webhook}, {"RTASK_REMOTE_ADDR", d.remote}, {"RTASK_DELIVERY", d.delivery}, {"RTASK_JOB_ID", d.job},
 		{"RTASK_REASON", cut(d.reason, longestReason)},
 	} {
 		if f.value != "" {
@@ -94,7 +94,7 @@ func cut(s string, most int) string {
 // actionOf is what a client on the network asks for.
 func actionOf(r presented) string {
 	switch r.(type) {
-	case *rtaskv1.RunRequest, *rtaskv1.RunFramingRequest:
+	case *rtaskv1.RunRequest:
 		return actionStart
 	case *rtaskv1.EndRequest:
 		return actionStop

@@ -7,7 +7,6 @@ package gateway
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -55,8 +54,6 @@ type Options struct {
 	Certificate    io.Reader
 	Version        string
 	Logger         *slog.Logger
-
-	most int // connections of a socket; 0: maxConnections
 }
 
 // Run serves until ctx ends, and then what is under way.
@@ -158,7 +155,7 @@ func (s service) serve(server *http.Server, listener net.Listener, l *slog.Logge
 // server returns one for a socket.
 func (s service) server(l *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler: counted(s.handler), ConnContext: connContext, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
+		Handler: s.handler, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes, ErrorLog: log.New(complaints{l}, "", 0),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrameBytes, MaxReceiveBufferPerConnection: maxUnread,
@@ -191,7 +188,7 @@ func serve(ctx context.Context, o Options, services []service) error {
 	for _, s := range services {
 		defer o.watch(s)()
 		server := s.server(o.Logger)
-		listener := capped(s.listener, cmp.Or(o.most, maxConnections), maxPerAddress)
+		listener := capped(s.listener, maxConnections, maxPerAddress)
 		servers, listeners = append(servers, server), append(listeners, listener)
 		serves.Go(func() { failed <- s.serve(server, listener, o.Logger) })
 	}

@@ -47,7 +47,6 @@ func newMetrics(engine rtaskv1connect.GatewayServiceClient, version string) http
 			notFound(w, r)
 			return
 		}
-		defer working(r)()
 		allow(w, r, metrics.ServeHTTP, http.MethodGet, http.MethodHead)
 	})
 }

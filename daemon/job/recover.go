@@ -86,8 +86,7 @@ func (m *Manager) recover() error {
 		t := m.turns(l.job.Task)
 		t.max = l.job.Plan.MaxConcurrent
 		t.waiting++
-		t.queue = append(t.queue, l)
-		t.takes(l)
+		t.queue, t.last = append(t.queue, l), l
 	}
 	m.takeUpAliases(aliases)
 	m.startQueued()

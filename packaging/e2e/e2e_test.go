@@ -28,6 +28,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
 		"capture": capture, "cursor": cursor, "retry": retry, "prefix": prefix, "followers": followers, "storm": storm, "deaf": deaf, "in-turn": inTurn,
 		"hold": hold, "held-closed": heldClosed, "held-to": heldTo, "serve-while": serveWhile, "reloads": reloads,
+		"relay": startRelay, "cut": cut, "broke": broke, "ends": ends,
 	}
 }
 
@@ -188,6 +189,7 @@ func open(dir string) error {
 
 func startForeground(e *testscript.Env, bin string) error {
 	holdings(e)
+	e.Values[relaysKey{}] = &relays{all: map[string]*relay{}}
 	tasks := filepath.Join(e.WorkDir, "tasks.d")
 	run := filepath.Join(e.WorkDir, "r")
 	for _, dir := range []string{tasks, run} {
@@ -201,13 +203,6 @@ func startForeground(e *testscript.Env, bin string) error {
 	cmd := exec.Command(filepath.Join(bin, "rtaskd"), "run", "--no-systemd", "--config", filepath.Join(e.WorkDir, "rtask.hcl"),
 		"--state-dir", filepath.Join(e.WorkDir, "state"), "--log-dir", filepath.Join(e.WorkDir, "log"), "--runtime-dir", run,
 		"--api-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0")
-	// A file that whoever starts it left open: descriptors.txtar looks for it.
-	left, err := os.Create(filepath.Join(e.WorkDir, "left-open"))
-	if err != nil {
-		return err
-	}
-	defer left.Close()
-	cmd.ExtraFiles = []*os.File{left}
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return err
@@ -215,7 +210,6 @@ func startForeground(e *testscript.Env, bin string) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	e.Setenv("RTASKD", strconv.Itoa(cmd.Process.Pid))
 	log, err := os.Create(filepath.Join(e.WorkDir, "rtaskd.log"))
 	if err != nil {
 		return err
