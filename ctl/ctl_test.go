@@ -28,13 +28,6 @@ func testEnv(vars map[string]string) Env {
 	}
 }
 
-// call runs rtaskctl in this process.
-func call(ctx context.Context, socket string, args ...string) (status int, stdout, stderr string) {
-	var out, errs bytes.Buffer
-	status = Run(ctx, append([]string{"rtaskctl", "--socket", socket}, args...), strings.NewReader(""), &out, &errs, testEnv(nil))
-	return status, out.String(), errs.String()
-}
-
 func TestPermute(t *testing.T) {
 	root := (&app{env: testEnv(nil)}).build()
 	for _, test := range []struct{ args, want string }{
@@ -237,55 +230,6 @@ func TestPersistEnds(t *testing.T) {
 		}
 	})
 }
-
-// TestRunInterrupted checks that an interrupt stops the job, and that its output up to the end is shown.
-func TestRunInterrupted(t *testing.T) {
-	e, path := startFake(t)
-	ctx, cancel := context.WithCancelCause(t.Context())
-	time.AfterFunc(50*time.Millisecond, func() { cancel(Interrupted{syscall.SIGINT}) })
-	status, stdout, stderr := call(ctx, path, "run", "running222222222")
-	if status != 143 || stdout != "so far\n" || stderr != "" {
-		t.Errorf("status %d, stdout %q, stderr %q", status, stdout, stderr)
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.jobs[0].State != rtaskv1.State_STATE_ENDED {
-		t.Error("the job was not stopped")
-	}
-}
-
-func TestInterrupted(t *testing.T) {
-	_, path := startFake(t)
-	for _, args := range [][]string{{"logs", "-f", "running"}, {"wait", "running"}} {
-		ctx, cancel := context.WithCancelCause(t.Context())
-		time.AfterFunc(50*time.Millisecond, func() { cancel(Interrupted{syscall.SIGINT}) })
-		if status, _, stderr := call(ctx, path, args...); status != 130 || stderr != "" {
-			t.Errorf("%v: status %d, stderr %q", args, status, stderr)
-		}
-	}
-}
-
-// TestWriteError checks that half a result is no success.
-func TestWriteError(t *testing.T) {
-	_, path := startFake(t)
-	for _, args := range []string{"ps", "ps --json", "status success", "logs success", "start success222222222", "run success222222222"} {
-		want := exitError
-		if strings.HasPrefix(args, "run") {
-			want = exitRtask
-		}
-		full := iotestWriter{}
-		var errs bytes.Buffer
-		status := Run(t.Context(), append([]string{"rtaskctl", "--socket", path}, strings.Fields(args)...), nil, full, &errs, testEnv(nil))
-		if status != want || !strings.Contains(errs.String(), "cannot write the ") {
-			t.Errorf("%s: status %d, stderr %q", args, status, errs.String())
-		}
-	}
-}
-
-// iotestWriter is a full disk.
-type iotestWriter struct{}
-
-func (iotestWriter) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
 func TestInput(t *testing.T) {
 	a := &app{stdin: iotest.ErrReader(io.ErrClosedPipe), env: testEnv(nil)}
