@@ -8,8 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path"
 	"strings"
 	"sync"
 	"time"
@@ -34,10 +32,10 @@ const (
 	maxInFlight = 16
 )
 
-// Manager is a connection to a systemd manager. It is safe for concurrent use. A connection that breaks (dbus was
-// restarted) is made anew by the next call.
+// Manager is a connection to a systemd manager. It is safe for concurrent use. A connection that breaks (systemd
+// re-executed itself) is made anew by the next call.
 type Manager struct {
-	dial  func(context.Context, ...dbus.ConnOption) (*dbus.Conn, error)
+	where func() (endpoint, error)
 	slots chan struct{}
 
 	lock   chan struct{} // holds one value while somebody uses what follows; a context ends the wait for it
@@ -57,30 +55,14 @@ type Version struct {
 }
 
 // System returns a Manager of the system's manager (PID 1). It connects at the first call.
-func System() *Manager {
-	return newManager(func(ctx context.Context, opts ...dbus.ConnOption) (*dbus.Conn, error) {
-		return dbus.ConnectSystemBus(append(opts, dbus.WithContext(ctx))...)
-	})
-}
+func System() *Manager { return newManager(systemEndpoint) }
 
 // User returns a Manager of the calling user's own manager (systemd --user).
-func User() *Manager {
-	return newManager(func(ctx context.Context, opts ...dbus.ConnOption) (*dbus.Conn, error) {
-		address := os.Getenv("DBUS_SESSION_BUS_ADDRESS")
-		if address == "" {
-			dir := os.Getenv("XDG_RUNTIME_DIR")
-			if dir == "" {
-				return nil, errors.New("neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR is set")
-			}
-			address = "unix:path=" + dbus.EscapeBusAddressValue(path.Join(dir, "bus"))
-		}
-		return dbus.Connect(address, append(opts, dbus.WithContext(ctx))...)
-	})
-}
+func User() *Manager { return newManager(userEndpoint) }
 
-func newManager(dial func(context.Context, ...dbus.ConnOption) (*dbus.Conn, error)) *Manager {
+func newManager(where func() (endpoint, error)) *Manager {
 	return &Manager{
-		dial: dial, slots: make(chan struct{}, maxInFlight), lock: make(chan struct{}, 1), waiters: map[string]chan string{},
+		where: where, slots: make(chan struct{}, maxInFlight), lock: make(chan struct{}, 1), waiters: map[string]chan string{},
 	}
 }
 
@@ -108,7 +90,7 @@ func (m *Manager) connect(ctx context.Context) (*dbus.Conn, error) {
 	case m.lock <- struct{}{}:
 		defer func() { <-m.lock }()
 	case <-ctx.Done():
-		return nil, awayError{fmt.Errorf("cannot connect to the bus: %w", context.Cause(ctx))}
+		return nil, awayError{fmt.Errorf("cannot connect to systemd: %w", context.Cause(ctx))}
 	}
 	if m.closed {
 		return nil, ErrClosed
@@ -124,26 +106,60 @@ func (m *Manager) connect(ctx context.Context) (*dbus.Conn, error) {
 	return conn, nil
 }
 
-// open makes a connection. A bus that accepts it and then says nothing does not hold it up for longer than callTimeout.
+// open makes a connection. Whoever accepts it and then says nothing does not hold it up for longer than callTimeout.
 func (m *Manager) open(ctx context.Context) (*dbus.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	e, err := m.where()
+	if err != nil {
+		return nil, fmt.Errorf("cannot connect to systemd: %w", err)
+	}
+	in, err := e.dial(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("cannot connect to systemd: %w", err)
+	}
 	// The connection outlives this call, so it ends with the call's context only until it is made.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	keep := context.AfterFunc(ctx, end)
-	conn, err := m.dial(life, dbus.WithSignalHandler((*signals)(m)))
+	conn, err := dbus.NewConn(in, dbus.WithContext(life), dbus.WithSignalHandler(&signals{m, in}))
 	if err != nil {
 		end()
-		return nil, fmt.Errorf("cannot connect to the bus: %w", err)
+		return nil, errors.Join(fmt.Errorf("cannot connect to systemd: %w", err), in.Close())
 	}
-	if err := subscribe(ctx, conn); err != nil {
+	if err := introduce(ctx, conn, in); err != nil {
+		end()
 		_ = conn.Close() // the first error is the one that says something
 		return nil, err
 	}
 	if !keep() {
-		return nil, fmt.Errorf("cannot connect to the bus: %w", context.Cause(ctx))
+		return nil, fmt.Errorf("cannot connect to systemd: %w", context.Cause(ctx))
 	}
 	return conn, nil
+}
+
+// introduce authenticates, and on a bus makes the connection known to it and to systemd, and learns who systemd is. Over its private
+// socket systemd sends all its signals to everybody.
+func introduce(ctx context.Context, conn *dbus.Conn, in *incoming) error {
+	if err := conn.Auth(nil); err != nil {
+		return fmt.Errorf("cannot connect to systemd: %w", err)
+	}
+	if in.direct {
+		return nil
+	}
+	if err := conn.Hello(); err != nil {
+		return fmt.Errorf("cannot connect to systemd: %w", err)
+	}
+	// The match comes first, so that no change of the owner is missed.
+	if err := conn.AddMatchSignalContext(ctx, dbus.WithMatchSender(busDriver), dbus.WithMatchInterface(busDriver),
+		dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, busName)); err != nil {
+		return fmt.Errorf("cannot match signals of the bus: %w", err)
+	}
+	var owner string
+	if err := conn.BusObject().CallWithContext(ctx, busDriver+".GetNameOwner", 0, busName).Store(&owner); err != nil {
+		return fmt.Errorf("cannot find systemd on the bus: %w", err)
+	}
+	in.owner.Store(&owner)
+	return subscribe(ctx, conn)
 }
 
 // subscribe asks for JobRemoved, before any job is made on this connection.
@@ -158,30 +174,41 @@ func subscribe(ctx context.Context, conn *dbus.Conn) error {
 	return nil
 }
 
-// signals takes the signals of the connection, in the goroutine that reads them: nothing is queued and nothing lost.
-type signals Manager
+// signals takes those that a connection lets through, in the goroutine that reads them: nothing is queued and nothing lost.
+type signals struct {
+	m  *Manager
+	in *incoming
+}
 
 // DeliverSignal implements dbus.SignalHandler.
 func (s *signals) DeliverSignal(iface, name string, signal *dbus.Signal) {
-	if iface != managerIface || name != "JobRemoved" || len(signal.Body) < 4 {
-		return
+	switch {
+	case iface == busDriver && name == "NameOwnerChanged":
+		// Whoever systemd is now gets a connection of its own, so that nothing of the one before is taken for its word.
+		s.in.stale.Store(true)
+	case iface == managerIface && name == "JobRemoved" && len(signal.Body) >= 4:
+		unit, _ := signal.Body[2].(string)
+		result, _ := signal.Body[3].(string)
+		s.m.wake(unit, result)
 	}
-	unit, _ := signal.Body[2].(string)
-	result, _ := signal.Body[3].(string)
-	s.waitMu.Lock()
-	defer s.waitMu.Unlock()
-	if w, ok := s.waiters[unit]; ok {
-		delete(s.waiters, unit)
+}
+
+// wake passes on what systemd says of a job's end.
+func (m *Manager) wake(unit, result string) {
+	m.waitMu.Lock()
+	defer m.waitMu.Unlock()
+	if w, ok := m.waiters[unit]; ok {
+		delete(m.waiters, unit)
 		w <- result // has room for the one value it ever gets
 	}
 }
 
 // Terminate implements dbus.Terminator: the connection is gone, and what its jobs came to must be found out.
 func (s *signals) Terminate() {
-	s.waitMu.Lock()
-	defer s.waitMu.Unlock()
-	for unit, w := range s.waiters {
-		delete(s.waiters, unit)
+	s.m.waitMu.Lock()
+	defer s.m.waitMu.Unlock()
+	for unit, w := range s.m.waiters {
+		delete(s.m.waiters, unit)
 		close(w)
 	}
 }

@@ -125,8 +125,9 @@ func TestSignals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s := &signals{m, &incoming{}}
 	removed := func(body ...any) {
-		(*signals)(m).DeliverSignal(managerIface, "JobRemoved", &dbus.Signal{Body: body})
+		s.DeliverSignal(managerIface, "JobRemoved", &dbus.Signal{Body: body})
 	}
 	removed(uint32(1), dbus.ObjectPath("/x"), "other.scope", "done")
 	removed(uint32(1), dbus.ObjectPath("/x"))
@@ -137,7 +138,7 @@ func TestSignals(t *testing.T) {
 		t.Errorf("a came to %q", r)
 	}
 	cancelA()
-	(*signals)(m).Terminate()
+	s.Terminate()
 	if r, ok := <-b; ok {
 		t.Errorf("b came to %q", r)
 	}
@@ -167,7 +168,7 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// TestSilentBus: a bus that takes the connection and says nothing holds nobody up for longer than his context.
+// TestSilentBus: a systemd or a bus that takes the connection and says nothing holds nobody up for longer than their context.
 func TestSilentBus(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "bus")
 	l, err := net.Listen("unix", path)
@@ -175,38 +176,36 @@ func TestSilentBus(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	m := newManager(func(ctx context.Context, opts ...dbus.ConnOption) (*dbus.Conn, error) {
-		return dbus.Connect("unix:path="+path, append(opts, dbus.WithContext(ctx))...)
-	})
-	done := make(chan error)
-	for range 4 {
-		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
-			defer cancel()
-			_, err := m.Version(ctx)
-			done <- err
-		}()
-	}
-	for range 4 {
-		select {
-		case err := <-done:
-			if err == nil {
-				t.Error("no error")
-			}
-		case <-time.After(5 * time.Second):
-			t.Fatal("it hangs")
+	for _, e := range []endpoint{{path, ""}, {"", "unix:path=" + path}} {
+		m := newManager(func() (endpoint, error) { return e, nil })
+		done := make(chan error)
+		for range 4 {
+			go func() {
+				ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+				defer cancel()
+				_, err := m.Version(ctx)
+				done <- err
+			}()
 		}
-	}
-	if err := m.Close(); err != nil {
-		t.Error(err)
+		for range 4 {
+			select {
+			case err := <-done:
+				if err == nil {
+					t.Error("no error")
+				}
+			case <-time.After(5 * time.Second):
+				t.Fatal("it hangs")
+			}
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
 // TestNoBus: where there is none, that is said within moments.
 func TestNoBus(t *testing.T) {
-	m := newManager(func(ctx context.Context, opts ...dbus.ConnOption) (*dbus.Conn, error) {
-		return dbus.Connect("unix:path=/does/not/exist", append(opts, dbus.WithContext(ctx))...)
-	})
+	m := newManager(func() (endpoint, error) { return endpoint{"/does/not/exist", "unix:path=/does/not/exist"}, nil })
 	if _, err := m.Start(t.Context(), Unit{Name: "x.scope"}, 1, -1); err == nil || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}

@@ -16,12 +16,34 @@ import (
 	"testing"
 	"time"
 
+	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
 )
 
 func manager(t *testing.T) *Manager {
 	t.Helper()
-	m := System()
+	return closed(t, System())
+}
+
+// eachWay runs a test with systemd's private socket, and with the bus.
+func eachWay(t *testing.T, test func(t *testing.T, m *Manager)) {
+	t.Run("private", func(t *testing.T) { test(t, manager(t)) })
+	t.Run("bus", func(t *testing.T) { test(t, busManager(t)) })
+}
+
+// busManager is the system's manager where it has no private socket.
+func busManager(t *testing.T) *Manager {
+	t.Helper()
+	e, err := systemEndpoint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.private = "/does/not/exist"
+	return closed(t, newManager(func() (endpoint, error) { return e, nil }))
+}
+
+func closed(t *testing.T, m *Manager) *Manager {
+	t.Helper()
 	t.Cleanup(func() {
 		if err := m.Close(); err != nil {
 			t.Error(err)
@@ -48,7 +70,7 @@ func sleeper(t *testing.T) (pid, pidfd int) {
 }
 
 func name(t *testing.T, i int) string {
-	return fmt.Sprintf("rtask-test%s-%d-%d.scope", strings.ToLower(t.Name()), os.Getpid(), i)
+	return fmt.Sprintf("rtask-test%s-%d-%d.scope", strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-")), os.Getpid(), i)
 }
 
 func systemctl(t *testing.T, args ...string) string {
@@ -211,38 +233,97 @@ func startMany(t *testing.T, m *Manager, n int, meanwhile func()) {
 	}
 }
 
-func TestManyAtOnce(t *testing.T) { startMany(t, manager(t), 100, func() {}) }
+func TestManyAtOnce(t *testing.T) {
+	eachWay(t, func(t *testing.T, m *Manager) { startMany(t, m, 100, func() {}) })
+}
 
 // TestBusRestarts: starts that are under way when the bus goes away come to an end, and later ones work.
 func TestBusRestarts(t *testing.T) {
-	m := manager(t)
-	startMany(t, m, 60, func() {
-		time.Sleep(20 * time.Millisecond)
-		systemctl(t, "restart", "dbus.service")
+	eachWay(t, func(t *testing.T, m *Manager) {
+		startMany(t, m, 60, func() {
+			time.Sleep(20 * time.Millisecond)
+			systemctl(t, "restart", "dbus.service")
+		})
+		pid, pidfd := sleeper(t)
+		if _, err := m.Start(t.Context(), unit(t, 1000), pid, pidfd); err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
 	})
-	pid, pidfd := sleeper(t)
-	if _, err := m.Start(t.Context(), unit(t, 1000), pid, pidfd); err != nil {
-		t.Errorf("afterwards: %v", err)
-	}
 }
 
 func TestManagerReexecutes(t *testing.T) {
-	m := manager(t)
-	startMany(t, m, 60, func() {
-		for range 3 {
-			time.Sleep(20 * time.Millisecond)
-			systemctl(t, "daemon-reexec")
-		}
+	eachWay(t, func(t *testing.T, m *Manager) {
+		startMany(t, m, 60, func() {
+			for range 3 {
+				time.Sleep(20 * time.Millisecond)
+				systemctl(t, "daemon-reexec")
+			}
+		})
 	})
 }
 
 func TestManagerReloads(t *testing.T) {
-	m := manager(t)
-	startMany(t, m, 60, func() {
-		for range 5 {
-			systemctl(t, "daemon-reload")
-		}
+	eachWay(t, func(t *testing.T, m *Manager) {
+		startMany(t, m, 60, func() {
+			for range 5 {
+				systemctl(t, "daemon-reload")
+			}
+		})
 	})
+}
+
+// TestForged: what others send to the connection in the form of systemd's and the bus's signals changes nothing.
+func TestForged(t *testing.T) {
+	m := busManager(t)
+	victim, err := m.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	forger, err := dbus.ConnectSystemBus()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer forger.Close()
+	const n = 40
+	stop, stopped := make(chan struct{}), make(chan error)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				stopped <- nil
+				return
+			default:
+			}
+			for _, m := range []*dbus.Message{
+				forged(victim.Names()[0], busPath, managerIface, "JobRemoved", uint32(7), busPath, name(t, i%n), []string{"failed", "done"}[i%2]),
+				forged(victim.Names()[0], "/org/freedesktop/DBus", busDriver, "NameOwnerChanged", busName, ":1.0", forger.Names()[0]),
+			} {
+				if call := forger.Send(m, nil); call.Err != nil {
+					stopped <- call.Err
+					return
+				}
+			}
+		}
+	}()
+	startMany(t, m, n, func() {})
+	close(stop)
+	if err := <-stopped; err != nil {
+		t.Errorf("the forger: %v", err)
+	}
+	if now, err := m.connect(t.Context()); now != victim || err != nil {
+		t.Errorf("the connection did not last, %v", err)
+	}
+}
+
+// forged is a signal to one connection alone.
+func forged(to string, path dbus.ObjectPath, iface, member string, body ...any) *dbus.Message {
+	return &dbus.Message{Type: dbus.TypeSignal, Body: body, Headers: map[dbus.HeaderField]dbus.Variant{
+		dbus.FieldDestination: dbus.MakeVariant(to),
+		dbus.FieldPath:        dbus.MakeVariant(path),
+		dbus.FieldInterface:   dbus.MakeVariant(iface),
+		dbus.FieldMember:      dbus.MakeVariant(member),
+		dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf(body...)),
+	}}
 }
 
 // TestCancelled: a start that nobody waits for any more ends at once.

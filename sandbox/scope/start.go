@@ -217,17 +217,20 @@ func isAway(e dbus.Error) bool {
 // may forget to send it.
 const lookAgain = time.Second
 
-// started waits for systemd's job to be done.
+// started waits for systemd's job to be done. That systemd sends word of it is a reason to look; what there is to see decides.
 func (m *Manager) started(ctx context.Context, name string, result <-chan string) (bool, error) {
 	look := time.NewTicker(lookAgain)
 	defer look.Stop()
 	for {
 		select {
 		case r, ok := <-result:
-			if ok && r != "done" {
-				return false, fmt.Errorf("systemd's job ended with %q", r)
+			if !ok || r == "done" {
+				return ok, nil // Start looks where the process is
 			}
-			return ok, nil
+			if up, err := m.active(ctx, name); !up || err != nil {
+				return false, errors.Join(fmt.Errorf("systemd's job ended with %q", r), err)
+			}
+			return true, nil
 		case <-look.C:
 			if up, err := m.active(ctx, name); up && err == nil {
 				return true, nil
