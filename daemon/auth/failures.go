@@ -19,9 +19,9 @@ type failures struct {
 	until map[string]time.Time // when all of them are forgiven
 }
 
-// address is what of a client's address counts as one: all of it, or of IPv6 the /64 that one customer has. It is "" for what is
+// Address is what of a client's address counts as one: all of it, or of IPv6 the /64 that one customer has. It is "" for what is
 // no address.
-func address(remote string) string {
+func Address(remote string) string {
 	a, err := netip.ParseAddr(remote)
 	if err != nil {
 		return ""
@@ -35,6 +35,29 @@ func address(remote string) string {
 		return ""
 	}
 	return p.String()
+}
+
+// around is the wider network of an address, of which one customer may have many: of IPv6 the /48, of IPv4 the /24.
+func around(remote string) string {
+	a, err := netip.ParseAddr(remote)
+	if err != nil {
+		return ""
+	}
+	a = a.Unmap().WithZone("")
+	bits := 48
+	if a.Is4() {
+		bits = 24
+	}
+	p, err := a.Prefix(bits)
+	if err != nil {
+		return ""
+	}
+	return p.String()
+}
+
+// any reports whether there was one of a kind.
+func (f *failures) any(kind string, now time.Time) bool {
+	return kind == "" || f.until[kind].After(now)
 }
 
 // over reports whether there were too many of one kind.

@@ -64,9 +64,9 @@ type Keys struct {
 	params  Argon2Params
 	records map[keyID]*keyRecord
 	dirty   bool // something in the records is not in the file
-	// failures are the bad keys of late, and slow has a channel of one for each key id that somebody guesses at.
+	// failures are the bad keys of late, and slow has a channel of one for each lane at a key that somebody guesses at.
 	failures failures
-	slow     map[keyID]chan struct{}
+	slow     map[lane]chan struct{}
 	// hashing has the texts that are being hashed, by their HMAC, with what is closed when that is done.
 	hashing map[[sha256.Size]byte]chan struct{}
 }
@@ -83,7 +83,7 @@ type keyRecord struct {
 
 // proof is that a text has passed.
 type proof struct {
-	// verified is the HMAC of the text.
+	// verified is the HMAC of the text, and stays when the proof is too old: no guess has the same.
 	verified [sha256.Size]byte
 	// passed is when it passed Argon2id, and seen when it was last presented. Zero: never.
 	passed, seen time.Time
@@ -120,7 +120,7 @@ func OpenKeys(opts KeyOptions) (*Keys, error) {
 
 		hashing:  map[[sha256.Size]byte]chan struct{}{},
 		failures: failures{until: map[string]time.Time{}},
-		slow:     map[keyID]chan struct{}{},
+		slow:     map[lane]chan struct{}{},
 	}
 	if k.now == nil {
 		k.now = time.Now
@@ -177,6 +177,9 @@ func (k *Keys) load() error {
 			r.revoked = old.revoked
 			if old.LastUsed.After(r.LastUsed) {
 				r.LastUsed = old.LastUsed
+			}
+			for i := range r.proofs {
+				r.proofs[i].verified = old.proofs[i].verified
 			}
 		}
 		records[e.ID] = r
@@ -343,9 +346,10 @@ func (k *Keys) Revoke(nameOrID string) (KeyInfo, error) {
 // A malformed text costs nothing, since everybody can tell that it is one. Everything else costs one Argon2id, known
 // id or not, but for a key that has passed lately: so who has a good key is not held up by who tries bad ones.
 //
-// Whoever failed often lately, by its address (of IPv6 the /64; "": not known) or at one key id, is verified no faster than one
-// at a time for each key, and with an id that there is not, not at all: so made-up keys cost nothing for long, and a good key is
-// never refused because of others.
+// When there were many failures lately, from one address (of IPv6 the /64; "": not known) or at one key id, unknown ids are
+// refused without a hash, and known ones are verified one at a time for each key: so made-up keys cost nothing for long, and
+// a good key is never refused because of others. Nor does its holder wait behind those who guess at it: a text that has passed
+// before waits for none of them, and addresses without failures have a lane of their own.
 func (k *Keys) Verify(ctx context.Context, remote string, presented []byte) (KeyInfo, error) {
 	key, err := ParseKey(presented)
 	if err != nil {
@@ -370,7 +374,7 @@ func (k *Keys) Verify(ctx context.Context, remote string, presented []byte) (Key
 		return KeyInfo{}, err
 	}
 	defer done()
-	from, at := address(remote), key.id.String()
+	from, at := Address(remote), key.id.String()
 	k.mu.Lock()
 	info, ok = k.recall(key.id, verified)
 	candidates := []hashRecord{{Memory: k.params.Memory, Time: k.params.Time, Threads: k.params.Threads, Salt: k.dummy}}
@@ -378,22 +382,30 @@ func (k *Keys) Verify(ctx context.Context, remote string, presented []byte) (Key
 	if r != nil {
 		candidates = r.hashes(now)
 	}
+	of := unknownID
+	switch {
+	case r != nil && r.hasPassed(verified):
+		of = passedBefore
+	case r != nil:
+		of = knownID
+	}
 	over := k.failures.over(from, now) || k.failures.over(at, now)
+	clean := !k.failures.any(from, now) && !k.failures.over(around(remote), now)
 	k.mu.Unlock()
 	switch {
 	case ok:
 		return info, nil
 	case over && r == nil:
 		return KeyInfo{}, ErrUnauthorized
-	case over:
-		done, err := k.slowly(ctx, key.id)
+	case over && of < passedBefore:
+		done, err := k.slowly(ctx, lane{key.id, clean})
 		if err != nil {
 			return KeyInfo{}, err
 		}
 		defer done()
 	}
 	for _, stored := range candidates {
-		good, err := k.matches(ctx, &key, stored, func() bool { return r == nil && k.failedOften(from, at) })
+		good, err := k.matches(ctx, &key, stored, of, func() bool { return r == nil && k.failedOften(from, at) })
 		if err != nil {
 			return KeyInfo{}, err
 		}
@@ -404,6 +416,7 @@ func (k *Keys) Verify(ctx context.Context, remote string, presented []byte) (Key
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.failures.add(from, now)
+	k.failures.add(around(remote), now)
 	if r != nil { // else anybody could fill the memory with ids
 		k.failures.add(at, now)
 	}
@@ -419,8 +432,8 @@ func (k *Keys) failedOften(from, at string) bool {
 }
 
 // matches computes one hash, unless there is no need any more once it has waited for its turn: many may come at once.
-func (k *Keys) matches(ctx context.Context, key *Key, stored hashRecord, needless func() bool) (bool, error) {
-	release, err := k.budget.take(ctx, (stored.Memory+1023)/1024)
+func (k *Keys) matches(ctx context.Context, key *Key, stored hashRecord, of rank, needless func() bool) (bool, error) {
+	release, err := k.budget.take(ctx, (stored.Memory+1023)/1024, of)
 	if err != nil {
 		return false, err
 	}
@@ -449,18 +462,24 @@ func (k *Keys) pass(id keyID, stored hashRecord, verified [sha256.Size]byte) (Ke
 	return k.use(r, i, now), nil
 }
 
-// slowly waits until nobody else who failed often guesses at a key, and returns what ends the turn.
-func (k *Keys) slowly(ctx context.Context, id keyID) (done func(), err error) {
+// lane is where texts wait to be verified one at a time: those for one key, from addresses with failures or without.
+type lane struct {
+	id    keyID
+	clean bool
+}
+
+// slowly waits for a text's turn in a lane, and returns what ends the turn.
+func (k *Keys) slowly(ctx context.Context, in lane) (done func(), err error) {
 	k.mu.Lock()
-	lane := k.slow[id]
-	if lane == nil {
-		lane = make(chan struct{}, 1)
-		k.slow[id] = lane // as many as there are keys, and no more
+	turn := k.slow[in]
+	if turn == nil {
+		turn = make(chan struct{}, 1)
+		k.slow[in] = turn // two for each key, and no more
 	}
 	k.mu.Unlock()
 	select {
-	case lane <- struct{}{}:
-		return func() { <-lane }, nil
+	case turn <- struct{}{}:
+		return func() { <-turn }, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -488,6 +507,16 @@ func (k *Keys) turn(ctx context.Context, text [sha256.Size]byte) (done func(), e
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// hasPassed reports whether a text has passed at any time since the engine's start. It is for who holds Keys.mu.
+func (r *keyRecord) hasPassed(verified [sha256.Size]byte) bool {
+	for i := range r.proofs {
+		if p := &r.proofs[i]; p.verified != [sha256.Size]byte{} && hmac.Equal(verified[:], p.verified[:]) {
+			return true
+		}
+	}
+	return false
 }
 
 // recall is the answer without Argon2id: this very text has passed lately, and the key is still good. It is for who

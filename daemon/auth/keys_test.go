@@ -689,7 +689,7 @@ func TestMemoryBudget(t *testing.T) {
 		if _, err := s.Verify(t.Context(), "", other); err != nil {
 			t.Error(err)
 		}
-		if len(s.budget.units) != 0 || len(s.budget.turn) != 0 {
+		if len(s.budget.units) != 0 || len(s.budget.turn) != 0 || len(s.budget.lines[knownID]) != 0 {
 			t.Errorf("%d units are out", len(s.budget.units))
 		}
 	})
@@ -698,20 +698,20 @@ func TestMemoryBudget(t *testing.T) {
 func TestBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(4)
-		releaseA, err := b.take(t.Context(), 3)
+		releaseA, err := b.take(t.Context(), 3, knownID)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := b.take(ctx, 2); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := b.take(ctx, 2, knownID); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("more than is left: %v", err)
 		}
 		var order []int
 		var wg sync.WaitGroup
 		for i, n := range []uint32{100, 1} { // more than there are; and one that has to wait behind it
 			wg.Go(func() {
-				release, err := b.take(t.Context(), n)
+				release, err := b.take(t.Context(), n, knownID)
 				if err != nil {
 					t.Error(err)
 					return
@@ -724,7 +724,7 @@ func TestBudget(t *testing.T) {
 		}
 		short, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := b.take(short, 1); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := b.take(short, 1, knownID); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("out of turn: %v", err)
 		}
 		releaseA()
