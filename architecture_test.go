@@ -36,8 +36,8 @@ func rules() map[string]rule {
 
 		"daemon": {
 			may: []string{
-				"daemon/auth", "daemon/companion", "daemon/config", "daemon/control", "daemon/job", "sandbox", "sandbox/nonblock/stream", "sandbox/privilege",
-				"sandbox/spec",
+				"daemon/auth", "daemon/companion", "daemon/config", "daemon/control", "daemon/job", "daemon/logging", "sandbox", "sandbox/nonblock/stream",
+				"sandbox/privilege", "sandbox/spec",
 			},
 		},
 		"daemon/api/rtask/v1":                {},
@@ -67,7 +67,7 @@ func rules() map[string]rule {
 			},
 		},
 		"daemon/gateway": {
-			may: []string{"ctl/client", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "sandbox/nonblock/stream"},
+			may: []string{"ctl/client", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/logging", "sandbox/nonblock/stream"},
 			never: map[string]string{
 				"os/exec": decides, module + "daemon/auth": decides, module + "daemon/config": decides,
 				module + "daemon/job": decides, module + "daemon/store": decides, module + "sandbox": decides,

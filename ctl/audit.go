@@ -17,6 +17,8 @@ import (
 const (
 	// auditUnit is the engine's unit, with a user's own manager, too.
 	auditUnit = "rtask.service"
+	// auditCount is the field that Count is of.
+	auditCount = "RTASK_COUNT"
 	// auditLast and auditFollowed are how many entries are shown where nothing is said.
 	auditLast     = 1000
 	auditFollowed = 10
@@ -40,6 +42,7 @@ type auditJSON struct {
 	RemoteAddr string `json:"remote_addr,omitempty"`
 	Delivery   string `json:"delivery,omitempty"`
 	Job        string `json:"job,omitempty"`
+	Count      int    `json:"count,omitempty"` // there: not a decision, but so many that were only counted, of which this is the last
 }
 
 // fields are the entry's, by name.
@@ -169,6 +172,7 @@ func (a *app) auditQuery(c *cli.Context) (journal.Query, error) {
 	for name := range (&auditJSON{}).fields() {
 		q.Fields = append(q.Fields, name)
 	}
+	q.Fields = append(q.Fields, auditCount)
 	return q, nil
 }
 
@@ -194,6 +198,7 @@ func auditOf(e journal.Entry) auditJSON {
 	for name, to := range v.fields() {
 		*to = e.Fields[name]
 	}
+	v.Count, _ = strconv.Atoi(e.Fields[auditCount]) // the engine's own word
 	return v
 }
 
@@ -224,6 +229,9 @@ func (v *auditJSON) row() []string {
 	}
 	if v.Kind != "" {
 		reason = strings.TrimSuffix(v.Kind+": "+reason, ": ")
+	}
+	if v.Count > 0 {
+		reason += fmt.Sprintf(" (%d more like this in the minute before)", v.Count)
 	}
 	return []string{v.at.Local().Format("2006-01-02 15:04:05"), v.Decision, v.Action, task, who, from, v.Job, oneLine(reason)}
 }

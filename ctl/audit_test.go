@@ -19,6 +19,10 @@ func TestAuditRow(t *testing.T) {
 		{"RTASK_DECISION=accepted RTASK_ACTION=stop RTASK_COMMAND=sh RTASK_USER=ada RTASK_JOB_ID=j", "accepted stop sh ada local j "},
 		{"RTASK_DECISION=ignored RTASK_WEBHOOK=w RTASK_USER=ada RTASK_REASON=no", "ignored   webhook:w local  no"},
 		{"RTASK_DECISION=refused RTASK_KIND=unauthorized RTASK_REMOTE_ADDR=1.2.3.4", "refused    1.2.3.4  unauthorized"},
+		{
+			"RTASK_DECISION=refused RTASK_KIND=unauthorized RTASK_REMOTE_ADDR=1.2.3.4 RTASK_COUNT=39970",
+			"refused    1.2.3.4  unauthorized (39970 more like this in the minute before)",
+		},
 	} {
 		e := journal.Entry{Time: at, Fields: map[string]string{}}
 		for _, kv := range strings.Split(c.fields, " ") {

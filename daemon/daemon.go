@@ -24,6 +24,7 @@ import (
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/control"
 	"github.com/rtask/rtask/daemon/job"
+	"github.com/rtask/rtask/daemon/logging"
 	"github.com/rtask/rtask/sandbox"
 	"github.com/rtask/rtask/sandbox/nonblock/stream"
 )
@@ -32,7 +33,7 @@ const (
 	// stopTimeout bounds the wait for requests that are under way when the engine stops. Followers of a job are told to
 	// come back at once, so it is short.
 	stopTimeout = 3 * time.Second
-	// flushInterval is how often the last use of keys is written down.
+	// flushInterval is how often the last use of keys is written down, and how many refusals were only counted.
 	flushInterval = time.Minute
 	// maxConnections is how many connections to the control socket a user may have, maxStreams how many calls at a time go
 	// over one of them.
@@ -241,6 +242,7 @@ func (e *engine) serve(ctx context.Context, l listeners) error {
 		}
 	}
 	serves.Wait()
+	e.control.SumUp()
 	return err
 }
 
@@ -272,7 +274,7 @@ func (e *engine) server(ctx context.Context, h http.Handler) *http.Server {
 	return &http.Server{
 		Handler: h, Protocols: &p, ConnContext: auth.ConnContext(slice), BaseContext: func(net.Listener) context.Context { return ctx },
 		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
-		ErrorLog: slog.NewLogLogger(e.Logger.Handler(), slog.LevelWarn), // a handler's panic goes there, too
+		ErrorLog: logging.ForServer(e.Logger), // a handler's panic goes there, too
 	}
 }
 
@@ -300,6 +302,7 @@ func (e *engine) loop(ctx context.Context, failed, gatewayDone <-chan error) err
 			if err := e.keys.Flush(); err != nil {
 				e.Logger.Error("cannot write the keys file", "error", err)
 			}
+			e.control.SumUp()
 		case <-watchdog:
 			e.tell(systemd.SdNotifyWatchdog)
 		}

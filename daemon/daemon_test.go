@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -408,5 +409,29 @@ func TestNamed(t *testing.T) {
 		if got := s.named(c.uid, c.name, c.groups); got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
+	}
+}
+
+// What local users do wrong on the control socket is no line in the log: they could have as many as they like.
+func TestLogOfStrangers(t *testing.T) {
+	r := run(t, t.TempDir())
+	for _, text := range []string{
+		"nonsense\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "POST /x HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnonsense that is no frame",
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x01",
+	} {
+		c, err := net.Dial("unix", filepath.Join(r.options.RuntimeDir, "rtask.sock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		_, _ = io.Copy(io.Discard, c) // until it is closed
+		c.Close()
+	}
+	if log := r.logs.String(); strings.Contains(log, "http: ") || strings.Contains(log, "http2: ") {
+		t.Errorf("logged\n%s", log)
 	}
 }

@@ -3,9 +3,8 @@ package control
 import (
 	"context"
 	"log/slog"
-	"maps"
 	"path"
-	"sync"
+	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -33,14 +32,6 @@ const (
 // longestReason is how many bytes of a reason are logged: it may quote what a stranger made up.
 const longestReason = 512
 
-// Who may not use rtask at all can call as often as it likes: of such calls one in refusalEvery is an entry, after a burst. Each
-// user has that for itself, up to refusalUsers of them at a time; the rest have it together.
-const (
-	refusalEvery = time.Second
-	refusalBurst = 30
-	refusalUsers = 256
-)
-
 // decision is what became of a request, for who asks later. Never a secret, and of what strangers make up no more than
 // longestTask bytes, or longestReason. Of a command it has the name of the program alone: arguments are where secrets are.
 type decision struct {
@@ -54,21 +45,45 @@ type decision struct {
 	remote           string
 	delivery         string
 	job              string
+	// stranger says that who asked is not known: no key, no signature and no right was good.
+	stranger bool
+	// moot says that an accepted request changed nothing: a repeat, or the stop of a job that had ended.
+	moot bool
+	// more says that this is not a decision, but stands for that many like it.
+	more int
 }
 
-// audit writes one entry of the journal, whatever level is logged. Its attributes become the entry's fields (see package
-// logging).
+// audit writes one entry of the journal, or, where there are too many of a kind, counts it. What starts or stops a job is always
+// an entry.
 func (s *Server) audit(d decision) {
+	if d.decision == accepted && !d.moot || s.tallies.add(d) {
+		s.write(d)
+	}
+}
+
+// SumUp writes what audit has counted since the last time. The engine calls it once a minute, and when it ends.
+func (s *Server) SumUp() {
+	for _, d := range s.tallies.take() {
+		s.write(d)
+	}
+}
+
+// write writes an entry, whatever level is logged. Its attributes become the entry's fields (see package logging).
+func (s *Server) write(d decision) {
 	message := "request " + d.decision
 	if d.webhook != "" {
 		message = "webhook request " + d.decision
+	}
+	count := ""
+	if d.more > 0 {
+		message, count = "more requests "+d.decision+" like this one", strconv.Itoa(d.more)
 	}
 	r := slog.NewRecord(time.Now(), slog.LevelInfo, message, 0)
 	for _, f := range []struct{ name, value string }{
 		{"RTASK_DECISION", d.decision}, {"RTASK_ACTION", d.action}, {"RTASK_KIND", d.kind}, {"RTASK_TASK", d.task},
 		{"RTASK_COMMAND", cut(d.command, longestTask)}, {"RTASK_KEY", d.key}, {"RTASK_KEY_ID", d.keyID}, {"RTASK_USER", d.user},
 		{"RTASK_WEBHOOK", d.webhook}, {"RTASK_REMOTE_ADDR", d.remote}, {"RTASK_DELIVERY", d.delivery}, {"RTASK_JOB_ID", d.job},
-		{"RTASK_REASON", cut(d.reason, longestReason)},
+		{"RTASK_COUNT", count}, {"RTASK_REASON", cut(d.reason, longestReason)},
 	} {
 		if f.value != "" {
 			r.AddAttrs(slog.String(f.name, f.value))
@@ -123,19 +138,14 @@ func (s *Server) decide(d decision, job string, err error) {
 	s.audit(d)
 }
 
-// auditStranger writes of a call that was refused before it was read, but not of each one.
+// auditStranger writes of a call that was refused before it was read.
 func (s *Server) auditStranger(procedure string, c auth.Caller, known bool) {
-	who := stranger{known: known, uid: c.Peer.UID}
-	d := decision{decision: refused, kind: "forbidden", user: c.Name(), reason: path.Base(procedure) + ": user " + c.Name() + " may not"}
+	d := decision{decision: refused, kind: "forbidden", user: c.Name(), reason: path.Base(procedure) + ": user " + c.Name() + " may not", stranger: true}
 	switch {
 	case !known:
 		d.user, d.reason = "", path.Base(procedure)+": who calls is not known"
 	case c.Peer.InSlice:
-		who = stranger{job: true} // which has as many users as it likes
 		d.reason = path.Base(procedure) + ": a job may not use rtask"
-	}
-	if !s.refusals.allow(time.Now(), who) {
-		return
 	}
 	switch procedure {
 	case rtaskv1connect.JobServiceStartProcedure:
@@ -144,40 +154,4 @@ func (s *Server) auditStranger(procedure string, c auth.Caller, known bool) {
 		d.action = actionStop
 	}
 	s.audit(d)
-}
-
-// stranger is who shares one allowance of entries: a user, all jobs, or all that are not known.
-type stranger struct {
-	job, known bool
-	uid        uint32
-}
-
-// refusals says which calls of strangers are entries. It is safe for concurrent use.
-type refusals struct {
-	mu sync.Mutex // guards full
-	// full is when the next refusalBurst of them are free, for who has used some.
-	full map[stranger]time.Time
-}
-
-func (r *refusals) allow(now time.Time, who stranger) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.full == nil {
-		r.full = map[stranger]time.Time{}
-	}
-	if _, ok := r.full[who]; !ok && who.known && len(r.full) >= refusalUsers {
-		maps.DeleteFunc(r.full, func(_ stranger, full time.Time) bool { return !full.After(now) })
-		if len(r.full) >= refusalUsers {
-			who = stranger{known: true, job: true} // the rest
-		}
-	}
-	full := r.full[who]
-	if full.Before(now) {
-		full = now
-	}
-	if full.Sub(now) > (refusalBurst-1)*refusalEvery {
-		return false
-	}
-	r.full[who] = full.Add(refusalEvery)
-	return true
 }

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"connectrpc.com/connect"
 
@@ -88,13 +87,21 @@ task "said" {
 	_, _ = f.as(inside).Start(t.Context(), req(command))
 	is("a job", `refused RTASK_ACTION=start RTASK_KIND=forbidden RTASK_USER=\w+ RTASK_REASON="Start: a job may not use rtask"`)
 
-	// One who may nothing fills no journal.
+	// One who may nothing fills no journal, and hides nothing: what is accepted is an entry, and all of it is counted.
 	before := len(f.decisions())
-	for range 3 * refusalBurst {
+	for range 3 * strangerEntries {
 		_, _ = f.as(peers()[auth.Nobody]).Start(t.Context(), req(command))
 	}
-	if n := len(f.decisions()) - before; n == 0 || n > 2*refusalBurst {
-		t.Errorf("%d entries of %d strangers", n, 3*refusalBurst)
+	must[rtaskv1.StopResponse](t)(f.as(op).Stop(t.Context(), req(&rtaskv1.StopRequest{Job: must[rtaskv1.StartResponse](t)(f.as(op).Start(t.Context(), req(command))).Job.Id})))
+	if n := len(f.decisions()) - before; n != strangerEntries+2 {
+		t.Errorf("%d entries of %d strangers", n, 3*strangerEntries)
+	}
+	f.SumUp()
+	is("their number", `refused RTASK_ACTION=start RTASK_KIND=forbidden RTASK_USER=\S+ RTASK_COUNT=60 RTASK_REASON=.*`)
+	before = len(f.decisions())
+	f.SumUp()
+	if n := len(f.decisions()) - before; n != 0 {
+		t.Errorf("it is counted again: %q", f.decisions())
 	}
 	if s := f.logs.String(); strings.Contains(s, "hunter2") {
 		t.Errorf("a secret is in the log: %s", s)
@@ -139,40 +146,63 @@ func TestAuditRefused(t *testing.T) {
 	}
 }
 
-func TestRefusals(t *testing.T) {
-	var r refusals
-	now := time.Unix(1000, 0)
-	a, b := stranger{known: true, uid: 1001}, stranger{known: true, uid: 1002}
-	n := 0
-	for range 100 {
-		if r.allow(now, a) {
-			n++
+// However many refusals of whatever sources there are, entries are bounded, and every one is in one of them.
+func TestTallies(t *testing.T) {
+	var all tallies
+	entries, counted := 0, 0
+	add := func(d decision, n int) (written int) {
+		for range n {
+			if all.add(d) {
+				written++
+			}
 		}
+		entries += written
+		return written
 	}
-	if n != refusalBurst || r.allow(now.Add(refusalEvery/2), a) || !r.allow(now.Add(refusalEvery), a) || r.allow(now.Add(refusalEvery), a) {
-		t.Errorf("%d at once", n)
-	}
-	// Nobody hides another's.
-	for _, other := range []stranger{b, {job: true}, {}} {
-		if !r.allow(now, other) {
-			t.Errorf("%+v has no entry", other)
+	sum := func() (written int) {
+		for _, d := range all.take() {
+			entries++
+			written++
+			counted += d.more
 		}
+		return written
 	}
-	if now = now.Add(time.Hour); !r.allow(now, a) || fmt.Sprint(r.full[a].Sub(now)) != refusalEvery.String() {
-		t.Error("it does not forget")
+	bad := func(address string) decision {
+		return decision{decision: refused, kind: "unauthorized", remote: address, stranger: true, reason: "no key"}
 	}
-	// However many users there are, what is kept of them is not more.
-	n = 0
-	for uid := range uint32(10 * refusalUsers) {
-		if r.allow(now, stranger{known: true, uid: 5000 + uid}) {
-			n++
-		}
+	known := decision{decision: refused, kind: "concurrency", keyID: "k", key: "demo", remote: "192.0.2.1"}
+	if n := add(bad("192.0.2.1"), 40000); n != strangerEntries {
+		t.Errorf("%d entries of one address", n)
 	}
-	if n < refusalUsers-10 || n > refusalUsers+refusalBurst || len(r.full) > refusalUsers+3 {
-		t.Errorf("%d entries, %d are kept", n, len(r.full))
+	// Others are told apart, and those with a key are not held to what strangers have used.
+	if n := add(bad("192.0.2.2"), 1); n != 1 {
+		t.Error("another address has no entry")
 	}
-	if now = now.Add(time.Hour); !r.allow(now, stranger{known: true, uid: 9999}) || len(r.full) != 1 {
-		t.Errorf("%d are kept of those that are long past", len(r.full))
+	if n := add(known, knownEntries+5); n != knownEntries {
+		t.Errorf("%d entries of a key", n)
+	}
+	if n := sum(); n != 2 || counted != 40000-strangerEntries+5 {
+		t.Errorf("%d entries for %d", n, counted)
+	}
+	if n := sum(); n != 0 {
+		t.Errorf("%d entries for nothing", n)
+	}
+	// Anybody has as many addresses of IPv6 as it likes, and many have several.
+	entries, counted = 0, 0
+	total := 0
+	for i := range 50000 {
+		total++
+		add(bad(fmt.Sprintf("2001:db8:%x::%x", i%5000, i)), 1)
+	}
+	if n := len(all.of); n > maxSources+1 {
+		t.Errorf("%d sources are kept", n)
+	}
+	if n := add(known, 1); n != 1 {
+		t.Error("a key has no entry behind a flood")
+	}
+	sum()
+	if entries > allStrangers+maxSources+2 || counted != total-allStrangers {
+		t.Errorf("%d entries; counted are %d of %d", entries, counted, total)
 	}
 }
 

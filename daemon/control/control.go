@@ -93,8 +93,8 @@ type Options struct {
 // Server implements both services.
 type Server struct {
 	Options
-	waits    waits
-	refusals refusals
+	waits   waits
+	tallies tallies
 }
 
 // New returns a Server.

@@ -32,7 +32,7 @@ func (s *Server) refuse(r presented, key auth.KeyInfo, task, kind string, err er
 	name := r.GetTask()
 	s.audit(decision{
 		decision: refused, action: actionOf(r), kind: kind, task: cut(name, longestTask), key: key.Name, keyID: key.ID, remote: r.GetRemoteAddr(),
-		reason: errorText(err),
+		reason: errorText(err), stranger: key.ID == "",
 	})
 	return err
 }
@@ -154,7 +154,7 @@ func (s *Server) Result(ctx context.Context, r *connect.Request[rtaskv1.ResultRe
 func (s *Server) run(ctx context.Context, wait bool, js job.Spec, d decision) (job.Result, error) {
 	id := "" // of the job, once there is one
 	admitted := func(j job.Job) {
-		id = j.ID
+		id, d.moot = j.ID, j.Repeated
 		s.decide(d, id, nil)
 	}
 	var result job.Result
@@ -212,7 +212,7 @@ func (s *Server) Refused(ctx context.Context, r *connect.Request[rtaskv1.Refused
 	if m.Kind != "bad-request" && m.Kind != "unavailable" {
 		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("the gateway refuses nothing as %q", m.Kind))
 	}
-	d := decision{decision: refused, action: actionStart, kind: m.Kind, reason: m.Reason, remote: m.RemoteAddr}
+	d := decision{decision: refused, action: actionStart, kind: m.Kind, reason: m.Reason, remote: m.RemoteAddr, stranger: true}
 	known := "" // a task, to who may use it
 	if c := s.Snapshot().Config; c != nil && m.Hash != "" {
 		if t, w := c.Webhook(m.Hash, s.ReadSecret); w != nil {
@@ -221,7 +221,7 @@ func (s *Server) Refused(ctx context.Context, r *connect.Request[rtaskv1.Refused
 	} else if c != nil && c.Tasks[m.Task] != nil {
 		// That a key is bad is not what this was refused for.
 		if key, err := s.Keys.Verify(ctx, m.RemoteAddr, m.ApiKey); err == nil && slices.Contains(c.Tasks[m.Task].APIKeys, key.Name) {
-			d.task, d.key, d.keyID, known = m.Task, key.Name, key.ID, m.Task
+			d.task, d.key, d.keyID, d.stranger, known = m.Task, key.Name, key.ID, false, m.Task
 		}
 	}
 	s.Rejected(known, m.Kind)

@@ -160,7 +160,7 @@ func visible(c auth.Caller, j job.Job) bool {
 func (s *Server) Stop(ctx context.Context, r *connect.Request[rtaskv1.StopRequest]) (*connect.Response[rtaskv1.StopResponse], error) {
 	c := callerFrom(ctx)
 	j, err := s.find(ctx, r.Msg.Job)
-	d := decision{action: actionStop, user: c.Name(), task: j.Task}
+	d := decision{action: actionStop, user: c.Name(), task: j.Task, moot: j.State == job.Ended}
 	if j.Task == "" {
 		d.command = j.Command
 	}

@@ -281,6 +281,7 @@ func (s *Server) End(ctx context.Context, r *connect.Request[rtaskv1.EndRequest]
 		by += ", whose client went away"
 		d.reason = "the client went away"
 	}
+	d.moot = j.State == job.Ended
 	s.decide(d, j.ID, nil)
 	if j, err = s.Jobs.Stop(ctx, j.ID, job.StopOptions{By: by}); err != nil {
 		return nil, s.ended(ctx, r.Msg, key, waitError(err))

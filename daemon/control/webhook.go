@@ -40,6 +40,8 @@ type hook struct {
 	// user is the local user who tries it.
 	user string
 	id   string // of the job; "": the engine makes one
+	// proven says that its signature, or its token, is good.
+	proven bool
 
 	delivery webhook.Delivery
 	// skip is why it is to be ignored, or "". spec is what to run otherwise.
@@ -55,7 +57,7 @@ func (h *hook) decided(what string) decision {
 	}
 	return decision{
 		decision: what, action: actionStart, task: h.task.Name, webhook: h.webhook.Name, remote: h.remote, user: h.user,
-		delivery: cut(id, longestTask),
+		delivery: cut(id, longestTask), stranger: !h.proven && h.user == "",
 	}
 }
 
@@ -65,12 +67,12 @@ func (s *Server) findWebhook(hash, remote string) (*hook, error) {
 	c := s.Snapshot().Config
 	if c == nil {
 		err := fail(connect.CodeUnavailable, "configuration", errors.New("the configuration has errors, so there are no webhooks"))
-		return nil, s.refuseHook(decision{remote: remote}, err, "")
+		return nil, s.refuseHook(decision{remote: remote, stranger: true}, err, "")
 	}
 	t, w := c.Webhook(hash, s.ReadSecret)
 	if w == nil {
 		err := fail(connect.CodeNotFound, "not-found", errors.New("there is no webhook at this URL"))
-		return nil, s.refuseHook(decision{remote: remote, reason: "there is no webhook at its URL"}, err, "")
+		return nil, s.refuseHook(decision{remote: remote, reason: "there is no webhook at its URL", stranger: true}, err, "")
 	}
 	return &hook{config: c, task: t, webhook: w, remote: remote}, nil
 }
@@ -155,6 +157,7 @@ func (s *Server) judge(h *hook) (reason string, err error) {
 		// Whoever it is learns no more than that.
 		return err.Error(), fail(connect.CodeUnauthenticated, "signature", errors.New("the signature is missing or not good"))
 	}
+	h.proven = true
 	if coded := h.headers.Values("Content-Encoding"); len(coded) > 0 && !slices.Equal(coded, []string{"identity"}) {
 		return "", fail(connect.CodeInvalidArgument, "bad-request", errors.New("a body with a Content-Encoding is not taken: send it as it is"))
 	}

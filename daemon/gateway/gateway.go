@@ -6,13 +6,11 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -23,6 +21,7 @@ import (
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/rtask/rtask/ctl/client"
+	"github.com/rtask/rtask/daemon/logging"
 )
 
 const (
@@ -156,28 +155,12 @@ func (s service) serve(server *http.Server, listener net.Listener, l *slog.Logge
 func (s service) server(l *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler: s.handler, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
-		MaxHeaderBytes: maxHeaderBytes, ErrorLog: log.New(complaints{l}, "", 0),
+		MaxHeaderBytes: maxHeaderBytes, ErrorLog: logging.ForServer(l),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrameBytes, MaxReceiveBufferPerConnection: maxUnread,
 			MaxReceiveBufferPerStream: maxUnread, WriteByteTimeout: writeTimeout,
 		},
 	}
-}
-
-// complaints logs what net/http has to say. Nearly all of it is of what a client did (a handshake that failed, a preface that is
-// none), of which anybody can have as much as it likes. What is ours to know are panics and connections that cannot be accepted.
-type complaints struct{ *slog.Logger }
-
-// Write implements io.Writer.
-func (c complaints) Write(b []byte) (int, error) {
-	level := slog.LevelDebug
-	for _, ours := range []string{"http: panic", "http2: panic", "http: Accept error"} {
-		if bytes.HasPrefix(b, []byte(ours)) {
-			level = slog.LevelWarn
-		}
-	}
-	c.Log(context.Background(), level, string(bytes.TrimRight(b, "\n")))
-	return len(b), nil
 }
 
 func serve(ctx context.Context, o Options, services []service) error {

@@ -20,6 +20,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rtask/rtask/daemon/logging"
 )
 
 // certify makes a certificate for 127.0.0.1 that is valid for a time around now, and its key.
@@ -229,7 +231,7 @@ func TestComplaints(t *testing.T) {
 		_, _ = io.Copy(io.Discard, c) // until it is closed
 	}
 	eventually(t, "net/http complains", func() bool { return strings.Contains(all.String(), "level=DEBUG msg=\"http2: ") })
-	l := complaints{both}
+	l := logging.ForServer(both).Writer()
 	for _, text := range []string{"http: panic serving 192.0.2.7:1: x\n", "http2: panic serving 192.0.2.7:1: x\n", "http: Accept error: x; retrying in 5ms\n"} {
 		if n, err := l.Write([]byte(text)); n != len(text) || err != nil || !strings.Contains(log.String(), strings.TrimSpace(text)) {
 			t.Errorf("%q: %d, %v", text, n, err)

@@ -100,6 +100,9 @@ type Job struct {
 	// Once is Spec.Once.
 	Once Once `cbor:"once,omitzero"`
 
+	// Repeated says that Start, or Run, returned a job that there was already.
+	Repeated bool `cbor:"-"`
+
 	// Run is what the sandbox was asked to run.
 	Run spec.Job `cbor:"run"`
 	// Plan is how it was to be started.

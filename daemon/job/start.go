@@ -74,6 +74,7 @@ func (m *Manager) begin(ctx context.Context, s Spec) (*live, Job, error) {
 		if a.job.ID != s.ID {
 			drop()
 		}
+		a.job.Repeated = true
 		return a.l, a.job, nil
 	case a.joined != nil:
 		return a.l, a.joined.alias, m.commitJoin(context.WithoutCancel(ctx), a.l, a.joined)
