@@ -254,10 +254,11 @@ func (f *fixture) serve(o Options, given map[string][]net.Listener) map[string]s
 
 // reply is what came of a request.
 type reply struct {
-	status int
-	header http.Header
-	body   string
-	json   map[string]any
+	status  int
+	header  http.Header
+	trailer http.Header
+	body    string
+	json    map[string]any
 }
 
 func (f *fixture) do(method, path string, body io.Reader, header ...string) reply {
@@ -283,7 +284,7 @@ func (f *fixture) send(r *http.Request) reply {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	got := reply{status: res.StatusCode, header: res.Header, body: string(b)}
+	got := reply{status: res.StatusCode, header: res.Header, trailer: res.Trailer, body: string(b)}
 	_ = json.Unmarshal(b, &got.json)
 	return got
 }
