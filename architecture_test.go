@@ -36,8 +36,8 @@ func rules() map[string]rule {
 
 		"daemon": {
 			may: []string{
-				"daemon/auth", "daemon/companion", "daemon/config", "daemon/control", "daemon/job", "daemon/logging", "sandbox", "sandbox/nonblock/stream",
-				"sandbox/privilege", "sandbox/spec",
+				"daemon/auth", "daemon/companion", "daemon/config", "daemon/config/machine", "daemon/control", "daemon/job", "daemon/logging", "sandbox",
+				"sandbox/nonblock/stream", "sandbox/privilege", "sandbox/spec",
 			},
 		},
 		"daemon/api/rtask/v1":                {},
@@ -46,8 +46,9 @@ func rules() map[string]rule {
 		"daemon/logging":                     {never: map[string]string{"net/http": "it only writes lines"}},
 		"daemon/companion":                   {never: map[string]string{"net/http": "it only starts the gateway"}},
 		"daemon/config/oldtoml":              {never: map[string]string{"os/exec": noProcesses, "net/http": noNetwork}},
+		"daemon/config/machine":              {may: []string{"daemon/config"}, never: map[string]string{"os/exec": noProcesses, "net/http": noNetwork}},
 		"daemon/config": {
-			may:   []string{"daemon/auth/cost", "daemon/auth/webhook", "daemon/config/oldtoml", "sandbox/jail/seccomp", "sandbox/spec"},
+			may:   []string{"daemon/auth/cost", "daemon/auth/webhook", "daemon/config/oldtoml", "sandbox/jail/seccomp", "sandbox/safepath", "sandbox/spec"},
 			never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses, module + "sandbox": "files in, values out"},
 		},
 		"daemon/job": {
@@ -88,7 +89,8 @@ func rules() map[string]rule {
 		"sandbox/log":       {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/scope":     {never: map[string]string{"net/http": noNetwork}},
 		"sandbox/cgroup":    {may: []string{"sandbox/nonblock", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
-		"sandbox/jail":      {may: []string{"sandbox/jail/fork", "sandbox/jail/landlock", "sandbox/jail/seccomp", "sandbox/nonblock", "sandbox/privilege", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/jail":      {may: []string{"sandbox/jail/fork", "sandbox/jail/landlock", "sandbox/jail/seccomp", "sandbox/nonblock", "sandbox/privilege", "sandbox/safepath", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/safepath":  {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/privilege": {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/jail/fork": {may: []string{"sandbox/nonblock"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/jail/landlock": {
@@ -106,8 +108,8 @@ func rules() map[string]rule {
 		},
 
 		"ctl": {
-			may:   []string{"ctl/client", "ctl/journal", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/config/oldtoml"},
-			never: map[string]string{module + "sandbox": "rtaskctl asks the engine"},
+			may:   []string{"ctl/client", "ctl/journal", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/config", "daemon/config/machine", "daemon/config/oldtoml"},
+			never: map[string]string{module + "sandbox": "rtaskctl asks the engine", module + "daemon/job": "rtaskctl asks the engine"},
 		},
 		"ctl/journal": {never: map[string]string{"net": "it only starts journalctl"}},
 		"ctl/client": {

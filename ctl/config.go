@@ -20,8 +20,8 @@ func (a *app) configCommand() *cli.Command {
 		Name: "config", Usage: "check the configuration, or convert one", UsageText: "rtaskctl config check|convert",
 		Subcommands: []*cli.Command{a.convertCommand(), {
 			Name: "check", Usage: "read the configuration and say what is wrong with it, or what a request would do; change nothing",
-			UsageText:   "rtaskctl config check [--json]\nrtaskctl config check --task TASK [--key NAME | --webhook NAME] [--param NAME=VALUE…] [--json]",
-			Description: "The exit status is 1 if there is an error in it, and if the request would be refused.",
+			UsageText:   "rtaskctl config check [--json] [PATH]\nrtaskctl config check --task TASK [--key NAME | --webhook NAME] [--param NAME=VALUE…] [--json]",
+			Description: "PATH is a file or a folder, which is checked without an engine: rtask.hcl, a file of tasks, or a folder of either.\nWithout PATH the engine checks its own configuration.\nThe exit status is 1 if there is an error, and if the request would be refused.",
 			Flags:       append(dryRunFlags(), jsonFlag()),
 			Action:      a.configCheck,
 		}},
@@ -29,13 +29,16 @@ func (a *app) configCommand() *cli.Command {
 }
 
 func (a *app) configCheck(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	request, err := dryRunRequest(c)
 	switch {
 	case err != nil:
 		return err
+	case c.NArg() > 1:
+		return misuse(c, "one PATH at a time, not %d", c.NArg())
+	case c.NArg() == 1 && request != nil:
+		return misuse(c, "--task asks the engine about its own configuration: leave out %s", c.Args().First())
+	case c.NArg() == 1:
+		return a.checkPath(c, c.Args().First())
 	case request != nil:
 		return a.dryRun(c, request)
 	}
@@ -99,33 +102,48 @@ func (a *app) reload(c *cli.Context, checkOnly bool) error {
 	}
 	defer engine.Close()
 	r, err := engine.Jobs.Reload(c.Context, connect.NewRequest(&rtaskv1.ReloadRequest{CheckOnly: checkOnly}))
+	if err != nil && checkOnly {
+		return a.checkInstalled(c, err)
+	}
 	if err != nil {
 		return err
 	}
-	found, tasks := r.Msg.GetDiagnostics(), r.Msg.GetTasks()
+	return a.printLoaded(c, loaded{diagnostics: r.Msg.GetDiagnostics(), tasks: r.Msg.GetTasks(), checkOnly: checkOnly})
+}
+
+// loaded is what came of reading a configuration.
+type loaded struct {
+	diagnostics []*rtaskv1.Diagnostic
+	tasks       int32
+	// checkOnly says that nothing was to change, without that no engine was asked.
+	checkOnly, without bool
+}
+
+func (a *app) printLoaded(c *cli.Context, l loaded) error {
 	if c.Bool("json") {
 		value := struct {
 			Tasks       int32            `json:"tasks"`
 			Diagnostics []diagnosticJSON `json:"diagnostics"`
-		}{tasks, diagnosticsToJSON(found)}
+			Engine      bool             `json:"engine"`
+		}{l.tasks, diagnosticsToJSON(l.diagnostics), !l.without}
 		if err := a.printJSON(value); err != nil {
 			return err
 		}
-		if hasErrors(found) {
+		if hasErrors(l.diagnostics) {
 			return exitStatus(exitError)
 		}
 		return nil
 	}
-	a.diagnostics(found)
+	a.diagnostics(l.diagnostics)
 	switch {
-	case hasErrors(found) && checkOnly:
+	case hasErrors(l.diagnostics) && l.checkOnly:
 		return errors.New("the configuration has errors")
-	case hasErrors(found):
+	case hasErrors(l.diagnostics):
 		return errors.New("the configuration has errors, nothing has changed")
-	case checkOnly:
-		return a.print("configuration is good: " + plural(tasks, "task") + "\n")
+	case l.checkOnly:
+		return a.print("configuration is good: " + plural(l.tasks, "task") + "\n")
 	default:
-		return a.print("configuration reloaded: " + plural(tasks, "task") + "\n")
+		return a.print("configuration reloaded: " + plural(l.tasks, "task") + "\n")
 	}
 }
 

@@ -232,7 +232,7 @@ func (s *dryRunSettings) admission() string {
 	case s.Overflow == "reject":
 		all = append(all, n+" at once, more are refused: 429 concurrency")
 	case s.Overflow == "coalesce":
-		all = append(all, n+" at once, more become part of one that waits")
+		all = append(all, n+" at once, "+s.text("queue")+" may wait and take over requests for the same thing, more are refused: 429 queue-full")
 	default:
 		all = append(all, n+" at once, "+s.text("queue")+" may wait, more are refused: 429 queue-full")
 	}

@@ -79,6 +79,9 @@ func (a *app) webhookList(c *cli.Context) error {
 		a.say("There are no webhooks.")
 		return nil
 	}
+	if h := r.Msg.GetHint(); h != "" {
+		defer a.say("%s", printable(h))
+	}
 	var rows [][]string
 	for _, w := range webhooks {
 		rows = append(rows, []string{w.GetTask(), w.GetName(), w.GetVerify(), w.GetUrl()})

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
 
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/companion"
@@ -96,6 +97,18 @@ func Run(ctx context.Context, o Options) (err error) {
 	return e.serve(ctx, listeners)
 }
 
+// ownFolder returns an error for a folder in which another user could put a link for the engine to follow.
+func ownFolder(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return fmt.Errorf("cannot look at the folder %s: %w", dir, err)
+	}
+	if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
+		return fmt.Errorf("cannot use the folder %s: user %d must own it, and no other user may write to it", dir, os.Geteuid())
+	}
+	return nil
+}
+
 // open opens everything but the sockets.
 func (e *engine) open(ctx context.Context) error {
 	// In this order: the others may lie in the first, and would make it with a mode of their own.
@@ -105,6 +118,9 @@ func (e *engine) open(ctx context.Context) error {
 	}{{e.StateDir, 0o700}, {e.LogDir, 0o750}, {e.RuntimeDir, 0o755}} {
 		if err := os.MkdirAll(dir.path, dir.mode); err != nil {
 			return fmt.Errorf("cannot make a folder: %w", err)
+		}
+		if err := ownFolder(dir.path); err != nil {
+			return err
 		}
 	}
 	if err := e.settings.loadSwitches(filepath.Join(e.StateDir, "tasks.json")); err != nil {
@@ -205,8 +221,10 @@ func (e *engine) close() error {
 func (e *engine) serve(ctx context.Context, l listeners) error {
 	e.control = control.New(control.Options{
 		Jobs: e.jobs, Keys: e.keys, Identify: e.identify, Snapshot: e.settings.snapshot, Reload: e.reload, GatewayUID: e.gatewayUID(),
-		SwitchTask: e.settings.switchTask, StatusChanged: e.notify, ReadSecret: e.settings.options.ReadSecret, APIAddress: e.apiAddress(),
-		CheckLimits: e.host.Check, Give: e.host.Give, Unlimited: e.host.Unlimited(), Metrics: e.metrics.registry, Rejected: e.metrics.rejected, Requested: e.metrics.requested, Logger: e.Logger,
+		SwitchTask: e.settings.switchTask, StatusChanged: e.notify, ReadSecret: e.settings.options.ReadSecret, Listening: e.listening(),
+		APIAddress:   e.gatewayAddress(func(o *companion.Options) string { return o.APIAddress }),
+		HTTPSAddress: e.gatewayAddress(func(o *companion.Options) string { return o.HTTPSAddress }),
+		CheckLimits:  e.host.Check, Give: e.host.Give, Unlimited: e.host.Unlimited(), Metrics: e.metrics.registry, Rejected: e.metrics.rejected, Requested: e.metrics.requested, Logger: e.Logger,
 		Info: control.Info{Version: e.Version, Manager: e.host.Kind(), Started: e.started, Weaker: e.host.Weaker()},
 	})
 	e.jobs.SetTasks(e.control.TaskSpecs(e.settings.orDefaults()))
@@ -246,12 +264,20 @@ func (e *engine) serve(ctx context.Context, l listeners) error {
 	return err
 }
 
-// apiAddress is where the gateway that this engine starts listens, as far as that is known.
-func (e *engine) apiAddress() string {
-	if e.Gateway == nil || strings.HasSuffix(e.Gateway.APIAddress, ":0") {
+// gatewayAddress is where the gateway that this engine starts listens, as far as that is known.
+func (e *engine) gatewayAddress(of func(*companion.Options) string) string {
+	if e.Gateway == nil || strings.HasSuffix(of(e.Gateway), ":0") {
 		return ""
 	}
-	return e.Gateway.APIAddress
+	return of(e.Gateway)
+}
+
+// listening returns control.Options.Listening. A gateway that this engine starts has no socket units.
+func (e *engine) listening() func(context.Context, string) ([]string, error) {
+	if e.Gateway != nil {
+		return nil
+	}
+	return e.host.Listening()
 }
 
 // startGateway starts the gateway, where this engine is to have one beside it.

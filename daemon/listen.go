@@ -31,7 +31,7 @@ func (e *engine) listen() (listeners, error) {
 	}
 	if err == nil && e.Gateway != nil && os.Geteuid() == 0 {
 		if uid, gid, ok := e.Gateway.Credentials(); ok {
-			err = os.Chown(filepath.Join(e.RuntimeDir, "gateway.sock"), int(uid), int(gid))
+			err = os.Lchown(filepath.Join(e.RuntimeDir, "gateway.sock"), int(uid), int(gid))
 		}
 	}
 	if err != nil {

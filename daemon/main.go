@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,6 +54,9 @@ func Main(ctx context.Context, env Environment) error {
 			return err
 		}
 		if env.OwnProcess {
+			if err := keepDescriptors(); err != nil {
+				return err
+			}
 			if err := giveUp(gateway != nil); err != nil {
 				return err
 			}
@@ -102,6 +106,16 @@ func Main(ctx context.Context, env Environment) error {
 		}},
 	}
 	return app.RunContext(ctx, env.Args)
+}
+
+// keepDescriptors keeps from gateway and shims what this process was started with beyond standard input and output: a file that
+// whoever started it left open is neither for the process that faces the network nor to be held for as long as a job runs.
+func keepDescriptors() error {
+	// Linux 5.11 (close_range(2)). The listeners of systemd's are marked so in any case, see package activation.
+	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("cannot keep inherited files from other processes: %w", err)
+	}
+	return nil
 }
 
 // giveUp gives up the capabilities that an engine does not need. It keeps those to read and write files of others and give them

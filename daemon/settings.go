@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -11,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/daemon/config/machine"
 	"github.com/rtask/rtask/daemon/control"
 	"github.com/rtask/rtask/daemon/job"
 )
@@ -30,30 +30,12 @@ type settings struct {
 
 func newSettings(o Options, changed func(*config.Config)) *settings {
 	s := &settings{
-		options: config.Options{
-			File: o.ConfigFile, Dir: o.TasksDir, OwnerUID: os.Geteuid(),
-			LookupUser:  func(name string) error { _, err := job.LookupUser(name); return err },
-			LookupGroup: func(name string) error { _, err := job.LookupGroup(name); return err },
-			StatDir:     isDir,
-			CheckEnvironmentFile: func(path string) error {
-				_, err := config.ReadEnvironmentFile(path, os.Geteuid())
-				return err
-			},
-			ReadSecret: config.SecretReader(os.Geteuid()), CredentialsDir: o.CredentialsDir,
-		},
-		logger: o.Logger, changed: changed,
+		options: machine.Ask(config.Options{File: o.ConfigFile, Dir: o.TasksDir, CredentialsDir: o.CredentialsDir}, os.Geteuid()),
+		logger:  o.Logger, changed: changed,
 	}
 	s.empty, _ = config.Load(config.Options{}) // of no files, it has no errors
 	s.current.Store(&control.Snapshot{})
 	return s
-}
-
-func isDir(path string) error {
-	fi, err := os.Stat(path)
-	if err == nil && !fi.IsDir() {
-		err = fmt.Errorf("%s is not a folder", path)
-	}
-	return err
 }
 
 func (s *settings) snapshot() control.Snapshot { return *s.current.Load() }

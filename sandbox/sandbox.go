@@ -178,6 +178,15 @@ func (h *Host) Close() error {
 // Kind is what runs jobs: "systemd (system)", "systemd (user)" or "none".
 func (h *Host) Kind() string { return h.kind }
 
+// Listening returns what asks systemd where a socket unit listens, see scope.Manager.Listening; nil where rtask's units are not
+// systemd's.
+func (h *Host) Listening() func(ctx context.Context, unit string) ([]string, error) {
+	if h.manager == nil || os.Geteuid() != 0 {
+		return nil
+	}
+	return h.manager.Listening
+}
+
 // GoingDown reports whether the machine, or the user's manager, is being shut down, so that no scope can be started.
 func (h *Host) GoingDown(ctx context.Context) bool {
 	if h.manager == nil {

@@ -44,7 +44,7 @@ func (*engine) Status(_ context.Context, r *connect.Request[rtaskv1.StatusReques
 
 func (*engine) Framing(context.Context, *connect.Request[rtaskv1.FramingRequest]) (*connect.Response[rtaskv1.FramingResponse], error) {
 	time.Sleep(20 * time.Millisecond)
-	return connect.NewResponse(&rtaskv1.FramingResponse{MaxInputBytes: 7}), nil
+	return connect.NewResponse(&rtaskv1.FramingResponse{Draining: true}), nil
 }
 
 func start(t *testing.T) (*engine, *client.Client) {

@@ -85,6 +85,7 @@ var table = [...]struct {
 	{"/rtask.v1.JobService/Reload", Rule{Least: Admin}},
 	{"/rtask.v1.JobService/DryRun", Rule{Least: Admin}},
 	{"/rtask.v1.GatewayService/Run", Rule{Least: Gateway}},
+	{"/rtask.v1.GatewayService/RunFraming", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Result", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/RunStream", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Logs", Rule{Least: Gateway}},

@@ -37,6 +37,7 @@ func TestEveryProcedureForEveryKind(t *testing.T) {
 		"/rtask.v1.GatewayService/Refused":        {Gateway},
 		"/rtask.v1.GatewayService/WebhookFraming": {Gateway},
 		"/rtask.v1.GatewayService/Run":            {Gateway},
+		"/rtask.v1.GatewayService/RunFraming":     {Gateway},
 		"/rtask.v1.GatewayService/Result":         {Gateway},
 		"/rtask.v1.GatewayService/RunStream":      {Gateway},
 		"/rtask.v1.GatewayService/Logs":           {Gateway},

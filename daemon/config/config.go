@@ -32,8 +32,9 @@ type Config struct {
 	Retention Retention
 	// PublicURL is how the world calls the gateway, without a slash at its end. Default: "", where it listens.
 	PublicURL string
-	// TrustedProxies are whose X-Forwarded-For is believed. Default: none.
+	// TrustedProxies are whose X-Forwarded-For is believed, and with TrustUnix whoever connects by a Unix socket. Default: none.
 	TrustedProxies []netip.Prefix
+	TrustUnix      bool
 	// AllowPlaintext lets the gateway serve HTTP without TLS on addresses that are not loopback. Default: false.
 	AllowPlaintext bool
 	// Warnings are what Load found that keeps nothing from working for ever: a user or a folder that is not there yet.
@@ -172,7 +173,7 @@ const (
 	OverflowReject Overflow = "reject"
 	// OverflowQueue lets it wait for its turn.
 	OverflowQueue Overflow = "queue"
-	// OverflowCoalesce lets one wait, which takes over the input of whoever comes then.
+	// OverflowCoalesce lets them wait, too, and makes one job of requests for the same thing.
 	OverflowCoalesce Overflow = "coalesce"
 )
 

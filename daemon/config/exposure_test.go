@@ -2,6 +2,7 @@ package config
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/rtask/rtask/sandbox/spec"
@@ -33,8 +34,8 @@ func TestExposureKnowsSwitches(t *testing.T) {
 	open := ExposureOf(spec.Sandbox{}, true).Score
 	for i := range reflect.TypeFor[spec.Sandbox]().NumField() {
 		f := reflect.TypeFor[spec.Sandbox]().Field(i)
-		if f.Type.Kind() != reflect.Bool || f.Name == "HideRun" || f.Name == "DynamicUser" {
-			continue
+		if f.Type.Kind() != reflect.Bool || slices.Contains([]string{"HideRun", "HideUsers", "DynamicUser", "AsCaller"}, f.Name) {
+			continue // no switch of a file
 		}
 		var s spec.Sandbox
 		reflect.ValueOf(&s).Elem().Field(i).SetBool(true)

@@ -15,6 +15,12 @@ type Options struct {
 	File string
 	// Dir is tasks.d. One that does not exist, and "", are no tasks.
 	Dir string
+	// TaskFile is a file of tasks beside those of Dir, whatever its name is; "": none.
+	TaskFile string
+	// Part says that this is not a whole configuration: tasks that are named and not defined may stand elsewhere.
+	Part bool
+	// Elsewhere says that the files are not where an engine reads them: who owns them, and may write them, is not looked at.
+	Elsewhere bool
 	// OwnerUID may own the files beside root.
 	OwnerUID int
 	// LookupUser and LookupGroup return an error for a name that this machine does not know, StatDir for a path that is
@@ -66,7 +72,7 @@ func build(sources []*source, opts Options) (*Config, Diagnostics) {
 			decodeBody(d, body, fileScope(), b)
 		}
 	}
-	if whole { // or names would be missing that stand in the file that cannot be read
+	if whole && !opts.Part { // or names would be missing that stand in the file that cannot be read
 		b.checkTriggers()
 	}
 	b.checkTokens(decoders)

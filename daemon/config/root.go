@@ -69,9 +69,9 @@ func rootScope() scope[builder] {
 				decode: func(d *decoder, v value, b *builder) { d.publicURL(v, &b.cfg.PublicURL) },
 			},
 			{
-				name: "trusted_proxies", example: `["10.0.0.0/8"]`,
-				doc:    "The addresses and networks of web servers in front whose X-Forwarded-For is believed.",
-				decode: func(d *decoder, v value, b *builder) { d.networks(v, &b.cfg.TrustedProxies) },
+				name: "trusted_proxies", example: `["10.0.0.0/8", "unix"]`,
+				doc:    "The addresses and networks of web servers in front whose X-Forwarded-For is believed; unix: any that connects by a Unix socket.",
+				decode: func(d *decoder, v value, b *builder) { d.proxies(v, b.cfg) },
 			},
 			{
 				name: "allow_plaintext", example: "false",
@@ -234,18 +234,23 @@ func (d *decoder) checkArgon2(r hcl.Range, a Argon2) {
 		"argon2 with %d KiB of memory and time = %d is too weak", a.MemoryKiB, a.Time)
 }
 
-// networks sets dst to a list of addresses and networks.
-func (d *decoder) networks(v value, dst *[]netip.Prefix) {
+// proxies sets what stands for whom trusted_proxies names: addresses, networks, and "unix".
+func (d *decoder) proxies(v value, cfg *Config) {
 	var all []netip.Prefix
 	var names []string
+	unix := false
 	d.names(v, &names, func(e value, s string) bool {
+		if s == "unix" {
+			unix = true
+			return true
+		}
 		p, err := netip.ParsePrefix(s)
 		if a, addrErr := netip.ParseAddr(s); addrErr == nil && a.Zone() == "" {
 			p, err = netip.PrefixFrom(a, a.BitLen()), nil
 		}
 		switch {
 		case err != nil:
-			d.errorf(e.rng(), v.usage(), "%s is not an address or a network: %q", e.name, s)
+			d.errorf(e.rng(), v.usage(), "%s is not an address, a network or \"unix\": %q", e.name, s)
 			return false
 		case p != p.Masked():
 			d.errorf(e.rng(), fmt.Sprintf("Write it as %q.", p.Masked()), "%s has bits beyond its prefix: %q", e.name, s)
@@ -254,7 +259,7 @@ func (d *decoder) networks(v value, dst *[]netip.Prefix) {
 		all = append(all, p)
 		return true
 	})
-	*dst = all
+	cfg.TrustedProxies, cfg.TrustUnix = all, unix
 }
 
 // uidRange sets dst to a range written "FIRST-LAST".

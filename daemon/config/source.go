@@ -15,6 +15,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/hashicorp/hcl/v2/json"
+
+	"github.com/rtask/rtask/sandbox/safepath"
 )
 
 const (
@@ -49,8 +51,12 @@ func find(opts Options) ([]*source, Diagnostics) {
 	var sources []*source
 	var diags Diagnostics
 	files, total := 0, 0
+	owner := opts.OwnerUID
+	if opts.Elsewhere {
+		owner = anybody
+	}
 	read := func(path string, root bool) {
-		data, err := readTrusted(path, opts.OwnerUID)
+		data, err := readTrusted(path, owner)
 		files, total = files+1, total+len(data)
 		if err == nil {
 			data, err = asText(data)
@@ -63,7 +69,7 @@ func find(opts Options) ([]*source, Diagnostics) {
 				sources = append(sources, s)
 			}
 		case err == nil:
-			sources = append(sources, &source{name: path, data: data, json: strings.HasSuffix(path, ".json"), root: root})
+			sources = append(sources, &source{name: path, data: data, json: isJSON(path, data), root: root})
 		case root && errors.Is(err, fs.ErrNotExist):
 		default:
 			diags = append(diags, fileError(path, err))
@@ -71,6 +77,9 @@ func find(opts Options) ([]*source, Diagnostics) {
 	}
 	if opts.File != "" {
 		read(opts.File, true)
+	}
+	if opts.TaskFile != "" {
+		read(opts.TaskFile, false)
 	}
 	if opts.Dir == "" {
 		return sources, diags
@@ -80,7 +89,7 @@ func find(opts Options) ([]*source, Diagnostics) {
 		return sources, diags
 	}
 	if err == nil {
-		err = trusted(info, opts.OwnerUID)
+		err = trusted(info, owner)
 	}
 	if err != nil {
 		return sources, append(diags, fileError(opts.Dir, err))
@@ -124,9 +133,15 @@ func fileError(path string, err error) Diagnostic {
 	return d
 }
 
+// anybody is the owner of files whose owner and mode are not looked at.
+const anybody = -1
+
 // trusted returns an error if others than root and owner can write what info describes.
 func trusted(info fs.FileInfo, owner int) error {
 	stat, ok := info.Sys().(*syscall.Stat_t)
+	if owner == anybody {
+		return nil
+	}
 	if !ok {
 		return errors.New("its owner is not known")
 	}
@@ -147,8 +162,8 @@ func trusted(info fs.FileInfo, owner int) error {
 
 // readTrusted reads a regular file that only root and owner can write. The file is judged once it is open.
 func readTrusted(path string, owner int) (_ []byte, err error) {
-	// Without O_NONBLOCK, opening a FIFO would wait for a writer.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	// A link that a user has put in its place could lead to another file that is trusted, whose secrets are not that user's.
+	f, err := safepath.OpenFile(path, uint32(owner))
 	if err != nil {
 		return nil, err
 	}

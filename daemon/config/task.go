@@ -161,7 +161,7 @@ func taskAttributes() []attribute[draft] {
 		},
 		{
 			name: "queue", example: "10", inherit: true,
-			doc:    "How many requests may wait. Default: 10.",
+			doc:    "How many jobs may wait. Default: 10.",
 			decode: func(d *decoder, v value, t *draft) { d.count(v, &t.Queue, maxCount) },
 		},
 		{

@@ -62,7 +62,7 @@ func TestFindingsAreText(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if got := diags.Error(); !strings.Contains(got, `    |   command = ["caf\xe9"]`+"\n    |                 ^") || !strings.Contains(got, `tasks.d/b\xe9.hcl:2:13: error: command must be`) {
+	if got := diags.Error(); !strings.Contains(got, `    |   command = ["caf\xe9"]`+"\n    |                  ^") || !strings.Contains(got, `tasks.d/b\xe9.hcl:2:13: error: command must be`) {
 		t.Errorf("got:\n%s", got)
 	}
 }

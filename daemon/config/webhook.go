@@ -370,6 +370,9 @@ func (d *decoder) readSecret(v value, f SecretFile, h *hookDraft) {
 	switch {
 	case err == nil:
 		h.secrets = append(h.secrets, secret)
+	case errors.Is(err, fs.ErrPermission): // by a check without an engine
+		h.missing = append(h.missing, f)
+		d.warnf(v.rng(), "The webhook answers 503 while rtaskd cannot read it.", "%s: the file %s cannot be read by this user", v.name, f.Name)
 	case errors.Is(err, fs.ErrNotExist):
 		h.missing = append(h.missing, f)
 		what := "file " + f.Name

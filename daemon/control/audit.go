@@ -82,7 +82,7 @@ func (s *Server) write(d decision) {
 	for _, f := range []struct{ name, value string }{
 		{"RTASK_DECISION", d.decision}, {"RTASK_ACTION", d.action}, {"RTASK_KIND", d.kind}, {"RTASK_TASK", d.task},
 		{"RTASK_COMMAND", cut(d.command, longestTask)}, {"RTASK_KEY", d.key}, {"RTASK_KEY_ID", d.keyID}, {"RTASK_USER", d.user},
-		{"RTASK_WEBHOOK", d.webhook}, {"RTASK_REMOTE_ADDR", d.remote}, {"RTASK_DELIVERY", d.delivery}, {"RTASK_JOB_ID", d.job},
+		{"RTASK_WEBHOOK", d.webhook}, {"RTASK_REMOTE_ADDR", cut(d.remote, longestTask)}, {"RTASK_DELIVERY", d.delivery}, {"RTASK_JOB_ID", d.job},
 		{"RTASK_COUNT", count}, {"RTASK_REASON", cut(d.reason, longestReason)},
 	} {
 		if f.value != "" {
@@ -109,7 +109,7 @@ func cut(s string, most int) string {
 // actionOf is what a client on the network asks for.
 func actionOf(r presented) string {
 	switch r.(type) {
-	case *rtaskv1.RunRequest:
+	case *rtaskv1.RunRequest, *rtaskv1.RunFramingRequest:
 		return actionStart
 	case *rtaskv1.EndRequest:
 		return actionStop

@@ -68,8 +68,11 @@ type Options struct {
 	StatusChanged func()
 	// ReadSecret reads a secret of a webhook that was not there when the configuration was read (config.SecretReader).
 	ReadSecret func(path string) (string, error)
-	// APIAddress is where the gateway listens, host:port; "": where its socket unit says.
-	APIAddress string
+	// APIAddress and HTTPSAddress are where the gateway listens, host:port; "": where Listening says.
+	APIAddress, HTTPSAddress string
+	// Listening returns the addresses, host:port or a path, at which a socket unit listens, nothing if it does not; nil: there are
+	// no units.
+	Listening func(ctx context.Context, unit string) ([]string, error)
 	// GatewayUID is the gateway's user, whom no task may run as; nil: there is none.
 	GatewayUID *uint32
 	// CheckLimits returns an error for limits that this machine cannot enforce.

@@ -28,11 +28,16 @@ type presented interface {
 
 // refuse counts and logs a refusal, and returns it. The task is one of the configuration, or "".
 func (s *Server) refuse(r presented, key auth.KeyInfo, task, kind string, err error) error {
+	return s.refuseFor(r, key, task, kind, errorText(err), err)
+}
+
+// refuseFor is refuse with a reason for the log alone.
+func (s *Server) refuseFor(r presented, key auth.KeyInfo, task, kind, reason string, err error) error {
 	s.Rejected(task, kind)
 	name := r.GetTask()
 	s.audit(decision{
 		decision: refused, action: actionOf(r), kind: kind, task: cut(name, longestTask), key: key.Name, keyID: key.ID, remote: r.GetRemoteAddr(),
-		reason: errorText(err), stranger: key.ID == "",
+		reason: reason, stranger: key.ID == "",
 	})
 	return err
 }
@@ -100,6 +105,20 @@ func (s *Server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]
 		return connect.NewResponse(&rtaskv1.RunResponse{Job: jobMessage(result.Job), Accepted: true}), nil
 	}
 	return connect.NewResponse(resultMessage(result)), nil
+}
+
+// RunFraming implements GatewayService.
+func (s *Server) RunFraming(ctx context.Context, r *connect.Request[rtaskv1.RunFramingRequest]) (*connect.Response[rtaskv1.RunFramingResponse], error) {
+	key, err := s.verify(ctx, r.Msg)
+	if err != nil {
+		return nil, err
+	}
+	_, task, err := s.taskFor(r.Msg, key)
+	if err != nil {
+		s.Requested("", key.Name, kindOf(err))
+		return nil, err
+	}
+	return connect.NewResponse(&rtaskv1.RunFramingResponse{MaxInputBytes: task.MaxInputBytes, KeyId: key.ID}), nil
 }
 
 // keyDecision is the decision about a request with a key, as far as it is known before there is one.
@@ -237,8 +256,8 @@ func (s *Server) Framing(context.Context, *connect.Request[rtaskv1.FramingReques
 		for _, p := range c.TrustedProxies {
 			reply.TrustedProxies = append(reply.TrustedProxies, p.String())
 		}
-		for _, t := range c.Tasks {
-			reply.MaxInputBytes = max(reply.MaxInputBytes, t.MaxInputBytes)
+		if c.TrustUnix {
+			reply.TrustedProxies = append(reply.TrustedProxies, "unix")
 		}
 	}
 	return connect.NewResponse(reply), nil

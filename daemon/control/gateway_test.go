@@ -132,7 +132,7 @@ func TestRun(t *testing.T) {
 	if res, err := f.Jobs.Wait(t.Context(), r.Job.Id); err != nil || !res.Succeeded() {
 		t.Errorf("%v, %v", res.Exit, err)
 	}
-	if m := must[rtaskv1.FramingResponse](t)(f.net().Framing(t.Context(), req(&rtaskv1.FramingRequest{}))); m.MaxInputBytes != 16<<10 {
+	if m := must[rtaskv1.RunFramingResponse](t)(f.net().RunFraming(t.Context(), req(&rtaskv1.RunFramingRequest{Task: "hello", ApiKey: demo}))); m.MaxInputBytes != 16 || m.KeyId == "" {
 		t.Errorf("%v", m)
 	}
 }

@@ -75,7 +75,14 @@ func (s *Server) runSpec(r *rtaskv1.RunRequest, key auth.KeyInfo) (*config.Task,
 		s.Requested(task.Name, key.Name, "input-too-large")
 		return nil, job.Spec{}, s.refuse(r, key, task.Name, "input-too-large", inputTooLarge(task))
 	}
-	js, err := s.keySpec(c, task, key, r)
+	if err := misplaced(task, r); err != nil {
+		s.Requested(task.Name, key.Name, kindOf(err))
+		return nil, job.Spec{}, s.refuseFor(r, key, task.Name, kindOf(err), errMisplaced.Error(), err)
+	}
+	var js job.Spec
+	if err = encoded(valuesOf(r.Headers, "Content-Encoding")); err == nil {
+		js, err = s.keySpec(c, task, key, r)
+	}
 	if err == nil {
 		js.ID = r.Id
 		err = s.idempotent(r, key, &js)

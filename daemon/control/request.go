@@ -35,6 +35,7 @@ func (s *Server) requestSpec(c *config.Config, t *config.Task, r request) (job.S
 		return job.Spec{}, badRequest("task %q: %w", t.Name, err)
 	}
 	js.Environment = slices.Concat(js.Environment, env, headerVariables(t, r.headers))
+	js.Same = "request " + digest([]byte(strings.Join(env, "\x00")))
 	return js, nil
 }
 

@@ -23,8 +23,6 @@ const (
 	idSeen = 30 * 24 * time.Hour
 	// bodySeen is how long a body is known, where a repeat of it is refused and its signature never ages.
 	bodySeen = 365 * 24 * time.Hour
-	// defaultURL is where the gateway listens (rtask-gateway.socket).
-	defaultURL = "http://127.0.0.1:8800"
 )
 
 // hook is a request to a webhook, and what is known of it so far.
@@ -158,8 +156,8 @@ func (s *Server) judge(h *hook) (reason string, err error) {
 		return err.Error(), fail(connect.CodeUnauthenticated, "signature", errors.New("the signature is missing or not good"))
 	}
 	h.proven = true
-	if coded := h.headers.Values("Content-Encoding"); len(coded) > 0 && !slices.Equal(coded, []string{"identity"}) {
-		return "", fail(connect.CodeInvalidArgument, "bad-request", errors.New("a body with a Content-Encoding is not taken: send it as it is"))
+	if err := encoded(h.headers.Values("Content-Encoding")); err != nil {
+		return "", err
 	}
 	h.delivery = webhook.Read(h.webhook.Scheme.Kind, h.headers, h.body)
 	if h.skip = h.delivery.Skip(h.webhook.Events, h.webhook.Refs); h.skip != "" {
@@ -170,6 +168,11 @@ func (s *Server) judge(h *hook) (reason string, err error) {
 		return "", err
 	}
 	h.spec.ID, h.spec.Input = h.id, h.delivery.Payload
+	// A push to one branch is never part of another one's run, and nothing is known of what says no branch.
+	h.spec.Same = ""
+	if h.delivery.Ref != "" {
+		h.spec.Same = "webhook " + digest([]byte(h.webhook.Name), []byte(h.delivery.Event), []byte(h.delivery.Ref))
+	}
 	env := append(headerEnvironment(h.task, h.headers), h.delivery.Environment(h.webhook.Events)...)
 	h.spec.Environment = slices.Concat(h.spec.Environment, env)
 	h.spec.Once = once(h.webhook, proof)
@@ -204,42 +207,32 @@ func headerEnvironment(t *config.Task, h webhook.Headers) []string {
 }
 
 // ListWebhooks implements JobService.
-func (s *Server) ListWebhooks(context.Context, *connect.Request[rtaskv1.ListWebhooksRequest]) (*connect.Response[rtaskv1.ListWebhooksResponse], error) {
+func (s *Server) ListWebhooks(ctx context.Context, _ *connect.Request[rtaskv1.ListWebhooksRequest]) (*connect.Response[rtaskv1.ListWebhooksResponse], error) {
 	snapshot := s.Snapshot()
 	if snapshot.Config == nil {
 		return nil, configurationError(snapshot)
 	}
-	reply := &rtaskv1.ListWebhooksResponse{}
+	base, hint := s.baseURL(ctx, snapshot.Config)
+	reply := &rtaskv1.ListWebhooksResponse{Hint: hint}
 	for _, name := range slices.Sorted(maps.Keys(snapshot.Config.Tasks)) {
 		for _, w := range snapshot.Config.Tasks[name].Webhooks {
-			reply.Webhooks = append(reply.Webhooks, s.webhookMessage(snapshot.Config, w))
+			reply.Webhooks = append(reply.Webhooks, s.webhookMessage(base, w))
 		}
 	}
 	return connect.NewResponse(reply), nil
 }
 
-func (s *Server) webhookMessage(c *config.Config, w *config.Webhook) *rtaskv1.Webhook {
+// webhookMessage is a webhook whose URL begins with base.
+func (s *Server) webhookMessage(base string, w *config.Webhook) *rtaskv1.Webhook {
 	m := &rtaskv1.Webhook{Task: w.Task, Name: w.Name, Verify: string(w.Scheme.Kind)}
 	if hash := w.Hash(s.ReadSecret); hash != "" {
-		m.Url = s.baseURL(c) + "/wh/" + hash
+		m.Url = base + "/wh/" + hash
 	}
 	// A task that cannot run now is no problem of its webhooks: `rtaskctl tasks` shows it.
 	if _, err := w.Secrets(s.ReadSecret); err != nil {
 		m.Problem = err.Error()
 	}
 	return m
-}
-
-// baseURL is how the gateway is called, as far as that is known here.
-func (s *Server) baseURL(c *config.Config) string {
-	switch {
-	case c.PublicURL != "":
-		return c.PublicURL
-	case s.APIAddress != "":
-		return "http://" + s.APIAddress
-	default:
-		return defaultURL
-	}
 }
 
 // TestWebhook implements JobService.
@@ -257,7 +250,8 @@ func (s *Server) TestWebhook(ctx context.Context, r *connect.Request[rtaskv1.Tes
 		return nil, fail(connect.CodeNotFound, "not-found", fmt.Errorf("task %q has no webhook %q", r.Msg.Task, r.Msg.Name))
 	}
 	h.webhook = h.task.Webhooks[i]
-	reply := &rtaskv1.TestWebhookResponse{Webhook: s.webhookMessage(snapshot.Config, h.webhook)}
+	base, _ := s.baseURL(ctx, snapshot.Config)
+	reply := &rtaskv1.TestWebhookResponse{Webhook: s.webhookMessage(base, h.webhook)}
 	err := s.judgeSample(h)
 	var result job.Result
 	if err == nil && h.skip == "" && r.Msg.Run {
@@ -280,7 +274,7 @@ func (s *Server) TestWebhook(ctx context.Context, r *connect.Request[rtaskv1.Tes
 
 // judgeSample decides on a request as the webhook's sender would make it.
 func (s *Server) judgeSample(h *hook) error {
-	if m := s.webhookMessage(h.config, h.webhook); m.Url == "" {
+	if m := s.webhookMessage("", h.webhook); m.Url == "" {
 		return fail(connect.CodeUnavailable, "configuration", errors.New(m.Problem))
 	}
 	s.sample(h)

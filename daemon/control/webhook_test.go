@@ -218,7 +218,8 @@ func TestWebhookRefused(t *testing.T) {
 	refuse("no such URL", &rtaskv1.WebhookRequest{Hash: "fedcba9876543210"}, "not-found")
 	refuse("no URL", &rtaskv1.WebhookRequest{}, "not-found")
 	refuse("disabled", f.sent("off", "github", []byte(push), now), "disabled")
-	refuse("gzip", f.sent("hooked", "github", []byte(push), now, webhook.Header{Name: "Content-Encoding", Value: "gzip"}), "bad-request")
+	refuse("gzip", f.sent("hooked", "github", []byte(push), now, webhook.Header{Name: "Content-Encoding", Value: "gzip"}), "unsupported-media-type")
+	refuse("gzip", f.sent("hooked", "github", []byte(push), now, webhook.Header{Name: "content-encoding", Value: "identity, GZIP"}), "unsupported-media-type")
 	refuse("large", f.sent("hooked", "sum", []byte(strings.Repeat("x", 1001)), now), "input-too-large")
 	r := f.sent("hooked", "sum", nil, now)
 	r.BodyTooLarge = true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base32"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -20,15 +21,14 @@ import (
 )
 
 const (
-	// framingAge is how old the engine's word on limits may be. The engine checks a request against the limits in force
-	// anyway; this only bounds what is read.
+	// framingAge is how old the engine's word on whom to believe, and where plain HTTP is allowed, may be.
 	framingAge = time.Second
 	// drainRetryAfter is what a client is told that asks whether a draining engine is ready: when that ends nobody knows.
 	drainRetryAfter = 30 * time.Second
 	// askTimeout bounds the wait for that word.
 	askTimeout = 5 * time.Second
-	// decideTimeout is how long a body counts against those of strangers once it was read. The engine has refused a bad key by
-	// then; what is left belongs to a job.
+	// decideTimeout is how long a body counts once it was read. The engine has refused a bad key or signature by then; what is left
+	// belongs to a job.
 	decideTimeout = 5 * time.Second
 )
 
@@ -36,9 +36,10 @@ const (
 type api struct {
 	engine rtaskv1connect.GatewayServiceClient
 	logger *slog.Logger
-	bodies *bodies // of webhooks
-	inputs *bodies // of whoever presents a key, which nobody has checked yet
-	plain  word
+	// strangers is for the bodies of webhooks, and for short ones with a key that nobody has looked at yet; keys for those with a
+	// key that is good.
+	strangers, keys *room
+	plain           word
 
 	mu      sync.Mutex // guards what follows
 	framing *rtaskv1.FramingResponse
@@ -46,7 +47,7 @@ type api struct {
 }
 
 func newAPI(engine rtaskv1connect.GatewayServiceClient, l *slog.Logger) *api {
-	return &api{engine: engine, logger: l, bodies: newBodies(), inputs: newBodies()}
+	return &api{engine: engine, logger: l, strangers: newRoom(bodyRoom / 4), keys: newRoom(0)}
 }
 
 // ServeHTTP routes by the path as it was sent: nothing is cleaned, nothing redirected, so that no POST becomes a GET and no
@@ -87,7 +88,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case len(parts) == 4 && parts[0] == "tasks" && parts[3] == "logs":
 		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.logs(w, r, parts[1], parts[2]) }, http.MethodGet, http.MethodHead)
 	case len(parts) == 2 && parts[0] == "wh":
-		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.webhook(w, r, parts[1]) }, http.MethodPost)
+		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.webhook(w, r, parts[1]) }, http.MethodHead, http.MethodPost)
 	case len(parts) == 1 && parts[0] == "openapi.json":
 		allow(w, r, openapi, http.MethodGet, http.MethodHead)
 	default:
@@ -119,7 +120,7 @@ func (a *api) healthz(w http.ResponseWriter, _ *http.Request) {
 
 // readyz says that the engine answers and accepts jobs, too.
 func (a *api) readyz(w http.ResponseWriter, r *http.Request) {
-	framing, _, err := a.limits(r.Context(), framingAge)
+	framing, err := a.limits(r.Context(), framingAge)
 	if err != nil {
 		writeProblem(w, a.problemOf(err))
 		return
@@ -131,66 +132,45 @@ func (a *api) readyz(w http.ResponseWriter, r *http.Request) {
 	a.healthz(w, r)
 }
 
-// limits returns what bounds the reading of a request, of which the engine's word is at most that old, and whether it is as
-// new as can be.
-func (a *api) limits(ctx context.Context, age time.Duration) (framing *rtaskv1.FramingResponse, fresh bool, err error) {
+// limits returns the engine's word on whom to believe and what may be served, at most that old.
+func (a *api) limits(ctx context.Context, age time.Duration) (*rtaskv1.FramingResponse, error) {
 	a.mu.Lock()
 	known, recent := a.framing, time.Since(a.asked) < age
 	a.mu.Unlock()
 	if known != nil && recent {
-		return known, false, nil
+		return known, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	reply, err := a.engine.Framing(ctx, connect.NewRequest(&rtaskv1.FramingRequest{}))
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.framing, a.asked = reply.Msg, time.Now()
-	return reply.Msg, true, nil
-}
-
-// bounds is limits for who reads a request: an engine that is away is waited for, and one that is known from before need not
-// answer, since it checks the request anyway.
-func (a *api) bounds(ctx context.Context, age time.Duration) (framing *rtaskv1.FramingResponse, fresh bool, err error) {
-	reply, err := persist(ctx, func(ctx context.Context) (*connect.Response[rtaskv1.FramingResponse], error) {
-		framing, now, err := a.limits(ctx, age)
-		if err != nil {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			framing = a.framing
-		}
-		if framing != nil {
-			fresh = now || err != nil // as new as can be had
-			return connect.NewResponse(framing), nil
-		}
-		return nil, err
-	})
-	if err != nil {
-		return nil, false, err
-	}
-	return reply.Msg, fresh, nil
+	return reply.Msg, nil
 }
 
 // run serves POST /tasks/{task}.
 func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
 	request := &rtaskv1.RunRequest{Task: task, ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r), Query: []byte(r.URL.RawQuery), Headers: headers(r, "Authorization")}
 	request.IdempotencyKey = []byte(strings.Join(r.Header.Values("Idempotency-Key"), ", "))
+	sender := senderOf(r, request.RemoteAddr)
 	if len(request.ApiKey) == 0 {
 		// The engine is to say what it says of all bad keys, and to log it. What else such a client sends is not read.
 		closeAfter(w, r)
 	} else {
-		release, p := a.readInput(w, r, request)
+		got, p := a.readInput(w, r, sender, request)
 		if p != nil {
 			writeProblem(w, *p)
 			return
 		}
-		decided := time.AfterFunc(decideTimeout, release)
-		defer release()
-		defer decided.Stop()
+		defer got.release()
+		request.Input, request.InputTooLarge = got.bytes, got.tooLong
 	}
+	done := working(r)
+	defer done()
 	if streams(r) {
 		a.stream(w, r, request)
 		return
@@ -205,9 +185,11 @@ func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
 		if p.Kind == "unavailable" && p.retryAfter == 0 && p.job == "" {
 			p.job = request.Id // under which it is found if it runs
 		}
+		done()
 		writeProblem(w, p)
 		return
 	}
+	a.strangers.praise(sender)
 	writeRun(w, task, reply.Msg)
 }
 
@@ -232,64 +214,76 @@ func newID() string {
 	}
 }
 
-// readInput reads the body, and returns what gives back the room that it takes up. How long it may take is in readTimeout.
-func (a *api) readInput(w http.ResponseWriter, r *http.Request, to *rtaskv1.RunRequest) (release func(), _ *problem) {
-	none := func() {}
-	if r.ContentLength == 0 {
-		return none, nil
-	}
-	age := framingAge
-	if r.ContentLength < 0 {
-		age = 0 // a bound that was another one a moment ago would show only when the body was read
-	}
-	framing, fresh, err := a.bounds(r.Context(), age)
-	if err == nil && !fresh && r.ContentLength > framing.MaxInputBytes {
-		framing, _, err = a.bounds(r.Context(), 0)
-	}
-	if err != nil {
-		p := a.problemOf(err)
-		return none, &p
-	}
-	tooLarge := func() {
-		// Who asks comes before how much: the engine says 413 to those only who may start the task. The rest of the body is
-		// not read.
-		closeAfter(w, r)
-		to.Input, to.InputTooLarge = nil, true
-	}
-	limit, size := framing.MaxInputBytes, r.ContentLength
-	switch {
-	case size > limit:
-		tooLarge()
-		return none, nil
-	case size < 0:
-		size = limit + 1
-	}
-	refuse := func(p problem) (func(), *problem) {
-		closeAfter(w, r)
-		a.refused(r, &rtaskv1.RefusedRequest{Task: to.Task, ApiKey: to.ApiKey}, p)
-		return none, &p
-	}
-	wait, cancel := context.WithTimeout(r.Context(), roomTimeout)
-	defer cancel()
-	from, _ := netip.ParseAddr(to.RemoteAddr) // the zero Addr is nobody's
-	room, err := a.inputs.take(wait, clientOf(from), size)
-	if err != nil {
-		return refuse(problem{
-			Status: http.StatusServiceUnavailable, Kind: "unavailable", Detail: "too many requests are being received", retryAfter: time.Second,
-		})
-	}
-	body, fits, err := readBody(r.Body, r.ContentLength, limit)
-	switch {
-	case err != nil:
-		room.leave()
-		return refuse(problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "the body could not be read"})
-	case !fits:
-		tooLarge()
+// received is a body as far as it was read.
+type received struct {
+	bytes   []byte
+	tooLong bool   // it is not read
+	release func() // gives back the room that it takes up; it may be called again
+}
+
+// readInput reads the body of a request with a key. A key that is to bring more than a little is looked at first.
+func (a *api) readInput(w http.ResponseWriter, r *http.Request, sender any, to *rtaskv1.RunRequest) (got received, p *problem) {
+	switch size := r.ContentLength; {
+	case size == 0:
+		return received{release: func() {}}, nil
+	case 0 < size && size <= uncheckedBody:
+		got, p = a.readBody(w, r, a.strangers, sender, uncheckedBody)
 	default:
-		to.Input = body
+		defer working(r)()
+		framing, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.RunFramingResponse], error) {
+			return a.engine.RunFraming(ctx, connect.NewRequest(&rtaskv1.RunFramingRequest{Task: to.Task, ApiKey: to.ApiKey, RemoteAddr: to.RemoteAddr}))
+		})
+		if err != nil {
+			closeAfter(w, r)
+			p := a.problemOf(err)
+			return received{}, &p
+		}
+		a.strangers.praise(sender)
+		got, p = a.readBody(w, r, a.keys, framing.Msg.KeyId, framing.Msg.MaxInputBytes)
 	}
-	room.keep(int64(len(to.Input)))
-	return room.leave, nil
+	if p != nil {
+		a.refused(r, &rtaskv1.RefusedRequest{Task: to.Task, ApiKey: to.ApiKey}, *p)
+	}
+	return got, p
+}
+
+// readBody reads a body, whose room is its sender's.
+func (a *api) readBody(w http.ResponseWriter, r *http.Request, from *room, sender any, limit int64) (received, *problem) {
+	tooLong := func() (received, *problem) {
+		closeAfter(w, r) // the rest is not read
+		return received{tooLong: true, release: func() {}}, nil
+	}
+	if r.ContentLength > limit {
+		return tooLong()
+	}
+	b, turn, err := from.read(http.NewResponseController(w), r.Body, sender, r.ContentLength, limit)
+	p := problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "the body could not be read"}
+	switch {
+	case err == nil:
+		decided := time.AfterFunc(decideTimeout, turn.leave)
+		return received{bytes: b, release: func() {
+			decided.Stop()
+			turn.leave()
+		}}, nil
+	case errors.Is(err, errTooLong):
+		return tooLong()
+	case errors.Is(err, errFull):
+		p = problem{Status: http.StatusServiceUnavailable, Kind: "unavailable", Detail: "too much is being received", retryAfter: time.Second}
+	case errors.Is(err, errSlow):
+		p.Detail = err.Error()
+	}
+	closeAfter(w, r)
+	return received{}, &p
+}
+
+// senderOf is whose bodies count together: those of an address, or of a connection of this machine.
+func senderOf(r *http.Request, remote string) any {
+	if from, err := netip.ParseAddr(remote); err == nil {
+		if p := clientOf(from); p.IsValid() {
+			return p
+		}
+	}
+	return connectionOf(r)
 }
 
 // refused tells the engine of a request that is refused here. That it cannot be told changes nothing for the client.
@@ -347,10 +341,13 @@ func headers(r *http.Request, without string) []*rtaskv1.Header {
 // result serves GET /tasks/{task}/{id}.
 func (a *api) result(w http.ResponseWriter, r *http.Request, task, id string) {
 	request := &rtaskv1.ResultRequest{Task: task, Id: id, ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r), Wait: strings.ToValidUTF8(r.URL.Query().Get("wait"), "?")}
+	done := working(r)
+	defer done()
 	reply, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.RunResponse], error) {
 		return a.engine.Result(ctx, connect.NewRequest(request))
 	})
 	if err != nil {
+		done()
 		writeProblem(w, a.problemOf(err))
 		return
 	}

@@ -1,181 +1,351 @@
 package gateway
 
 import (
-	"context"
+	"container/heap"
+	"container/list"
 	"errors"
 	"io"
 	"net/netip"
+	"os"
 	"sync"
+	"time"
 )
 
 const (
-	// smallBody is the longest body that counts as small. Nearly all webhooks are.
-	smallBody = 256 << 10
-	// smallBodies and largeBodies are how much memory the bodies of webhooks may take up that are not decided on yet, and so much
-	// again those of the API. The small ones have a part of their own, so that they do not wait for the large ones.
-	smallBodies = 32 << 20
-	largeBodies = 128 << 20
-	// maxReads is how many bodies of either size wait for room or are being read at a time, and maxReadsPerAddress how many of
-	// them are one client's: as many as it has connections, however many requests come on each.
-	maxReads           = maxConnections
-	maxReadsPerAddress = maxPerAddress
+	// uncheckedBody is the longest body of a request with a key that is read before the engine has looked at the key: for so little
+	// a question of its own costs more than it saves.
+	uncheckedBody = 16 << 10
+	// bodyRoom is how many bytes of bodies there are at a time of those whose sender is not known yet (webhooks, and short bodies
+	// with a key), and again of those whose key was found good. Half of either is the most that one client or key has, and a quarter
+	// of the former is kept for clients that were good lately.
+	bodyRoom = 160 << 20
+	// firstPiece is what a body takes up before its first byte is there. Then it takes up at most twice what came of it.
+	firstPiece = 4 << 10
+	// maxBodies is how many bodies of one client are there at a time: as many as it has connections, however many requests come on
+	// each.
+	maxBodies = maxPerAddress
+	// A body must have come after bodyGrace and another second for each bodyRate bytes of it.
+	bodyGrace = 10 * time.Second
+	bodyRate  = 64 << 10
+	// goodTime is how long a client counts as good after a request of its that was accepted, and maxGood how many do.
+	goodTime = 24 * time.Hour
+	maxGood  = 4096
 )
 
-// errFull is returned by bodies.take when there is no room in time.
-var errFull = errors.New("there is no room for the body")
+var (
+	// errFull is returned by room.read when there is no room for the body.
+	errFull = errors.New("there is no room for the body")
+	// errSlow is returned by room.read for a body that comes too slowly.
+	errSlow = errors.New("the body came too slowly: it must be there after 10 seconds, and another one for each 64 KiB")
+	// errTooLong is returned by room.read for a body that is longer than its limit.
+	errTooLong = errors.New("the body is too long")
+)
 
-// bodies bounds the memory of what strangers send. Room for all of a body is taken before its first byte is read, so that each
-// that is read can be read to its end. Half of it is left to others than one client.
-type bodies struct {
-	small, large room
-}
-
-func newBodies() *bodies {
-	return &bodies{
-		small: room{free: smallBodies, each: smallBodies / 2, clients: map[netip.Prefix]share{}},
-		large: room{free: largeBodies, each: largeBodies / 2, clients: map[netip.Prefix]share{}},
-	}
-}
-
-// take waits for room for n bytes of a client, first come first served, and returns it. The zero Prefix is not held to a part.
-// More than there is can ever be is all there is. It returns errFull when ctx ends first, or too many wait.
-func (b *bodies) take(ctx context.Context, from netip.Prefix, n int64) (*turn, error) {
-	r, n := &b.large, min(n, largeBodies)
-	if n <= smallBody {
-		r = &b.small
-	}
-	t := r.enter(from, n)
-	if t == nil {
-		return nil, errFull
-	}
-	select {
-	case <-t.come:
-		return t, nil
-	case <-ctx.Done():
-		if r.giveUp(t) {
-			return nil, errFull
-		}
-		return t, nil // it came at the same moment
-	}
-}
-
-// room is an amount of bytes.
+// room bounds the memory of what strangers send. It is given to bytes that came, not to what was announced. Where there is none left,
+// the client with the most bytes of bodies that are still being read loses its oldest one, unless the client that asks has more. So a
+// small body finds room whatever others send.
 type room struct {
+	each int64 // bytes of one client
+	kept int64 // bytes of free that only clients have who were good lately
+
 	mu      sync.Mutex // guards what follows, and the turns
 	free    int64
-	each    int64 // for one client
-	reads   int   // turns that are not read
-	queue   []*turn
-	clients map[netip.Prefix]share
+	senders map[any]*sender // by a netip.Prefix, a *connection or the id of a key
+	reading [2]largest      // those with bodies that are being read: strangers, and who was good lately
+	good    map[any]*list.Element
+	praised list.List // of praise, the oldest first
 }
 
-// share is what one client has of a room.
-type share struct {
-	bytes int64
-	reads int
+// newRoom returns one of which so many bytes are kept for clients that were good lately.
+func newRoom(kept int64) *room {
+	return &room{free: bodyRoom, each: bodyRoom / 2, kept: kept, senders: map[any]*sender{}, good: map[any]*list.Element{}}
 }
 
-// turn is a wait for room, and then room.
+// sender is whose bodies count together.
+type sender struct {
+	who     any
+	class   int   // index of room.reading
+	bytes   int64 // of all its bodies
+	turns   int
+	partial int64     // of those that are being read
+	reads   list.List // of *turn: those that are being read, the oldest first
+	at      int       // in largest; -1: it reads nothing
+}
+
+// since is when the oldest body began that is still being read.
+func (c *sender) since() time.Time {
+	if c.reads.Len() == 0 {
+		return time.Time{}
+	}
+	return c.reads.Front().Value.(*turn).began
+}
+
+// turn is the room that one body has.
 type turn struct {
-	room *room
-	from netip.Prefix
-	n    int64
-	read bool          // the body is, or given up
-	come chan struct{} // closed when the room is there
+	room    *room
+	sender  *sender
+	bytes   int64
+	began   time.Time
+	wake    func()        // has its reader look whether the turn is over
+	reading *list.Element // in sender.reads; nil: it was read, or is over
+	over    bool          // it lost its room
 }
 
-// count adds to what a turn's client has. mu is held.
-func (r *room) count(t *turn, bytes int64, reads int) {
-	r.reads += reads
-	if !t.from.IsValid() {
-		return
-	}
-	s := r.clients[t.from]
-	s.bytes += bytes
-	s.reads += reads
-	if s == (share{}) {
-		delete(r.clients, t.from)
-		return
-	}
-	r.clients[t.from] = s
+// praise is that a client was good.
+type praise struct {
+	who any
+	at  time.Time
 }
 
-// enter queues a turn. It returns nil if there are too many.
-func (r *room) enter(from netip.Prefix, n int64) *turn {
-	t := &turn{room: r, from: from, n: n, come: make(chan struct{})}
+// praise notes that a request of a client was accepted.
+func (r *room) praise(who any) {
+	if _, ok := who.(netip.Prefix); !ok {
+		return // it will not be seen again
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.reads >= maxReads || r.clients[from].reads >= maxReadsPerAddress {
+	if old := r.good[who]; old != nil {
+		r.praised.Remove(old)
+	}
+	r.good[who] = r.praised.PushBack(praise{who, time.Now()})
+	if r.praised.Len() > maxGood {
+		delete(r.good, r.praised.Remove(r.praised.Front()).(praise).who)
+	}
+}
+
+// enter begins a body. It returns nil if its client has too many.
+func (r *room) enter(who any, wake func()) *turn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.senders[who]
+	if c == nil {
+		c = &sender{who: who, at: -1}
+		if e := r.good[who]; e != nil && time.Since(e.Value.(praise).at) < goodTime {
+			c.class = 1
+		}
+		r.senders[who] = c
+	}
+	if c.turns >= maxBodies {
 		return nil
 	}
-	r.count(t, 0, 1)
-	r.queue = append(r.queue, t)
-	r.serve()
+	c.turns++
+	t := &turn{room: r, sender: c, began: time.Now(), wake: wake}
+	t.reading = c.reads.PushBack(t)
+	r.sort(c)
 	return t
 }
 
-// serve gives room to those who wait. One whose client has its part is in nobody's way. mu is held.
-func (r *room) serve() {
-	left := r.queue[:0]
-	for i, t := range r.queue {
-		if has := r.clients[t.from].bytes; has > 0 && has+t.n > r.each {
-			left = append(left, t)
-			continue
-		}
-		if t.n > r.free {
-			left = append(left, r.queue[i:]...)
-			break
-		}
-		r.free -= t.n
-		r.count(t, t.n, 0)
-		close(t.come)
+// sort puts a client in its place after a change. mu is held.
+func (r *room) sort(c *sender) {
+	h := &r.reading[c.class]
+	switch {
+	case c.reads.Len() > 0 && c.at < 0:
+		heap.Push(h, c)
+	case c.reads.Len() > 0:
+		heap.Fix(h, c.at)
+	case c.at >= 0:
+		heap.Remove(h, c.at)
 	}
-	clear(r.queue[len(left):])
-	r.queue = left
 }
 
-// keep says that the body has been read, and gives back what of the room it does not take up.
-func (t *turn) keep(n int64) {
-	r := t.room
+// count changes what a turn takes up. mu is held.
+func (t *turn) count(bytes int64) {
+	more := bytes - t.bytes
+	t.bytes = bytes
+	t.room.free -= more
+	t.sender.bytes += more
+	if t.reading != nil {
+		t.sender.partial += more
+		t.room.sort(t.sender)
+	}
+}
+
+// stop ends the reading of a turn. mu is held.
+func (t *turn) stop() {
+	if t.reading == nil {
+		return
+	}
+	t.sender.reads.Remove(t.reading)
+	t.reading = nil
+	t.sender.partial -= t.bytes
+	t.room.sort(t.sender)
+}
+
+// grow gives the turn room for so many bytes in all. It returns false if there is none.
+func (t *turn) grow(bytes int64) bool {
+	r, c := t.room, t.sender
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n = min(n, t.n)
-	r.free += t.n - n
-	reads := -1
-	if t.read {
-		reads = 0
+	more := bytes - t.bytes
+	kept := r.kept
+	if c.class == 1 {
+		kept = 0
 	}
-	r.count(t, n-t.n, reads)
-	t.n, t.read = n, true
-	r.serve()
+	if t.over || c.bytes+more > r.each {
+		return false
+	}
+	for r.free-kept < more {
+		victim := r.victim(c, c.bytes+more)
+		if victim == nil {
+			return false
+		}
+		victim.stop()
+		victim.count(0)
+		victim.over = true
+		victim.wake()
+	}
+	t.count(bytes)
+	return true
+}
+
+// victim returns the turn that gives its room to a client that will have so many bytes; nil: there is none. mu is held.
+func (r *room) victim(c *sender, bytes int64) *turn {
+	for class := 0; class <= c.class; class++ {
+		if len(r.reading[class]) == 0 {
+			continue
+		}
+		most := r.reading[class][0]
+		if most != c && most.partial > 0 && (class < c.class || most.bytes >= bytes) {
+			return most.reads.Front().Value.(*turn)
+		}
+	}
+	return nil
+}
+
+// keep says that the body was read and takes up so many bytes. It returns false if its room was lost before.
+func (t *turn) keep(bytes int64) bool {
+	t.room.mu.Lock()
+	defer t.room.mu.Unlock()
+	if t.over {
+		return false
+	}
+	t.stop()
+	t.count(bytes)
+	return true
 }
 
 // leave gives the room back. It may be called again.
-func (t *turn) leave() { t.keep(0) }
-
-// giveUp takes a wait back. It returns false if its room is there.
-func (r *room) giveUp(t *turn) bool {
+func (t *turn) leave() {
+	r, c := t.room, t.sender
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i, other := range r.queue {
-		if other == t {
-			r.queue = append(r.queue[:i:i], r.queue[i+1:]...)
-			r.count(t, 0, -1)
-			r.serve() // it may have been in the way of smaller ones
-			return true
-		}
+	if c == nil || t.sender == nil {
+		return
 	}
-	return false
+	t.stop()
+	t.count(0)
+	t.over = true
+	if c.turns--; c.turns == 0 {
+		delete(r.senders, c.who)
+	}
+	t.sender = nil
 }
 
-// readBody reads a body of size bytes, or where size is -1 one of which that is not known. It returns false for one that is
-// longer than limit, of which no more is read than tells so.
-func readBody(body io.Reader, size, limit int64) (_ []byte, fits bool, err error) {
-	if size >= 0 {
-		b := make([]byte, size)
-		_, err := io.ReadFull(body, b) // net/http ends it there
-		return b, err == nil, err
+func (t *turn) isOver() bool {
+	t.room.mu.Lock()
+	defer t.room.mu.Unlock()
+	return t.over
+}
+
+// largest are clients as package heap wants them: first who has most, and of those with as much who began first to send.
+type largest []*sender
+
+func (l largest) Len() int { return len(l) }
+
+func (l largest) Less(i, j int) bool {
+	if l[i].partial != l[j].partial {
+		return l[i].partial > l[j].partial
 	}
-	b, err := io.ReadAll(io.LimitReader(body, limit+1))
-	return b, err == nil && int64(len(b)) <= limit, err
+	return l[i].since().Before(l[j].since())
+}
+
+func (l largest) Swap(i, j int) {
+	l[i], l[j] = l[j], l[i]
+	l[i].at, l[j].at = i, j
+}
+
+// Push implements heap.Interface.
+func (l *largest) Push(x any) {
+	c := x.(*sender)
+	c.at = len(*l)
+	*l = append(*l, c)
+}
+
+// Pop implements heap.Interface.
+func (l *largest) Pop() any {
+	last := len(*l) - 1
+	c := (*l)[last]
+	(*l)[last] = nil
+	*l = (*l)[:last]
+	c.at = -1
+	return c
+}
+
+// connected is the connection that a body comes on.
+type connected interface{ SetReadDeadline(time.Time) error }
+
+// read reads a body of size bytes, or where size is -1 one of which that is not known, and of at most limit bytes. It returns the
+// room that the body has. Its errors are errFull, errSlow, errTooLong, and those of the connection.
+func (r *room) read(conn connected, body io.Reader, who any, size, limit int64) ([]byte, *turn, error) {
+	// Errors of deadlines are those of a connection that takes none, which net/http's do.
+	t := r.enter(who, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+	if t == nil {
+		return nil, nil, errFull
+	}
+	b, err := t.fill(conn, body, size, limit)
+	if err == nil && !t.keep(int64(cap(b))) {
+		err = errFull
+	}
+	if err != nil {
+		t.leave()
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	if err != nil {
+		return nil, nil, err
+	}
+	return b, t, nil
+}
+
+func (t *turn) fill(conn connected, body io.Reader, size, limit int64) ([]byte, error) {
+	most := size // that a body can have
+	if size < 0 {
+		most = limit + 1 // the last byte tells that it is longer
+	}
+	var b []byte
+	for began := time.Now(); ; {
+		if int64(len(b)) == most {
+			if size < 0 {
+				return nil, errTooLong
+			}
+			return b, nil
+		}
+		if len(b) == cap(b) {
+			n := min(max(firstPiece, 2*int64(cap(b))), most)
+			if !t.grow(n) {
+				return nil, errFull
+			}
+			longer := make([]byte, len(b), n)
+			copy(longer, b)
+			b = longer
+		}
+		_ = conn.SetReadDeadline(began.Add(bodyGrace + time.Duration(len(b))*time.Second/bodyRate))
+		if t.isOver() { // it may have been before the deadline was set
+			return nil, errFull
+		}
+		n, err := body.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		switch {
+		case err == nil || int64(len(b)) == most:
+		case err == io.EOF && size < 0:
+			return b, nil
+		case t.isOver():
+			return nil, errFull
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil, errSlow
+		case err == io.EOF:
+			return nil, io.ErrUnexpectedEOF
+		default:
+			return nil, err
+		}
+	}
 }

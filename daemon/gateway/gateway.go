@@ -6,6 +6,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -53,6 +54,8 @@ type Options struct {
 	Certificate    io.Reader
 	Version        string
 	Logger         *slog.Logger
+
+	most int // connections of a socket; 0: maxConnections
 }
 
 // Run serves until ctx ends, and then what is under way.
@@ -154,7 +157,7 @@ func (s service) serve(server *http.Server, listener net.Listener, l *slog.Logge
 // server returns one for a socket.
 func (s service) server(l *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler: s.handler, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
+		Handler: counted(s.handler), ConnContext: connContext, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes, ErrorLog: logging.ForServer(l),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrameBytes, MaxReceiveBufferPerConnection: maxUnread,
@@ -171,7 +174,7 @@ func serve(ctx context.Context, o Options, services []service) error {
 	for _, s := range services {
 		defer o.watch(s)()
 		server := s.server(o.Logger)
-		listener := capped(s.listener, maxConnections, maxPerAddress)
+		listener := capped(s.listener, cmp.Or(o.most, maxConnections), maxPerAddress)
 		servers, listeners = append(servers, server), append(listeners, listener)
 		serves.Go(func() { failed <- s.serve(server, listener, o.Logger) })
 	}

@@ -30,6 +30,7 @@ type keyParam struct {
 // tasks serves GET /tasks.
 func (a *api) tasks(w http.ResponseWriter, r *http.Request) {
 	request := &rtaskv1.KeyRequest{ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r)}
+	defer working(r)()
 	reply, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.KeyTasksResponse], error) {
 		return a.engine.KeyTasks(ctx, connect.NewRequest(request))
 	})
@@ -55,6 +56,7 @@ func (a *api) tasks(w http.ResponseWriter, r *http.Request) {
 // jobs serves GET /tasks/{task}.
 func (a *api) jobs(w http.ResponseWriter, r *http.Request, task string) {
 	request := &rtaskv1.KeyRequest{Task: task, ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r)}
+	defer working(r)()
 	reply, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.KeyJobsResponse], error) {
 		return a.engine.KeyJobs(ctx, connect.NewRequest(request))
 	})

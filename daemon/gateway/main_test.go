@@ -144,9 +144,27 @@ task "long" {
   api_keys  = ["demo"]
   retention = "1min"
 }
+task "while" {
+  command  = ["/bin/sleep", "1000"]
+  timeout  = "infinity"
+  blocking = true
+  api_keys = ["demo"]
+}
 task "others" {
   command  = ["/bin/true"]
   api_keys = ["other"]
+}
+task "headed" {
+  command              = ["/usr/bin/env"]
+  blocking             = true
+  api_keys             = ["demo"]
+  pass_request_headers = ["Host", "X-One"]
+  queue                = 10
+  webhook "headed" {
+    verify  = "github"
+    secrets = ["s3cret"]
+    respond = "result"
+  }
 }
 task "deploy" {
   command  = ["/usr/bin/env"]
@@ -173,13 +191,18 @@ func engine(t testing.TB, dir string) (stop func()) {
 	if err := os.WriteFile(filepath.Join(dir, "tasks.d", "a.hcl"), []byte(tasks), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	log, err := os.OpenFile(filepath.Join(dir, "engine.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = log.Close() })
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
 	go func() {
 		done <- daemon.Run(ctx, daemon.Options{
 			ConfigFile: filepath.Join(dir, "rtask.hcl"), TasksDir: filepath.Join(dir, "tasks.d"), StateDir: filepath.Join(dir, "state"),
 			LogDir: filepath.Join(dir, "log"), RuntimeDir: filepath.Join(dir, "run"), Shim: os.Getenv(shimVariable), NoSystemd: true,
-			Version: "1.2.3", Logger: slog.New(slog.DiscardHandler), Ready: func() { close(ready) },
+			Version: "1.2.3", Logger: slog.New(slog.NewTextHandler(log, nil)), Ready: func() { close(ready) },
 		})
 	}()
 	select {

@@ -47,6 +47,7 @@ func newMetrics(engine rtaskv1connect.GatewayServiceClient, version string) http
 			notFound(w, r)
 			return
 		}
+		defer working(r)()
 		allow(w, r, metrics.ServeHTTP, http.MethodGet, http.MethodHead)
 	})
 }

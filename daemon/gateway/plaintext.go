@@ -36,7 +36,7 @@ func (a *api) plaintext(ctx context.Context) error {
 }
 
 func (a *api) askPlaintext(ctx context.Context) error {
-	framing, _, err := a.limits(ctx, framingAge)
+	framing, err := a.limits(ctx, framingAge)
 	if err != nil {
 		a.mu.Lock()
 		framing = a.framing

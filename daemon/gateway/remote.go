@@ -7,44 +7,62 @@ import (
 	"strings"
 )
 
+// unix is the address of a client that connects by a Unix socket, and in trusted_proxies any of them.
+const unix = "unix"
+
 // remoteAddr is the client's address: that of the connection, or, where a trusted proxy made it, the last one in
 // X-Forwarded-For that is no trusted proxy's. What stands before that one is anybody's word.
 func (a *api) remoteAddr(r *http.Request) string {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
+	var from netip.Addr // the zero Addr is a Unix socket's
+	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		from = peer.Addr().Unmap()
 	}
-	from := peer.Addr().Unmap()
-	forwarded := r.Header.Values("X-Forwarded-For")
-	if len(forwarded) == 0 {
-		return from.String()
+	if forwarded := r.Header.Values("X-Forwarded-For"); len(forwarded) > 0 {
+		if framing, err := a.limits(r.Context(), framingAge); err == nil {
+			from = forwardedFor(from, forwarded, proxiesOf(framing.TrustedProxies))
+		}
 	}
-	framing, _, err := a.limits(r.Context(), framingAge)
-	if err != nil {
-		return from.String()
+	if !from.IsValid() {
+		return unix
 	}
-	return forwardedFor(from, forwarded, prefixes(framing.TrustedProxies)).String()
+	return from.String()
 }
 
-// prefixes are networks that the engine has checked.
-func prefixes(texts []string) []netip.Prefix {
-	var all []netip.Prefix
+// proxies are those whose X-Forwarded-For is believed.
+type proxies struct {
+	networks []netip.Prefix
+	unix     bool // whoever connects by a Unix socket
+}
+
+func (p proxies) has(from netip.Addr) bool {
+	if !from.IsValid() {
+		return p.unix
+	}
+	return slices.ContainsFunc(p.networks, func(n netip.Prefix) bool { return n.Contains(from) })
+}
+
+// proxiesOf reads what the engine has checked.
+func proxiesOf(texts []string) proxies {
+	var all proxies
 	for _, text := range texts {
-		if p, err := netip.ParsePrefix(text); err == nil {
-			all = append(all, p)
+		if text == unix {
+			all.unix = true
+		} else if p, err := netip.ParsePrefix(text); err == nil {
+			all.networks = append(all.networks, p)
 		}
 	}
 	return all
 }
 
-// forwardedFor is the client of a connection from an address, with what its X-Forwarded-For headers say.
-func forwardedFor(from netip.Addr, headers []string, trusted []netip.Prefix) netip.Addr {
+// forwardedFor is the client of a connection from an address, with what its X-Forwarded-For headers say. The zero Addr is that
+// of a Unix socket.
+func forwardedFor(from netip.Addr, headers []string, trusted proxies) netip.Addr {
 	var hops []string
 	for _, h := range headers {
 		hops = append(hops, strings.Split(h, ",")...)
 	}
 	for _, hop := range slices.Backward(hops) {
-		if !slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(from) }) {
+		if !trusted.has(from) {
 			return from
 		}
 		hop = strings.TrimSpace(hop)
@@ -56,7 +74,7 @@ func forwardedFor(from netip.Addr, headers []string, trusted []netip.Prefix) net
 			}
 			next = with.Addr()
 		}
-		from = next.Unmap()
+		from = next.Unmap().WithZone("") // which says something on its own machine only, and may be any bytes
 	}
 	return from
 }

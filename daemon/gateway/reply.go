@@ -159,6 +159,9 @@ func writeProblem(w http.ResponseWriter, p problem) {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="rtask"`)
 		w.Header().Add("WWW-Authenticate", `Basic realm="rtask", charset="UTF-8"`)
 	}
+	if p.Status == http.StatusUnsupportedMediaType {
+		w.Header().Set("Accept-Encoding", "identity") // RFC 9110, section 12.5.3
+	}
 	if p.job != "" {
 		w.Header().Set("Rtask-Job-Id", p.job)
 	}

@@ -183,6 +183,9 @@ func outputEvent(m *rtaskv1.RunStreamResponse) []byte {
 	return b.Bytes()
 }
 
+// endID is the id of the event that says how a job ended. No other event comes behind it.
+const endID = "end"
+
 // endEvent says how a job ended.
 func endEvent(j *rtaskv1.Job) []byte {
 	r := endOf(j)
@@ -190,7 +193,7 @@ func endEvent(j *rtaskv1.Job) []byte {
 	if err != nil {
 		panic(err) // it is plain data
 	}
-	return fmt.Appendf(nil, "event: end\ndata: %s\n\n", data)
+	return fmt.Appendf(nil, "event: end\nid: %s\ndata: %s\n\n", endID, data)
 }
 
 // ending is how a job ended, without what it wrote.
@@ -270,10 +273,16 @@ func (a *api) logs(w http.ResponseWriter, r *http.Request, task, id string) {
 	if !utf8.ValidString(request.Offset) {
 		request.Offset = "-"
 	}
+	done := working(r)
+	defer done()
 	out := newOutput(w, nil)
 	out.sse = preferred(r, "text/plain", "text/event-stream") == "text/event-stream"
-	if !out.sse {
+	switch {
+	case !out.sse:
 		request.Offset = "" // it is for events
+	case request.Offset == endID:
+		a.behindEnd(w, r, task, id)
+		return
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
@@ -288,9 +297,28 @@ func (a *api) logs(w http.ResponseWriter, r *http.Request, task, id string) {
 	switch {
 	case err == nil, r.Context().Err() != nil:
 	case !out.begun:
+		done()
 		writeProblem(w, a.problemOf(err))
 	default:
 		panic(http.ErrAbortHandler) // what was sent is not all
+	}
+}
+
+// behindEnd answers a reader that has read the event of the end: with 204, by which it does not come again (HTML, section 9.2.3).
+func (a *api) behindEnd(w http.ResponseWriter, r *http.Request, task, id string) {
+	request := &rtaskv1.ResultRequest{Task: task, Id: id, ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r)}
+	reply, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.RunResponse], error) {
+		return a.engine.Result(ctx, connect.NewRequest(request))
+	})
+	switch {
+	case err != nil:
+		writeProblem(w, a.problemOf(err))
+	case reply.Msg.Accepted:
+		writeProblem(w, problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "the Last-Event-ID is not one that was sent: the job has not ended"})
+	default:
+		w.Header().Set("Rtask-Job-Id", reply.Msg.GetJob().GetId())
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(http.StatusNoContent)
 	}
 }
 
@@ -325,10 +353,13 @@ func (a *api) disconnected(r *http.Request, request *rtaskv1.RunRequest, id stri
 // end serves DELETE /tasks/{task}/{id}.
 func (a *api) end(w http.ResponseWriter, r *http.Request, task, id string) {
 	request := &rtaskv1.EndRequest{Task: task, Id: id, ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r)}
+	done := working(r)
+	defer done()
 	reply, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.EndResponse], error) {
 		return a.engine.End(ctx, connect.NewRequest(request))
 	})
 	if err != nil {
+		done()
 		writeProblem(w, a.problemOf(err))
 		return
 	}

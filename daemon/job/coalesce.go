@@ -2,30 +2,71 @@ package job
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
-	"strings"
+	"strconv"
 	"time"
 
 	"github.com/rtask/rtask/daemon/store"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// A request that comes while another one of its task waits, and has Overflow = Coalesce, is that one's: the job that waits
-// takes its input, environment and configuration, and its id is an alias of the job. Of each alias there is a record, which
+// A request that comes while a job waits that is for the same thing, and has Overflow = Coalesce, becomes part of that job: the
+// job takes its input, environment and configuration, and its id is an alias of the job. Of each alias there is a record, which
 // is a Job with Into set, so that its id is known for as long as the job is.
+
+// maxAliases is how many requests one job takes over while it waits: more than any sender has a reason to send.
+const maxAliases = 1000
+
+// alias is a request that a live job has taken over. It has the job's owner and trigger.
+type alias struct {
+	of         *live
+	id, digest string
+	queuedAt   time.Time
+	once       Once
+	promised   time.Time
+}
+
+// record is the record of an alias, given the job that it is of.
+func (a *alias) record(of *Job) Job {
+	return aliasRecord(Job{
+		ID: a.id, Into: of.ID, Task: of.Task, Command: of.Command, User: of.User, Owner: of.Owner, Trigger: of.Trigger, Digest: a.digest,
+		Promised: a.promised, State: Queued, QueuedAt: a.queuedAt, Once: a.once,
+	}, of)
+}
+
+// alias makes an id one of a live job. Manager.mu is held.
+func (m *Manager) alias(a *alias) {
+	if a.of.aliases == nil {
+		a.of.aliases = map[string]*alias{}
+	}
+	a.of.aliases[a.id], m.aliases[a.id] = a, a
+}
+
+// same is Plan.Same of a job.
+func same(s *Spec) string {
+	if s.Overflow != Coalesce || s.Same == "" {
+		return ""
+	}
+	h := sha256.New()
+	for _, part := range []string{s.Trigger, strconv.FormatUint(uint64(s.Owner.UID), 10), s.Owner.Key, s.Owner.Name, s.Same} {
+		fmt.Fprintf(h, "%d %s", len(part), part)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
 
 // joined is a request that another job has taken over.
 type joined struct {
-	alias Job
+	alias *alias
 	// old is the file that the job's input was in before, "": there was none.
 	old string
 }
 
-// join gives a request to the job of its task that waits, if there is one. Manager.mu is held.
+// join gives a request to the job that waits and is for the same thing, if there is one. Manager.mu is held.
 func (m *Manager) join(s *Spec, j Job) (*live, *joined, error) {
 	if s.Overflow != Coalesce {
 		return nil, nil, nil
@@ -34,9 +75,12 @@ func (m *Manager) join(s *Spec, j Job) (*live, *joined, error) {
 	if t == nil || !t.full(s.MaxConcurrent) {
 		return nil, nil, nil
 	}
-	l := t.last
+	l := t.same[j.Plan.Same]
 	if l == nil || !l.queued || l.stop != nil || l.job.State != Queued {
 		return nil, nil, nil
+	}
+	if len(l.aliases) >= maxAliases {
+		return nil, nil, fmt.Errorf("%w: job %s waits for %d requests already", ErrQueueFull, l.job.ID, 1+len(l.aliases))
 	}
 	own := *s
 	own.ID, own.Volatile = l.job.ID, s.Volatile && l.job.Plan.Volatile
@@ -44,13 +88,10 @@ func (m *Manager) join(s *Spec, j Job) (*live, *joined, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	next.State, next.QueuedAt, next.Owner, next.Digest, next.By = Queued, l.job.QueuedAt, l.job.Owner, l.job.Digest, l.job.By
+	next.State, next.QueuedAt, next.Digest = Queued, l.job.QueuedAt, l.job.Digest
 	next.Promised = l.job.Promised
 	next.Once = l.job.Once // what this request may do once, its alias holds
-	g := &joined{alias: Job{
-		ID: j.ID, Into: next.ID, Task: j.Task, Command: j.Command, User: j.User, Owner: j.Owner, Trigger: j.Trigger, Digest: j.Digest,
-		State: Queued, QueuedAt: j.QueuedAt, Once: j.Once, Promised: j.Promised,
-	}}
+	g := &joined{alias: &alias{of: l, id: j.ID, digest: j.Digest, queuedAt: j.QueuedAt, once: j.Once, promised: j.Promised}}
 	if l.job.Plan.InputFile {
 		g.old = m.inputPath(&l.job)
 	}
@@ -64,47 +105,74 @@ func (m *Manager) join(s *Spec, j Job) (*live, *joined, error) {
 	if next.Plan.InputFile {
 		l.input = nil
 	}
-	l.aliases = append(l.aliases, g.alias)
-	m.aliases[j.ID] = l
+	m.alias(g.alias)
 	return l, g, nil
 }
 
-// commitJoin puts on record what join did. With an error the job may run with this request's input all the same.
+// errGone is returned by commitJoin when the job that took the request over could not be recorded itself. The request may find
+// another one.
+var errGone = errors.New("the job that waited could not be recorded")
+
+// commitJoin puts on record what join did, or returns errGone. With another error the job may run with this request's input all
+// the same.
 func (m *Manager) commitJoin(ctx context.Context, l *live, g *joined) error {
-	l.writing.Lock()
-	defer l.writing.Unlock()
+	committed, err := m.beginJoin(l, g)
+	if err == nil {
+		err = committed(ctx)
+	}
+	var claimed *store.ClaimedError
+	repeat := errors.As(err, &claimed)
 	m.mu.Lock()
-	j, forgotten := l.job, l.err != nil
-	m.mu.Unlock()
-	if forgotten {
-		return errors.New("cannot record the job: the one that waited could not be recorded")
-	}
-	if j.Plan.Volatile {
-		return nil
-	}
-	if err := m.store.PutAll(ctx, []Job{j, aliasRecord(g.alias, &j)}); err != nil {
-		if errors.As(err, new(*store.ClaimedError)) {
-			m.unalias(l, g.alias.ID) // it is not stored, and could not be with the job's end either
+	id := l.job.ID
+	gone := l.err != nil || repeat && claimed.Of == id
+	switch {
+	case gone:
+		if t := m.tasks[l.job.Task]; t != nil {
+			t.takesNoMore(l)
 		}
+	case err == nil:
+		l.kept = true
+	}
+	m.mu.Unlock()
+	switch {
+	case gone:
+		m.unalias(g.alias)
+		if err := m.store.Delete(g.alias.id); err != nil {
+			return recordError(err)
+		}
+		return errGone
+	case repeat:
+		m.unalias(g.alias) // it is not stored, and could not be with the job's end either
+		return recordError(err)
+	case err != nil:
 		return recordError(err)
 	}
-	m.mu.Lock()
-	l.kept = true
-	m.mu.Unlock()
 	if g.old != "" {
 		if err := os.Remove(g.old); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			m.opts.Logger.Warn("cannot remove the input of a job", "job", j.ID, "error", err)
+			m.opts.Logger.Warn("cannot remove the input of a job", "job", id, "error", err)
 		}
 	}
 	return nil
 }
 
-// unalias forgets an alias of a job.
-func (m *Manager) unalias(l *live, id string) {
+// beginJoin gives the records of a join their place among all others. Many requests join in one commit: none waits for that of
+// another one.
+func (m *Manager) beginJoin(l *live, g *joined) (committed func(context.Context) error, err error) {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	j := m.snapshot(l)
+	if j.Plan.Volatile {
+		return func(context.Context) error { return nil }, nil
+	}
+	return m.store.Begin([]Job{j, g.alias.record(&j)})
+}
+
+// unalias forgets an alias.
+func (m *Manager) unalias(a *alias) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.aliases, id)
-	l.aliases = slices.DeleteFunc(slices.Clone(l.aliases), func(a Job) bool { return a.ID == id })
+	delete(m.aliases, a.id)
+	delete(a.of.aliases, a.id)
 }
 
 // aliasRecord is an alias as it is recorded with the job that it is of.
@@ -138,29 +206,11 @@ func (m *Manager) keepLong(s *Spec) (drop func(), err error) {
 
 // aliased returns the live job that id is an alias of, and the alias. Manager.mu is held.
 func (m *Manager) aliased(id string) (*live, Job) {
-	l := m.aliases[id]
-	if l == nil {
+	a := m.aliases[id]
+	if a == nil {
 		return nil, Job{}
 	}
-	for _, a := range l.aliases {
-		if a.ID == id {
-			return l, a
-		}
-	}
-	return nil, Job{}
-}
-
-// aliasesLike returns the aliases in memory whose ids begin with ref.
-func (m *Manager) aliasesLike(ref string) []Job {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var found []Job
-	for id := range m.aliases {
-		if _, a := m.aliased(id); a.ID != "" && strings.HasPrefix(id, ref) {
-			found = append(found, a)
-		}
-	}
-	return found
+	return a.of, a.record(&a.of.job)
 }
 
 // resolve returns the id of the job that id is an alias of, or id.
@@ -217,8 +267,7 @@ func withoutAliases(all []Job) (jobs, aliases []Job) {
 func (m *Manager) takeUpAliases(aliases []Job) {
 	for _, a := range aliases {
 		if l := m.live[a.Into]; l != nil {
-			l.aliases = append(l.aliases, a)
-			m.aliases[a.ID] = l
+			m.alias(&alias{of: l, id: a.ID, digest: a.Digest, queuedAt: a.QueuedAt, once: a.Once, promised: a.Promised})
 			continue
 		}
 		of, err := m.store.Get(a.Into)
@@ -240,17 +289,13 @@ func (m *Manager) Shared(id string) bool {
 	return m.aliases[id] != nil || l != nil && len(l.aliases) > 0
 }
 
-// StopQueued stops the jobs that wait for their turn and that nobody asked for but the API key with this id. It returns when
-// they have ended, or with ctx.
+// StopQueued stops the jobs that wait for their turn and that the API key with this id asked for. It returns when they have
+// ended, or with ctx.
 func (m *Manager) StopQueued(ctx context.Context, key string, o StopOptions) {
 	var ids []string
 	m.mu.Lock()
 	for id, l := range m.live {
-		only := l.queued && l.job.State == Queued && l.job.Owner.Key == key
-		for _, a := range l.aliases {
-			only = only && a.Owner.Key == key
-		}
-		if only {
+		if l.queued && l.job.State == Queued && l.job.Owner.Key == key {
 			ids = append(ids, id)
 		}
 	}

@@ -15,23 +15,25 @@ import (
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// coalesced is one, of which one job waits that takes over what comes then. It prints its input and its variable NEWS.
-func coalesced(input, owner string) Spec {
+// coalesced is a job of a task of which one runs at a time, and one waits that takes over what comes for the same thing. It
+// prints its input and its variable NEWS.
+func coalesced(input, same string) Spec {
 	s := sh(`read -r in; trap 'exit 0' USR1; echo "$in $NEWS"; [ "$in" != wait ] || while :; do sleep 0.02; done`)
 	s.Task, s.MaxConcurrent, s.Overflow, s.Input = "one", 1, Coalesce, []byte(input+"\n")
-	s.Environment, s.Owner = append(s.Environment, "NEWS=of "+input[:min(len(input), 10)]), Owner{Key: owner, Name: owner}
+	s.Environment, s.Owner = append(s.Environment, "NEWS=of "+input[:min(len(input), 10)]), Owner{Key: "k", Name: "k"}
+	s.MaxQueue, s.Same = 10, same
 	return s
 }
 
 // The job that waits takes the newest input and environment, and each id is one of it, for whoever has it.
 func TestCoalesce(t *testing.T) {
 	m := open(t)
-	first := start(t, m, coalesced("wait", "a"))
+	first := start(t, m, coalesced("wait", "main"))
 	until(t, m, first.ID, "wait")
 	ids := []string{first.ID}
 	var results sync.WaitGroup
 	for _, in := range []string{"b", "c", "d"} {
-		j := start(t, m, coalesced(in, in))
+		j := start(t, m, coalesced(in, "main"))
 		if j.State != Queued || slices.Contains(ids, j.ID) {
 			t.Fatalf("%s: %s %s", in, j.ID, j.State)
 		}
@@ -49,17 +51,18 @@ func TestCoalesce(t *testing.T) {
 	results.Wait()
 	look := func(when string) {
 		t.Helper()
-		for i, owner := range []string{"b", "c", "d"} {
-			id := ids[i+1]
-			mine := func(j Job) bool { return j.Owner.Key == owner }
-			if j, err := m.Find(id, mine); err != nil || j.ID != ids[1] || !j.Succeeded() {
-				t.Errorf("%s, %s: %s, %v", when, owner, j.ID, err)
+		for _, id := range ids[1:] {
+			mine := func(j Job) bool { return j.Owner.Key == "k" }
+			for _, ref := range []string{id, id[:idLength-1]} {
+				if j, err := m.Find(ref, mine); err != nil || j.ID != ids[1] || !j.Succeeded() {
+					t.Errorf("%s, %s: %s, %v", when, ref, j.ID, err)
+				}
 			}
 			if _, err := m.Find(id, func(j Job) bool { return j.Owner.Key == "x" }); !errors.Is(err, ErrNotFound) {
-				t.Errorf("%s, %s: another one finds it: %v", when, owner, err)
+				t.Errorf("%s, %s: another one finds it: %v", when, id, err)
 			}
 			if got := output(t, m, id); got != "d of d\n" {
-				t.Errorf("%s, %s: %q", when, owner, got)
+				t.Errorf("%s, %s: %q", when, id, got)
 			}
 		}
 		if list, err := m.List(Filter{Ended: true}); err != nil || len(list) != 2 {
@@ -78,7 +81,7 @@ func TestCoalesce(t *testing.T) {
 		t.Errorf("%d aliases are remembered", len(m.aliases))
 	}
 	// Asked for again under its id, an alias is what it was.
-	again := coalesced("c", "c")
+	again := coalesced("c", "main")
 	again.ID = ids[2]
 	if r, err := m.Run(t.Context(), again, nil); err != nil || r.ID != ids[1] || string(r.Stdout) != "d of d\n" {
 		t.Errorf("again: %s %q, %v", r.ID, r.Stdout, err)
@@ -94,11 +97,11 @@ func TestCoalesce(t *testing.T) {
 func TestCoalesceReopen(t *testing.T) {
 	dir := t.TempDir()
 	m := openIn(t, dir)
-	first := start(t, m, coalesced("wait", "a"))
+	first := start(t, m, coalesced("wait", "main"))
 	until(t, m, first.ID, "wait")
 	long := func(digit string) string { return strings.Repeat(digit, maxInline+1) }
-	b, c := start(t, m, coalesced(long("1"), "b")), start(t, m, coalesced("short", "c"))
-	d := start(t, m, coalesced(long("2"), "d"))
+	b, c := start(t, m, coalesced(long("1"), "main")), start(t, m, coalesced("short", "main"))
+	d := start(t, m, coalesced(long("2"), "main"))
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -129,6 +132,7 @@ func TestCoalesceRace(t *testing.T) {
 	m := open(t)
 	s := sh(`mkdir "$DIR/lock" || exit 9; cat; rmdir "$DIR/lock"`)
 	s.Task, s.MaxConcurrent, s.Overflow, s.User, s.Keep, s.RedirectStderr = "one", 1, Coalesce, self(), time.Minute, true
+	s.MaxQueue, s.Same = 1, "main"
 	s.Environment = append(s.Environment, "DIR="+t.TempDir())
 	var clients sync.WaitGroup
 	var mu sync.Mutex
@@ -137,7 +141,7 @@ func TestCoalesceRace(t *testing.T) {
 		clients.Go(func() {
 			for range 100 {
 				own := s
-				own.Input, own.Owner = []byte(name), Owner{Key: name, Name: name}
+				own.Input = []byte(name)
 				j, err := m.Start(t.Context(), own)
 				if err != nil {
 					t.Error(err)
@@ -169,29 +173,138 @@ func TestCoalesceRace(t *testing.T) {
 	noneInUse(t, m)
 }
 
-// A key that is revoked takes what waits with it, but for what others asked for, too.
+// A key that is revoked takes what waits with it, and nothing of others.
 func TestStopQueued(t *testing.T) {
 	m := open(t)
-	first := start(t, m, coalesced("wait", "a"))
+	first := start(t, m, coalesced("wait", "main"))
 	until(t, m, first.ID, "wait")
-	shared, other := start(t, m, coalesced("x", "a")), start(t, m, coalesced("y", "b"))
-	m.StopQueued(t.Context(), "a", StopOptions{By: "ada"})
-	if j, err := m.Status(shared.ID); err != nil || j.State != Queued {
-		t.Errorf("shared: %s, %v", j.State, err)
+	own, joined := start(t, m, coalesced("x", "main")), start(t, m, coalesced("y", "main"))
+	s := coalesced("z", "main")
+	s.Owner.Key = "other"
+	other := start(t, m, s)
+	m.StopQueued(t.Context(), "k", StopOptions{By: "ada"})
+	for _, id := range []string{own.ID, joined.ID} {
+		if j := wait(t, m, id); j.ID != own.ID || j.Exit.Reason != spec.Stopped || !j.StartedAt.IsZero() {
+			t.Errorf("its own: %s %+v", j.ID, j.Exit)
+		}
 	}
-	if j, err := m.Stop(t.Context(), other.ID, StopOptions{By: "ada"}); err != nil || j.ID != shared.ID || j.Exit.Reason != spec.Stopped {
-		t.Errorf("%+v, %v", j.Exit, err)
-	}
-	own := start(t, m, coalesced("x", "a"))
-	m.StopQueued(t.Context(), "a", StopOptions{By: "ada"})
-	if j := wait(t, m, own.ID); j.Exit.Reason != spec.Stopped || !j.StartedAt.IsZero() {
-		t.Errorf("its own: %+v", j.Exit)
-	}
-	if j, err := m.Status(first.ID); err != nil || j.State != Running {
-		t.Errorf("what runs: %s, %v", j.State, err)
+	for _, c := range []struct {
+		id   string
+		want State
+	}{{other.ID, Queued}, {first.ID, Running}} {
+		if j, err := m.Status(c.id); err != nil || j.State != c.want {
+			t.Errorf("%s, want %s: %v", j.State, c.want, err)
+		}
 	}
 	signal(t, first.ProcessID, unix.SIGUSR1)
-	wait(t, m, first.ID)
+	wait(t, m, other.ID)
+}
+
+// TestCoalesceOnlyTheSame: what is for another thing, of another owner or of another trigger waits beside it, in its turn, as far
+// as the queue has room. Nothing that was accepted is dropped, under the next Manager neither.
+func TestCoalesceOnlyTheSame(t *testing.T) {
+	dir := t.TempDir()
+	m := openIn(t, dir)
+	first := start(t, m, coalesced("wait", "staging"))
+	until(t, m, first.ID, "wait")
+	type waiting struct {
+		spec Spec
+		want string // the job's output
+	}
+	of := func(input, same string) Spec { return coalesced(input, same) }
+	byOther, byTimer := of("other", "staging"), of("timer", "staging")
+	byOther.Owner.Key, byTimer.Trigger = "other", "timer"
+	all := []waiting{
+		{of("1", "staging"), "5 of 5\n"}, {of("2", "main"), "2 of 2\n"}, {of("3", ""), "3 of 3\n"}, {of("4", ""), "4 of 4\n"},
+		{of("5", "staging"), "5 of 5\n"}, {byOther, "other of other\n"}, {byTimer, "timer of timer\n"},
+	}
+	var ids []string
+	for _, w := range all {
+		w.spec.MaxQueue = 6
+		ids = append(ids, start(t, m, w.spec).ID)
+	}
+	for _, same := range []string{"another", ""} {
+		s := of("6", same)
+		s.MaxQueue = 6
+		if _, err := m.Start(t.Context(), s); !errors.Is(err, ErrQueueFull) {
+			t.Errorf("one more for %q: %v", same, err)
+		}
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m = openIn(t, dir)
+	defer func() { end(t, m) }()
+	late := start(t, m, of("7", "main"))
+	all[1].want = "7 of 7\n"
+	signal(t, first.ProcessID, unix.SIGUSR1)
+	var order []string
+	runs := map[string]Job{}
+	for i, id := range append(ids, late.ID) {
+		j := wait(t, m, id)
+		if want := append(all, all[1])[i].want; !j.Succeeded() || output(t, m, id) != want {
+			t.Errorf("%d: %+v, %q, want %q", i, j.Exit, output(t, m, id), want)
+		}
+		if runs[j.ID].ID == "" {
+			order = append(order, j.ID)
+		}
+		runs[j.ID] = j
+	}
+	if len(runs) != 6 {
+		t.Errorf("%d jobs ran", len(runs))
+	}
+	if !slices.IsSortedFunc(order, func(a, b string) int { return runs[a].StartedAt.Compare(runs[b].StartedAt) }) {
+		t.Error("they did not run in their turn")
+	}
+}
+
+// TestAliasesBounded: strangers add to a job that waits until it has maxAliases, and are refused then. Nothing that was accepted
+// is forgotten, and looking for an id looks at none of the others.
+func TestAliasesBounded(t *testing.T) {
+	m := open(t)
+	first := start(t, m, coalesced("wait", "main"))
+	until(t, m, first.ID, "wait")
+	waits := start(t, m, coalesced("x", "main"))
+	var clients sync.WaitGroup
+	var mu sync.Mutex
+	var ids []string
+	full := 0
+	for range 20 {
+		clients.Go(func() {
+			for range maxAliases / 10 {
+				j, err := m.Start(t.Context(), coalesced("y", "main"))
+				mu.Lock()
+				if errors.Is(err, ErrQueueFull) {
+					full++
+				} else if err != nil {
+					t.Error(err)
+				} else {
+					ids = append(ids, j.ID)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	clients.Wait()
+	if len(ids) != maxAliases || full != maxAliases {
+		t.Errorf("%d were accepted and %d refused", len(ids), full)
+	}
+	if _, err := m.Find(newID(), nil); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+	signal(t, first.ProcessID, unix.SIGUSR1)
+	wait(t, m, waits.ID)
+	m.recordNow()
+	eventually(t, "they are on record", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return len(m.live) == 0 && len(m.aliases) == 0 && len(m.tasks) == 0
+	})
+	for _, id := range ids {
+		if j, err := m.Status(id); err != nil || j.ID != waits.ID || !j.Succeeded() {
+			t.Fatalf("%s: %s, %v", id, j.ID, err)
+		}
+	}
 }
 
 func TestBucket(t *testing.T) {
@@ -247,10 +360,10 @@ func TestRate(t *testing.T) {
 // repeats come in the same moment.
 func TestCoalesceRepeat(t *testing.T) {
 	m := open(t)
-	first := start(t, m, coalesced("wait", "a"))
+	first := start(t, m, coalesced("wait", "main"))
 	until(t, m, first.ID, "wait")
-	waits := start(t, m, coalesced("b", "b"))
-	s := coalesced("c", "c")
+	waits := start(t, m, coalesced("b", "main"))
+	s := coalesced("c", "main")
 	s.Once = Once{Key: "c", Until: time.Now().Add(time.Hour)}
 	twin := s
 	// Both have looked for a repeat before either is on record.
@@ -267,7 +380,7 @@ func TestCoalesceRepeat(t *testing.T) {
 	if err := m.commitJoin(t.Context(), joins[0].l, joins[0].joined); err != nil {
 		t.Fatal(err)
 	}
-	holder := joins[0].joined.alias.ID
+	holder := joins[0].joined.alias.id
 	var repeat *RepeatError
 	if err := m.commitJoin(t.Context(), joins[1].l, joins[1].joined); !errors.As(err, &repeat) || repeat.ID != holder {
 		t.Errorf("the twin: %v", err)
@@ -286,4 +399,57 @@ func TestCoalesceRepeat(t *testing.T) {
 	if _, err := m.Start(t.Context(), s); !errors.As(err, &repeat) || repeat.ID != holder {
 		t.Errorf("one that comes after the end: %v", err)
 	}
+}
+
+// TestCoalesceGone: a job that waits turns out to be a repeat of another one once it is recorded, and so is none. What it took over
+// meanwhile is no repeat, and runs.
+func TestCoalesceGone(t *testing.T) {
+	m := open(t)
+	first := start(t, m, coalesced("wait", "main"))
+	until(t, m, first.ID, "wait")
+	once, repeat, third := coalesced("a", "a"), coalesced("b", "b"), coalesced("c", "b")
+	once.Once = Once{Key: "o", Until: time.Now().Add(time.Hour)}
+	repeat.Once = once.Once
+	third.Once = Once{Key: "another", Until: time.Now().Add(time.Hour)}
+	third.Input = []byte(strings.Repeat("c", maxInline+1) + "\n")
+	admit := func(s *Spec) admitted {
+		t.Helper()
+		if err := m.check(s); err != nil {
+			t.Fatal(err)
+		}
+		a, err := m.admit(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	a, b := admit(&once), admit(&repeat)
+	if _, err := m.beginNew(t.Context(), &once, a.l); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.keepLong(&third); err != nil {
+		t.Fatal(err)
+	}
+	c := admit(&third)
+	if c.joined == nil || c.l != b.l {
+		t.Fatalf("%+v", c)
+	}
+	if err := m.commitJoin(t.Context(), c.l, c.joined); !errors.Is(err, errGone) {
+		t.Errorf("%v", err)
+	}
+	if _, err := m.beginNew(t.Context(), &repeat, b.l); !errors.As(err, new(*RepeatError)) {
+		t.Errorf("the repeat: %v", err)
+	}
+	third.ID = c.job.ID
+	if j := start(t, m, third); j.ID != third.ID || j.Into != "" || j.State != Queued {
+		t.Errorf("%+v", j)
+	}
+	signal(t, first.ProcessID, unix.SIGUSR1)
+	if j := wait(t, m, third.ID); !j.Succeeded() || output(t, m, third.ID) != string(third.Input[:maxInline+1])+" of c\n" {
+		t.Errorf("%+v", j.Exit)
+	}
+	if j := wait(t, m, a.l.job.ID); !j.Succeeded() {
+		t.Errorf("%+v", j.Exit)
+	}
+	noneInUse(t, m)
 }

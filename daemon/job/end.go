@@ -129,7 +129,7 @@ func (m *Manager) recordBatch(again bool) bool {
 	for _, l := range batch {
 		jobs = append(jobs, l.job)
 		for _, a := range l.aliases {
-			jobs = append(jobs, aliasRecord(a, &l.job))
+			jobs = append(jobs, a.record(&l.job))
 		}
 	}
 	m.mu.Unlock()
@@ -172,9 +172,9 @@ func (m *Manager) recorded(l *live) {
 	}
 	m.mu.Lock()
 	delete(m.live, j.ID)
-	for _, a := range l.aliases {
-		delete(m.aliases, a.ID)
-		m.retention.add(a.ID, a.share())
+	for id := range l.aliases {
+		delete(m.aliases, id)
+		m.retention.add(id, j.share())
 	}
 	s := l.slot
 	l.slot = nil

@@ -44,21 +44,12 @@ func (m *Manager) Find(ref string, visible func(Job) bool) (Job, error) {
 
 // byPrefix returns the jobs whose ids begin with ref.
 func (m *Manager) byPrefix(ref string, seen func(Job) bool) ([]Job, error) {
-	if found := m.running(func(j Job) bool { return j.ID == ref }); len(found) == 1 {
-		return slices.DeleteFunc(found, func(j Job) bool { return !seen(j) }), nil
+	if len(ref) >= idLength {
+		return m.byID(ref, seen)
 	}
-	for _, a := range m.aliasesLike(ref) {
-		if a.ID == ref {
-			return slices.DeleteFunc([]Job{a}, func(j Job) bool { return !seen(j) }), nil
-		}
-	}
-	// Those that run come first: one that ends meanwhile is in the records then, and found twice, but not missed.
+	// Those that run come first: one that ends meanwhile is in the records then, and found twice, but not missed. An alias is in
+	// the records before its id is known to anybody.
 	found := m.running(func(j Job) bool { return strings.HasPrefix(j.ID, ref) && seen(j) })
-	for _, a := range m.aliasesLike(ref) {
-		if seen(a) {
-			found = append(found, a)
-		}
-	}
 	recorded, err := m.store.Match(ref, 0)
 	for _, j := range recorded {
 		if seen(j) && !slices.ContainsFunc(found, func(k Job) bool { return k.ID == j.ID }) {
@@ -70,6 +61,30 @@ func (m *Manager) byPrefix(ref string, seen func(Job) bool) ([]Job, error) {
 		err = nil // what was asked for is another one
 	}
 	return found, err
+}
+
+// byID returns the job, or the alias of one, that has exactly this id. Clients on the network ask so: it looks at no other job.
+func (m *Manager) byID(id string, seen func(Job) bool) ([]Job, error) {
+	m.mu.Lock()
+	l, j := m.aliased(id)
+	if l == nil {
+		if l = m.live[id]; l != nil {
+			j = l.job
+		}
+	}
+	m.mu.Unlock()
+	if l == nil {
+		var err error
+		if j, err = m.store.Get(id); errors.Is(err, store.ErrNotFound) {
+			return nil, nil
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	if !seen(j) {
+		return nil, nil
+	}
+	return []Job{j}, nil
 }
 
 // running returns the jobs in memory that fit, newest first.

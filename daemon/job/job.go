@@ -125,6 +125,8 @@ type Plan struct {
 	InputFile bool   `cbor:"input_file,omitempty"`
 	// InputName is the name of that file; empty: the job's id.
 	InputName string `cbor:"input_name,omitempty"`
+	// Same is the hash of all that requests have in common that the job takes over while it waits; empty: it takes over none.
+	Same string `cbor:"same,omitempty"`
 }
 
 // Owner is who started a job.
@@ -172,8 +174,8 @@ const (
 	Reject Overflow = "reject"
 	// Queue lets it wait for its turn.
 	Queue Overflow = "queue"
-	// Coalesce lets one wait, which takes over the input and the environment of whoever comes then. The id that each of them
-	// gets is another one of that job.
+	// Coalesce lets it wait for its turn, too. A request for the same thing (see Spec.Same) that comes while a job waits becomes
+	// part of that job, which takes its input and environment. The id that each of them gets is another one of that job.
 	Coalesce Overflow = "coalesce"
 )
 
@@ -228,6 +230,10 @@ type Spec struct {
 	MaxConcurrent int
 	Overflow      Overflow
 	MaxQueue      int
+	// Same says, for Coalesce, what the request is for, such as a webhook, an event and a branch. Requests of one task, owner and
+	// trigger with one value of it are for the same thing. Empty: for nothing that another one could be for, so it waits as with
+	// Queue.
+	Same string
 
 	// Keep is how long the slot stays for another job of the task with the same Config, which names all that they share; 0:
 	// the slot is this job's alone. Warm is how many slots of it are kept ready at any time (see Manager.SetTasks).

@@ -65,7 +65,7 @@ type Manager struct {
 	waiting  int64
 	tasks    map[string]*turns
 	rates    map[string]*bucket // by task
-	aliases  map[string]*live   // by the ids that are aliases of live jobs
+	aliases  map[string]*alias  // those of live jobs, by their ids
 	slots    slots
 	maxJobs  int
 	uids     *uids
@@ -87,8 +87,9 @@ type live struct {
 	queued bool // likewise: it waits for its turn
 	// charged is how many bytes of the room for inputs that wait are its own. Guarded by Manager.mu.
 	charged int64
-	// aliases are the requests that it took over, and kept says that one of them put it on record. Guarded by Manager.mu.
-	aliases []Job
+	// aliases are the requests that it took over, by their ids, at most maxAliases; kept says that one of them put it on record.
+	// Guarded by Manager.mu.
+	aliases map[string]*alias
 	kept    bool
 	// writing is held from the look at the job to its being on record, so that records come in the order of what happens. It is
 	// taken before Manager.mu.
@@ -155,7 +156,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	m := &Manager{
 		opts: o, store: s, watcher: w, null: null, euid: os.Geteuid(), quit: make(chan struct{}),
 		boot: boot, ended: make(chan struct{}, 1), hurry: make(chan struct{}, 1), last: make(chan struct{}), live: map[string]*live{}, tasks: map[string]*turns{},
-		rates: map[string]*bucket{}, aliases: map[string]*live{},
+		rates: map[string]*bucket{}, aliases: map[string]*alias{},
 		slots: slots{idle: map[string][]*slot{}}, maxJobs: o.MaxJobs, uids: newUIDs(o.UIDs), unit: 1, recorder: make(chan struct{}),
 		owing: map[string]chan struct{}{}, triggers: make(chan struct{}),
 		holds: map[string]int{}, inputs: map[string]int64{}, owes: map[string]int{},

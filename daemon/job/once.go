@@ -25,12 +25,12 @@ func claim(j *Job) store.Claim {
 
 // notYet returns *RepeatError if a job of o is on record, before a new one takes somebody's turn. Of two that come at the same
 // time, the transaction that records them refuses one.
-func (m *Manager) notYet(o Once) error {
-	if o.Key == "" {
+func (m *Manager) notYet(s *Spec) error {
+	if s.Once.Key == "" {
 		return nil
 	}
-	id, err := m.store.Holder(o.Key)
-	if err != nil || id == "" {
+	id, err := m.store.Holder(s.Once.Key)
+	if err != nil || id == "" || id == s.ID {
 		return err
 	}
 	m.mu.Lock()
@@ -38,7 +38,7 @@ func (m *Manager) notYet(o Once) error {
 	if l := m.live[id]; l != nil {
 		j = l.job
 	} else if l, alias := m.aliased(id); l != nil {
-		j = aliasRecord(alias, &l.job)
+		j = alias
 	}
 	m.mu.Unlock()
 	failed := j.State == Ended && !j.Succeeded()

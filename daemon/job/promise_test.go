@@ -105,7 +105,7 @@ func TestPromiseOfAnAlias(t *testing.T) {
 	m := openIn(t, dir)
 	defer end(t, m)
 	s, ran := promisedJob(t, dir)
-	s.Task, s.MaxConcurrent, s.Overflow = "t", 1, Coalesce
+	s.Task, s.MaxConcurrent, s.Overflow, s.MaxQueue, s.Same = "t", 1, Coalesce, 1, "main"
 	busy := s
 	busy.Args, busy.ID, busy.Promised = []string{"-c", "sleep 1000"}, newID(), time.Time{}
 	running := start(t, m, busy)

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -22,15 +24,16 @@ type turns struct {
 	running int
 	waiting int // in the queue, and on the way to it
 	queue   []*live
-	max     int   // Spec.MaxConcurrent of the last that came
-	last    *live // the one that came to the queue last, whether it is still there or not
+	max     int // Spec.MaxConcurrent of the last that came
+	// same are those that wait and take over what comes, by Plan.Same.
+	same map[string]*live
 }
 
 // turns returns those of a task. Commands have none of their own, and never wait. Manager.mu is held.
 func (m *Manager) turns(task string) *turns {
 	t := m.tasks[task]
 	if t == nil {
-		t = &turns{}
+		t = &turns{same: map[string]*live{}}
 		m.tasks[task] = t
 	}
 	return t
@@ -40,6 +43,20 @@ func (m *Manager) turns(task string) *turns {
 func (t *turns) full(limit int) bool {
 	t.max = limit
 	return limit > 0 && (t.running >= limit || t.waiting > 0)
+}
+
+// takes notes that a job which waits takes over requests for the same thing. Manager.mu is held.
+func (t *turns) takes(l *live) {
+	if same := l.job.Plan.Same; same != "" {
+		t.same[same] = l
+	}
+}
+
+// takesNoMore undoes takes. Manager.mu is held.
+func (t *turns) takesNoMore(l *live) {
+	if same := l.job.Plan.Same; t.same[same] == l {
+		delete(t.same, same)
+	}
 }
 
 // enqueue has a job wait that is on record now.
@@ -85,6 +102,7 @@ func (m *Manager) leave(l *live) {
 	if l.queued {
 		t.waiting--
 		m.charge(l, 0)
+		t.takesNoMore(l)
 	} else {
 		t.running--
 		m.release(&l.job)
@@ -108,6 +126,7 @@ func (m *Manager) startQueued() {
 			}
 			t.queue = slices.Delete(t.queue, i, i+1)
 			t.waiting--
+			t.takesNoMore(l)
 			t.running++
 			m.charge(l, 0)
 			m.hold(&l.job)
@@ -202,7 +221,7 @@ func (m *Manager) keepInput(l *live) error {
 
 // writeInput writes a file that is there for good when it returns.
 func writeInput(path string, input []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return fmt.Errorf("cannot keep the job's input: %w", err)
 	}

@@ -86,7 +86,8 @@ func (m *Manager) recover() error {
 		t := m.turns(l.job.Task)
 		t.max = l.job.Plan.MaxConcurrent
 		t.waiting++
-		t.queue, t.last = append(t.queue, l), l
+		t.queue = append(t.queue, l)
+		t.takes(l)
 	}
 	m.takeUpAliases(aliases)
 	m.startQueued()

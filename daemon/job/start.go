@@ -61,29 +61,39 @@ func (m *Manager) begin(ctx context.Context, s Spec) (*live, Job, error) {
 	if err := m.check(&s); err != nil {
 		return nil, Job{}, err
 	}
-	drop, err := m.keepLong(&s)
-	if err != nil {
-		return nil, Job{}, err
+	if s.Overflow == Coalesce && s.Same == "" {
+		s.Overflow = Queue
 	}
-	a, err := m.admit(&s)
-	switch {
-	case err != nil:
-		drop()
-		return nil, Job{}, err
-	case a.known:
-		if a.job.ID != s.ID {
-			drop()
+	for {
+		drop, err := m.keepLong(&s)
+		if err != nil {
+			return nil, Job{}, err
 		}
-		a.job.Repeated = true
-		return a.l, a.job, nil
-	case a.joined != nil:
-		return a.l, a.joined.alias, m.commitJoin(context.WithoutCancel(ctx), a.l, a.joined)
+		a, err := m.admit(&s)
+		switch {
+		case err != nil:
+			drop()
+			return nil, Job{}, err
+		case a.known:
+			if a.job.ID != s.ID {
+				drop()
+			}
+			a.job.Repeated = true
+			return a.l, a.job, nil
+		case a.joined != nil:
+			err := m.commitJoin(context.WithoutCancel(ctx), a.l, a.joined)
+			if errors.Is(err, errGone) {
+				s.ID = a.job.ID
+				continue
+			}
+			return a.l, a.job, err
+		}
+		l, err := m.beginNew(ctx, &s, a.l)
+		if err != nil {
+			return nil, Job{}, err
+		}
+		return l, m.snapshot(l), nil
 	}
-	l, err := m.beginNew(ctx, &s, a.l)
-	if err != nil {
-		return nil, Job{}, err
-	}
-	return l, m.snapshot(l), nil
 }
 
 // beginNew is begin for a job that was admitted.
@@ -183,7 +193,7 @@ func (m *Manager) check(s *Spec) error {
 type admitted struct {
 	l      *live
 	known  bool
-	job    Job // with known
+	job    Job // with known and joined
 	joined *joined
 }
 
@@ -200,7 +210,7 @@ func (m *Manager) admit(s *Spec) (admitted, error) {
 				return admitted{l: l, known: true, job: j}, err
 			}
 		}
-		if err := m.notYet(s.Once); err != nil {
+		if err := m.notYet(s); err != nil {
 			return admitted{}, err
 		}
 		a, taken, err := m.admitNew(s, j, key)
@@ -242,7 +252,11 @@ func (m *Manager) admitNew(s *Spec, j Job, key string) (_ admitted, taken bool, 
 		return admitted{}, false, err
 	}
 	if l, g, err := m.join(s, j); l != nil || err != nil {
-		return admitted{l: l, joined: g}, false, err
+		a := admitted{l: l, joined: g}
+		if l != nil {
+			a.job = g.alias.record(&l.job)
+		}
+		return a, false, err
 	}
 	if s.Overflow == Coalesce {
 		if j.Plan.InputFile = len(s.Input) > maxInline; !j.Plan.InputFile && !s.Volatile {
@@ -272,8 +286,7 @@ func (m *Manager) place(l *live, s *Spec, key string) error {
 	t := m.turns(l.job.Task)
 	if full := t.full(s.MaxConcurrent); full {
 		switch {
-		case s.Overflow == Coalesce:
-		case s.Overflow != Queue:
+		case s.Overflow != Queue && s.Overflow != Coalesce:
 			return fmt.Errorf("%w: max_concurrent = %d", ErrConcurrency, s.MaxConcurrent)
 		case t.waiting >= s.MaxQueue:
 			return fmt.Errorf("%w: queue = %d", ErrQueueFull, s.MaxQueue)
@@ -282,7 +295,7 @@ func (m *Manager) place(l *live, s *Spec, key string) error {
 			return err
 		}
 		t.waiting++
-		t.last = l
+		t.takes(l)
 		l.queued, l.job.State = true, Queued
 		return nil
 	}
@@ -364,7 +377,7 @@ func (m *Manager) draft(s *Spec) (Job, error) {
 		ID: s.ID, By: s.by, OnFailure: s.OnFailure, OnSuccess: s.OnSuccess,
 		Task: s.Task, Command: s.Command, Args: s.Args, Owner: s.Owner, Trigger: s.Trigger, Digest: s.Digest, Promised: s.Promised, Once: s.Once,
 		State: Running, QueuedAt: time.Now(),
-		Plan: Plan{MaxConcurrent: s.MaxConcurrent, Keep: s.Keep, Volatile: s.Volatile, Config: s.Config},
+		Plan: Plan{MaxConcurrent: s.MaxConcurrent, Keep: s.Keep, Volatile: s.Volatile, Config: s.Config, Same: same(s)},
 	}
 	if j.ID == "" {
 		j.ID = newID()
@@ -403,6 +416,7 @@ func (m *Manager) draft(s *Spec) (Job, error) {
 	}
 	j.Run.Sandbox, _ = m.opts.Host.Give(s.Sandbox)
 	j.Run.Sandbox.RuntimeDirectory = m.opts.Host.RuntimeDirectory()
+	j.Run.Sandbox.AsCaller = s.Task == "" && m.euid == 0 && u.UID != 0
 	if len(s.Sandbox.LoadCredential) > 0 {
 		j.Run.Env = append(j.Run.Env, "CREDENTIALS_DIRECTORY="+j.Run.Sandbox.CredentialsDirectory())
 	}
@@ -469,8 +483,8 @@ func (m *Manager) forget(l *live) bool {
 		m.vacate(l.slot)
 	}
 	delete(m.live, j.ID)
-	for _, a := range l.aliases {
-		delete(m.aliases, a.ID)
+	for id := range l.aliases {
+		delete(m.aliases, id)
 	}
 	l.err = fmt.Errorf("%q: %w", j.ID, ErrNotFound)
 	m.startQueued()
@@ -626,7 +640,7 @@ func (m *Manager) moveOn(ctx context.Context, l *live) error {
 // makeLog makes an empty log to append to.
 func makeLog(path string) (fd nonblock.File, err error) {
 	err = retried(func() error {
-		n, err := unix.Open(path, unix.O_CREAT|unix.O_TRUNC|unix.O_RDWR|unix.O_APPEND|unix.O_CLOEXEC, 0o640)
+		n, err := unix.Open(path, unix.O_CREAT|unix.O_TRUNC|unix.O_RDWR|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o640)
 		fd = nonblock.File(n)
 		return err
 	})

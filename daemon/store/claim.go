@@ -24,8 +24,8 @@ type Claim struct {
 
 // ClaimedError is returned by Put for a new value whose Claim another one holds. It is not stored then.
 type ClaimedError struct {
-	// ID of the value that holds it.
-	ID string
+	// ID of the value that holds it, and Of that of the value that was not stored.
+	ID, Of string
 }
 
 // Error implements error.
@@ -61,7 +61,7 @@ func claim(tx *bbolt.Tx, id string, c Claim, now time.Time) error {
 	case other != "" && other != id && c.Released:
 		return nil // it has changed hands
 	case other != "" && other != id:
-		return &ClaimedError{ID: other}
+		return &ClaimedError{ID: other, Of: id}
 	}
 	var errs []error
 	if len(before) > timeSize {

@@ -218,20 +218,29 @@ func (s *Store[T]) PutAll(ctx context.Context, values []T) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	committed, err := s.Begin(values)
+	if err != nil {
+		return err
+	}
+	return committed(ctx)
+}
+
+// Begin is the first half of PutAll: it gives the values their place among all puts, and returns at once. The function that it
+// returns is the second half, and waits for the commit.
+func (s *Store[T]) Begin(values []T) (committed func(context.Context) error, err error) {
 	ids, ops := make([]string, len(values)), make([]op, len(values))
 	for i := range values {
-		var err error
 		if ids[i], ops[i], err = s.encode(&values[i]); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if len(values) == 0 {
-		return nil
+		return func(context.Context) error { return nil }, nil
 	}
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		return ErrClosed
+		return nil, ErrClosed
 	}
 	b := s.queue
 	for i := range ids {
@@ -239,6 +248,11 @@ func (s *Store[T]) PutAll(ctx context.Context, values []T) error {
 	}
 	s.mu.Unlock()
 	s.notify()
+	return func(ctx context.Context) error { return b.wait(ctx, ids) }, nil
+}
+
+// wait waits for the commit of b, and returns what became of ids.
+func (b *batch) wait(ctx context.Context, ids []string) error {
 	select {
 	case <-b.done:
 	case <-ctx.Done():

@@ -203,6 +203,13 @@ func startForeground(e *testscript.Env, bin string) error {
 	cmd := exec.Command(filepath.Join(bin, "rtaskd"), "run", "--no-systemd", "--config", filepath.Join(e.WorkDir, "rtask.hcl"),
 		"--state-dir", filepath.Join(e.WorkDir, "state"), "--log-dir", filepath.Join(e.WorkDir, "log"), "--runtime-dir", run,
 		"--api-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0")
+	// A file that whoever starts it left open: descriptors.txtar looks for it.
+	left, err := os.Create(filepath.Join(e.WorkDir, "left-open"))
+	if err != nil {
+		return err
+	}
+	defer left.Close()
+	cmd.ExtraFiles = []*os.File{left}
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return err
@@ -210,6 +217,7 @@ func startForeground(e *testscript.Env, bin string) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	e.Setenv("RTASKD", strconv.Itoa(cmd.Process.Pid))
 	log, err := os.Create(filepath.Join(e.WorkDir, "rtaskd.log"))
 	if err != nil {
 		return err

@@ -73,7 +73,7 @@ func hold(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// held-to N waits until the server has closed all connections that hold made but for the first N, and those must still be open.
+// held-to N waits until the server has closed all connections that hold made but for the last N, and those must still be open.
 func heldTo(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: held-to N")
@@ -84,18 +84,19 @@ func heldTo(ts *testscript.TestScript, neg bool, args []string) {
 	if len(h.ended) <= n {
 		ts.Fatalf("there are no more than %d connections", len(h.ended))
 	}
+	first := len(h.ended) - n
 	late := time.After(2 * time.Minute)
-	for i, ended := range h.ended[n:] {
+	for i, ended := range h.ended[:first] {
 		select {
 		case <-ended:
 		case <-late:
-			ts.Fatalf("the server keeps connection %d", n+i+1)
+			ts.Fatalf("the server keeps connection %d", i+1)
 		}
 	}
-	for i, ended := range h.ended[:n] {
+	for i, ended := range h.ended[first:] {
 		select {
 		case <-ended:
-			ts.Fatalf("the server has closed connection %d before those that are too many", i+1)
+			ts.Fatalf("the server has closed connection %d, for which there was room", first+i+1)
 		default:
 		}
 	}

@@ -104,7 +104,7 @@ func Start(j *spec.Job, stdio Stdio, o Options) (*Process, error) {
 	}
 	pid, pidfd, err := fork.Start(p)
 	if err != nil {
-		return nil, setupError(j, err)
+		return nil, setupError(j, o.Room, err)
 	}
 	// So that it is polled and not blocked on (PIDFD_NONBLOCK). Where that cannot be had it is as good for all else.
 	_ = unix.SetNonblock(pidfd, true)
@@ -198,7 +198,7 @@ func powerless(j *spec.Job) bool {
 	})
 }
 
-func setupError(j *spec.Job, err error) error {
+func setupError(j *spec.Job, room *Room, err error) error {
 	var e *fork.Error
 	if !errors.As(err, &e) || e.Step != fork.Exec {
 		return &SetupError{err: err}
@@ -206,7 +206,7 @@ func setupError(j *spec.Job, err error) error {
 	if errors.Is(e, unix.ENOENT) {
 		if !strings.Contains(j.Path, "/") {
 			err = fmt.Errorf("cannot find %s in PATH: %w", j.Path, e.Errno)
-		} else if _, statErr := os.Stat(absolute(j.Dir, e.Path)); statErr == nil {
+		} else if room.has(j.Credentials, absolute(j.Dir, e.Path)) {
 			err = fmt.Errorf("cannot execute %s: the interpreter that its first line names does not exist: %w", e.Path, e.Errno)
 		}
 		return &SetupError{NotFound: true, err: err}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rtask/rtask/sandbox/jail/landlock"
 	"github.com/rtask/rtask/sandbox/jail/seccomp"
+	"github.com/rtask/rtask/sandbox/safepath"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -93,15 +94,15 @@ func (l *layer) coversBelow(dir string) bool {
 
 // list allows what is in dir, but for what the places say something else of.
 func (l *layer) list(dir string, rights landlock.Rights, machine bool) error {
-	var st unix.Stat_t
-	if err := unix.Lstat(dir, &st); err != nil {
+	st, err := safepath.Lstat(dir)
+	if err != nil {
 		return fmt.Errorf("cannot look at %s: %w", dir, err)
 	}
 	// Before its names are read, which may take long.
 	if age := time.Since(time.Unix(st.Mtim.Unix())); age >= 0 && age < mtimeGrain {
 		st.Mtim = unix.Timespec{} // what comes in this moment may not change it: it counts as changed
 	}
-	entries, err := os.ReadDir(dir)
+	entries, err := readDir(dir)
 	if errors.Is(err, fs.ErrPermission) {
 		return l.allow(dir, rights) // its names cannot be known
 	}
@@ -128,9 +129,20 @@ func (l *layer) list(dir string, rights landlock.Rights, machine bool) error {
 	return nil
 }
 
+// readDir lists a folder, whose path is resolved.
+func readDir(path string) ([]os.DirEntry, error) {
+	fd, err := safepath.Open(path, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	return f.ReadDir(-1)
+}
+
 // allow gives rights over what is at path. What cannot be reached needs no rule.
 func (l *layer) allow(path string, rights landlock.Rights) error {
-	fd, err := open(path)
+	fd, err := safepath.Open(path, unix.O_PATH)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ELOOP) {
 		return nil
 	}
@@ -147,8 +159,8 @@ func (l *layer) allow(path string, rights landlock.Rights) error {
 // outdated reports whether the machine has got something in a folder whose entries were allowed one by one.
 func (l *layer) outdated() bool {
 	return slices.ContainsFunc(l.listed, func(d listed) bool {
-		var st unix.Stat_t
-		return unix.Lstat(d.path, &st) != nil || st.Dev != d.dev || st.Ino != d.ino || st.Mtim != d.changed
+		st, err := safepath.Lstat(d.path)
+		return err != nil || st.Dev != d.dev || st.Ino != d.ino || st.Mtim != d.changed
 	})
 }
 

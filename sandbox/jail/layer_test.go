@@ -18,7 +18,7 @@ import (
 // underLayer runs a script under the second layer of s alone: in no namespace, and with whatever privilege the test has.
 func underLayer(t *testing.T, s spec.Sandbox, dir, script string) string {
 	t.Helper()
-	places, err := resolve(wanted(s, dir))
+	places, err := (&furnisher{}).resolve(wanted(s, dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestLayer(t *testing.T) {
 		ProtectSystem: "strict", PrivateDevices: true, ProtectKernelModules: true,
 		InaccessiblePaths: []string{dir + "/secret"}, NoExecPaths: []string{dir + "/noexec"},
 	}
-	places, err := resolve(wanted(s, work))
+	places, err := (&furnisher{}).resolve(wanted(s, work))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestLayerOutdated(t *testing.T) {
 		}
 	}
 	s := spec.Sandbox{ReadOnlyPaths: []string{dir}, InaccessiblePaths: []string{dir + "/a/hidden"}}
-	places, err := resolve(wanted(s, "/"))
+	places, err := (&furnisher{}).resolve(wanted(s, "/"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,13 +3,16 @@ package jail
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rtask/rtask/sandbox/safepath"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -18,57 +21,70 @@ func switchError(by, path string, err error) error {
 	return fmt.Errorf("cannot apply %s to %s: %w", by, path, err)
 }
 
+// errNotMade says that a place is missing where a tree is to be mounted.
+var errNotMade = fmt.Errorf("%w, and rtask makes no mount point for a command", unix.ENOENT)
+
 // furnisher mounts what a room has. It works in the mount namespace of its thread.
 type furnisher struct {
 	room  *Room
 	trees []*os.File // what was copied
 	// before is what folders were like on the machine, for those that are made again in an empty file system.
 	before map[string]unix.Stat_t
+	// caller is whose rights hold for the paths of a command, which anybody may have named; nil: those of root, whose
+	// configuration named them.
+	caller *spec.Credentials
 }
 
-// resolve makes the paths of places absolute without symbolic links, and leaves out optional ones that are missing.
-func resolve(places []place) ([]place, error) {
-	var all []place
-	for _, p := range places {
-		made := p.content == bound || p.content == private // at a place that need not be there
-		path, err := filepath.EvalSymlinks(p.path)
-		if errors.Is(err, os.ErrNotExist) && made && !p.optional || errors.Is(err, os.ErrNotExist) && p.content == bound {
-			path, err = resolveParent(p.path)
-		}
-		if (errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR)) && p.optional {
-			continue
-		}
-		if p.by == "workdir" && err != nil {
-			continue // entering it fails, and says why
-		}
-		if err != nil {
-			return nil, switchError(p.by, p.path, unwrapPath(err))
-		}
-		p.path = path
-		if p.content == bound {
-			source, err := filepath.EvalSymlinks(p.source)
-			if errors.Is(err, os.ErrNotExist) && p.optional {
-				continue
-			}
-			if err != nil {
-				return nil, switchError(p.by, p.source, unwrapPath(err))
-			}
-			p.source = source
-		} else {
-			p.source = path
-		}
-		all = append(all, p)
+// adopt prepares the thread for as: it has the caller's groups from now on, which give root nothing that it does not have.
+func (f *furnisher) adopt(c *spec.Credentials) error {
+	groups := append([]uint32{c.GID}, c.Groups...)
+	// Raw, and so of this thread and no other.
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(unsafe.SliceData(groups))), 0); errno != 0 {
+		return fmt.Errorf("cannot take the caller's groups: %w", errno)
 	}
-	return all, nil
+	f.caller = c
+	return nil
 }
 
-// resolveParent resolves as much of a path as there is.
-func resolveParent(path string) (string, error) {
-	dir, err := filepath.EvalSymlinks(filepath.Dir(path))
-	if errors.Is(err, os.ErrNotExist) {
-		dir, err = resolveParent(filepath.Dir(path))
+// as calls do, which looks something up, with the caller's rights if a caller named it: an error then tells nothing that the
+// caller could not find out.
+func (f *furnisher) as(named bool, do func() error) error {
+	if !named || f.caller == nil {
+		return do()
 	}
-	return filepath.Join(dir, filepath.Base(path)), err
+	// Of this thread alone, as well; with them go the capabilities that pass permissions of files (capabilities(7)). A failure is
+	// seen by asking, with a number that is none, since the calls return what was before.
+	set := func(uid, gid uint32) error {
+		unix.RawSyscall(unix.SYS_SETFSGID, uintptr(gid), 0, 0)
+		unix.RawSyscall(unix.SYS_SETFSUID, uintptr(uid), 0, 0)
+		if now, _, _ := unix.RawSyscall(unix.SYS_SETFSUID, uintptr(math.MaxUint32), 0, 0); uint32(now) != uid {
+			return fmt.Errorf("cannot look at files as user %d", uid)
+		}
+		return nil
+	}
+	if err := set(f.caller.UID, f.caller.GID); err != nil {
+		return err
+	}
+	err := do()
+	return errors.Join(err, set(uint32(os.Geteuid()), uint32(os.Getegid())))
+}
+
+// open returns a descriptor of path, which is resolved.
+func (f *furnisher) open(path string, named bool) (fd int, err error) {
+	err = f.as(named, func() error {
+		fd, err = safepath.Open(path, unix.O_PATH)
+		return err
+	})
+	return fd, err
+}
+
+// lstat returns what is at path, which is resolved.
+func (f *furnisher) lstat(path string, named bool) (st unix.Stat_t, err error) {
+	err = f.as(named, func() error {
+		st, err = safepath.Lstat(path)
+		return err
+	})
+	return st, err
 }
 
 // unwrapPath takes the path out of an error, where it is said already.
@@ -80,30 +96,77 @@ func unwrapPath(err error) error {
 	return err
 }
 
-// open returns a descriptor of path, which must have no symbolic link in it: it was resolved, and what has been put there
-// since is somebody's attempt to have another place taken for it.
-func open(path string) (int, error) {
-	return unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	})
+// resolve makes the paths of places absolute without symbolic links, and leaves out optional ones that are missing.
+func (f *furnisher) resolve(places []place) ([]place, error) {
+	var all []place
+	for _, p := range places {
+		there := true
+		err := f.as(p.named, func() (err error) {
+			there, err = f.resolveOne(&p)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			all = append(all, p)
+		}
+	}
+	return all, nil
 }
 
-// copyTree returns the mounts at path, with all below unless single, not attached anywhere.
-func copyTree(path string, single bool) (*os.File, error) {
-	fd, err := open(path)
+// resolveOne resolves the paths of a place. It returns false for one that is to be left out.
+func (f *furnisher) resolveOne(p *place) (bool, error) {
+	var trusted []uint32
+	if f.caller != nil {
+		trusted = []uint32{f.caller.UID}
+	}
+	made := p.content == bound || p.content == private // at a place that need not be there
+	path, err := safepath.Resolve(p.path, trusted...)
+	if errors.Is(err, unix.ENOENT) && made && !p.optional || errors.Is(err, unix.ENOENT) && p.content == bound {
+		path, err = safepath.ResolveMissing(p.path, trusted...)
+	}
+	if (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)) && p.optional {
+		return false, nil
+	}
+	if p.by == "workdir" && err != nil {
+		return false, nil // entering it fails, and says why
+	}
+	if err != nil {
+		return false, switchError(p.by, p.path, err)
+	}
+	p.path = path
+	if p.content != bound {
+		p.source = path
+		return true, nil
+	}
+	source, err := safepath.Resolve(p.source, trusted...)
+	if errors.Is(err, unix.ENOENT) && p.optional {
+		return false, nil
+	}
+	if err != nil {
+		return false, switchError(p.by, p.source, err)
+	}
+	p.source = source
+	return true, nil
+}
+
+// copyTree returns the mounts at the source of p, not attached anywhere.
+func (f *furnisher) copyTree(p *place) (*os.File, error) {
+	fd, err := f.open(p.source, p.named)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH)
-	if !single {
+	if !p.single {
 		flags |= unix.AT_RECURSIVE
 	}
 	tree, err := unix.OpenTree(fd, "", flags)
 	if err != nil {
 		return nil, err
 	}
-	return os.NewFile(uintptr(tree), path), nil
+	return os.NewFile(uintptr(tree), p.source), nil
 }
 
 // attributes sets attributes of mount_setattr(2) on a tree.
@@ -145,8 +208,8 @@ func newFS(kind, options string, attrs int) (*os.File, error) {
 }
 
 // attach mounts a tree at path.
-func attach(tree *os.File, path string) error {
-	to, err := open(path)
+func (f *furnisher) attach(tree *os.File, path string, named bool) error {
+	to, err := f.open(path, named)
 	if err != nil {
 		return err
 	}
@@ -174,15 +237,17 @@ func (f *furnisher) furnish(places []place, trees []*os.File, hand func() error)
 	for i := range places {
 		p := &places[i]
 		for dir := filepath.Dir(p.path); dir != "/"; dir = filepath.Dir(dir) {
-			var st unix.Stat_t
-			if _, known := f.before[dir]; !known && unix.Lstat(dir, &st) == nil {
+			if _, known := f.before[dir]; known {
+				continue
+			}
+			if st, err := f.lstat(dir, p.named); err == nil {
 				f.before[dir] = st
 			}
 		}
 		if p.content != bound && p.content != own || p.path == "/" {
 			continue
 		}
-		tree, err := copyTree(p.source, p.single)
+		tree, err := f.copyTree(p)
 		if errors.Is(err, os.ErrNotExist) && p.optional {
 			continue
 		}
@@ -239,19 +304,20 @@ func (f *furnisher) put(p place, tree *os.File) (*os.File, error) {
 		if tree == nil {
 			return nil, nil // optional, and not there
 		}
-		err := attach(tree, p.path)
+		err := f.attach(tree, p.path, p.named)
 		if errors.Is(err, os.ErrNotExist) && unix.Unmount(p.path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
 			// What is mounted there was removed where it came from, and so nothing can be mounted on it.
-			err = attach(tree, p.path)
+			err = f.attach(tree, p.path, p.named)
 		}
-		var st unix.Stat_t
-		if errors.Is(err, os.ErrNotExist) && p.optional && errors.Is(unix.Lstat(p.path, &st), unix.ENOENT) {
-			err = nil
+		if errors.Is(err, os.ErrNotExist) && p.optional {
+			if _, gone := f.lstat(p.path, p.named); errors.Is(gone, unix.ENOENT) {
+				err = nil
+			}
 		}
 		return nil, err
 	case bound, own:
 		if p.path == "/" {
-			fd, err := open("/")
+			fd, err := f.open("/", false)
 			if err != nil {
 				return nil, err
 			}
@@ -267,17 +333,17 @@ func (f *furnisher) put(p place, tree *os.File) (*os.File, error) {
 		if err := f.makeTarget(p, tree); err != nil {
 			return nil, err
 		}
-		return nil, attach(tree, p.path)
+		return nil, f.attach(tree, p.path, p.named)
 	case messages:
 		tree, err := newFS("mqueue", "", safe|unix.MOUNT_ATTR_NOEXEC)
 		if err != nil {
 			return nil, err
 		}
 		defer tree.Close()
-		if err := attach(tree, p.path); err != nil {
+		if err := f.attach(tree, p.path, p.named); err != nil {
 			return nil, err
 		}
-		f.room.queues, err = os.Open(p.path)
+		f.room.queues, err = safepath.OpenFile(p.path)
 		return nil, err
 	}
 	attrs := safe
@@ -309,7 +375,7 @@ func (f *furnisher) put(p place, tree *os.File) (*os.File, error) {
 	if err := f.makeTarget(p, tree); err != nil {
 		return nil, err
 	}
-	if err := attach(tree, p.path); err != nil {
+	if err := f.attach(tree, p.path, p.named); err != nil {
 		return nil, err
 	}
 	if p.readOnly {
@@ -319,45 +385,61 @@ func (f *furnisher) put(p place, tree *os.File) (*os.File, error) {
 	return nil, nil
 }
 
-// makeTarget makes what a tree can be mounted at, if there is nothing: folders as they are on the machine, others for root
-// to write to and for all to enter.
+// makeTarget makes what a tree can be mounted at, if there is nothing: in file systems that the room has made for itself folders
+// as they are on the machine, others for root to write to and for all to enter. On the machine it makes nothing for a command.
 func (f *furnisher) makeTarget(p place, tree *os.File) error {
-	var st unix.Stat_t
-	if unix.Lstat(p.path, &st) == nil {
-		return nil
-	}
-	parts := strings.Split(strings.TrimPrefix(p.path, "/"), "/")
-	for i := range parts[:len(parts)-1] {
-		if err := f.makeDir("/" + strings.Join(parts[:i+1], "/")); err != nil {
-			return err
-		}
-	}
+	file := false
 	if tree != nil && p.content != private {
+		var st unix.Stat_t
 		if err := unix.Fstat(int(tree.Fd()), &st); err != nil {
 			return err
 		}
-		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			return os.WriteFile(p.path, nil, 0o644)
-		}
+		file = st.Mode&unix.S_IFMT != unix.S_IFDIR
 	}
-	return unix.Mkdir(p.path, 0o755)
+	return safepath.Maker{
+		Look: func(do func() error) error { return f.as(p.named, do) },
+		May: func(dir int) error {
+			if ours, err := f.isOwn(dir); ours || err != nil || f.caller == nil {
+				return err
+			}
+			return errNotMade
+		},
+		Made: f.likeBefore,
+	}.Make(p.path, file)
 }
 
-func (f *furnisher) makeDir(dir string) error {
-	if err := unix.Mkdir(dir, 0o755); err != nil {
-		if errors.Is(err, os.ErrExist) {
-			return nil
+// isOwn reports whether an open folder is in a file system that the room has made for itself.
+func (f *furnisher) isOwn(dir int) (bool, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(dir, &st); err != nil {
+		return false, err
+	}
+	for _, fs := range f.room.own {
+		var own unix.Stat_t
+		if err := unix.Fstat(int(fs.Fd()), &own); err != nil {
+			return false, err
 		}
+		if own.Dev == st.Dev {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// likeBefore gives a folder that was made in place of one of the machine's its owner and mode. What is made on the machine
+// itself stays root's: somebody may have removed the folder there on purpose.
+func (f *furnisher) likeBefore(dir int, path string) error {
+	st, ok := f.before[path]
+	if !ok || os.Geteuid() != 0 && int(st.Uid) != os.Geteuid() {
+		return nil // a process that is not root cannot give a folder to somebody else, and owns what it makes
+	}
+	if ours, err := f.isOwn(dir); !ours || err != nil {
 		return err
 	}
-	// Who is not root cannot give a folder to somebody else, and has what it makes already.
-	if st, ok := f.before[dir]; ok && (os.Geteuid() == 0 || int(st.Uid) == os.Geteuid()) {
-		if err := unix.Chown(dir, int(st.Uid), int(st.Gid)); err != nil {
-			return err
-		}
-		return unix.Chmod(dir, st.Mode&0o7777)
+	if err := unix.Fchown(dir, int(st.Uid), int(st.Gid)); err != nil {
+		return err
 	}
-	return nil
+	return unix.Fchmod(dir, st.Mode&0o7777)
 }
 
 // piece is a file or folder that is made for jobs.
@@ -381,7 +463,7 @@ func (f *furnisher) make(pieces []*piece) error {
 		return err
 	}
 	defer fs.Close()
-	if err := attach(fs, workshop); err != nil {
+	if err := f.attach(fs, workshop, false); err != nil {
 		return err
 	}
 	for i, p := range pieces {

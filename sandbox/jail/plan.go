@@ -35,8 +35,9 @@ type place struct {
 	// optional says that it is nothing where the path is missing, kept that it is there even if it is hidden by the place of
 	// another.
 	optional, kept bool
-	// by is the switch that asked for it.
-	by string
+	// by is the switch that asked for it, and named says that its path is one that somebody wrote down.
+	by    string
+	named bool
 }
 
 // under is what holds for all below a place.
@@ -134,6 +135,7 @@ func wanted(s spec.Sandbox, dir string) []place {
 	}
 	sockets.optional, sockets.kept = len(s.LoadCredential) == 0, len(s.LoadCredential) > 0
 	add("profile", sockets, s.Runtime())
+	list := len(all)
 	add("read_only_paths", readOnly, s.ReadOnlyPaths...)
 	add("read_write_paths", keep, s.ReadWritePaths...)
 	add("inaccessible_paths", hide, s.InaccessiblePaths...)
@@ -151,6 +153,9 @@ func wanted(s spec.Sandbox, dir string) []place {
 	}
 	if dir != "/" {
 		add("workdir", place{content: own, writable: true, kept: true}, dir)
+	}
+	for i := range all[list:] {
+		all[list+i].named = true
 	}
 	return all
 }
@@ -219,6 +224,7 @@ func merge(p *place, q place) {
 	p.noExec = p.noExec || q.noExec
 	p.exec = (p.exec || q.exec) && !p.noExec
 	p.kept = p.kept || q.kept
+	p.named = p.named || q.named
 	p.optional = p.optional && q.optional
 	if p.by == "workdir" {
 		p.by = q.by

@@ -2,11 +2,12 @@ package jail
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/rtask/rtask/sandbox/jail/fork"
 	"github.com/rtask/rtask/sandbox/nonblock"
+	"github.com/rtask/rtask/sandbox/safepath"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -111,6 +113,11 @@ func furnish(s spec.Sandbox, dir string, c *spec.Credentials) (_ *Room, err erro
 		return nil, err
 	}
 	f := &furnisher{room: r}
+	if s.AsCaller && c != nil && os.Geteuid() == 0 {
+		if err := f.adopt(c); err != nil {
+			return nil, err
+		}
+	}
 	defer func() {
 		for _, t := range f.trees {
 			_ = t.Close() // it is attached by now, or not wanted
@@ -131,7 +138,7 @@ func (f *furnisher) all(s spec.Sandbox, dir string, c *spec.Credentials) error {
 	if err := f.proc(s); err != nil {
 		return err
 	}
-	places, err := resolve(wanted(s, dir))
+	places, err := f.resolve(wanted(s, dir))
 	if err != nil {
 		return err
 	}
@@ -144,7 +151,7 @@ func (f *furnisher) all(s spec.Sandbox, dir string, c *spec.Credentials) error {
 		return err
 	}
 	for path, p := range names {
-		if err := attach(p.tree, path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := f.attach(p.tree, path, false); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("cannot name the job's user in %s: %w", path, err)
 		}
 	}
@@ -181,8 +188,8 @@ func (f *furnisher) pieces(s spec.Sandbox, c *spec.Credentials, places []place) 
 		if p.content != hidden {
 			continue
 		}
-		var st unix.Stat_t
-		if err := unix.Lstat(p.path, &st); err != nil {
+		st, err := f.lstat(p.path, p.named)
+		if err != nil {
 			if errors.Is(err, os.ErrNotExist) && p.optional {
 				continue
 			}
@@ -198,12 +205,12 @@ func (f *furnisher) pieces(s spec.Sandbox, c *spec.Credentials, places []place) 
 			"/etc/group":  fmt.Sprintf("%s:x:%d:\n", s.UserName, c.GID),
 		} {
 			// A machine that has no such file goes without.
-			if path, err = filepath.EvalSymlinks(path); errors.Is(err, os.ErrNotExist) {
-				continue
-			}
 			var b []byte
-			if err == nil {
-				b, err = os.ReadFile(path)
+			if path, err = safepath.Resolve(path); err == nil {
+				b, err = readSome(path, math.MaxInt64)
+			}
+			if errors.Is(err, os.ErrNotExist) {
+				continue
 			}
 			if err != nil {
 				return nil, nil, fmt.Errorf("cannot name the job's user: %w", err)
@@ -423,6 +430,35 @@ func (r *Room) fds() []int {
 	return fds
 }
 
+// has reports whether a job with the credentials c finds something at path: in the room, and with no more rights than it has, since
+// what is said of it reaches whoever started the job.
+func (r *Room) has(c *spec.Credentials, path string) bool {
+	done := make(chan bool)
+	go func() {
+		// The thread is of no use to anybody else afterwards: it is never unlocked, and ends with this goroutine.
+		runtime.LockOSThread()
+		done <- func() bool {
+			if err := unix.Unshare(unix.CLONE_FS); err != nil {
+				return false
+			}
+			for _, fd := range r.fds() {
+				if err := unix.Setns(fd, 0); err != nil {
+					return false
+				}
+			}
+			f := &furnisher{}
+			if c != nil && os.Geteuid() == 0 {
+				if err := f.adopt(c); err != nil {
+					return false
+				}
+			}
+			var st unix.Stat_t
+			return f.as(true, func() error { return unix.Stat(path, &st) }) == nil
+		}()
+	}()
+	return <-done
+}
+
 // Close lets go of the room. Once no process is in it, it and all that is in it are gone.
 func (r *Room) Close() {
 	if r == nil {
@@ -452,7 +488,7 @@ type credential struct {
 func readCredentials(list []spec.Credential) ([]credential, error) {
 	var all []credential
 	for _, c := range list {
-		b, err := readSome(c.Path)
+		b, err := readSome(c.Path, maxCredential)
 		if err != nil {
 			return nil, switchError("load_credential", c.Path, unwrapPath(err))
 		}
@@ -461,17 +497,24 @@ func readCredentials(list []spec.Credential) ([]credential, error) {
 	return all, nil
 }
 
-func readSome(path string) ([]byte, error) {
-	f, err := os.Open(path)
+// readSome reads a regular file of most bytes.
+func readSome(path string, most int64) ([]byte, error) {
+	f, err := safepath.OpenFile(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxCredential+1))
-	if err == nil && len(b) > maxCredential {
-		err = fmt.Errorf("it is larger than %d bytes", maxCredential)
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return nil, cmp.Or(err, errors.New("it is not a regular file"))
 	}
-	return b, err
+	b, err := io.ReadAll(io.LimitReader(f, most))
+	if err != nil {
+		return nil, err
+	}
+	if n, _ := f.Read(make([]byte, 1)); n > 0 {
+		return nil, fmt.Errorf("it is larger than %d bytes", most)
+	}
+	return b, nil
 }
 
 // hand gives the job its credentials, in a folder that it alone can read.
@@ -509,5 +552,5 @@ func (f *furnisher) hand(all []credential, at string, c *spec.Credentials) error
 	if err := f.makeTarget(place{path: at, content: private}, nil); err != nil {
 		return err
 	}
-	return attach(fs, at)
+	return f.attach(fs, at, false)
 }

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rtask/rtask/sandbox/safepath"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -23,26 +25,6 @@ func BenchmarkRoom(b *testing.B) {
 			b.Fatal(err)
 		}
 		r.Close()
-	}
-}
-
-// TestOpenFollowsNothing: a link that was put in the place of what was looked at is not followed.
-func TestOpenFollowsNothing(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "real"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink("real", filepath.Join(dir, "link")); err != nil {
-		t.Fatal(err)
-	}
-	for path, want := range map[string]error{"real": nil, "link": unix.ELOOP, "link/.": unix.ELOOP, "none": unix.ENOENT} {
-		fd, err := open(filepath.Join(dir, path))
-		if err == nil {
-			_ = unix.Close(fd)
-		}
-		if !errors.Is(err, want) {
-			t.Errorf("%s: %v, want %v", path, err, want)
-		}
 	}
 }
 
@@ -73,5 +55,109 @@ func TestRoomErrors(t *testing.T) {
 	defer r.Close()
 	if !r.Untouched() {
 		t.Error("a new room counts as touched")
+	}
+}
+
+// TestRoomOfCaller: a room for somebody else's command is made with the caller's rights. Nothing is made on the machine, and an
+// error is the same whether there is something in a folder that the caller cannot enter or not.
+func TestRoomOfCaller(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make namespaces here")
+	}
+	dir := t.TempDir()
+	for path, mode := range map[string]os.FileMode{"open": 0o755, "closed": 0o700, "closed/secret": 0o755} {
+		if err := os.Mkdir(filepath.Join(dir, path), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	caller := &spec.Credentials{UID: 70000, GID: 70000}
+	list := func(paths ...string) (all []spec.TemporaryFileSystem) {
+		for _, p := range paths {
+			all = append(all, spec.TemporaryFileSystem{Path: p})
+		}
+		return all
+	}
+	for _, name := range []string{"closed/secret", "closed/none", "closed/secret/x", "closed/none/x"} {
+		p := filepath.Join(dir, name)
+		for by, s := range map[string]spec.Sandbox{
+			"read_only_paths": {ReadOnlyPaths: []string{p}}, "read_write_paths": {ReadWritePaths: []string{p}}, "inaccessible_paths": {InaccessiblePaths: []string{p}},
+			"exec_paths": {ExecPaths: []string{p}}, "no_exec_paths": {NoExecPaths: []string{"-" + p}}, "temporary_file_system": {TemporaryFileSystem: list(p)},
+			"bind_paths":           {Binds: []spec.Bind{{Source: p, Destination: "/mnt"}}},
+			"bind_read_only_paths": {Binds: []spec.Bind{{Source: "/mnt", Destination: p, ReadOnly: true}}},
+		} {
+			s.AsCaller = true
+			r, err := NewRoom(s, "/", caller)
+			if err == nil {
+				r.Close()
+			}
+			if want := "cannot apply " + by + " to " + p + ": permission denied"; err == nil || err.Error() != want {
+				t.Errorf("%v, want %s", err, want)
+			}
+		}
+	}
+	for _, s := range []spec.Sandbox{
+		{TemporaryFileSystem: list(dir + "/open/new")}, {TemporaryFileSystem: list(dir + "/open/new/below")},
+		{Binds: []spec.Bind{{Source: "/mnt", Destination: dir + "/open/new"}}}, {Binds: []spec.Bind{{Source: "/etc/passwd", Destination: dir + "/open/new"}}},
+		// Below what is bound, it is the machine's as well.
+		{Binds: []spec.Bind{{Source: dir + "/open", Destination: "/mnt"}, {Source: "/usr", Destination: "/mnt/new"}}},
+	} {
+		s.AsCaller = true
+		r, err := NewRoom(s, "/", caller)
+		if err == nil {
+			r.Close()
+		}
+		if !errors.Is(err, unix.ENOENT) {
+			t.Errorf("%+v: %v", s, err)
+		}
+	}
+	if left, err := os.ReadDir(dir + "/open"); err != nil || len(left) != 0 {
+		t.Errorf("made on the machine: %v, %v", left, err)
+	}
+	// In file systems of the room's own, all that is needed is made.
+	s := spec.Sandbox{AsCaller: true, PrivateTmp: true, ProtectHome: "tmpfs", TemporaryFileSystem: list(dir+"/open", dir+"/open/a/b", "/home/new/c")}
+	r, err := NewRoom(s, "/", caller)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for path, want := range map[string]bool{dir + "/open/a/b": true, "/home/new/c": true, "/root/.profile": false, "/etc/passwd": true, "/etc/shadow": true, dir + "/closed/secret": false} {
+		if got := r.has(caller, path); got != want {
+			t.Errorf("%s is there for the job: %v", path, got)
+		}
+	}
+	if err := os.Remove(dir + "/open"); err != nil { // nothing was made in it
+		t.Error(err)
+	}
+}
+
+// TestOthersLinks: a task's switch does not follow a user's symbolic link to what is not the user's.
+func TestOthersLinks(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make namespaces here")
+	}
+	dir := t.TempDir()
+	link, secret := filepath.Join(dir, "link"), filepath.Join(dir, "secret")
+	if err := errors.Join(os.WriteFile(secret, []byte("root's"), 0o600), os.Symlink(secret, link), os.Lchown(link, 70000, 70000)); err != nil {
+		t.Fatal(err)
+	}
+	for by, s := range map[string]spec.Sandbox{
+		"read_only_paths":      {ReadOnlyPaths: []string{link}},
+		"bind_paths":           {Binds: []spec.Bind{{Source: link, Destination: "/mnt"}}},
+		"bind_read_only_paths": {Binds: []spec.Bind{{Source: "/etc/hostname", Destination: link, ReadOnly: true}}},
+		"load_credential":      {LoadCredential: []spec.Credential{{Name: "x", Path: link}}},
+	} {
+		r, err := NewRoom(s, "/", &spec.Credentials{UID: 70000, GID: 70000})
+		if err == nil {
+			r.Close()
+		}
+		var refused *safepath.LinkError
+		if !errors.As(err, &refused) || !strings.Contains(err.Error(), by) {
+			t.Errorf("%s: %v", by, err)
+		}
 	}
 }

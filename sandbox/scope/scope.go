@@ -22,6 +22,7 @@ const (
 	managerIface = busName + ".Manager"
 	unitIface    = busName + ".Unit"
 	scopeIface   = busName + ".Scope"
+	socketIface  = busName + ".Socket"
 
 	// callTimeout bounds one call, also where the caller's context does not. PID 1 is single-threaded: under load a
 	// call waits behind others, but a manager that takes this long has a problem of its own.

@@ -86,6 +86,10 @@ type Sandbox struct {
 	DynamicUser bool   `cbor:"dynamic_user,omitempty"`
 	UserName    string `cbor:"user_name,omitempty"`
 
+	// AsCaller says that somebody who is not root wrote this down, for a command of his own: paths are looked up with the rights of
+	// Job.Credentials, and nothing is made on the machine to mount something at.
+	AsCaller bool `cbor:"as_caller,omitempty"`
+
 	// RuntimeDirectory is where the engine's sockets are, which no job sees that has a view of its own of the machine's files;
 	// "": DefaultRuntimeDirectory.
 	RuntimeDirectory string `cbor:"runtime_directory,omitempty"`

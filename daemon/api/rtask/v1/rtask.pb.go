@@ -3546,7 +3546,9 @@ func (*ListWebhooksRequest) Descriptor() ([]byte, []int) {
 type ListWebhooksResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// webhooks: sorted by task, then as in its file.
-	Webhooks      []*Webhook `protobuf:"bytes,1,rep,name=webhooks,proto3" json:"webhooks,omitempty"`
+	Webhooks []*Webhook `protobuf:"bytes,1,rep,name=webhooks,proto3" json:"webhooks,omitempty"`
+	// hint: what to know about these URLs, such as that only this machine can call them; one sentence, or empty.
+	Hint          string `protobuf:"bytes,130,opt,name=hint,proto3" json:"hint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3588,12 +3590,20 @@ func (x *ListWebhooksResponse) GetWebhooks() []*Webhook {
 	return nil
 }
 
+func (x *ListWebhooksResponse) GetHint() string {
+	if x != nil {
+		return x.Hint
+	}
+	return ""
+}
+
 // Webhook is a URL that starts a task.
 type Webhook struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Task  string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
 	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// url: empty where its token is in a file that is not there.
+	// url: empty where its token is in a file that is not there. It is a path alone where the API listens on a Unix socket and there
+	// is no public_url.
 	Url string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
 	// verify: how a request is verified, as in the configuration.
 	Verify string `protobuf:"bytes,4,opt,name=verify,proto3" json:"verify,omitempty"`
@@ -4127,6 +4137,121 @@ func (x *WebhookResponse) GetChallenge() string {
 }
 
 // RunRequest is what a client on the network presented.
+type RunFramingRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// task, api_key and remote_addr are as in RunRequest.
+	Task          string `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	ApiKey        []byte `protobuf:"bytes,2,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
+	RemoteAddr    string `protobuf:"bytes,3,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunFramingRequest) Reset() {
+	*x = RunFramingRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunFramingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunFramingRequest) ProtoMessage() {}
+
+func (x *RunFramingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunFramingRequest.ProtoReflect.Descriptor instead.
+func (*RunFramingRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *RunFramingRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *RunFramingRequest) GetApiKey() []byte {
+	if x != nil {
+		return x.ApiKey
+	}
+	return nil
+}
+
+func (x *RunFramingRequest) GetRemoteAddr() string {
+	if x != nil {
+		return x.RemoteAddr
+	}
+	return ""
+}
+
+type RunFramingResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// max_input_bytes: the largest body that the task takes.
+	MaxInputBytes int64 `protobuf:"varint,1,opt,name=max_input_bytes,json=maxInputBytes,proto3" json:"max_input_bytes,omitempty"`
+	// key_id says whose body it is, among those that are being read.
+	KeyId         string `protobuf:"bytes,2,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunFramingResponse) Reset() {
+	*x = RunFramingResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunFramingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunFramingResponse) ProtoMessage() {}
+
+func (x *RunFramingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunFramingResponse.ProtoReflect.Descriptor instead.
+func (*RunFramingResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *RunFramingResponse) GetMaxInputBytes() int64 {
+	if x != nil {
+		return x.MaxInputBytes
+	}
+	return 0
+}
+
+func (x *RunFramingResponse) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
 type RunRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Task  string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
@@ -4134,9 +4259,9 @@ type RunRequest struct {
 	ApiKey []byte `protobuf:"bytes,2,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
 	// input: the request's body.
 	Input []byte `protobuf:"bytes,3,opt,name=input,proto3" json:"input,omitempty"`
-	// input_too_large: the body was longer than Framing's max_input_bytes, and input is empty.
+	// input_too_large: the body was longer than RunFraming's max_input_bytes, and input is empty.
 	InputTooLarge bool `protobuf:"varint,5,opt,name=input_too_large,json=inputTooLarge,proto3" json:"input_too_large,omitempty"`
-	// remote_addr: the client's address without the port, for the audit trail, and for how fast its bad keys
+	// remote_addr: the client's address without the port, or "unix" for a Unix socket, for the audit trail, and for how fast its bad keys
 	// are looked at; never for what it may do.
 	RemoteAddr string `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
 	// id is the job's id, 16 characters a–z and 2–7, the first a letter; empty: the engine makes one. A gateway that does not
@@ -4144,7 +4269,7 @@ type RunRequest struct {
 	Id string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
 	// query is the request's, as it was sent, behind the "?": the task's parameters.
 	Query []byte `protobuf:"bytes,20,opt,name=query,proto3" json:"query,omitempty"`
-	// headers are the request's but for Authorization, in any order of names.
+	// headers are the request's but for Authorization, in any order of names, with Host among them.
 	Headers []*Header `protobuf:"bytes,21,rep,name=headers,proto3" json:"headers,omitempty"`
 	// idempotency_key is the header of that name: for a day the same key gets the same job; empty: there was none.
 	IdempotencyKey []byte `protobuf:"bytes,22,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
@@ -4156,7 +4281,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4168,7 +4293,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4181,7 +4306,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RunRequest) GetTask() string {
@@ -4273,7 +4398,7 @@ type RunStreamResponse struct {
 
 func (x *RunStreamResponse) Reset() {
 	*x = RunStreamResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4285,7 +4410,7 @@ func (x *RunStreamResponse) String() string {
 func (*RunStreamResponse) ProtoMessage() {}
 
 func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4298,7 +4423,7 @@ func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunStreamResponse.ProtoReflect.Descriptor instead.
 func (*RunStreamResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{58}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *RunStreamResponse) GetJob() *Job {
@@ -4360,7 +4485,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4372,7 +4497,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4385,7 +4510,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{59}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *LogsRequest) GetTask() string {
@@ -4445,7 +4570,7 @@ type EndRequest struct {
 
 func (x *EndRequest) Reset() {
 	*x = EndRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4457,7 +4582,7 @@ func (x *EndRequest) String() string {
 func (*EndRequest) ProtoMessage() {}
 
 func (x *EndRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4470,7 +4595,7 @@ func (x *EndRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRequest.ProtoReflect.Descriptor instead.
 func (*EndRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{60}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *EndRequest) GetTask() string {
@@ -4517,7 +4642,7 @@ type EndResponse struct {
 
 func (x *EndResponse) Reset() {
 	*x = EndResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4529,7 +4654,7 @@ func (x *EndResponse) String() string {
 func (*EndResponse) ProtoMessage() {}
 
 func (x *EndResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4542,7 +4667,7 @@ func (x *EndResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndResponse.ProtoReflect.Descriptor instead.
 func (*EndResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *EndResponse) GetJob() *Job {
@@ -4567,7 +4692,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4579,7 +4704,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4592,7 +4717,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -4647,7 +4772,7 @@ type ResultRequest struct {
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4659,7 +4784,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4672,7 +4797,7 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ResultRequest) GetTask() string {
@@ -4724,7 +4849,7 @@ type KeyRequest struct {
 
 func (x *KeyRequest) Reset() {
 	*x = KeyRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4736,7 +4861,7 @@ func (x *KeyRequest) String() string {
 func (*KeyRequest) ProtoMessage() {}
 
 func (x *KeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4749,7 +4874,7 @@ func (x *KeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyRequest.ProtoReflect.Descriptor instead.
 func (*KeyRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *KeyRequest) GetTask() string {
@@ -4782,7 +4907,7 @@ type KeyTasksResponse struct {
 
 func (x *KeyTasksResponse) Reset() {
 	*x = KeyTasksResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4794,7 +4919,7 @@ func (x *KeyTasksResponse) String() string {
 func (*KeyTasksResponse) ProtoMessage() {}
 
 func (x *KeyTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4807,7 +4932,7 @@ func (x *KeyTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTasksResponse.ProtoReflect.Descriptor instead.
 func (*KeyTasksResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *KeyTasksResponse) GetTasks() []*KeyTask {
@@ -4833,7 +4958,7 @@ type KeyTask struct {
 
 func (x *KeyTask) Reset() {
 	*x = KeyTask{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4845,7 +4970,7 @@ func (x *KeyTask) String() string {
 func (*KeyTask) ProtoMessage() {}
 
 func (x *KeyTask) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4858,7 +4983,7 @@ func (x *KeyTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTask.ProtoReflect.Descriptor instead.
 func (*KeyTask) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *KeyTask) GetName() string {
@@ -4912,7 +5037,7 @@ type KeyParam struct {
 
 func (x *KeyParam) Reset() {
 	*x = KeyParam{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4924,7 +5049,7 @@ func (x *KeyParam) String() string {
 func (*KeyParam) ProtoMessage() {}
 
 func (x *KeyParam) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4937,7 +5062,7 @@ func (x *KeyParam) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyParam.ProtoReflect.Descriptor instead.
 func (*KeyParam) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *KeyParam) GetName() string {
@@ -4985,7 +5110,7 @@ type KeyJobsResponse struct {
 
 func (x *KeyJobsResponse) Reset() {
 	*x = KeyJobsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4997,7 +5122,7 @@ func (x *KeyJobsResponse) String() string {
 func (*KeyJobsResponse) ProtoMessage() {}
 
 func (x *KeyJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5010,7 +5135,7 @@ func (x *KeyJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyJobsResponse.ProtoReflect.Descriptor instead.
 func (*KeyJobsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *KeyJobsResponse) GetJobs() []*Job {
@@ -5039,7 +5164,7 @@ type RefusedRequest struct {
 
 func (x *RefusedRequest) Reset() {
 	*x = RefusedRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5051,7 +5176,7 @@ func (x *RefusedRequest) String() string {
 func (*RefusedRequest) ProtoMessage() {}
 
 func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5064,7 +5189,7 @@ func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedRequest.ProtoReflect.Descriptor instead.
 func (*RefusedRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *RefusedRequest) GetTask() string {
@@ -5117,7 +5242,7 @@ type RefusedResponse struct {
 
 func (x *RefusedResponse) Reset() {
 	*x = RefusedResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5129,7 +5254,7 @@ func (x *RefusedResponse) String() string {
 func (*RefusedResponse) ProtoMessage() {}
 
 func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5142,7 +5267,7 @@ func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedResponse.ProtoReflect.Descriptor instead.
 func (*RefusedResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{72}
 }
 
 type FramingRequest struct {
@@ -5153,7 +5278,7 @@ type FramingRequest struct {
 
 func (x *FramingRequest) Reset() {
 	*x = FramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5165,7 +5290,7 @@ func (x *FramingRequest) String() string {
 func (*FramingRequest) ProtoMessage() {}
 
 func (x *FramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5178,16 +5303,14 @@ func (x *FramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingRequest.ProtoReflect.Descriptor instead.
 func (*FramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{71}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{73}
 }
 
 type FramingResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// max_input_bytes: the largest body that any task takes.
-	MaxInputBytes int64 `protobuf:"varint,1,opt,name=max_input_bytes,json=maxInputBytes,proto3" json:"max_input_bytes,omitempty"`
 	// draining: no new jobs are accepted.
 	Draining bool `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"`
-	// trusted_proxies: whose X-Forwarded-For is believed, as 10.0.0.0/8.
+	// trusted_proxies: whose X-Forwarded-For is believed, as 10.0.0.0/8; "unix": whoever connects by a Unix socket.
 	TrustedProxies []string `protobuf:"bytes,20,rep,name=trusted_proxies,json=trustedProxies,proto3" json:"trusted_proxies,omitempty"`
 	// allow_plaintext: HTTP without TLS may be served on other addresses than loopback.
 	AllowPlaintext bool `protobuf:"varint,21,opt,name=allow_plaintext,json=allowPlaintext,proto3" json:"allow_plaintext,omitempty"`
@@ -5197,7 +5320,7 @@ type FramingResponse struct {
 
 func (x *FramingResponse) Reset() {
 	*x = FramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5209,7 +5332,7 @@ func (x *FramingResponse) String() string {
 func (*FramingResponse) ProtoMessage() {}
 
 func (x *FramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5222,14 +5345,7 @@ func (x *FramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingResponse.ProtoReflect.Descriptor instead.
 func (*FramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{72}
-}
-
-func (x *FramingResponse) GetMaxInputBytes() int64 {
-	if x != nil {
-		return x.MaxInputBytes
-	}
-	return 0
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *FramingResponse) GetDraining() bool {
@@ -5261,7 +5377,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5273,7 +5389,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5286,7 +5402,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{73}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{75}
 }
 
 type MetricsResponse struct {
@@ -5299,7 +5415,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5311,7 +5427,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5324,7 +5440,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{74}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -5353,7 +5469,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5365,7 +5481,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5378,7 +5494,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{75}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *Error) GetKind() string {
@@ -5683,9 +5799,10 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x06weaker\x18\a \x03(\tR\x06weaker\x12\x1a\n" +
 	"\bdraining\x18\b \x01(\bR\bdraining\x120\n" +
 	"\bswitches\x18\t \x03(\v2\x14.rtask.v1.TaskSwitchR\bswitches\"\x15\n" +
-	"\x13ListWebhooksRequest\"E\n" +
+	"\x13ListWebhooksRequest\"Z\n" +
 	"\x14ListWebhooksResponse\x12-\n" +
-	"\bwebhooks\x18\x01 \x03(\v2\x11.rtask.v1.WebhookR\bwebhooks\"u\n" +
+	"\bwebhooks\x18\x01 \x03(\v2\x11.rtask.v1.WebhookR\bwebhooks\x12\x13\n" +
+	"\x04hint\x18\x82\x01 \x01(\tR\x04hint\"u\n" +
 	"\aWebhook\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -5724,7 +5841,15 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x02id\x18\x06 \x01(\tR\x02id\"X\n" +
 	"\x0fWebhookResponse\x12'\n" +
 	"\x03run\x18\x01 \x01(\v2\x15.rtask.v1.RunResponseR\x03run\x12\x1c\n" +
-	"\tchallenge\x18\x02 \x01(\tR\tchallenge\"\xab\x02\n" +
+	"\tchallenge\x18\x02 \x01(\tR\tchallenge\"a\n" +
+	"\x11RunFramingRequest\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x17\n" +
+	"\aapi_key\x18\x02 \x01(\fR\x06apiKey\x12\x1f\n" +
+	"\vremote_addr\x18\x03 \x01(\tR\n" +
+	"remoteAddr\"S\n" +
+	"\x12RunFramingResponse\x12&\n" +
+	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\x12\x15\n" +
+	"\x06key_id\x18\x02 \x01(\tR\x05keyId\"\xab\x02\n" +
 	"\n" +
 	"RunRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x17\n" +
@@ -5810,12 +5935,11 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"remoteAddr\x12\x17\n" +
 	"\aapi_key\x18\x06 \x01(\fR\x06apiKey\"\x11\n" +
 	"\x0fRefusedResponse\"\x10\n" +
-	"\x0eFramingRequest\"\xa7\x01\n" +
-	"\x0fFramingResponse\x12&\n" +
-	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\x12\x1a\n" +
+	"\x0eFramingRequest\"\x85\x01\n" +
+	"\x0fFramingResponse\x12\x1a\n" +
 	"\bdraining\x18\x02 \x01(\bR\bdraining\x12'\n" +
 	"\x0ftrusted_proxies\x18\x14 \x03(\tR\x0etrustedProxies\x12'\n" +
-	"\x0fallow_plaintext\x18\x15 \x01(\bR\x0eallowPlaintext\"\x10\n" +
+	"\x0fallow_plaintext\x18\x15 \x01(\bR\x0eallowPlaintextJ\x04\b\x01\x10\x02\"\x10\n" +
 	"\x0eMetricsRequest\"-\n" +
 	"\x0fMetricsResponse\x12\x1a\n" +
 	"\bfamilies\x18\x01 \x01(\fR\bfamilies\"\xc6\x01\n" +
@@ -5877,9 +6001,11 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"ImportKeys\x12\x1b.rtask.v1.ImportKeysRequest\x1a\x1c.rtask.v1.ImportKeysResponse\x12;\n" +
 	"\x06Reload\x12\x17.rtask.v1.ReloadRequest\x1a\x18.rtask.v1.ReloadResponse\x12;\n" +
 	"\x06DryRun\x12\x17.rtask.v1.DryRunRequest\x1a\x18.rtask.v1.DryRunResponse\x125\n" +
-	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\x81\x06\n" +
+	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\xca\x06\n" +
 	"\x0eGatewayService\x122\n" +
-	"\x03Run\x12\x14.rtask.v1.RunRequest\x1a\x15.rtask.v1.RunResponse\x128\n" +
+	"\x03Run\x12\x14.rtask.v1.RunRequest\x1a\x15.rtask.v1.RunResponse\x12G\n" +
+	"\n" +
+	"RunFraming\x12\x1b.rtask.v1.RunFramingRequest\x1a\x1c.rtask.v1.RunFramingResponse\x128\n" +
 	"\x06Result\x12\x17.rtask.v1.ResultRequest\x1a\x15.rtask.v1.RunResponse\x12S\n" +
 	"\x0eWebhookFraming\x12\x1f.rtask.v1.WebhookFramingRequest\x1a .rtask.v1.WebhookFramingResponse\x12>\n" +
 	"\aWebhook\x12\x18.rtask.v1.WebhookRequest\x1a\x19.rtask.v1.WebhookResponse\x12@\n" +
@@ -5905,7 +6031,7 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                     // 0: rtask.v1.State
 	(Reason)(0),                    // 1: rtask.v1.Reason
@@ -5968,94 +6094,96 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*WebhookFramingResponse)(nil), // 58: rtask.v1.WebhookFramingResponse
 	(*WebhookRequest)(nil),         // 59: rtask.v1.WebhookRequest
 	(*WebhookResponse)(nil),        // 60: rtask.v1.WebhookResponse
-	(*RunRequest)(nil),             // 61: rtask.v1.RunRequest
-	(*RunStreamResponse)(nil),      // 62: rtask.v1.RunStreamResponse
-	(*LogsRequest)(nil),            // 63: rtask.v1.LogsRequest
-	(*EndRequest)(nil),             // 64: rtask.v1.EndRequest
-	(*EndResponse)(nil),            // 65: rtask.v1.EndResponse
-	(*RunResponse)(nil),            // 66: rtask.v1.RunResponse
-	(*ResultRequest)(nil),          // 67: rtask.v1.ResultRequest
-	(*KeyRequest)(nil),             // 68: rtask.v1.KeyRequest
-	(*KeyTasksResponse)(nil),       // 69: rtask.v1.KeyTasksResponse
-	(*KeyTask)(nil),                // 70: rtask.v1.KeyTask
-	(*KeyParam)(nil),               // 71: rtask.v1.KeyParam
-	(*KeyJobsResponse)(nil),        // 72: rtask.v1.KeyJobsResponse
-	(*RefusedRequest)(nil),         // 73: rtask.v1.RefusedRequest
-	(*RefusedResponse)(nil),        // 74: rtask.v1.RefusedResponse
-	(*FramingRequest)(nil),         // 75: rtask.v1.FramingRequest
-	(*FramingResponse)(nil),        // 76: rtask.v1.FramingResponse
-	(*MetricsRequest)(nil),         // 77: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),        // 78: rtask.v1.MetricsResponse
-	(*Error)(nil),                  // 79: rtask.v1.Error
-	nil,                            // 80: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil),  // 81: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 82: google.protobuf.Duration
+	(*RunFramingRequest)(nil),      // 61: rtask.v1.RunFramingRequest
+	(*RunFramingResponse)(nil),     // 62: rtask.v1.RunFramingResponse
+	(*RunRequest)(nil),             // 63: rtask.v1.RunRequest
+	(*RunStreamResponse)(nil),      // 64: rtask.v1.RunStreamResponse
+	(*LogsRequest)(nil),            // 65: rtask.v1.LogsRequest
+	(*EndRequest)(nil),             // 66: rtask.v1.EndRequest
+	(*EndResponse)(nil),            // 67: rtask.v1.EndResponse
+	(*RunResponse)(nil),            // 68: rtask.v1.RunResponse
+	(*ResultRequest)(nil),          // 69: rtask.v1.ResultRequest
+	(*KeyRequest)(nil),             // 70: rtask.v1.KeyRequest
+	(*KeyTasksResponse)(nil),       // 71: rtask.v1.KeyTasksResponse
+	(*KeyTask)(nil),                // 72: rtask.v1.KeyTask
+	(*KeyParam)(nil),               // 73: rtask.v1.KeyParam
+	(*KeyJobsResponse)(nil),        // 74: rtask.v1.KeyJobsResponse
+	(*RefusedRequest)(nil),         // 75: rtask.v1.RefusedRequest
+	(*RefusedResponse)(nil),        // 76: rtask.v1.RefusedResponse
+	(*FramingRequest)(nil),         // 77: rtask.v1.FramingRequest
+	(*FramingResponse)(nil),        // 78: rtask.v1.FramingResponse
+	(*MetricsRequest)(nil),         // 79: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),        // 80: rtask.v1.MetricsResponse
+	(*Error)(nil),                  // 81: rtask.v1.Error
+	nil,                            // 82: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil),  // 83: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 84: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,  // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,  // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	81, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	81, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	81, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	83, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	83, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	83, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	5,  // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
 	7,  // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	80, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	82, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
 	10, // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
 	9,  // 9: rtask.v1.StartRequest.parameters:type_name -> rtask.v1.Parameter
 	4,  // 10: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
 	4,  // 11: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
 	4,  // 12: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
 	6,  // 13: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	81, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	81, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	83, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	83, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	2,  // 16: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
 	2,  // 17: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	81, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	83, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
 	0,  // 19: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
 	3,  // 20: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
 	1,  // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	81, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	81, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	83, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	83, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
 	4,  // 24: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
 	4,  // 25: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	82, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	84, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
 	24, // 27: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	81, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	83, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
 	23, // 29: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
 	23, // 30: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
 	28, // 31: rtask.v1.ShowTaskResponse.exposures:type_name -> rtask.v1.Exposure
 	23, // 32: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	82, // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	84, // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35, // 34: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	81, // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	81, // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	81, // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	83, // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	83, // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	83, // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
 	35, // 38: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
 	35, // 39: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	82, // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	82, // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	84, // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	84, // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35, // 42: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
 	35, // 43: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
 	48, // 44: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	9,  // 45: rtask.v1.DryRunRequest.parameters:type_name -> rtask.v1.Parameter
 	48, // 46: rtask.v1.DryRunResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	81, // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	83, // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	48, // 48: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	24, // 49: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
 	53, // 50: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
 	53, // 51: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
 	4,  // 52: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
 	56, // 53: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
-	66, // 54: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
+	68, // 54: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
 	56, // 55: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
 	4,  // 56: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
 	2,  // 57: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
 	4,  // 58: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
 	4,  // 59: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	70, // 60: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
-	71, // 61: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
+	72, // 60: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
+	73, // 61: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
 	4,  // 62: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
-	82, // 63: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	84, // 63: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
 	48, // 64: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
 	8,  // 65: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
 	12, // 66: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
@@ -6077,52 +6205,54 @@ var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	44, // 82: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
 	46, // 83: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
 	49, // 84: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	61, // 85: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	67, // 86: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	57, // 87: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
-	59, // 88: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
-	61, // 89: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
-	63, // 90: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
-	64, // 91: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
-	68, // 92: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyRequest
-	68, // 93: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyRequest
-	73, // 94: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
-	75, // 95: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	77, // 96: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	11, // 97: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13, // 98: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15, // 99: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17, // 100: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19, // 101: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21, // 102: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25, // 103: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27, // 104: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	30, // 105: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	32, // 106: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	34, // 107: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	37, // 108: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	39, // 109: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	52, // 110: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
-	55, // 111: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
-	41, // 112: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
-	43, // 113: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
-	45, // 114: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	47, // 115: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
-	50, // 116: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	66, // 117: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	66, // 118: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	58, // 119: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
-	60, // 120: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
-	62, // 121: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
-	62, // 122: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
-	65, // 123: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
-	69, // 124: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
-	72, // 125: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
-	74, // 126: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
-	76, // 127: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	78, // 128: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	97, // [97:129] is the sub-list for method output_type
-	65, // [65:97] is the sub-list for method input_type
+	63, // 85: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	61, // 86: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
+	69, // 87: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	57, // 88: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
+	59, // 89: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
+	63, // 90: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
+	65, // 91: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
+	66, // 92: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
+	70, // 93: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyRequest
+	70, // 94: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyRequest
+	75, // 95: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
+	77, // 96: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	79, // 97: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	11, // 98: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13, // 99: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15, // 100: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17, // 101: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19, // 102: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21, // 103: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25, // 104: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27, // 105: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	30, // 106: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	32, // 107: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	34, // 108: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	37, // 109: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	39, // 110: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	52, // 111: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	55, // 112: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	41, // 113: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
+	43, // 114: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
+	45, // 115: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	47, // 116: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
+	50, // 117: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	68, // 118: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	62, // 119: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
+	68, // 120: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	58, // 121: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	60, // 122: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	64, // 123: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
+	64, // 124: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
+	67, // 125: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
+	71, // 126: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
+	74, // 127: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
+	76, // 128: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
+	78, // 129: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	80, // 130: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	98, // [98:131] is the sub-list for method output_type
+	65, // [65:98] is the sub-list for method input_type
 	65, // [65:65] is the sub-list for extension type_name
 	65, // [65:65] is the sub-list for extension extendee
 	0,  // [0:65] is the sub-list for field type_name
@@ -6136,14 +6266,14 @@ func file_rtask_v1_rtask_proto_init() {
 	file_rtask_v1_rtask_proto_msgTypes[0].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[2].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[12].OneofWrappers = []any{}
-	file_rtask_v1_rtask_proto_msgTypes[67].OneofWrappers = []any{}
+	file_rtask_v1_rtask_proto_msgTypes[69].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   77,
+			NumMessages:   79,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

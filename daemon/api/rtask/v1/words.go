@@ -38,6 +38,8 @@ func HTTPStatus(kind string) int {
 		return http.StatusConflict
 	case "input-too-large":
 		return http.StatusRequestEntityTooLarge
+	case "unsupported-media-type":
+		return http.StatusUnsupportedMediaType
 	case "rate-limited", "concurrency", "queue-full":
 		return http.StatusTooManyRequests
 	case "bad-request":

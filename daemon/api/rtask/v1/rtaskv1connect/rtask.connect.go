@@ -95,6 +95,9 @@ const (
 	JobServiceInfoProcedure = "/rtask.v1.JobService/Info"
 	// GatewayServiceRunProcedure is the fully-qualified name of the GatewayService's Run RPC.
 	GatewayServiceRunProcedure = "/rtask.v1.GatewayService/Run"
+	// GatewayServiceRunFramingProcedure is the fully-qualified name of the GatewayService's RunFraming
+	// RPC.
+	GatewayServiceRunFramingProcedure = "/rtask.v1.GatewayService/RunFraming"
 	// GatewayServiceResultProcedure is the fully-qualified name of the GatewayService's Result RPC.
 	GatewayServiceResultProcedure = "/rtask.v1.GatewayService/Result"
 	// GatewayServiceWebhookFramingProcedure is the fully-qualified name of the GatewayService's
@@ -748,6 +751,9 @@ type GatewayServiceClient interface {
 	// Run checks an API key and runs a task for it. A blocking task's reply comes when its job has ended; a job that
 	// failed is no error of this call. Errors carry an Error detail.
 	Run(context.Context, *connect.Request[v1.RunRequest]) (*connect.Response[v1.RunResponse], error)
+	// RunFraming checks who presents a key, and whether it may use a task, before the body of the request is read. What it refuses is
+	// logged and counted as Run does it.
+	RunFraming(context.Context, *connect.Request[v1.RunFramingRequest]) (*connect.Response[v1.RunFramingResponse], error)
 	// Result returns a job that the same API key started over the network, as far as it has come. NOT_FOUND: there is no such
 	// job of this task and key, or it has ended for longer than the task's retention.
 	Result(context.Context, *connect.Request[v1.ResultRequest]) (*connect.Response[v1.RunResponse], error)
@@ -770,7 +776,7 @@ type GatewayServiceClient interface {
 	// Refused tells of a request that the gateway refused by itself, since there was no body to hand on. It is for the audit trail
 	// and the metrics alone.
 	Refused(context.Context, *connect.Request[v1.RefusedRequest]) (*connect.Response[v1.RefusedResponse], error)
-	// Framing returns the limits the gateway needs to read a request.
+	// Framing returns what the gateway must know of the configuration and the engine.
 	Framing(context.Context, *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error)
 	// Metrics returns the engine's metrics.
 	Metrics(context.Context, *connect.Request[v1.MetricsRequest]) (*connect.Response[v1.MetricsResponse], error)
@@ -791,6 +797,12 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			httpClient,
 			baseURL+GatewayServiceRunProcedure,
 			connect.WithSchema(gatewayServiceMethods.ByName("Run")),
+			connect.WithClientOptions(opts...),
+		),
+		runFraming: connect.NewClient[v1.RunFramingRequest, v1.RunFramingResponse](
+			httpClient,
+			baseURL+GatewayServiceRunFramingProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("RunFraming")),
 			connect.WithClientOptions(opts...),
 		),
 		result: connect.NewClient[v1.ResultRequest, v1.RunResponse](
@@ -865,6 +877,7 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 // gatewayServiceClient implements GatewayServiceClient.
 type gatewayServiceClient struct {
 	run            *connect.Client[v1.RunRequest, v1.RunResponse]
+	runFraming     *connect.Client[v1.RunFramingRequest, v1.RunFramingResponse]
 	result         *connect.Client[v1.ResultRequest, v1.RunResponse]
 	webhookFraming *connect.Client[v1.WebhookFramingRequest, v1.WebhookFramingResponse]
 	webhook        *connect.Client[v1.WebhookRequest, v1.WebhookResponse]
@@ -881,6 +894,11 @@ type gatewayServiceClient struct {
 // Run calls rtask.v1.GatewayService.Run.
 func (c *gatewayServiceClient) Run(ctx context.Context, req *connect.Request[v1.RunRequest]) (*connect.Response[v1.RunResponse], error) {
 	return c.run.CallUnary(ctx, req)
+}
+
+// RunFraming calls rtask.v1.GatewayService.RunFraming.
+func (c *gatewayServiceClient) RunFraming(ctx context.Context, req *connect.Request[v1.RunFramingRequest]) (*connect.Response[v1.RunFramingResponse], error) {
+	return c.runFraming.CallUnary(ctx, req)
 }
 
 // Result calls rtask.v1.GatewayService.Result.
@@ -943,6 +961,9 @@ type GatewayServiceHandler interface {
 	// Run checks an API key and runs a task for it. A blocking task's reply comes when its job has ended; a job that
 	// failed is no error of this call. Errors carry an Error detail.
 	Run(context.Context, *connect.Request[v1.RunRequest]) (*connect.Response[v1.RunResponse], error)
+	// RunFraming checks who presents a key, and whether it may use a task, before the body of the request is read. What it refuses is
+	// logged and counted as Run does it.
+	RunFraming(context.Context, *connect.Request[v1.RunFramingRequest]) (*connect.Response[v1.RunFramingResponse], error)
 	// Result returns a job that the same API key started over the network, as far as it has come. NOT_FOUND: there is no such
 	// job of this task and key, or it has ended for longer than the task's retention.
 	Result(context.Context, *connect.Request[v1.ResultRequest]) (*connect.Response[v1.RunResponse], error)
@@ -965,7 +986,7 @@ type GatewayServiceHandler interface {
 	// Refused tells of a request that the gateway refused by itself, since there was no body to hand on. It is for the audit trail
 	// and the metrics alone.
 	Refused(context.Context, *connect.Request[v1.RefusedRequest]) (*connect.Response[v1.RefusedResponse], error)
-	// Framing returns the limits the gateway needs to read a request.
+	// Framing returns what the gateway must know of the configuration and the engine.
 	Framing(context.Context, *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error)
 	// Metrics returns the engine's metrics.
 	Metrics(context.Context, *connect.Request[v1.MetricsRequest]) (*connect.Response[v1.MetricsResponse], error)
@@ -982,6 +1003,12 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		GatewayServiceRunProcedure,
 		svc.Run,
 		connect.WithSchema(gatewayServiceMethods.ByName("Run")),
+		connect.WithHandlerOptions(opts...),
+	)
+	gatewayServiceRunFramingHandler := connect.NewUnaryHandler(
+		GatewayServiceRunFramingProcedure,
+		svc.RunFraming,
+		connect.WithSchema(gatewayServiceMethods.ByName("RunFraming")),
 		connect.WithHandlerOptions(opts...),
 	)
 	gatewayServiceResultHandler := connect.NewUnaryHandler(
@@ -1054,6 +1081,8 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		switch r.URL.Path {
 		case GatewayServiceRunProcedure:
 			gatewayServiceRunHandler.ServeHTTP(w, r)
+		case GatewayServiceRunFramingProcedure:
+			gatewayServiceRunFramingHandler.ServeHTTP(w, r)
 		case GatewayServiceResultProcedure:
 			gatewayServiceResultHandler.ServeHTTP(w, r)
 		case GatewayServiceWebhookFramingProcedure:
@@ -1087,6 +1116,10 @@ type UnimplementedGatewayServiceHandler struct{}
 
 func (UnimplementedGatewayServiceHandler) Run(context.Context, *connect.Request[v1.RunRequest]) (*connect.Response[v1.RunResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.Run is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) RunFraming(context.Context, *connect.Request[v1.RunFramingRequest]) (*connect.Response[v1.RunFramingResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.RunFraming is not implemented"))
 }
 
 func (UnimplementedGatewayServiceHandler) Result(context.Context, *connect.Request[v1.ResultRequest]) (*connect.Response[v1.RunResponse], error) {
