@@ -135,6 +135,8 @@ func (a *app) status(ctx context.Context, err error) int {
 		return 0
 	case errors.As(err, &silent):
 		return int(silent)
+	case brokenPipe(err):
+		return exitSignal + int(syscall.SIGPIPE) // as of any program whose output nobody reads
 	case errors.As(err, &usage):
 		a.say("rtaskctl: %s\n%s", oneLine(usage.message), usage.usage)
 		return exitError
@@ -176,7 +178,7 @@ func (a *app) say(format string, args ...any) {
 // print prints a result. What cannot be printed is an error, or a script would take half an answer for the whole.
 func (a *app) print(text string) error {
 	if _, err := io.WriteString(a.stdout, shown(text)); err != nil {
-		return fmt.Errorf("cannot write the result: %w", err)
+		return &writeError{"the result", err}
 	}
 	return nil
 }

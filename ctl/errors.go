@@ -3,7 +3,9 @@ package ctl
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"syscall"
 
 	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
@@ -37,6 +39,24 @@ type hintError struct {
 
 // Unwrap returns the error.
 func (e *hintError) Unwrap() error { return e.error }
+
+// writeError is returned where a result or output cannot be written, which no new call mends.
+type writeError struct {
+	what string
+	err  error
+}
+
+// Error implements error.
+func (e *writeError) Error() string { return "cannot write " + e.what + ": " + e.err.Error() }
+
+// Unwrap returns the system's error.
+func (e *writeError) Unwrap() error { return e.err }
+
+// brokenPipe reports whether an error is that nobody reads rtaskctl's output any more.
+func brokenPipe(err error) bool {
+	var w *writeError
+	return errors.As(err, &w) && errors.Is(w.err, syscall.EPIPE)
+}
 
 // usageError is a command line that makes no sense.
 type usageError struct{ message, usage string }
@@ -84,7 +104,7 @@ func unknownCommand(c *cli.Context, commands []*cli.Command) error {
 		return misuse(c, "which one: %s?", strings.Join(names, ", "))
 	}
 	text := fmt.Sprintf("unknown command %q", name)
-	if like := nearest(name, commands); like != "" {
+	if like := nearest(name, commands); like != "" && !destroys(like) {
 		text += fmt.Sprintf(", did you mean %q?", like)
 	}
 	return misuse(c, "%s", text)
@@ -101,6 +121,11 @@ func nearest(name string, commands []*cli.Command) string {
 		}
 	}
 	return best
+}
+
+// destroys reports whether a command ends or takes away something: it is never suggested, since a suggestion is soon followed.
+func destroys(command string) bool {
+	return slices.Contains([]string{"disable", "drain", "import", "logout", "revoke", "rotate", "stop"}, command)
 }
 
 // distance counts the letters to change, add, leave out or swap with their neighbour to make b of a (optimal string

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
@@ -71,16 +70,14 @@ type follower struct {
 	line  []byte
 }
 
-// errWrite marks an error of the receiving side, which no new call mends.
-var errWrite = errors.New("cannot write the output")
-
 // copy copies the output; with follow, until the job has ended. When the connection breaks it goes on where it was, so
 // that nothing is lost and nothing comes twice.
 func (f *follower) copy(ctx context.Context) error {
 	var failed error
 	err := persist(ctx, func() (bool, error) {
 		reached, err := f.once(ctx)
-		if errors.Is(err, errWrite) {
+		var write *writeError
+		if errors.As(err, &write) {
 			failed, err = err, nil
 		}
 		return reached, err
@@ -111,7 +108,7 @@ func (f *follower) once(ctx context.Context) (received bool, err error) {
 			data = f.stamp(m)
 		}
 		if _, err := w.Write(data); err != nil {
-			return received, fmt.Errorf("%w: %w", errWrite, err)
+			return received, &writeError{"the output", err}
 		}
 		f.offset = m.GetOffset()
 	}

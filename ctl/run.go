@@ -7,6 +7,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -17,7 +18,8 @@ func (a *app) runCommand() *cli.Command {
 		Name: "run", Usage: "start a task or a command, show its output, and end as it ended",
 		UsageText: "rtaskctl run [OPTION…] NAME [ARG…]",
 		Description: startDescription + "\n\nThe exit status is the job's; 128+N if signal N ended it, 124 if it took too long, 125 if rtask failed,\n" +
-			"126 and 127 if it could not be executed or found. An interrupt stops the job; a second one leaves it alone.",
+			"126 and 127 if it could not be executed or found. An interrupt stops the job, and so does the end of whoever\n" +
+			"reads the output; a second interrupt leaves it alone.",
 		Flags:  startFlags(),
 		Action: failing(exitRtask, a.run),
 	}
@@ -63,10 +65,13 @@ func (a *app) run(c *cli.Context) error {
 		if isTerminal(a.stderr) {
 			a.say("rtaskctl: stopping job %s", printable(job.GetId()))
 		}
-		if _, err := stop(ctx, engine, job.GetId(), false); err != nil {
-			a.report(err)
-		}
+		a.stopRun(ctx, engine, job)
 		r = <-done
+	}
+	if brokenPipe(r.err) {
+		// Nobody reads the output any more, so this is the end of the command as of any other one in a pipe.
+		a.stopRun(ctx, engine, job)
+		return exitStatus(exitSignal + int(unix.SIGPIPE))
 	}
 	if r.err != nil {
 		// What became of the job is more than that somebody was interrupted while waiting for it.
@@ -74,6 +79,13 @@ func (a *app) run(c *cli.Context) error {
 	}
 	a.explain(r.job)
 	return exitStatus(exitOf(r.job))
+}
+
+// stopRun stops the job of run, which reports an error itself.
+func (a *app) stopRun(ctx context.Context, engine *client.Client, job *rtaskv1.Job) {
+	if _, _, err := stop(ctx, engine, job.GetId(), false); err != nil {
+		a.report(err)
+	}
 }
 
 // failed reports an error of rtask's own, also after an interrupt.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"unicode/utf8"
 
@@ -89,6 +90,10 @@ func (a *app) launch(ctx context.Context, c *cli.Context) (*rtaskv1.Job, error) 
 		return nil, err
 	case connect.CodeAlreadyExists:
 		return nil, &hintError{err, "--allow-duplicate starts it once more"}
+	case connect.CodeInvalidArgument:
+		if d, ok := client.Detail(err); ok && d.GetKind() == "working-directory" {
+			return nil, folderError()
+		}
 	case connect.CodePermissionDenied:
 		if d, ok := client.Detail(err); ok && d.GetKind() == "property" { // it is not about who may start something
 			return nil, &hintError{err, "rtaskctl(1) says under -p what a user who is not root can set"}
@@ -99,6 +104,18 @@ func (a *app) launch(ctx context.Context, c *cli.Context) (*rtaskv1.Job, error) 
 	}
 	a.setuidHint(request, r.Msg.GetJob())
 	return r.Msg.GetJob(), nil
+}
+
+// folderError says what is wrong with a current folder that has no path.
+func folderError() error {
+	_, err := os.Getwd()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &hintError{errors.New("a command runs in the current folder, and that has been removed"), "cd to another folder first"}
+	case errors.Is(err, fs.ErrPermission):
+		return &hintError{errors.New("a command runs in the current folder, and this user may not enter that"), "cd to another folder first"}
+	}
+	return fmt.Errorf("a command runs in the current folder, and its path cannot be found out: %w", err)
 }
 
 // startRequest is the request that a command line means. Found is why no command of that name was found: it may be a
@@ -115,6 +132,9 @@ func (a *app) startRequest(c *cli.Context) (_ *rtaskv1.StartRequest, found, err 
 	}
 	search := a.env.get("PATH")
 	path, found := lookPath(name, search, dir)
+	if dir == "" && strings.Contains(name, "/") && !filepath.IsAbs(name) {
+		return nil, nil, folderError()
+	}
 	if found != nil {
 		path = ""
 		if strings.Contains(name, "/") { // no task has such a name

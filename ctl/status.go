@@ -55,7 +55,13 @@ func (a *app) showStatus(c *cli.Context) error {
 	}
 	stdout, stderr := &escaper{to: a.stdout}, &escaper{to: a.stdout}
 	f := &follower{engine: engine, job: job.GetId(), stdout: stdout, stderr: stderr}
-	return errors.Join(f.copy(c.Context), stdout.Flush(), stderr.Flush())
+	if err := f.copy(c.Context); err != nil {
+		return err
+	}
+	if err := errors.Join(stdout.Flush(), stderr.Flush()); err != nil {
+		return &writeError{"the output", err}
+	}
+	return nil
 }
 
 // statusJSON is a job with what it uses at the moment.

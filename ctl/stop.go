@@ -14,7 +14,7 @@ func (a *app) stopCommand() *cli.Command {
 	return &cli.Command{
 		Name: "stop", Usage: "stop jobs, and every process of theirs", UsageText: "rtaskctl stop [--kill] [--json] JOB…",
 		Description: "A job gets its kill signal and, if it is still there after its timeout_stop_sec, SIGKILL. It is gone when this\n" +
-			"command ends. To stop a job that has ended is no error.",
+			"command ends. A job that has ended already is no error.",
 		Flags:  []cli.Flag{boolFlag("send SIGKILL at once", "kill"), jsonFlag()},
 		Action: a.stop,
 	}
@@ -32,7 +32,7 @@ func (a *app) stop(c *cli.Context) error {
 	failed := false
 	stopped := []jobJSON{}
 	for _, ref := range c.Args().Slice() {
-		job, err := stop(c.Context, engine, ref, c.Bool("kill"))
+		job, hadEnded, err := stop(c.Context, engine, ref, c.Bool("kill"))
 		switch {
 		case c.Context.Err() != nil:
 			return context.Cause(c.Context)
@@ -42,7 +42,11 @@ func (a *app) stop(c *cli.Context) error {
 		case c.Bool("json"):
 			stopped = append(stopped, jobToJSON(job))
 		default:
-			if err := a.print("Job " + printable(job.GetId()) + " stopped\n"); err != nil {
+			what := "stopped"
+			if hadEnded {
+				what = "had already ended: " + resultText(job)
+			}
+			if err := a.print("Job " + printable(job.GetId()) + " " + what + "\n"); err != nil {
 				return err
 			}
 		}
@@ -58,11 +62,11 @@ func (a *app) stop(c *cli.Context) error {
 	return nil
 }
 
-// stop stops one job and returns it when nothing of it is left.
-func stop(ctx context.Context, e *client.Client, ref string, kill bool) (*rtaskv1.Job, error) {
+// stop stops one job and returns it when nothing of it is left, and whether it had ended before.
+func stop(ctx context.Context, e *client.Client, ref string, kill bool) (_ *rtaskv1.Job, hadEnded bool, _ error) {
 	r, err := e.Jobs.Stop(ctx, connect.NewRequest(&rtaskv1.StopRequest{Job: ref, Kill: kill}))
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return r.Msg.GetJob(), nil
+	return r.Msg.GetJob(), r.Msg.GetHadEnded(), nil
 }

@@ -19,6 +19,9 @@ var version = "dev"
 const repeat = 300 * time.Millisecond
 
 func main() {
+	// Otherwise the runtime ends the process when nobody reads its output any more, and run could not stop its job. The error of the
+	// write says the same as the signal.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx := interruptible(context.Background())
 	env := ctl.Env{Lookup: os.LookupEnv, UID: os.Geteuid(), Version: version}
 	os.Exit(ctl.Run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr, env))

@@ -14,6 +14,7 @@ import (
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // promisesRetryAfter is what a client is told that has used too many idempotency keys: they go one by one, a day after each
@@ -168,11 +169,14 @@ func (s *Server) Stop(ctx context.Context, r *connect.Request[rtaskv1.StopReques
 	if err != nil {
 		return nil, err
 	}
+	hadEnded := j.State == job.Ended
 	j, err = s.Jobs.Stop(ctx, j.ID, job.StopOptions{By: c.Name(), Kill: r.Msg.Kill})
 	if err != nil {
 		return nil, waitError(err)
 	}
-	return connect.NewResponse(&rtaskv1.StopResponse{Job: jobMessage(j)}), nil
+	// It may have ended by itself since it was found.
+	hadEnded = hadEnded || j.Exit != nil && j.Exit.Reason != spec.Stopped
+	return connect.NewResponse(&rtaskv1.StopResponse{Job: jobMessage(j), HadEnded: hadEnded}), nil
 }
 
 // Status implements JobService.

@@ -136,7 +136,8 @@ func (s *Server) commandSpec(c auth.Caller, owner job.Owner, r *rtaskv1.StartReq
 	case !filepath.IsAbs(r.Path):
 		return job.Spec{}, invalid("the path %q of the command is not absolute", r.Path)
 	case !filepath.IsAbs(r.WorkingDirectory):
-		return job.Spec{}, invalid("the working directory %q is not absolute", r.WorkingDirectory)
+		return job.Spec{}, fail(connect.CodeInvalidArgument, "working-directory",
+			fmt.Errorf("a command needs an absolute working directory, and %q is none", r.WorkingDirectory))
 	}
 	var env []string
 	if r.SearchPath != "" {

@@ -1119,8 +1119,10 @@ func (x *StopRequest) GetKill() bool {
 }
 
 type StopResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Job           *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Job   *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// had_ended: the job had ended before it was to be stopped.
+	HadEnded      bool `protobuf:"varint,170,opt,name=had_ended,json=hadEnded,proto3" json:"had_ended,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1160,6 +1162,13 @@ func (x *StopResponse) GetJob() *Job {
 		return x.Job
 	}
 	return nil
+}
+
+func (x *StopResponse) GetHadEnded() bool {
+	if x != nil {
+		return x.HadEnded
+	}
+	return false
 }
 
 // StatusRequest names a job as StopRequest does.
@@ -5629,9 +5638,10 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\"3\n" +
 	"\vStopRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x12\n" +
-	"\x04kill\x18\x02 \x01(\bR\x04kill\"/\n" +
+	"\x04kill\x18\x02 \x01(\bR\x04kill\"M\n" +
 	"\fStopResponse\x12\x1f\n" +
-	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\"!\n" +
+	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\x12\x1c\n" +
+	"\thad_ended\x18\xaa\x01 \x01(\bR\bhadEnded\"!\n" +
 	"\rStatusRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\"X\n" +
 	"\x0eStatusResponse\x12\x1f\n" +
