@@ -84,8 +84,10 @@ func (a *app) printInfo(path string, i *rtaskv1.InfoResponse) error {
 	switch all := i.GetDiagnostics(); {
 	case len(all) == 0:
 		b.WriteString("\n" + a.paint(green, "The configuration is good.") + "\n")
+	case hasErrors(all) && i.GetConfigurationReadAt() != nil:
+		b.WriteString("\n" + a.paint(red, "The configuration has errors. The last good one is in force, read "+moment(i.GetConfigurationReadAt())+":") + "\n")
 	case hasErrors(all):
-		b.WriteString("\n" + a.paint(red, "The configuration has errors:") + "\n")
+		b.WriteString("\n" + a.paint(red, "The configuration has errors, and no earlier one is known to be good. No task can be started:") + "\n")
 	default:
 		b.WriteString("\n" + a.paint(yellow, "The configuration is in force, with warnings:") + "\n")
 	}
@@ -106,6 +108,8 @@ type infoJSON struct {
 	Switches    []*switchJSON    `json:"switches"`
 	Weaker      []string         `json:"weaker"`
 	Diagnostics []diagnosticJSON `json:"diagnostics"`
+	// ConfigurationReadAt is of the configuration in force, absent: there is none.
+	ConfigurationReadAt *string `json:"configuration_read_at,omitempty"`
 }
 
 func infoToJSON(i *rtaskv1.InfoResponse) infoJSON {
@@ -116,6 +120,6 @@ func infoToJSON(i *rtaskv1.InfoResponse) infoJSON {
 	return infoJSON{
 		Draining: i.GetDraining(), Switches: switches,
 		Version: i.GetVersion(), Manager: i.GetManager(), StartedAt: stamp(i.GetStartedAt()), Running: i.GetRunning(),
-		Queued: i.GetQueued(), Weaker: list(i.GetWeaker()), Diagnostics: diagnosticsToJSON(i.GetDiagnostics()),
+		Queued: i.GetQueued(), Weaker: list(i.GetWeaker()), Diagnostics: diagnosticsToJSON(i.GetDiagnostics()), ConfigurationReadAt: stamp(i.GetConfigurationReadAt()),
 	}
 }

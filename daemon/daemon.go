@@ -126,7 +126,8 @@ func (e *engine) open(ctx context.Context) error {
 	if err := e.settings.loadSwitches(filepath.Join(e.StateDir, "tasks.json")); err != nil {
 		return err
 	}
-	e.settings.load(false)
+	e.settings.openKept(filepath.Join(e.StateDir, keptName))
+	e.settings.load(false, nil)
 	cfg := e.settings.orDefaults()
 	var err error
 	e.host, err = sandbox.Open(ctx, sandbox.Options{
@@ -139,11 +140,14 @@ func (e *engine) open(ctx context.Context) error {
 		e.Logger.Warn(w)
 	}
 	e.keys, err = auth.OpenKeys(auth.KeyOptions{
-		Path:   filepath.Join(e.StateDir, "keys.toml"),
+		Path:   e.keysFile(),
 		Params: auth.Argon2Params{Memory: cfg.Argon2.MemoryKiB, Time: cfg.Argon2.Time, Threads: cfg.Argon2.Threads},
 	})
-	if err != nil {
+	if e.keys == nil {
 		return err
+	}
+	if err != nil {
+		e.settings.note(e.keysFindings(err))
 	}
 	e.identify, err = auth.NewIdentify(e.accounts())
 	if err != nil {
@@ -157,7 +161,7 @@ func (e *engine) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.metrics.observe(e.jobs)
+	e.metrics.observe(e.jobs, e.settings.snapshot)
 	return nil
 }
 
@@ -335,17 +339,36 @@ func (e *engine) loop(ctx context.Context, failed, gatewayDone <-chan error) err
 	}
 }
 
-// reload reads the configuration again, and the keys with it.
+// reload reads the configuration again, and the keys with it. With an error in one of them both stay as they are.
 func (e *engine) reload(checkOnly bool) (*config.Config, config.Diagnostics) {
 	if !checkOnly {
 		e.tell(systemd.SdNotifyReloading)
 		defer e.notify()
-		if err := e.keys.Reload(); err != nil {
-			e.Logger.Error("cannot read the keys file again", "error", err)
+	}
+	cfg, diags := e.settings.load(checkOnly, e.keysFindings(e.keys.Check()))
+	if !checkOnly && !diags.HasErrors() {
+		if err := e.keys.Reload(); err != nil { // it was changed in this moment
+			found := e.keysFindings(err)
+			e.settings.note(found)
+			diags = append(diags, found...)
 		}
 	}
-	return e.settings.load(checkOnly)
+	return cfg, diags
 }
+
+// keysFindings puts an error of the keys file into the form of those of the configuration.
+func (e *engine) keysFindings(err error) config.Diagnostics {
+	if err == nil {
+		return nil
+	}
+	d := config.Diagnostic{File: e.keysFile(), Summary: err.Error()}
+	if at, ok := errors.AsType[*auth.FileError](err); ok {
+		d.Summary, d.Line, d.Column = at.Err.Error(), at.Line, max(1, at.Column)
+	}
+	return config.Diagnostics{d}
+}
+
+func (e *engine) keysFile() string { return filepath.Join(e.StateDir, "keys.toml") }
 
 // notify tells systemd that all is served, and what there is to see in `systemctl status`.
 func (e *engine) notify() {

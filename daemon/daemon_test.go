@@ -395,7 +395,7 @@ func TestNamed(t *testing.T) {
 	if s.named(1, "ada", nil) {
 		t.Error("before there is a configuration")
 	}
-	if _, diags := s.load(false); diags.HasErrors() {
+	if _, diags := s.load(false, nil); diags.HasErrors() {
 		t.Fatal(diags)
 	}
 	for _, c := range []struct {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/rtask/rtask/daemon/control"
 	"github.com/rtask/rtask/daemon/job"
 	"github.com/rtask/rtask/sandbox/spec"
 )
@@ -62,11 +63,25 @@ func newMetrics(version string, buckets func(task string) []float64) *metrics {
 	return m
 }
 
-// observe adds what is read from the jobs when somebody asks.
-func (m *metrics) observe(jobs *job.Manager) {
+// observe adds what is read from the jobs and the configuration when somebody asks.
+func (m *metrics) observe(jobs *job.Manager, snapshot func() control.Snapshot) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "rtask_jobs_running", Help: "Jobs that have not ended.",
-	}, func() float64 { return float64(jobs.Running()) }), &states{jobs})
+	}, func() float64 { return float64(jobs.Running()) }), &states{jobs}, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "rtask_config_last_reload_successful", Help: "1 if the configuration was good when it was last read, 0 if it had errors.",
+	}, func() float64 {
+		if snapshot().Diagnostics.HasErrors() {
+			return 0
+		}
+		return 1
+	}), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "rtask_config_last_reload_success_timestamp_seconds", Help: "When the configuration in force was read, in Unix time; 0: there is none.",
+	}, func() float64 {
+		if at := snapshot().ReadAt; !at.IsZero() {
+			return float64(at.UnixNano()) / 1e9
+		}
+		return 0
+	}))
 }
 
 // ended counts a job. Commands, whose names are anybody's choice, count as the task "".

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/config/machine"
@@ -26,6 +27,9 @@ type settings struct {
 	empty   *config.Config
 	// switchesFile keeps the Switches of current.
 	switchesFile string
+	// keptFile keeps the last configuration that was good, "": it is not kept; kept is what is in it. loading guards both.
+	keptFile string
+	kept     *kept
 }
 
 func newSettings(o Options, changed func(*config.Config)) *settings {
@@ -56,14 +60,53 @@ func (s *settings) buckets(task string) []float64 {
 	return nil
 }
 
-// load reads the configuration. With errors the one in force stays in force, and the errors are kept to be shown.
-func (s *settings) load(checkOnly bool) (*config.Config, config.Diagnostics) {
+// openKept reads the last configuration that was good, for the time until load reads another one.
+func (s *settings) openKept(path string) {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	s.keptFile = path
+	var err error
+	if s.kept, err = loadKept(path); err != nil {
+		s.logger.Error("cannot read the last configuration that was good", "error", err)
+	}
+}
+
+// load reads the configuration. With errors the one in force stays in force, or at a start the last good one comes in force, and
+// the errors are kept to be shown.
+// more is what else is wrong, beside the configuration.
+func (s *settings) load(checkOnly bool, more config.Diagnostics) (*config.Config, config.Diagnostics) {
 	s.loading.Lock()
 	defer s.loading.Unlock()
 	cfg, diags := config.Load(s.options)
+	diags = append(diags, more...)
 	if checkOnly {
 		return cfg, diags
 	}
+	s.log(diags)
+	next := control.Snapshot{
+		Config: cfg, Diagnostics: diags,
+		MayBeTask: func(name string) bool { return config.MayDefine(s.options, name) },
+		Switches:  s.current.Load().Switches, ReadAt: time.Now(),
+	}
+	if diags.HasErrors() {
+		next.Config, next.ReadAt = s.current.Load().Config, s.current.Load().ReadAt
+		if next.Config == nil {
+			next.Config, next.ReadAt = s.fallBack()
+		}
+		if next.Config != nil {
+			s.logger.Error("configuration not loaded, the last good one is in force", "read_at", next.ReadAt.Format(time.RFC3339))
+		} else {
+			s.logger.Error("configuration not loaded, and there is no good one: no task can be started")
+		}
+	} else {
+		s.keep(cfg, next.ReadAt)
+	}
+	s.current.Store(&next)
+	s.changed(s.orDefaults())
+	return cfg, diags
+}
+
+func (s *settings) log(diags config.Diagnostics) {
 	for _, d := range diags {
 		level := slog.LevelWarn
 		if d.Severity == config.SeverityError {
@@ -71,18 +114,16 @@ func (s *settings) load(checkOnly bool) (*config.Config, config.Diagnostics) {
 		}
 		s.logger.Log(context.Background(), level, "configuration: "+d.String())
 	}
-	next := control.Snapshot{
-		Config: cfg, Diagnostics: diags,
-		MayBeTask: func(name string) bool { return config.MayDefine(s.options, name) },
-		Switches:  s.current.Load().Switches,
-	}
-	if diags.HasErrors() {
-		next.Config = s.current.Load().Config
-		s.logger.Error("configuration not loaded, the one in force stays in force", "in_force", next.Config != nil)
-	}
+}
+
+// note adds findings to those that are shown.
+func (s *settings) note(diags config.Diagnostics) {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	s.log(diags)
+	next := *s.current.Load()
+	next.Diagnostics = slices.Concat(next.Diagnostics, diags)
 	s.current.Store(&next)
-	s.changed(s.orDefaults())
-	return cfg, diags
 }
 
 // named reports whether a task names a user.

@@ -21,6 +21,9 @@ var (
 	// ErrKeyExists is returned when a new key is to have a name that another one has.
 	ErrKeyExists = errors.New("a key of this name exists")
 
+	// ErrKeysUnread is returned while the keys file has an error since the engine started, so that no key is known.
+	ErrKeysUnread = errors.New("the keys file cannot be read, so no API key is known")
+
 	// ErrNoKey is returned when no key has the name or id asked for.
 	ErrNoKey = errors.New("no such key")
 

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -64,6 +65,7 @@ type Keys struct {
 	params  Argon2Params
 	records map[keyID]*keyRecord
 	dirty   bool // something in the records is not in the file
+	unread  bool // the file could not be read yet
 	// failures are the bad keys of late, and slow has a channel of one for each lane at a key that somebody guesses at.
 	failures failures
 	slow     map[lane]chan struct{}
@@ -109,7 +111,8 @@ func (r *keyRecord) good(now time.Time) bool {
 	return !r.revoked && (r.Expires.IsZero() || now.Before(r.Expires))
 }
 
-// OpenKeys reads a keys file. The errors are those of Reload, and ErrBadParams.
+// OpenKeys reads a keys file. The errors are those of Reload, and ErrBadParams. With a *FileError it returns Keys all the same,
+// which know no key until a Reload succeeds: Verify returns ErrKeysUnread, and what would write the file is refused.
 func OpenKeys(opts KeyOptions) (*Keys, error) {
 	k := &Keys{
 		path:   opts.Path,
@@ -129,7 +132,12 @@ func OpenKeys(opts KeyOptions) (*Keys, error) {
 	if err := k.SetParams(opts.Params); err != nil {
 		return nil, err
 	}
-	if err := k.Reload(); err != nil {
+	err := k.Reload()
+	if _, wrong := errors.AsType[*FileError](err); wrong {
+		k.unread = true
+		return k, err
+	}
+	if err != nil {
 		return nil, err
 	}
 	return k, nil
@@ -162,6 +170,14 @@ func (k *Keys) Reload() error {
 	return k.load()
 }
 
+// Check returns what Reload would return, and changes nothing.
+func (k *Keys) Check() error {
+	if _, _, err := readKeysFile(k.path); err != nil {
+		return fmt.Errorf("cannot read the keys: %w", err)
+	}
+	return nil
+}
+
 // load is Reload for who holds change.
 func (k *Keys) load() error {
 	entries, stamp, err := readKeysFile(k.path)
@@ -184,7 +200,7 @@ func (k *Keys) load() error {
 		}
 		records[e.ID] = r
 	}
-	k.records, k.stamp = records, stamp
+	k.records, k.stamp, k.unread = records, stamp, false
 	return nil
 }
 
@@ -364,7 +380,11 @@ func (k *Keys) Verify(ctx context.Context, remote string, presented []byte) (Key
 
 	k.mu.Lock()
 	info, ok := k.recall(key.id, verified)
+	unread := k.unread
 	k.mu.Unlock()
+	if unread {
+		return KeyInfo{}, ErrKeysUnread
+	}
 	if ok {
 		return info, nil
 	}

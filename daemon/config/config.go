@@ -39,6 +39,8 @@ type Config struct {
 	AllowPlaintext bool
 	// Warnings are what Load found that keeps nothing from working for ever: a user or a folder that is not there yet.
 	Warnings Diagnostics
+	// Files are the files that it was made of.
+	Files []File
 	// settings are what Show shows of each task.
 	settings map[string]written
 }

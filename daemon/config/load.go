@@ -41,13 +41,22 @@ type Options struct {
 // The Config is nil if the diagnostics have errors. Else they are the Config's Warnings. Load(Options{}) is the
 // configuration of no files.
 func Load(opts Options) (*Config, Diagnostics) {
-	sources, diags := find(opts)
+	files, diags := find(opts)
+	return load(files, diags, opts)
+}
+
+// LoadFiles is Load of files that were read before, in their order.
+func LoadFiles(files []File, opts Options) (*Config, Diagnostics) { return load(files, nil, opts) }
+
+func load(files []File, diags Diagnostics, opts Options) (*Config, Diagnostics) {
+	sources, more := sourcesOf(files)
+	diags = append(diags, more...)
 	cfg, more := build(sources, opts)
 	diags = append(diags, more...)
 	for i := range diags {
 		diags[i] = diags[i].valid()
 	}
-	cfg.Warnings = diags
+	cfg.Warnings, cfg.Files = diags, files
 	if diags.HasErrors() {
 		return nil, diags
 	}
@@ -96,8 +105,9 @@ func build(sources []*source, opts Options) (*Config, Diagnostics) {
 // block, or in JSON for the name. An unreadable file may define anything.
 func MayDefine(opts Options, name string) bool {
 	block := regexp.MustCompile(`task\s+"?` + regexp.QuoteMeta(name) + `\b`)
-	sources, diags := find(opts)
-	if diags.HasErrors() {
+	files, diags := find(opts)
+	sources, more := sourcesOf(files)
+	if append(diags, more...).HasErrors() {
 		return true
 	}
 	return slices.ContainsFunc(sources, func(s *source) bool {

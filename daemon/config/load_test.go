@@ -256,7 +256,7 @@ func TestWholeConfiguration(t *testing.T) {
 				}
 				task.Pos, task.Hash = Pos{}, ""
 			}
-			cfg.settings = nil // see TestShow
+			cfg.settings, cfg.Files = nil, nil // see TestShow
 			want := &Config{
 				Tasks:  map[string]*Task{"plain": &plain, "full": &full},
 				Argon2: Argon2{MemoryKiB: 46 << 10, Time: 1, Threads: 4}, LimitsUnavailable: LimitsUnavailableWarn, MaxJobs: 5,

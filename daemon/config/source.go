@@ -46,9 +46,34 @@ type source struct {
 	templates []int
 }
 
+// File is a file that a configuration was made of.
+type File struct {
+	// Path is where it was, which findings name, and Root says that it is rtask.hcl and not a file of tasks.
+	Path string `json:"path"`
+	Root bool   `json:"root,omitempty"`
+	// Data is what was in it, as asText has it.
+	Data []byte `json:"data"`
+}
+
+// sourcesOf makes sources of files.
+func sourcesOf(files []File) (sources []*source, diags Diagnostics) {
+	for _, f := range files {
+		if !strings.HasSuffix(f.Path, ".toml") {
+			sources = append(sources, &source{name: f.Path, data: f.Data, json: isJSON(f.Path, f.Data), root: f.Root})
+			continue
+		}
+		s, found := convert(f.Path, f.Data)
+		diags = append(diags, found...)
+		if s != nil {
+			sources = append(sources, s)
+		}
+	}
+	return sources, diags
+}
+
 // find reads what opts names.
-func find(opts Options) ([]*source, Diagnostics) {
-	var sources []*source
+func find(opts Options) ([]File, Diagnostics) {
+	var found []File
 	var diags Diagnostics
 	files, total := 0, 0
 	owner := opts.OwnerUID
@@ -62,14 +87,8 @@ func find(opts Options) ([]*source, Diagnostics) {
 			data, err = asText(data)
 		}
 		switch {
-		case err == nil && strings.HasSuffix(path, ".toml"):
-			s, found := convert(path, data)
-			diags = append(diags, found...)
-			if s != nil {
-				sources = append(sources, s)
-			}
 		case err == nil:
-			sources = append(sources, &source{name: path, data: data, json: isJSON(path, data), root: root})
+			found = append(found, File{Path: path, Data: data, Root: root})
 		case root && errors.Is(err, fs.ErrNotExist):
 		default:
 			diags = append(diags, fileError(path, err))
@@ -82,21 +101,21 @@ func find(opts Options) ([]*source, Diagnostics) {
 		read(opts.TaskFile, false)
 	}
 	if opts.Dir == "" {
-		return sources, diags
+		return found, diags
 	}
 	info, err := os.Stat(opts.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return sources, diags
+		return found, diags
 	}
 	if err == nil {
 		err = trusted(info, owner)
 	}
 	if err != nil {
-		return sources, append(diags, fileError(opts.Dir, err))
+		return found, append(diags, fileError(opts.Dir, err))
 	}
 	entries, err := os.ReadDir(opts.Dir)
 	if err != nil {
-		return sources, append(diags, fileError(opts.Dir, err))
+		return found, append(diags, fileError(opts.Dir, err))
 	}
 	for _, e := range entries {
 		name := e.Name()
@@ -109,7 +128,7 @@ func find(opts Options) ([]*source, Diagnostics) {
 			}))
 		}
 	}
-	return sources, diags
+	return found, diags
 }
 
 // distrust is why a file is not read although it could be, and what to do about it.
@@ -163,7 +182,12 @@ func trusted(info fs.FileInfo, owner int) error {
 // readTrusted reads a regular file that only root and owner can write. The file is judged once it is open.
 func readTrusted(path string, owner int) (_ []byte, err error) {
 	// A link that a user has put in its place could lead to another file that is trusted, whose secrets are not that user's.
-	f, err := safepath.OpenFile(path, uint32(owner))
+	var f *os.File
+	if owner == anybody {
+		f, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO is not waited for
+	} else {
+		f, err = safepath.OpenFile(path, uint32(owner))
+	}
 	if err != nil {
 		return nil, err
 	}

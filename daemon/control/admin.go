@@ -84,6 +84,6 @@ func (s *Server) Info(context.Context, *connect.Request[rtaskv1.InfoRequest]) (*
 		Version: i.Version, Manager: i.Manager, StartedAt: timestamp(i.Started), Running: int32(states[job.Running] + states[job.Stopping]),
 		Queued:      int32(states[job.Queued]),
 		Diagnostics: diagnosticMessages(snapshot.Diagnostics), Weaker: i.Weaker,
-		Draining: s.Jobs.Draining(), Switches: switchMessages(snapshot),
+		Draining: s.Jobs.Draining(), Switches: switchMessages(snapshot), ConfigurationReadAt: timestamp(snapshot.ReadAt),
 	}), nil
 }

@@ -35,8 +35,10 @@ const (
 
 // Snapshot is the configuration in force.
 type Snapshot struct {
-	// Config is nil when the engine started with a configuration that has errors.
+	// Config is nil when the engine started with a configuration that has errors, and there is no earlier one that was good.
 	Config *config.Config
+	// ReadAt is when Config was read, which may be before the engine started; zero: there is none.
+	ReadAt time.Time
 	// Diagnostics are of the configuration in force, and of the last reload if that failed.
 	Diagnostics config.Diagnostics
 	// MayBeTask reports, where there is no Config, whether a name may be that of a task all the same.

@@ -250,8 +250,11 @@ func (s *Server) Refused(ctx context.Context, r *connect.Request[rtaskv1.Refused
 
 // Framing implements GatewayService.
 func (s *Server) Framing(context.Context, *connect.Request[rtaskv1.FramingRequest]) (*connect.Response[rtaskv1.FramingResponse], error) {
-	reply := &rtaskv1.FramingResponse{Draining: s.Jobs.Draining()}
-	if c := s.Snapshot().Config; c != nil {
+	snapshot := s.Snapshot()
+	reply := &rtaskv1.FramingResponse{
+		Draining: s.Jobs.Draining(), ConfigurationErrors: snapshot.Diagnostics.HasErrors(), NoConfiguration: snapshot.Config == nil,
+	}
+	if c := snapshot.Config; c != nil {
 		reply.AllowPlaintext = c.AllowPlaintext
 		for _, p := range c.TrustedProxies {
 			reply.TrustedProxies = append(reply.TrustedProxies, p.String())

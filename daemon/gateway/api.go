@@ -129,7 +129,14 @@ func (a *api) readyz(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, problem{Status: http.StatusServiceUnavailable, Kind: "unavailable", Detail: "the engine is draining and accepts no new jobs", retryAfter: drainRetryAfter})
 		return
 	}
+	if framing.NoConfiguration {
+		writeProblem(w, problem{Status: http.StatusServiceUnavailable, Kind: "configuration", Detail: "the configuration has errors, so there are no tasks"})
+		return
+	}
 	a.healthz(w, r)
+	if framing.ConfigurationErrors {
+		_, _ = io.WriteString(w, "the configuration has errors; the last good one is in force\n")
+	}
 }
 
 // limits returns the engine's word on whom to believe and what may be served, at most that old.

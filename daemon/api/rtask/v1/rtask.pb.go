@@ -3418,9 +3418,12 @@ type InfoResponse struct {
 	// draining: no new jobs are accepted; see Drain.
 	Draining bool `protobuf:"varint,8,opt,name=draining,proto3" json:"draining,omitempty"`
 	// switches: of tasks that SwitchTask decides on, also of those that are not configured now.
-	Switches      []*TaskSwitch `protobuf:"bytes,9,rep,name=switches,proto3" json:"switches,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Switches []*TaskSwitch `protobuf:"bytes,9,rep,name=switches,proto3" json:"switches,omitempty"`
+	// configuration_read_at: when the configuration in force was read, which may be before the engine started: the last good one
+	// serves while the files have errors, which are in diagnostics then. Absent: no configuration is in force, and no task can run.
+	ConfigurationReadAt *timestamppb.Timestamp `protobuf:"bytes,160,opt,name=configuration_read_at,json=configurationReadAt,proto3" json:"configuration_read_at,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *InfoResponse) Reset() {
@@ -3512,6 +3515,13 @@ func (x *InfoResponse) GetDraining() bool {
 func (x *InfoResponse) GetSwitches() []*TaskSwitch {
 	if x != nil {
 		return x.Switches
+	}
+	return nil
+}
+
+func (x *InfoResponse) GetConfigurationReadAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ConfigurationReadAt
 	}
 	return nil
 }
@@ -5323,8 +5333,12 @@ type FramingResponse struct {
 	TrustedProxies []string `protobuf:"bytes,20,rep,name=trusted_proxies,json=trustedProxies,proto3" json:"trusted_proxies,omitempty"`
 	// allow_plaintext: HTTP without TLS may be served on other addresses than loopback.
 	AllowPlaintext bool `protobuf:"varint,21,opt,name=allow_plaintext,json=allowPlaintext,proto3" json:"allow_plaintext,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// configuration_errors: the configuration had errors when it was last read, so an earlier one is in force.
+	ConfigurationErrors bool `protobuf:"varint,160,opt,name=configuration_errors,json=configurationErrors,proto3" json:"configuration_errors,omitempty"`
+	// no_configuration: none is in force, and no task can run.
+	NoConfiguration bool `protobuf:"varint,161,opt,name=no_configuration,json=noConfiguration,proto3" json:"no_configuration,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *FramingResponse) Reset() {
@@ -5374,6 +5388,20 @@ func (x *FramingResponse) GetTrustedProxies() []string {
 func (x *FramingResponse) GetAllowPlaintext() bool {
 	if x != nil {
 		return x.AllowPlaintext
+	}
+	return false
+}
+
+func (x *FramingResponse) GetConfigurationErrors() bool {
+	if x != nil {
+		return x.ConfigurationErrors
+	}
+	return false
+}
+
+func (x *FramingResponse) GetNoConfiguration() bool {
+	if x != nil {
+		return x.NoConfiguration
 	}
 	return false
 }
@@ -5797,7 +5825,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x06column\x18\x06 \x01(\x05R\x06column\x12\x16\n" +
 	"\x06source\x18\a \x01(\tR\x06source\x12\x12\n" +
 	"\x04text\x18\b \x01(\tR\x04text\"\r\n" +
-	"\vInfoRequest\"\xcd\x02\n" +
+	"\vInfoRequest\"\x9e\x03\n" +
 	"\fInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
 	"\amanager\x18\x02 \x01(\tR\amanager\x129\n" +
@@ -5808,7 +5836,8 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\vdiagnostics\x18\x06 \x03(\v2\x14.rtask.v1.DiagnosticR\vdiagnostics\x12\x16\n" +
 	"\x06weaker\x18\a \x03(\tR\x06weaker\x12\x1a\n" +
 	"\bdraining\x18\b \x01(\bR\bdraining\x120\n" +
-	"\bswitches\x18\t \x03(\v2\x14.rtask.v1.TaskSwitchR\bswitches\"\x15\n" +
+	"\bswitches\x18\t \x03(\v2\x14.rtask.v1.TaskSwitchR\bswitches\x12O\n" +
+	"\x15configuration_read_at\x18\xa0\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x13configurationReadAt\"\x15\n" +
 	"\x13ListWebhooksRequest\"Z\n" +
 	"\x14ListWebhooksResponse\x12-\n" +
 	"\bwebhooks\x18\x01 \x03(\v2\x11.rtask.v1.WebhookR\bwebhooks\x12\x13\n" +
@@ -5945,11 +5974,13 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"remoteAddr\x12\x17\n" +
 	"\aapi_key\x18\x06 \x01(\fR\x06apiKey\"\x11\n" +
 	"\x0fRefusedResponse\"\x10\n" +
-	"\x0eFramingRequest\"\x85\x01\n" +
+	"\x0eFramingRequest\"\xe5\x01\n" +
 	"\x0fFramingResponse\x12\x1a\n" +
 	"\bdraining\x18\x02 \x01(\bR\bdraining\x12'\n" +
 	"\x0ftrusted_proxies\x18\x14 \x03(\tR\x0etrustedProxies\x12'\n" +
-	"\x0fallow_plaintext\x18\x15 \x01(\bR\x0eallowPlaintextJ\x04\b\x01\x10\x02\"\x10\n" +
+	"\x0fallow_plaintext\x18\x15 \x01(\bR\x0eallowPlaintext\x122\n" +
+	"\x14configuration_errors\x18\xa0\x01 \x01(\bR\x13configurationErrors\x12*\n" +
+	"\x10no_configuration\x18\xa1\x01 \x01(\bR\x0fnoConfigurationJ\x04\b\x01\x10\x02\"\x10\n" +
 	"\x0eMetricsRequest\"-\n" +
 	"\x0fMetricsResponse\x12\x1a\n" +
 	"\bfamilies\x18\x01 \x01(\fR\bfamilies\"\xc6\x01\n" +
@@ -6180,92 +6211,93 @@ var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	83, // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	48, // 48: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	24, // 49: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
-	53, // 50: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
-	53, // 51: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
-	4,  // 52: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
-	56, // 53: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
-	68, // 54: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
-	56, // 55: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
-	4,  // 56: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
-	2,  // 57: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
-	4,  // 58: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
-	4,  // 59: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	72, // 60: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
-	73, // 61: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
-	4,  // 62: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
-	84, // 63: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	48, // 64: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,  // 65: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	12, // 66: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	14, // 67: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	16, // 68: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	18, // 69: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	20, // 70: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	22, // 71: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	26, // 72: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	29, // 73: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	31, // 74: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	33, // 75: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	36, // 76: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	38, // 77: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	51, // 78: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
-	54, // 79: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
-	40, // 80: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
-	42, // 81: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
-	44, // 82: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	46, // 83: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
-	49, // 84: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	63, // 85: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	61, // 86: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
-	69, // 87: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	57, // 88: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
-	59, // 89: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
-	63, // 90: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
-	65, // 91: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
-	66, // 92: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
-	70, // 93: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyRequest
-	70, // 94: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyRequest
-	75, // 95: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
-	77, // 96: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	79, // 97: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	11, // 98: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13, // 99: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15, // 100: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17, // 101: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19, // 102: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21, // 103: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25, // 104: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27, // 105: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	30, // 106: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	32, // 107: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	34, // 108: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	37, // 109: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	39, // 110: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	52, // 111: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
-	55, // 112: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
-	41, // 113: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
-	43, // 114: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
-	45, // 115: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	47, // 116: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
-	50, // 117: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	68, // 118: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	62, // 119: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
-	68, // 120: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	58, // 121: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
-	60, // 122: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
-	64, // 123: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
-	64, // 124: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
-	67, // 125: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
-	71, // 126: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
-	74, // 127: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
-	76, // 128: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
-	78, // 129: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	80, // 130: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	98, // [98:131] is the sub-list for method output_type
-	65, // [65:98] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	83, // 50: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
+	53, // 51: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
+	53, // 52: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
+	4,  // 53: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
+	56, // 54: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
+	68, // 55: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
+	56, // 56: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
+	4,  // 57: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
+	2,  // 58: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
+	4,  // 59: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
+	4,  // 60: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	72, // 61: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
+	73, // 62: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
+	4,  // 63: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
+	84, // 64: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	48, // 65: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,  // 66: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	12, // 67: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	14, // 68: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	16, // 69: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	18, // 70: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	20, // 71: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	22, // 72: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	26, // 73: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	29, // 74: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	31, // 75: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	33, // 76: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	36, // 77: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	38, // 78: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	51, // 79: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
+	54, // 80: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
+	40, // 81: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
+	42, // 82: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
+	44, // 83: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	46, // 84: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
+	49, // 85: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	63, // 86: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	61, // 87: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
+	69, // 88: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	57, // 89: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
+	59, // 90: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
+	63, // 91: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
+	65, // 92: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
+	66, // 93: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
+	70, // 94: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyRequest
+	70, // 95: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyRequest
+	75, // 96: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
+	77, // 97: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	79, // 98: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	11, // 99: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13, // 100: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15, // 101: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17, // 102: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19, // 103: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21, // 104: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25, // 105: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27, // 106: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	30, // 107: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	32, // 108: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	34, // 109: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	37, // 110: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	39, // 111: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	52, // 112: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	55, // 113: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	41, // 114: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
+	43, // 115: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
+	45, // 116: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	47, // 117: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
+	50, // 118: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	68, // 119: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	62, // 120: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
+	68, // 121: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	58, // 122: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	60, // 123: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	64, // 124: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
+	64, // 125: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
+	67, // 126: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
+	71, // 127: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
+	74, // 128: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
+	76, // 129: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
+	78, // 130: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	80, // 131: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	99, // [99:132] is the sub-list for method output_type
+	66, // [66:99] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
