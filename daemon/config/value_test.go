@@ -148,7 +148,7 @@ func TestRefused(t *testing.T) {
 		{"webhook \"x\" {\nverify = \"hmac-sha256\"\nsecrets = [\"a\"]\n}", 1, `does not say which header`},
 		{"webhook \"x\" {\nverify = \"hmac-sha256\"\nsecrets = [\"a\"]\nheader = \"a b\"\n}", 10, `"a b" cannot be the name of a header`},
 		{"webhook \"x\" {\nverify = \"hmac-sha256\"\nsecrets = [\"a\"]\nheader = \"X\"\nencoding = \"rot13\"\n}", 12, `encoding must be hex or base64`},
-		{"webhook \"x\" {\nverify = \"slack\"\nsecrets = [\"a\"]\nreplay = \"run\"\n}", 10, `a repeat is always refused`},
+		{"webhook \"x\" {\nverify = \"slack\"\nsecrets = [\"a\"]\nreplay = \"run\"\n}", 10, `a repeat never runs again`},
 		{"webhook \"x\" {\nverify = \"github\"\nsecrets = [\"a\"]\nreplay = \"no\"\n}", 10, `replay must be refuse or run`},
 		{"webhook \"x\" {\nverify = \"github\"\nsecrets = [\"a\"]\nrefs = [\"main\"]\n}", 9, `Write it in full: "refs/heads/main"`},
 		{"webhook \"x\" {\nverify = \"github\"\nsecrets = [\"a\"]\nrefs = [\"refs/heads/[a-z]\"]\n}", 9, `cannot be the name of a branch`},

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base32"
@@ -13,6 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -27,8 +30,8 @@ type Webhook struct {
 	Pos        Pos
 	// Scheme is how requests are verified. Default: a token.
 	Scheme webhook.Scheme
-	// Events and Refs are those that it is for; none: all.
-	Events, Refs []string
+	// Wanted is what it is for. Default: all but what was deleted.
+	webhook.Wanted
 	// Respond is when it is answered. Default: once accepted.
 	Respond Respond
 	// RefuseRepeats refuses a body that there was before, also where neither time nor id are signed. Default: false.
@@ -173,14 +176,20 @@ func (c *Config) Webhook(hash string, read func(path string) (string, error)) (*
 }
 
 // SecretReader returns a function that reads a secret from a file of owner or root that nobody else can write. It is one line;
-// its end is no part of it.
+// its end is no part of it, and neither is what no editor shows: blanks around it, and a byte order mark.
 func SecretReader(owner int) func(path string) (string, error) {
 	return func(path string) (string, error) {
 		b, err := readTrusted(path, owner)
 		if err != nil {
 			return "", err
 		}
-		text := strings.TrimRight(string(b), "\r\n")
+		if bytes.HasPrefix(b, []byte("\xff\xfe")) || bytes.HasPrefix(b, []byte("\xfe\xff")) {
+			return "", fmt.Errorf("%w: it is in UTF-16: save it as UTF-8, or plain text", webhook.ErrSecret)
+		}
+		text := strings.TrimRight(strings.TrimPrefix(string(b), "\ufeff"), "\r\n")
+		if trimmed := strings.TrimSpace(text); isText(trimmed) {
+			text = trimmed // in any bytes a blank is a byte like others
+		}
 		switch {
 		case text == "":
 			return "", fmt.Errorf("%w: it is empty", webhook.ErrSecret)
@@ -189,6 +198,11 @@ func SecretReader(owner int) func(path string) (string, error) {
 		}
 		return text, nil
 	}
+}
+
+// isText reports whether s is text that can be seen.
+func isText(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // checkToken returns an error for what cannot be the last part of a URL, of which the gateway takes no escapes.
@@ -245,7 +259,8 @@ func webhookScope() scope[hookDraft] {
 				decode: given(func(d *decoder, v value, h *hookDraft) {
 					list, _ := d.list(v)
 					for i, expr := range list {
-						if s, ok := d.string(v.element(fmt.Sprintf("secrets[%d]", i), expr), false); ok {
+						e := v.element(fmt.Sprintf("secrets[%d]", i), expr)
+						if s, ok := d.string(e, false); ok && d.unseen(e, s) {
 							h.secrets = append(h.secrets, s)
 						}
 					}
@@ -271,7 +286,7 @@ func webhookScope() scope[hookDraft] {
 				name: "token", example: `"c0ffee…"`,
 				doc: "The last part of the URL.",
 				decode: given(func(d *decoder, v value, h *hookDraft) {
-					if s, ok := d.string(v, false); ok {
+					if s, ok := d.string(v, false); ok && d.unseen(v, s) {
 						h.secrets = append(h.secrets, s)
 					}
 				}),
@@ -297,13 +312,18 @@ func webhookScope() scope[hookDraft] {
 				name: "events", example: `["push"]`,
 				doc: "The events that it is for. Default: all.",
 				decode: func(d *decoder, v value, h *hookDraft) {
-					d.names(v, &h.Events, func(value, string) bool { return true })
+					d.names(v, &h.Wanted.Events, func(value, string) bool { return true })
 				},
 			},
 			{
 				name: "refs", example: `["refs/heads/main"]`,
 				doc:    "The branches and tags that it is for. Default: all.",
-				decode: func(d *decoder, v value, h *hookDraft) { d.names(v, &h.Refs, d.ref) },
+				decode: given(func(d *decoder, v value, h *hookDraft) { d.names(v, &h.Wanted.Refs, d.ref) }),
+			},
+			{
+				name: "deletions", example: "true",
+				doc:    "Whether it is for pushes that delete a branch or a tag, too. Default: false.",
+				decode: func(d *decoder, v value, h *hookDraft) { d.bool(v, &h.Wanted.Deletions) },
 			},
 			{
 				name: "respond", example: `"accepted"`,
@@ -314,7 +334,7 @@ func webhookScope() scope[hookDraft] {
 			},
 			{
 				name: "replay", example: `"refuse"`,
-				doc: "Whether a repeat runs again or is refused. Default: refuse where a time or an id is signed, else run.",
+				doc: "Whether a repeat runs again or is refused, where neither a time nor an id is signed. Default: run.",
 				decode: given(func(d *decoder, v value, h *hookDraft) {
 					text := ""
 					d.choice(v, &text, replayRefuse, replayRun)
@@ -331,6 +351,16 @@ func webhookScope() scope[hookDraft] {
 			},
 		},
 	}
+}
+
+// unseen reports a secret with blanks or a byte order mark around it, which no sender has: it would match never, and nobody could
+// see why.
+func (d *decoder) unseen(v value, s string) bool {
+	if s == strings.TrimSpace(strings.Trim(s, "\ufeff")) {
+		return true
+	}
+	d.errorf(v.rng(), "Remove them.", "%s has blanks, line breaks or a byte order mark around it", v.name)
+	return false
 }
 
 // secretFile adds a file with a secret or a token.
@@ -423,7 +453,7 @@ func (d *decoder) ref(v value, s string) bool {
 		d.errorf(v.rng(), fmt.Sprintf("Write it in full: %q or %q", "refs/heads/"+s, "refs/tags/"+s), "%s: %q is not the full name of a branch or tag", v.name, s)
 		return false
 	case strings.ContainsAny(s, "?[\\^: \t\n"): // of which git allows none in a name (git-check-ref-format(1)) and path.Match knows some
-		d.errorf(v.rng(), "Of the patterns there is * alone, which is anything but a slash.", "%s: %q cannot be the name of a branch or tag", v.name, s)
+		d.errorf(v.rng(), "The wildcards are *, which matches anything except a slash, and **, which matches anything.", "%s: %q cannot be the name of a branch or tag", v.name, s)
 		return false
 	}
 	return true
@@ -503,11 +533,14 @@ func (d *decoder) checkWebhook(r hcl.Range, h *hookDraft) {
 	case kind == webhook.HMACSHA256 && !hasHeader:
 		d.errorf(r, `Write for example: header = "X-Signature"`, "webhook %q does not say which header has the signature", h.Name)
 	}
+	if v, ok := h.given["refs"]; ok && (kind == webhook.Slack || kind == webhook.Stripe) {
+		d.errorf(v.rng(), "Leave it out.", "refs means nothing with verify = %q: what it sends has no branch or tag", kind)
+	}
 	for _, s := range h.secrets {
 		d.checkSecret(r, h, s)
 	}
 	if v, ok := h.given["replay"]; ok && !h.RefuseRepeats && slices.Contains([]webhook.Kind{webhook.Standard, webhook.Slack, webhook.Stripe}, kind) {
-		d.errorf(v.rng(), "Leave it out.", "with verify = %q a time is signed, and a repeat is always refused", kind)
+		d.errorf(v.rng(), "Leave it out.", "with verify = %q a time is signed, and a repeat never runs again", kind)
 	}
 }
 

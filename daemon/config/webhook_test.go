@@ -211,6 +211,53 @@ task "b" {
 	}
 }
 
+// What no editor shows around a secret is no part of it in a file, and an error where it stands in the configuration.
+func TestUnseenInSecrets(t *testing.T) {
+	read := SecretReader(os.Getuid())
+	for content, want := range map[string]string{
+		"\ufeffs3cret\r\n": "s3cret", " s3cret \n": "s3cret", "\ts3cret\u00a0": "s3cret", "two words\n": "two words",
+		"\x01\x02 \n": "\x01\x02 ", " \xff\xfe\x80": " \xff\xfe\x80", // any bytes are what they are
+		"\ufeff": "", " \n": "", "\xff\xfes\x003\x00": "", "\xfe\xff\x00s": "", "\ufeffa\nb": "",
+	} {
+		got, err := read(writeSecret(t, "s", content, 0o600))
+		if got != want || (err == nil) != (want != "") || err != nil && !errors.Is(err, webhook.ErrSecret) {
+			t.Errorf("%q: %q, %v", content, got, err)
+		}
+	}
+	for _, s := range []string{"s3cret ", " s3cret", "\\ufeffs3cret", "s3cret\\n"} {
+		for _, line := range []string{fmt.Sprintf("verify = \"github\"\n secrets = [\"%s\"]", s), fmt.Sprintf("token = \"%s\"", s)} {
+			_, diags := loadTasks(t, "task \"a\" {\n command = [\"true\"]\n webhook \"w\" {\n"+line+"\n }\n}\n")
+			if !diags.HasErrors() || !strings.Contains(diags.Error(), "around it") || strings.Contains(diags.Error(), "s3cret has") {
+				t.Errorf("%s: %v", line, diags)
+			}
+		}
+	}
+}
+
+// A ref may be a pattern over several parts; a sender that has none cannot be held to one.
+func TestRefs(t *testing.T) {
+	cfg, diags := loadTasks(t, `
+task "a" {
+  command = ["true"]
+  webhook "w" {
+    verify    = "github"
+    secrets   = ["s3cret"]
+    refs      = ["refs/heads/**", "refs/tags/v*"]
+    deletions = true
+  }
+}
+`)
+	if len(diags) != 0 || !cfg.Tasks["a"].Webhooks[0].Deletions {
+		t.Errorf("%v", diags)
+	}
+	for _, kind := range []string{"slack", "stripe"} {
+		_, diags := loadTasks(t, fmt.Sprintf("task \"a\" {\n command = [\"true\"]\n webhook \"w\" {\n verify = %q\n secrets = [\"s3cret\"]\n refs = [\"refs/heads/main\"]\n }\n}\n", kind))
+		if !strings.Contains(diags.Error(), "refs means nothing with verify") {
+			t.Errorf("%s: %v", kind, diags)
+		}
+	}
+}
+
 // Only who administers sees secrets.
 func TestShowHidesSecrets(t *testing.T) {
 	cfg, diags := loadTasks(t, `

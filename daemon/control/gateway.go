@@ -97,7 +97,7 @@ func (s *Server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]
 		return nil, err
 	}
 	result, err := s.run(ctx, task.Blocking, js, keyDecision(task, key, r.Msg))
-	s.count(task, key, err)
+	s.count(task, key.Name, err)
 	switch {
 	case err != nil:
 		return nil, s.ended(ctx, r.Msg, key, err)
@@ -174,6 +174,9 @@ func (s *Server) run(ctx context.Context, wait bool, js job.Spec, d decision) (j
 	id := "" // of the job, once there is one
 	admitted := func(j job.Job) {
 		id, d.moot = j.ID, j.Repeated
+		if js.Once.Answer && js.ID != "" && id != js.ID {
+			d.moot, d.reason = true, acceptedBefore
+		}
 		s.decide(d, id, nil)
 	}
 	var result job.Result
@@ -183,9 +186,13 @@ func (s *Server) run(ctx context.Context, wait bool, js job.Spec, d decision) (j
 	} else if result.Job, err = s.Jobs.Start(ctx, js); err == nil {
 		admitted(result.Job)
 	}
+	var repeat *job.RepeatError
 	switch {
 	case err == nil:
 		return result, nil
+	case js.Once.Answer && errors.As(err, &repeat): // its job is not kept any more
+		admitted(job.Job{ID: repeat.ID})
+		return job.Result{Job: job.Job{ID: repeat.ID, Task: js.Task}}, nil
 	case id != "":
 		return job.Result{}, runsOn(id, err)
 	default:
@@ -194,6 +201,9 @@ func (s *Server) run(ctx context.Context, wait bool, js job.Spec, d decision) (j
 		return job.Result{}, err
 	}
 }
+
+// acceptedBefore is the reason of the entry for a repeat of what was accepted, which is answered with the first one's job.
+const acceptedBefore = "it was accepted before, as this job"
 
 // runsOn is the error of a wait that ended before its job did.
 func runsOn(id string, err error) error {
@@ -244,6 +254,9 @@ func (s *Server) Refused(ctx context.Context, r *connect.Request[rtaskv1.Refused
 		}
 	}
 	s.Rejected(known, m.Kind)
+	if d.webhook != "" {
+		s.Requested(known, d.webhook, m.Kind)
+	}
 	s.audit(d)
 	return connect.NewResponse(&rtaskv1.RefusedResponse{}), nil
 }

@@ -52,8 +52,8 @@ func (s *Server) ended(ctx context.Context, r presented, key auth.KeyInfo, err e
 	return err
 }
 
-// count counts a request that came to admission. One whose wait broke off was accepted.
-func (s *Server) count(task *config.Task, key auth.KeyInfo, err error) {
+// count counts a request that came to admission, under the name of its key or webhook. One whose wait broke off was accepted.
+func (s *Server) count(task *config.Task, name string, err error) {
 	result := "accepted"
 	var e *connect.Error
 	if errors.As(err, &e) && e.Code() != connect.CodeCanceled {
@@ -61,7 +61,7 @@ func (s *Server) count(task *config.Task, key auth.KeyInfo, err error) {
 			result = kind
 		}
 	}
-	s.Requested(task.Name, key.Name, result)
+	s.Requested(task.Name, name, result)
 }
 
 // runSpec is what a request with a key starts, or why it does not.
@@ -195,7 +195,7 @@ func (s *Server) RunStream(ctx context.Context, r *connect.Request[rtaskv1.RunRe
 		return err
 	}
 	started, err := s.run(ctx, false, js, keyDecision(task, key, r.Msg))
-	s.count(task, key, err)
+	s.count(task, key.Name, err)
 	if err != nil {
 		return s.ended(ctx, r.Msg, key, err)
 	}

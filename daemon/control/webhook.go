@@ -23,6 +23,9 @@ const (
 	idSeen = 30 * 24 * time.Hour
 	// bodySeen is how long a body is known, where a repeat of it is refused and its signature never ages.
 	bodySeen = 365 * 24 * time.Hour
+	// outlives is for how long a signed time is known after its tolerance. It is more than a request ever takes, and than the clock
+	// is off when a machine starts.
+	outlives = 24 * time.Hour
 )
 
 // hook is a request to a webhook, and what is known of it so far.
@@ -82,6 +85,9 @@ func (s *Server) refuseHook(d decision, err error, task string) error {
 		d.reason = errorText(err)
 	}
 	s.Rejected(task, d.kind)
+	if d.webhook != "" {
+		s.Requested(task, d.webhook, d.kind)
+	}
 	s.audit(d)
 	return err
 }
@@ -105,27 +111,57 @@ func (s *Server) Webhook(ctx context.Context, r *connect.Request[rtaskv1.Webhook
 		return nil, err
 	}
 	h.headers, h.body, h.tooLarge, h.id = headersOf(r.Msg.Headers), r.Msg.Body, r.Msg.BodyTooLarge, r.Msg.Id
+	if h.webhook.Scheme.Kind == webhook.Slack && webhook.SlackCheck(h.body) {
+		return connect.NewResponse(&rtaskv1.WebhookResponse{Reason: "it is Slack's check of the certificate"}), nil
+	}
 	if reason, err := s.judge(h); err != nil {
 		d := h.decided(refused)
 		d.reason = reason
-		return nil, s.refuseHook(d, err, h.task.Name)
+		return h.failed(s.refuseHook(d, err, h.task.Name))
 	}
 	if h.skip != "" {
 		d := h.decided(ignored)
 		d.reason = h.skip
 		s.audit(d)
-		return connect.NewResponse(&rtaskv1.WebhookResponse{Challenge: h.delivery.Challenge}), nil
+		s.Requested(h.task.Name, h.webhook.Name, ignored)
+		m := &rtaskv1.WebhookResponse{Challenge: h.delivery.Challenge, Reason: h.skip}
+		return connect.NewResponse(h.toPerson(m, "Nothing to do: "+h.skip+".")), nil
 	}
-	result, err := s.run(ctx, h.webhook.Respond == config.RespondResult, h.spec, h.decided(accepted))
+	// A person does not wait for a result.
+	wait := h.webhook.Respond == config.RespondResult && h.delivery.Person == webhook.Nobody
+	result, err := s.run(ctx, wait, h.spec, h.decided(accepted))
+	s.count(h.task, h.webhook.Name, err)
 	if err != nil {
-		return nil, err
+		return h.failed(err)
 	}
-	return connect.NewResponse(&rtaskv1.WebhookResponse{Run: h.reply(result)}), nil
+	m := &rtaskv1.WebhookResponse{Run: reply(wait, result)}
+	return connect.NewResponse(h.toPerson(m, fmt.Sprintf("Accepted: job %s of task %s.", result.ID, h.task.Name))), nil
 }
 
-// reply is what the sender of an accepted request gets.
-func (h *hook) reply(r job.Result) *rtaskv1.RunResponse {
-	if h.webhook.Respond != config.RespondResult {
+// toPerson adds to an answer what a person sees of it, if one does.
+func (h *hook) toPerson(m *rtaskv1.WebhookResponse, text string) *rtaskv1.WebhookResponse {
+	switch h.delivery.Person {
+	case webhook.Reads:
+		m.Person, m.Text = true, text
+	case webhook.Acts:
+		m.Person = true
+	}
+	return m
+}
+
+// failed is the answer to a request that is refused. A person who gave a command reads why; what the sender shows of an error
+// says nothing.
+func (h *hook) failed(err error) (*connect.Response[rtaskv1.WebhookResponse], error) {
+	if h.delivery.Person != webhook.Reads {
+		return nil, err
+	}
+	return connect.NewResponse(h.toPerson(&rtaskv1.WebhookResponse{}, "Not accepted: "+errorText(err)+".")), nil
+}
+
+// reply is what the sender of an accepted request gets. Of a job that was accepted before, and is not kept any more, there is
+// no result.
+func reply(wait bool, r job.Result) *rtaskv1.RunResponse {
+	if !wait || r.State != job.Ended {
 		return &rtaskv1.RunResponse{Job: jobMessage(r.Job), Accepted: true}
 	}
 	return resultMessage(r)
@@ -150,7 +186,8 @@ func (s *Server) judge(h *hook) (reason string, err error) {
 		return "", fail(connect.CodeInvalidArgument, "input-too-large",
 			fmt.Errorf("this webhook takes a body of at most %d bytes (max_input_bytes)", hookLimit(h.webhook)))
 	}
-	proof, err := webhook.Verify(h.webhook.Scheme, secrets, h.headers, h.body, time.Now())
+	now := time.Now() // for all that is asked of this request
+	proof, err := webhook.Verify(h.webhook.Scheme, secrets, h.headers, h.body, now)
 	if err != nil {
 		// Whoever it is learns no more than that.
 		return err.Error(), fail(connect.CodeUnauthenticated, "signature", errors.New("the signature is missing or not good"))
@@ -159,8 +196,10 @@ func (s *Server) judge(h *hook) (reason string, err error) {
 	if err := encoded(h.headers.Values("Content-Encoding")); err != nil {
 		return "", err
 	}
-	h.delivery = webhook.Read(h.webhook.Scheme.Kind, h.headers, h.body)
-	if h.skip = h.delivery.Skip(h.webhook.Events, h.webhook.Refs); h.skip != "" {
+	if h.delivery, err = webhook.Read(h.webhook.Scheme.Kind, h.headers, h.body); err != nil {
+		return "", badRequest("%w", err)
+	}
+	if h.skip = h.delivery.Skip(h.webhook.Wanted); h.skip != "" {
 		return "", nil
 	}
 	owner := job.Owner{UID: uint32(os.Geteuid()), Name: "webhook:" + h.webhook.Name}
@@ -173,25 +212,26 @@ func (s *Server) judge(h *hook) (reason string, err error) {
 	if h.delivery.Ref != "" {
 		h.spec.Same = "webhook " + digest([]byte(h.webhook.Name), []byte(h.delivery.Event), []byte(h.delivery.Ref))
 	}
-	env := append(headerEnvironment(h.task, h.headers), h.delivery.Environment(h.webhook.Events)...)
+	env := append(headerEnvironment(h.task, h.headers), h.delivery.Environment(h.webhook.Wanted.Events)...)
 	h.spec.Environment = slices.Concat(h.spec.Environment, env)
-	h.spec.Once = once(h.webhook, proof)
+	h.spec.Once = once(h.webhook, proof.WithID(h.delivery), now)
 	return "", nil
 }
 
-// once is what a request may be done once for, where a repeat is refused.
-func once(w *config.Webhook, p webhook.Proof) job.Once {
-	until := p.Until
+// once is what a request may be done once for. A repeat of what has a signed id or time is answered as the first one was: many
+// senders switch a URL off that answers with errors.
+func once(w *config.Webhook, p webhook.Proof, now time.Time) job.Once {
+	until := p.Until.Add(outlives)
 	switch {
-	case p.Fresh && until.IsZero():
-		until = time.Now().Add(idSeen)
+	case p.Fresh && p.Until.IsZero():
+		until = now.Add(idSeen)
 	case p.Fresh:
 	case w.RefuseRepeats:
-		until = time.Now().Add(bodySeen)
+		until = now.Add(bodySeen)
 	default:
 		return job.Once{}
 	}
-	return job.Once{Key: strings.Join([]string{"webhook", w.Task, w.Name, p.Key}, "/"), Until: until}
+	return job.Once{Key: strings.Join([]string{"webhook", w.Task, w.Name, p.Key}, "/"), Until: until, At: now, Answer: p.Fresh}
 }
 
 // headerEnvironment is what a job is told of a request's headers. One that is there several times is a list (RFC 9110, section
@@ -285,11 +325,11 @@ func (s *Server) judgeSample(h *hook) error {
 // sample fills in a request as the webhook's sender would make it.
 func (s *Server) sample(h *hook) {
 	event, ref := "", ""
-	if len(h.webhook.Events) > 0 {
-		event = h.webhook.Events[0]
+	if len(h.webhook.Wanted.Events) > 0 {
+		event = h.webhook.Wanted.Events[0]
 	}
-	if len(h.webhook.Refs) > 0 {
-		ref = h.webhook.Refs[0]
+	if len(h.webhook.Wanted.Refs) > 0 {
+		ref = h.webhook.Wanted.Refs[0]
 	}
 	h.headers, h.body = webhook.Sample(h.webhook.Scheme.Kind, event, ref, time.Now())
 	// Without a secret there is nothing to sign with, which judge says.

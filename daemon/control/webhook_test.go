@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -250,7 +251,7 @@ func TestWebhookIgnored(t *testing.T) {
 		f.sent("hooked", "slack", []byte(`{"type":"url_verification","challenge":"c"}`), time.Now()),
 	} {
 		reply, err := f.hook(r)
-		if err != nil || reply.Run != nil || (reply.Challenge == "c") != strings.Contains(string(r.Body), "challenge") {
+		if err != nil || reply.Run != nil || reply.Reason == "" || (reply.Challenge == "c") != strings.Contains(string(r.Body), "challenge") {
 			t.Errorf("%s: %v, %v", r.Body, reply, err)
 		}
 	}
@@ -266,7 +267,8 @@ func TestWebhookIgnored(t *testing.T) {
 	}
 }
 
-// A repeat is refused where it is one beyond doubt, and where that is wanted; what failed was not there.
+// A repeat of what has a signed id or time is answered as the first one was; another one runs, or is refused where that is wanted.
+// What failed was not there.
 func TestWebhookRepeats(t *testing.T) {
 	f := newFixture(t, hooked)
 	for _, name := range []string{"standard", "slack", "stripe", "sum", "github", "gitlab", "gitea", "forgejo", "token"} {
@@ -275,10 +277,25 @@ func TestWebhookRepeats(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		_, err = f.hook(r)
-		refused := slices.Contains([]string{"standard", "slack", "stripe", "sum"}, name)
-		if refused && (detail(err).GetKind() != "replay" || connect.CodeOf(err) != connect.CodeAlreadyExists || detail(err).GetJobId() != first.Run.GetJob().GetId()) || !refused && err != nil {
-			t.Errorf("%s: %v", name, err)
+		id := first.Run.GetJob().GetId()
+		r.Id = "bbbbbbbbbbbbbb" + name[len(name)-2:]
+		again, err := f.hook(r)
+		switch {
+		case name == "sum":
+			if detail(err).GetKind() != "replay" || connect.CodeOf(err) != connect.CodeAlreadyExists || detail(err).GetJobId() != id {
+				t.Errorf("%s: %v", name, err)
+			}
+		case slices.Contains([]string{"standard", "slack", "stripe"}, name):
+			if err != nil || again.Run.GetJob().GetId() != id || again.Run.Accepted || string(again.Run.Stdout) != string(first.Run.Stdout) || len(again.Run.Stdout) == 0 {
+				t.Errorf("%s: %v, %v", name, again, err)
+			}
+			if !strings.Contains(f.logs.String(), "RTASK_JOB_ID="+id+" RTASK_REASON=\"it was accepted before") {
+				t.Errorf("%s: nothing in\n%s", name, f.logs.String())
+			}
+		default:
+			if err != nil || again.Run.GetJob().GetId() == id {
+				t.Errorf("%s: %v, %v", name, again, err)
+			}
 		}
 		// One of the same id, or of the same body where that counts, and of another time is a repeat, too.
 		if name == "slack" || name == "stripe" {
@@ -323,16 +340,71 @@ func TestWebhookRepeatsAtOnce(t *testing.T) {
 	for range cap(ran) {
 		wg.Go(func() {
 			reply, err := f.net().Webhook(context.WithoutCancel(t.Context()), req(r))
-			if err == nil {
-				ran <- reply.Msg.Run.GetJob().GetId()
-			} else if detail(err).GetKind() != "replay" {
+			if err != nil {
 				t.Error(err)
+				return
+			}
+			ran <- reply.Msg.Run.GetJob().GetId()
+		})
+	}
+	wg.Wait()
+	close(ran)
+	all, err := f.Jobs.List(job.Filter{Ended: true})
+	if len(all) != 1 || err != nil {
+		t.Fatalf("%d jobs are there, %v", len(all), err)
+	}
+	for id := range ran {
+		if id != all[0].ID {
+			t.Errorf("one was told of job %s, which is not %s", id, all[0].ID)
+		}
+	}
+}
+
+// A repeat is known for longer than its signature is good, whatever a clock does that was set wrong.
+func TestOnceOutlives(t *testing.T) {
+	now := time.Now()
+	w := &config.Webhook{Task: "t", Name: "w"}
+	for _, p := range []webhook.Proof{{Fresh: true, Key: "k", Until: now.Add(webhook.Tolerance)}, {Fresh: true, Key: "k"}} {
+		if o := once(w, p, now); o.Until.Before(now.Add(2*webhook.Tolerance+time.Hour)) || !o.At.Equal(now) || !o.Answer {
+			t.Errorf("%+v: %+v", p, o)
+		}
+	}
+	if o := once(w, webhook.Proof{Key: "k"}, now); o != (job.Once{}) {
+		t.Errorf("%+v", o)
+	}
+	w.RefuseRepeats = true
+	if o := once(w, webhook.Proof{Key: "k"}, now); o.Answer || !o.Until.After(now) {
+		t.Errorf("%+v", o)
+	}
+}
+
+// A request that was captured, and is sent again and again around the end of its tolerance, never runs again: it is a repeat for
+// longer than it is accepted.
+func TestWebhookEndOfTolerance(t *testing.T) {
+	f := newFixture(t, hooked)
+	r := f.sent("hooked", "slack", []byte(push), time.Now().Add(-webhook.Tolerance+time.Second))
+	var wg sync.WaitGroup
+	ended := make(chan struct{}) // closed when its time is over
+	var once sync.Once
+	for range 64 {
+		wg.Go(func() {
+			for over := false; !over; {
+				select {
+				case <-ended:
+					over = true
+				default:
+				}
+				if _, err := f.net().Webhook(context.WithoutCancel(t.Context()), req(r)); detail(err).GetKind() == "signature" {
+					once.Do(func() { close(ended) })
+				} else if err != nil {
+					t.Error(err)
+				}
 			}
 		})
 	}
 	wg.Wait()
-	if all, err := f.Jobs.List(job.Filter{Ended: true}); len(ran) != 1 || len(all) != 1 || err != nil {
-		t.Errorf("%d ran, %d jobs are there, %v", len(ran), len(all), err)
+	if all, err := f.Jobs.List(job.Filter{Ended: true}); len(all) != 1 || err != nil {
+		t.Errorf("%d jobs are there, %v", len(all), err)
 	}
 }
 
@@ -377,7 +449,11 @@ func TestTestWebhook(t *testing.T) {
 	for _, w := range f.Snapshot().Config.Tasks["hooked"].Webhooks {
 		for range 2 { // a test is no request, and no repeat
 			r := try("hooked", w.Name, false)
-			if r.Decision != "accepted" || r.Ref != "refs/heads/main" || r.Event != "push" || r.Job != nil || !slices.Contains(r.Environment, "RTASK_EVENT=push") {
+			ref := "refs/heads/main"
+			if w.Name == "slack" || w.Name == "stripe" { // which send none
+				ref = ""
+			}
+			if r.Decision != "accepted" || r.Ref != ref || r.Event != "push" || r.Job != nil || !slices.Contains(r.Environment, "RTASK_EVENT=push") {
 				t.Errorf("%s: %v", w.Name, r)
 			}
 		}
@@ -395,5 +471,138 @@ func TestTestWebhook(t *testing.T) {
 		if _, err := admin.TestWebhook(t.Context(), req(bad)); connect.CodeOf(err) != connect.CodeNotFound {
 			t.Errorf("%v: %v", bad, err)
 		}
+	}
+}
+
+// A sender that signs an id signs each of its attempts anew. That is one delivery all the same.
+func TestWebhookSignedID(t *testing.T) {
+	f := newFixture(t, hooked)
+	for name, body := range map[string]string{
+		"stripe": `{"id":"evt_%d","type":"charge.succeeded"}`,
+		"slack":  `{"event_id":"Ev%d","type":"event_callback","event":{"type":"message"}}`,
+	} {
+		send := func(n int, at time.Time) string {
+			t.Helper()
+			reply, err := f.hook(f.sent("hooked", name, fmt.Appendf(nil, body, n), at))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return reply.Run.GetJob().GetId()
+		}
+		first := send(1, time.Now())
+		if again := send(1, time.Now().Add(20*time.Second)); again != first {
+			t.Errorf("%s, sent again: job %s, not %s", name, again, first)
+		}
+		if other := send(2, time.Now()); other == first {
+			t.Errorf("%s: another event is the same job", name)
+		}
+	}
+	// What failed was not there.
+	failed := f.sent("fails", "stripe", []byte(`{"id":"evt_1"}`), time.Now())
+	first, err := f.hook(failed)
+	again, errAgain := f.hook(failed)
+	if err != nil || errAgain != nil || again.Run.GetJob().GetId() == first.Run.GetJob().GetId() {
+		t.Errorf("%v, %v; %v, %v", first, err, again, errAgain)
+	}
+}
+
+// A body that can be read in two ways is refused, and what no header can change is not.
+func TestWebhookBodies(t *testing.T) {
+	f := newFixture(t, hooked)
+	event := webhook.Header{Name: "X-GitHub-Event", Value: "push"}
+	form := webhook.Header{Name: "Content-Type", Value: "application/x-www-form-urlencoded"}
+	twice := `{"ref":"refs/heads/evil","ref":"refs/heads/main"}`
+	if _, err := f.hook(f.sent("hooked", "github", []byte(twice), time.Now(), event)); detail(err).GetKind() != "bad-request" || !strings.Contains(err.Error(), `"ref" is there twice`) {
+		t.Error(err)
+	}
+	captured := `{"ref":"refs/heads/dev","head_commit":{"message":"&payload=%7B%22ref%22%3A%22refs%2Fheads%2Fmain%22%7D"}}`
+	for _, head := range [][]webhook.Header{{event}, {event, form}} {
+		reply, err := f.hook(f.sent("hooked", "github", []byte(captured), time.Now(), head...))
+		if err != nil || reply.Run != nil || !strings.Contains(reply.GetReason(), "refs/heads/dev") {
+			t.Errorf("%v: %v, %v", head, reply, err)
+		}
+	}
+	f.noJobs()
+	identity := webhook.Header{Name: "Content-Encoding", Value: "Identity"}
+	if _, err := f.hook(f.sent("hooked", "github", []byte(push), time.Now(), event, identity)); err != nil {
+		t.Error(err)
+	}
+}
+
+// A person who gives a command reads what became of it, in an answer that is no error.
+func TestWebhookPerson(t *testing.T) {
+	f := newFixture(t, hooked+`
+task "ops" {
+  command = ["/bin/true"]
+  webhook "slack" {
+    verify  = "slack"
+    secrets = ["s3cret"]
+    events  = ["/deploy", "block_actions"]
+  }
+}
+task "closed" {
+  command = ["/bin/true"]
+  enabled = false
+  webhook "slack" {
+    verify  = "slack"
+    secrets = ["s3cret"]
+  }
+}
+`)
+	for _, c := range []struct {
+		task, body string
+		runs       bool
+		text       string
+	}{
+		{"ops", "command=%2Fdeploy&text=now&trigger_id=1", true, "Accepted: job "}, {"hooked", "command=%2Fdeploy&trigger_id=2", true, "Accepted: job "},
+		{"ops", "command=%2Fother", false, "Nothing to do: the event /other is not among events."},
+		{"closed", "command=%2Fdeploy", false, `Not accepted: task "closed" is disabled.`},
+		{"ops", "payload=%7B%22type%22%3A%22block_actions%22%7D", true, ""}, {"ops", "payload=%7B%22type%22%3A%22view_closed%22%7D", false, ""},
+	} {
+		reply, err := f.hook(f.sent(c.task, "slack", []byte(c.body), time.Now()))
+		if err != nil || !reply.Person || (reply.Run != nil) != c.runs || !strings.HasPrefix(reply.Text, c.text) || (c.text == "") != (reply.Text == "") {
+			t.Errorf("%s %s: %v, %v", c.task, c.body, reply, err)
+		}
+	}
+	// Whoever cannot sign reads nothing.
+	r := f.sent("ops", "slack", []byte("command=%2Fdeploy"), time.Now())
+	r.Body = append(r.Body, 'x')
+	if _, err := f.hook(r); detail(err).GetKind() != "signature" {
+		t.Error(err)
+	}
+	before := strings.Count(f.logs.String(), "\n")
+	check := &rtaskv1.WebhookRequest{Hash: r.Hash, Body: []byte("ssl_check=1&token=x")}
+	if reply, err := f.hook(check); err != nil || reply.Run != nil || reply.Person || reply.Reason == "" {
+		t.Errorf("%v, %v", reply, err)
+	}
+	if after := strings.Count(f.logs.String(), "\n"); after != before {
+		t.Error("a stranger's check of the certificate is in the journal")
+	}
+	check.Hash = f.sent("hooked", "github", nil, time.Now()).Hash
+	if _, err := f.hook(check); detail(err).GetKind() != "signature" {
+		t.Error(err)
+	}
+}
+
+// Requests to a webhook are counted under its name.
+func TestWebhookCounted(t *testing.T) {
+	f := newFixture(t, hooked)
+	counted := map[string]int{}
+	var mu sync.Mutex
+	f.Requested = func(task, key, result string) {
+		mu.Lock()
+		defer mu.Unlock()
+		counted[task+" "+key+" "+result]++
+	}
+	event := webhook.Header{Name: "X-GitHub-Event", Value: "push"}
+	good := f.sent("hooked", "github", []byte(push), time.Now(), event)
+	bad := f.sent("hooked", "github", []byte(push), time.Now(), event)
+	bad.Body = nil
+	for _, r := range []*rtaskv1.WebhookRequest{good, good, bad, f.sent("hooked", "github", []byte(push), time.Now()), f.sent("off", "github", nil, time.Now()), {Hash: "x"}} {
+		_, _ = f.hook(r) // what it answers is others' test
+	}
+	want := map[string]int{"hooked github accepted": 2, "hooked github signature": 1, "hooked github ignored": 1, "off github disabled": 1}
+	if !maps.Equal(counted, want) {
+		t.Errorf("%v, want %v", counted, want)
 	}
 }

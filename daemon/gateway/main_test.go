@@ -108,6 +108,11 @@ task "hooked" {
     verify  = "github"
     secrets = ["s3cret"]
   }
+  webhook "slack" {
+    verify  = "slack"
+    secrets = ["s3cret"]
+    events  = ["/deploy", "block_actions"]
+  }
 }
 task "watched" {
   command = ["/bin/sh", "-c", "exit $(cat)"]

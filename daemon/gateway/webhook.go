@@ -48,13 +48,34 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 		return
 	}
 	a.strangers.praise(sender)
-	if reply.Msg.Run == nil {
+	switch m := reply.Msg; {
+	case m.Person:
+		writePerson(w, m)
+	case m.Run == nil:
 		writeJSON(w, http.StatusOK, "application/json", struct {
 			Status    string `json:"status"`
+			Reason    string `json:"reason,omitempty"`
 			Challenge string `json:"challenge,omitempty"`
-		}{"ignored", reply.Msg.Challenge})
+		}{"ignored", m.Reason, m.Challenge})
+	default:
+		// Who sends a webhook has no key to ask for the job with, so there is no Location.
+		writeRun(w, "", m.Run)
+	}
+}
+
+// writePerson answers a command or an interaction of Slack (docs.slack.dev/interactivity): the text is shown to the person who gave
+// the command, and to nobody else. Without one the body is empty, and nothing is shown.
+func writePerson(w http.ResponseWriter, m *rtaskv1.WebhookResponse) {
+	if id := m.GetRun().GetJob().GetId(); id != "" {
+		w.Header().Set("Rtask-Job-Id", id)
+	}
+	if m.Text == "" {
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(http.StatusOK)
 		return
 	}
-	// Who sends a webhook has no key to ask for the job with, so there is no Location.
-	writeRun(w, "", reply.Msg.Run)
+	writeJSON(w, http.StatusOK, "application/json", struct {
+		Type string `json:"response_type"`
+		Text string `json:"text"`
+	}{"ephemeral", m.Text})
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -100,5 +101,37 @@ func TestRefusedBodies(t *testing.T) {
 		if want := `task_rejection_total{reason="bad-request",task="` + task + `"} 1`; !strings.Contains(m, want) {
 			t.Errorf("no %s in\n%s", want, m)
 		}
+	}
+}
+
+// A person sees what Slack gets: text for a command, nothing for a button. An event is answered as any other sender's.
+func TestWebhookPerson(t *testing.T) {
+	f := newFixture(t)
+	path := f.url("slack")
+	send := func(body string) reply {
+		t.Helper()
+		stamp := fmt.Sprint(time.Now().Unix())
+		sum := strings.TrimPrefix(signed("v0:"+stamp+":"+body), "sha256=")
+		return f.do("POST", path, strings.NewReader(body), "X-Slack-Request-Timestamp", stamp, "X-Slack-Signature", "v0="+sum)
+	}
+	got := send("command=%2Fdeploy&trigger_id=1")
+	id := got.header.Get("Rtask-Job-Id")
+	if got.status != 200 || got.json["response_type"] != "ephemeral" || got.json["text"] != "Accepted: job "+id+" of task hooked." || len(id) != 16 {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	if got := send("command=%2Fother"); got.status != 200 || got.json["text"] != "Nothing to do: the event /other is not among events." {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	if got := send("payload=%7B%22type%22%3A%22block_actions%22%7D"); got.status != 200 || len(got.body) != 0 {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	if got := send(`{"type":"event_callback","event":{"type":"message"}}`); got.status != 200 || string(got.body) != `{"status":"ignored","reason":"the event message is not among events"}`+"\n" {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	if got := f.do("POST", path, strings.NewReader("token=x&ssl_check=1")); got.status != 200 {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	if m, want := f.scrape(), `rtask_requests_total{key="slack",result="accepted",task="hooked"} 2`; !strings.Contains(m, want) {
+		t.Errorf("no %s in\n%s", want, m)
 	}
 }

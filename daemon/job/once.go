@@ -13,14 +13,20 @@ import (
 type Once struct {
 	// Key is its name; "": it may be done any number of times.
 	Key string `cbor:"key,omitempty"`
-	// Until is when that is forgotten.
+	// Until is when that is forgotten. It must be later than any time at which a repeat could still be let in.
 	Until time.Time `cbor:"until,omitzero"`
+	// At is the time at which the request was looked at: what holds then, holds for the request, however long it takes. The zero
+	// Time: now.
+	At time.Time `cbor:"-"`
+	// Answer says that a repeat is answered with the job that there is, if that is still on record, as when its ID is asked for
+	// again.
+	Answer bool `cbor:"-"`
 }
 
 // claim is what a job's record holds, in the transaction that records the job: while it has not failed, there is no other of
 // its Once.
 func claim(j *Job) store.Claim {
-	return store.Claim{Key: j.Once.Key, Until: j.Once.Until, Released: j.State == Ended && !j.Succeeded()}
+	return store.Claim{Key: j.Once.Key, Until: j.Once.Until, At: j.Once.At, Released: j.State == Ended && !j.Succeeded()}
 }
 
 // notYet returns *RepeatError if a job of o is on record, before a new one takes somebody's turn. Of two that come at the same
@@ -29,7 +35,7 @@ func (m *Manager) notYet(s *Spec) error {
 	if s.Once.Key == "" {
 		return nil
 	}
-	id, err := m.store.Holder(s.Once.Key)
+	id, err := m.store.Holder(s.Once.Key, s.Once.At)
 	if err != nil || id == "" || id == s.ID {
 		return err
 	}

@@ -63,6 +63,34 @@ func TestOnce(t *testing.T) {
 	if _, err := m.Start(t.Context(), other); !errors.Is(err, ErrConcurrency) {
 		t.Error(err)
 	}
+	// A claim is held against the moment at which the request was looked at, however long it takes.
+	held := start(t, m, once("true", "e"))
+	wait(t, m, held.ID)
+	m.recordNow()
+	eventually(t, "it is on record", func() bool { return !m.isLive(held.ID) })
+	late := once("true", "e")
+	late.Once.At = held.Once.Until
+	repeated(late, held.ID)
+	late.Once.At = held.Once.Until.Add(time.Nanosecond)
+	if j := start(t, m, late); j.ID == held.ID {
+		t.Error("what has expired is known")
+	}
+	// Where a repeat is to be answered, it gets the first one's job, with what that wrote.
+	told := once("echo out", "f")
+	told.Once.Answer = true
+	said, err := m.Run(t.Context(), told, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := m.Run(t.Context(), told, nil); err != nil || again.ID != said.ID || string(again.Stdout) != "out\n" {
+		t.Errorf("%s %q, %v", again.ID, again.Stdout, err)
+	}
+	m.recordNow()
+	eventually(t, "it is on record", func() bool { return !m.isLive(said.ID) })
+	if err := m.store.Delete(said.ID); err != nil {
+		t.Fatal(err)
+	}
+	repeated(told, said.ID) // of whom nothing else is known
 	volatile := once("true", "d")
 	volatile.Volatile = true
 	if _, err := m.Start(t.Context(), volatile); !errors.Is(err, ErrInvalid) {

@@ -58,6 +58,19 @@ func (m *Manager) Run(ctx context.Context, s Spec, started func(Job)) (Result, e
 
 // begin is Start, and returns the job as it is kept while it runs, too.
 func (m *Manager) begin(ctx context.Context, s Spec) (*live, Job, error) {
+	l, j, err := m.beginOnce(ctx, s)
+	var repeat *RepeatError
+	if s.Once.Answer && errors.As(err, &repeat) {
+		if l, j, err := m.known(repeat.ID); l != nil && err == nil {
+			j.Repeated = true
+			return l, j, nil
+		}
+	}
+	return l, j, err
+}
+
+// beginOnce is begin where a repeat is an error.
+func (m *Manager) beginOnce(ctx context.Context, s Spec) (*live, Job, error) {
 	if err := m.check(&s); err != nil {
 		return nil, Job{}, err
 	}

@@ -16,8 +16,8 @@ const expireAtOnce = 8
 type Claim struct {
 	// Key is what is held; "": nothing.
 	Key string
-	// Until is when it expires.
-	Until time.Time
+	// Until is when it expires. At is the time that another one's Until is held against; the zero Time: that of the commit.
+	Until, At time.Time
 	// Released gives it up before.
 	Released bool
 }
@@ -31,10 +31,13 @@ type ClaimedError struct {
 // Error implements error.
 func (e *ClaimedError) Error() string { return fmt.Sprintf("record %q holds the same claim", e.ID) }
 
-// Holder returns the id of the value that holds a key, as far as that is committed, or "".
-func (s *Store[T]) Holder(key string) (string, error) {
+// Holder returns the id of the value that holds a key at a time, as far as that is committed, or "". The zero Time: now.
+func (s *Store[T]) Holder(key string, at time.Time) (string, error) {
+	if at.IsZero() {
+		at = time.Now()
+	}
 	id := ""
-	err := s.view(func(tx *bbolt.Tx) { id = holder(tx, key, time.Now()) })
+	err := s.view(func(tx *bbolt.Tx) { id = holder(tx, key, at) })
 	return id, err
 }
 
@@ -56,9 +59,13 @@ func claim(tx *bbolt.Tx, id string, c Claim, now time.Time) error {
 	}
 	held, expiry := claims.of(tx), expiries.of(tx)
 	before := bytes.Clone(held.Get([]byte(c.Key)))
-	other := holder(tx, c.Key, now)
+	at := now
+	if !c.At.IsZero() {
+		at = c.At
+	}
+	other := holder(tx, c.Key, at)
 	switch {
-	case other != "" && other != id && c.Released:
+	case other != "" && other != id && (c.Released || c.At.IsZero() && c.Until.Before(now)):
 		return nil // it has changed hands
 	case other != "" && other != id:
 		return &ClaimedError{ID: other, Of: id}

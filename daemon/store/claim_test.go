@@ -57,13 +57,13 @@ func TestClaim(t *testing.T) {
 	}
 	s = openClaiming(t, path)
 	refused(b, "a")
-	if id, err := s.Holder("k"); id != "a" || err != nil {
+	if id, err := s.Holder("k", time.Time{}); id != "a" || err != nil {
 		t.Errorf("%q, %v", id, err)
 	}
 	// Given up, it is another's; to give it up again takes it from nobody.
 	a.N = 1
 	put(t, s, a)
-	if id, err := s.Holder("k"); id != "" || err != nil {
+	if id, err := s.Holder("k", time.Time{}); id != "" || err != nil {
 		t.Errorf("%q, %v", id, err)
 	}
 	put(t, s, b)
@@ -79,7 +79,11 @@ func TestClaimExpires(t *testing.T) {
 		put(t, s, job{ID: fmt.Sprint("old", i), Created: old, Args: []string{fmt.Sprint("k", i)}})
 	}
 	put(t, s, job{ID: "new", Created: time.Now(), Args: []string{"k3"}})
-	if id, err := s.Holder("k3"); id != "new" || err != nil {
+	if id, err := s.Holder("k3", time.Time{}); id != "new" || err != nil {
+		t.Errorf("%q, %v", id, err)
+	}
+	put(t, s, job{ID: "old3", Created: old, Args: []string{"k3"}, N: 2}) // stored again, without a claim that has expired
+	if id, err := s.Holder("k3", time.Time{}); id != "new" || err != nil {
 		t.Errorf("%q, %v", id, err)
 	}
 	for i := range 4 {

@@ -1,10 +1,10 @@
 package webhook
 
 import (
-	"encoding/json"
-	"mime"
+	"bytes"
+	"fmt"
+	"maps"
 	"net/url"
-	"path"
 	"slices"
 	"strings"
 	"unicode"
@@ -18,84 +18,146 @@ const longestWord = 1024
 type Delivery struct {
 	// Event is the event's name: "push". Other is the same one's other name, where the sender has two: GitLab's "Push Hook".
 	Event, Other string
-	// Ref is the branch or tag, "refs/heads/main", and SHA the commit that it is at now.
+	// Ref is the branch or tag, "refs/heads/main", and SHA the commit that it is at now. Deleted: it is gone.
 	Ref, SHA string
-	// ID is the sender's name for this delivery.
-	ID string
+	Deleted  bool
+	// ID is the sender's name for this delivery, and SignedID one that is in the signed body and stays the same when the sender
+	// tries again.
+	ID, SignedID string
 	// Ping is a request that only tries whether somebody is there. Challenge is what Slack wants to read in the answer to one.
 	Ping      bool
 	Challenge string
+	// Person is who reads the answer, or whether somebody does.
+	Person Person
+	// Unlike is what the body is of, if that is another event than Event.
+	Unlike string
 	// Payload is the job's input: the body, or what GitHub, Gitea and Forgejo put into a form's field "payload".
 	Payload []byte
 }
 
-// payload is all that is looked at in a body of JSON. encoding/json leaves out what is of another type and goes on.
-type payload struct {
-	Ref         string `json:"ref"`
-	After       string `json:"after"`
-	CheckoutSHA string `json:"checkout_sha"`
-	ObjectKind  string `json:"object_kind"`
-	EventName   string `json:"event_name"`
-	Type        string `json:"type"`
-	ID          string `json:"id"`
-	EventID     string `json:"event_id"`
-	Challenge   string `json:"challenge"`
-	Event       struct {
-		Type string `json:"type"`
-	} `json:"event"`
-	PullRequest struct {
-		Head struct {
-			SHA string `json:"sha"`
-		} `json:"head"`
-	} `json:"pull_request"`
-	ObjectAttributes struct {
-		LastCommit struct {
-			ID string `json:"id"`
-		} `json:"last_commit"`
-	} `json:"object_attributes"`
-}
+// Person says which answer a person gets to see.
+type Person int
 
-// Read returns what a request of a kind says. It is for one that has passed Verify. Headers are not signed by any sender: who
-// has a signed body can send it again under the name of another event.
-func Read(k Kind, h Headers, body []byte) Delivery {
+// The values of Person.
+const (
+	// Nobody reads the answer.
+	Nobody Person = iota
+	// Reads: the answer is shown to the person who gave a command.
+	Reads
+	// Acts: a person pressed a button, and any text in the answer would replace what it stood in.
+	Acts
+)
+
+// Read returns what a request of a kind says. It is for one that has passed Verify. The bytes of the body alone say how they are
+// to be read: headers are not signed by any sender, and a client that has a signed body can send it again with others. An error
+// is ErrBody.
+func Read(k Kind, h Headers, body []byte) (Delivery, error) {
 	d := Delivery{Payload: body}
-	if k == GitHub || k == Gitea || k == Forgejo {
-		d.Payload = formPayload(h, body)
-	}
-	var p payload
-	// What is no JSON says nothing.
-	_ = json.Unmarshal(d.Payload, &p)
+	var form url.Values
 	switch k {
-	case GitHub:
-		d.Event = h.get("X-GitHub-Event")
-		d.Ping = d.Event == "ping"
-	case Gitea:
-		d.Event = h.get("X-Gitea-Event", "X-Forgejo-Event")
-	case Forgejo:
-		d.Event = h.get("X-Forgejo-Event", "X-Gitea-Event")
-	case GitLab:
-		d.Event, d.Other = first(p.ObjectKind, p.EventName), h.get("X-Gitlab-Event")
-		if d.Event == "" {
-			d.Event = d.Other
-		}
-	case Standard:
-		d.Event = p.Type
+	case GitHub, Gitea, Forgejo:
+		d.Payload = formPayload(body)
 	case Slack:
-		readSlack(&d, h, p)
-	case Stripe:
-		d.Event, d.ID = p.Type, p.ID
+		form = slackForm(body)
+	}
+	o := bodyObject(d.Payload)
+	var err error
+	switch k {
+	case GitHub, Gitea, Forgejo:
+		d.Event = eventHeader(k, h)
+		d.Ping = k == GitHub && d.Event == "ping"
+		d.Unlike, err = unlike(d.Event, o)
+	case GitLab:
+		err = readGitLab(&d, h, o)
+	case Standard, Stripe:
+		err = readType(&d, k, o)
+	case Slack:
+		err = readSlack(&d, o, form)
 	default:
-		// Whoever it is may name an event as one of those does who are known for it. Bitbucket has X-Event-Key.
-		d.Event = h.get("X-GitHub-Event", "X-Forgejo-Event", "X-Gitea-Event", "X-Gitlab-Event", "X-Event-Key")
+		d.Event = eventHeader(k, h)
 		d.Ping = d.Event == "ping"
+	}
+	if k != Slack && k != Stripe && err == nil {
+		err = readRef(&d, o)
+	}
+	if err != nil {
+		return Delivery{Payload: body}, err
 	}
 	if d.ID == "" {
 		d.ID = ID(k, h)
 	}
 	d.Event, d.Other, d.ID, d.Challenge = line(d.Event), line(d.Other), line(d.ID), line(d.Challenge)
-	d.Ref = line(p.Ref)
-	d.SHA = commit(first(p.After, p.CheckoutSHA, p.PullRequest.Head.SHA, p.ObjectAttributes.LastCommit.ID))
-	return d
+	return d, nil
+}
+
+// eventHeader returns the event that the head names.
+func eventHeader(k Kind, h Headers) string {
+	switch k {
+	case GitHub:
+		return h.get("X-GitHub-Event")
+	case Gitea:
+		return h.get("X-Gitea-Event", "X-Forgejo-Event")
+	case Forgejo:
+		return h.get("X-Forgejo-Event", "X-Gitea-Event")
+	default:
+		// Whoever it is may name an event as one of those does who are known for it. Bitbucket has X-Event-Key.
+		return h.get("X-GitHub-Event", "X-Forgejo-Event", "X-Gitea-Event", "X-Gitlab-Event", "X-Event-Key")
+	}
+}
+
+// readRef reads what a body says of a branch or a tag.
+func readRef(d *Delivery, o object) error {
+	top, err := o.members("ref", "after", "deleted", "head_commit", "checkout_sha", "pull_request", "object_attributes")
+	if err != nil {
+		return err
+	}
+	// Of an annotated tag "after" is the tag's own object, and the commit is in the others.
+	shas := []string{"", top["checkout_sha"].text(), top["after"].text(), "", ""}
+	for i, path := range map[int][]string{0: {"head_commit", "id"}, 3: {"pull_request", "head", "sha"}, 4: {"object_attributes", "last_commit", "id"}} {
+		v, err := top[path[0]].at(path[1:]...)
+		if err != nil {
+			return err
+		}
+		shas[i] = v.text()
+	}
+	d.Ref, d.SHA = line(top["ref"].text()), commit(first(shas...))
+	d.Deleted = top["deleted"].isTrue() || noCommit(top["after"].text())
+	if d.Deleted {
+		d.SHA = "" // a deleted branch is at none
+	}
+	return nil
+}
+
+// readGitLab reads what is GitLab's own. It signs no header, so one counts that fits the body.
+func readGitLab(d *Delivery, h Headers, o object) error {
+	top, err := o.members("object_kind", "event_name")
+	if err != nil {
+		return err
+	}
+	d.Event, d.Other = first(top["object_kind"].text(), top["event_name"].text()), h.get("X-Gitlab-Event")
+	kind := strings.ReplaceAll(strings.ToLower(strings.TrimSuffix(d.Other, " Hook")), " ", "_")
+	switch kind = strings.TrimPrefix(kind, "confidential_"); {
+	case d.Event == "":
+		d.Event = d.Other
+	case kind == d.Event, kind == "job" && d.Event == "build", kind == "system":
+	default:
+		d.Other = ""
+	}
+	return nil
+}
+
+// readType reads what senders say whose bodies have a type, and an id that is signed with it.
+func readType(d *Delivery, k Kind, o object) error {
+	top, err := o.members("type", "id")
+	if k == Standard { // its id is in the head
+		top, err = o.members("type")
+	}
+	if err != nil {
+		return err
+	}
+	d.Event, d.ID = top["type"].text(), top["id"].text()
+	d.SignedID = d.ID
+	return nil
 }
 
 // ID is what the head of a request, which may not have passed Verify, calls it, or "".
@@ -118,42 +180,110 @@ func ID(k Kind, h Headers) string {
 	}
 }
 
-// readSlack reads what Slack sends: an event as JSON, a command or an interaction as a form.
-func readSlack(d *Delivery, h Headers, p payload) {
-	d.Event, d.ID = first(p.Event.Type, p.Type), p.EventID
-	if p.Type == "url_verification" {
-		d.Ping, d.Challenge = true, p.Challenge
+// slackForm returns the form that a command or an interaction of Slack is; nil: it is an event, as JSON.
+func slackForm(body []byte) url.Values {
+	if start := bytes.TrimLeft(body, " \t\r\n"); len(start) == 0 || start[0] == '{' {
+		return nil
 	}
-	if !isForm(h) {
-		return
-	}
-	form, err := url.ParseQuery(string(d.Payload))
+	form, err := url.ParseQuery(string(body))
 	if err != nil {
-		return
+		return nil
 	}
-	d.Event = form.Get("command")
-	if text := form.Get("payload"); text != "" {
-		var inner payload
-		_ = json.Unmarshal([]byte(text), &inner) // as above
-		d.Event = inner.Type
-	}
+	return form
 }
 
-// Skip returns why a request is not for a task that wants certain events and refs, or "". No events, and no refs, are all of
-// them. A ref may have a * for what has no slash.
-func (d Delivery) Skip(events, refs []string) string {
+// SlackCheck reports whether a body is what Slack sends to look at a URL's certificate. That is not signed, and nothing is to be
+// done.
+func SlackCheck(body []byte) bool {
+	const longest = 4 << 10
+	return len(body) <= longest && slackForm(body).Get("ssl_check") == "1"
+}
+
+// readSlack reads what Slack sends.
+func readSlack(d *Delivery, o object, form url.Values) error {
+	for _, name := range []string{"command", "payload", "trigger_id"} {
+		if len(form[name]) > 1 {
+			return fmt.Errorf("%w: the field %q is there twice", ErrBody, name)
+		}
+	}
+	if form.Get("command") != "" {
+		d.Event, d.SignedID, d.Person = form.Get("command"), form.Get("trigger_id"), Reads
+		return nil
+	}
+	if form != nil {
+		o, d.Person = bodyObject([]byte(form.Get("payload"))), Acts
+	}
+	top, err := o.members("type", "event", "event_id", "trigger_id", "challenge")
+	if err != nil {
+		return err
+	}
+	d.Event = top["type"].text()
+	if form != nil {
+		d.SignedID = top["trigger_id"].text()
+		return nil
+	}
+	if d.Event == "url_verification" {
+		d.Ping, d.Challenge = true, top["challenge"].text()
+	}
+	event, err := top["event"].at("type")
+	d.Event = first(event.text(), d.Event)
+	d.ID = top["event_id"].text()
+	d.SignedID = d.ID
+	return err
+}
+
+// unlike returns which event a body is of, if it says so and it is not the one that an unsigned header names.
+func unlike(event string, o object) (string, error) {
+	// Members that only bodies of certain events have, and what the names of these begin with
+	// (docs.github.com/en/webhooks/webhook-events-and-payloads; Gitea's and Forgejo's are made after those).
+	of := map[string][]string{
+		"commits": {"push"}, "pusher": {"push"}, "pull_request": {"pull_request"}, "issue": {"issue", "sub_issue"}, "release": {"release"},
+		"ref_type": {"create", "delete"}, "deployment": {"deployment"}, "workflow_run": {"workflow_run"}, "workflow_job": {"workflow_job"},
+		"check_run": {"check_run"}, "check_suite": {"check_suite"}, "discussion": {"discussion"}, "forkee": {"fork"},
+		"inputs": {"workflow_dispatch"}, "client_payload": {"repository_dispatch"}, "zen": {"ping"},
+	}
+	members, err := o.members(slices.Collect(maps.Keys(of))...)
+	if err != nil || len(members) == 0 || event == "" {
+		return "", err
+	}
+	found := ""
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		if slices.ContainsFunc(of[name], func(begin string) bool { return strings.HasPrefix(event, begin) }) {
+			return "", nil
+		}
+		found = of[name][0]
+	}
+	return found, nil
+}
+
+// Wanted is what a task is for.
+type Wanted struct {
+	// Events and Refs are the only ones; none: all. A ref may have a * for anything but a slash, and ** for anything.
+	Events, Refs []string
+	// Deletions says that it is also for what deletes a branch or a tag.
+	Deletions bool
+}
+
+// Skip returns why a request is not for a task, or "".
+func (d Delivery) Skip(w Wanted) string {
 	switch {
 	case d.Ping:
 		return "it is a ping"
-	case len(events) > 0 && !slices.Contains(events, d.Event) && !slices.Contains(events, d.Other):
+	case len(w.Events) > 0 && !slices.Contains(w.Events, d.Event) && !slices.Contains(w.Events, d.Other):
 		if d.Event == "" {
 			return "it names no event"
 		}
 		return "the event " + d.Event + " is not among events"
-	case len(refs) > 0 && d.Ref == "":
+	case d.Unlike != "":
+		return "its header says " + d.Event + ", but the body is of " + d.Unlike
+	case len(w.Refs) > 0 && d.Ref == "":
 		return "it names no ref"
-	case len(refs) > 0 && !slices.ContainsFunc(refs, func(r string) bool { ok, err := path.Match(r, d.Ref); return ok && err == nil }):
+	case len(w.Refs) > 0 && !slices.ContainsFunc(w.Refs, func(r string) bool { return matchRef(r, d.Ref) }):
 		return "the ref " + d.Ref + " is not among refs"
+	case d.Deleted && !w.Deletions && d.Ref == "":
+		return "it says that something was deleted (deletions = true takes it)"
+	case d.Deleted && !w.Deletions:
+		return d.Ref + " was deleted (deletions = true takes it)"
 	}
 	return ""
 }
@@ -175,9 +305,10 @@ func (d Delivery) Environment(events []string) []string {
 	return env
 }
 
-// formPayload returns the field "payload" of a form, of a body that is none the body.
-func formPayload(h Headers, body []byte) []byte {
-	if !isForm(h) {
+// formPayload returns the field "payload" of a form, of a body that is none the body. The form begins with it, which JSON never
+// does.
+func formPayload(body []byte) []byte {
+	if !bytes.HasPrefix(body, []byte("payload=")) {
 		return body
 	}
 	form, err := url.ParseQuery(string(body))
@@ -185,11 +316,6 @@ func formPayload(h Headers, body []byte) []byte {
 		return body
 	}
 	return []byte(form.Get("payload"))
-}
-
-func isForm(h Headers) bool {
-	kind, _, err := mime.ParseMediaType(h.get("Content-Type"))
-	return err == nil && kind == "application/x-www-form-urlencoded"
 }
 
 // first returns the first of texts that is not empty.
@@ -212,8 +338,11 @@ func line(s string) string {
 
 // commit returns the name of a commit, SHA-1 or SHA-256, if it is one.
 func commit(s string) string {
-	if len(s) != 40 && len(s) != 64 || strings.Trim(s, "0123456789abcdef") != "" {
+	if len(s) != 40 && len(s) != 64 || strings.Trim(s, "0123456789abcdef") != "" || noCommit(s) {
 		return ""
 	}
 	return s
 }
+
+// noCommit reports whether s is what git says where there is no commit: all zeros.
+func noCommit(s string) bool { return s != "" && strings.Trim(s, "0") == "" }

@@ -21,7 +21,7 @@ func Sample(k Kind, event, ref string, now time.Time) (Headers, []byte) {
 		ref = "refs/heads/main"
 	}
 	body := map[string]any{
-		"ref": strings.ReplaceAll(ref, "*", "test"), "after": strings.Repeat("0", 39) + "1", "rtask_test": id,
+		"ref": strings.ReplaceAll(strings.ReplaceAll(ref, "**", "test"), "*", "test"), "after": strings.Repeat("0", 39) + "1", "rtask_test": id,
 	}
 	h := Headers{{"Content-Type", "application/json"}}
 	switch k {
@@ -37,9 +37,15 @@ func Sample(k Kind, event, ref string, now time.Time) (Headers, []byte) {
 		body["object_kind"] = word
 		h = append(h, Header{"X-Gitlab-Event", event}, Header{"X-Gitlab-Event-UUID", id})
 	case Slack:
+		delete(body, "ref")
+		delete(body, "after")
 		body["type"], body["event_id"], body["event"] = "event_callback", id, map[string]string{"type": event}
-	case Standard, Stripe:
+	case Stripe:
+		delete(body, "ref")
+		delete(body, "after")
 		body["type"], body["id"] = event, id
+	case Standard:
+		body["type"] = event
 	default:
 		h = append(h, Header{"X-Event-Key", event}, Header{"X-Request-UUID", id})
 	}

@@ -23,6 +23,9 @@ const (
 	sha256Prefix = "sha256="
 )
 
+// prefixes are what senders write before an HMAC-SHA256 in a header.
+func prefixes() []string { return []string{sha256Prefix, "sha-256=", "hmac-sha256=", "v1=", "v0="} }
+
 // CheckSecret returns an error around ErrSecret unless secret can verify requests of a kind. The secret is not in the error.
 func CheckSecret(k Kind, secret string) error {
 	if secret == "" {
@@ -138,14 +141,32 @@ func verifyBody(h Headers, body []byte, secrets []string, e Encoding, names ...s
 	if err != nil {
 		return Proof{}, err
 	}
-	got, err := decode(e, strings.TrimPrefix(text, sha256Prefix))
-	if err != nil {
+	got := signatures(text, e, prefixes()...)
+	if len(got) == 0 {
 		return Proof{}, refusal("the header %s is not %s", name, e)
 	}
-	if !matches(keys(secrets), [][]byte{got}, body) {
+	if !matches(keys(secrets), got, body) {
 		return Proof{}, refusal("the header %s is not that of this body under any of the secrets", name)
 	}
 	return bodyProof(body), nil
+}
+
+// signatures reads all HMACs of a header: while a secret is changed, a sender signs with the old and the new one. Each may have one
+// of the prefixes.
+func signatures(text string, e Encoding, prefixes ...string) [][]byte {
+	var all [][]byte
+	for one := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' }) {
+		for _, p := range prefixes {
+			if len(one) >= len(p) && strings.EqualFold(one[:len(p)], p) {
+				one = one[len(p):]
+				break
+			}
+		}
+		if got, err := decode(e, one); err == nil && len(got) == sha256.Size {
+			all = append(all, got)
+		}
+	}
+	return all
 }
 
 // decode reads an HMAC. Base64 may be that of RFC 4648's section 4 or 5, padded or not.
@@ -260,13 +281,15 @@ func verifySlack(h Headers, body []byte, secrets []string, now time.Time) (Proof
 	if err != nil {
 		return Proof{}, err
 	}
-	rest, ok := strings.CutPrefix(text, "v0=")
-	got, err := hex.DecodeString(rest)
-	if err != nil || !ok {
+	var got [][]byte
+	if strings.HasPrefix(text, "v0=") {
+		got = signatures(text, Hex, "v0=")
+	}
+	if len(got) == 0 {
 		return Proof{}, refusal("the header X-Slack-Signature is not v0=HEX")
 	}
 	head := []byte("v0:" + stamp + ":")
-	if !matches(keys(secrets), [][]byte{got}, head, body) {
+	if !matches(keys(secrets), got, head, body) {
 		return Proof{}, refusal("the header X-Slack-Signature is not that of this request under any of the secrets")
 	}
 	return timed(stamp, head, body, now)

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -219,6 +220,41 @@ func TestSeveralSignatures(t *testing.T) {
 	h[0].Name = "webhook-id"
 	if _, err := Verify(Scheme{Kind: Standard}, []string{standardSecret}, h, body, now); err == nil {
 		t.Error("a mixture of headers passes")
+	}
+}
+
+// Several signatures may be in one header, each with one of the prefixes that senders write.
+func TestSignatureLists(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	body := []byte("{}")
+	for name, c := range schemes() {
+		h := Sign(c.Scheme, c.secret, body, "m", now)
+		last := &h[len(h)-1]
+		if c.Kind == GitLab || c.Kind == Standard || c.Kind == Stripe {
+			continue // they have lists of their own
+		}
+		good := strings.TrimPrefix(strings.TrimPrefix(last.Value, "sha256="), "v0=")
+		other := strings.Repeat("00", 32)
+		formats := []string{"v0=%[2]s,v0=%[1]s", "v0=%[2]s v0=%[1]s", "v0=%[1]s, v0=%[2]s"}
+		if c.Kind != Slack {
+			formats = append(formats, "%[1]s", "v1=%[2]s,v1=%[1]s", "v1=%[1]s,v1=%[2]s", "sha256=%[2]s, sha256=%[1]s", "SHA256=%[1]s", "hmac-sha256=%[1]s", "sha1=ff,sha256=%[1]s", "%[2]s %[1]s", "v1,%[1]s")
+		}
+		for _, format := range formats {
+			last.Value = fmt.Sprintf(format, good, other)
+			if _, err := Verify(c.Scheme, []string{c.secret}, h, body, now); err != nil {
+				t.Errorf("%s, %s: %v", name, last.Value, err)
+			}
+			last.Value = strings.ReplaceAll(last.Value, good, other)
+			if _, err := Verify(c.Scheme, []string{c.secret}, h, body, now); !errors.Is(err, ErrSignature) {
+				t.Errorf("%s, %s: %v", name, last.Value, err)
+			}
+		}
+		for _, value := range []string{"v2=" + good, "sha1=" + good, good[:len(good)-2], good + "," + good[2:] + "x"} {
+			last.Value = value
+			if _, err := Verify(c.Scheme, []string{c.secret}, h, body, now); (err == nil) != (strings.HasPrefix(value, good+",") && c.Kind != Slack) {
+				t.Errorf("%s, %s: %v", name, value, err)
+			}
+		}
 	}
 }
 

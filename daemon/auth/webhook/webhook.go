@@ -105,6 +105,15 @@ type Proof struct {
 	// Key is the same for two requests if they are repeats of each other: of the same id where one is signed, else of the same
 	// signed bytes, else of the same body. 64 characters.
 	Key string
-	// Until is when a repeat does not pass Verify any more. Zero: it always does.
+	// Until is when a repeat does not pass Verify any more. Zero: it always does, or may be signed anew.
 	Until time.Time
+}
+
+// WithID is p, given what was read of the request: where the body has an id, and so signs it, a repeat is known by that, since the
+// sender signs each attempt anew.
+func (p Proof) WithID(d Delivery) Proof {
+	if !p.Fresh || d.SignedID == "" {
+		return p
+	}
+	return Proof{Fresh: true, Key: key("id", []byte(d.SignedID))}
 }

@@ -4106,7 +4106,13 @@ type WebhookResponse struct {
 	// run: as of Run; unset where nothing was to be done.
 	Run *RunResponse `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
 	// challenge: what the sender of a ping wants to read, if it does.
-	Challenge     string `protobuf:"bytes,2,opt,name=challenge,proto3" json:"challenge,omitempty"`
+	Challenge string `protobuf:"bytes,2,opt,name=challenge,proto3" json:"challenge,omitempty"`
+	// reason: why nothing was to be done.
+	Reason string `protobuf:"bytes,140,opt,name=reason,proto3" json:"reason,omitempty"`
+	// person: a person sees the answer, which is 200, whatever became of the request, with text in it, or with nothing at all.
+	Person bool `protobuf:"varint,141,opt,name=person,proto3" json:"person,omitempty"`
+	// text: for the person.
+	Text          string `protobuf:"bytes,142,opt,name=text,proto3" json:"text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4151,6 +4157,27 @@ func (x *WebhookResponse) GetRun() *RunResponse {
 func (x *WebhookResponse) GetChallenge() string {
 	if x != nil {
 		return x.Challenge
+	}
+	return ""
+}
+
+func (x *WebhookResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *WebhookResponse) GetPerson() bool {
+	if x != nil {
+		return x.Person
+	}
+	return false
+}
+
+func (x *WebhookResponse) GetText() string {
+	if x != nil {
+		return x.Text
 	}
 	return ""
 }
@@ -5877,10 +5904,13 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x0ebody_too_large\x18\x04 \x01(\bR\fbodyTooLarge\x12\x1f\n" +
 	"\vremote_addr\x18\x05 \x01(\tR\n" +
 	"remoteAddr\x12\x0e\n" +
-	"\x02id\x18\x06 \x01(\tR\x02id\"X\n" +
+	"\x02id\x18\x06 \x01(\tR\x02id\"\x9f\x01\n" +
 	"\x0fWebhookResponse\x12'\n" +
 	"\x03run\x18\x01 \x01(\v2\x15.rtask.v1.RunResponseR\x03run\x12\x1c\n" +
-	"\tchallenge\x18\x02 \x01(\tR\tchallenge\"a\n" +
+	"\tchallenge\x18\x02 \x01(\tR\tchallenge\x12\x17\n" +
+	"\x06reason\x18\x8c\x01 \x01(\tR\x06reason\x12\x17\n" +
+	"\x06person\x18\x8d\x01 \x01(\bR\x06person\x12\x13\n" +
+	"\x04text\x18\x8e\x01 \x01(\tR\x04text\"a\n" +
 	"\x11RunFramingRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x17\n" +
 	"\aapi_key\x18\x02 \x01(\fR\x06apiKey\x12\x1f\n" +
