@@ -4,8 +4,8 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 30s
 PREFIX ?= /usr
 # packaging/test and packaging/lint compile alike, so that neither does it anew. What is linked is stripped, so nothing for a
-# debugger is compiled.
-export GOFLAGS += -trimpath -gcflags=all=-dwarf=false
+# debugger is compiled. The version is VERSION; Go would ask git, too, which refuses a tree of another owner.
+export GOFLAGS += -trimpath -gcflags=all=-dwarf=false -buildvcs=false
 export CGO_ENABLED = 0
 
 .PHONY: build run check test bench lint fuzz packages install shell generate clean
@@ -13,8 +13,8 @@ export CGO_ENABLED = 0
 build:
 	go build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
-run: build
-	packaging/run
+run:
+	@packaging/run
 
 check:
 	packaging/check

@@ -136,8 +136,10 @@ func (e *engine) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range e.host.Weaker() {
-		e.Logger.Warn(w)
+	if all := e.host.Weaker(); len(all) == 1 {
+		e.Logger.Warn(all[0])
+	} else if len(all) > 1 {
+		e.Logger.Warn(fmt.Sprintf("%s rtaskctl doctor lists %d more things that do not hold on this machine.", all[0], len(all)-1))
 	}
 	e.keys, err = auth.OpenKeys(auth.KeyOptions{
 		Path:   e.keysFile(),

@@ -529,3 +529,11 @@ func TestProgramManuals(t *testing.T) {
 		}
 	}
 }
+
+// README.md says which Go it takes.
+func TestReadmeNamesGo(t *testing.T) {
+	m := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(read(t, "../go.mod"))
+	if m == nil || !strings.Contains(read(t, "../README.md"), "Go "+m[1]+" or newer") {
+		t.Errorf("README.md does not say that Go %s is needed", m)
+	}
+}

@@ -89,11 +89,11 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 		return nil, fmt.Errorf("cannot reach systemd, which runs here: %w", err)
 	} else if err != nil {
 		h.weaker = append(h.weaker,
-			"Jobs run as plain processes without a unit of their own ("+err.Error()+").",
-			"No limit of control groups can be enforced: a task that has one is refused. Those of single processes (nice, oom_score_adjust, limit_…) hold.",
-			"What a job used is known of its processes that were waited for, not of all.",
-			"A job's processes are told from others by their descent from its supervisor; if that is killed, they run on.",
-			"A job is not kept from the control socket: it may do what its user may.")
+			"Jobs run as plain processes, without a unit, limits of control groups or namespaces ("+err.Error()+").",
+			"No limit of control groups can be enforced: a task that has one is refused. Limits of single processes (nice, oom_score_adjust, limit_…) are enforced.",
+			"CPU and memory figures are incomplete: they leave out processes that nobody waited for.",
+			"If a job's supervisor is killed, the job's processes run on, and rtask does not find them again.",
+			"A job can reach the control socket: it may do there what its user may.")
 	}
 	h.findConfinement(ctx)
 	if h.manager == nil {
