@@ -2,6 +2,9 @@ package ctl
 
 import (
 	"fmt"
+	"math"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -13,7 +16,7 @@ import (
 func (a *app) doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name: "doctor", Usage: "show what holds on this machine and what is missing", UsageText: "rtaskctl doctor [--json]",
-		Description: "The exit status is 1 if the configuration has errors.",
+		Description: "The exit status is 1 if the configuration has errors, or a socket could not be opened.",
 		Flags:       []cli.Flag{jsonFlag()},
 		Action:      a.doctor,
 	}
@@ -41,7 +44,7 @@ func (a *app) doctor(c *cli.Context) error {
 	} else {
 		err = a.printInfo(path, r.Msg)
 	}
-	if err == nil && hasErrors(r.Msg.GetDiagnostics()) {
+	if err == nil && (hasErrors(r.Msg.GetDiagnostics()) || slices.ContainsFunc(r.Msg.GetSockets(), failed)) {
 		return exitStatus(exitError)
 	}
 	return err
@@ -64,6 +67,9 @@ func (a *app) printInfo(path string, i *rtaskv1.InfoResponse) error {
 		{"Jobs", jobs},
 	})
 	if err != nil {
+		return err
+	}
+	if err := a.printSockets(i.GetSockets()); err != nil {
 		return err
 	}
 	var b strings.Builder
@@ -97,6 +103,59 @@ func (a *app) printInfo(path string, i *rtaskv1.InfoResponse) error {
 	return a.print(b.String())
 }
 
+// failed reports whether a socket is not there that was to be.
+func failed(u *rtaskv1.SocketUnit) bool { return u.GetState() == "failed" }
+
+// printSockets prints where rtask is reached, and of what failed how to mend it.
+func (a *app) printSockets(all []*rtaskv1.SocketUnit) error {
+	if len(all) == 0 {
+		return nil
+	}
+	var rows [][]string
+	for _, u := range all {
+		rows = append(rows, []string{u.GetUnit(), strings.Join(u.GetAddresses(), ", "), u.GetState()})
+	}
+	if err := a.print("\n"); err != nil {
+		return err
+	}
+	if err := a.table([]string{"SOCKET", "ADDRESS", "STATE"}, rows); err != nil {
+		return err
+	}
+	for _, u := range all {
+		if !failed(u) {
+			continue
+		}
+		unit := printable(u.GetUnit())
+		text := "\n" + a.paint(red, unit+" failed: "+oneLine(u.GetProblem())+".") + "\n"
+		if u.GetTaken() != "" {
+			text += "  Free the address, or move the socket: systemctl edit " + unit + ", with these lines, for example:\n" +
+				"    [Socket]\n    ListenStream=\n    ListenStream=" + printable(anotherPort(u.GetTaken())) + "\n"
+		}
+		text += "  Then: systemctl stop rtask-gateway.service; systemctl start " + unit + "\n" // it starts with the next connection
+		if err := a.print(text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// anotherPort is an address with a port that is likely to be free.
+func anotherPort(address string) string {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil || at.Port() > math.MaxUint16-10000 {
+		return address
+	}
+	return netip.AddrPortFrom(at.Addr(), at.Port()+10000).String()
+}
+
+// socketJSON is a socket unit as --json prints it.
+type socketJSON struct {
+	Unit      string   `json:"unit"`
+	Addresses []string `json:"addresses"`
+	State     string   `json:"state"`
+	Problem   string   `json:"problem,omitempty"`
+}
+
 // infoJSON is what the engine says of itself.
 type infoJSON struct {
 	Version     string           `json:"version"`
@@ -105,6 +164,7 @@ type infoJSON struct {
 	Running     int32            `json:"running"`
 	Queued      int32            `json:"queued"`
 	Draining    bool             `json:"draining"`
+	Sockets     []socketJSON     `json:"sockets"`
 	Switches    []*switchJSON    `json:"switches"`
 	Weaker      []string         `json:"weaker"`
 	Diagnostics []diagnosticJSON `json:"diagnostics"`
@@ -117,8 +177,12 @@ func infoToJSON(i *rtaskv1.InfoResponse) infoJSON {
 	for _, s := range i.GetSwitches() {
 		switches = append(switches, switchToJSON(s))
 	}
+	sockets := []socketJSON{}
+	for _, u := range i.GetSockets() {
+		sockets = append(sockets, socketJSON{Unit: u.GetUnit(), Addresses: list(u.GetAddresses()), State: u.GetState(), Problem: u.GetProblem()})
+	}
 	return infoJSON{
-		Draining: i.GetDraining(), Switches: switches,
+		Draining: i.GetDraining(), Sockets: sockets, Switches: switches,
 		Version: i.GetVersion(), Manager: i.GetManager(), StartedAt: stamp(i.GetStartedAt()), Running: i.GetRunning(),
 		Queued: i.GetQueued(), Weaker: list(i.GetWeaker()), Diagnostics: diagnosticsToJSON(i.GetDiagnostics()), ConfigurationReadAt: stamp(i.GetConfigurationReadAt()),
 	}

@@ -227,7 +227,7 @@ func (e *engine) close() error {
 func (e *engine) serve(ctx context.Context, l listeners) error {
 	e.control = control.New(control.Options{
 		Jobs: e.jobs, Keys: e.keys, Identify: e.identify, Snapshot: e.settings.snapshot, Reload: e.reload, GatewayUID: e.gatewayUID(),
-		SwitchTask: e.settings.switchTask, StatusChanged: e.notify, ReadSecret: e.settings.options.ReadSecret, Listening: e.listening(),
+		SwitchTask: e.settings.switchTask, StatusChanged: e.notify, Sockets: e.sockets, ReadSecret: e.settings.options.ReadSecret, Listening: e.listening(),
 		APIAddress:   e.gatewayAddress(func(o *companion.Options) string { return o.APIAddress }),
 		HTTPSAddress: e.gatewayAddress(func(o *companion.Options) string { return o.HTTPSAddress }),
 		CheckLimits:  e.host.Check, Give: e.host.Give, Unlimited: e.host.Unlimited(), Metrics: e.metrics.registry, Rejected: e.metrics.rejected, Requested: e.metrics.requested, Logger: e.Logger,

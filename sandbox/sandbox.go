@@ -187,6 +187,35 @@ func (h *Host) Listening() func(ctx context.Context, unit string) ([]string, err
 	return h.manager.Listening
 }
 
+// SocketUnit is what systemd says of a socket unit.
+type SocketUnit = scope.SocketUnit
+
+// Sockets returns those of the socket units named that there are, as far as systemd says. Without systemd there are none.
+func (h *Host) Sockets(ctx context.Context, names ...string) []SocketUnit {
+	if h.manager == nil {
+		return nil
+	}
+	var all []SocketUnit
+	for _, name := range names {
+		if u, err := h.manager.Socket(ctx, name); err == nil && u != nil {
+			all = append(all, *u)
+		}
+	}
+	return all
+}
+
+// ActiveSockets returns all socket units that listen now, as far as systemd says.
+func (h *Host) ActiveSockets(ctx context.Context) []SocketUnit {
+	if h.manager == nil {
+		return nil
+	}
+	names, err := h.manager.Active(ctx, "*.socket")
+	if err != nil {
+		return nil
+	}
+	return h.Sockets(ctx, names...)
+}
+
 // GoingDown reports whether the machine, or the user's manager, is being shut down, so that no scope can be started.
 func (h *Host) GoingDown(ctx context.Context) bool {
 	if h.manager == nil {

@@ -76,14 +76,20 @@ func (s *Server) Reload(ctx context.Context, r *connect.Request[rtaskv1.ReloadRe
 }
 
 // Info implements JobService.
-func (s *Server) Info(context.Context, *connect.Request[rtaskv1.InfoRequest]) (*connect.Response[rtaskv1.InfoResponse], error) {
+func (s *Server) Info(ctx context.Context, _ *connect.Request[rtaskv1.InfoRequest]) (*connect.Response[rtaskv1.InfoResponse], error) {
 	i := s.Options.Info
 	snapshot := s.Snapshot()
 	states, _ := s.Jobs.Count()
+	var sockets []*rtaskv1.SocketUnit
+	if s.Sockets != nil {
+		for _, u := range s.Sockets(ctx) {
+			sockets = append(sockets, &rtaskv1.SocketUnit{Unit: u.Name, Addresses: u.Addresses, State: u.State, Problem: u.Problem, Taken: u.Taken})
+		}
+	}
 	return connect.NewResponse(&rtaskv1.InfoResponse{
 		Version: i.Version, Manager: i.Manager, StartedAt: timestamp(i.Started), Running: int32(states[job.Running] + states[job.Stopping]),
 		Queued:      int32(states[job.Queued]),
 		Diagnostics: diagnosticMessages(snapshot.Diagnostics), Weaker: i.Weaker,
-		Draining: s.Jobs.Draining(), Switches: switchMessages(snapshot), ConfigurationReadAt: timestamp(snapshot.ReadAt),
+		Draining: s.Jobs.Draining(), Switches: switchMessages(snapshot), ConfigurationReadAt: timestamp(snapshot.ReadAt), Sockets: sockets,
 	}), nil
 }

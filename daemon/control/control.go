@@ -55,6 +55,15 @@ type Info struct {
 	Weaker  []string
 }
 
+// SocketUnit is a systemd unit through which rtask is reached; see rtask.proto.
+type SocketUnit struct {
+	Name      string
+	Addresses []string
+	// State is "listening", "off" or "failed".
+	State          string
+	Taken, Problem string
+}
+
 // Options are what the handlers work on.
 type Options struct {
 	Jobs     *job.Manager
@@ -66,6 +75,8 @@ type Options struct {
 	Reload func(checkOnly bool) (*config.Config, config.Diagnostics)
 	// SwitchTask records a switch, which then is in Snapshot, or removes the one that there is.
 	SwitchTask func(task string, to *TaskSwitch) error
+	// Sockets says how rtask's socket units are; nil: there are none.
+	Sockets func(context.Context) []SocketUnit
 	// StatusChanged is called after Drain, to be told to systemd; nil: nobody is told.
 	StatusChanged func()
 	// ReadSecret reads a secret of a webhook that was not there when the configuration was read (config.SecretReader).

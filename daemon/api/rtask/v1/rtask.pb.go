@@ -3422,8 +3422,10 @@ type InfoResponse struct {
 	// configuration_read_at: when the configuration in force was read, which may be before the engine started: the last good one
 	// serves while the files have errors, which are in diagnostics then. Absent: no configuration is in force, and no task can run.
 	ConfigurationReadAt *timestamppb.Timestamp `protobuf:"bytes,160,opt,name=configuration_read_at,json=configurationReadAt,proto3" json:"configuration_read_at,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// sockets: rtask's socket units, where systemd has them.
+	Sockets       []*SocketUnit `protobuf:"bytes,170,rep,name=sockets,proto3" json:"sockets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *InfoResponse) Reset() {
@@ -3526,6 +3528,95 @@ func (x *InfoResponse) GetConfigurationReadAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *InfoResponse) GetSockets() []*SocketUnit {
+	if x != nil {
+		return x.Sockets
+	}
+	return nil
+}
+
+// SocketUnit is one of the systemd units through which rtask is reached.
+type SocketUnit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// unit: its name, such as "rtask-gateway.socket".
+	Unit string `protobuf:"bytes,1,opt,name=unit,proto3" json:"unit,omitempty"`
+	// addresses: where it listens, or would: "127.0.0.1:8800" or a path.
+	Addresses []string `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// state: "listening", "off" or "failed".
+	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// problem: why it failed, one sentence; empty if it did not.
+	Problem string `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+	// taken: the address among addresses that somebody else has.
+	Taken         string `protobuf:"bytes,5,opt,name=taken,proto3" json:"taken,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SocketUnit) Reset() {
+	*x = SocketUnit{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SocketUnit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SocketUnit) ProtoMessage() {}
+
+func (x *SocketUnit) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SocketUnit.ProtoReflect.Descriptor instead.
+func (*SocketUnit) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *SocketUnit) GetUnit() string {
+	if x != nil {
+		return x.Unit
+	}
+	return ""
+}
+
+func (x *SocketUnit) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *SocketUnit) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *SocketUnit) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *SocketUnit) GetTaken() string {
+	if x != nil {
+		return x.Taken
+	}
+	return ""
+}
+
 type ListWebhooksRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3534,7 +3625,7 @@ type ListWebhooksRequest struct {
 
 func (x *ListWebhooksRequest) Reset() {
 	*x = ListWebhooksRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3546,7 +3637,7 @@ func (x *ListWebhooksRequest) String() string {
 func (*ListWebhooksRequest) ProtoMessage() {}
 
 func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3559,7 +3650,7 @@ func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhooksRequest.ProtoReflect.Descriptor instead.
 func (*ListWebhooksRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
 }
 
 type ListWebhooksResponse struct {
@@ -3574,7 +3665,7 @@ type ListWebhooksResponse struct {
 
 func (x *ListWebhooksResponse) Reset() {
 	*x = ListWebhooksResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3586,7 +3677,7 @@ func (x *ListWebhooksResponse) String() string {
 func (*ListWebhooksResponse) ProtoMessage() {}
 
 func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3599,7 +3690,7 @@ func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhooksResponse.ProtoReflect.Descriptor instead.
 func (*ListWebhooksResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListWebhooksResponse) GetWebhooks() []*Webhook {
@@ -3634,7 +3725,7 @@ type Webhook struct {
 
 func (x *Webhook) Reset() {
 	*x = Webhook{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3646,7 +3737,7 @@ func (x *Webhook) String() string {
 func (*Webhook) ProtoMessage() {}
 
 func (x *Webhook) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3659,7 +3750,7 @@ func (x *Webhook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Webhook.ProtoReflect.Descriptor instead.
 func (*Webhook) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{49}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Webhook) GetTask() string {
@@ -3709,7 +3800,7 @@ type TestWebhookRequest struct {
 
 func (x *TestWebhookRequest) Reset() {
 	*x = TestWebhookRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3721,7 +3812,7 @@ func (x *TestWebhookRequest) String() string {
 func (*TestWebhookRequest) ProtoMessage() {}
 
 func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3734,7 +3825,7 @@ func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestWebhookRequest.ProtoReflect.Descriptor instead.
 func (*TestWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{50}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *TestWebhookRequest) GetTask() string {
@@ -3778,7 +3869,7 @@ type TestWebhookResponse struct {
 
 func (x *TestWebhookResponse) Reset() {
 	*x = TestWebhookResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3790,7 +3881,7 @@ func (x *TestWebhookResponse) String() string {
 func (*TestWebhookResponse) ProtoMessage() {}
 
 func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3803,7 +3894,7 @@ func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestWebhookResponse.ProtoReflect.Descriptor instead.
 func (*TestWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{51}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *TestWebhookResponse) GetWebhook() *Webhook {
@@ -3873,7 +3964,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3885,7 +3976,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3898,7 +3989,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{52}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Header) GetName() string {
@@ -3926,7 +4017,7 @@ type WebhookFramingRequest struct {
 
 func (x *WebhookFramingRequest) Reset() {
 	*x = WebhookFramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3938,7 +4029,7 @@ func (x *WebhookFramingRequest) String() string {
 func (*WebhookFramingRequest) ProtoMessage() {}
 
 func (x *WebhookFramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3951,7 +4042,7 @@ func (x *WebhookFramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookFramingRequest.ProtoReflect.Descriptor instead.
 func (*WebhookFramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{53}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *WebhookFramingRequest) GetHash() string {
@@ -3978,7 +4069,7 @@ type WebhookFramingResponse struct {
 
 func (x *WebhookFramingResponse) Reset() {
 	*x = WebhookFramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3990,7 +4081,7 @@ func (x *WebhookFramingResponse) String() string {
 func (*WebhookFramingResponse) ProtoMessage() {}
 
 func (x *WebhookFramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4003,7 +4094,7 @@ func (x *WebhookFramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookFramingResponse.ProtoReflect.Descriptor instead.
 func (*WebhookFramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{54}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *WebhookFramingResponse) GetMaxInputBytes() int64 {
@@ -4031,7 +4122,7 @@ type WebhookRequest struct {
 
 func (x *WebhookRequest) Reset() {
 	*x = WebhookRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4043,7 +4134,7 @@ func (x *WebhookRequest) String() string {
 func (*WebhookRequest) ProtoMessage() {}
 
 func (x *WebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4056,7 +4147,7 @@ func (x *WebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookRequest.ProtoReflect.Descriptor instead.
 func (*WebhookRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{55}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *WebhookRequest) GetHash() string {
@@ -4119,7 +4210,7 @@ type WebhookResponse struct {
 
 func (x *WebhookResponse) Reset() {
 	*x = WebhookResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4131,7 +4222,7 @@ func (x *WebhookResponse) String() string {
 func (*WebhookResponse) ProtoMessage() {}
 
 func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4144,7 +4235,7 @@ func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookResponse.ProtoReflect.Descriptor instead.
 func (*WebhookResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{56}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *WebhookResponse) GetRun() *RunResponse {
@@ -4195,7 +4286,7 @@ type RunFramingRequest struct {
 
 func (x *RunFramingRequest) Reset() {
 	*x = RunFramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4207,7 +4298,7 @@ func (x *RunFramingRequest) String() string {
 func (*RunFramingRequest) ProtoMessage() {}
 
 func (x *RunFramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4220,7 +4311,7 @@ func (x *RunFramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFramingRequest.ProtoReflect.Descriptor instead.
 func (*RunFramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RunFramingRequest) GetTask() string {
@@ -4256,7 +4347,7 @@ type RunFramingResponse struct {
 
 func (x *RunFramingResponse) Reset() {
 	*x = RunFramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4268,7 +4359,7 @@ func (x *RunFramingResponse) String() string {
 func (*RunFramingResponse) ProtoMessage() {}
 
 func (x *RunFramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4281,7 +4372,7 @@ func (x *RunFramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFramingResponse.ProtoReflect.Descriptor instead.
 func (*RunFramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{58}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RunFramingResponse) GetMaxInputBytes() int64 {
@@ -4327,7 +4418,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4339,7 +4430,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4352,7 +4443,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{59}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *RunRequest) GetTask() string {
@@ -4444,7 +4535,7 @@ type RunStreamResponse struct {
 
 func (x *RunStreamResponse) Reset() {
 	*x = RunStreamResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4456,7 +4547,7 @@ func (x *RunStreamResponse) String() string {
 func (*RunStreamResponse) ProtoMessage() {}
 
 func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4469,7 +4560,7 @@ func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunStreamResponse.ProtoReflect.Descriptor instead.
 func (*RunStreamResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{60}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *RunStreamResponse) GetJob() *Job {
@@ -4531,7 +4622,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4543,7 +4634,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4556,7 +4647,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *LogsRequest) GetTask() string {
@@ -4616,7 +4707,7 @@ type EndRequest struct {
 
 func (x *EndRequest) Reset() {
 	*x = EndRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4628,7 +4719,7 @@ func (x *EndRequest) String() string {
 func (*EndRequest) ProtoMessage() {}
 
 func (x *EndRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4641,7 +4732,7 @@ func (x *EndRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRequest.ProtoReflect.Descriptor instead.
 func (*EndRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *EndRequest) GetTask() string {
@@ -4688,7 +4779,7 @@ type EndResponse struct {
 
 func (x *EndResponse) Reset() {
 	*x = EndResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4700,7 +4791,7 @@ func (x *EndResponse) String() string {
 func (*EndResponse) ProtoMessage() {}
 
 func (x *EndResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4713,7 +4804,7 @@ func (x *EndResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndResponse.ProtoReflect.Descriptor instead.
 func (*EndResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *EndResponse) GetJob() *Job {
@@ -4738,7 +4829,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4750,7 +4841,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4763,7 +4854,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -4818,7 +4909,7 @@ type ResultRequest struct {
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4830,7 +4921,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4843,7 +4934,7 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ResultRequest) GetTask() string {
@@ -4895,7 +4986,7 @@ type KeyRequest struct {
 
 func (x *KeyRequest) Reset() {
 	*x = KeyRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4907,7 +4998,7 @@ func (x *KeyRequest) String() string {
 func (*KeyRequest) ProtoMessage() {}
 
 func (x *KeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4920,7 +5011,7 @@ func (x *KeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyRequest.ProtoReflect.Descriptor instead.
 func (*KeyRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *KeyRequest) GetTask() string {
@@ -4953,7 +5044,7 @@ type KeyTasksResponse struct {
 
 func (x *KeyTasksResponse) Reset() {
 	*x = KeyTasksResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4965,7 +5056,7 @@ func (x *KeyTasksResponse) String() string {
 func (*KeyTasksResponse) ProtoMessage() {}
 
 func (x *KeyTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4978,7 +5069,7 @@ func (x *KeyTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTasksResponse.ProtoReflect.Descriptor instead.
 func (*KeyTasksResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *KeyTasksResponse) GetTasks() []*KeyTask {
@@ -5004,7 +5095,7 @@ type KeyTask struct {
 
 func (x *KeyTask) Reset() {
 	*x = KeyTask{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5016,7 +5107,7 @@ func (x *KeyTask) String() string {
 func (*KeyTask) ProtoMessage() {}
 
 func (x *KeyTask) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5029,7 +5120,7 @@ func (x *KeyTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTask.ProtoReflect.Descriptor instead.
 func (*KeyTask) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *KeyTask) GetName() string {
@@ -5083,7 +5174,7 @@ type KeyParam struct {
 
 func (x *KeyParam) Reset() {
 	*x = KeyParam{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5095,7 +5186,7 @@ func (x *KeyParam) String() string {
 func (*KeyParam) ProtoMessage() {}
 
 func (x *KeyParam) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5108,7 +5199,7 @@ func (x *KeyParam) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyParam.ProtoReflect.Descriptor instead.
 func (*KeyParam) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *KeyParam) GetName() string {
@@ -5156,7 +5247,7 @@ type KeyJobsResponse struct {
 
 func (x *KeyJobsResponse) Reset() {
 	*x = KeyJobsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5168,7 +5259,7 @@ func (x *KeyJobsResponse) String() string {
 func (*KeyJobsResponse) ProtoMessage() {}
 
 func (x *KeyJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5181,7 +5272,7 @@ func (x *KeyJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyJobsResponse.ProtoReflect.Descriptor instead.
 func (*KeyJobsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *KeyJobsResponse) GetJobs() []*Job {
@@ -5210,7 +5301,7 @@ type RefusedRequest struct {
 
 func (x *RefusedRequest) Reset() {
 	*x = RefusedRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5222,7 +5313,7 @@ func (x *RefusedRequest) String() string {
 func (*RefusedRequest) ProtoMessage() {}
 
 func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5235,7 +5326,7 @@ func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedRequest.ProtoReflect.Descriptor instead.
 func (*RefusedRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{71}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *RefusedRequest) GetTask() string {
@@ -5288,7 +5379,7 @@ type RefusedResponse struct {
 
 func (x *RefusedResponse) Reset() {
 	*x = RefusedResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5300,7 +5391,7 @@ func (x *RefusedResponse) String() string {
 func (*RefusedResponse) ProtoMessage() {}
 
 func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5313,7 +5404,7 @@ func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedResponse.ProtoReflect.Descriptor instead.
 func (*RefusedResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{72}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{73}
 }
 
 type FramingRequest struct {
@@ -5324,7 +5415,7 @@ type FramingRequest struct {
 
 func (x *FramingRequest) Reset() {
 	*x = FramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5336,7 +5427,7 @@ func (x *FramingRequest) String() string {
 func (*FramingRequest) ProtoMessage() {}
 
 func (x *FramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5349,7 +5440,7 @@ func (x *FramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingRequest.ProtoReflect.Descriptor instead.
 func (*FramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{73}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{74}
 }
 
 type FramingResponse struct {
@@ -5370,7 +5461,7 @@ type FramingResponse struct {
 
 func (x *FramingResponse) Reset() {
 	*x = FramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5382,7 +5473,7 @@ func (x *FramingResponse) String() string {
 func (*FramingResponse) ProtoMessage() {}
 
 func (x *FramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5395,7 +5486,7 @@ func (x *FramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingResponse.ProtoReflect.Descriptor instead.
 func (*FramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{74}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *FramingResponse) GetDraining() bool {
@@ -5441,7 +5532,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5453,7 +5544,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5466,7 +5557,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{75}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{76}
 }
 
 type MetricsResponse struct {
@@ -5479,7 +5570,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5491,7 +5582,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5504,7 +5595,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{76}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -5533,7 +5624,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5545,7 +5636,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5558,7 +5649,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{77}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *Error) GetKind() string {
@@ -5852,7 +5943,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x06column\x18\x06 \x01(\x05R\x06column\x12\x16\n" +
 	"\x06source\x18\a \x01(\tR\x06source\x12\x12\n" +
 	"\x04text\x18\b \x01(\tR\x04text\"\r\n" +
-	"\vInfoRequest\"\x9e\x03\n" +
+	"\vInfoRequest\"\xcf\x03\n" +
 	"\fInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
 	"\amanager\x18\x02 \x01(\tR\amanager\x129\n" +
@@ -5864,7 +5955,15 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x06weaker\x18\a \x03(\tR\x06weaker\x12\x1a\n" +
 	"\bdraining\x18\b \x01(\bR\bdraining\x120\n" +
 	"\bswitches\x18\t \x03(\v2\x14.rtask.v1.TaskSwitchR\bswitches\x12O\n" +
-	"\x15configuration_read_at\x18\xa0\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x13configurationReadAt\"\x15\n" +
+	"\x15configuration_read_at\x18\xa0\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x13configurationReadAt\x12/\n" +
+	"\asockets\x18\xaa\x01 \x03(\v2\x14.rtask.v1.SocketUnitR\asockets\"\x84\x01\n" +
+	"\n" +
+	"SocketUnit\x12\x12\n" +
+	"\x04unit\x18\x01 \x01(\tR\x04unit\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x18\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\x12\x14\n" +
+	"\x05taken\x18\x05 \x01(\tR\x05taken\"\x15\n" +
 	"\x13ListWebhooksRequest\"Z\n" +
 	"\x14ListWebhooksResponse\x12-\n" +
 	"\bwebhooks\x18\x01 \x03(\v2\x11.rtask.v1.WebhookR\bwebhooks\x12\x13\n" +
@@ -6102,7 +6201,7 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                     // 0: rtask.v1.State
 	(Reason)(0),                    // 1: rtask.v1.Reason
@@ -6155,179 +6254,181 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*Diagnostic)(nil),             // 48: rtask.v1.Diagnostic
 	(*InfoRequest)(nil),            // 49: rtask.v1.InfoRequest
 	(*InfoResponse)(nil),           // 50: rtask.v1.InfoResponse
-	(*ListWebhooksRequest)(nil),    // 51: rtask.v1.ListWebhooksRequest
-	(*ListWebhooksResponse)(nil),   // 52: rtask.v1.ListWebhooksResponse
-	(*Webhook)(nil),                // 53: rtask.v1.Webhook
-	(*TestWebhookRequest)(nil),     // 54: rtask.v1.TestWebhookRequest
-	(*TestWebhookResponse)(nil),    // 55: rtask.v1.TestWebhookResponse
-	(*Header)(nil),                 // 56: rtask.v1.Header
-	(*WebhookFramingRequest)(nil),  // 57: rtask.v1.WebhookFramingRequest
-	(*WebhookFramingResponse)(nil), // 58: rtask.v1.WebhookFramingResponse
-	(*WebhookRequest)(nil),         // 59: rtask.v1.WebhookRequest
-	(*WebhookResponse)(nil),        // 60: rtask.v1.WebhookResponse
-	(*RunFramingRequest)(nil),      // 61: rtask.v1.RunFramingRequest
-	(*RunFramingResponse)(nil),     // 62: rtask.v1.RunFramingResponse
-	(*RunRequest)(nil),             // 63: rtask.v1.RunRequest
-	(*RunStreamResponse)(nil),      // 64: rtask.v1.RunStreamResponse
-	(*LogsRequest)(nil),            // 65: rtask.v1.LogsRequest
-	(*EndRequest)(nil),             // 66: rtask.v1.EndRequest
-	(*EndResponse)(nil),            // 67: rtask.v1.EndResponse
-	(*RunResponse)(nil),            // 68: rtask.v1.RunResponse
-	(*ResultRequest)(nil),          // 69: rtask.v1.ResultRequest
-	(*KeyRequest)(nil),             // 70: rtask.v1.KeyRequest
-	(*KeyTasksResponse)(nil),       // 71: rtask.v1.KeyTasksResponse
-	(*KeyTask)(nil),                // 72: rtask.v1.KeyTask
-	(*KeyParam)(nil),               // 73: rtask.v1.KeyParam
-	(*KeyJobsResponse)(nil),        // 74: rtask.v1.KeyJobsResponse
-	(*RefusedRequest)(nil),         // 75: rtask.v1.RefusedRequest
-	(*RefusedResponse)(nil),        // 76: rtask.v1.RefusedResponse
-	(*FramingRequest)(nil),         // 77: rtask.v1.FramingRequest
-	(*FramingResponse)(nil),        // 78: rtask.v1.FramingResponse
-	(*MetricsRequest)(nil),         // 79: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),        // 80: rtask.v1.MetricsResponse
-	(*Error)(nil),                  // 81: rtask.v1.Error
-	nil,                            // 82: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil),  // 83: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 84: google.protobuf.Duration
+	(*SocketUnit)(nil),             // 51: rtask.v1.SocketUnit
+	(*ListWebhooksRequest)(nil),    // 52: rtask.v1.ListWebhooksRequest
+	(*ListWebhooksResponse)(nil),   // 53: rtask.v1.ListWebhooksResponse
+	(*Webhook)(nil),                // 54: rtask.v1.Webhook
+	(*TestWebhookRequest)(nil),     // 55: rtask.v1.TestWebhookRequest
+	(*TestWebhookResponse)(nil),    // 56: rtask.v1.TestWebhookResponse
+	(*Header)(nil),                 // 57: rtask.v1.Header
+	(*WebhookFramingRequest)(nil),  // 58: rtask.v1.WebhookFramingRequest
+	(*WebhookFramingResponse)(nil), // 59: rtask.v1.WebhookFramingResponse
+	(*WebhookRequest)(nil),         // 60: rtask.v1.WebhookRequest
+	(*WebhookResponse)(nil),        // 61: rtask.v1.WebhookResponse
+	(*RunFramingRequest)(nil),      // 62: rtask.v1.RunFramingRequest
+	(*RunFramingResponse)(nil),     // 63: rtask.v1.RunFramingResponse
+	(*RunRequest)(nil),             // 64: rtask.v1.RunRequest
+	(*RunStreamResponse)(nil),      // 65: rtask.v1.RunStreamResponse
+	(*LogsRequest)(nil),            // 66: rtask.v1.LogsRequest
+	(*EndRequest)(nil),             // 67: rtask.v1.EndRequest
+	(*EndResponse)(nil),            // 68: rtask.v1.EndResponse
+	(*RunResponse)(nil),            // 69: rtask.v1.RunResponse
+	(*ResultRequest)(nil),          // 70: rtask.v1.ResultRequest
+	(*KeyRequest)(nil),             // 71: rtask.v1.KeyRequest
+	(*KeyTasksResponse)(nil),       // 72: rtask.v1.KeyTasksResponse
+	(*KeyTask)(nil),                // 73: rtask.v1.KeyTask
+	(*KeyParam)(nil),               // 74: rtask.v1.KeyParam
+	(*KeyJobsResponse)(nil),        // 75: rtask.v1.KeyJobsResponse
+	(*RefusedRequest)(nil),         // 76: rtask.v1.RefusedRequest
+	(*RefusedResponse)(nil),        // 77: rtask.v1.RefusedResponse
+	(*FramingRequest)(nil),         // 78: rtask.v1.FramingRequest
+	(*FramingResponse)(nil),        // 79: rtask.v1.FramingResponse
+	(*MetricsRequest)(nil),         // 80: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),        // 81: rtask.v1.MetricsResponse
+	(*Error)(nil),                  // 82: rtask.v1.Error
+	nil,                            // 83: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil),  // 84: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 85: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
-	0,  // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
-	1,  // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	83, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	83, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	83, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
-	5,  // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
-	7,  // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	82, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
-	10, // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
-	9,  // 9: rtask.v1.StartRequest.parameters:type_name -> rtask.v1.Parameter
-	4,  // 10: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
-	4,  // 11: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
-	4,  // 12: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
-	6,  // 13: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	83, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	83, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
-	2,  // 16: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
-	2,  // 17: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	83, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
-	0,  // 19: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
-	3,  // 20: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
-	1,  // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	83, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	83, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
-	4,  // 24: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
-	4,  // 25: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	84, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
-	24, // 27: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	83, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
-	23, // 29: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
-	23, // 30: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
-	28, // 31: rtask.v1.ShowTaskResponse.exposures:type_name -> rtask.v1.Exposure
-	23, // 32: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	84, // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
-	35, // 34: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	83, // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	83, // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	83, // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
-	35, // 38: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
-	35, // 39: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	84, // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	84, // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
-	35, // 42: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
-	35, // 43: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
-	48, // 44: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	9,  // 45: rtask.v1.DryRunRequest.parameters:type_name -> rtask.v1.Parameter
-	48, // 46: rtask.v1.DryRunResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	83, // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	48, // 48: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	24, // 49: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
-	83, // 50: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
-	53, // 51: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
-	53, // 52: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
-	4,  // 53: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
-	56, // 54: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
-	68, // 55: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
-	56, // 56: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
-	4,  // 57: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
-	2,  // 58: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
-	4,  // 59: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
-	4,  // 60: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	72, // 61: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
-	73, // 62: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
-	4,  // 63: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
-	84, // 64: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	48, // 65: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,  // 66: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	12, // 67: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	14, // 68: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	16, // 69: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	18, // 70: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	20, // 71: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	22, // 72: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	26, // 73: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	29, // 74: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	31, // 75: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	33, // 76: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	36, // 77: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	38, // 78: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	51, // 79: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
-	54, // 80: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
-	40, // 81: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
-	42, // 82: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
-	44, // 83: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	46, // 84: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
-	49, // 85: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	63, // 86: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	61, // 87: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
-	69, // 88: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	57, // 89: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
-	59, // 90: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
-	63, // 91: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
-	65, // 92: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
-	66, // 93: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
-	70, // 94: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyRequest
-	70, // 95: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyRequest
-	75, // 96: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
-	77, // 97: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	79, // 98: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	11, // 99: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13, // 100: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15, // 101: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17, // 102: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19, // 103: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21, // 104: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25, // 105: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27, // 106: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	30, // 107: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	32, // 108: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	34, // 109: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	37, // 110: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	39, // 111: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	52, // 112: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
-	55, // 113: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
-	41, // 114: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
-	43, // 115: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
-	45, // 116: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	47, // 117: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
-	50, // 118: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	68, // 119: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	62, // 120: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
-	68, // 121: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	58, // 122: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
-	60, // 123: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
-	64, // 124: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
-	64, // 125: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
-	67, // 126: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
-	71, // 127: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
-	74, // 128: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
-	76, // 129: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
-	78, // 130: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	80, // 131: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	99, // [99:132] is the sub-list for method output_type
-	66, // [66:99] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	0,   // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
+	1,   // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
+	84,  // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	84,  // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	84,  // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	5,   // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
+	7,   // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
+	83,  // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	10,  // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
+	9,   // 9: rtask.v1.StartRequest.parameters:type_name -> rtask.v1.Parameter
+	4,   // 10: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
+	4,   // 11: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
+	4,   // 12: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
+	6,   // 13: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
+	84,  // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	84,  // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	2,   // 16: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
+	2,   // 17: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
+	84,  // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	0,   // 19: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
+	3,   // 20: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
+	1,   // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
+	84,  // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	84,  // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	4,   // 24: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
+	4,   // 25: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
+	85,  // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	24,  // 27: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
+	84,  // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	23,  // 29: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
+	23,  // 30: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
+	28,  // 31: rtask.v1.ShowTaskResponse.exposures:type_name -> rtask.v1.Exposure
+	23,  // 32: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
+	85,  // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	35,  // 34: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
+	84,  // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	84,  // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	84,  // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	35,  // 38: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
+	35,  // 39: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
+	85,  // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	85,  // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	35,  // 42: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
+	35,  // 43: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
+	48,  // 44: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	9,   // 45: rtask.v1.DryRunRequest.parameters:type_name -> rtask.v1.Parameter
+	48,  // 46: rtask.v1.DryRunResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	84,  // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	48,  // 48: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	24,  // 49: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
+	84,  // 50: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
+	51,  // 51: rtask.v1.InfoResponse.sockets:type_name -> rtask.v1.SocketUnit
+	54,  // 52: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
+	54,  // 53: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
+	4,   // 54: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
+	57,  // 55: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
+	69,  // 56: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
+	57,  // 57: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
+	4,   // 58: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
+	2,   // 59: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
+	4,   // 60: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
+	4,   // 61: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	73,  // 62: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
+	74,  // 63: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
+	4,   // 64: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
+	85,  // 65: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	48,  // 66: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,   // 67: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	12,  // 68: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	14,  // 69: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	16,  // 70: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	18,  // 71: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	20,  // 72: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	22,  // 73: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	26,  // 74: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	29,  // 75: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	31,  // 76: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	33,  // 77: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	36,  // 78: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	38,  // 79: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	52,  // 80: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
+	55,  // 81: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
+	40,  // 82: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
+	42,  // 83: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
+	44,  // 84: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	46,  // 85: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
+	49,  // 86: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	64,  // 87: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	62,  // 88: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
+	70,  // 89: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	58,  // 90: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
+	60,  // 91: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
+	64,  // 92: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
+	66,  // 93: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
+	67,  // 94: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
+	71,  // 95: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyRequest
+	71,  // 96: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyRequest
+	76,  // 97: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
+	78,  // 98: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	80,  // 99: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	11,  // 100: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13,  // 101: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15,  // 102: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17,  // 103: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19,  // 104: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21,  // 105: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25,  // 106: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27,  // 107: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	30,  // 108: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	32,  // 109: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	34,  // 110: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	37,  // 111: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	39,  // 112: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	53,  // 113: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	56,  // 114: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	41,  // 115: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
+	43,  // 116: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
+	45,  // 117: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	47,  // 118: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
+	50,  // 119: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	69,  // 120: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	63,  // 121: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
+	69,  // 122: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	59,  // 123: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	61,  // 124: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	65,  // 125: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
+	65,  // 126: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
+	68,  // 127: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
+	72,  // 128: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
+	75,  // 129: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
+	77,  // 130: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
+	79,  // 131: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	81,  // 132: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	100, // [100:133] is the sub-list for method output_type
+	67,  // [67:100] is the sub-list for method input_type
+	67,  // [67:67] is the sub-list for extension type_name
+	67,  // [67:67] is the sub-list for extension extendee
+	0,   // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -6338,14 +6439,14 @@ func file_rtask_v1_rtask_proto_init() {
 	file_rtask_v1_rtask_proto_msgTypes[0].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[2].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[12].OneofWrappers = []any{}
-	file_rtask_v1_rtask_proto_msgTypes[69].OneofWrappers = []any{}
+	file_rtask_v1_rtask_proto_msgTypes[70].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   79,
+			NumMessages:   80,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
