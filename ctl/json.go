@@ -47,6 +47,8 @@ type jobJSON struct {
 	IOWriteBytes    *uint64  `json:"io_write_bytes,omitempty"`
 	IOReadOps       *uint64  `json:"io_read_ops,omitempty"`
 	IOWriteOps      *uint64  `json:"io_write_ops,omitempty"`
+	// LeftProcesses is how many its main process left, which were ended.
+	LeftProcesses int32 `json:"left_processes,omitempty"`
 	// Triggered are the jobs that its end started.
 	Triggered []triggeredJSON `json:"triggered,omitempty"`
 }
@@ -60,7 +62,7 @@ func jobToJSON(j *rtaskv1.Job) jobJSON {
 	v := jobJSON{
 		ID: j.GetId(), Task: j.GetTask(), Command: list(j.GetCommand()), User: j.GetUser(), State: stateWord(j.GetState()),
 		Status: statusWord(j), Reason: j.GetReason().Word(), Signal: j.GetSignal(), PID: j.GetPid(), Unit: j.GetUnit(),
-		Detail: j.GetDetail(), ControlGroup: j.GetControlGroup(), Owner: j.GetOwner(), TriggerJob: j.GetTriggerJob(),
+		Detail: j.GetDetail(), LeftProcesses: j.GetLeftProcesses(), ControlGroup: j.GetControlGroup(), Owner: j.GetOwner(), TriggerJob: j.GetTriggerJob(),
 		Trigger: j.GetTrigger(), QueuedAt: stamp(j.GetQueuedAt()), StartedAt: stamp(j.GetStartedAt()), EndedAt: stamp(j.GetEndedAt()),
 	}
 	v.Command, v.Encoding = inBase64(v.Command)

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -141,10 +142,33 @@ func TestNothingIsLeft(t *testing.T) {
 			if left := l.left(); len(left) > 0 {
 				t.Errorf("left: %v; detail %q", left, exit.Detail)
 			}
-			if exit.Detail != "" {
-				t.Errorf("detail %q", exit.Detail)
+			// What it left by itself is counted, and said.
+			by := tt.tail == "exit 5"
+			if (exit.LeftProcesses >= 3) != by || strings.Contains(exit.Detail, "processes that it left were ended (") != by || !by && exit.Detail != "" {
+				t.Errorf("%d are left, detail %q", exit.LeftProcesses, exit.Detail)
 			}
 		})
+	}
+}
+
+// TestLeftProcesses: of a server in the background there is one sentence; of what ends by itself in time there is none.
+func TestLeftProcesses(t *testing.T) {
+	l := newLab(t)
+	for script, want := range map[string]int{
+		"nohup sleep 1000 >/dev/null 2>&1 </dev/null & exit 0": 1,
+		"sleep 1000 & sleep 1000 & exit 3":                     2,
+		"sleep 0.01 & wait":                                    0,
+		"echo out | tee /dev/null":                             0,
+		"true":                                                 0,
+	} {
+		exit := l.run(l.job(script))
+		said := strings.HasPrefix(exit.Detail, "1 process that it left was ended (a job ends with its main process: ")
+		if want > 1 {
+			said = strings.HasPrefix(exit.Detail, fmt.Sprintf("%d processes that it left were ended (", want))
+		}
+		if exit.LeftProcesses != want || said != (want > 0) || want == 0 && exit.Detail != "" {
+			t.Errorf("%q: %d are left, detail %q", script, exit.LeftProcesses, exit.Detail)
+		}
 	}
 }
 

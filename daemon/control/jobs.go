@@ -134,13 +134,17 @@ func (s *Server) startError(task string, err error) error {
 
 // find returns the job that ref names, if the caller may see it. One that it may not see is not there.
 func (s *Server) find(ctx context.Context, ref string) (job.Job, error) {
+	c := callerFrom(ctx)
+	if err := s.noTask(c, ref); err != nil {
+		return job.Job{}, err
+	}
 	var seen func(job.Job) bool
-	if c := callerFrom(ctx); !c.AllObjects() {
+	if !c.AllObjects() {
 		seen = func(j job.Job) bool { return visible(c, j) }
 	}
 	j, err := s.Jobs.Find(ref, seen)
 	switch {
-	case errors.Is(err, job.ErrAmbiguous):
+	case errors.Is(err, job.ErrAmbiguous), errors.Is(err, job.ErrShort):
 		return job.Job{}, connect.NewError(connect.CodeInvalidArgument, err)
 	case errors.Is(err, job.ErrNotFound):
 		return job.Job{}, fail(connect.CodeNotFound, "not-found", fmt.Errorf("no such job: %q", ref))
@@ -150,6 +154,20 @@ func (s *Server) find(ctx context.Context, ref string) (job.Job, error) {
 		return job.Job{}, connect.NewError(connect.CodeInternal, err)
 	}
 	return j, nil
+}
+
+// noTask returns an error if ref is the name of a task that the caller may know. Whoever names a task where a job is meant does not
+// mean a job whose id happens to begin so.
+func (s *Server) noTask(c auth.Caller, ref string) error {
+	cfg := s.Snapshot().Config
+	if cfg == nil || len(ref) == idLength {
+		return nil
+	}
+	t := cfg.Tasks[ref]
+	if t == nil || !c.AllObjects() && !mayStart(c, t) {
+		return nil
+	}
+	return fail(connect.CodeNotFound, "not-found", fmt.Errorf("%q is a task, not a job; rtaskctl ps -a --task %s lists its jobs", ref, ref))
 }
 
 // visible reports whether a caller may see and stop a job.

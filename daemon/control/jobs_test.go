@@ -298,7 +298,7 @@ func TestObjects(t *testing.T) {
 		t.Errorf("an operator sees %d jobs", n)
 	}
 	// A prefix is ambiguous among what one sees, and not by what one does not.
-	if _, err := jobs.Status(t.Context(), req(&rtaskv1.StatusRequest{Job: mine.Id[:1]})); err != nil {
+	if _, err := jobs.Status(t.Context(), req(&rtaskv1.StatusRequest{Job: mine.Id[:4]})); err != nil {
 		t.Errorf("by a prefix that is one's own alone: %v", err)
 	}
 	names := func(p auth.Peer) (names []string) {
@@ -459,4 +459,71 @@ func TestMessages(t *testing.T) {
 	if m := jobMessage(job.Job{Command: "x", Exit: &spec.Exit{Code: 0}}); m.ExitCode == nil || m.StartedAt != nil {
 		t.Errorf("%v", m)
 	}
+}
+
+// What names no job says what is wrong with it: a slip of one letter stops nothing, and a task is not a job.
+func TestRefs(t *testing.T) {
+	f := newFixture(t, tasks)
+	op := self()
+	j := must[rtaskv1.StartResponse](t)(f.as(op).Start(t.Context(), req(&rtaskv1.StartRequest{Name: "sleep", Path: "/bin/sleep", WorkingDirectory: "/", Arguments: []string{"1000"}}))).Job
+	for _, c := range []struct {
+		who  auth.Peer
+		ref  string
+		code connect.Code
+		text string
+	}{
+		{op, j.Id[:1], connect.CodeInvalidArgument, "give at least 4 characters of a job's id"},
+		{op, j.Id[:3], connect.CodeInvalidArgument, "give at least 4 characters of a job's id"},
+		{op, "sleeps", connect.CodeNotFound, `"sleeps" is a task, not a job; rtaskctl ps -a --task sleeps lists its jobs`},
+		{op, "off", connect.CodeNotFound, `"off" is a task, not a job`},
+		{op, "no-such-task", connect.CodeNotFound, `no such job: "no-such-task"`},
+		{ada, "sleeps", connect.CodeNotFound, `"sleeps" is a task, not a job`},
+		{ada, "async", connect.CodeNotFound, `no such job: "async"`}, // which she may not know of
+		{ada, j.Id[:4], connect.CodeNotFound, "no such job"},
+	} {
+		_, stopErr := f.as(c.who).Stop(t.Context(), req(&rtaskv1.StopRequest{Job: c.ref}))
+		_, statusErr := f.as(c.who).Status(t.Context(), req(&rtaskv1.StatusRequest{Job: c.ref}))
+		for _, err := range []error{stopErr, statusErr} {
+			if connect.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("%q: %v, want %s", c.ref, err, c.text)
+			}
+		}
+	}
+	if r := must[rtaskv1.StopResponse](t)(f.as(op).Stop(t.Context(), req(&rtaskv1.StopRequest{Job: j.Id[:4]}))); r.HadEnded || r.Job.Reason != rtaskv1.Reason_REASON_STOPPED {
+		t.Errorf("%v", r)
+	}
+	if r := must[rtaskv1.StopResponse](t)(f.as(op).Stop(t.Context(), req(&rtaskv1.StopRequest{Job: j.Id}))); !r.HadEnded || r.Job.Reason != rtaskv1.Reason_REASON_STOPPED {
+		t.Errorf("%v", r)
+	}
+}
+
+// What is counted is what there is: jobs that run, and jobs that wait.
+func TestInfoCounts(t *testing.T) {
+	f := newFixture(t, `
+task "one" {
+  command        = ["/bin/sleep", "1000"]
+  max_concurrent = 1
+  overflow       = "queue"
+  queue          = 5
+}`)
+	op := self()
+	var jobs []string
+	for range 3 {
+		jobs = append(jobs, must[rtaskv1.StartResponse](t)(f.as(op).Start(t.Context(), req(&rtaskv1.StartRequest{Name: "one"}))).Job.Id)
+	}
+	counts := func(running, queued int32) {
+		t.Helper()
+		i := must[rtaskv1.InfoResponse](t)(f.as(op).Info(t.Context(), req(&rtaskv1.InfoRequest{})))
+		if i.Running != running || i.Queued != queued {
+			t.Errorf("%d running, %d queued; want %d and %d", i.Running, i.Queued, running, queued)
+		}
+		d := must[rtaskv1.DrainResponse](t)(f.as(peers()[auth.Admin]).Drain(t.Context(), req(&rtaskv1.DrainRequest{})))
+		if d.Jobs != running+queued || !d.Draining {
+			t.Errorf("draining: %v", d)
+		}
+		must[rtaskv1.DrainResponse](t)(f.as(peers()[auth.Admin]).Drain(t.Context(), req(&rtaskv1.DrainRequest{Cancel: true})))
+	}
+	counts(1, 2)
+	must[rtaskv1.StopResponse](t)(f.as(op).Stop(t.Context(), req(&rtaskv1.StopRequest{Job: jobs[2]})))
+	counts(1, 1)
 }

@@ -32,7 +32,7 @@ func jobMessage(j job.Job) *rtaskv1.Job {
 		m.CpuUsec, m.MemoryPeakBytes, m.TasksPeak = e.Usage.CPUUsec, e.Usage.MemoryPeak, e.Usage.TasksPeak
 		m.IoReadBytes, m.IoWriteBytes = e.Usage.IOReadBytes, e.Usage.IOWriteBytes
 		m.IoReadOps, m.IoWriteOps = e.Usage.IOReadOps, e.Usage.IOWriteOps
-		m.LogBytes, m.LogDroppedBytes = e.LogBytes, e.LogDropped
+		m.LogBytes, m.LogDroppedBytes, m.LeftProcesses = e.LogBytes, e.LogDropped, int32(e.LeftProcesses)
 	}
 	return m
 }

@@ -115,10 +115,10 @@ func resultOf(m *rtaskv1.RunResponse) result {
 	}
 	r := result{
 		Status: "success", Reason: j.GetReason().Word(), ExitCode: j.ExitCode, Signal: j.GetSignal(), Truncated: m.Truncated,
-		Stdout: string(stdout), Stderr: string(stderr), TaskID: j.GetId(), times: timesOf(j),
+		Stdout: string(stdout), Stderr: string(stderr), TaskID: j.GetId(), Detail: j.GetDetail(), times: timesOf(j),
 	}
 	if r.Reason != "" {
-		r.Status, r.Detail = "failure", j.GetDetail()
+		r.Status = "failure"
 	}
 	// One encoding for both streams, so that a client decodes them alike.
 	if !utf8.Valid(stdout) || !utf8.Valid(stderr) {

@@ -9,6 +9,9 @@ var (
 	// ErrAmbiguous is returned when a prefix fits several jobs.
 	ErrAmbiguous = errors.New("several jobs have an id that begins with this")
 
+	// ErrShort is returned when a prefix has fewer than minPrefix characters: a slip would name some job.
+	ErrShort = errors.New("give at least 4 characters of a job's id")
+
 	// ErrTooMany is returned by Start when Options.MaxJobs run, or the owner has its share of them, or every number of Options.UIDs
 	// is lent.
 	ErrTooMany = errors.New("too many jobs are running")

@@ -12,8 +12,11 @@ import (
 )
 
 // Status returns a job as it is now: the one that ref names, by its id, an unambiguous prefix of that, or, digits only, the
-// PID of its main process while it runs. It returns ErrNotFound or ErrAmbiguous.
+// PID of its main process while it runs. It returns ErrNotFound, ErrAmbiguous or ErrShort.
 func (m *Manager) Status(ref string) (Job, error) { return m.Find(ref, nil) }
+
+// minPrefix is how many characters of an id name a job at least.
+const minPrefix = 4
 
 // Find is Status among the jobs that visible says yes to; nil: all. The others are not there, for an ambiguity either.
 func (m *Manager) Find(ref string, visible func(Job) bool) (Job, error) {
@@ -23,6 +26,8 @@ func (m *Manager) Find(ref string, visible func(Job) bool) (Job, error) {
 	if pid, atoiErr := strconv.Atoi(ref); atoiErr == nil {
 		// 0 is no process, but what a job has that is just being started.
 		found = m.running(func(j Job) bool { return pid > 0 && j.ProcessID == pid && j.State != Ended && seen(j) })
+	} else if ref != "" && len(ref) < minPrefix {
+		return Job{}, fmt.Errorf("%q: %w", ref, ErrShort)
 	} else if ref != "" {
 		found, err = m.byPrefix(ref, seen)
 	}

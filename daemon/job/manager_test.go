@@ -63,7 +63,9 @@ func TestFind(t *testing.T) {
 	}{
 		{ref: "abcdefghijklmnop", id: "abcdefghijklmnop"},
 		{ref: "abcde", id: "abcdefghijklmnop"},
-		{ref: "q", id: "qqqqqqqqqqqqqqqq"},
+		{ref: "qqqq", id: "qqqqqqqqqqqqqqqq"},
+		{ref: "q", err: ErrShort},
+		{ref: "qqq", visible: of('q'), err: ErrShort},
 		{ref: "abcd", err: ErrAmbiguous},
 		{ref: "abcd", visible: of('e'), id: "abcdefghijklmnop"},
 		{ref: "abcd", visible: of('q'), err: ErrNotFound},

@@ -274,6 +274,16 @@ func (g *Group) Kill() error {
 	return err
 }
 
+// Count returns how many processes are in the group and below it.
+func (g *Group) Count() (int, error) {
+	n := 0
+	err := eachProcess(g.dir, func(int) error {
+		n++
+		return nil
+	})
+	return n, err
+}
+
 // Populated reports whether a process is in the group or below it.
 func (g *Group) Populated() (bool, error) { return populated(g.dir) }
 

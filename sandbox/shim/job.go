@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -63,8 +64,12 @@ func (s *shim) run(start *wire.Start, stdin, logFile *os.File) {
 	exit.Job = j.spec.ID
 	exit.LogBytes, exit.LogDropped = w.Stats()
 	exit.LogBytes += exit.LogDropped
-	j.journal.send([]byte("Job "+exit.Job+" "+outcome(exit)), endPriority(exit), field{"MESSAGE_ID", messageEnded},
-		field{"RTASK_STATUS", status(exit)}, field{"RTASK_REASON", string(exit.Reason)})
+	message, fields := "Job "+exit.Job+" "+outcome(exit), []field{{"MESSAGE_ID", messageEnded}, {"RTASK_STATUS", status(exit)}, {"RTASK_REASON", string(exit.Reason)}}
+	if exit.LeftProcesses > 0 {
+		message += "; " + leftText(exit.LeftProcesses)
+		fields = append(fields, field{"RTASK_LEFT_PROCESSES", strconv.Itoa(exit.LeftProcesses)})
+	}
+	j.journal.send([]byte(message), endPriority(exit), fields...)
 	if n := j.journal.close(); n > 0 {
 		_ = s.journald.Close() // the next job tries another one: journald may have come back
 		s.journald = nil
@@ -366,6 +371,7 @@ func (j *job) finish(ws unix.WaitStatus, out *output) *spec.Exit {
 	exit := &spec.Exit{}
 	if j.cause == spec.Succeeded {
 		out.wait(drainTime)
+		exit.LeftProcesses = j.left()
 	}
 	empty, problems := j.clear()
 	exit.Ended = time.Now()
@@ -395,8 +401,23 @@ func (j *job) finish(ws unix.WaitStatus, out *output) *spec.Exit {
 	if j.cause == spec.Stopped && j.by != "" {
 		problems = append([]string{"stopped by " + j.by}, problems...)
 	}
+	if exit.LeftProcesses > 0 {
+		problems = append([]string{leftText(exit.LeftProcesses)}, problems...)
+	}
 	exit.Detail = strings.Join(problems, "; ")
 	return exit
+}
+
+// left returns how many processes the main process left behind.
+func (j *job) left() int {
+	if empty, err := j.tree.WaitEmpty(0); empty || err != nil {
+		return 0 // clear reports the error
+	}
+	n, err := j.tree.Count()
+	if err != nil {
+		return 0 // it is a hint for people, and nothing hangs on it
+	}
+	return n
 }
 
 // judge says how the main process ended.

@@ -43,3 +43,12 @@ func outcome(e *spec.Exit) string {
 		return "ended with " + string(e.Reason)
 	}
 }
+
+// leftText says what became of processes that a job left, and what to do instead.
+func leftText(n int) string {
+	what := "1 process that it left was ended"
+	if n > 1 {
+		what = fmt.Sprintf("%d processes that it left were ended", n)
+	}
+	return what + " (a job ends with its main process: run a server in the foreground, or as a service with systemd-run)"
+}

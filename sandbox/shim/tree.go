@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +24,8 @@ type tree interface {
 	Signal(unix.Signal) error
 	// Kill ends every process, and those that are being born.
 	Kill() error
+	// Count returns how many processes there are, without those that have ended and were not waited for yet.
+	Count() (int, error)
 	// WaitEmpty returns true when no process is left, or false after the timeout. The main process was waited for before.
 	WaitEmpty(time.Duration) (bool, error)
 	Usage() spec.Usage
@@ -60,6 +63,12 @@ func (d *descendants) Signal(sig unix.Signal) error {
 // Kill implements tree. It stops every process first, so that none can fork while the others are killed.
 func (d *descendants) Kill() error {
 	return errors.Join(d.Signal(unix.SIGSTOP), d.Signal(unix.SIGKILL))
+}
+
+// Count implements tree.
+func (d *descendants) Count() (int, error) {
+	all, err := d.list()
+	return len(slices.DeleteFunc(all, func(p process) bool { return p.zombie })), err
 }
 
 // The times between two looks of descendants.WaitEmpty.
@@ -101,6 +110,7 @@ func reapAll() (childless bool, err error) {
 // process is a process as it was seen. The time of its start, in clock ticks, tells it from a later one of its PID.
 type process struct {
 	pid, parent int
+	zombie      bool
 	started     string
 }
 
@@ -110,13 +120,13 @@ func look(pid int) (process, bool) {
 	if err != nil {
 		return process{}, false // it has ended
 	}
-	// The second field, in brackets, may hold anything. The fourth is the parent, the 22nd the start (proc_pid_stat(5)).
+	// The second field, in brackets, may hold anything. The third is the state, the fourth the parent, the 22nd the start (proc_pid_stat(5)).
 	f := strings.Fields(string(b)[strings.LastIndexByte(string(b), ')')+1:])
 	if len(f) < 20 {
 		return process{}, false
 	}
 	parent, err := strconv.Atoi(f[1])
-	return process{pid: pid, parent: parent, started: f[19]}, err == nil
+	return process{pid: pid, parent: parent, zombie: f[0] == "Z", started: f[19]}, err == nil
 }
 
 // signal signals the process, if its PID is still its own: what a pidfd refers to does not change.

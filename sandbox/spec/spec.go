@@ -91,6 +91,8 @@ type Exit struct {
 	Signal int `cbor:"signal,omitempty"`
 	// Detail is one clause for people: the step of the set-up that failed, or who stopped the job.
 	Detail string `cbor:"detail,omitempty"`
+	// LeftProcesses is how many processes were still there after the main one had ended by itself, and were killed.
+	LeftProcesses int `cbor:"left_processes,omitempty"`
 	// Ended is when nothing of the job was left.
 	Ended time.Time `cbor:"ended"`
 	// Usage is what it used.

@@ -328,6 +328,8 @@ type Job struct {
 	TriggerJob string `protobuf:"bytes,40,opt,name=trigger_job,json=triggerJob,proto3" json:"trigger_job,omitempty"`
 	// triggered: what the end of this job started, or is about to.
 	Triggered []*Triggered `protobuf:"bytes,41,rep,name=triggered,proto3" json:"triggered,omitempty"`
+	// left_processes: how many processes were still there after the main one had ended by itself. They were killed.
+	LeftProcesses int32 `protobuf:"varint,150,opt,name=left_processes,json=leftProcesses,proto3" json:"left_processes,omitempty"`
 	// encoding: empty, or "base64" for command.
 	Encoding      string `protobuf:"bytes,170,opt,name=encoding,proto3" json:"encoding,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -558,6 +560,13 @@ func (x *Job) GetTriggered() []*Triggered {
 		return x.Triggered
 	}
 	return nil
+}
+
+func (x *Job) GetLeftProcesses() int32 {
+	if x != nil {
+		return x.LeftProcesses
+	}
+	return 0
 }
 
 func (x *Job) GetEncoding() string {
@@ -1064,7 +1073,8 @@ func (x *StartResponse) GetJob() *Job {
 	return nil
 }
 
-// StopRequest names a job by its id, an unambiguous prefix of it, or, digits only, the PID of its main process.
+// StopRequest names a job by its id, by the first four or more characters of it if no other job begins with them, or, digits only,
+// by the PID of its main process.
 type StopRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Job   string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -5691,7 +5701,7 @@ var File_rtask_v1_rtask_proto protoreflect.FileDescriptor
 
 const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\n" +
-	"\x14rtask/v1/rtask.proto\x12\brtask.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\b\n" +
+	"\x14rtask/v1/rtask.proto\x12\brtask.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\t\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12\x18\n" +
@@ -5725,7 +5735,8 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"ioWriteOps\x88\x01\x01\x12\x1f\n" +
 	"\vtrigger_job\x18( \x01(\tR\n" +
 	"triggerJob\x121\n" +
-	"\ttriggered\x18) \x03(\v2\x13.rtask.v1.TriggeredR\ttriggered\x12\x1b\n" +
+	"\ttriggered\x18) \x03(\v2\x13.rtask.v1.TriggeredR\ttriggered\x12&\n" +
+	"\x0eleft_processes\x18\x96\x01 \x01(\x05R\rleftProcesses\x12\x1b\n" +
 	"\bencoding\x18\xaa\x01 \x01(\tR\bencodingB\f\n" +
 	"\n" +
 	"_exit_codeB\v\n" +
