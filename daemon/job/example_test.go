@@ -125,11 +125,11 @@ func ExampleManager_Status() {
 		return
 	}
 	fmt.Println(j.State, j.Exit.Reason, j.Exit.Code, j.Succeeded())
-	_, err = jobs.Status("x1")
+	_, err = jobs.Status("x1x1")
 	fmt.Println(err)
 	// Output:
 	// ended exit-code 3 false
-	// "x1": no such job
+	// "x1x1": no such job
 }
 
 // StreamLogs passes on what a job writes, from its first byte, until it has ended.
