@@ -382,7 +382,15 @@ func TestOnceOutlives(t *testing.T) {
 // longer than it is accepted.
 func TestWebhookEndOfTolerance(t *testing.T) {
 	f := newFixture(t, hooked)
-	r := f.sent("hooked", "slack", []byte(push), time.Now().Add(-webhook.Tolerance+time.Second))
+	var r *rtaskv1.WebhookRequest
+	for accepted := false; !accepted; { // once more, if this machine takes seconds for it
+		r = f.sent("hooked", "slack", []byte(push), time.Now().Add(-webhook.Tolerance+2*time.Second))
+		_, err := f.hook(r)
+		accepted = err == nil
+		if !accepted && detail(err).GetKind() != "signature" {
+			t.Fatal(err)
+		}
+	}
 	var wg sync.WaitGroup
 	ended := make(chan struct{}) // closed when its time is over
 	var once sync.Once

@@ -127,6 +127,33 @@ func TestSkip(t *testing.T) {
 	}
 }
 
+// A sample says what its sender says, and no more: a pull request, or an event of Slack, names no branch that could be wanted.
+func TestSample(t *testing.T) {
+	main := []string{"refs/heads/main"}
+	for _, k := range Kinds() {
+		for event, named := range map[string]bool{"push": k != Slack && k != Stripe, "pull_request": k == Standard || k == HMACSHA256 || k == Token, "": k != Slack && k != Stripe} {
+			h, body := Sample(k, event, main[0], time.Now())
+			d := read(t, k, h, string(body))
+			wanted := Wanted{Events: []string{first(event, "push")}}
+			if got := d.Skip(wanted); got != "" {
+				t.Errorf("%s %q: %s", k, event, got)
+			}
+			wanted.Refs = main
+			if got := d.Skip(wanted); (got == "") != named {
+				t.Errorf("%s %q: %q", k, event, got)
+			}
+		}
+	}
+	h, body := Sample(Slack, "/deploy", "", time.Now())
+	if d := read(t, Slack, h, string(body)); d.Event != "/deploy" || d.Person != Reads {
+		t.Errorf("%+v", d)
+	}
+	h, body = Sample(GitLab, "Merge Request Hook", "", time.Now())
+	if d := read(t, GitLab, h, string(body)); d.Event != "merge_request" || d.Other != "Merge Request Hook" || d.Ref != "" {
+		t.Errorf("%+v", d)
+	}
+}
+
 func read(t *testing.T, k Kind, h Headers, body string) Delivery {
 	t.Helper()
 	d, err := Read(k, h, []byte(body))

@@ -162,7 +162,7 @@ func signatures(text string, e Encoding, prefixes ...string) [][]byte {
 				break
 			}
 		}
-		if got, err := decode(e, one); err == nil && len(got) == sha256.Size {
+		if got, err := decode(e, one); err == nil {
 			all = append(all, got)
 		}
 	}
