@@ -57,16 +57,16 @@ func (v *auditJSON) fields() map[string]*string {
 func (a *app) auditCommand() *cli.Command {
 	return &cli.Command{
 		Name: "audit", Usage: "show which requests were accepted and refused, and why", UsageText: "rtaskctl audit [OPTION…]",
-		Description: "From the journal, the oldest first: what the engine wrote and nobody else.\n" + momentHelp,
+		Description: "Entries of the journal, oldest first. Only entries that the engine wrote count.\n" + momentHelp,
 		Flags: []cli.Flag{
-			boolFlag("only what was refused", "refused"),
-			&cli.StringFlag{Name: "task", Usage: "only requests for this `TASK`"},
-			&cli.StringFlag{Name: "key", Usage: "only requests with the API key of this `NAME` or id"},
-			&cli.StringFlag{Name: "webhook", Usage: "only requests to the webhook `NAME`"},
+			boolFlag("show only refused requests", "refused"),
+			&cli.StringFlag{Name: "task", Usage: "show only requests for this `TASK`"},
+			&cli.StringFlag{Name: "key", Usage: "show only requests with the API key of this `NAME` or id"},
+			&cli.StringFlag{Name: "webhook", Usage: "show only requests to the webhook `NAME`"},
 			sinceFlag("only what was decided at `TIME` or after it"),
 			untilFlag("only what was decided until `TIME`"),
-			&cli.StringFlag{Name: "limit", Aliases: []string{"n"}, Usage: "the newest `N` at most; 1000 if it is not given, 10 with -f"},
-			boolFlag("go on with what is decided from now on", "follow", "f"),
+			&cli.StringFlag{Name: "limit", Aliases: []string{"n"}, Usage: "show at most the newest `N` (default: 1000, with -f 10)"},
+			boolFlag("keep showing new entries", "follow", "f"),
 			boolFlag("print the result as JSON, with -f one object a line", "json"),
 		},
 		Action: a.audit,

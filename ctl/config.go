@@ -17,9 +17,9 @@ import (
 
 func (a *app) configCommand() *cli.Command {
 	return &cli.Command{
-		Name: "config", Usage: "check the configuration, or convert one", UsageText: "rtaskctl config check|convert",
+		Name: "config", Usage: "check the configuration, or convert a config.toml", UsageText: "rtaskctl config check|convert",
 		Subcommands: []*cli.Command{a.convertCommand(), {
-			Name: "check", Usage: "read the configuration and say what is wrong with it, or what a request would do; change nothing",
+			Name: "check", Usage: "check the configuration, or what a request would do",
 			UsageText:   "rtaskctl config check [--json] [PATH]\nrtaskctl config check --task TASK [--key NAME | --webhook NAME] [--param NAME=VALUE…] [--json]",
 			Description: "PATH is a file or a folder, which is checked without an engine: rtask.hcl, a file of tasks, or a folder of either.\nWithout PATH the engine checks its own configuration.\nThe exit status is 1 if there is an error, and if the request would be refused.",
 			Flags:       append(dryRunFlags(), jsonFlag()),
@@ -85,7 +85,7 @@ func (a *app) convertCommand() *cli.Command {
 func (a *app) reloadCommand() *cli.Command {
 	return &cli.Command{
 		Name: "reload", Usage: "read the configuration again", UsageText: "rtaskctl reload [--json]",
-		Description: "If there is an error in it, nothing changes.",
+		Description: "A configuration with an error changes nothing.",
 		Flags:       []cli.Flag{jsonFlag()},
 		Action:      func(c *cli.Context) error { return a.reload(c, false) },
 	}

@@ -76,7 +76,7 @@ func (a *app) build() *cli.App {
 		Version:   a.env.Version,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "socket", Usage: "talk to the engine at `PATH`; also RTASK_SOCKET"},
-			boolFlag("talk to the user's own engine", "user"),
+			boolFlag("talk to your own engine instead of the system's", "user"),
 			cli.HelpFlag, // comes by itself only together with the library's own command help
 		},
 		Commands: []*cli.Command{

@@ -15,7 +15,7 @@ import (
 
 func (a *app) doctorCommand() *cli.Command {
 	return &cli.Command{
-		Name: "doctor", Usage: "show what holds on this machine and what is missing", UsageText: "rtaskctl doctor [--json]",
+		Name: "doctor", Usage: "check what works on this machine and what is missing", UsageText: "rtaskctl doctor [--json]",
 		Description: "The exit status is 1 if the configuration has errors, or a socket could not be opened.",
 		Flags:       []cli.Flag{jsonFlag()},
 		Action:      a.doctor,
@@ -74,9 +74,9 @@ func (a *app) printInfo(path string, i *rtaskv1.InfoResponse) error {
 	}
 	var b strings.Builder
 	if all := i.GetWeaker(); len(all) == 0 {
-		b.WriteString("\n" + a.paint(green, "Everything rtask promises holds on this machine.") + "\n")
+		b.WriteString("\n" + a.paint(green, "Everything works on this machine.") + "\n")
 	} else {
-		b.WriteString("\n" + a.paint(yellow, "What does not hold on this machine:") + "\n")
+		b.WriteString("\n" + a.paint(yellow, "Not available on this machine:") + "\n")
 		for _, w := range all {
 			b.WriteString("  - " + oneLine(w) + "\n")
 		}

@@ -15,7 +15,7 @@ import (
 
 func (a *app) drainCommand() *cli.Command {
 	return &cli.Command{
-		Name: "drain", Usage: "accept no new jobs, and wait until the last one has ended", UsageText: "rtaskctl drain [--timeout TIME | --cancel] [--json]",
+		Name: "drain", Usage: "stop accepting jobs and wait until the last one has ended", UsageText: "rtaskctl drain [--timeout TIME | --cancel] [--json]",
 		Description: "Jobs that were accepted run to their end. It lasts until `rtaskctl drain --cancel`, or until rtaskd ends.\n" +
 			"The exit status is 1 if jobs are left when this returns.",
 		Flags: []cli.Flag{

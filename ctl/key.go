@@ -20,7 +20,7 @@ func (a *app) keyCommand() *cli.Command {
 			a.rotateKey(),
 			a.importKeys(),
 			{
-				Name: "revoke", Usage: "make a key useless at once", UsageText: "rtaskctl key revoke [--json] NAME|ID",
+				Name: "revoke", Usage: "revoke a key now", UsageText: "rtaskctl key revoke [--json] NAME|ID",
 				Flags: []cli.Flag{jsonFlag()}, Action: a.keyRevoke,
 			},
 		},
@@ -33,9 +33,9 @@ func (a *app) addKeyCommand() *cli.Command {
 
 func (a *app) addKey(name, usage string) *cli.Command {
 	return &cli.Command{
-		Name: name, Usage: "add an API key and print it, this once", UsageText: usage,
+		Name: name, Usage: "add an API key and print it (only this once)", UsageText: usage,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "expires", Usage: "let it be good for `TIME`, such as 90d, 12h or 1y; else until it is revoked"},
+			&cli.StringFlag{Name: "expires", Usage: "let the key expire after `TIME`, such as 90d, 12h or 1y (default: never)"},
 			jsonFlag(),
 		},
 		Action: a.keyAdd,

@@ -10,11 +10,11 @@ import (
 
 func (a *app) rotateKey() *cli.Command {
 	return &cli.Command{
-		Name: "rotate", Usage: "give a key another secret and print it, this once",
+		Name: "rotate", Usage: "give a key a new secret and print it (only this once)",
 		UsageText: "rtaskctl key rotate [--overlap TIME] [--expires TIME] [--json] NAME|ID",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "overlap", Usage: "keep the old secret good for `TIME` more, such as 24h; else it is not good any more"},
-			&cli.StringFlag{Name: "expires", Usage: "let the key be good for `TIME` from now on; else for as long as it was to be"},
+			&cli.StringFlag{Name: "overlap", Usage: "keep the old secret valid for `TIME`, such as 24h (default: revoke it now)"},
+			&cli.StringFlag{Name: "expires", Usage: "let the key expire after `TIME` from now (default: unchanged)"},
 			jsonFlag(),
 		},
 		Action: a.keyRotate,

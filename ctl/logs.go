@@ -13,10 +13,10 @@ import (
 func (a *app) logsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "logs", Usage: "show a job's output", UsageText: "rtaskctl logs [OPTION…] JOB",
-		Description: "The output comes byte for byte as the job wrote it, from its start, standard error on standard error.\n" + momentHelp,
+		Description: "The output is shown byte for byte, from its start. Standard error goes to standard error.\n" + momentHelp,
 		Flags: []cli.Flag{
-			boolFlag("go on until the job has ended", "follow", "f"),
-			&cli.StringFlag{Name: "tail", Aliases: []string{"n"}, Usage: "only the last `N` lines, and with --follow what comes then"},
+			boolFlag("keep showing new output until the job has ended", "follow", "f"),
+			&cli.StringFlag{Name: "tail", Aliases: []string{"n"}, Usage: "show only the last `N` lines, and with --follow new output"},
 			sinceFlag("only what was written at `TIME` or after it"),
 			untilFlag("only what was written until `TIME`"),
 			boolFlag("only standard output", "stdout"),

@@ -19,18 +19,18 @@ const psCommandWidth = 40
 func (a *app) psCommand() *cli.Command {
 	return &cli.Command{
 		Name: "ps", Usage: "list jobs, the newest first", UsageText: "rtaskctl ps [OPTION…]",
-		Description: "Those that have not ended, unless an option says otherwise.\n" + momentHelp,
+		Description: "By default, only jobs that have not ended are listed.\n" + momentHelp,
 		Flags: []cli.Flag{
-			boolFlag("also those that have ended", "all", "a"),
+			boolFlag("list ended jobs, too", "all", "a"),
 			&cli.StringFlag{Name: "task", Usage: "only jobs of this `TASK`"},
-			&cli.StringFlag{Name: "state", Usage: "only jobs in one of these `STATES`: queued, running, stopping, ended; with commas between them"},
+			&cli.StringFlag{Name: "state", Usage: "only jobs in one of these `STATES`, separated by commas: queued, running, stopping, ended"},
 			&cli.StringFlag{Name: "status", Usage: "only jobs that ended with this `STATUS`: success or failure"},
 			&cli.StringFlag{Name: "reason", Usage: "only jobs that failed for one of these `REASONS`: " + strings.Join(reasonWords(), ", ")},
 			&cli.StringFlag{Name: "run-as", Aliases: []string{"u"}, Usage: "only jobs that run as user `NAME`"},
-			&cli.StringFlag{Name: "owner", Usage: "only jobs that `NAME` started, a user or key:NAME"},
+			&cli.StringFlag{Name: "owner", Usage: "only jobs started by `NAME`, a user or key:NAME"},
 			sinceFlag("only jobs that were accepted at `TIME` or after it"),
 			untilFlag("only jobs that were accepted until `TIME`"),
-			&cli.StringFlag{Name: "limit", Aliases: []string{"n"}, Usage: "`N` jobs at most; 1000 if it is not given"},
+			&cli.StringFlag{Name: "limit", Aliases: []string{"n"}, Usage: "list at most `N` jobs (default: 1000)"},
 			jsonFlag(),
 		},
 		Action: a.ps,

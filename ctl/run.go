@@ -15,9 +15,9 @@ import (
 
 func (a *app) runCommand() *cli.Command {
 	return &cli.Command{
-		Name: "run", Usage: "start a task or a command, show its output, and end as it ended",
+		Name: "run", Usage: "start a task or a command, show its output, and exit with its exit status",
 		UsageText: "rtaskctl run [OPTION…] NAME [ARG…]",
-		Description: startDescription + "\n\nThe exit status is the job's; 128+N if signal N ended it, 124 if it took too long, 125 if rtask failed,\n" +
+		Description: startDescription + "\n\nThe exit status is that of the job: 128+N if signal N ended it, 124 after a timeout, 125 if rtask itself failed,\n" +
 			"126 and 127 if it could not be executed or found. An interrupt stops the job, and so does the end of whoever\n" +
 			"reads the output; a second interrupt leaves it alone.",
 		Flags:  startFlags(),

@@ -25,19 +25,19 @@ func startFlags() []cli.Flag {
 	properties := &settings{} // two flags, since an alias would give each value twice
 	return []cli.Flag{
 		boolFlag("run a command, even if a task has that name", "command"),
-		&cli.GenericFlag{Name: "E", Value: &settings{}, Usage: "set `NAME[=VALUE]` for a command; without a value, rtaskctl's own"},
+		&cli.GenericFlag{Name: "E", Value: &settings{}, Usage: "set the variable `NAME[=VALUE]` for a command; without a value, pass on that of rtaskctl"},
 		&cli.GenericFlag{Name: "p", Value: properties, Usage: "set `NAME=VALUE` for a command, such as memory_max=512M or private_network=true; see limits and sandbox in rtask.hcl(5)"},
 		&cli.GenericFlag{Name: "property", Value: properties, Usage: "the same as -p `NAME=VALUE`"},
 		&cli.StringFlag{Name: "sandbox", Usage: "run a command under `PROFILE`: off, default or strict; see rtask.hcl(5)"},
-		&cli.StringFlag{Name: "input", Usage: "take `FILE` as standard input, - for rtaskctl's own"},
+		&cli.StringFlag{Name: "input", Usage: "use `FILE` as standard input, - for that of rtaskctl"},
 		&cli.GenericFlag{Name: "param", Value: &settings{}, Usage: "set the parameter `NAME=VALUE` of a task"},
-		boolFlag("run a command though it is running already with the same arguments", "allow-duplicate"),
+		boolFlag("start a command even if you already run it with the same arguments", "allow-duplicate"),
 	}
 }
 
-const startDescription = "NAME is a task of the configuration, or else a command in PATH, which runs as you, in the current\n" +
-	"directory, in a scope of its own. Options come before it; everything behind it is the command's own.\n" +
-	"A task takes no arguments, but the parameters that its configuration names."
+const startDescription = "NAME is a configured task; if no task has that name, it is a command in PATH. A command runs as you, in the current\n" +
+	"directory, in a scope of its own. Options come before NAME; everything after it belongs to the command.\n" +
+	"A task takes no arguments, only the parameters that its configuration declares."
 
 func (a *app) startCommand() *cli.Command {
 	return &cli.Command{

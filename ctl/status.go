@@ -16,7 +16,7 @@ func (a *app) statusCommand() *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "show a job and its output so far", UsageText: "rtaskctl status [--json] JOB",
 		Description: "JOB is a job's id, an unambiguous prefix of it or, digits only, the PID of its main process.\n" +
-			"What a terminal would act on is escaped in the output, as \\x1b; rtaskctl logs shows it as it is.",
+			"Control characters in the output are escaped, as \\x1b; rtaskctl logs shows the output unchanged.",
 		Flags:  []cli.Flag{jsonFlag()},
 		Action: a.showStatus,
 	}

@@ -12,8 +12,8 @@ import (
 
 func (a *app) stopCommand() *cli.Command {
 	return &cli.Command{
-		Name: "stop", Usage: "stop jobs, and every process of theirs", UsageText: "rtaskctl stop [--kill] [--json] JOB…",
-		Description: "A job gets its kill signal and, if it is still there after its timeout_stop_sec, SIGKILL. It is gone when this\n" +
+		Name: "stop", Usage: "stop jobs and all of their processes", UsageText: "rtaskctl stop [--kill] [--json] JOB…",
+		Description: "rtask sends a job its kill signal, and SIGKILL if it still runs after its timeout_stop_sec. Nothing of it is left when this\n" +
 			"command ends. A job that has ended already is no error.",
 		Flags:  []cli.Flag{boolFlag("send SIGKILL at once", "kill"), jsonFlag()},
 		Action: a.stop,

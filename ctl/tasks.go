@@ -95,7 +95,7 @@ func taskToJSON(t *rtaskv1.Task) taskJSON {
 
 func (a *app) tasksCommand() *cli.Command {
 	return &cli.Command{
-		Name: "tasks", Usage: "list the tasks that you may start, show, enable and disable them",
+		Name: "tasks", Usage: "list, show, enable and disable the tasks you may start",
 		UsageText: "rtaskctl tasks [--json]\nrtaskctl tasks show|enable|disable TASK",
 		Flags:     []cli.Flag{jsonFlag()},
 		Action:    a.tasks,
@@ -105,12 +105,12 @@ func (a *app) tasksCommand() *cli.Command {
 				Flags: []cli.Flag{jsonFlag()}, Action: a.showTask,
 			},
 			{
-				Name: "enable", Usage: "let a task be started, whatever its configuration says", UsageText: "rtaskctl tasks enable [--json] TASK",
+				Name: "enable", Usage: "enable a task, whatever its configuration says", UsageText: "rtaskctl tasks enable [--json] TASK",
 				Flags: []cli.Flag{jsonFlag()}, Action: func(c *cli.Context) error { return a.switchTask(c, true) },
 			},
 			{
-				Name: "disable", Usage: "let a task not be started, until it is enabled", UsageText: "rtaskctl tasks disable [--json] TASK",
-				Description: "Jobs of it that run, run on.",
+				Name: "disable", Usage: "disable a task until `tasks enable`", UsageText: "rtaskctl tasks disable [--json] TASK",
+				Description: "Jobs that already run are not affected.",
 				Flags:       []cli.Flag{jsonFlag()}, Action: func(c *cli.Context) error { return a.switchTask(c, false) },
 			},
 		},

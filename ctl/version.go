@@ -7,7 +7,7 @@ import (
 func (a *app) versionCommand() *cli.Command {
 	return &cli.Command{
 		Name: "version", Usage: "print the version of rtaskctl", UsageText: "rtaskctl version [--json]",
-		Description: "The engine's is in rtaskctl doctor.",
+		Description: "rtaskctl doctor shows the version of the engine.",
 		Flags:       []cli.Flag{jsonFlag()},
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {

@@ -6,8 +6,8 @@ import (
 
 func (a *app) waitCommand() *cli.Command {
 	return &cli.Command{
-		Name: "wait", Usage: "wait until a job has ended, and end as it ended", UsageText: "rtaskctl wait [--json] JOB",
-		Description: "The exit status is the same as of rtaskctl run.",
+		Name: "wait", Usage: "wait until a job has ended, and exit with its exit status", UsageText: "rtaskctl wait [--json] JOB",
+		Description: "The exit status is the same as that of rtaskctl run.",
 		Flags:       []cli.Flag{jsonFlag()},
 		Action:      failing(exitRtask, a.wait),
 	}

@@ -38,17 +38,17 @@ func webhookToJSON(w *rtaskv1.Webhook) webhookJSON {
 
 func (a *app) webhookCommand() *cli.Command {
 	return &cli.Command{
-		Name: "webhook", Usage: "list and try the URLs at which others start tasks", UsageText: "rtaskctl webhook list|test",
+		Name: "webhook", Usage: "list and test webhooks", UsageText: "rtaskctl webhook list|test",
 		Subcommands: []*cli.Command{
 			{
 				Name: "list", Usage: "list the webhooks and their URLs", UsageText: "rtaskctl webhook list [--json]",
-				Description: "Who knows the URL of one that verifies a token may call it.",
+				Description: "Anyone who knows the URL of a token webhook can call it.",
 				Flags:       []cli.Flag{jsonFlag()}, Action: a.webhookList,
 			},
 			{
-				Name: "test", Usage: "say what a correctly signed request would do", UsageText: "rtaskctl webhook test [--run] [--json] TASK/NAME",
-				Description: "It is a push, or the first of events, of the first of refs. Without --run, nothing is started.",
-				Flags:       []cli.Flag{boolFlag("let it happen", "run"), jsonFlag()}, Action: a.webhookTest,
+				Name: "test", Usage: "show what a correctly signed request would do", UsageText: "rtaskctl webhook test [--run] [--json] TASK/NAME",
+				Description: "The request is a push, or the first of events, for the first of refs. Without --run, nothing is started.",
+				Flags:       []cli.Flag{boolFlag("send the request for real: the task starts", "run"), jsonFlag()}, Action: a.webhookTest,
 			},
 		},
 	}

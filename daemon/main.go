@@ -77,7 +77,7 @@ func Main(ctx context.Context, env Environment) error {
 		HideHelpCommand: true, Flags: flags,
 		Action: func(c *cli.Context) error { return run(c, nil) },
 		Commands: []*cli.Command{{
-			Name: "unfinished", Usage: "succeed if jobs are on record that have not ended, and nobody sees to them", HideHelpCommand: true,
+			Name: "unfinished", Usage: "exit 0 if unfinished jobs exist and no engine is running", HideHelpCommand: true,
 			Flags:  flags,
 			Action: func(c *cli.Context) error { return unfinished(c.String("state-dir")) },
 		}, {

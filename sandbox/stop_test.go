@@ -214,7 +214,7 @@ func TestSignalFromOutside(t *testing.T) {
 	}
 	exit := l.end(p)
 	is(t, exit, spec.Stopped, -1, int(unix.SIGTERM))
-	if exit.Detail != "stopped by SIGTERM from outside of rtask" {
+	if exit.Detail != "stopped by a signal from outside rtask (systemctl stop?)" {
 		t.Errorf("detail %q", exit.Detail)
 	}
 }

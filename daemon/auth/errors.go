@@ -13,7 +13,7 @@ var (
 
 	// ErrUnauthorized is returned when a presented API key is not good, whatever the cause: malformed, unknown, wrong,
 	// expired or revoked. The causes are not told apart, so that nobody learns one by trying.
-	ErrUnauthorized = errors.New("the API key is not valid")
+	ErrUnauthorized = errors.New("no valid API key: send Authorization: Bearer KEY")
 
 	// ErrMalformedKey is returned when a text is not an API key.
 	ErrMalformedKey = errors.New("not an API key")

@@ -29,7 +29,7 @@ func limitsScope() scope[spec.Limits] {
 				decode: func(d *decoder, v value, l *spec.Limits) {
 					d.limit(v, &l.MemoryMax, "a size", parseMemory)
 					if l.MemoryMax != nil && *l.MemoryMax < leastMemory {
-						d.warnf(v.rng(), v.usage(), "hardly a program can start with a memory_max of %d bytes", *l.MemoryMax)
+						d.warnf(v.rng(), v.usage(), "memory_max = %d bytes is too small for most programs to start", *l.MemoryMax)
 					}
 				},
 			},

@@ -112,7 +112,7 @@ func sandboxScope() scope[spec.Sandbox] {
 			func(s *sandbox) *[]string { return &s.RestrictAddressFamilies }),
 		{
 			name: "restrict_namespaces", example: "true", directive: "RestrictNamespaces", several: true,
-			doc: "Whether it cannot make or enter namespaces, or those that it can; with ~ those that it cannot.",
+			doc: "Namespaces the job may use: true (none), false (all) or a list; ~ inverts the list.",
 			decode: func(d *decoder, v value, s *sandbox) {
 				d.truthOrLines(v, &s.RestrictNamespaces)
 				d.checkFilters(v, "restrict_namespaces", *s)

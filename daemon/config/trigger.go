@@ -69,7 +69,7 @@ func (b *builder) checkTriggers() {
 				if t := b.cfg.Tasks[r.task]; t != nil {
 					if _, err := t.Parameters(nil); err != nil {
 						unknown[place] = true
-						r.d.errorf(r.rng, "Nobody can say it when the task is triggered: give it a default.", "%s: task %q cannot be started: %v", attribute, r.task, err)
+						r.d.errorf(r.rng, "A triggered run cannot supply this parameter. Give it a default.", "%s: task %q cannot be started: %v", attribute, r.task, err)
 					}
 					continue
 				}

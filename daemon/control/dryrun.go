@@ -92,7 +92,7 @@ func (s *Server) dryKey(c *config.Config, t *config.Task, m *rtaskv1.DryRunReque
 	case !keys[i].Expires.IsZero() && !keys[i].Expires.After(time.Now()):
 		return refuse(connect.CodeUnauthenticated, "unauthorized", "the API key %s expired on %s", keys[i].Name, keys[i].Expires.Format(time.DateTime))
 	case t == nil:
-		return refuse(connect.CodePermissionDenied, "forbidden", "there is no task %q, which a requester is told as of one that its key may not use", m.Task)
+		return refuse(connect.CodePermissionDenied, "forbidden", "no task %q (callers get the same reply for tasks their key may not use)", m.Task)
 	case !slices.Contains(t.APIKeys, keys[i].Name):
 		return refuse(connect.CodePermissionDenied, "forbidden", "the key %s is not in api_keys of task %s", keys[i].Name, t.Name)
 	}

@@ -137,7 +137,7 @@ func (s *Server) commandSpec(c auth.Caller, owner job.Owner, r *rtaskv1.StartReq
 		return job.Spec{}, invalid("the path %q of the command is not absolute", r.Path)
 	case !filepath.IsAbs(r.WorkingDirectory):
 		return job.Spec{}, fail(connect.CodeInvalidArgument, "working-directory",
-			fmt.Errorf("a command needs an absolute working directory, and %q is none", r.WorkingDirectory))
+			fmt.Errorf("the working directory %q is not absolute", r.WorkingDirectory))
 	}
 	var env []string
 	if r.SearchPath != "" {

@@ -190,7 +190,7 @@ func (s *Server) judge(h *hook) (reason string, err error) {
 	proof, err := webhook.Verify(h.webhook.Scheme, secrets, h.headers, h.body, now)
 	if err != nil {
 		// Whoever it is learns no more than that.
-		return err.Error(), fail(connect.CodeUnauthenticated, "signature", errors.New("the signature is missing or not good"))
+		return err.Error(), fail(connect.CodeUnauthenticated, "signature", errors.New("the signature is missing or wrong"))
 	}
 	h.proven = true
 	if err := encoded(h.headers.Values("Content-Encoding")); err != nil {

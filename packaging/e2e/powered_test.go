@@ -336,7 +336,7 @@ func (p *powered) check(all bool) {
 			}
 		case j.Reason == rtaskv1.Reason_REASON_STOPPED:
 			p.stopped++
-			p.checkHit(ctx, f, j, "stopped", "stopped by SIGTERM from outside of rtask")
+			p.checkHit(ctx, f, j, "stopped", "stopped by a signal from outside rtask (systemctl stop?)")
 		case f.kind == longJobs && !f.ended:
 			p.fail("job %v cannot have come to its end: %v", f, j)
 		default:

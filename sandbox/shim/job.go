@@ -214,8 +214,8 @@ func (j *job) supervise() unix.WaitStatus {
 			j.attend(ev)
 		case <-due:
 			j.writePending()
-		case sig := <-j.signals:
-			j.outside(sig)
+		case <-j.signals:
+			j.outside()
 		case <-timeout:
 			j.stop(spec.Timeout, "", false)
 		case <-j.killTimer.C:
@@ -237,13 +237,9 @@ func (j *job) emptied() <-chan struct{} {
 
 // outside stops the job because of a signal to all of its scope: `systemctl stop`, or the machine's shutdown. The scope is to
 // end, so there is no other job here.
-func (j *job) outside(sig os.Signal) {
+func (j *job) outside() {
 	j.unfit = true
-	name := sig.String()
-	if s, ok := sig.(unix.Signal); ok {
-		name = unix.SignalName(s)
-	}
-	j.stop(spec.Stopped, name+" from outside of rtask", false)
+	j.stop(spec.Stopped, "a signal from outside rtask (systemctl stop?)", false)
 }
 
 // signalTime is how much later than the job the shim may get the signal that systemd sends to all of a scope.
@@ -259,8 +255,8 @@ func (j *job) stoppedOutside(ws unix.WaitStatus) {
 	t := time.NewTimer(limit)
 	defer t.Stop()
 	select {
-	case sig := <-j.signals:
-		j.outside(sig)
+	case <-j.signals:
+		j.outside()
 		return
 	default:
 	}
@@ -268,8 +264,8 @@ func (j *job) stoppedOutside(ws unix.WaitStatus) {
 		return
 	}
 	select {
-	case sig := <-j.signals:
-		j.outside(sig)
+	case <-j.signals:
+		j.outside()
 	case <-t.C:
 	}
 }
