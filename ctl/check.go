@@ -54,7 +54,7 @@ func (a *app) configOf() string {
 }
 
 func (a *app) checkWithout(c *cli.Context, opts config.Options) error {
-	cfg, found := config.Load(machine.Ask(opts, a.env.UID))
+	cfg, found := config.Load(machine.New(a.env.UID).Ask(opts))
 	tasks := 0
 	if cfg != nil {
 		tasks = len(cfg.Tasks)

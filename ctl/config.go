@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/config/oldtoml"
 )
 
@@ -73,6 +75,9 @@ func (a *app) convertCommand() *cli.Command {
 			if err != nil {
 				return fmt.Errorf("cannot find its folder: %w", err)
 			}
+			if err := a.refuseUnusable(path, data); err != nil {
+				return err
+			}
 			hcl, err := oldtoml.Convert(data, dir)
 			if err != nil {
 				return fmt.Errorf("%s:%w", path, err)
@@ -80,6 +85,23 @@ func (a *app) convertCommand() *cli.Command {
 			return a.print(string(hcl.Text))
 		},
 	}
+}
+
+// refuseUnusable returns an error, and prints why, for a config.toml whose tasks rtask would refuse.
+func (a *app) refuseUnusable(path string, data []byte) error {
+	name := path
+	if !strings.HasSuffix(name, ".toml") {
+		name += ".toml" // which is what says that it is one
+	}
+	_, found := config.LoadFiles([]config.File{{Path: name, Data: data}}, config.Options{Part: true})
+	if !found.HasErrors() {
+		return nil
+	}
+	for _, d := range found {
+		d.File = path
+		a.say("%s", lines(d.String()))
+	}
+	return errors.New("cannot convert it: rtask would refuse what comes of it")
 }
 
 func (a *app) reloadCommand() *cli.Command {

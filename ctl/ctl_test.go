@@ -65,14 +65,14 @@ func TestParseSpan(t *testing.T) {
 	const day = 24 * time.Hour
 	for text, want := range map[string]time.Duration{
 		"90d": 90 * day, "12h": 12 * time.Hour, "1y": 31557600 * time.Second, "1h 30min": 90 * time.Minute, "1h30m": 90 * time.Minute,
-		"2weeks": 14 * day, "90": 90 * time.Second, "1.5d": 36 * time.Hour, " 5 days ": 5 * day, "1M": 2629800 * time.Second, "0": 0,
+		"2weeks": 14 * day, "90s": 90 * time.Second, "1.5d": 36 * time.Hour, " 5 days ": 5 * day, "1M": 2629800 * time.Second, "0": 0,
 		"500ms": 500 * time.Millisecond, "3us": 3 * time.Microsecond,
 	} {
 		if got, err := parseSpan(text); err != nil || got != want {
 			t.Errorf("parseSpan(%q) = %v, %v; want %v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", " ", "d", "-5d", "5q", "soon", "infinity", "1.2.3d", "300y", "9999999999999999999999y", "5d x", "1e3s", "5D"} {
+	for _, text := range []string{"90", "1h 30", "1.5", "", " ", "d", "-5d", "5q", "soon", "infinity", "1.2.3d", "300y", "9999999999999999999999y", "5d x", "1e3s", "5D"} {
 		if got, err := parseSpan(text); err == nil {
 			t.Errorf("parseSpan(%q) = %v, want an error", text, got)
 		}

@@ -27,6 +27,8 @@ type dryRunJSON struct {
 	Reason      string          `json:"reason,omitempty"`
 	Environment []string        `json:"environment,omitempty"`
 	Settings    json.RawMessage `json:"settings,omitempty"`
+	// LimitsMissing is why limits are not in force that the task may run without.
+	LimitsMissing string `json:"limits_missing,omitempty"`
 }
 
 // dryRunFlags are those of config check about a request.
@@ -82,7 +84,7 @@ func (a *app) dryRun(c *cli.Context, m *rtaskv1.DryRunRequest) error {
 	if c.Bool("json") {
 		v := dryRunJSON{
 			Task: m.Task, Key: m.Key, Webhook: m.Webhook, Decision: reply.GetDecision(), Status: status, Kind: reply.GetKind(), Reason: reply.GetReason(),
-			Environment: reply.GetEnvironment(), Settings: json.RawMessage(reply.GetJson()),
+			Environment: reply.GetEnvironment(), Settings: json.RawMessage(reply.GetJson()), LimitsMissing: reply.GetLimitsMissing(),
 		}
 		err = a.printJSON(struct {
 			Tasks       int32            `json:"tasks"`
@@ -142,6 +144,7 @@ func (a *app) printDryRun(m *rtaskv1.DryRunRequest, r *rtaskv1.DryRunResponse, s
 		{"Input", printable("at most " + set.text("max_input_bytes"))},
 		{"Admission", printable(set.admission())},
 		{"Limits", printable(set.block("limits"))},
+		{"Not in force", printable(r.GetLimitsMissing())},
 		{"Sandbox", printable(fmt.Sprintf("profile %s, exposure %.1f %s", set.profile(), r.GetExposure(), r.GetExposureWord()))},
 		{"Environment", strings.Join(told, "\n")},
 	})

@@ -8,10 +8,14 @@ import (
 	"time"
 )
 
-// parseSpan reads a time span of systemd.time(7), such as "90d" or "1h 30min"; a number without a unit is seconds.
+// parseSpan reads a time span of systemd.time(7), such as "90d" or "1h 30min". Only 0 needs no unit: systemd's seconds are not
+// what somebody means who lets a key expire in 90.
 func parseSpan(text string) (time.Duration, error) {
 	var sum float64
 	rest := strings.TrimSpace(text)
+	if rest == "0" {
+		return 0, nil
+	}
 	if rest == "" {
 		return 0, fmt.Errorf("%q is not a time span such as 90d, 12h or 1y", text)
 	}
@@ -23,6 +27,9 @@ func parseSpan(text string) (time.Duration, error) {
 		}
 		rest = strings.TrimLeft(rest[len(digits):], " \t")
 		name := rest[:len(rest)-len(strings.TrimLeft(rest, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZµμ"))]
+		if name == "" {
+			return 0, fmt.Errorf("%q has no unit: write %sd for days, %sh for hours, %smin or %ss", text, digits, digits, digits, digits)
+		}
 		unit, ok := spanUnit(name)
 		if !ok {
 			return 0, fmt.Errorf("%q is not a time span: it has no unit %q; units are s, min, h, d, w, month, y", text, name)
@@ -44,7 +51,7 @@ func spanUnit(name string) (time.Duration, bool) {
 		return time.Microsecond, true
 	case "msec", "ms":
 		return time.Millisecond, true
-	case "", "seconds", "second", "sec", "s":
+	case "seconds", "second", "sec", "s":
 		return time.Second, true
 	case "minutes", "minute", "min", "m":
 		return time.Minute, true

@@ -80,6 +80,9 @@ func (a *app) printSecret(c *cli.Context, key *rtaskv1.Key, secret, todo string)
 	if isTerminal(a.stderr) {
 		a.say("This is the only time that the key is shown.%s", todo)
 	}
+	if end := key.GetExpiresAt(); end != nil {
+		a.say("The key %s expires on %s.", printable(key.GetName()), moment(end))
+	}
 	return a.print(printable(secret) + "\n")
 }
 

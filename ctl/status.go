@@ -38,7 +38,9 @@ func (a *app) showStatus(c *cli.Context) error {
 	}
 	job, usage := r.Msg.GetJob(), r.Msg.GetUsage()
 	if c.Bool("json") {
-		return a.printJSON(statusToJSON(job, usage))
+		value := statusToJSON(job, usage)
+		value.LimitsMissing = r.Msg.GetLimitsMissing()
+		return a.printJSON(value)
 	}
 	word := "running"
 	if ended(job) {
@@ -47,7 +49,11 @@ func (a *app) showStatus(c *cli.Context) error {
 	if err := a.print("Job " + printable(job.GetId()) + " " + word + "\n"); err != nil {
 		return err
 	}
-	if err := a.fields(a.jobFields(job, usage)); err != nil {
+	fields := a.jobFields(job, usage)
+	if m := r.Msg.GetLimitsMissing(); m != "" {
+		fields = append(fields, [2]string{"Limits", a.paint(yellow, "not all in force: "+oneLine(m))})
+	}
+	if err := a.fields(fields); err != nil {
 		return err
 	}
 	if err := a.print("\n"); err != nil {
@@ -70,6 +76,8 @@ type statusJSON struct {
 	MemoryBytes *uint64       `json:"memory_bytes,omitempty"`
 	Tasks       *uint64       `json:"tasks,omitempty"`
 	Processes   []processJSON `json:"processes,omitempty"`
+	// LimitsMissing is why limits are not in force that the job may run without.
+	LimitsMissing string `json:"limits_missing,omitempty"`
 }
 
 type processJSON struct {

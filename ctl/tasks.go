@@ -37,6 +37,8 @@ type taskJSON struct {
 	Line     int32           `json:"line,omitempty"`
 	// Sandbox is what its sandbox leaves open; `tasks show` has it.
 	Sandbox *sandboxJSON `json:"sandbox,omitempty"`
+	// LimitsMissing is why limits are not in force that the task may run without; of tasks show.
+	LimitsMissing string `json:"limits_missing,omitempty"`
 }
 
 // sandboxJSON is a sandbox in the manner of systemd-analyze(1) security.
@@ -134,7 +136,7 @@ func (a *app) showTask(c *cli.Context) error {
 	if c.Bool("json") {
 		v := taskToJSON(r.Msg.GetTask())
 		v.Settings, v.File, v.Line = json.RawMessage(r.Msg.GetJson()), r.Msg.GetFile(), r.Msg.GetLine()
-		v.Sandbox = sandboxToJSON(r.Msg)
+		v.Sandbox, v.LimitsMissing = sandboxToJSON(r.Msg), r.Msg.GetLimitsMissing()
 		return a.printJSON(v)
 	}
 	text := fmt.Sprintf("# %s:%d\n", printable(r.Msg.GetFile()), r.Msg.GetLine())
@@ -143,6 +145,9 @@ func (a *app) showTask(c *cli.Context) error {
 	}
 	if p := r.Msg.GetTask().GetProblem(); p != "" {
 		text += "# It cannot be started now: " + oneLine(p) + "\n"
+	}
+	if m := r.Msg.GetLimitsMissing(); m != "" {
+		text += "# Its limits are not all in force: " + oneLine(m) + "\n"
 	}
 	if err := a.print(text + lines(r.Msg.GetHcl()) + "\n"); err != nil {
 		return err

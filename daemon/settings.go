@@ -34,7 +34,7 @@ type settings struct {
 
 func newSettings(o Options, changed func(*config.Config)) *settings {
 	s := &settings{
-		options: machine.Ask(config.Options{File: o.ConfigFile, Dir: o.TasksDir, CredentialsDir: o.CredentialsDir}, os.Geteuid()),
+		options: machine.New(os.Geteuid()).Ask(config.Options{File: o.ConfigFile, Dir: o.TasksDir, CredentialsDir: o.CredentialsDir}),
 		logger:  o.Logger, changed: changed,
 	}
 	s.empty, _ = config.Load(config.Options{}) // of no files, it has no errors

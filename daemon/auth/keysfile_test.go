@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -227,4 +228,22 @@ func FuzzKeysFile(f *testing.F) {
 			t.Errorf("%+v are written\n%s\nand read %+v, %v", entries, written, again, err)
 		}
 	})
+}
+
+// A keys file that an editor of another system wrote is read as it was meant.
+func TestKeysFileOfAnotherSystem(t *testing.T) {
+	s := newStore(t)
+	_, key := s.add(t, "ci", time.Time{})
+	content, err := os.ReadFile(s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content = append([]byte("\xef\xbb\xbf"), bytes.ReplaceAll(content, []byte("\n"), []byte("\r\n"))...)
+	if err := os.WriteFile(s.path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	s.verify(t, key, nil, 1)
 }

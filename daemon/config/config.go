@@ -41,6 +41,8 @@ type Config struct {
 	Warnings Diagnostics
 	// Files are the files that it was made of.
 	Files []File
+	// keyPlaces are where tasks name their API keys: api_keys, or the task's name where defaults have them.
+	keyPlaces map[string]Diagnostic
 	// settings are what Show shows of each task.
 	settings map[string]written
 }
@@ -220,6 +222,7 @@ func ValidName(s string) bool {
 func defaults() *Config {
 	return &Config{
 		Tasks:             map[string]*Task{},
+		keyPlaces:         map[string]Diagnostic{},
 		Argon2:            Argon2{MemoryKiB: 19 * 1024, Time: 2, Threads: 1},
 		LimitsUnavailable: LimitsUnavailableRefuse,
 		MaxJobs:           1000,

@@ -71,6 +71,8 @@ type decoder struct {
 	// written are the values of what is being decoded, and path is the blocks in it that are; see wrote.
 	written written
 	path    []string
+	// places are where the attributes of what is being decoded stand, by their names.
+	places map[string]hcl.Range
 }
 
 // errorAt reports an error at the byte at offset.

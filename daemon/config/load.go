@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"regexp"
 	"slices"
 	"strconv"
@@ -31,8 +32,21 @@ type Options struct {
 	// ReadSecret returns the secret in a file, as that of SecretReader does. A file that is not there becomes a warning. nil: no
 	// file is read, and each is missing.
 	ReadSecret func(path string) (string, error)
+	// Exposed reports whether every user of the machine can read a file, which becomes a warning for one with a secret.
+	Exposed func(path string) bool
+	// Inspect returns what would keep a task from running on this machine now, each of which becomes a warning.
+	Inspect func(*Task) []Finding
 	// CredentialsDir is the folder of the engine's credentials; "": it has none.
 	CredentialsDir string
+}
+
+// ErrNoAnswer is returned by the functions of Options for a path of a file system that does not answer.
+var ErrNoAnswer = errors.New("its file system does not answer")
+
+// Finding is something about a task that would keep it from running.
+type Finding struct {
+	// Setting is the name of the attribute that it is about, Summary says what is wrong, and Detail what to do about it.
+	Setting, Summary, Detail string
 }
 
 // Load reads opts.File and every *.hcl, *.hcl.json and *.toml file in opts.Dir, in the order of their names. Files whose names

@@ -113,7 +113,7 @@ func TestNoFilesAreTheDefaults(t *testing.T) {
 			t.Fatalf("%v", diags)
 		}
 		want := &Config{
-			Tasks: map[string]*Task{}, Argon2: Argon2{MemoryKiB: 19456, Time: 2, Threads: 1},
+			Tasks: map[string]*Task{}, keyPlaces: map[string]Diagnostic{}, Argon2: Argon2{MemoryKiB: 19456, Time: 2, Threads: 1},
 			LimitsUnavailable: "refuse", MaxJobs: 1000, DynamicUIDs: UIDRange{70000, 70999},
 			Retention: Retention{KeepFor: 720 * time.Hour, KeepBytes: 2 << 30, KeepJobs: 100_000},
 		}
@@ -170,7 +170,7 @@ func TestWholeConfiguration(t *testing.T) {
 		}`
 	const native = `
 		task "plain" {
-		  command = ["./run", "$${HOME}", "", "%%{x}"]
+		  command = ["./run", "a $${HOME}", "", "%%{x}"]
 		}
 		task "full" {
 		  command              = ["make"]
@@ -210,7 +210,7 @@ func TestWholeConfiguration(t *testing.T) {
 		  }
 		}`
 	const inJSON = `{"task": {
-		"plain": {"//": "a comment", "command": ["./run", "$${HOME}", "", "%%{x}"]},
+		"plain": {"//": "a comment", "command": ["./run", "a $${HOME}", "", "%%{x}"]},
 		"full": {
 		  "command": ["make"], "workdir": "/srv/x/", "user": "1000", "group": "audio",
 		  "supplementary_groups": ["video", "dialout"], "enabled": false, "blocking": true,
@@ -224,7 +224,7 @@ func TestWholeConfiguration(t *testing.T) {
 		}}}`
 	n := func(v uint64) *uint64 { return &v }
 	plain := Task{
-		Name: "plain", Command: []string{"./run", "${HOME}", "", "%{x}"}, Workdir: "/tmp", User: "root", Enabled: true,
+		Name: "plain", Command: []string{"./run", "a ${HOME}", "", "%{x}"}, Workdir: "/tmp", User: "root", Enabled: true,
 		AllowGroups: []string{"devs"}, Timeout: 90 * time.Minute, TimeoutStop: 10 * time.Second, KillSignal: syscall.SIGTERM,
 		MaxInputBytes: 16384, MaxOutputBytes: 16384, RedirectStderr: true, Environment: []string{"A=default", "B=default"},
 		Limits: spec.Limits{MemoryMax: n(1 << 30), TasksMax: n(10)}, LogMaxBytes: 64 << 20, Journal: true,
@@ -256,7 +256,7 @@ func TestWholeConfiguration(t *testing.T) {
 				}
 				task.Pos, task.Hash = Pos{}, ""
 			}
-			cfg.settings, cfg.Files = nil, nil // see TestShow
+			cfg.settings, cfg.keyPlaces, cfg.Files = nil, nil, nil // see TestShow
 			want := &Config{
 				Tasks:  map[string]*Task{"plain": &plain, "full": &full},
 				Argon2: Argon2{MemoryKiB: 46 << 10, Time: 1, Threads: 4}, LimitsUnavailable: LimitsUnavailableWarn, MaxJobs: 5,

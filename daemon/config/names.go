@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -36,6 +37,10 @@ func (d *decoder) command(v value, dst *[]string) {
 		if s, ok := d.string(v.element(fmt.Sprintf("command[%d]", i), expr), i > 0); ok {
 			*dst = append(*dst, s)
 		}
+	}
+	if at, what := unread(*dst); at >= 0 && len(*dst) == len(list) {
+		d.warnf(list[at].Range(), fmt.Sprintf(`For a shell write: command = ["/bin/sh", "-c", %s]`, quote(line(*dst))),
+			"command: no shell reads %s here, the program gets %q as it is", what, (*dst)[at])
 	}
 }
 
@@ -76,7 +81,9 @@ func (d *decoder) workdir(v value, dst *string) {
 	if d.opts.StatDir == nil {
 		return
 	}
-	if err := d.opts.StatDir(*dst); err != nil {
+	if err := d.opts.StatDir(*dst); errors.Is(err, ErrNoAnswer) {
+		d.warnf(v.rng(), "Is it on a mount whose server is gone? Jobs of the task would wait for it.", "workdir %v", err)
+	} else if err != nil {
 		d.warnf(v.rng(), "The task is refused until it is.", "workdir %q is not a folder on this machine", *dst)
 	}
 }

@@ -20,6 +20,9 @@ type written map[string]cty.Value
 
 // wrote notes a value. One that is wrong is reported by whoever decodes it.
 func (d *decoder) wrote(name string, expr hcl.Expression) {
+	if d.places != nil {
+		d.places[name] = expr.Range()
+	}
 	v, diags := expr.Value(&hcl.EvalContext{}) // which reads the escapes of JSON's strings, too
 	if d.written == nil || diags.HasErrors() || !v.IsWhollyKnown() {
 		return

@@ -279,6 +279,45 @@ func (t Task) hash() string {
 	return hex.EncodeToString(sum[:])
 }
 
+// placeOf is a warning at an attribute of the task that is being decoded, or at its name if it stands in defaults.
+func (d *decoder) placeOf(setting string, label hcl.Range) Diagnostic {
+	at, ok := d.places[setting]
+	if !ok {
+		at = label
+	}
+	pos, line := d.source.place(at.Start.Byte)
+	return Diagnostic{Severity: SeverityWarning, File: pos.File, Line: pos.Line, Column: pos.Column, Source: line}
+}
+
+// KeyProblems returns a warning for each name of an API key in a task of which problem returns one. Keys come and go without a
+// reload, so Load asks for none.
+func (c *Config) KeyProblems(problem func(key string) (summary, detail string)) Diagnostics {
+	var all Diagnostics
+	for _, name := range slices.Sorted(maps.Keys(c.keyPlaces)) {
+		for _, key := range c.Tasks[name].APIKeys {
+			d := c.keyPlaces[name].valid()
+			if d.Summary, d.Detail = problem(key); d.Summary != "" {
+				all = append(all, d)
+			}
+		}
+	}
+	return all
+}
+
+// inspect warns of what would keep a task from running on this machine.
+func (d *decoder) inspect(t *Task, label hcl.Range) {
+	if d.opts.Inspect == nil {
+		return
+	}
+	for _, f := range d.opts.Inspect(t) {
+		at, ok := d.places[f.Setting]
+		if !ok { // it stands in defaults
+			at = label
+		}
+		d.warnf(at, f.Detail, "%s", f.Summary)
+	}
+}
+
 // task decodes one task block.
 func (b *builder) task(d *decoder, found *hcl.Block) {
 	label := found.LabelRanges[0]
@@ -289,7 +328,7 @@ func (b *builder) task(d *decoder, found *hcl.Block) {
 	}
 	t := draft{Task: b.defaults.Task, env: maps.Clone(b.defaults.env), triggers: b.defaults.triggers.inherit(found.Labels[0])}
 	t.Name, t.Pos = found.Labels[0], pos
-	d.written, d.path = written{}, nil
+	d.written, d.path, d.places = written{}, nil, map[string]hcl.Range{}
 	before := len(d.diags)
 	if decodeBody(d, found.Body, taskScope(), &t) && t.Command == nil {
 		d.errorf(label, `Write for example: command = ["/usr/bin/make", "deploy"]`, "task %q has no command", t.Name)
@@ -303,6 +342,9 @@ func (b *builder) task(d *decoder, found *hcl.Block) {
 	}
 	t.OnFailure, t.OnSuccess = t.triggers.names("on_failure"), t.triggers.names("on_success")
 	t.Hash = t.hash()
+	if !d.diags[before:].HasErrors() {
+		d.inspect(&t.Task, label)
+	}
 	switch first, twice := b.cfg.Tasks[t.Name]; {
 	case !ValidName(t.Name):
 		d.errorf(label, fmt.Sprintf("A name is 1 to %d of a–z, 0–9, _ and -, and begins with a letter or a digit.", maxNameLength),
@@ -316,6 +358,9 @@ func (b *builder) task(d *decoder, found *hcl.Block) {
 	default:
 		b.cfg.Tasks[t.Name] = &t.Task
 		b.triggers[t.Name] = t.triggers
+		if len(t.APIKeys) > 0 {
+			b.cfg.keyPlaces[t.Name] = d.placeOf("api_keys", label)
+		}
 		if b.cfg.settings == nil {
 			b.cfg.settings = map[string]written{}
 		}

@@ -400,6 +400,10 @@ func (d *decoder) readSecret(v value, f SecretFile, h *hookDraft) {
 	switch {
 	case err == nil:
 		h.secrets = append(h.secrets, secret)
+		d.warnIfExposed(v, f.Path)
+	case errors.Is(err, ErrNoAnswer):
+		h.missing = append(h.missing, f)
+		d.warnf(v.rng(), "The webhook answers 503 until it does, unless it has another secret.", "%s: %v", v.name, err)
 	case errors.Is(err, fs.ErrPermission): // by a check without an engine
 		h.missing = append(h.missing, f)
 		d.warnf(v.rng(), "The webhook answers 503 while rtaskd cannot read it.", "%s: the file %s cannot be read by this user", v.name, f.Name)
@@ -413,6 +417,13 @@ func (d *decoder) readSecret(v value, f SecretFile, h *hookDraft) {
 	default:
 		refused := fileError(f.Path, err)
 		d.errorf(v.rng(), refused.Detail, "%s: %s: %s", v.name, f.Name, refused.Summary)
+	}
+}
+
+// warnIfExposed warns of a file with a secret that every user of the machine can read.
+func (d *decoder) warnIfExposed(v value, path string) {
+	if d.opts.Exposed != nil && !d.opts.Elsewhere && d.opts.Exposed(path) {
+		d.warnf(v.rng(), "Do: chmod 0600 "+path, "%s: every user of this machine can read the secret in %s", v.name, path)
 	}
 }
 
@@ -477,6 +488,11 @@ func (d *decoder) webhook(found *hcl.Block, t *draft) {
 	before := len(d.diags)
 	if !decodeBody(d, found.Body, webhookScope(), &h) {
 		return
+	}
+	for _, name := range []string{"secrets", "token"} {
+		if v, ok := h.given[name]; ok {
+			d.warnIfExposed(v, d.source.name)
+		}
 	}
 	if !h.sized {
 		h.MaxInputBytes = maxTokenInput

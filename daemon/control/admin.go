@@ -3,12 +3,15 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"connectrpc.com/connect"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
+	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
 )
 
@@ -68,11 +71,31 @@ func keyError(err error) error {
 // Reload implements JobService.
 func (s *Server) Reload(ctx context.Context, r *connect.Request[rtaskv1.ReloadRequest]) (*connect.Response[rtaskv1.ReloadResponse], error) {
 	cfg, diags := s.Options.Reload(r.Msg.CheckOnly)
-	reply := &rtaskv1.ReloadResponse{Diagnostics: diagnosticMessages(diags)}
+	reply := &rtaskv1.ReloadResponse{Diagnostics: diagnosticMessages(append(diags, s.keyProblems(cfg)...))}
 	if cfg != nil {
 		reply.Tasks = int32(len(cfg.Tasks))
 	}
 	return connect.NewResponse(reply), nil
+}
+
+// keyProblems are warnings of API keys that tasks name and that cannot be used now.
+func (s *Server) keyProblems(c *config.Config) config.Diagnostics {
+	if c == nil {
+		return nil
+	}
+	keys := map[string]auth.KeyInfo{}
+	for _, k := range s.Keys.List() {
+		keys[k.Name] = k
+	}
+	return c.KeyProblems(func(name string) (summary, detail string) {
+		switch k, ok := keys[name]; {
+		case !ok:
+			return fmt.Sprintf("api_keys: there is no API key %q", name), "Do: rtaskctl key add " + name
+		case !k.Expires.IsZero() && !k.Expires.After(time.Now()):
+			return fmt.Sprintf("api_keys: the API key %q expired on %s", name, k.Expires.Format(time.DateTime)), "Do: rtaskctl key rotate --expires TIME " + name
+		}
+		return "", ""
+	})
 }
 
 // Info implements JobService.
@@ -89,7 +112,7 @@ func (s *Server) Info(ctx context.Context, _ *connect.Request[rtaskv1.InfoReques
 	return connect.NewResponse(&rtaskv1.InfoResponse{
 		Version: i.Version, Manager: i.Manager, StartedAt: timestamp(i.Started), Running: int32(states[job.Running] + states[job.Stopping]),
 		Queued:      int32(states[job.Queued]),
-		Diagnostics: diagnosticMessages(snapshot.Diagnostics), Weaker: i.Weaker,
+		Diagnostics: diagnosticMessages(slices.Concat(snapshot.Diagnostics, s.keyProblems(snapshot.Config))), Weaker: i.Weaker,
 		Draining: s.Jobs.Draining(), Switches: switchMessages(snapshot), ConfigurationReadAt: timestamp(snapshot.ReadAt), Sockets: sockets,
 	}), nil
 }

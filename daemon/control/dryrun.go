@@ -40,6 +40,7 @@ func (s *Server) DryRun(ctx context.Context, r *connect.Request[rtaskv1.DryRunRe
 			return nil, connect.NewError(connect.CodeInternal, err)
 		}
 		reply.Json = string(object)
+		reply.LimitsMissing = s.limitsMissing(t.Limits, optional(c))
 		e := s.exposure(t)
 		reply.Exposure, reply.ExposureWord = e.Score, e.Word()
 	}

@@ -203,7 +203,7 @@ func (s *Server) Status(ctx context.Context, r *connect.Request[rtaskv1.StatusRe
 	if err != nil {
 		return nil, err
 	}
-	reply := &rtaskv1.StatusResponse{Job: jobMessage(j)}
+	reply := &rtaskv1.StatusResponse{Job: jobMessage(j), LimitsMissing: s.limitsMissing(j.Run.Limits, j.Run.LimitsOptional)}
 	if j.State != job.Ended {
 		reply.Usage = usageMessage(s.Jobs.Current(j))
 	}

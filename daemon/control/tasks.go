@@ -64,12 +64,27 @@ func (s *Server) ShowTask(ctx context.Context, r *connect.Request[rtaskv1.ShowTa
 		Task: s.taskMessage(snapshot, t), File: t.Pos.File, Line: int32(t.Pos.Line), Hcl: text, Json: string(object),
 	}
 	_, m.Missing = s.Give(t.Sandbox)
+	m.LimitsMissing = s.limitsMissing(t.Limits, optional(snapshot.Config))
 	e := s.exposure(t)
 	m.Exposure, m.ExposureWord = e.Score, e.Word()
 	for _, r := range e.Rows {
 		m.Exposures = append(m.Exposures, &rtaskv1.Exposure{Name: r.Name, About: r.About, Exposure: r.Exposure})
 	}
 	return connect.NewResponse(m), nil
+}
+
+// optional reports whether jobs may run without limits that this machine cannot enforce.
+func optional(c *config.Config) bool { return c.LimitsUnavailable == config.LimitsUnavailableWarn }
+
+// limitsMissing is why some of the limits of what may run without them are not in force; "": all are, or it may not.
+func (s *Server) limitsMissing(l spec.Limits, optional bool) string {
+	if !optional {
+		return ""
+	}
+	if err := s.CheckLimits(l); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // asRoot reports whether the jobs of a task run as root.

@@ -8,20 +8,87 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"sync/atomic"
+	"time"
 
 	"github.com/rtask/rtask/daemon/config"
 )
 
-// Ask returns opts with everything in it that is asked of this machine. Files of root and owner are trusted.
-func Ask(opts config.Options, owner int) config.Options {
-	opts.OwnerUID = owner
-	opts.LookupUser, opts.LookupGroup, opts.StatDir = lookupUser, lookupGroup, isDir
+const (
+	// patience is how long a file system may take to answer a question. One whose server is gone never answers.
+	patience = 2 * time.Second
+	// maxStuck is how many questions may wait for such an answer. While there are as many, no more are asked.
+	maxStuck = 4
+)
+
+// Machine is this machine. Many goroutines may ask.
+type Machine struct {
+	owner int
+	// stuck are the questions that wait for an answer longer than patience. Each is a goroutine that ends with the answer.
+	stuck atomic.Int32
+}
+
+// New returns this machine, on which files of root and owner are trusted.
+func New(owner int) *Machine { return &Machine{owner: owner} }
+
+// Ask returns opts with everything in it that is asked of this machine.
+func (m *Machine) Ask(opts config.Options) config.Options {
+	opts.OwnerUID = m.owner
+	opts.LookupUser, opts.LookupGroup = lookupUser, lookupGroup
+	opts.StatDir = func(path string) error { return within(m, path, func() error { return isDir(path) }) }
 	opts.CheckEnvironmentFile = func(path string) error {
-		_, err := config.ReadEnvironmentFile(path, owner)
-		return err
+		return within(m, path, func() error {
+			_, err := config.ReadEnvironmentFile(path, m.owner)
+			return err
+		})
 	}
-	opts.ReadSecret = config.SecretReader(owner)
+	read := config.SecretReader(m.owner)
+	opts.ReadSecret = func(path string) (string, error) {
+		var secret string
+		err := within(m, path, func() (err error) {
+			secret, err = read(path)
+			return err
+		})
+		if err != nil {
+			return "", err // and not what may be written to secret some time
+		}
+		return secret, nil
+	}
+	opts.Exposed = func(path string) bool {
+		return within(m, path, func() error {
+			if exposed(path) {
+				return errExposed
+			}
+			return nil
+		}) == errExposed
+	}
+	opts.Inspect = func(t *config.Task) (found []config.Finding) {
+		var all []config.Finding
+		if within(m, t.Workdir, func() error { all = m.inspect(t); return nil }) == nil {
+			found = all
+		}
+		return found
+	}
 	return opts
+}
+
+// within asks a question about a path, and does not wait for an answer for ever: it returns config.ErrNoAnswer then.
+func within(m *Machine, path string, ask func() error) error {
+	if m.stuck.Load() >= maxStuck {
+		return fmt.Errorf("%s: %w", path, config.ErrNoAnswer)
+	}
+	answer := make(chan error, 1)
+	go func() { answer <- ask() }()
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case err := <-answer:
+		return err
+	case <-late.C:
+	}
+	m.stuck.Add(1)
+	go func() { <-answer; m.stuck.Add(-1) }()
+	return fmt.Errorf("%s: %w", path, config.ErrNoAnswer)
 }
 
 func lookupUser(name string) error {

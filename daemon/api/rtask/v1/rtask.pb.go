@@ -1230,7 +1230,9 @@ type StatusResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Job   *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	// usage: of a job that runs, where it has a control group.
-	Usage         *Usage `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
+	Usage *Usage `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
+	// limits_missing: as in ShowTaskResponse.
+	LimitsMissing string `protobuf:"bytes,160,opt,name=limits_missing,json=limitsMissing,proto3" json:"limits_missing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1277,6 +1279,13 @@ func (x *StatusResponse) GetUsage() *Usage {
 		return x.Usage
 	}
 	return nil
+}
+
+func (x *StatusResponse) GetLimitsMissing() string {
+	if x != nil {
+		return x.LimitsMissing
+	}
+	return ""
 }
 
 // StreamLogsRequest names a job as StopRequest does.
@@ -2060,7 +2069,9 @@ type ShowTaskResponse struct {
 	ExposureWord string      `protobuf:"bytes,7,opt,name=exposure_word,json=exposureWord,proto3" json:"exposure_word,omitempty"`
 	Exposures    []*Exposure `protobuf:"bytes,8,rep,name=exposures,proto3" json:"exposures,omitempty"`
 	// missing: the switches of the sandbox's profile that this machine cannot give.
-	Missing       []string `protobuf:"bytes,9,rep,name=missing,proto3" json:"missing,omitempty"`
+	Missing []string `protobuf:"bytes,9,rep,name=missing,proto3" json:"missing,omitempty"`
+	// limits_missing: why limits of the task are not in force on this machine, where limits_unavailable lets it run without them.
+	LimitsMissing string `protobuf:"bytes,160,opt,name=limits_missing,json=limitsMissing,proto3" json:"limits_missing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2156,6 +2167,13 @@ func (x *ShowTaskResponse) GetMissing() []string {
 		return x.Missing
 	}
 	return nil
+}
+
+func (x *ShowTaskResponse) GetLimitsMissing() string {
+	if x != nil {
+		return x.LimitsMissing
+	}
+	return ""
 }
 
 // Exposure is one thing that a sandbox closes or leaves open.
@@ -3171,8 +3189,10 @@ type DryRunResponse struct {
 	// json: all settings of the task, as ShowTaskResponse has them; empty if there is no such task.
 	Json string `protobuf:"bytes,7,opt,name=json,proto3" json:"json,omitempty"`
 	// exposure and exposure_word are as in ShowTaskResponse.
-	Exposure      float64 `protobuf:"fixed64,8,opt,name=exposure,proto3" json:"exposure,omitempty"`
-	ExposureWord  string  `protobuf:"bytes,9,opt,name=exposure_word,json=exposureWord,proto3" json:"exposure_word,omitempty"`
+	Exposure     float64 `protobuf:"fixed64,8,opt,name=exposure,proto3" json:"exposure,omitempty"`
+	ExposureWord string  `protobuf:"bytes,9,opt,name=exposure_word,json=exposureWord,proto3" json:"exposure_word,omitempty"`
+	// limits_missing: as in ShowTaskResponse.
+	LimitsMissing string `protobuf:"bytes,160,opt,name=limits_missing,json=limitsMissing,proto3" json:"limits_missing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3266,6 +3286,13 @@ func (x *DryRunResponse) GetExposure() float64 {
 func (x *DryRunResponse) GetExposureWord() string {
 	if x != nil {
 		return x.ExposureWord
+	}
+	return ""
+}
+
+func (x *DryRunResponse) GetLimitsMissing() string {
+	if x != nil {
+		return x.LimitsMissing
 	}
 	return ""
 }
@@ -5800,10 +5827,11 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\x12\x1c\n" +
 	"\thad_ended\x18\xaa\x01 \x01(\bR\bhadEnded\"!\n" +
 	"\rStatusRequest\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\tR\x03job\"X\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"\x80\x01\n" +
 	"\x0eStatusResponse\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\x12%\n" +
-	"\x05usage\x18\x02 \x01(\v2\x0f.rtask.v1.UsageR\x05usage\"\x9b\x02\n" +
+	"\x05usage\x18\x02 \x01(\v2\x0f.rtask.v1.UsageR\x05usage\x12&\n" +
+	"\x0elimits_missing\x18\xa0\x01 \x01(\tR\rlimitsMissing\"\x9b\x02\n" +
 	"\x11StreamLogsRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x16\n" +
 	"\x06follow\x18\x02 \x01(\bR\x06follow\x12\x16\n" +
@@ -5860,7 +5888,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\rTasksResponse\x12$\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x0e.rtask.v1.TaskR\x05tasks\"%\n" +
 	"\x0fShowTaskRequest\x12\x12\n" +
-	"\x04task\x18\x01 \x01(\tR\x04task\"\x91\x02\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\"\xb9\x02\n" +
 	"\x10ShowTaskResponse\x12\"\n" +
 	"\x04task\x18\x01 \x01(\v2\x0e.rtask.v1.TaskR\x04task\x12\x12\n" +
 	"\x04file\x18\x02 \x01(\tR\x04file\x12\x12\n" +
@@ -5870,7 +5898,8 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\bexposure\x18\x06 \x01(\x01R\bexposure\x12#\n" +
 	"\rexposure_word\x18\a \x01(\tR\fexposureWord\x120\n" +
 	"\texposures\x18\b \x03(\v2\x12.rtask.v1.ExposureR\texposures\x12\x18\n" +
-	"\amissing\x18\t \x03(\tR\amissing\"P\n" +
+	"\amissing\x18\t \x03(\tR\amissing\x12&\n" +
+	"\x0elimits_missing\x18\xa0\x01 \x01(\tR\rlimitsMissing\"P\n" +
 	"\bExposure\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05about\x18\x02 \x01(\tR\x05about\x12\x1a\n" +
@@ -5933,7 +5962,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\awebhook\x18\x03 \x01(\tR\awebhook\x123\n" +
 	"\n" +
 	"parameters\x18\x04 \x03(\v2\x13.rtask.v1.ParameterR\n" +
-	"parameters\"\x9d\x02\n" +
+	"parameters\"\xc5\x02\n" +
 	"\x0eDryRunResponse\x126\n" +
 	"\vdiagnostics\x18\x01 \x03(\v2\x14.rtask.v1.DiagnosticR\vdiagnostics\x12\x14\n" +
 	"\x05tasks\x18\x02 \x01(\x05R\x05tasks\x12\x1a\n" +
@@ -5943,7 +5972,8 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\venvironment\x18\x06 \x03(\tR\venvironment\x12\x12\n" +
 	"\x04json\x18\a \x01(\tR\x04json\x12\x1a\n" +
 	"\bexposure\x18\b \x01(\x01R\bexposure\x12#\n" +
-	"\rexposure_word\x18\t \x01(\tR\fexposureWord\"\xc0\x01\n" +
+	"\rexposure_word\x18\t \x01(\tR\fexposureWord\x12&\n" +
+	"\x0elimits_missing\x18\xa0\x01 \x01(\tR\rlimitsMissing\"\xc0\x01\n" +
 	"\n" +
 	"Diagnostic\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\bR\x05error\x12\x18\n" +
