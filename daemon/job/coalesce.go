@@ -88,6 +88,9 @@ func (m *Manager) join(s *Spec, j Job) (*live, *joined, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := m.chargeNew(l, int64(len(s.Input))); err != nil {
+		return nil, nil, err
+	}
 	next.State, next.QueuedAt, next.Digest = Queued, l.job.QueuedAt, l.job.Digest
 	next.Promised = l.job.Promised
 	next.Once = l.job.Once // what this request may do once, its alias holds
@@ -101,7 +104,6 @@ func (m *Manager) join(s *Spec, j Job) (*live, *joined, error) {
 		next.Plan.Input = s.Input
 	}
 	l.job, l.input = next, s.Input
-	m.charge(l, int64(len(s.Input)))
 	if next.Plan.InputFile {
 		l.input = nil
 	}

@@ -453,3 +453,33 @@ func TestCoalesceGone(t *testing.T) {
 	}
 	noneInUse(t, m)
 }
+
+// TestCoalesceInput: a request with a long input that becomes part of a job with a short one is held to the room for inputs, too.
+func TestCoalesceInput(t *testing.T) {
+	m := open(t)
+	first := start(t, m, coalesced("wait", "main"))
+	until(t, m, first.ID, "wait")
+	waits := start(t, m, coalesced("short", "main"))
+	m.mu.Lock()
+	room := m.waiting
+	m.charge(m.live[first.ID], maxWaitingInputs-room-100) // as if others waited
+	m.mu.Unlock()
+	if _, err := m.Start(t.Context(), coalesced(strings.Repeat("x", maxInline+1), "main")); !errors.Is(err, ErrQueueFull) {
+		t.Errorf("a long one: %v", err)
+	}
+	if left, err := os.ReadDir(filepath.Join(m.opts.StateDir, "inputs")); err != nil || len(left) != 0 {
+		t.Errorf("inputs %v, %v", left, err)
+	}
+	m.mu.Lock()
+	m.charge(m.live[first.ID], 0)
+	if m.waiting != room {
+		t.Errorf("%d bytes wait, not %d", m.waiting, room)
+	}
+	m.mu.Unlock()
+	start(t, m, coalesced("b", "main"))
+	signal(t, first.ProcessID, unix.SIGUSR1)
+	wait(t, m, waits.ID)
+	if got := output(t, m, waits.ID); got != "b of b\n" {
+		t.Errorf("%q", got)
+	}
+}

@@ -18,9 +18,11 @@ func (m *Manager) charge(l *live, n int64) {
 	l.charged = n
 }
 
-// chargeNew is charge for a job that comes, and returns an error if there is no room. Manager.mu is held.
+// chargeNew is charge for a job that comes, or takes a longer input over, and returns an error if there is no room. Manager.mu is
+// held.
 func (m *Manager) chargeNew(l *live, n int64) error {
-	if has := m.inputs[l.job.share()]; n > 0 && !mayHold(has+n, maxWaitingInputs-m.waiting-n) {
+	more := n - l.charged
+	if has := m.inputs[l.job.share()]; more > 0 && !mayHold(has+more, maxWaitingInputs-m.waiting-more) {
 		return fmt.Errorf("%w: the inputs of queued jobs take up %d MiB, %d of them for %s", ErrQueueFull, m.waiting>>20, has>>20, l.job.Owner)
 	}
 	m.charge(l, n)
