@@ -111,6 +111,7 @@ type Server struct {
 	Options
 	waits   waits
 	tallies tallies
+	scan    chan struct{} // full while KeyJobs looks through the records
 }
 
 // New returns a Server.
@@ -118,7 +119,7 @@ func New(o Options) *Server {
 	if o.Requested == nil {
 		o.Requested = func(string, string, string) {}
 	}
-	return &Server{Options: o, waits: waits{byKey: map[string]map[*wait]struct{}{}}}
+	return &Server{Options: o, scan: make(chan struct{}, 1), waits: waits{byKey: map[string]map[*wait]struct{}{}}}
 }
 
 // Control returns the handler of the control socket.

@@ -57,12 +57,12 @@ func (s *Server) KeyJobs(ctx context.Context, r *connect.Request[rtaskv1.KeyRequ
 	if err != nil {
 		return nil, err
 	}
-	jobs, err := s.Jobs.List(job.Filter{
-		Ended: true, Task: task.Name, Limit: keyJobs, Visible: func(j job.Job) bool { return j.Owner.Key == key.ID },
-	})
+	jobs, err := s.jobsOfKey(ctx, task.Name, key.ID)
 	switch {
 	case errors.Is(err, job.ErrClosed):
 		return nil, fail(connect.CodeUnavailable, "unavailable", err, func(e *rtaskv1.Error) { e.Restarting = true })
+	case ctx.Err() != nil:
+		return nil, waitError(ctx.Err())
 	case err != nil:
 		return nil, connect.NewError(connect.CodeInternal, err)
 	}
@@ -71,4 +71,17 @@ func (s *Server) KeyJobs(ctx context.Context, r *connect.Request[rtaskv1.KeyRequ
 		reply.Jobs = append(reply.Jobs, jobMessage(j))
 	}
 	return connect.NewResponse(reply), nil
+}
+
+// jobsOfKey looks through all records in the worst case, so it does that for one client at a time.
+func (s *Server) jobsOfKey(ctx context.Context, task, key string) ([]job.Job, error) {
+	select {
+	case s.scan <- struct{}{}:
+		defer func() { <-s.scan }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return s.Jobs.List(job.Filter{
+		Ended: true, Task: task, Limit: keyJobs, Visible: func(j job.Job) bool { return j.Owner.Key == key },
+	})
 }
