@@ -118,10 +118,10 @@ func (m *Manager) startQueued() {
 		return
 	}
 	for _, t := range m.tasks {
-		for i := 0; i < len(t.queue) && (t.max == 0 || t.running < t.max) && m.active < m.maxJobs; {
+		for i := 0; i < len(t.queue) && (t.max == 0 || t.running < t.max) && m.active < m.maxJobs+m.reserve(); {
 			l := t.queue[i]
 			if m.room(&l.job) != nil {
-				i++ // its owner has its share: the next one's goes first
+				i++ // its owner has enough: the next one's may go first
 				continue
 			}
 			t.queue = slices.Delete(t.queue, i, i+1)

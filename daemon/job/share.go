@@ -30,16 +30,18 @@ const shareFactor = 8
 // mayHold reports whether a share that has some of a number of places gets one more of those that are free.
 func mayHold(has, free int64) bool { return free > 0 && has < shareFactor*free }
 
-// room returns an error if a job cannot have its turn now: too many run, of all or of its owner's. Who runs the engine is not
-// held to a share. Manager.mu is held.
+// reserve is how many jobs may run beyond Options.MaxJobs, each for an owner that has few: one in reservePart.
+func (m *Manager) reserve() int { return m.maxJobs / reservePart }
+
+const reservePart = 8
+
+// room returns an error if a job cannot have its turn now: MaxJobs run, and its owner has as many of the reserve as are left of
+// it. So nobody can take the last place. Manager.mu is held.
 func (m *Manager) room(j *Job) error {
-	if m.active >= m.maxJobs {
-		return fmt.Errorf("%w: max_jobs = %d", ErrTooMany, m.maxJobs)
+	if m.active < m.maxJobs || m.holds[j.share()] < m.maxJobs+m.reserve()-m.active {
+		return nil
 	}
-	if s := j.share(); s != "user/"+strconv.Itoa(m.euid) && !mayHold(int64(m.holds[s]), int64(m.maxJobs-m.active)) {
-		return fmt.Errorf("%w: %d of %s, and the rest of max_jobs = %d is kept for others", ErrTooMany, m.holds[s], j.Owner, m.maxJobs)
-	}
-	return nil
+	return fmt.Errorf("%w: max_jobs = %d", ErrTooMany, m.maxJobs)
 }
 
 // hold counts a job that has its turn, and release one that has it no more. Manager.mu is held.
