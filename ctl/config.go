@@ -101,7 +101,7 @@ func (a *app) refuseUnusable(path string, data []byte) error {
 		d.File = path
 		a.say("%s", lines(d.String()))
 	}
-	return errors.New("cannot convert it: rtask would refuse what comes of it")
+	return errors.New("cannot convert it: rtask would refuse its tasks")
 }
 
 func (a *app) reloadCommand() *cli.Command {

@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/rtask/rtask/daemon/config/oldtoml"
 )
 
 // FuzzLoad gives strangers' bytes to each kind of file. Nothing may panic or hang, every finding has a place in the file,
@@ -65,6 +67,43 @@ func FuzzLoad(f *testing.F) {
 				task.LogMaxBytes < 0 || task.KillSignal < 1 || task.User == gatewayUser {
 				t.Fatalf("accepted: %+v", task)
 			}
+		}
+	})
+}
+
+// FuzzLoadFiles gives strangers' bytes to what reads whole files, of each kind: findings are always text, and what becomes of a
+// config.toml that is accepted is a file of tasks that is accepted, too.
+func FuzzLoadFiles(f *testing.F) {
+	toml, err := os.ReadFile("oldtoml/testdata/config.toml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add("config.toml", toml)
+	for _, s := range []string{"", "\xff\xfea", "\xef\xbb\xbftask \"a\" {\r\n  command = [\"x\"]\r\n}\r\n", "max_jobs = 1", "{\"task\": {}}", "task \"\xe9\" {"} {
+		f.Add("a.hcl", []byte(s))
+		f.Add("a.toml", []byte(s))
+		f.Add("\xe9.json", []byte(s))
+	}
+	f.Fuzz(func(t *testing.T, name string, data []byte) {
+		data, err := asText(data)
+		if err != nil {
+			return
+		}
+		_, diags := LoadFiles([]File{{Path: name, Data: data, Root: isRoot(name, data)}}, Options{Part: true})
+		for _, d := range diags {
+			if !utf8.ValidString(d.File + d.Summary + d.Detail + d.Source) {
+				t.Fatalf("%+q", d)
+			}
+		}
+		if diags.HasErrors() || filepath.Ext(name) != ".toml" {
+			return
+		}
+		hcl, err := oldtoml.Convert(data, "/etc")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, diags := LoadFiles([]File{{Path: "converted.hcl", Data: hcl.Text}}, Options{Part: true}); diags.HasErrors() {
+			t.Fatalf("%v\n%s", diags, hcl.Text)
 		}
 	})
 }
