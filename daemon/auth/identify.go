@@ -144,7 +144,7 @@ func (i *Identify) Control(p Peer) Caller {
 	switch {
 	case p.InSlice || !p.CgroupKnown:
 		c.Kind = Nobody
-	case i.owns(p):
+	case i.Owns(p):
 		c.Kind = Admin
 	case i.isGateway(p):
 		c.Kind = Nobody
@@ -161,13 +161,14 @@ func (i *Identify) Control(p Peer) Caller {
 // Gateway returns what a peer of the gateway's socket is. It returns ErrForbidden for all but the gateway's user, root
 // and the engine's own user, and for a process that Control would refuse for its control group.
 func (i *Identify) Gateway(p Peer) (Caller, error) {
-	if p.InSlice || !p.CgroupKnown || !i.owns(p) && !i.isGateway(p) {
+	if p.InSlice || !p.CgroupKnown || !i.Owns(p) && !i.isGateway(p) {
 		return Caller{Peer: p}, ErrForbidden
 	}
 	// Its name says nothing, and to look it up for each request costs as much as to check a key.
 	return Caller{Kind: Gateway, Peer: p}, nil
 }
 
-func (i *Identify) owns(p Peer) bool { return p.UID == 0 || p.UID == i.ownUID }
+// Owns reports whether a peer is root or the engine's own user, from whom the engine keeps nothing.
+func (i *Identify) Owns(p Peer) bool { return p.UID == 0 || p.UID == i.ownUID }
 
 func (i *Identify) isGateway(p Peer) bool { return i.gate.known && p.UID == i.gate.number }

@@ -109,9 +109,13 @@ type Options struct {
 // Server implements both services.
 type Server struct {
 	Options
-	waits   waits
-	tallies tallies
-	scan    chan struct{} // full while KeyJobs looks through the records
+	waits    waits
+	tallies  tallies
+	scan     chan struct{} // full while KeyJobs looks through the records
+	watches  shares        // calls that wait for a job or follow its output
+	messages shares        // bytes of requests
+	// mostOfGateway and mostOfUser are maxMessages and maxMessagesOfUser.
+	mostOfGateway, mostOfUser int64
 }
 
 // New returns a Server.
@@ -119,7 +123,7 @@ func New(o Options) *Server {
 	if o.Requested == nil {
 		o.Requested = func(string, string, string) {}
 	}
-	return &Server{Options: o, scan: make(chan struct{}, 1), waits: waits{byKey: map[string]map[*wait]struct{}{}}}
+	return &Server{Options: o, scan: make(chan struct{}, 1), mostOfGateway: maxMessages, mostOfUser: maxMessagesOfUser, waits: waits{byKey: map[string]map[*wait]struct{}{}}}
 }
 
 // Control returns the handler of the control socket.
@@ -212,7 +216,7 @@ func (s *Server) admit(next http.Handler, identify identify) http.Handler {
 			refuse(w, r, deniedText(caller))
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, caller)))
+		s.counted(next, w, r.WithContext(context.WithValue(r.Context(), callerKey{}, caller)), caller)
 	})
 }
 

@@ -154,7 +154,7 @@ func (s *Server) Result(ctx context.Context, r *connect.Request[rtaskv1.ResultRe
 	}
 	j, err := s.jobOf(task, key, r.Msg.Id)
 	if err == nil {
-		j, err = s.waitFor(ctx, j, r.Msg.Wait)
+		j, err = s.waitFor(ctx, key, j, r.Msg.Wait)
 	}
 	switch {
 	case err != nil:
@@ -178,6 +178,7 @@ func (s *Server) run(ctx context.Context, wait bool, js job.Spec, d decision) (j
 			d.moot, d.reason = true, acceptedBefore
 		}
 		s.decide(d, id, nil)
+		decided(ctx)
 	}
 	var result job.Result
 	var err error

@@ -216,6 +216,11 @@ func (s *Server) Wait(ctx context.Context, r *connect.Request[rtaskv1.WaitReques
 	if err != nil {
 		return nil, err
 	}
+	done, err := s.watchAs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	result, err := s.Jobs.Wait(ctx, j.ID)
 	if err != nil {
 		return nil, waitError(err)

@@ -23,6 +23,11 @@ func (s *Server) StreamLogs(ctx context.Context, r *connect.Request[rtaskv1.Stre
 	if err != nil {
 		return err
 	}
+	done, err := s.watchAs(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	// The header goes out before the first output does, so that a follower of a silent job knows that it follows.
 	if err := stream.Send(nil); err != nil {
 		return err

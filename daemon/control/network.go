@@ -157,7 +157,7 @@ func (s *Server) jobOf(task *config.Task, key auth.KeyInfo, id string) (job.Job,
 }
 
 // waitFor waits for the end of a job, as long as a client wants to, and returns it as it is then.
-func (s *Server) waitFor(ctx context.Context, j job.Job, wait string) (job.Job, error) {
+func (s *Server) waitFor(ctx context.Context, key auth.KeyInfo, j job.Job, wait string) (job.Job, error) {
 	if wait == "" {
 		return j, nil
 	}
@@ -168,6 +168,11 @@ func (s *Server) waitFor(ctx context.Context, j job.Job, wait string) (job.Job, 
 	if j.State == job.Ended {
 		return j, nil
 	}
+	done, err := s.watch(key.ID, maxWatchesOfKey)
+	if err != nil {
+		return j, err
+	}
+	defer done()
 	bounded, cancel := context.WithTimeout(ctx, min(d, longestWait))
 	defer cancel()
 	r, err := s.Jobs.Wait(bounded, j.ID)
@@ -226,6 +231,11 @@ func (s *Server) Logs(ctx context.Context, r *connect.Request[rtaskv1.LogsReques
 			return badRequest("the Last-Event-ID is not one that was sent")
 		}
 	}
+	watched, err := s.watch(key.ID, maxWatchesOfKey)
+	if err != nil {
+		return err
+	}
+	defer watched()
 	if err := stream.Send(&rtaskv1.RunStreamResponse{Job: jobMessage(j)}); err != nil {
 		return err
 	}

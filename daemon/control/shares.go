@@ -1,0 +1,142 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/auth"
+)
+
+const (
+	// maxWatchesOfKey and maxWatchesOfUser are how many calls of one API key, and of one local user, wait for jobs or follow their
+	// output at a time. Root and the engine's own user are not held to it.
+	maxWatchesOfKey  = 128
+	maxWatchesOfUser = 256
+	// watchRetryAfter is what a client is told that has too many: when one of them ends nobody knows.
+	watchRetryAfter = 5 * time.Second
+	// maxMessages is how many bytes of messages the gateway may have sent that nothing was decided on yet, and maxMessagesOfUser how
+	// many one local user may, but for root and the engine's own: the gateway's own bounds on bodies, and one that is as large as any
+	// can be beside others.
+	maxMessages       = 320 << 20
+	maxMessagesOfUser = 2 * maxRequest
+)
+
+// shares are amounts that each holder has a bound of. The zero value is ready to use.
+type shares struct {
+	mu   sync.Mutex // guards held
+	held map[any]int64
+}
+
+// take adds n to what a holder has. It returns false, and adds nothing, if that would be more than most.
+func (s *shares) take(who any, n, most int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held == nil {
+		s.held = map[any]int64{}
+	}
+	if s.held[who]+n > most {
+		return false
+	}
+	s.held[who] += n
+	return true
+}
+
+// giveBack takes n away from what a holder has.
+func (s *shares) giveBack(who any, n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held[who] -= n; s.held[who] == 0 {
+		delete(s.held, who)
+	}
+}
+
+// watch begins a call that waits for a job, or follows its output, for an API key or a local user. The caller calls done when the call
+// is over, unless there is an error.
+func (s *Server) watch(who any, most int64) (done func(), err error) {
+	if !s.watches.take(who, 1, most) {
+		return nil, fail(connect.CodeResourceExhausted, "concurrency", errors.New("too many calls that wait for jobs or follow their output are under way"),
+			func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(watchRetryAfter) })
+	}
+	return func() { s.watches.giveBack(who, 1) }, nil
+}
+
+// watchAs is watch for who calls on the control socket.
+func (s *Server) watchAs(ctx context.Context) (done func(), err error) {
+	peer := callerFrom(ctx).Peer
+	if s.Identify.Owns(peer) {
+		return func() {}, nil
+	}
+	return s.watch(peer.UID, maxWatchesOfUser)
+}
+
+// message is the body of a request as it is read: what came of it counts until something is decided.
+type message struct {
+	io.ReadCloser
+	of   *shares
+	who  any
+	most int64
+
+	mu   sync.Mutex // guards n and over
+	n    int64
+	over bool
+}
+
+// Read implements io.Reader. It fails when the caller has too much under way.
+func (m *message) Read(b []byte) (int, error) {
+	n, err := m.ReadCloser.Read(b)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.over || n == 0 {
+		return n, err
+	}
+	if !m.of.take(m.who, int64(n), m.most) {
+		_, _ = io.Copy(io.Discard, m.ReadCloser) // who still sends reads no answer
+		return 0, fail(connect.CodeResourceExhausted, "unavailable", errors.New("too much is being sent to the engine at a time"),
+			func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(time.Second) })
+	}
+	m.n += int64(n)
+	return n, err
+}
+
+// decided says that what came does not count any more. It may be called again.
+func (m *message) decided() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.over {
+		m.of.giveBack(m.who, m.n)
+	}
+	m.over = true
+}
+
+type messageKey struct{}
+
+// decided says that what a call brought does not count any more: it is refused, or is a job's.
+func decided(ctx context.Context) {
+	if m, ok := ctx.Value(messageKey{}).(*message); ok {
+		m.decided()
+	}
+}
+
+// counted has next read the request of a caller as a message.
+func (s *Server) counted(next http.Handler, w http.ResponseWriter, r *http.Request, c auth.Caller) {
+	m := &message{ReadCloser: r.Body, of: &s.messages, who: c.Peer.UID, most: s.mostOfUser}
+	switch {
+	case c.Kind == auth.Gateway:
+		m.who, m.most = auth.Gateway, s.mostOfGateway
+	case s.Identify.Owns(c.Peer):
+		next.ServeHTTP(w, r)
+		return
+	}
+	defer m.decided()
+	r = r.WithContext(context.WithValue(r.Context(), messageKey{}, m))
+	r.Body = m
+	next.ServeHTTP(w, r)
+}
