@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"container/list"
 	"net"
 	"os"
 	"sync"
@@ -8,18 +9,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// perUser is a listener that holds each user to a number of connections at a time: one more is closed at once. Root and
-// the engine's own user are not held to it. Connections that are no Unix sockets pass.
-func perUser(l net.Listener, most int) net.Listener {
-	return &limited{Listener: l, most: most, open: map[uint32]int{}}
+// perUser is a listener that holds each user to a number of connections at a time: one more is closed at once. Root and the engine's
+// own user are not held to it. Those of whom known says that they may use rtask have nothing to do with each other. All others have
+// so many together, however many users they are: the oldest of these makes room for a new one. Connections that are no Unix sockets
+// pass.
+func perUser(l net.Listener, most, others int, known func(*net.UnixConn) bool) net.Listener {
+	return &limited{Listener: l, most: most, others: others, known: known, open: map[uint32]int{}}
 }
 
 type limited struct {
 	net.Listener
-	most int
+	most, others int
+	known        func(*net.UnixConn) bool
 
-	mu   sync.Mutex // guards open
-	open map[uint32]int
+	mu        sync.Mutex // guards what follows
+	open      map[uint32]int
+	strangers list.List // of *counted: of those that are not known, the oldest first
 }
 
 // Accept implements net.Listener.
@@ -34,40 +39,68 @@ func (l *limited) Accept() (net.Conn, error) {
 		if err == nil && (uid == 0 || int(uid) == os.Geteuid()) {
 			return c, nil
 		}
-		if err == nil && l.take(uid) {
-			return &counted{UnixConn: u, release: sync.OnceFunc(func() { l.giveBack(uid) })}, nil
+		if err == nil {
+			if c := (&counted{UnixConn: u, of: l, uid: uid}); l.take(c, l.known(u)) {
+				return c, nil
+			}
 		}
 		_ = u.Close() // nothing was said on it
 	}
 }
 
-func (l *limited) take(uid uint32) bool {
+// take counts a connection. It returns false if its user has too many.
+func (l *limited) take(c *counted, known bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open[uid] >= l.most {
+	if l.open[c.uid] >= l.most {
 		return false
 	}
-	l.open[uid]++
+	l.open[c.uid]++
+	c.counts = true
+	if known {
+		return true
+	}
+	c.at = l.strangers.PushBack(c)
+	if l.strangers.Len() > l.others {
+		oldest := l.strangers.Front().Value.(*counted)
+		l.release(oldest)
+		_ = oldest.UnixConn.Close() // its server notices
+	}
 	return true
 }
 
-func (l *limited) giveBack(uid uint32) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.open[uid]--; l.open[uid] == 0 {
-		delete(l.open, uid)
+// release ends the counting of a connection. mu is held.
+func (l *limited) release(c *counted) {
+	if !c.counts {
+		return
+	}
+	c.counts = false
+	if c.at != nil {
+		l.strangers.Remove(c.at)
+	}
+	if l.open[c.uid]--; l.open[c.uid] == 0 {
+		delete(l.open, c.uid)
 	}
 }
 
 // counted is a connection that counts.
 type counted struct {
 	*net.UnixConn
-	release func()
+	of  *limited
+	uid uint32
+
+	// What follows is guarded by of.mu.
+	counts bool          // until it is closed, or makes room
+	at     *list.Element // among the strangers; nil: it is known
 }
 
 // Close implements net.Conn.
 func (c *counted) Close() error {
-	defer c.release()
+	defer func() {
+		c.of.mu.Lock()
+		defer c.of.mu.Unlock()
+		c.of.release(c)
+	}()
 	return c.UnixConn.Close()
 }
 

@@ -21,7 +21,10 @@ func TestConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := perUser(inner, 3).(*limited)
+	l := perUser(inner, 3, 4, func(c *net.UnixConn) bool {
+		uid, err := peerUID(c)
+		return err == nil && uid == 4713
+	}).(*limited)
 	s := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			p, ok := auth.PeerFrom(r.Context())
@@ -53,25 +56,52 @@ func TestConnections(t *testing.T) {
 		t.Errorf("the engine's own user: %q", got)
 	}
 	// The counting itself.
+	var open []*counted
+	take := func(uid uint32, known bool) bool {
+		// The other end is not read: the connection is there to be closed.
+		pair, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &counted{UnixConn: pair.(*net.UnixConn), of: l, uid: uid}
+		ok := l.take(c, known)
+		open = append(open, c)
+		return ok
+	}
 	for range 3 {
-		if !l.take(4711) {
+		if !take(4711, true) {
 			t.Error("one too few")
 		}
 	}
-	if l.take(4711) || !l.take(4712) {
+	if take(4711, true) || !take(4712, true) {
 		t.Error("not by user")
 	}
-	l.giveBack(4711)
-	if !l.take(4711) || l.take(4711) {
+	open[0].Close()
+	open[0].Close()
+	if !take(4711, true) || take(4711, true) {
 		t.Error("given back, but not one")
 	}
-	for range 3 {
-		l.giveBack(4711)
+	// Who may not use rtask has so many with all others of the kind, and the oldest makes room.
+	first := len(open)
+	for uid := range uint32(10) {
+		if !take(5000+uid, false) {
+			t.Errorf("stranger %d is not let in", uid)
+		}
 	}
-	l.giveBack(4712)
+	for i, c := range open[first:] {
+		if c.counts != (i >= 6) {
+			t.Errorf("stranger %d is let in: %v", i, c.counts)
+		}
+	}
+	if l.strangers.Len() != 4 {
+		t.Errorf("%d strangers", l.strangers.Len())
+	}
+	for _, c := range open {
+		c.Close()
+	}
 	l.mu.Lock()
-	if len(l.open) != 0 {
-		t.Errorf("%v", l.open)
+	if len(l.open) != 0 || l.strangers.Len() != 0 {
+		t.Errorf("%v, %d", l.open, l.strangers.Len())
 	}
 	l.mu.Unlock()
 	if os.Geteuid() != 0 {
@@ -104,6 +134,32 @@ for _ in range(100):
     time.sleep(0.02)
 print(b"4713 true" in a)
 `
+	// Strangers of many users take nothing away from it.
+	const strangers = `
+import os, socket, sys, time
+path, cwd = sys.argv[1], os.open(os.path.dirname(sys.argv[1]), os.O_RDONLY)
+os.fchdir(cwd); os.setgroups([])
+open = []
+for uid in range(5000, 5020):
+    os.setresuid(uid, uid, 0)
+    for _ in range(3):
+        s = socket.socket(socket.AF_UNIX); s.connect(os.path.basename(path)); open.append(s)
+    os.setresuid(0, 0, 0)
+def closed(s):
+    try: return s.recv(1) == b""
+    except BlockingIOError: return False
+    except OSError: return True
+deadline = time.time() + 30
+while time.time() < deadline:
+    for s in open: s.setblocking(False)
+    left = [s for s in open if not closed(s)]
+    if len(left) == 4 and left == open[-4:]: break
+    time.sleep(0.02)
+print(len(left), left == open[-4:])
+`
+	if out, err := exec.Command("python3", "-c", strangers, path).CombinedOutput(); err != nil || string(out) != "4 True\n" {
+		t.Errorf("strangers: %s%v", out, err)
+	}
 	out, err := exec.Command("python3", "-c", script, path).CombinedOutput()
 	if want := "[True, True, True, False, False]\nTrue\n"; err != nil || string(out) != want {
 		t.Errorf("%s%v, want %s", out, err, want)

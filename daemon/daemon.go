@@ -37,9 +37,13 @@ const (
 	// flushInterval is how often the last use of keys is written down, and how many refusals were only counted.
 	flushInterval = time.Minute
 	// maxConnections is how many connections to the control socket a user may have, maxStreams how many calls at a time go
-	// over one of them.
+	// over one of them, and maxStrangers how many connections all have together who may not use rtask.
 	maxConnections = 32
 	maxStreams     = 64
+	maxStrangers   = 128
+	// maxGatewayConnections is how many connections the gateway has: one for each request that is under way there, of which its
+	// own bounds let in fewer.
+	maxGatewayConnections = 20_000
 
 	operatorGroup = "rtask"
 	adminGroup    = "rtask-admin"
@@ -242,7 +246,9 @@ func (e *engine) serve(ctx context.Context, l listeners) error {
 	failed := make(chan error, len(servers))
 	var serves sync.WaitGroup
 	// What the gateway asks for is short, or announced where it is not (see package nonblock).
-	for i, ln := range []net.Listener{perUser(l.control, maxConnections), stream.Listener(l.gateway)} {
+	for i, ln := range []net.Listener{
+		perUser(l.control, maxConnections, maxStrangers, e.known), stream.Listener(perUser(l.gateway, maxGatewayConnections, 0, everybody)),
+	} {
 		serves.Go(func() { failed <- servers[i].Serve(ln) })
 	}
 	gatewayDone, err := e.startGateway(l)
@@ -294,17 +300,30 @@ func (e *engine) startGateway(l listeners) (<-chan error, error) {
 	return e.Gateway.Start(l.gateway.Addr().String())
 }
 
+// slice is where the processes of jobs are, "": that is not known here.
+func (e *engine) slice() string {
+	if e.host.Kind() == "none" {
+		return ""
+	}
+	return sandbox.Slice
+}
+
+// known reports whether who connected to the control socket may use rtask for anything.
+func (e *engine) known(c *net.UnixConn) bool {
+	p, err := auth.PeerOf(c, e.slice())
+	return err == nil && e.identify.Control(p).Kind != auth.Nobody
+}
+
+// everybody is known on the gateway's socket, which is the gateway's alone.
+func everybody(*net.UnixConn) bool { return true }
+
 func (e *engine) server(ctx context.Context, h http.Handler) *http.Server {
 	// gRPC clients speak HTTP/2 without TLS here, others HTTP/1.1.
 	var p http.Protocols
 	p.SetHTTP1(true)
 	p.SetUnencryptedHTTP2(true)
-	slice := ""
-	if e.host.Kind() != "none" {
-		slice = sandbox.Slice
-	}
 	return &http.Server{
-		Handler: h, Protocols: &p, ConnContext: auth.ConnContext(slice), BaseContext: func(net.Listener) context.Context { return ctx },
+		Handler: h, Protocols: &p, ConnContext: auth.ConnContext(e.slice()), BaseContext: func(net.Listener) context.Context { return ctx },
 		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog: logging.ForServer(e.Logger), // a handler's panic goes there, too
 	}
