@@ -155,6 +155,9 @@ func (e *engine) open(ctx context.Context) error {
 	if err != nil {
 		e.settings.note(e.keysFindings(err))
 	}
+	if e.Gateway != nil {
+		e.Gateway.Avoid = func(uid uint32) bool { return cfg.DynamicUIDs.First <= uid && uid <= cfg.DynamicUIDs.Last }
+	}
 	e.identify, err = auth.NewIdentify(e.accounts())
 	if err != nil {
 		return err
@@ -177,7 +180,8 @@ func (e *engine) accounts() auth.Options {
 	if os.Geteuid() == 0 {
 		o.AdminGroup, o.OperatorGroup, o.GatewayUser = adminGroup, operatorGroup, gatewayUser
 		if e.Gateway != nil {
-			o.GatewayUser = e.Gateway.User()
+			uid, _, _ := e.Gateway.Credentials()
+			o.GatewayUser, o.GatewayUID = "", &uid
 		}
 	}
 	return o
@@ -188,7 +192,11 @@ func (e *engine) gatewayUID() *uint32 {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	u, err := job.LookupUser(e.accounts().GatewayUser)
+	accounts := e.accounts()
+	if accounts.GatewayUID != nil {
+		return accounts.GatewayUID
+	}
+	u, err := job.LookupUser(accounts.GatewayUser)
 	if err != nil {
 		return nil
 	}

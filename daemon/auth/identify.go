@@ -36,6 +36,8 @@ type Options struct {
 	// GatewayUser is the name of the gateway's user, "rtask-gateway". Empty, or no user of that name: only root and
 	// OwnUID may call as the gateway.
 	GatewayUser string
+	// GatewayUID is the number of the gateway's user where that is known, whatever GatewayUser is. nil: it is not.
+	GatewayUID *uint32
 	// OwnUID is the user that the engine runs as: an Admin, as root is.
 	OwnUID uint32
 	// Named reports whether any task of the configuration names a user, by its uid or name or one of its groups, the
@@ -132,6 +134,9 @@ func NewIdentify(opts Options) (*Identify, error) {
 			return nil, fmt.Errorf("cannot look up %q: %w", l.name, err)
 		}
 		*l.to = id{n, ok}
+	}
+	if opts.GatewayUID != nil {
+		i.gate = id{*opts.GatewayUID, true}
 	}
 	return i, nil
 }

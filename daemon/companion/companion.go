@@ -7,13 +7,15 @@ package companion
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/user"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -27,46 +29,72 @@ type Options struct {
 	// HTTPSCert and HTTPSKey are the files of the certificate and the key of HTTPS. The gateway gets what is in them, since its
 	// user may not read them.
 	HTTPSCert, HTTPSKey string
+	// Avoid says which numbers of users are somebody else's, though the machine's user database does not know; nil: none.
+	Avoid func(uid uint32) bool
+
+	choose   sync.Once
+	uid, gid uint32 // as chosen
 
 	cmd  *exec.Cmd
 	done chan error
 }
 
-// users are who the gateway runs as, when root starts it: the first that exists.
-func users() []string { return []string{"rtask-gateway", "nobody"} }
+// gatewayUser is who the gateway runs as, when root starts it and there is such a user.
+const gatewayUser = "rtask-gateway"
 
-// User is the name of the gateway's user, "" where that is the engine's own.
-func (o *Options) User() string {
-	if os.Geteuid() != 0 {
-		return ""
-	}
-	for _, name := range users() {
-		if _, err := user.Lookup(name); err == nil {
-			return name
-		}
-	}
-	return ""
-}
+// firstUID and lastUID are the numbers of which systemd takes users for DynamicUser=, so that nobody else has them (systemd's
+// UIDS-GIDS.md).
+const firstUID, lastUID = 61184, 65519
 
-// Credentials are User's numbers, and false where there is no such user.
+// Credentials are the numbers of the gateway's user and group; false: they are the engine's own. Without a user of its own the
+// gateway gets a number that nobody else has, as with DynamicUser= of systemd.exec(5), for as long as this process runs: files and
+// processes of nobody's are not its to touch.
 func (o *Options) Credentials() (uid, gid uint32, ok bool) {
-	u, err := user.Lookup(o.User())
-	if err != nil {
+	if os.Geteuid() != 0 {
 		return 0, 0, false
 	}
-	uid64, err1 := strconv.ParseUint(u.Uid, 10, 32)
-	gid64, err2 := strconv.ParseUint(u.Gid, 10, 32)
-	return uint32(uid64), uint32(gid64), err1 == nil && err2 == nil
+	o.choose.Do(func() {
+		if u, err := user.Lookup(gatewayUser); err == nil {
+			uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+			gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+			if err1 == nil && err2 == nil && uid != 0 {
+				o.uid, o.gid = uint32(uid), uint32(gid)
+				return
+			}
+		}
+		o.uid = o.free()
+		o.gid = o.uid
+	})
+	return o.uid, o.gid, true
+}
+
+// free returns a number of the range, at random, that no user, group or process has, and that Avoid is not for.
+func (o *Options) free() uint32 {
+	taken := map[uint32]bool{}
+	processes, _ := filepath.Glob("/proc/[0-9]*") // without /proc, what is known of users has to do
+	for _, p := range processes {
+		if fi, err := os.Stat(p); err == nil {
+			taken[fi.Sys().(*syscall.Stat_t).Uid] = true
+		}
+	}
+	const n = lastUID - firstUID + 1
+	first := rand.Uint32N(n)
+	for i := range uint32(n) {
+		uid := firstUID + (first+i)%n
+		name := strconv.FormatUint(uint64(uid), 10)
+		_, userErr := user.LookupId(name)
+		_, groupErr := user.LookupGroupId(name)
+		if userErr != nil && groupErr != nil && !taken[uid] && (o.Avoid == nil || !o.Avoid(uid)) {
+			return uid
+		}
+	}
+	return firstUID + first // all are taken, which no machine comes to
 }
 
 // Start starts the gateway, to talk to the engine at a socket. The channel gets how it ended.
 func (o *Options) Start(engine string) (<-chan error, error) {
 	attr := &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	if os.Geteuid() == 0 {
-		uid, gid, ok := o.Credentials()
-		if !ok {
-			return nil, errors.New("cannot start the gateway: root needs a user rtask-gateway or nobody to run it as")
-		}
+	if uid, gid, ok := o.Credentials(); ok {
 		attr.Credential = &syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{}}
 	}
 	cmd := exec.Command(o.Path, "--engine", engine, "--api-address", o.APIAddress, "--metrics-address", o.MetricsAddress)
