@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"runtime"
 	"slices"
 	"sync"
 
@@ -59,6 +60,9 @@ func newMetrics(version string, buckets func(task string) []float64) *metrics {
 		Name: "rtask_engine_build_info", Help: "1, with the version of rtaskd.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "rtask_engine_goroutines", Help: "Goroutines of rtaskd.",
+	}, func() float64 { return float64(runtime.NumGoroutine()) }))
 	m.registry.MustRegister(m.durations, m.rejections, m.requests, m.keys, m.endings, m.success, m.cpu, m.memory, m.oom, build)
 	return m
 }

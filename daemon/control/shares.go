@@ -51,6 +51,9 @@ func (s *shares) take(who any, n, most int64) bool {
 
 // giveBack takes n away from what a holder has.
 func (s *shares) giveBack(who any, n int64) {
+	if n == 0 {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.held[who] -= n; s.held[who] == 0 {

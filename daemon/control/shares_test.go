@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -258,14 +257,13 @@ func TestMessagesAtATime(t *testing.T) {
 
 // A message that broke off, or was refused, is given back once.
 func TestMessageGivesBack(t *testing.T) {
-	var s shares
 	for _, c := range []struct {
 		body string
 		most int64
 		err  error
 	}{{"abc", 3, nil}, {"abcd", 3, io.EOF}, {"", 0, nil}} {
-		m := &message{ReadCloser: http.NoBody, of: &s, who: "a", most: c.most}
-		m.ReadCloser = io.NopCloser(strings.NewReader(c.body))
+		var s shares
+		m := &message{ReadCloser: io.NopCloser(strings.NewReader(c.body)), of: &s, who: "a", most: c.most}
 		_, err := io.ReadAll(m)
 		if (err != nil) != (c.err != nil) {
 			t.Errorf("%q: %v", c.body, err)

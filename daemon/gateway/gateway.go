@@ -1,6 +1,6 @@
 // Package gateway is the network side of rtask, a process of its own without privileges: it does HTTP and nothing else.
-// It opens no file but the certificate and the key of HTTPS, holds no other secret and decides nothing: what a stranger
-// presents goes to the engine as it is, and the engine's answer goes back.
+// It opens no file but its credentials (certificate and key of HTTPS, a token for the metrics), holds no other secret and decides
+// nothing else: what a stranger presents goes to the engine as it is, and the engine's answer goes back.
 //
 // Only cmd/rtask-gateway imports it.
 package gateway
@@ -66,7 +66,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("cannot take over sockets from systemd: %w", err)
 	}
-	services, err := o.open(ctx, newAPI(engine.Gateway, o.Logger), newMetrics(engine.Gateway, o.Version), given)
+	services, err := o.open(ctx, newAPI(engine.Gateway, o.Logger), newMetrics(engine.Gateway, o), given)
 	if err != nil {
 		return err
 	}

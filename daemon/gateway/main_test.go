@@ -260,7 +260,7 @@ func (f *fixture) serve(o Options, given map[string][]net.Listener) map[string]s
 	f.t.Helper()
 	engine := client.Dial(filepath.Join(f.dir, "run", "gateway.sock"))
 	ctx, cancel := context.WithCancel(context.Background())
-	services, err := o.open(ctx, newAPI(engine.Gateway, o.Logger), newMetrics(engine.Gateway, o.Version), given)
+	services, err := o.open(ctx, newAPI(engine.Gateway, o.Logger), newMetrics(engine.Gateway, o), given)
 	if err != nil {
 		f.t.Fatal(err)
 	}

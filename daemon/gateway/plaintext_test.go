@@ -196,7 +196,7 @@ func TestPlaintextAddress(t *testing.T) {
 	var log lines
 	open := func(o Options) (names []string, _ error) {
 		o.Logger = log.logger()
-		services, err := o.open(t.Context(), newAPI(engine.Gateway, o.Logger), newMetrics(engine.Gateway, ""), nil)
+		services, err := o.open(t.Context(), newAPI(engine.Gateway, o.Logger), newMetrics(engine.Gateway, Options{}), nil)
 		for _, s := range services {
 			names = append(names, s.name)
 		}
