@@ -2,13 +2,14 @@
 VERSION := $(shell packaging/version)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 30s
+SOAKTIME ?= 30m
 PREFIX ?= /usr
 # packaging/test and packaging/lint compile alike, so that neither does it anew. What is linked is stripped, so nothing for a
 # debugger is compiled. The version is VERSION; Go would ask git, too, which refuses a tree of another owner.
 export GOFLAGS += -trimpath -gcflags=all=-dwarf=false -buildvcs=false
 export CGO_ENABLED = 0
 
-.PHONY: build run check test bench lint fuzz packages install shell generate clean
+.PHONY: build run check test bench soak lint fuzz packages install shell generate clean
 
 build:
 	go build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
@@ -25,6 +26,10 @@ test:
 # BENCH has options of packaging/bench, such as BENCH='--only http --rounds 9'.
 bench: packages
 	packaging/bench/run $(BENCH)
+
+# All floods at once, for SOAKTIME.
+soak: packages
+	packaging/soak $(SOAKTIME)
 
 lint:
 	packaging/lint

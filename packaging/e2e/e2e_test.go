@@ -29,6 +29,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"capture": capture, "cursor": cursor, "retry": retry, "prefix": prefix, "followers": followers, "storm": storm, "deaf": deaf, "in-turn": inTurn,
 		"hold": hold, "held-closed": heldClosed, "held-to": heldTo, "serve-while": serveWhile, "reloads": reloads,
 		"relay": startRelay, "cut": cut, "broke": broke, "ends": ends,
+		"flood": flood,
 	}
 }
 
