@@ -115,6 +115,7 @@ func notFound(w http.ResponseWriter, _ *http.Request) {
 // healthz says that this process serves.
 func (a *api) healthz(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	readInTime(w)
 	_, _ = io.WriteString(w, "ok\n") // a client that is gone is no error
 }
 

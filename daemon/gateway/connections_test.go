@@ -310,3 +310,53 @@ func TestCloseWrite(t *testing.T) {
 		t.Errorf("what the client still sends: %v", err)
 	}
 }
+
+// once is a listener with one connection.
+type once struct {
+	net.Listener
+	conns chan net.Conn
+}
+
+func (o once) Accept() (net.Conn, error) {
+	c, ok := <-o.conns
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+func (o once) Close() error { return nil }
+
+// A client that does not read its reply, whatever that is, has half a minute.
+func TestUnreadReply(t *testing.T) {
+	for _, request := range []string{"GET /healthz", "GET /openapi.json", "GET /none", "GET /tasks/a/b", "POST /tasks/a", "GET /metrics"} {
+		synctest.Test(t, func(t *testing.T) {
+			theirs, ours := net.Pipe()
+			o := once{conns: make(chan net.Conn, 1)}
+			o.conns <- ours
+			logger := slog.New(slog.DiscardHandler)
+			handler := http.Handler(newAPI(&stub{}, logger))
+			if strings.HasSuffix(request, "metrics") {
+				handler = newMetrics(&stub{}, Options{Logger: logger})
+			}
+			s := service{handler: handler}.server(logger)
+			served := make(chan error)
+			go func() { served <- s.Serve(o) }()
+			// net.Pipe has no room: nothing of the reply is taken.
+			if _, err := io.WriteString(theirs, request+" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(writeTimeout + scrapeTimeout + time.Second)
+			synctest.Wait()
+			if n, err := theirs.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+				t.Errorf("%s: the connection is still there: %d, %v", request, n, err)
+			}
+			close(o.conns)
+			if err := <-served; err == nil {
+				t.Error("served on")
+			}
+			_ = s.Close()
+			theirs.Close()
+		})
+	}
+}

@@ -74,6 +74,7 @@ func newMetrics(engine rtaskv1connect.GatewayServiceClient, o Options) http.Hand
 			return
 		}
 		defer working(r)()
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeTimeout + writeTimeout)) // an error is that there is none
 		allow(w, r, metrics.ServeHTTP, http.MethodGet, http.MethodHead)
 	})
 }

@@ -14,5 +14,6 @@ var openapiDocument []byte
 func openapi(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	readInTime(w)
 	_, _ = w.Write(openapiDocument) // a client that is gone is no error
 }

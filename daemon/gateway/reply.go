@@ -171,9 +171,13 @@ func writeProblem(w http.ResponseWriter, p problem) {
 	writeJSON(w, p.Status, "application/problem+json", p)
 }
 
+// readInTime gives a client so long to read what is written from here on: one that does not does not hold a connection for ever.
+func readInTime(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // an error is that there is none
+}
+
 func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
-	// A client that does not read does not hold a connection for ever. An error is that there is none.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+	readInTime(w)
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
