@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"regexp"
 	"slices"
@@ -213,6 +214,24 @@ func TestOpenAPI(t *testing.T) {
 	get(logs, "/tasks/async/"+id+"/logs?follow=x", key...)
 	get(logs, "/tasks/async/"+id+"/logs?follow=1", with("Accept", "text/event-stream")...)
 	get(logs, "/tasks/async/"+id+"/logs?follow=1", with("Accept", "text/event-stream", "Last-Event-ID", "end")...)
+	var followers []io.Closer
+	for range 128 { // as many as a key has
+		r, err := http.NewRequest("GET", "http://"+f.api+"/tasks/long/"+long+"/logs?follow=1", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set(key[0], key[1])
+		res, err := http.DefaultTransport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		followers = append(followers, res.Body)
+	}
+	get(one, "/tasks/long/"+long+"?wait=1s", key...)
+	get(logs, "/tasks/long/"+long+"/logs", key...)
+	for _, follower := range followers {
+		follower.Close()
+	}
 	d.check(t, "DELETE", one, f.do("DELETE", "/tasks/long/"+long, nil))
 	d.check(t, "DELETE", one, f.do("DELETE", "/tasks/others/"+long, nil, key...))
 	d.check(t, "DELETE", one, f.do("DELETE", "/tasks/async/"+long, nil, key...))
