@@ -113,6 +113,16 @@ func ownFolder(dir string) error {
 	return nil
 }
 
+// private are the files and folders in which the engine keeps what is not for jobs. All of the configuration's folder is, if it is
+// rtask's own: secrets are there, too.
+func (e *engine) private() []string {
+	all := []string{e.ConfigFile, e.TasksDir, e.StateDir, e.LogDir}
+	if dir := filepath.Dir(e.ConfigFile); filepath.Base(dir) == "rtask" {
+		all = append(all, dir)
+	}
+	return all
+}
+
 // open opens everything but the sockets.
 func (e *engine) open(ctx context.Context) error {
 	// In this order: the others may lie in the first, and would make it with a mode of their own.
@@ -135,7 +145,7 @@ func (e *engine) open(ctx context.Context) error {
 	cfg := e.settings.orDefaults()
 	var err error
 	e.host, err = sandbox.Open(ctx, sandbox.Options{
-		Shim: e.Shim, RuntimeDir: filepath.Join(e.RuntimeDir, "shim"), Hide: e.RuntimeDir, NoSystemd: e.NoSystemd, Logger: e.Logger,
+		Shim: e.Shim, RuntimeDir: filepath.Join(e.RuntimeDir, "shim"), Hide: e.RuntimeDir, Private: e.private(), NoSystemd: e.NoSystemd, Logger: e.Logger,
 	})
 	if err != nil {
 		return err

@@ -147,3 +147,6 @@ func (h *Host) RuntimeDirectory() string {
 	}
 	return h.opts.Hide
 }
+
+// Private are the files and folders of Options.Private.
+func (h *Host) Private() []string { return slices.Clone(h.opts.Private) }

@@ -44,6 +44,8 @@ type Options struct {
 	RuntimeDir string
 	// Hide is the folder of all of the engine's sockets, which no job sees that has namespaces; empty: RuntimeDir.
 	Hide string
+	// Private are files and folders of the engine's own, absolute and clean, that jobs of the profiles default and strict do not see.
+	Private []string
 	// NoSystemd runs jobs as plain processes even where there is a manager.
 	NoSystemd bool
 	Logger    *slog.Logger

@@ -100,7 +100,7 @@ func limitsScope() scope[spec.Limits] {
 			},
 			{
 				name: "oom_score_adjust", example: "500", directive: "OOMScoreAdjust",
-				doc:    "How soon the kernel kills it for want of memory: 1000 first, -900 last. Default: 0.",
+				doc:    "How soon the kernel kills it for want of memory: 1000 first, -900 last. Default: 500, and 0 under the profile off.",
 				decode: func(d *decoder, v value, l *spec.Limits) { d.oomScore(v, &l.OOMScoreAdjust) },
 			},
 			{

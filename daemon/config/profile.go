@@ -28,6 +28,7 @@ func profile(name string) spec.Sandbox {
 			ProtectKernelTunables: true,
 			ProtectKernelLogs:     true,
 			ProtectControlGroups:  true,
+			HideUsers:             true,
 			CapabilityBoundingSet: without("CAP_AUDIT_CONTROL CAP_AUDIT_READ CAP_BLOCK_SUSPEND CAP_BPF CAP_CHECKPOINT_RESTORE " +
 				"CAP_MAC_ADMIN CAP_MAC_OVERRIDE CAP_PERFMON CAP_SYSLOG CAP_SYS_MODULE CAP_SYS_PACCT CAP_SYS_PTRACE CAP_SYS_RAWIO " +
 				"CAP_SYS_TIME CAP_SYS_TTY_CONFIG CAP_WAKE_ALARM"),

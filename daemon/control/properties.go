@@ -6,10 +6,12 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
@@ -102,11 +104,49 @@ func escapes(b spec.Sandbox) error {
 			return fmt.Errorf("%s, %s", one.name, one.why)
 		}
 	}
+	for _, t := range b.TemporaryFileSystem {
+		for o := range strings.SplitSeq(t.Options, ",") {
+			if name, value, _ := strings.Cut(o, "="); (name == "size" || name == "nr_inodes") && !isUsual(name, value) {
+				return fmt.Errorf("a %s of temporary_file_system above a tenth of the machine's memory, or in other units than K, M, G and %%", name)
+			}
+		}
+	}
 	// A set-user-ID program trusts the files that it reads.
 	if names := b.NeedNamespaces(); len(names) > 0 && !b.NoNewPrivileges {
 		return fmt.Errorf("%s without no_new_privileges", names[0])
 	}
 	return nil
+}
+
+// isUsual reports whether a size or a number of inodes of a tmpfs(5) is not above what it is by itself.
+func isUsual(name, value string) bool {
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) != nil {
+		return false
+	}
+	most := uint64(info.Totalram) * uint64(info.Unit) / 10
+	if name == "nr_inodes" {
+		most /= uint64(os.Getpagesize())
+	}
+	unit := uint64(1)
+	switch digits := strings.TrimRight(value, "kKmMgG%"); value[len(digits):] {
+	case "":
+	case "k", "K":
+		unit = 1 << 10
+	case "m", "M":
+		unit = 1 << 20
+	case "g", "G":
+		unit = 1 << 30
+	case "%":
+		unit, most = 1, 10
+		if name != "size" {
+			return false
+		}
+	default:
+		return false
+	}
+	n, err := strconv.ParseUint(strings.TrimRight(value, "kKmMgG%"), 10, 64)
+	return err == nil && n > 0 && n <= most/unit // 0 is no limit
 }
 
 func rlimitText(v uint64) string {

@@ -433,10 +433,28 @@ func (m *Manager) draft(s *Spec) (Job, error) {
 	if len(s.Sandbox.LoadCredential) > 0 {
 		j.Run.Env = append(j.Run.Env, "CREDENTIALS_DIRECTORY="+j.Run.Sandbox.CredentialsDirectory())
 	}
-	if j.Plan.Dynamic && m.opts.Host.Confines() {
-		j.Run.Sandbox.DynamicUser, j.Run.Sandbox.UserName = true, dynamicName
+	if j.Plan.Dynamic {
+		j.Run.Sandbox = j.Run.Sandbox.ForLentUser(dynamicName, m.opts.Host.Confines())
+	}
+	if profile := s.Sandbox.Profile; profile == "default" || profile == "strict" {
+		m.hideEngine(&j.Run)
+		if j.Run.Limits.OOMScoreAdjust == nil && m.euid == 0 {
+			score := spec.JobOOMScore
+			j.Run.Limits.OOMScoreAdjust = &score
+		}
 	}
 	return j, nil
+}
+
+// hideEngine hides the engine's configuration, secrets, records and logs from a job, but for the program that it executes.
+func (m *Manager) hideEngine(r *spec.Job) {
+	if !m.opts.Host.Confines() {
+		return
+	}
+	r.Sandbox.Hidden = m.opts.Host.Private()
+	if slices.ContainsFunc(r.Sandbox.Hidden, func(dir string) bool { return spec.Below(r.Path, dir) }) {
+		r.Sandbox.Binds = append(slices.Clone(r.Sandbox.Binds), spec.Bind{Source: r.Path, Destination: r.Path, ReadOnly: true, Optional: true})
+	}
 }
 
 // identifier is the job's SYSLOG_IDENTIFIER=.

@@ -207,6 +207,26 @@ func newFS(kind, options string, attrs int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), kind), nil
 }
 
+// newTmpfs makes an empty file system in memory, and sets the limits that options does not set: a tenth of the machine's memory,
+// and as many files as that has pages. systemd has the same for what it mounts inside of others (NESTED_TMPFS_LIMITS of its
+// mountpoint-util.h), with a fixed number of files, the one of a machine with 16 GiB.
+func newTmpfs(options string, attrs int) (*os.File, error) {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return nil, err
+	}
+	pages := uint64(info.Totalram) * uint64(info.Unit) / uint64(os.Getpagesize())
+	for _, one := range []struct{ name, value string }{{"size=", "10%"}, {"nr_inodes=", strconv.FormatUint(max(pages/10, leastInodes), 10)}} {
+		if !strings.Contains(","+options, ","+one.name) {
+			options += "," + one.name + one.value
+		}
+	}
+	return newFS("tmpfs", options, attrs)
+}
+
+// leastInodes is the least number of files in a tmpfs of which nothing is said: 16 MiB of the kernel's memory.
+const leastInodes = 16 << 10
+
 // attach mounts a tree at path.
 func (f *furnisher) attach(tree *os.File, path string, named bool) error {
 	to, err := f.open(path, named)
@@ -352,7 +372,7 @@ func (f *furnisher) put(p place, tree *os.File) (*os.File, error) {
 	} else if p.noExec {
 		attrs |= unix.MOUNT_ATTR_NOEXEC
 	}
-	tree, err := newFS("tmpfs", p.options, attrs)
+	tree, err := newTmpfs(p.options, attrs)
 	if err != nil {
 		return nil, err
 	}
@@ -399,7 +419,7 @@ func (f *furnisher) makeTarget(p place, tree *os.File) error {
 	return safepath.Maker{
 		Look: func(do func() error) error { return f.as(p.named, do) },
 		May: func(dir int) error {
-			if ours, err := f.isOwn(dir); ours || err != nil || f.caller == nil {
+			if ours, err := f.isOwn(dir); ours || err != nil || f.caller == nil || !p.named {
 				return err
 			}
 			return errNotMade
@@ -458,7 +478,11 @@ func (f *furnisher) make(pieces []*piece) error {
 	// What is copied must be attached somewhere (open_tree(2)). So it is for a moment, and lives as long as its copies.
 	const workshop = "/tmp"
 	const attrs = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
-	fs, err := newFS("tmpfs", "mode=755", attrs)
+	size := 0
+	for _, p := range pieces {
+		size += len(p.content) + os.Getpagesize()
+	}
+	fs, err := newFS("tmpfs", fmt.Sprintf("mode=755,size=%d,nr_inodes=%d", size+os.Getpagesize(), len(pieces)+2), attrs)
 	if err != nil {
 		return err
 	}

@@ -23,13 +23,17 @@ const (
 	own                         // what is there on the machine, with other attributes
 )
 
+// almostEmpty are the options of an empty file system that holds what others are mounted on, and nothing else, as systemd has
+// them (TMPFS_LIMITS_EMPTY_OR_ALMOST of its mountpoint-util.h).
+const almostEmpty = "mode=755,size=4m,nr_inodes=1k"
+
 // place is a path of the machine and what a job sees there.
 type place struct {
 	path    string
 	content content
 	source  string // of bound
 	single  bool   // bound without what is mounted below it
-	options string // of private, as tmpfs(5)
+	options string // of private, as tmpfs(5); put adds the usual limits
 	// What may be done there: one of readOnly and writable at most, and of noExec and exec.
 	readOnly, writable, noExec, exec bool
 	// optional says that it is nothing where the path is missing, kept that it is there even if it is hidden by the place of
@@ -64,7 +68,7 @@ func wanted(s spec.Sandbox, dir string) []place {
 		add("private_tmp", place{content: private, options: "mode=1777"}, "-/tmp", "-/var/tmp")
 	}
 	if s.PrivateDevices {
-		add("private_devices", place{content: devices, options: "mode=755", readOnly: true, noExec: true}, "/dev")
+		add("private_devices", place{content: devices, options: "mode=755,size=4m,nr_inodes=64k", readOnly: true, noExec: true}, "/dev")
 		for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty", "pts", "hugepages"} {
 			add("private_devices", place{content: bound, source: "/dev/" + name, optional: true}, "/dev/"+name)
 		}
@@ -94,7 +98,7 @@ func wanted(s spec.Sandbox, dir string) []place {
 	case "read-only":
 		add("protect_home", readOnly, homes...)
 	case "tmpfs":
-		add("protect_home", place{content: private, readOnly: true, options: "mode=755"}, homes...)
+		add("protect_home", place{content: private, readOnly: true, options: almostEmpty}, homes...)
 	}
 	if s.ProtectKernelTunables {
 		add("protect_kernel_tunables", readOnly, "-/proc/acpi", "-/proc/apm", "-/proc/asound", "-/proc/bus", "-/proc/fs", "-/proc/irq",
@@ -120,7 +124,7 @@ func wanted(s spec.Sandbox, dir string) []place {
 		}
 	}
 	if s.HideRun {
-		add("profile", place{content: private, readOnly: true, options: "mode=755"}, "/run")
+		add("profile", place{content: private, readOnly: true, options: almostEmpty}, "/run")
 		if !s.PrivateNetwork { // where /etc/resolv.conf leads to
 			for _, path := range []string{"/run/systemd/resolve/stub-resolv.conf", "/run/systemd/resolve/resolv.conf", "/run/resolvconf/resolv.conf",
 				"/run/NetworkManager/resolv.conf"} {
@@ -128,8 +132,14 @@ func wanted(s spec.Sandbox, dir string) []place {
 			}
 		}
 	}
+	if s.HideUsers {
+		// An engine that is not root cannot make /run/user where there is none, and has no manager there.
+		add("profile", place{content: private, readOnly: true, options: almostEmpty, optional: os.Geteuid() != 0}, "/run/user")
+		add("profile", place{content: private, readOnly: true, options: almostEmpty, optional: true}, "/run/screen")
+	}
+	add("profile", place{content: hidden, optional: true}, s.Hidden...)
 	// Whatever else is asked for: a job that starts jobs would be out of its sandbox.
-	sockets := place{content: private, readOnly: true, options: "mode=755", optional: true}
+	sockets := place{content: private, readOnly: true, options: almostEmpty, optional: true}
 	if s.Runtime() != spec.DefaultRuntimeDirectory {
 		add("profile", sockets, spec.DefaultRuntimeDirectory) // of root's engine, if there is one as well
 	}
@@ -176,12 +186,18 @@ func arrange(places []place) []place {
 	}
 	// Something that is to be there cannot be below what nobody can enter, nor be that itself.
 	for i, p := range merged {
-		if p.content == hidden && p.by == "protect_home" && p.kept {
-			merged[i].content, merged[i].writable = own, true
+		if p.content != hidden || p.by != "protect_home" && p.by != "profile" {
 			continue
 		}
-		if p.content == hidden && p.by == "protect_home" && slices.ContainsFunc(merged[i+1:], func(q place) bool { return q.kept && spec.Below(q.path, p.path) }) {
-			merged[i].content, merged[i].readOnly, merged[i].options = private, true, "mode=755"
+		if p.kept {
+			merged[i].content, merged[i].writable = own, !p.readOnly
+			if p.source != "" && p.source != p.path {
+				merged[i].content = bound
+			}
+			continue
+		}
+		if slices.ContainsFunc(merged[i+1:], func(q place) bool { return q.kept && spec.Below(q.path, p.path) }) {
+			merged[i].content, merged[i].readOnly, merged[i].options = private, true, almostEmpty
 		}
 	}
 	var all []place
@@ -223,9 +239,15 @@ func merge(p *place, q place) {
 	p.writable = (p.writable || q.writable) && !p.readOnly
 	p.noExec = p.noExec || q.noExec
 	p.exec = (p.exec || q.exec) && !p.noExec
+	if q.content == bound && p.content == hidden {
+		p.source, p.single = q.source, q.single
+	}
 	p.kept = p.kept || q.kept
 	p.named = p.named || q.named
 	p.optional = p.optional && q.optional
+	if p.content == private && q.by == "temporary_file_system" {
+		p.options += "," + q.options // of an option that comes twice the last one holds
+	}
 	if p.by == "workdir" {
 		p.by = q.by
 	}

@@ -15,6 +15,9 @@ func (p place) String() string {
 	if p.content == bound {
 		text += " from " + p.source
 	}
+	if p.content == private && !p.readOnly && p.options != "" {
+		text += " " + p.options
+	}
 	for _, one := range []struct {
 		on   bool
 		word string
@@ -67,11 +70,35 @@ func TestArrange(t *testing.T) {
 				PrivateTmp: true, TemporaryFileSystem: []spec.TemporaryFileSystem{{Path: "/srv", ReadOnly: true}},
 				Binds: []spec.Bind{{Source: "/x", Destination: "/srv/x"}, {Source: "/y", Destination: "/tmp/y", ReadOnly: true}},
 			}, "/tmp/work",
-			[]string{"private /srv ro", "bound /srv/x from /x", "private /tmp", "own /tmp/work rw", "bound /tmp/y from /y ro", "private /var/tmp"},
+			[]string{"private /srv ro", "bound /srv/x from /x", "private /tmp mode=1777", "own /tmp/work rw", "bound /tmp/y from /y ro", "private /var/tmp mode=1777"},
 		},
 		"what is not there needs no hiding": {
 			spec.Sandbox{HideRun: true, PrivateNetwork: true, ProtectHome: "true", InaccessiblePaths: []string{"/run/x"}}, "/",
 			[]string{"hidden /home", "hidden /root", "private /run ro"},
+		},
+		"the engine's files are hidden, but for what the task uses": {
+			spec.Sandbox{Hidden: []string{"/etc/rtask/rtask.hcl", "/etc/rtask/tasks.d", "/etc/rtask", "/var/lib/rtask"}}, "/etc/rtask/scripts",
+			[]string{"private /etc/rtask ro", "own /etc/rtask/scripts rw", "hidden /var/lib/rtask"},
+		},
+		"a workdir that is the folder of tasks": {
+			spec.Sandbox{Hidden: []string{"/etc/rtask/rtask.hcl", "/etc/rtask/tasks.d", "/etc/rtask"}}, "/etc/rtask/tasks.d",
+			[]string{"private /etc/rtask ro", "own /etc/rtask/tasks.d rw"},
+		},
+		"something else bound over a hidden folder": {
+			spec.Sandbox{Hidden: []string{"/etc/rtask"}, Binds: []spec.Bind{{Source: "/srv/x", Destination: "/etc/rtask", ReadOnly: true}}}, "/",
+			[]string{"bound /etc/rtask from /srv/x ro"},
+		},
+		"users' sockets": {
+			spec.Sandbox{HideUsers: true, ReadWritePaths: []string{"/run/user/7"}}, "/",
+			[]string{"private /run/screen ro", "private /run/user ro", "own /run/user/7 rw"},
+		},
+		"users' sockets and homes": {
+			spec.Sandbox{HideUsers: true, ProtectHome: "read-only"}, "/",
+			[]string{"own /home ro", "own /root ro", "private /run/screen ro", "private /run/user ro"},
+		},
+		"options of a folder in memory add up": {
+			spec.Sandbox{PrivateTmp: true, TemporaryFileSystem: []spec.TemporaryFileSystem{{Path: "/tmp", Options: "size=1G"}}}, "/",
+			[]string{"private /tmp mode=1777,size=1G", "private /var/tmp mode=1777"},
 		},
 		"strict is read-only but for what has switches of its own": {
 			spec.Sandbox{ProtectSystem: "strict"}, "/opt/x",

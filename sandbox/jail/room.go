@@ -527,7 +527,11 @@ func (f *furnisher) hand(all []credential, at string, c *spec.Credentials) error
 		uid, gid = c.UID, c.GID
 	}
 	const attrs = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
-	fs, err := newFS("tmpfs", fmt.Sprintf("mode=700,uid=%d,gid=%d", uid, gid), attrs)
+	size := 0
+	for _, one := range all {
+		size += len(one.content) + os.Getpagesize()
+	}
+	fs, err := newFS("tmpfs", fmt.Sprintf("mode=700,uid=%d,gid=%d,size=%d,nr_inodes=%d", uid, gid, size+os.Getpagesize(), len(all)+2), attrs)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package jail
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -158,6 +159,60 @@ func TestOthersLinks(t *testing.T) {
 		var refused *safepath.LinkError
 		if !errors.As(err, &refused) || !strings.Contains(err.Error(), by) {
 			t.Errorf("%s: %v", by, err)
+		}
+	}
+}
+
+// TestEveryTmpfsHasLimits: no file system that a room makes in memory can take more than a part of it, or any number of files.
+func TestEveryTmpfsHasLimits(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make namespaces here")
+	}
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, bytes.Repeat([]byte("x"), 10000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	machine, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := NewRoom(spec.Sandbox{
+		PrivateTmp: true, PrivateIPC: true, PrivateDevices: true, ProtectHome: "tmpfs", HideRun: true, DynamicUser: true, UserName: "x",
+		InaccessiblePaths:   []string{"/mnt"},
+		TemporaryFileSystem: []spec.TemporaryFileSystem{{Path: "/srv"}, {Path: "/opt", Options: "size=1m"}, {Path: "/var/tmp", Options: "nr_inodes=7"}},
+		LoadCredential:      []spec.Credential{{Name: "x", Path: secret}},
+	}, "/", &spec.Credentials{UID: 70000, GID: 70000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	b := make([]byte, 1<<20)
+	n := 0
+	for {
+		got, err := unix.Read(int(r.mounts.Fd()), b[n:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n += got; got == 0 {
+			break
+		}
+	}
+	seen := map[string]string{}
+	for line := range strings.Lines(string(b[:n])) {
+		f := strings.Fields(line)
+		if f[len(f)-3] == "tmpfs" && !strings.Contains(string(machine), " "+f[2]+" ") {
+			seen[f[4]] = f[len(f)-1]
+			if !strings.Contains(f[len(f)-1], ",size=") || !strings.Contains(f[len(f)-1], ",nr_inodes=") {
+				t.Errorf("%s has no limits: %s", f[4], f[len(f)-1])
+			}
+		}
+	}
+	for path, want := range map[string]string{
+		"/tmp": "nr_inodes=", "/var/tmp": "nr_inodes=7", "/dev/shm": "nr_inodes=", "/dev": "size=4096k", "/home": "size=4096k", "/run": "nr_inodes=1024", "/srv": "nr_inodes=", "/opt": "size=1024k",
+		"/mnt": "nr_inodes=", "/etc/passwd": "nr_inodes=", "/run/rtask/credentials": "nr_inodes=3",
+	} {
+		if got := seen[path]; !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %s", path, got, want)
 		}
 	}
 }

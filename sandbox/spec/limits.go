@@ -16,6 +16,10 @@ const Infinity = math.MaxUint64
 // CPUIdle is the CPUWeight of a job that runs only when nothing else wants to: CPUWeight=idle.
 const CPUIdle = 0
 
+// JobOOMScore is the OOMScoreAdjust of jobs under the profiles default and strict of which nothing is said: the kernel ends a job
+// before a service, which has 0, unless that uses half of the machine's memory more.
+const JobOOMScore = 500
+
 // LeastOOMScore is the lowest OOMScoreAdjust there can be, which is that of the shim. A job that is protected better would
 // outlive its shim; and at -1000 the kernel finds nothing to kill, so that the job hangs at its MemoryMax for ever.
 const LeastOOMScore = -900

@@ -47,6 +47,12 @@ type Sandbox struct {
 	// HideRun leaves nothing of /run, where the sockets are that lead to other programs. No directive does this.
 	HideRun bool `cbor:"hide_run,omitempty"`
 
+	// HideUsers leaves nothing of /run/user and /run/screen, where the sockets are that lead to the user's own manager, bus and
+	// sessions. No directive does this either.
+	HideUsers bool `cbor:"hide_users,omitempty"`
+	// Hidden are files and folders of the engine's own, absolute and clean, that the job does not see. They may be missing.
+	Hidden []string `cbor:"hidden,omitempty"`
+
 	// Lists of paths, absolute and clean. One with a "-" before it may be missing.
 	ReadOnlyPaths     []string `cbor:"read_only_paths,omitempty"`
 	ReadWritePaths    []string `cbor:"read_write_paths,omitempty"`
@@ -128,7 +134,20 @@ func (s Sandbox) Runtime() string { return cmp.Or(s.RuntimeDirectory, DefaultRun
 func (s Sandbox) CredentialsDirectory() string { return s.Runtime() + "/credentials" }
 
 // Namespaces reports whether s needs any (namespaces(7)).
-func (s Sandbox) Namespaces() bool { return s.DynamicUser || len(s.NeedNamespaces()) > 0 }
+func (s Sandbox) Namespaces() bool {
+	return s.DynamicUser || s.HideRun || s.HideUsers || len(s.Hidden) > 0 || len(s.NeedNamespaces()) > 0
+}
+
+// ForLentUser is s for a job whose user number is lent to it: nothing that the job leaves may give others the rights of whoever
+// has the number next. It is what DynamicUser= of systemd.exec(5) implies, but for read-only files. Without namespaces it is that
+// the job can make no file set-user-ID.
+func (s Sandbox) ForLentUser(name string, namespaces bool) Sandbox {
+	s.RestrictSUIDSGID = true
+	if namespaces {
+		s.DynamicUser, s.UserName, s.PrivateTmp, s.PrivateIPC = true, name, true, true
+	}
+	return s
+}
 
 // NeedNamespaces are the switches of s that need namespaces.
 func (s Sandbox) NeedNamespaces() []string {
@@ -196,7 +215,8 @@ func (s Sandbox) Without(names ...string) Sandbox {
 func (s Sandbox) WithoutNamespaces() Sandbox {
 	s.Binds, s.ExecPaths, s.InaccessiblePaths, s.LoadCredential, s.NoExecPaths = nil, nil, nil, nil, nil
 	s.PrivateDevices, s.PrivateIPC, s.PrivateNetwork, s.PrivatePIDs, s.PrivateTmp, s.PrivateUsers = false, false, false, false, false, false
-	s.ProcSubset, s.ProtectHome, s.ProtectProc, s.ProtectSystem, s.HideRun = "", "", "", "", false
+	s.ProcSubset, s.ProtectHome, s.ProtectProc, s.ProtectSystem = "", "", "", ""
+	s.HideRun, s.HideUsers, s.Hidden = false, false, nil
 	s.ProtectControlGroups, s.ProtectHostname, s.ProtectKernelLogs, s.ProtectKernelModules, s.ProtectKernelTunables = false, false, false, false, false
 	s.ReadOnlyPaths, s.ReadWritePaths, s.TemporaryFileSystem = nil, nil, nil
 	return s
@@ -241,6 +261,10 @@ func (s Sandbox) Hides(p string) bool {
 	if s.HideRun {
 		dirs = append(dirs, "/run")
 	}
+	if s.HideUsers {
+		dirs = append(dirs, "/run/user", "/run/screen")
+	}
+	dirs = append(dirs, s.Hidden...)
 	for _, t := range s.TemporaryFileSystem {
 		dirs = append(dirs, t.Path)
 	}

@@ -48,3 +48,14 @@ func TestWithoutNamespaces(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// TestForLentUser: what a lent number implies holds under every profile, as far as there are namespaces.
+func TestForLentUser(t *testing.T) {
+	s := spec.Sandbox{Profile: "off"}.ForLentUser("x", true)
+	if !s.RestrictSUIDSGID || !s.PrivateTmp || !s.PrivateIPC || !s.DynamicUser || s.UserName != "x" || !s.Namespaces() {
+		t.Errorf("%+v", s)
+	}
+	if s = (spec.Sandbox{}).ForLentUser("x", false); !s.RestrictSUIDSGID || s.Namespaces() {
+		t.Errorf("without namespaces: %+v", s)
+	}
+}
