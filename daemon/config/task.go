@@ -336,7 +336,6 @@ func (b *builder) task(d *decoder, found *hcl.Block) {
 	if !d.diags[before:].HasErrors() { // or a default that is not there may be one that is wrong
 		d.checkParams(&t)
 	}
-	d.checkLentUser(label, &t.Task)
 	b.withWebhooks(&t, d.written)
 	for _, name := range slices.Sorted(maps.Keys(t.env)) {
 		t.Environment = append(t.Environment, name+"="+t.env[name])
@@ -366,25 +365,5 @@ func (b *builder) task(d *decoder, found *hcl.Block) {
 			b.cfg.settings = map[string]written{}
 		}
 		b.cfg.settings[t.Name] = b.settingsOf(&t, d.written)
-	}
-}
-
-// checkLentUser warns of switches that are off and that a lent user number implies.
-func (d *decoder) checkLentUser(label hcl.Range, t *Task) {
-	if t.User != "" || d.opts.OwnerUID != 0 {
-		return
-	}
-	given := t.Sandbox.ForLentUser("", true)
-	for _, one := range []struct {
-		name      string
-		set, lent bool
-	}{
-		{"private_ipc", t.Sandbox.PrivateIPC, given.PrivateIPC}, {"private_tmp", t.Sandbox.PrivateTmp, given.PrivateTmp},
-		{"restrict_suid_sgid", t.Sandbox.RestrictSUIDSGID, given.RestrictSUIDSGID},
-	} {
-		if one.lent && !one.set && slices.Contains(t.Sandbox.Named, one.name) {
-			d.warnf(label, "Give the task a user, or remove the setting.",
-				"task %q: %s = false has no effect: the task has no user, and a number from dynamic_uids implies it", t.Name, one.name)
-		}
 	}
 }
