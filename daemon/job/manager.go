@@ -148,6 +148,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		Group:      group,
 		Summary:    summary,
 		Claim:      claim,
+		MaxClaims:  maxClaims,
 		OnError:    func(err error) { o.Logger.Error("cannot write a job's record", "error", err) },
 	})
 	if err != nil {

@@ -9,6 +9,10 @@ import (
 	"github.com/rtask/rtask/daemon/store"
 )
 
+// maxClaims is how many Onces of one source are known, which is all of their names up to the last slash. Of more, the ones that
+// would be forgotten first go.
+const maxClaims = 1_000_000
+
 // Once names something that is to be done once, until a time.
 type Once struct {
 	// Key is its name; "": it may be done any number of times.

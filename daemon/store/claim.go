@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -53,7 +54,7 @@ func holder(tx *bbolt.Tx, key string, now time.Time) string {
 }
 
 // claim gives a key to the value with id, or takes it back. It returns *ClaimedError if another one holds it.
-func claim(tx *bbolt.Tx, id string, c Claim, now time.Time) error {
+func claim(tx *bbolt.Tx, id string, c Claim, most int, now time.Time) error {
 	if c.Key == "" {
 		return nil
 	}
@@ -75,7 +76,13 @@ func claim(tx *bbolt.Tx, id string, c Claim, now time.Time) error {
 		errs = append(errs, expiry.Delete(append(before[:timeSize:timeSize], c.Key...)))
 	}
 	if c.Released {
+		if before != nil {
+			errs = append(errs, crowd(tx, []byte(c.Key), -1))
+		}
 		return errors.Join(append(errs, held.Delete([]byte(c.Key)))...)
+	}
+	if before == nil {
+		errs = append(errs, makeRoom(tx, []byte(c.Key), most), crowd(tx, []byte(c.Key), 1))
 	}
 	until := appendTime(nil, c.Until)
 	errs = append(errs, held.Put([]byte(c.Key), append(bytes.Clone(until), id...)), expiry.Put(append(until, c.Key...), nil), expire(tx, now))
@@ -92,7 +99,64 @@ func expire(tx *bbolt.Tx, now time.Time) error {
 	}
 	var errs []error
 	for _, k := range old {
-		errs = append(errs, expiry.Delete(k), held.Delete(k[timeSize:]))
+		errs = append(errs, expiry.Delete(k), held.Delete(k[timeSize:]), crowd(tx, k[timeSize:], -1))
 	}
 	return errors.Join(errs...)
+}
+
+// crowdOf is what a key has in common with others that come from the same source.
+func crowdOf(key []byte) []byte { return key[:bytes.LastIndexByte(key, '/')+1] }
+
+// crowd adds to the number of claims whose keys begin as this one does.
+func crowd(tx *bbolt.Tx, key []byte, n int) error {
+	b, name := crowds.of(tx), crowdOf(key)
+	if len(name) == 0 {
+		return nil
+	}
+	if n += crowded(tx, key); n <= 0 {
+		return b.Delete(name)
+	}
+	return b.Put(name, binary.BigEndian.AppendUint64(nil, uint64(n)))
+}
+
+// crowded returns that number.
+func crowded(tx *bbolt.Tx, key []byte) int {
+	name := crowdOf(key)
+	if len(name) == 0 {
+		return 0
+	}
+	v := crowds.of(tx).Get(name)
+	if len(v) != 8 {
+		return 0
+	}
+	return int(binary.BigEndian.Uint64(v))
+}
+
+// sampled is how many claims makeRoom looks at.
+const sampled = 32
+
+// makeRoom forgets a claim whose key begins as this one does if there are as many as there may be: of some that are next to the
+// key, which ends in a hash, the one that expires first. So no recent one goes, and none of another source.
+func makeRoom(tx *bbolt.Tx, key []byte, most int) error {
+	if most <= 0 || crowded(tx, key) < most {
+		return nil
+	}
+	held, name := claims.of(tx), crowdOf(key)
+	var victim, until []byte
+	looked := 0
+	look := func(from []byte) {
+		c := held.Cursor()
+		for k, v := c.Seek(from); bytes.HasPrefix(k, name) && looked < sampled; k, v = c.Next() {
+			if looked++; len(v) > timeSize && (victim == nil || bytes.Compare(v[:timeSize], until) < 0) {
+				victim, until = bytes.Clone(k), bytes.Clone(v[:timeSize])
+			}
+		}
+	}
+	if look(key); looked < sampled {
+		look(name)
+	}
+	if victim == nil {
+		return nil
+	}
+	return errors.Join(held.Delete(victim), expiries.of(tx).Delete(append(until, victim...)), crowd(tx, victim, -1))
 }

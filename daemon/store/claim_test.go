@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -121,5 +122,77 @@ func TestClaimRace(t *testing.T) {
 	}
 	if all := newest(t, s); stored != 10 || len(all) != 10 {
 		t.Errorf("%d were told that they are stored, and %d are", stored, len(all))
+	}
+}
+
+// Of more claims than there may be, those go that expire early, and none of another source.
+func TestClaimsBounded(t *testing.T) {
+	const most, all = 50, 300
+	o := options(t)
+	o.MaxClaims = most
+	o.Claim = func(j *job) Claim {
+		return Claim{Key: j.Args[0], Until: j.Created, Released: j.N == 1}
+	}
+	s, err := Open(filepath.Join(t.TempDir(), "jobs.db"), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	at := time.Now().Add(time.Hour)
+	key := func(source string, i int) string {
+		return fmt.Sprintf("%s/%x", source, sha256.Sum256([]byte{byte(i), byte(i >> 8)}))
+	}
+	value := func(source string, i int) job {
+		return job{ID: fmt.Sprint(source, i), Created: at.Add(time.Duration(i) * time.Second), Args: []string{key(source, i)}}
+	}
+	held := func(source string, i int) bool {
+		id, err := s.Holder(key(source, i), time.Time{})
+		return err == nil && id == fmt.Sprint(source, i)
+	}
+	for i := range 10 {
+		put(t, s, value("other", i))
+	}
+	for i := range all {
+		put(t, s, value("many", i))
+	}
+	n := 0
+	for i := range all {
+		if held("many", i) {
+			n++
+		} else if i > all-sampled {
+			t.Errorf("the claim %d of %d is forgotten", i, all)
+		}
+	}
+	for i := range 10 {
+		if !held("other", i) {
+			t.Errorf("the claim %d of another source is forgotten", i)
+		}
+	}
+	if n != most {
+		t.Errorf("%d claims are known, not %d", n, most)
+	}
+	// What is given up makes room.
+	for i := all - sampled + 1; i < all; i++ {
+		v := value("many", i)
+		v.N = 1
+		put(t, s, v)
+	}
+	before := 0
+	for i := range all {
+		if held("many", i) {
+			before++
+		}
+	}
+	put(t, s, value("many", all))
+	if after := most - sampled + 1; before != after || !held("many", all) {
+		t.Errorf("%d claims are left, want %d", before, after)
+	}
+	if err := s.db.View(func(tx *bbolt.Tx) error {
+		if n, m, c := claims.of(tx).Stats().KeyN, expiries.of(tx).Stats().KeyN, crowded(tx, []byte("many/")); n != before+11 || m != n || c != before+1 {
+			t.Errorf("%d claims, %d times, %d of many", n, m, c)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -45,6 +45,7 @@ const (
 	counts     bucket = "counts"     // group → how many are in it
 	claims     bucket = "claims"     // key of a Claim → who holds it
 	expiries   bucket = "expiries"   // index of claims by the time when they expire
+	crowds     bucket = "crowds"     // key of a claim up to its last slash → how many claims begin so
 )
 
 func (b bucket) of(tx *bbolt.Tx) *bbolt.Bucket { return tx.Bucket([]byte(b)) }
@@ -66,6 +67,9 @@ type Options[T any] struct {
 	Summary func(*T) []byte
 	// Claim is what the value holds for itself alone, whether it is stored anew or again. Nil: nothing. It must be pure.
 	Claim func(*T) Claim
+	// MaxClaims is how many claims there may be whose keys are the same up to the last slash. Beyond it, one that expires early is
+	// forgotten for each new one. 0: any number.
+	MaxClaims int
 	// OnError is told what becomes of values given to PutSoon that were not committed. It is called by one goroutine at
 	// a time or by PutSoon's caller, and must not wait for the Store. Nil: nobody is told.
 	OnError func(error)
@@ -151,7 +155,7 @@ func (c *codec[T]) prepare(tx *bbolt.Tx) error {
 			return fmt.Errorf("%w of the file: %v", ErrVersion, v)
 		}
 	}
-	for _, name := range []bucket{meta, records, order, unfinished, groups, counts, claims, expiries} {
+	for _, name := range []bucket{meta, records, order, unfinished, groups, counts, claims, expiries, crowds} {
 		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 			return err
 		}
@@ -368,7 +372,7 @@ func (s *Store[T]) commit(b *batch) {
 		now := time.Now()
 		b.refused = map[string]error{}
 		for id, op := range b.ops {
-			err := claim(tx, id, op.claim, now)
+			err := claim(tx, id, op.claim, s.opts.MaxClaims, now)
 			if claimed := (*ClaimedError)(nil); errors.As(err, &claimed) {
 				b.refused[id] = claimed
 				continue
