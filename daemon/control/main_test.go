@@ -231,7 +231,7 @@ func (f *fixture) configure(hcl string) {
 // dial connects to a socket as a peer.
 func (f *fixture) dial(socket string, p auth.Peer) (net.Conn, error) {
 	f.mu.Lock()
-	local := fmt.Sprintf("@rtask-test-%d-%s-%d", os.Getpid(), filepath.Base(filepath.Dir(f.dir)), len(f.peers))
+	local := fmt.Sprintf("@rtask-test-%d-%s-%s-%d", os.Getpid(), filepath.Base(filepath.Dir(f.dir)), filepath.Base(f.dir), len(f.peers))
 	f.peers[local] = p
 	f.mu.Unlock()
 	return net.DialUnix("unix", &net.UnixAddr{Name: local, Net: "unix"}, &net.UnixAddr{Name: f.address[socket], Net: "unix"})
