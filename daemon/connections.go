@@ -39,13 +39,20 @@ func (l *limited) Accept() (net.Conn, error) {
 		if err == nil && (uid == 0 || int(uid) == os.Geteuid()) {
 			return c, nil
 		}
-		if err == nil {
+		if err == nil && !l.full(uid) { // else nobody looks any further
 			if c := (&counted{UnixConn: u, of: l, uid: uid}); l.take(c, l.known(u)) {
 				return c, nil
 			}
 		}
 		_ = u.Close() // nothing was said on it
 	}
+}
+
+// full reports whether a user has as many connections as it may.
+func (l *limited) full(uid uint32) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open[uid] >= l.most
 }
 
 // take counts a connection. It returns false if its user has too many.
