@@ -142,9 +142,9 @@ func TestBrokenKeysFile(t *testing.T) {
 	}
 	broken := append([]byte("[[key]]\nnme = \"x\"\n"), good...)
 	write(t, keys, string(broken))
-	write(t, file, two)
+	write(t, file, "task \"two\" {\n  command  = [\"/bin/true\"]\n  api_keys = [\"ci\", \"none\"]\n}\n")
 	reply, err := r.Jobs.Reload(t.Context(), req(&rtaskv1.ReloadRequest{}))
-	if err != nil || len(reply.Msg.Diagnostics) != 1 || !strings.Contains(reply.Msg.Diagnostics[0].Text, keys+":2:1: error: ") {
+	if err != nil || len(reply.Msg.Diagnostics) == 0 || !strings.Contains(reply.Msg.Diagnostics[0].Text, keys+":2:1: error: ") {
 		t.Errorf("%v, %v", reply, err)
 	}
 	if got := r.tasks(t); got != "one" {
@@ -156,8 +156,8 @@ func TestBrokenKeysFile(t *testing.T) {
 	if got := r.tasks(t); got != "two" {
 		t.Errorf("the tasks are %q", got)
 	}
-	if !shows(r.info(t), keys+":2:1") {
-		t.Errorf("%v", r.info(t))
+	if i := r.info(t); !shows(i, keys+":2:1") || len(i.Diagnostics) != 1 { // and not that no key of the task is there
+		t.Errorf("%v", i)
 	}
 	if _, err := r.Jobs.AddKey(t.Context(), req(&rtaskv1.AddKeyRequest{Name: "other"})); err == nil {
 		t.Error("a key was added")
@@ -169,8 +169,11 @@ func TestBrokenKeysFile(t *testing.T) {
 		t.Errorf("the file was written: %s, %v", now, err)
 	}
 	write(t, keys, string(good))
-	if _, err := r.Jobs.Reload(t.Context(), req(&rtaskv1.ReloadRequest{})); err != nil || len(r.info(t).Diagnostics) != 0 {
-		t.Errorf("%v, %v", err, r.info(t))
+	if _, err := r.Jobs.Reload(t.Context(), req(&rtaskv1.ReloadRequest{})); err != nil {
+		t.Error(err)
+	}
+	if i := r.info(t); len(i.Diagnostics) != 1 || i.Diagnostics[0].Error || !strings.Contains(i.Diagnostics[0].Text, file+":3:14: warning: api_keys: there is no API key \"none\"") {
+		t.Errorf("%v", i)
 	}
 	list, err := r.Jobs.ListKeys(t.Context(), req(&rtaskv1.ListKeysRequest{}))
 	if err != nil || len(list.Msg.Keys) != 1 || list.Msg.Keys[0].Id != added.Msg.Key.Id {

@@ -170,6 +170,13 @@ func (k *Keys) Reload() error {
 	return k.load()
 }
 
+// Unread reports whether the file has had an error since OpenKeys, so that no key is known.
+func (k *Keys) Unread() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.unread
+}
+
 // Check returns what Reload would return, and changes nothing.
 func (k *Keys) Check() error {
 	if _, _, err := readKeysFile(k.path); err != nil {

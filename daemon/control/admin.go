@@ -80,7 +80,7 @@ func (s *Server) Reload(ctx context.Context, r *connect.Request[rtaskv1.ReloadRe
 
 // keyProblems are warnings of API keys that tasks name and that cannot be used now.
 func (s *Server) keyProblems(c *config.Config) config.Diagnostics {
-	if c == nil {
+	if c == nil || s.Keys.Unread() {
 		return nil
 	}
 	keys := map[string]auth.KeyInfo{}
