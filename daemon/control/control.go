@@ -123,7 +123,7 @@ func New(o Options) *Server {
 	if o.Requested == nil {
 		o.Requested = func(string, string, string) {}
 	}
-	return &Server{Options: o, scan: make(chan struct{}, 1), mostOfGateway: maxMessages, mostOfUser: maxMessagesOfUser, waits: waits{byKey: map[string]map[*wait]struct{}{}}}
+	return &Server{Options: o, scan: make(chan struct{}, 1), mostOfGateway: maxMessages, mostOfUser: maxMessagesOfUser, waits: waits{most: maxCalls, byKey: map[string]map[*wait]struct{}{}}}
 }
 
 // Control returns the handler of the control socket.

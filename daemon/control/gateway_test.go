@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -190,4 +191,56 @@ func TestRunRevoked(t *testing.T) {
 	if got := refusal(t, f, &rtaskv1.RunRequest{Task: "sleeps", ApiKey: demo}); !strings.HasPrefix(got, "unauthenticated") {
 		t.Error(got)
 	}
+}
+
+// What one key may have under way at a time is bounded, and is nothing to another key.
+func TestCallsAreBounded(t *testing.T) {
+	f := newFixture(t, tasks)
+	demo, other := f.key("demo"), f.key("other")
+	f.waits.most = 3
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var calls sync.WaitGroup
+	for range 3 {
+		calls.Go(func() { _, _ = f.net().Run(ctx, req(&rtaskv1.RunRequest{Task: "sleeps", ApiKey: demo})) })
+	}
+	for deadline := time.Now().Add(10 * time.Second); f.Jobs.Running() < 3; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the jobs do not start")
+		}
+	}
+	_, err := f.net().Run(t.Context(), req(&rtaskv1.RunRequest{Task: "hello", ApiKey: demo}))
+	if d := detail(err); d.GetKind() != "concurrency" || d.GetRetryAfter() == nil || connect.CodeOf(err) != connect.CodeResourceExhausted {
+		t.Errorf("%v", err)
+	}
+	jobs, err := f.Jobs.List(job.Filter{})
+	if err != nil || len(jobs) != 3 {
+		t.Fatalf("%d jobs, %v", len(jobs), err)
+	}
+	stream, err := f.net().Logs(t.Context(), req(&rtaskv1.LogsRequest{Task: "sleeps", ApiKey: demo, Id: jobs[0].ID, Follow: true}))
+	if err == nil {
+		for stream.Receive() {
+		}
+		err = stream.Err()
+	}
+	if detail(err).GetKind() != "concurrency" {
+		t.Errorf("a follower: %v", err)
+	}
+	if r, err := f.net().Run(t.Context(), req(&rtaskv1.RunRequest{Task: "hello", ApiKey: other})); detail(err).GetKind() != "forbidden" {
+		t.Errorf("another key: %v, %v", r, err)
+	}
+	cancel()
+	calls.Wait()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		f.waits.mu.Lock()
+		n := len(f.waits.byKey)
+		f.waits.mu.Unlock()
+		if n == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("calls that ended are still counted")
+		}
+	}
+	must[rtaskv1.RunResponse](t)(f.net().Run(t.Context(), req(&rtaskv1.RunRequest{Task: "hello", ApiKey: demo})))
 }

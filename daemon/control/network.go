@@ -7,11 +7,13 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
@@ -36,6 +38,10 @@ func (s *Server) keyed(ctx context.Context, r presented) (_ context.Context, key
 		return ctx, key, nil, err
 	}
 	waiting, done := s.waits.add(ctx, key.ID)
+	if done == nil {
+		return ctx, key, nil, s.refuse(r, key, "", "concurrency", fail(connect.CodeResourceExhausted, "concurrency",
+			fmt.Errorf("too many requests of this key are under way: %d", s.waits.most), func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(retryAfter) }))
+	}
 	// Again, now that a revocation finds this call.
 	if key, err = s.verify(waiting, r); err != nil {
 		done()

@@ -7,8 +7,12 @@ import (
 	"github.com/rtask/rtask/daemon/auth"
 )
 
+// maxCalls is how many calls may be under way at a time on behalf of one API key: blocking runs, waits, followers of logs.
+const maxCalls = 512
+
 // waits are the calls under way on behalf of each API key, so that they end with the key.
 type waits struct {
+	most  int        // of each key
 	mu    sync.Mutex // guards byKey
 	byKey map[string]map[*wait]struct{}
 }
@@ -19,12 +23,16 @@ type wait struct {
 }
 
 // add returns a context that ends with auth.ErrUnauthorized as its cause when the key with this id is revoked. The caller
-// verifies the key after that, and calls the function when it is done.
+// verifies the key after that, and calls the function when it is done. It returns no function if there are too many.
 func (w *waits) add(ctx context.Context, key string) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	one := &wait{cancel: cancel, gone: make(chan struct{})}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if len(w.byKey[key]) >= w.most {
+		cancel(nil)
+		return ctx, nil
+	}
 	if w.byKey[key] == nil {
 		w.byKey[key] = map[*wait]struct{}{}
 	}

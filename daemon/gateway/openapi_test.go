@@ -282,6 +282,9 @@ func TestOpenAPI(t *testing.T) {
 				continue
 			}
 			for status := range operation.(object)["responses"].(object) {
+				if status == "429" && (template == one || template == logs) {
+					continue // it takes 512 requests at a time, see TestCallsAreBounded in daemon/control
+				}
 				if key := strings.ToUpper(method) + " " + template + " " + status; !d.seen[key] {
 					t.Errorf("%s is documented, and never came", key)
 				}

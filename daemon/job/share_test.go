@@ -14,7 +14,7 @@ func keyed(key, script string) Spec {
 
 // One key can have max_jobs, and others get theirs all the same.
 func TestShareOfMaxJobs(t *testing.T) {
-	m := open(t, func(o *Options) { o.MaxJobs = 24 })
+	m := open(t, func(o *Options) { o.MaxJobs = 16 })
 	fill := func(s Spec) int {
 		t.Helper()
 		for n := 0; ; n++ {
@@ -25,15 +25,15 @@ func TestShareOfMaxJobs(t *testing.T) {
 			}
 		}
 	}
-	if n := fill(keyed("a", "exec sleep 1000")); n != 24 {
-		t.Errorf("one key has %d of 24", n)
+	if n := fill(keyed("a", "exec sleep 1000")); n != 16 {
+		t.Errorf("one key has %d of 16", n)
 	}
 	hook := keyed("", "exec sleep 1000")
 	hook.Owner, hook.Trigger = Owner{Name: "webhook:x"}, "webhook"
-	if n := fill(hook); n != 2 {
+	if n := fill(hook); n != 1 {
 		t.Errorf("a webhook has %d of the reserve", n)
 	}
-	if n := fill(keyed("b", "exec sleep 1000")); n != 1 || m.Running() != 27 {
+	if n := fill(keyed("b", "exec sleep 1000")); n != 1 || m.Running() != 18 {
 		t.Errorf("another key has %d of the reserve, and %d run", n, m.Running())
 	}
 	// What ends makes room for those that have little.
