@@ -97,7 +97,7 @@ func (a *app) audit(c *cli.Context) error {
 	err = journal.Journal{Root: "/"}.Read(c.Context, q, func(e journal.Entry) error { return each(auditOf(e)) })
 	switch {
 	case errors.Is(err, journal.ErrNone):
-		return &hintError{err, "rtaskd writes what it decides to its standard error there"}
+		return &hintError{err, "there, rtaskd writes its decisions to its standard error"}
 	case errors.Is(err, journal.ErrUnreadable):
 		return &hintError{err, "root and members of the groups systemd-journal and adm may read it"}
 	case err != nil || q.Follow:
@@ -188,8 +188,8 @@ func (a *app) auditWriter(c *cli.Context) ([]string, error) {
 		return []string{fmt.Sprintf("_UID=%d", a.env.UID), "_SYSTEMD_USER_UNIT=" + auditUnit}, nil
 	}
 	return nil, &hintError{
-		fmt.Errorf("the journal does not say what the engine at %s decided: it is not that of %s", path, auditUnit),
-		"what that engine writes to its standard error tells it",
+		fmt.Errorf("the journal has no decisions of the engine at %s: it is not the one of %s", path, auditUnit),
+		"look at the standard error of that engine",
 	}
 }
 

@@ -65,16 +65,16 @@ func (a *app) drain(c *cli.Context) error {
 	r, err = engine.Jobs.Drain(ctx, connect.NewRequest(&rtaskv1.DrainRequest{Wait: true}))
 	switch {
 	case err == nil && !r.Msg.GetDraining():
-		return errors.New("somebody has ended the draining: jobs are accepted")
+		return errors.New("somebody else has ended the draining: jobs are accepted again")
 	case err == nil:
 		return a.drainResult(c, r.Msg, "Drained: no job is left and no new ones are accepted")
 	case errors.Is(context.Cause(ctx), errNotDrained), connect.CodeOf(err) == connect.CodeDeadlineExceeded: // the engine knows it, too
 		return a.notDrained(c, engine)
 	case c.Context.Err() != nil:
-		a.say("No new jobs are accepted all the same, until `rtaskctl drain --cancel`.")
+		a.say("rtask still accepts no new jobs, until `rtaskctl drain --cancel`.")
 		return err
 	default:
-		return &hintError{fmt.Errorf("cannot wait for the last job: %w", err), "when rtaskd has ended, so has the draining"}
+		return &hintError{fmt.Errorf("cannot wait for the last job: %w", err), "draining ends when rtaskd ends"}
 	}
 }
 

@@ -197,7 +197,7 @@ func (a *app) hint(err error) string {
 	case errors.Is(err, client.ErrNotRunning):
 		return "start rtaskd, or name its socket with --socket or RTASK_SOCKET"
 	case errors.Is(err, client.ErrPermission):
-		return "members of the group rtask may start and see jobs, members of rtask-admin everything"
+		return "members of the group rtask may start jobs and see them; members of rtask-admin may do everything"
 	case connect.CodeOf(err) == connect.CodeUnimplemented:
 		return "rtaskd is older than rtaskctl; restart it after an upgrade"
 	}

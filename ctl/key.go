@@ -54,7 +54,7 @@ func (a *app) keyAdd(c *cli.Context) error {
 		case err != nil:
 			return misuse(c, "--expires: %v", err)
 		case d <= 0:
-			return misuse(c, "--expires: a key is good for a time above 0")
+			return misuse(c, "--expires: the time must be more than 0")
 		}
 		request.ExpiresIn = durationpb.New(d)
 	}

@@ -52,7 +52,7 @@ func (a *app) run(c *cli.Context) error {
 	go func() {
 		f := &follower{engine: engine, job: job.GetId(), follow: true, stdout: a.stdout, stderr: a.stderr}
 		if err := f.copy(ctx); err != nil {
-			done <- result{err: &hintError{err, "the job is not stopped by that: rtaskctl status " + printable(job.GetId())}}
+			done <- result{err: &hintError{err, "the job keeps running: rtaskctl status " + printable(job.GetId())}}
 			return
 		}
 		job, err := await(ctx, engine, job.GetId())

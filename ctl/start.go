@@ -85,11 +85,11 @@ func (a *app) launch(ctx context.Context, c *cli.Context) (*rtaskv1.Job, error) 
 	switch connect.CodeOf(err) {
 	case connect.CodeNotFound:
 		if errors.Is(found, errRelative) {
-			err = &hintError{err, fmt.Sprintf("the current folder has a %s, and PATH the current folder; say ./%s", request.Name, request.Name)}
+			err = &hintError{err, fmt.Sprintf("%s is in the current folder; to run it, write ./%s", request.Name, request.Name)}
 		}
 		return nil, err
 	case connect.CodeAlreadyExists:
-		return nil, &hintError{err, "--allow-duplicate starts it once more"}
+		return nil, &hintError{err, "use --allow-duplicate to start it again"}
 	case connect.CodeInvalidArgument:
 		if d, ok := client.Detail(err); ok && d.GetKind() == "working-directory" {
 			return nil, folderError()
@@ -219,7 +219,7 @@ func (a *app) setuidHint(r *rtaskv1.StartRequest, j *rtaskv1.Job) {
 		}
 	}
 	if fi, err := os.Stat(r.GetPath()); err == nil && fi.Mode()&(fs.ModeSetuid|fs.ModeSetgid) != 0 {
-		a.say("hint: %s has the rights of its owner by its set-user-ID bit, and a command gets none of those unless you say -p no_new_privileges=false",
+		a.say("hint: %s is a set-user-ID program, but a command gains no rights from it unless you add -p no_new_privileges=false",
 			printable(r.GetName()))
 	}
 }
@@ -290,7 +290,7 @@ func readInput(r io.Reader, name string) ([]byte, error) {
 		return nil, fmt.Errorf("cannot read the input: %w", err)
 	}
 	if len(data) > maxInput {
-		return nil, fmt.Errorf("%s is too large to be an input, %d MiB are the most", name, maxInput>>20)
+		return nil, fmt.Errorf("%s is too large: the input can have at most %d MiB", name, maxInput>>20)
 	}
 	return data, nil
 }

@@ -21,14 +21,15 @@ import (
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 )
 
-// engine answers Status with an error of the code that the job's name says, and Framing after a while.
-type engine struct {
+// peer is the other end of a connection: it answers with the error that a job's name asks for, or breaks off. What engines answer is
+// tested with engines.
+type peer struct {
 	rtaskv1connect.UnimplementedJobServiceHandler
 	rtaskv1connect.UnimplementedGatewayServiceHandler
 	connections atomic.Int32
 }
 
-func (*engine) Status(_ context.Context, r *connect.Request[rtaskv1.StatusRequest]) (*connect.Response[rtaskv1.StatusResponse], error) {
+func (*peer) Status(_ context.Context, r *connect.Request[rtaskv1.StatusRequest]) (*connect.Response[rtaskv1.StatusResponse], error) {
 	var code connect.Code
 	if err := code.UnmarshalText([]byte(r.Msg.Job)); err != nil {
 		panic(http.ErrAbortHandler)
@@ -42,14 +43,14 @@ func (*engine) Status(_ context.Context, r *connect.Request[rtaskv1.StatusReques
 	return nil, err
 }
 
-func (*engine) Framing(context.Context, *connect.Request[rtaskv1.FramingRequest]) (*connect.Response[rtaskv1.FramingResponse], error) {
+func (*peer) Framing(context.Context, *connect.Request[rtaskv1.FramingRequest]) (*connect.Response[rtaskv1.FramingResponse], error) {
 	time.Sleep(20 * time.Millisecond)
 	return connect.NewResponse(&rtaskv1.FramingResponse{Draining: true}), nil
 }
 
-func start(t *testing.T) (*engine, *client.Client) {
+func start(t *testing.T) (*peer, *client.Client) {
 	t.Helper()
-	e := &engine{}
+	e := &peer{}
 	mux := http.NewServeMux()
 	mux.Handle(rtaskv1connect.NewJobServiceHandler(e))
 	mux.Handle(rtaskv1connect.NewGatewayServiceHandler(e))
@@ -213,7 +214,7 @@ func TestFullQueue(t *testing.T) {
 		t.Fatal("the socket takes nobody")
 	}
 	mux := http.NewServeMux()
-	mux.Handle(rtaskv1connect.NewGatewayServiceHandler(&engine{}))
+	mux.Handle(rtaskv1connect.NewGatewayServiceHandler(&peer{}))
 	s := &http.Server{Handler: mux}
 	done := make(chan struct{})
 	time.AfterFunc(30*time.Millisecond, func() { defer close(done); _ = s.Serve(l) })
