@@ -363,6 +363,23 @@ func (d *decoder) unseen(v value, s string) bool {
 	return false
 }
 
+// hideSecrets takes the source lines out of diagnostics that have a secret in them: they go to the journal, and to others' terminals.
+func (d *decoder) hideSecrets(h *hookDraft, diags Diagnostics) {
+	for _, name := range []string{"secrets", "token"} {
+		v, ok := h.given[name]
+		if !ok {
+			continue
+		}
+		first, _ := d.source.place(v.rng().Start.Byte)
+		last, _ := d.source.place(v.rng().End.Byte)
+		for i := range diags {
+			if diags[i].Line >= first.Line && diags[i].Line <= last.Line {
+				diags[i].Source = ""
+			}
+		}
+	}
+}
+
 // secretFile adds a file with a secret or a token.
 func (d *decoder) secretFile(v value, file string, h *hookDraft) bool {
 	if !path.IsAbs(file) {
@@ -486,6 +503,7 @@ func (d *decoder) webhook(found *hcl.Block, t *draft) {
 		return
 	}
 	before := len(d.diags)
+	defer func() { d.hideSecrets(&h, d.diags[before:]) }()
 	if !decodeBody(d, found.Body, webhookScope(), &h) {
 		return
 	}

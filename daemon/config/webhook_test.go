@@ -234,6 +234,26 @@ func TestUnseenInSecrets(t *testing.T) {
 	}
 }
 
+// No diagnostic has a line with a secret in it: it goes to the journal.
+func TestDiagnosticsHideSecrets(t *testing.T) {
+	for _, body := range []string{
+		"verify = \"github\"\n secrets = [\"hush-hush \"]", "verify = \"github\"\n secrets = [\n\"good\",\n\" hush-hush\",\n]", "token = \"hush-hush \"", "token = \"hush-hush\"; nonsense = 1",
+		"verify = \"github\"\n token = \"hush-hush\"", "verify = \"token\"\n secrets = [\"hush-hush\"]", "token = \"hush hush-hush\"",
+	} {
+		_, diags := loadTasks(t, "task \"a\" {\n command = [\"true\"]\n webhook \"w\" {\n"+strings.ReplaceAll(body, ";", "\n")+"\n }\n}\n")
+		if len(diags) == 0 || strings.Contains(diags.Error(), "hush-hush") {
+			t.Errorf("%s: %v", body, diags)
+		}
+	}
+	folder(t, map[string]string{"tasks.d/a.hcl": "task \"a\" {\n  command = [\"true\"]\n  webhook \"x\" {\n    token = \"hush-hush-hush-hush\"\n  }\n}\n"})
+	opts := here()
+	opts.Exposed = func(string) bool { return true }
+	_, diags := Load(opts)
+	if !strings.Contains(diags.Error(), "can read the secret") || strings.Contains(diags.Error(), "hush-hush") {
+		t.Errorf("%v", diags)
+	}
+}
+
 // A ref may be a pattern over several parts; a sender that has none cannot be held to one.
 func TestRefs(t *testing.T) {
 	cfg, diags := loadTasks(t, `
