@@ -27,9 +27,10 @@ func Has(capability int) bool {
 	return data[capability/32].Effective&(1<<(capability%32)) != 0
 }
 
-// Keep gives up all capabilities of this process but those of set, as bits, for good. Programs that it executes as root have all
-// of the bounding set nevertheless, which stays. It is of all threads at once, which is not to be had in a program that is
-// linked with C: that keeps all.
+// Keep gives up all capabilities of this process but those of set, as bits, for good, and all inheritable ones: a container's
+// manager may have left some there (systemd in systemd-nspawn does), and a program that is executed as root gets those even
+// where they are not in its bounding set. The bounding set stays, and such a program has all of it. Keep is of all threads at
+// once, which a program that is linked with C cannot do: that keeps all.
 func Keep(set uint64) error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -38,7 +39,7 @@ func Keep(set uint64) error {
 	}
 	for i := range data {
 		keep := uint32(set >> (32 * i))
-		data[i] = unix.CapUserData{Effective: data[i].Effective & keep, Permitted: data[i].Permitted & keep, Inheritable: data[i].Inheritable & keep}
+		data[i] = unix.CapUserData{Effective: data[i].Effective & keep, Permitted: data[i].Permitted & keep}
 	}
 	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data[0])), 0)
 	if errno != 0 && errno != syscall.ENOTSUP {
