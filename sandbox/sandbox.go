@@ -29,12 +29,20 @@ const Slice = "rtask.slice"
 // oldestSystemd is the oldest version whose scopes do what is needed here.
 const oldestSystemd = 252
 
+// kernelMDWE is the first version of systemd whose MemoryDenyWriteExecute= is the kernel's own switch where the kernel has it
+// (PR_SET_MDWE(2const)), which refuses with EACCES; before, it is a filter of system calls, which refuses with EPERM.
+const kernelMDWE = 254
+
 const (
 	// maxSocketPath is the longest path of a socket in bytes (sun_path, unix(7)).
 	maxSocketPath = 107
 	// idLength is the room for a job's id in it.
 	idLength = 16
 )
+
+// systemctlNeedsBus is from when on systemctl(1) is told to use the bus where it cannot use systemd's private socket. Version 252
+// finds out by itself, version 257 gives up.
+const systemctlNeedsBus = 253
 
 // Options are what a Host needs.
 type Options struct {
@@ -56,6 +64,7 @@ type Host struct {
 	opts        Options
 	manager     *scope.Manager // nil without systemd
 	kind        string
+	systemd     int      // the version of the manager, 0 without one
 	privileged  bool     // the engine is root
 	mount       string   // of the cgroup v2 hierarchy, "" without systemd
 	root        string   // the manager's own control group below mount, "/" for the system's
@@ -165,7 +174,7 @@ func (h *Host) findManager(ctx context.Context) error {
 	if err := errors.Join(err, err2); scope.Away(err) { // else a manager that does not know them
 		return errors.Join(err, m.Close())
 	}
-	h.manager, h.kind, h.mount, h.root, h.controllers = m, kind, mount, root, controllers
+	h.manager, h.kind, h.systemd, h.mount, h.root, h.controllers = m, kind, v.Number, mount, root, controllers
 	return nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -144,8 +146,9 @@ func (s *Slot) Start(r Request) (*Process, error) {
 	}
 	start := &wire.Start{
 		Job: r.Job, Socket: s.host.socketPath(s.ID), Claim: claim, Last: r.Last,
-		NoFileSoft: min(s.host.noFile, hard.Max), NoFileHard: hard.Max,
+		NoFileSoft: min(s.host.noFile, hard.Max), NoFileHard: hard.Max, KernelMDWE: s.host.systemd >= kernelMDWE,
 	}
+	start.Job.Env = s.host.environment(&r.Job)
 	if group := s.group(); group != "" {
 		start.Mount, start.ControlGroup = s.host.mount, group
 	}
@@ -180,6 +183,18 @@ func (s *Slot) Start(r Request) (*Process, error) {
 	}
 	p.began(m.Started)
 	return p, nil
+}
+
+// environment returns the environment of a job, in which systemctl works as without a PID namespace: it cannot use systemd's private
+// socket from there, and only a caller of systemd's own user tries to (systemd's doc/ENVIRONMENT).
+func (h *Host) environment(j *spec.Job) []string {
+	const force = "SYSTEMCTL_FORCE_BUS="
+	own := j.Credentials == nil || int(j.Credentials.UID) == os.Geteuid()
+	if h.systemd < systemctlNeedsBus || !own || !j.Sandbox.PrivatePIDs ||
+		slices.ContainsFunc(j.Env, func(v string) bool { return strings.HasPrefix(v, force) }) {
+		return j.Env
+	}
+	return append(slices.Clone(j.Env), force+"1")
 }
 
 func joinDetail(detail string, err error) string {

@@ -36,6 +36,7 @@ type place struct {
 	room    *jail.Room    // nil: the machine's own namespaces
 	filters []jail.Filter // of system calls
 	ready   bool          // filters are made
+	mdwe    bool          // this process, and so every job, cannot make memory executable that it can write to
 }
 
 // settle makes what there is not yet of the shim's place.
@@ -67,6 +68,11 @@ func (s *shim) settle(start *wire.Start) (*place, error) {
 				return nil, err
 			}
 		}
+		if start.KernelMDWE && start.Job.Sandbox.MemoryDenyWriteExecute {
+			if p.mdwe, err = jail.DenyWriteExecute(); err != nil {
+				return nil, err
+			}
+		}
 		s.place = p
 	}
 	if err := p.furnish(&start.Job); err != nil {
@@ -78,7 +84,9 @@ func (s *shim) settle(start *wire.Start) (*place, error) {
 // furnish makes the filters and the room, if there are to be any and there are none.
 func (p *place) furnish(j *spec.Job) (err error) {
 	if !p.ready {
-		if p.filters, err = jail.Filters(j.Sandbox); err != nil {
+		sandbox := j.Sandbox
+		sandbox.MemoryDenyWriteExecute = sandbox.MemoryDenyWriteExecute && !p.mdwe
+		if p.filters, err = jail.Filters(sandbox); err != nil {
 			return err
 		}
 		p.ready = true

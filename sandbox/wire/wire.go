@@ -86,6 +86,8 @@ type Start struct {
 	// NoFileSoft and NoFileHard are the job's RLIMIT_NOFILE (setrlimit(2)).
 	NoFileSoft uint64 `cbor:"nofile_soft"`
 	NoFileHard uint64 `cbor:"nofile_hard"`
+	// KernelMDWE says that memory_deny_write_execute is the kernel's own switch where the kernel has it, and not a filter.
+	KernelMDWE bool `cbor:"kernel_mdwe,omitempty"`
 }
 
 // Hello names the job that the engine expects. The answer is Started, Ended or Refused.

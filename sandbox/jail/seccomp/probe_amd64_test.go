@@ -170,6 +170,9 @@ type row struct {
 // asFree is how a call ends that no filter refuses.
 const asFree = "as without a filter"
 
+// newer is why a call is refused that systemd's groups do not have yet.
+const newer = "newer than the groups: as on an older kernel"
+
 func rows() []row {
 	do := func(name string, args ...uint64) probe {
 		p := probe{x86_64, name, [6]uint64{}}
@@ -198,11 +201,11 @@ func rows() []row {
 		{policy: Policy{Filter: []string{"@system-service", "~@resources:EADDRINUSE"}}, probe: do("sched_setaffinity", 0, 8), want: "EADDRINUSE"},
 		{
 			policy: Policy{Filter: []string{"@system-service"}}, probe: do("mseal"), want: "ENOSYS",
-			systemd: "killed", why: "newer than the groups: as on an older kernel",
+			systemd: "killed", why: newer,
 		},
 		{
 			policy: Policy{Filter: []string{"@system-service"}, ErrorNumber: "EPERM"}, probe: do("listmount"), want: "ENOSYS",
-			systemd: "EPERM", why: "newer than the groups: as on an older kernel",
+			systemd: "EPERM", why: newer,
 		},
 		{policy: Policy{Filter: []string{"read"}}, probe: do("execve"), want: "EFAULT"},
 		// … as a deny list.

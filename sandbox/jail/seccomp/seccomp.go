@@ -17,7 +17,8 @@
 //   - RestrictAddressFamilies: holds for 32-bit programs of x86 too, whose socketcall(2) to make a socket is refused in all.
 //   - RestrictRealtime: sched_setattr(2), whose policy is behind a pointer, fails with ENOSYS.
 //   - RestrictSUIDSGID: looks at O_TMPFILE as well as at O_CREAT, since such a file can be given a name afterwards.
-//   - MemoryDenyWriteExecute: holds for System V shared memory of 32-bit programs of x86 too; personality(2) cannot be used to make
+//   - MemoryDenyWriteExecute: is the kernel's own switch instead of a filter where systemd does so (package sandbox/jail). The filter
+//     holds for System V shared memory of 32-bit programs of x86 too; personality(2) cannot be used to make
 //     whatever is readable executable (READ_IMPLIES_EXEC).
 //   - LockPersonality: the personality is that of the machine, PER_LINUX. There is no Personality=.
 //   - io_uring_setup(2) fails with ENOSYS under RestrictAddressFamilies and RestrictSUIDSGID, since what goes through a ring passes

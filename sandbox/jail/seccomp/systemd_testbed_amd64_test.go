@@ -60,12 +60,49 @@ func underSystemd(t *testing.T, rows []row, programs []string) []string {
 	return ends
 }
 
+// kernelDenies is the first version of systemd whose MemoryDenyWriteExecute= is the kernel's own switch, and unknownIsENOSYS the first
+// whose allow lists answer ENOSYS for calls that it does not know.
+const (
+	kernelDenies    = 254
+	unknownIsENOSYS = 257
+)
+
+// denied runs a program under the kernel's own switch, as rtask does where systemd does.
+func denied(t *testing.T, program string) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, "-test.run=^TestDenied$")
+	cmd.Env = []string{"SECCOMP_PROBE=" + program}
+	return outcome(t, cmd.Run())
+}
+
+// TestDenied becomes the program that denied names.
+func TestDenied(t *testing.T) {
+	program := os.Getenv("SECCOMP_PROBE")
+	if program == "" {
+		return
+	}
+	if err := unix.Prctl(unix.PR_SET_MDWE, unix.PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Fatal(unix.Exec(program, []string{program}, nil))
+}
+
 // TestSystemd tries each call under the same switches of systemd and of this package, and without any, and prints the table.
 func TestSystemd(t *testing.T) {
 	version, err := exec.Command("systemctl", "--version").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
+	var number int
+	if _, err := fmt.Sscanf(string(version), "systemd %d", &number); err != nil {
+		t.Fatalf("%q: %v", version, err)
+	}
+	_, err = unix.PrctlRetInt(unix.PR_GET_MDWE, 0, 0, 0, 0)
+	mdwe := err == nil && number >= kernelDenies
 	var tried []row
 	var programs, free []string
 	for _, r := range rows() {
@@ -90,6 +127,15 @@ func TestSystemd(t *testing.T) {
 	same, different, anyway := 0, 0, 0
 	for i, r := range tried {
 		got, note := confined(t, r.policy, r.probe), r.why
+		if r.policy.MemoryDenyWriteExecute && mdwe {
+			rest := r.policy
+			rest.MemoryDenyWriteExecute = false
+			got, note = denied(t, r.probe.program(t, compiled(t, rest, x86_64))), "PR_SET_MDWE"
+			r.want, r.systemd = got, ""
+		}
+		if r.why == newer && number >= unknownIsENOSYS {
+			r.systemd, note = "", ""
+		}
 		if got == free[i] && systemd[i] == got && r.want != "done" {
 			note = "the same without a filter"
 			anyway++
