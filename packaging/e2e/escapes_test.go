@@ -110,9 +110,13 @@ func ordinary() map[string]string {
 		"go": `mkdir -p g/part && cd g && printf 'module example.org/g\n\ngo 1.24\n' >go.mod && printf 'package part\n\nconst Text = "built"\n' >part/part.go &&
 			printf 'package main\n\nimport (\n\t"os"\n\n\t"example.org/g/part"\n)\n\nfunc main() { os.Stdout.WriteString(part.Text) }\n' >main.go &&
 			export GOCACHE=$PWD/cache GOPATH=$PWD/path GOFLAGS=-mod=mod GOPROXY=off GOTOOLCHAIN=local CGO_ENABLED=0 && /usr/local/go/bin/go build -o prog . && test "$(./prog)" = built`,
-		"venv": `rm -rf env part && python3 -m venv env && mkdir part && echo 'text = "built"' >part/probe.py &&
-			printf 'from setuptools import setup\nsetup(name="probe", version="1", py_modules=["probe"])\n' >part/setup.py &&
-			env/bin/pip install -q --no-index --no-build-isolation ./part && test "$(env/bin/python -c 'import probe; print(probe.text)')" = built`,
+		"venv": `rm -rf env probe-1-py3-none-any.whl && python3 -m venv env && python3 -c 'import zipfile
+with zipfile.ZipFile("probe-1-py3-none-any.whl", "w") as z:
+    z.writestr("probe.py", "text = \"built\"")
+    z.writestr("probe-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: probe\nVersion: 1\n")
+    z.writestr("probe-1.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    z.writestr("probe-1.dist-info/RECORD", "")' &&
+			env/bin/pip install -q --no-index ./probe-1-py3-none-any.whl && test "$(env/bin/python -c 'import probe; print(probe.text)')" = built`,
 		"npm": `rm -rf n && mkdir -p n/words/bin n/app && cd n &&
 			echo '{"name": "words", "version": "1.0.0", "main": "words.js", "bin": {"say": "bin/say.js"}, "scripts": {"install": "node make.js"}}' >words/package.json &&
 			echo 'require("fs").writeFileSync("words.js", "module.exports = \"built\"")' >words/make.js &&

@@ -24,7 +24,7 @@ become_root() {
 	((EUID != 0)) || return 0
 	command -v sudo >/dev/null || die "needs root, and there is no sudo"
 	local name keep=("RTASK_TESTBED_CACHE=$(cache_folder)")
-	for name in RTASK_TESTBED_MIRROR TERM http_proxy https_proxy no_proxy; do
+	for name in RTASK_TESTBED_MIRROR RTASK_TESTBED_SUITE TERM http_proxy https_proxy no_proxy; do
 		[[ -z ${!name-} ]] || keep+=("$name=${!name}")
 	done
 	exec sudo -- env "${keep[@]}" "$here/testbed" "$@"

@@ -2,14 +2,17 @@
 # cache. Sourced by testbed.
 # shellcheck shell=bash disable=SC2034,SC2154
 
-readonly SUITE=bookworm
 readonly PRUNE_DAYS=14
 readonly DISK_SIZE=4G # of a virtual machine; a sparse file
+
+# The release of Debian, by its code name: bookworm is 12, with systemd 252,
+# and trixie is 13, with systemd 257.
+suite=${RTASK_TESTBED_SUITE:-bookworm}
 
 # tree_hash KIND names the tree that the recipe makes.
 tree_hash() {
 	{
-		echo "$SUITE $DISK_SIZE" "$(dpkg --print-architecture)"
+		echo "$suite $DISK_SIZE" "$(dpkg --print-architecture)"
 		echo "$1"
 		declare -f tree_build tree_image
 		cat "$here"/tree/* "$here"/guest/*
@@ -47,7 +50,7 @@ tree_find() {
 tree_build() {
 	local options sources log=$tree.log
 	tree_prune
-	say "building a Debian $SUITE tree for a $(tree_kind_name "$1"); this takes a minute or two, once"
+	say "building a Debian $suite tree for a $(tree_kind_name "$1"); this takes a minute or two, once"
 	options=$(apt_options)
 	sources=$(apt_sources)
 	mapfile -t options <<<"$options"
@@ -58,7 +61,7 @@ tree_build() {
 		"${options[@]/#/--aptopt=}" \
 		--extract-hook="$here/tree/extracted" \
 		--customize-hook="$here/tree/customize" \
-		"$SUITE" "$tree_building" ${sources:+"$sources"} \
+		"$suite" "$tree_building" ${sources:+"$sources"} \
 		</dev/null >"$log" 2>&1 || {
 		tail -n 20 "$log" >&2
 		die "cannot build the tree; all of it is in $log"
@@ -102,7 +105,7 @@ tree_prune() {
 # Debian's own, which mmdebstrap knows.
 apt_sources() {
 	if [[ ${RTASK_TESTBED_MIRROR-} ]]; then
-		echo "deb $RTASK_TESTBED_MIRROR $SUITE main"
+		echo "deb $RTASK_TESTBED_MIRROR $suite main"
 		return
 	fi
 	local codename
@@ -110,7 +113,7 @@ apt_sources() {
 	codename=$(source /etc/os-release && echo "${VERSION_CODENAME-}")
 	# shellcheck disable=SC2016
 	apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)' 'Created-By: Packages' |
-		awk -v host="${codename:-none}" -v suite="$SUITE" '
+		awk -v host="${codename:-none}" -v suite="$suite" '
 			$3 == "main" && ($4 == "Debian" || $4 ~ /^\$/ && $1 ~ /\/debian(-security)?\/?$/) {
 				if ($2 == host || $2 == host "-updates" || $2 == host "-security")
 					print "deb", $1, suite substr($2, length(host) + 1), $3
