@@ -67,6 +67,7 @@ func load(files []File, diags Diagnostics, opts Options) (*Config, Diagnostics) 
 	diags = append(diags, more...)
 	cfg, more := build(sources, opts)
 	diags = append(diags, more...)
+	hideSecretLines(diags, files)
 	for i := range diags {
 		diags[i] = diags[i].valid()
 	}
