@@ -27,6 +27,8 @@ const (
 	// A body must have come after bodyGrace and another second for each bodyRate bytes of it.
 	bodyGrace = 10 * time.Second
 	bodyRate  = 64 << 10
+	// lingerTime is for how long net/http may read what still comes of a body that was refused, so that its sender reads why.
+	lingerTime = time.Second
 	// goodTime is how long a client counts as good after a request of its that was accepted, and maxGood how many do.
 	goodTime = 24 * time.Hour
 	maxGood  = 4096
@@ -298,11 +300,10 @@ func (r *room) read(conn connected, body io.Reader, who any, size, limit int64) 
 	}
 	if err != nil {
 		t.leave()
-	}
-	_ = conn.SetReadDeadline(time.Time{})
-	if err != nil {
+		_ = conn.SetReadDeadline(time.Now().Add(lingerTime))
 		return nil, nil, err
 	}
+	_ = conn.SetReadDeadline(time.Time{})
 	return b, t, nil
 }
 

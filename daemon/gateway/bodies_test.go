@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -105,7 +107,7 @@ func TestSlowBody(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r, began, body := newRoom(0), time.Now(), c.body
 			_, turn, err := r.read(&body, &body, "a", 1<<20, 1<<20)
-			if took := time.Since(began).Round(time.Second); !errors.Is(err, c.err) || took != c.took || !body.deadline.IsZero() {
+			if took := time.Since(began).Round(time.Second); !errors.Is(err, c.err) || took != c.took || (err == nil) != body.deadline.IsZero() || time.Until(body.deadline) > lingerTime {
 				t.Errorf("%+v: %v after %v", c.body, err, took)
 			}
 			if turn != nil {
@@ -114,6 +116,47 @@ func TestSlowBody(t *testing.T) {
 			empty(t, r)
 		})
 	}
+}
+
+// A client whose body was refused does not keep its connection by sending the rest of it slowly.
+func TestRestOfBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		theirs, ours := net.Pipe()
+		o := once{conns: make(chan net.Conn, 1)}
+		o.conns <- ours
+		s := service{handler: newAPI(&stub{}, slog.New(slog.DiscardHandler))}.server(slog.New(slog.DiscardHandler))
+		served := make(chan error)
+		go func() { served <- s.Serve(o) }()
+		began, ended := time.Now(), make(chan time.Duration)
+		go func() {
+			_, _ = io.Copy(io.Discard, theirs) // the reply, and then the end
+			ended <- time.Since(began)
+		}()
+		if _, err := io.WriteString(theirs, "POST /tasks/a HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\nContent-Length: 9000\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		stop := make(chan struct{})
+		var sender sync.WaitGroup
+		sender.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Second / 5):
+					_, _ = theirs.Write([]byte("a")) // until it is closed
+				}
+			}
+		})
+		if took := <-ended; took > bodyGrace+10*time.Second {
+			t.Errorf("the connection ended after %v", took)
+		}
+		theirs.Close()
+		close(stop)
+		sender.Wait()
+		close(o.conns)
+		<-served
+		_ = s.Close()
+	})
 }
 
 // waiting is a body of which so many bytes are there, and no more come until it is woken.
