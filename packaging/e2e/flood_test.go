@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/tls"
@@ -413,18 +414,16 @@ func (d *deluge) hold(to string, address int, encrypt bool, text string) error {
 
 // answer makes a request and reads the answer to its end, or that of the floods.
 func (d *deluge) answer(name string, client *http.Client, r *http.Request) error {
-	done := make(chan struct{})
-	defer close(done)
-	cancel := make(chan struct{})
-	r.Cancel = cancel
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	d.all.Go(func() {
 		select {
 		case <-d.stop:
-			close(cancel)
-		case <-done:
+			cancel()
+		case <-ctx.Done():
 		}
 	})
-	res, err := client.Do(r)
+	res, err := client.Do(r.WithContext(ctx))
 	if err != nil {
 		return err
 	}
