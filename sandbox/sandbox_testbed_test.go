@@ -133,7 +133,7 @@ func TestSystemdCtlStop(t *testing.T) {
 			l.waitLogged(j, "ready")
 			systemctl(t, "stop", "--no-block", p.Unit) // the shim stays until the engine has heard it
 			exit := l.end(p)
-			if exit.Reason != spec.Stopped || !strings.HasPrefix(exit.Detail, "stopped by SIGTERM from outside") {
+			if exit.Reason != spec.Stopped || !strings.HasPrefix(exit.Detail, "stopped by a signal from outside rtask") {
 				t.Errorf("%+v", exit)
 			}
 			if strings.Contains(script, "cleaned") && !strings.Contains(string(exit.Stdout), "cleaned") {
