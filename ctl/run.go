@@ -18,8 +18,8 @@ func (a *app) runCommand() *cli.Command {
 		Name: "run", Usage: "start a task or a command, show its output, and exit with its exit status",
 		UsageText: "rtaskctl run [OPTION…] NAME [ARG…]",
 		Description: startDescription + "\n\nThe exit status is that of the job: 128+N if signal N ended it, 124 after a timeout, 125 if rtask itself failed,\n" +
-			"126 and 127 if it could not be executed or found. An interrupt stops the job, and so does the end of whoever\n" +
-			"reads the output; a second interrupt leaves it alone.",
+			"126 and 127 if it could not be executed or found. An interrupt stops the job, and so does a closed\n" +
+			"output (run TASK | head); after a second interrupt rtaskctl ends without waiting for the job.",
 		Flags:  startFlags(),
 		Action: failing(exitRtask, a.run),
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/rtask/rtask/daemon/store"
 )
 
-// Status returns a job as it is now: the one that ref names, by its id, an unambiguous prefix of that, or, digits only, the
+// Status returns a job as it is now: the one that ref names, by its id, an unambiguous prefix of that of minPrefix characters or more, or, digits only, the
 // PID of its main process while it runs. It returns ErrNotFound, ErrAmbiguous or ErrShort.
 func (m *Manager) Status(ref string) (Job, error) { return m.Find(ref, nil) }
 
