@@ -99,7 +99,7 @@ func (m *Manager) join(s *Spec, j Job) (*live, *joined, error) {
 		g.old = m.inputPath(&l.job)
 	}
 	if next.Plan.InputFile = len(s.Input) > maxInline; next.Plan.InputFile {
-		next.Plan.InputName = j.ID // see keepLong
+		next.Plan.InputName = s.inputName // see keepLong
 	} else {
 		next.Plan.Input = s.Input
 	}
@@ -185,25 +185,36 @@ func aliasRecord(alias Job, of *Job) Job {
 	return alias
 }
 
-// keepLong writes an input that is too long for a record to a file named after its request, before anything is known of that:
-// whether it becomes an input of its own or that of a job that waits, no record ever names a file that is not there. It
-// returns what removes the file again.
+// errUnkept is returned by admit for a request with a long input that is in no file, since its id was known when keepLong looked.
+var errUnkept = errors.New("the input is not kept")
+
+// keepLong writes an input that is too long for a record to a file, before anything is known of its request: whether it becomes
+// an input of its own or that of a job that waits, no record ever names a file that is not there. The file has a name that no
+// other request has, not even one with the same id. keepLong returns what removes the file again.
 func (m *Manager) keepLong(s *Spec) (drop func(), err error) {
-	drop = func() {}
+	s.inputName = ""
 	if s.Overflow != Coalesce || len(s.Input) <= maxInline {
-		return drop, nil
+		return func() {}, nil
 	}
-	if s.ID == "" {
-		s.ID = newID()
+	if s.ID != "" {
+		if _, known := m.AcceptedAt(s.ID); known {
+			return func() {}, nil // with its input
+		}
 	}
-	if !validID(s.ID) {
-		return drop, fmt.Errorf("%w: %q is no id", ErrInvalid, s.ID)
+	s.inputName = newID()
+	file := Job{ID: s.ID, Plan: Plan{InputFile: true, InputName: s.inputName}}
+	drop = func() { m.dropInput(&file) }
+	if err := writeInput(m.inputPath(&file), s.Input); err != nil {
+		drop()
+		return nil, err
 	}
-	if _, known := m.AcceptedAt(s.ID); known {
-		return drop, nil // with its input
-	}
-	drop = func() { m.dropInput(&Job{ID: s.ID, Plan: Plan{InputFile: true}}) }
-	return drop, writeInput(m.inputPath(&Job{ID: s.ID}), s.Input)
+	return drop, nil
+}
+
+// uses reports whether the input of a job is the file with this name.
+func (m *Manager) uses(l *live, name string) bool {
+	j := m.snapshot(l)
+	return j.Plan.InputFile && j.Plan.InputName == name
 }
 
 // aliased returns the live job that id is an alias of, and the alias. Manager.mu is held.

@@ -2,6 +2,7 @@ package job
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -481,5 +482,85 @@ func TestCoalesceInput(t *testing.T) {
 	wait(t, m, waits.ID)
 	if got := output(t, m, waits.ID); got != "b of b\n" {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestCoalesceOneID: many requests with one id and long inputs come at once, as jobs of their own or to become part of one that
+// waits. The one that was accepted keeps its input, whatever becomes of the others, and the others leave nothing.
+func TestCoalesceOneID(t *testing.T) {
+	m := open(t)
+	first := start(t, m, coalesced("wait", "first"))
+	until(t, m, first.ID, "wait")
+	const rounds = 10
+	body := func(i, n int) string { return strings.Repeat(string(rune('a'+i%n)), maxInline+1) }
+	want := map[string]string{} // the input, by id
+	for round := range rounds {
+		id, same, bodies := newID(), fmt.Sprint("same", round), 1+round/2%2*7
+		joins := round%2 == 1
+		if joins {
+			start(t, m, coalesced(strings.Repeat("0", maxInline+1), same))
+		}
+		var clients sync.WaitGroup
+		var mu sync.Mutex
+		accepted := map[string]int{}
+		for i := range 16 {
+			clients.Go(func() {
+				s := coalesced(body(i, bodies), same)
+				s.ID, s.Digest, s.MaxQueue = id, body(i, bodies)[:1], 2*rounds
+				j, err := m.Start(t.Context(), s)
+				mu.Lock()
+				defer mu.Unlock()
+				switch {
+				case errors.Is(err, ErrDifferent) && bodies > 1:
+				case err != nil || (j.ID != id) || (j.Into != "") != joins:
+					t.Errorf("%s into %q, %v", j.ID, j.Into, err)
+				default:
+					accepted[body(i, bodies)]++
+				}
+			})
+		}
+		clients.Wait()
+		if len(accepted) != 1 {
+			t.Fatalf("%d different requests were accepted under one id", len(accepted))
+		}
+		for in := range accepted {
+			want[id] = in
+		}
+		if left, err := os.ReadDir(filepath.Join(m.opts.StateDir, "inputs")); err != nil || len(left) != len(want) {
+			t.Errorf("%d inputs are kept for %d jobs, %v", len(left), len(want), err)
+		}
+	}
+	signal(t, first.ProcessID, unix.SIGUSR1)
+	for id, in := range want {
+		if j := wait(t, m, id); !j.Succeeded() || output(t, m, id) != in+" of "+in[:10]+"\n" {
+			t.Errorf("%+v, %.20q, want %.20q", j.Exit, output(t, m, id), in)
+		}
+	}
+	noneInUse(t, m)
+	if left, err := os.ReadDir(filepath.Join(m.opts.StateDir, "inputs")); err != nil || len(left) != 0 {
+		t.Errorf("inputs %v, %v", left, err)
+	}
+}
+
+// TestUnkeptInput: a request whose id was known when it came, and is not any more when it is admitted, keeps its input first.
+func TestUnkeptInput(t *testing.T) {
+	m := open(t)
+	s := coalesced(strings.Repeat("x", maxInline+1), "main")
+	if err := m.check(&s); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.admit(&s); !errors.Is(err, errUnkept) {
+		t.Errorf("%v", err)
+	}
+	drop, err := m.keepLong(&s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(m.opts.StateDir, "inputs", s.inputName)); err != nil || string(b) != string(s.Input) {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+	drop()
+	if left, err := os.ReadDir(filepath.Join(m.opts.StateDir, "inputs")); err != nil || len(left) != 0 {
+		t.Errorf("inputs %v, %v", left, err)
 	}
 }

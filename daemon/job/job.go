@@ -123,7 +123,7 @@ type Plan struct {
 	// Input is its standard input, until it was started. What is longer than a record should be is in a file.
 	Input     []byte `cbor:"input,omitempty"`
 	InputFile bool   `cbor:"input_file,omitempty"`
-	// InputName is the name of that file; empty: the job's id.
+	// InputName is the name of that file, which has the form of an id; empty: the job's id.
 	InputName string `cbor:"input_name,omitempty"`
 	// Same is the hash of all that requests have in common that the job takes over while it waits; empty: it takes over none.
 	Same string `cbor:"same,omitempty"`
@@ -208,6 +208,8 @@ type Spec struct {
 	Groups []uint32
 	// Input is its standard input.
 	Input []byte
+	// inputName is the name of the file that Input is in already, see keepLong.
+	inputName string
 
 	Owner   Owner
 	Trigger string

@@ -84,18 +84,21 @@ func (m *Manager) beginOnce(ctx context.Context, s Spec) (*live, Job, error) {
 		}
 		a, err := m.admit(&s)
 		switch {
+		case errors.Is(err, errUnkept):
+			continue
 		case err != nil:
 			drop()
 			return nil, Job{}, err
 		case a.known:
-			if a.job.ID != s.ID {
-				drop()
-			}
+			drop()
 			a.job.Repeated = true
 			return a.l, a.job, nil
 		case a.joined != nil:
 			err := m.commitJoin(context.WithoutCancel(ctx), a.l, a.joined)
 			if errors.Is(err, errGone) {
+				if !m.uses(a.l, s.inputName) { // otherwise it goes with that job, see forget
+					drop()
+				}
 				s.ID = a.job.ID
 				continue
 			}
@@ -103,6 +106,7 @@ func (m *Manager) beginOnce(ctx context.Context, s Spec) (*live, Job, error) {
 		}
 		l, err := m.beginNew(ctx, &s, a.l)
 		if err != nil {
+			drop() // forget has removed what the job had last, which may be another request's
 			return nil, Job{}, err
 		}
 		return l, m.snapshot(l), nil
@@ -260,6 +264,10 @@ func (m *Manager) admitNew(s *Spec, j Job, key string) (_ admitted, taken bool, 
 	if !s.Promised.IsZero() && !m.retention.mayPromise(j.share()) {
 		return admitted{}, false, fmt.Errorf("%w: at most %d of %s can be kept", ErrPromises, maxPromises, j.Owner)
 	}
+	long := s.Overflow == Coalesce && len(s.Input) > maxInline
+	if long && s.inputName == "" {
+		return admitted{}, false, errUnkept
+	}
 	// The order of admission, here and nowhere else: the rate, then a turn or a place to wait for one.
 	if err := m.limitRate(s); err != nil {
 		return admitted{}, false, err
@@ -271,10 +279,11 @@ func (m *Manager) admitNew(s *Spec, j Job, key string) (_ admitted, taken bool, 
 		}
 		return a, false, err
 	}
-	if s.Overflow == Coalesce {
-		if j.Plan.InputFile = len(s.Input) > maxInline; !j.Plan.InputFile && !s.Volatile {
-			j.Plan.Input = s.Input
-		}
+	switch {
+	case long:
+		j.Plan.InputFile, j.Plan.InputName = true, s.inputName
+	case s.Overflow == Coalesce && !s.Volatile:
+		j.Plan.Input = s.Input
 	}
 	l := &live{
 		job: j, input: s.Input,
