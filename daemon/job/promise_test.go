@@ -8,6 +8,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rtask/rtask/sandbox/log"
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // promisedJob is a job with a promise that writes a line to a file, and what reads that file.
@@ -122,11 +125,55 @@ func TestPromiseOfAnAlias(t *testing.T) {
 	wait(t, m, target.ID)
 	prune(t, m, alias.ID)
 	again, err := m.Run(t.Context(), s, nil)
-	if err != nil || again.ID != target.ID || again.Exit.Code != 3 || again.State != Ended {
-		t.Errorf("a repeat gets %+v, %v", again, err)
+	if err != nil || again.ID != target.ID || again.Exit.Code != 3 || again.State != Ended ||
+		string(again.Stdout) != "out\n" || string(again.Stderr) != "err\n" {
+		t.Errorf("a repeat gets %+v %q %q, %v", again.Job, again.Stdout, again.Stderr, err)
 	}
 	if got := ran(); got != "ran\n" {
 		t.Errorf("it ran again: %q", got)
+	}
+}
+
+// TestAliasGoesFirst: when not all that ended at one time is pruned at once, an alias goes before its job, whose log it needs.
+func TestAliasGoesFirst(t *testing.T) {
+	for _, ids := range [][2]rune{{'a', 'j'}, {'z', 'j'}} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newShelf(t, t.TempDir(), Retention{KeepJobs: 1})
+			s.start()
+			now := time.Now()
+			of := Job{ID: named(ids[1]), State: Ended, QueuedAt: now, EndedAt: now, Owner: Owner{Key: "k"}, Promised: now.Add(24 * time.Hour)}
+			of.Run.MaxReply = promisedReply
+			alias := of
+			alias.ID, alias.Into, alias.Run = named(ids[0]), of.ID, spec.Job{}
+			f, err := os.OpenFile(s.logPath(of.ID), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			log.NewWriter(f, 100, nil).Write(log.Stdout, []byte("out\n"))
+			if err := errors.Join(f.Close(), s.store.PutAll(t.Context(), []Job{of, alias})); err != nil {
+				t.Fatal(err)
+			}
+			s.add(of.ID, of.share())
+			s.add(alias.ID, of.share())
+			time.Sleep(time.Hour)
+			if j, err := s.store.Get(of.ID); err != nil || j.State != Ended {
+				t.Errorf("the job: %s, %v", j.State, err)
+			}
+			later := of
+			later.ID, later.EndedAt = named('l'), time.Now()
+			if err := s.store.Put(t.Context(), later); err != nil {
+				t.Fatal(err)
+			}
+			s.add(later.ID, later.share())
+			time.Sleep(time.Hour)
+			for _, id := range []string{of.ID, alias.ID} {
+				j, err := s.store.Get(id)
+				if err != nil || j.State != promised || j.Reply == nil || string(j.Reply.Stdout) != "out\n" {
+					t.Errorf("%s: %s %+v, %v", id, j.State, j.Reply, err)
+				}
+			}
+			s.close()
+		})
 	}
 }
 
