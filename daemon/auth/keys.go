@@ -23,6 +23,8 @@ const (
 	flushEvery = time.Minute
 
 	defaultMemoryBudget = 128 << 20
+	// maxGuesses is how many texts with unknown ids wait for a hash at a time. One more is refused without a hash.
+	maxGuesses = 16
 )
 
 // KeyOptions are what a store of keys needs.
@@ -69,6 +71,8 @@ type Keys struct {
 	// failures are the bad keys of late, and slow has a channel of one for each lane at a key that somebody guesses at.
 	failures failures
 	slow     map[lane]chan struct{}
+	// guesses is how many texts with unknown ids wait for a hash, or are hashed.
+	guesses int
 	// hashing has the texts that are being hashed, by their HMAC, with what is closed when that is done.
 	hashing map[[sha256.Size]byte]chan struct{}
 }
@@ -395,13 +399,18 @@ func (k *Keys) Verify(ctx context.Context, remote string, presented []byte) (Key
 	if ok {
 		return info, nil
 	}
+	from, at := Address(remote), key.id.String()
+	guessed, ok := k.guess(key.id, from, around(remote))
+	if !ok {
+		return KeyInfo{}, ErrUnauthorized
+	}
+	defer guessed()
 	// An engine that was started anew is asked by all who waited for it at once, mostly with one key.
 	done, err := k.turn(ctx, verified)
 	if err != nil {
 		return KeyInfo{}, err
 	}
 	defer done()
-	from, at := Address(remote), key.id.String()
 	k.mu.Lock()
 	info, ok = k.recall(key.id, verified)
 	candidates := []hashRecord{{Memory: k.params.Memory, Time: k.params.Time, Threads: k.params.Threads, Salt: k.dummy}}
@@ -448,6 +457,27 @@ func (k *Keys) Verify(ctx context.Context, remote string, presented []byte) (Key
 		k.failures.add(at, now)
 	}
 	return KeyInfo{}, ErrUnauthorized
+}
+
+// guess counts a text if its id is unknown, until the function is called. It reports whether the text is to be verified: where
+// enough others wait, it is a failure like any other, without a hash.
+func (k *Keys) guess(id keyID, from, network string) (done func(), ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.records[id] != nil {
+		return func() {}, true
+	}
+	if k.guesses >= maxGuesses {
+		k.failures.add(from, k.now())
+		k.failures.add(network, k.now())
+		return nil, false
+	}
+	k.guesses++
+	return func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.guesses--
+	}, true
 }
 
 // failedOften reports whether an address or a key id is over its budget.

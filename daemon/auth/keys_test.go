@@ -695,6 +695,44 @@ func TestMemoryBudget(t *testing.T) {
 	})
 }
 
+// TestGuessesDoNotPile: texts with unknown ids wait in a small number, so that they do not hold the connections that they came on.
+func TestGuessesDoNotPile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(t)
+		_, key := s.add(t, "ci", time.Time{})
+		s.Keys.hash = func(secret, salt []byte, p Argon2Params) []byte {
+			time.Sleep(time.Second)
+			return argon2id(secret, salt, p)
+		}
+		const all = 300
+		var refused atomic.Int64
+		var wg sync.WaitGroup
+		for i := range all {
+			wg.Go(func() {
+				remote := fmt.Sprintf("2001:db8:%x::1", i)
+				text := with(t, key, func(k *Key) {
+					wrongID(k)
+					k.secret[0] = byte(i % 200) // some of them are the same
+				})
+				if _, err := s.Verify(t.Context(), remote, text); err == ErrUnauthorized {
+					refused.Add(1)
+				}
+			})
+		}
+		synctest.Wait()
+		if got := refused.Load(); got != all-maxGuesses {
+			t.Errorf("%d of %d were refused at once", got, all)
+		}
+		if _, err := s.Verify(t.Context(), "192.0.2.1", key); err != nil {
+			t.Errorf("a good key: %v", err)
+		}
+		wg.Wait()
+		if refused.Load() != all || s.guesses != 0 {
+			t.Errorf("%d were refused, %d guesses are left", refused.Load(), s.guesses)
+		}
+	})
+}
+
 func TestBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(4)
