@@ -87,8 +87,9 @@ func form(r *rtaskv1.RunRequest) url.Values {
 		if bytes.ContainsAny(r.Input, "\r\n\x00") {
 			return nil
 		}
+		seen := 0
 		for field := range strings.SplitSeq(string(r.Input), "&") {
-			if len(fields) == formFields {
+			if seen++; seen > formFields {
 				break
 			}
 			name, value, ok := strings.Cut(field, "=")

@@ -52,6 +52,7 @@ func TestFormOfParameters(t *testing.T) {
 		{"deploy", urlencoded, "", "x=1&y=env", ""},
 		{"deploy", urlencoded, "", "env=prod\nx=1\n", ""}, // a file of variables
 		{"deploy", urlencoded, "", "%zz=1&&=&%", ""},
+		{"deploy", urlencoded, "", strings.Repeat("x=&", formFields) + "env=prod", ""}, // so many are looked at, not so many names
 		{"deploy", "application/octet-stream", "", "env=prod", ""},
 		{"deploy", "", "", "env=prod", ""},
 		{"deploy", multipart, "", "--b\r\nContent-Disposition: form-data; name=\"env\"; filename=\"x\"\r\n\r\nprod\r\n--b--\r\n", ""},
