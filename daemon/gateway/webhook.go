@@ -12,6 +12,8 @@ import (
 // webhook serves POST and HEAD /wh/{hash}. It hands on the request as it is; whether it is good, and what comes of it, the engine says.
 func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 	remote := a.remoteAddr(r)
+	asking := working(r) // which may outlast a restart of the engine
+	defer asking()
 	framing, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.WebhookFramingResponse], error) {
 		return a.engine.WebhookFraming(ctx, connect.NewRequest(&rtaskv1.WebhookFramingRequest{Hash: hash, RemoteAddr: remote}))
 	})
@@ -26,6 +28,7 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 		w.WriteHeader(http.StatusOK)
 		return
 	}
+	asking()
 	sender := senderOf(r, remote)
 	got, p := a.readBody(w, r, a.strangers, sender, framing.Msg.MaxInputBytes)
 	if p != nil {
@@ -47,7 +50,9 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 		writeProblem(w, a.problemOf(err))
 		return
 	}
-	a.strangers.praise(sender)
+	if reply.Msg.Run != nil { // what is ignored may not even be signed
+		a.strangers.praise(sender)
+	}
 	switch m := reply.Msg; {
 	case m.Person:
 		writePerson(w, m)
