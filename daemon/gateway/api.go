@@ -190,8 +190,8 @@ func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
 	}
 	if err != nil {
 		p := a.problemOf(err)
-		if p.Kind == "unavailable" && p.retryAfter == 0 && p.job == "" {
-			p.job = request.Id // under which it is found if it runs
+		if p.Kind == "unavailable" && p.retryAfter == 0 && p.job == "" && len(request.IdempotencyKey) == 0 {
+			p.job = request.Id // under which it is found if it runs; with an Idempotency-Key the engine makes the id
 		}
 		done()
 		writeProblem(w, p)
