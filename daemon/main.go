@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -112,8 +113,31 @@ func Main(ctx context.Context, env Environment) error {
 // whoever started it left open is neither for the process that faces the network nor to be held for as long as a job runs.
 func keepDescriptors() error {
 	// Linux 5.11 (close_range(2)). The listeners of systemd's are marked so in any case, see package activation.
-	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+	err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
+	if err != nil { // an older kernel, or a container that does not allow it
+		err = closeOnExec(3)
+	}
+	if err != nil {
 		return fmt.Errorf("cannot keep inherited files from other processes: %w", err)
+	}
+	return nil
+}
+
+// closeOnExec marks every descriptor from first on as not for the programs that this process executes, one by one.
+func closeOnExec(first int) error {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd < first {
+			continue
+		}
+		// That of the folder itself is closed by now.
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil && !errors.Is(err, unix.EBADF) {
+			return fmt.Errorf("descriptor %d: %w", fd, err)
+		}
 	}
 	return nil
 }
