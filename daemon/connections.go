@@ -10,11 +10,17 @@ import (
 )
 
 // perUser is a listener that holds each user to a number of connections at a time: one more is closed at once. Root and the engine's
-// own user are not held to it. Those of whom known says that they may use rtask have nothing to do with each other. All others have
-// so many together, however many users they are: the oldest of these makes room for a new one. Connections that are no Unix sockets
-// pass.
+// own user are not held to it. Connections of which known says that they may use rtask count apart from all others, such as those
+// of a user's own jobs. All others have so many together, however many users they are of: the oldest of these makes room for a new
+// one. Connections that are no Unix sockets pass.
 func perUser(l net.Listener, most, others int, known func(*net.UnixConn) bool) net.Listener {
-	return &limited{Listener: l, most: most, others: others, known: known, open: map[uint32]int{}}
+	return &limited{Listener: l, most: most, others: others, known: known, open: map[holder]int{}}
+}
+
+// holder is whose connections count together.
+type holder struct {
+	uid   uint32
+	known bool
 }
 
 type limited struct {
@@ -23,7 +29,7 @@ type limited struct {
 	known        func(*net.UnixConn) bool
 
 	mu        sync.Mutex // guards what follows
-	open      map[uint32]int
+	open      map[holder]int
 	strangers list.List // of *counted: of those that are not known, the oldest first
 }
 
@@ -40,7 +46,7 @@ func (l *limited) Accept() (net.Conn, error) {
 			return c, nil
 		}
 		if err == nil && !l.full(uid) { // else nobody looks any further
-			if c := (&counted{UnixConn: u, of: l, uid: uid}); l.take(c, l.known(u)) {
+			if c := (&counted{UnixConn: u, of: l, holder: holder{uid, l.known(u)}}); l.take(c) {
 				return c, nil
 			}
 		}
@@ -48,23 +54,23 @@ func (l *limited) Accept() (net.Conn, error) {
 	}
 }
 
-// full reports whether a user has as many connections as it may.
+// full reports whether a user has as many connections of both kinds as it may.
 func (l *limited) full(uid uint32) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.open[uid] >= l.most
+	return l.open[holder{uid, true}] >= l.most && l.open[holder{uid, false}] >= l.most
 }
 
 // take counts a connection. It returns false if its user has too many.
-func (l *limited) take(c *counted, known bool) bool {
+func (l *limited) take(c *counted) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open[c.uid] >= l.most {
+	if l.open[c.holder] >= l.most {
 		return false
 	}
-	l.open[c.uid]++
+	l.open[c.holder]++
 	c.counts = true
-	if known {
+	if c.known {
 		return true
 	}
 	c.at = l.strangers.PushBack(c)
@@ -85,16 +91,16 @@ func (l *limited) release(c *counted) {
 	if c.at != nil {
 		l.strangers.Remove(c.at)
 	}
-	if l.open[c.uid]--; l.open[c.uid] == 0 {
-		delete(l.open, c.uid)
+	if l.open[c.holder]--; l.open[c.holder] == 0 {
+		delete(l.open, c.holder)
 	}
 }
 
 // counted is a connection that counts.
 type counted struct {
 	*net.UnixConn
-	of  *limited
-	uid uint32
+	of *limited
+	holder
 
 	// What follows is guarded by of.mu.
 	counts bool          // until it is closed, or makes room

@@ -63,8 +63,8 @@ func TestConnections(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := &counted{UnixConn: pair.(*net.UnixConn), of: l, uid: uid}
-		ok := l.take(c, known)
+		c := &counted{UnixConn: pair.(*net.UnixConn), of: l, holder: holder{uid, known}}
+		ok := l.take(c)
 		open = append(open, c)
 		return ok
 	}
@@ -75,6 +75,14 @@ func TestConnections(t *testing.T) {
 	}
 	if take(4711, true) || !take(4712, true) {
 		t.Error("not by user")
+	}
+	for range 3 { // a job of that user, which may not use rtask
+		if !take(4711, false) {
+			t.Error("a user's jobs have its own connections, or none")
+		}
+	}
+	if take(4711, false) || !l.full(4711) || l.full(4712) {
+		t.Error("a user's jobs are not held to a number")
 	}
 	open[0].Close()
 	open[0].Close()
