@@ -15,7 +15,7 @@ import (
 // errPlaintext is returned by plaintext where rtask.hcl does not allow it.
 var errPlaintext = errors.New("without TLS only loopback addresses are served, unless rtask.hcl says allow_plaintext = true; HTTPS has a socket of its own, rtask-https.socket")
 
-// word is what the engine said last of plain HTTP, if that is no.
+// word is what the engine said last of plain HTTP: nil is yes, once it was asked.
 type word struct {
 	mu    sync.Mutex // held to ask: one does so for all
 	no    error
@@ -28,7 +28,7 @@ func (a *api) plaintext(ctx context.Context) error {
 	w := &a.plain
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.no == nil || time.Since(w.asked) >= framingAge {
+	if time.Since(w.asked) >= framingAge {
 		w.no = a.askPlaintext(ctx)
 		w.asked = time.Now()
 	}
@@ -36,7 +36,7 @@ func (a *api) plaintext(ctx context.Context) error {
 }
 
 func (a *api) askPlaintext(ctx context.Context) error {
-	framing, err := a.limits(ctx, framingAge)
+	framing, err := a.limits(ctx, 0) // the word that plaintext keeps is new
 	if err != nil {
 		a.mu.Lock()
 		framing = a.framing
