@@ -230,6 +230,7 @@ type fixture struct {
 	key          string
 	api, metrics string // host:port
 	stopEngine   func()
+	inner        *api // of the gateway that was served last
 }
 
 func newFixture(t testing.TB) *fixture {
@@ -260,7 +261,8 @@ func (f *fixture) serve(o Options, given map[string][]net.Listener) map[string]s
 	f.t.Helper()
 	engine := client.Dial(filepath.Join(f.dir, "run", "gateway.sock"))
 	ctx, cancel := context.WithCancel(context.Background())
-	services, err := o.open(ctx, newAPI(engine.Gateway, o.Logger), newMetrics(engine.Gateway, o), given)
+	f.inner = newAPI(engine.Gateway, o.Logger)
+	services, err := o.open(ctx, f.inner, newMetrics(engine.Gateway, o), given)
 	if err != nil {
 		f.t.Fatal(err)
 	}
