@@ -201,7 +201,7 @@ func (h *Host) Listening() func(ctx context.Context, unit string) ([]string, err
 // SocketUnit is what systemd says of a socket unit.
 type SocketUnit = scope.SocketUnit
 
-// Sockets returns those of the socket units named that there are, as far as systemd says. Without systemd there are none.
+// Sockets returns the existing ones of the named socket units, as far as systemd says. Without systemd there are none.
 func (h *Host) Sockets(ctx context.Context, names ...string) []SocketUnit {
 	if h.manager == nil {
 		return nil

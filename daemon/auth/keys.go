@@ -566,7 +566,7 @@ func (k *Keys) turn(ctx context.Context, text [sha256.Size]byte) (done func(), e
 	}
 }
 
-// hasPassed reports whether a text has passed at any time since the engine's start. It is for who holds Keys.mu.
+// hasPassed reports whether a text has passed at any time since the engine's start. Keys.mu is held.
 func (r *keyRecord) hasPassed(verified [sha256.Size]byte) bool {
 	for i := range r.proofs {
 		if p := &r.proofs[i]; p.verified != [sha256.Size]byte{} && hmac.Equal(verified[:], p.verified[:]) {

@@ -225,7 +225,7 @@ func TestHolderIsNotBehindGuesses(t *testing.T) {
 				for i := range 2 * failureBurst {
 					guess(t, s, from(i), good, i)
 				}
-				// Strangers with ids that there are not, too, from anywhere.
+				// Strangers with unknown ids, too, from any address.
 				ctx, cancel := context.WithCancel(t.Context())
 				var wg sync.WaitGroup
 				for i := range 1000 {

@@ -71,7 +71,7 @@ func (s *Server) watch(who any, most int64) (done func(), err error) {
 	return func() { s.watches.giveBack(who, 1) }, nil
 }
 
-// watchAs is watch for who calls on the control socket.
+// watchAs is watch for callers on the control socket.
 func (s *Server) watchAs(ctx context.Context) (done func(), err error) {
 	peer := callerFrom(ctx).Peer
 	if s.Identify.Owns(peer) {

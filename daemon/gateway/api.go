@@ -53,7 +53,7 @@ func newAPI(engine rtaskv1connect.GatewayServiceClient, l *slog.Logger) *api {
 // ServeHTTP routes by the path as it was sent: nothing is cleaned, nothing redirected, so that no POST becomes a GET and no
 // escaped slash a real one.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// That of the reply before, on the same connection. An error is that there is none.
+	// The deadline is that of the reply before, on the same connection. Ignore the error: the server may not support deadlines.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 	parts := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
 	for _, p := range parts {

@@ -249,7 +249,7 @@ func TestBodyRoom(t *testing.T) {
 	if second == nil || third == nil {
 		t.Fatal("no room for another client")
 	}
-	// Who sends more than those that are there is refused; who sends less gets room from who has most, the oldest first.
+	// A client that sends more than the others is refused. One that sends less gets room: the client with the most loses its oldest body.
 	lost := func(w *waiting) bool {
 		select {
 		case <-w.woken:

@@ -34,7 +34,7 @@ const scrapeTimeout = 8 * time.Second
 // credentialMetrics is what a scraper has to present, where there is such a credential.
 const credentialMetrics = "metrics.token"
 
-// newMetrics serves GET /metrics: the engine's metrics and the gateway's own, to who may have them.
+// newMetrics serves GET /metrics: the engine's metrics and the gateway's own, to clients that may read them.
 func newMetrics(engine rtaskv1connect.GatewayServiceClient, o Options) http.Handler {
 	own := prometheus.NewRegistry()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -74,7 +74,7 @@ func newMetrics(engine rtaskv1connect.GatewayServiceClient, o Options) http.Hand
 			return
 		}
 		defer working(r)()
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeTimeout + writeTimeout)) // an error is that there is none
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeTimeout + writeTimeout)) // ignore the error: the server may not support deadlines
 		allow(w, r, metrics.ServeHTTP, http.MethodGet, http.MethodHead)
 	})
 }

@@ -173,7 +173,7 @@ func writeProblem(w http.ResponseWriter, p problem) {
 
 // readInTime gives a client so long to read what is written from here on: one that does not does not hold a connection for ever.
 func readInTime(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // an error is that there is none
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // ignore the error: the server may not support deadlines
 }
 
 func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {

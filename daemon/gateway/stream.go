@@ -135,7 +135,7 @@ func (o *output) begin() {
 // write writes and sends one piece. A client that does not read does not hold a connection for ever. mu is held.
 func (o *output) write(b []byte) error {
 	o.quiet.Reset(keepAlive)
-	_ = o.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // an error is that there is none
+	_ = o.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // ignore the error: the server may not support deadlines
 	if _, err := o.w.Write(b); err != nil {
 		return err
 	}

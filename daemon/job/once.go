@@ -22,7 +22,7 @@ type Once struct {
 	// At is the time at which the request was looked at: what holds then, holds for the request, however long it takes. The zero
 	// Time: now.
 	At time.Time `cbor:"-"`
-	// Answer says that a repeat is answered with the job that there is, if that is still on record, as when its ID is asked for
+	// Answer says that a repeat is answered with the existing job, if that is still on record, as when its ID is asked for
 	// again.
 	Answer bool `cbor:"-"`
 }

@@ -397,7 +397,7 @@ func TestRetentionIsFair(t *testing.T) {
 					}
 				}
 				count(map[string]int{"key/a": 3, "user/1000": 2, "key/b": 45})
-				// Who has much gives way to who comes.
+				// Owners with many jobs make room for new ones.
 				add(70, quiet, "http")
 				time.Sleep(time.Hour)
 				count(map[string]int{"key/a": 24, "user/1000": 2, "key/b": 24})
