@@ -38,7 +38,7 @@ const (
 	memorySlack = 256 << 20
 )
 
-// flood puts all floods at once on the daemons, beside one client that has a key and sends signed webhooks: each of its requests must be
+// flood puts all floods at once on the daemons, beside one client that has a key, sends signed webhooks and runs rtaskctl: each of its requests must be
 // served, and be known to `rtaskctl audit`; afterwards the daemons must hold what they held before. How long it takes that client is
 // logged beside what it takes without floods.
 //
@@ -63,20 +63,17 @@ func flood(ts *testscript.TestScript, neg bool, args []string) {
 	held := holds(ts)
 	ts.Logf("before: a request takes %v; %v", before, held)
 
-	// The floods come from a process of their own, which has of the processors what the daemons and their client leave: those of
-	// strangers are on other machines.
-	self, err := os.Executable()
-	ts.Check(err)
-	flooder := exec.Command("nice", "-n", "19", self, "-test.run", "^TestFlooder$", "-test.timeout", "0")
-	for _, name := range []string{"URL", "REPLAY", "JOB", "BAD", "GREEDY"} {
-		flooder.Env = append(flooder.Env, flooderVariable+name+"="+ts.Getenv(name))
+	// The floods come from processes of their own, which have of the processors what the daemons and their client leave: strangers are on
+	// other machines. Two users of this machine flood what is local.
+	floods := []*flooder{startFlooder(ts, nil, "URL", "REPLAY", "JOB", "BAD", "GREEDY")}
+	for _, user := range []string{"alice", "bob"} {
+		floods = append(floods, startFlooder(ts, []string{"setpriv", "--reuid=" + user, "--regid=" + user, "--init-groups"}))
 	}
-	stop, err := flooder.StdinPipe()
-	ts.Check(err)
-	var floods bytes.Buffer
-	flooder.Stdout, flooder.Stderr = &floods, &floods
-	ts.Check(flooder.Start())
-	defer func() { _ = flooder.Process.Kill() }() // an error means that it has ended
+	defer func() {
+		for _, f := range floods {
+			_ = f.command.Process.Kill() // an error means that it has ended
+		}
+	}()
 	n.took = nil
 	began, third := time.Now(), false
 	for time.Since(began) < length {
@@ -88,10 +85,12 @@ func flood(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	during := n.median()
 	ts.Logf("at the end: a request takes %v, %.1f times as long as without floods; %d requests; %v", during, float64(during)/float64(before), len(n.ids), holds(ts))
-	ts.Check(stop.Close())
-	err = flooder.Wait()
-	ts.Logf("floods: %s", floods.String())
-	ts.Check(err)
+	for _, f := range floods {
+		ts.Check(f.stop.Close())
+		err := f.command.Wait()
+		ts.Logf("floods: %s", f.output.String())
+		ts.Check(err)
+	}
 	if len(n.failed) > 0 {
 		ts.Fatalf("%d of %d requests failed: %v", len(n.failed), len(n.failed)+len(n.ids), errors.Join(n.failed[:min(10, len(n.failed))]...))
 	}
@@ -107,6 +106,35 @@ func flood(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("afterwards the daemons hold %v, before they held %v", now, held)
 		}
 	}
+}
+
+// flooder is a process that floods until its standard input ends.
+type flooder struct {
+	command *exec.Cmd
+	stop    io.Closer
+	output  bytes.Buffer
+}
+
+// startFlooder starts TestFlooder below the command as, with these variables of the script. Without variables it floods as a user of
+// this machine can.
+func startFlooder(ts *testscript.TestScript, as []string, variables ...string) *flooder {
+	self, err := os.Executable()
+	ts.Check(err)
+	args := append(as, "nice", "-n", "19", self, "-test.run", "^TestFlooder$", "-test.timeout", "0")
+	f := &flooder{command: exec.Command(args[0], args[1:]...)}
+	f.command.Dir = "/"
+	f.command.Env = []string{"PATH=" + os.Getenv("PATH"), flooderVariable + "KIND=local"}
+	if len(variables) > 0 {
+		f.command.Env[1] = flooderVariable + "KIND=remote"
+	}
+	for _, name := range variables {
+		f.command.Env = append(f.command.Env, flooderVariable+name+"="+ts.Getenv(name))
+	}
+	f.stop, err = f.command.StdinPipe()
+	ts.Check(err)
+	f.command.Stdout, f.command.Stderr = &f.output, &f.output
+	ts.Check(f.command.Start())
+	return f
 }
 
 // holding is what the two daemons hold, the engine first.
@@ -177,7 +205,7 @@ func (n *normal) median() time.Duration {
 	return all[len(all)/2].Round(10 * time.Microsecond)
 }
 
-// requests makes rounds of requests of all kinds, each on a connection of its own.
+// requests makes rounds of requests of all kinds, each on a connection of its own, and of one job by rtaskctl.
 func (n *normal) requests(rounds int, pause time.Duration) {
 	for range rounds {
 		for _, base := range []string{"http://127.0.0.1:8800", "https://192.0.2.8:8443"} {
@@ -188,6 +216,9 @@ func (n *normal) requests(rounds int, pause time.Duration) {
 				n.request(base+n.hook, body, 202, "X-Hub-Signature-256", signed(body))
 				time.Sleep(pause)
 			}
+		}
+		if out, err := exec.Command("rtaskctl", "run", "normal").CombinedOutput(); err != nil || string(out) != "0\n" {
+			n.failed = append(n.failed, fmt.Errorf("rtaskctl run normal: %q, %v", out, err))
 		}
 	}
 }
@@ -253,11 +284,15 @@ const flooderVariable = "RTASK_FLOODER_"
 
 // TestFlooder is the process that flood starts: it floods until its standard input ends. In others it is no test.
 func TestFlooder(t *testing.T) {
-	if os.Getenv(flooderVariable+"URL") == "" {
+	d := &deluge{stop: make(chan struct{}), counts: map[string]int{}}
+	switch os.Getenv(flooderVariable + "KIND") {
+	case "remote":
+		d.begin(func(name string) string { return os.Getenv(flooderVariable + name) })
+	case "local":
+		d.beginLocal()
+	default:
 		return
 	}
-	d := &deluge{stop: make(chan struct{}), counts: map[string]int{}}
-	d.begin(func(name string) string { return os.Getenv(flooderVariable + name) })
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	close(d.stop)
 	d.all.Wait()
@@ -380,36 +415,10 @@ func (d *deluge) hold(to string, address int, encrypt bool, text string) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
 	if encrypt {
 		c = tls.Client(c, &tls.Config{InsecureSkipVerify: true}) // it is after no answer
 	}
-	ended := make(chan struct{})
-	d.all.Go(func() {
-		defer close(ended)
-		if text != "" {
-			if _, err := io.WriteString(c, text); err != nil {
-				return
-			}
-		}
-		_, _ = c.Read(make([]byte, 1)) // an answer, or the end
-	})
-	letters := time.NewTicker(3 * time.Second)
-	defer letters.Stop()
-	for {
-		select {
-		case <-ended:
-			return nil
-		case <-d.stop:
-			_ = c.Close()
-			<-ended
-			return nil
-		case <-letters.C:
-			if text != "" {
-				_, _ = io.WriteString(c, "a")
-			}
-		}
-	}
+	return d.keep(c, text)
 }
 
 // answer makes a request and reads the answer to its end, or that of the floods.
