@@ -166,7 +166,7 @@ func (e *engine) open(ctx context.Context) error {
 		e.settings.note(e.keysFindings(err))
 	}
 	if e.Gateway != nil {
-		e.Gateway.Avoid = func(uid uint32) bool { return cfg.DynamicUIDs.First <= uid && uid <= cfg.DynamicUIDs.Last }
+		e.Gateway.Avoid = func(uid uint32) bool { return cfg.DynamicUIDs.Has(uid) }
 	}
 	e.identify, err = auth.NewIdentify(e.accounts())
 	if err != nil {
@@ -174,8 +174,8 @@ func (e *engine) open(ctx context.Context) error {
 	}
 	e.jobs, err = job.Open(ctx, job.Options{
 		Host: e.host, StateDir: e.StateDir, LogDir: e.LogDir, MaxJobs: cfg.MaxJobs, Logger: e.Logger,
-		UIDs: job.UIDRange{First: cfg.DynamicUIDs.First, Last: cfg.DynamicUIDs.Last}, Ended: e.metrics.ended,
-		Retention: job.Retention(cfg.Retention),
+		UIDs: cfg.DynamicUIDs, Ended: e.metrics.ended,
+		Retention: cfg.Retention,
 	})
 	if err != nil {
 		return err
@@ -219,8 +219,8 @@ func (e *engine) apply(c *config.Config) {
 	if e.jobs == nil {
 		return
 	}
-	e.jobs.SetLimits(c.MaxJobs, job.UIDRange{First: c.DynamicUIDs.First, Last: c.DynamicUIDs.Last})
-	e.jobs.SetRetention(job.Retention(c.Retention))
+	e.jobs.SetLimits(c.MaxJobs, c.DynamicUIDs)
+	e.jobs.SetRetention(c.Retention)
 	if e.control != nil {
 		e.jobs.SetTasks(e.control.TaskSpecs(c))
 	}

@@ -27,9 +27,9 @@ type Config struct {
 	// MaxJobs is how many jobs may run at a time, all tasks and commands together. Default: 1000.
 	MaxJobs int
 	// DynamicUIDs are the uids of jobs of tasks that name no user. Default: 70000–70999.
-	DynamicUIDs UIDRange
-	// Retention bounds what is kept of jobs that have ended.
-	Retention Retention
+	DynamicUIDs spec.UIDRange
+	// Retention bounds what is kept of jobs that have ended. Default: 30 days, 2 GiB of logs, 100000 jobs.
+	Retention spec.Retention
 	// PublicURL is how the world calls the gateway, without a slash at its end. Default: "", where it listens.
 	PublicURL string
 	// TrustedProxies are whose X-Forwarded-For is believed, and with TrustUnix whoever connects by a Unix socket. Default: none.
@@ -57,16 +57,6 @@ type Argon2 struct {
 	Threads uint8
 }
 
-// Retention bounds what is kept of jobs that have ended. When one of the bounds is exceeded, the oldest go; 0 is none.
-type Retention struct {
-	// KeepFor is how long a job is known after its end. Default: 30 days.
-	KeepFor time.Duration
-	// KeepBytes is how much space on disk their logs take up, in bytes. Default: 2 GiB.
-	KeepBytes int64
-	// KeepJobs is how many there are. Default: 100000.
-	KeepJobs int
-}
-
 // LimitsUnavailable is what to do with a limit that cannot be enforced here.
 type LimitsUnavailable string
 
@@ -77,11 +67,6 @@ const (
 	// LimitsUnavailableWarn starts it without the limit and says so.
 	LimitsUnavailableWarn LimitsUnavailable = "warn"
 )
-
-// UIDRange is a range of user ids with both ends in it.
-type UIDRange struct {
-	First, Last uint32
-}
 
 // Pos is a place in a configuration file. Lines and columns count from 1; a column is a Unicode code point.
 type Pos struct {
@@ -153,7 +138,7 @@ type Task struct {
 	// MaxConcurrent is how many jobs of it may run at once; 0: any number. Overflow says what becomes of one more, and Queue
 	// how many may wait. Default: 0, reject, 10.
 	MaxConcurrent int
-	Overflow      Overflow
+	Overflow      spec.Overflow
 	Queue         int
 	// Pool is about its slots.
 	Pool Pool
@@ -167,19 +152,6 @@ type Task struct {
 	// Hash tells this configuration of the task from every other. Pos is no part of it.
 	Hash string
 }
-
-// Overflow is what becomes of a request when MaxConcurrent jobs of its task run.
-type Overflow string
-
-// The values of Overflow.
-const (
-	// OverflowReject refuses it.
-	OverflowReject Overflow = "reject"
-	// OverflowQueue lets it wait for its turn.
-	OverflowQueue Overflow = "queue"
-	// OverflowCoalesce lets them wait, too, and makes one job of requests for the same thing.
-	OverflowCoalesce Overflow = "coalesce"
-)
 
 // OnDisconnect is what becomes of a job when the client goes away that waits for it.
 type OnDisconnect string
@@ -226,8 +198,8 @@ func defaults() *Config {
 		Argon2:            Argon2{MemoryKiB: 19 * 1024, Time: 2, Threads: 1},
 		LimitsUnavailable: LimitsUnavailableRefuse,
 		MaxJobs:           1000,
-		DynamicUIDs:       UIDRange{First: 70000, Last: 70999},
-		Retention:         Retention{KeepFor: 30 * 24 * time.Hour, KeepBytes: 2 << 30, KeepJobs: 100_000},
+		DynamicUIDs:       spec.UIDRange{First: 70000, Last: 70999},
+		Retention:         spec.Retention{KeepFor: 30 * 24 * time.Hour, KeepBytes: 2 << 30, KeepJobs: 100_000},
 	}
 }
 
@@ -245,7 +217,7 @@ func defaultTask() Task {
 		LogMaxBytes:    64 << 20,
 		Journal:        true,
 		Retention:      20 * time.Second,
-		Overflow:       OverflowReject,
+		Overflow:       spec.Reject,
 		OnDisconnect:   OnDisconnectContinue,
 		Queue:          10,
 		Pool:           Pool{Keep: 10 * time.Second},

@@ -114,8 +114,8 @@ func TestNoFilesAreTheDefaults(t *testing.T) {
 		}
 		want := &Config{
 			Tasks: map[string]*Task{}, keyPlaces: map[string]Diagnostic{}, Argon2: Argon2{MemoryKiB: 19456, Time: 2, Threads: 1},
-			LimitsUnavailable: "refuse", MaxJobs: 1000, DynamicUIDs: UIDRange{70000, 70999},
-			Retention: Retention{KeepFor: 720 * time.Hour, KeepBytes: 2 << 30, KeepJobs: 100_000},
+			LimitsUnavailable: "refuse", MaxJobs: 1000, DynamicUIDs: spec.UIDRange{First: 70000, Last: 70999},
+			Retention: spec.Retention{KeepFor: 720 * time.Hour, KeepBytes: 2 << 30, KeepJobs: 100_000},
 		}
 		if !reflect.DeepEqual(cfg, want) {
 			t.Errorf("got %+v", cfg)
@@ -238,7 +238,7 @@ func TestWholeConfiguration(t *testing.T) {
 		MaxInputBytes: 25 << 20, MaxOutputBytes: 100,
 		Environment: []string{"A=default", "B=task", "C=", "LD_PRELOAD=x"},
 		Limits:      spec.Limits{MemoryMax: n(512 << 20), CPUQuota: n(1_500_000), TasksMax: n(10)}, LogMaxBytes: 1 << 30,
-		Retention: 48 * time.Hour, MaxConcurrent: 2, Overflow: OverflowQueue, OnDisconnect: OnDisconnectContinue, Queue: 7,
+		Retention: 48 * time.Hour, MaxConcurrent: 2, Overflow: spec.Queue, OnDisconnect: OnDisconnectContinue, Queue: 7,
 		Pool: Pool{Warm: 1, Keep: time.Minute},
 	}
 	full.Sandbox = profile(ProfileDefault)
@@ -260,7 +260,7 @@ func TestWholeConfiguration(t *testing.T) {
 			want := &Config{
 				Tasks:  map[string]*Task{"plain": &plain, "full": &full},
 				Argon2: Argon2{MemoryKiB: 46 << 10, Time: 1, Threads: 4}, LimitsUnavailable: LimitsUnavailableWarn, MaxJobs: 5,
-				DynamicUIDs: UIDRange{80000, 80009}, Retention: Retention{KeepBytes: 3 << 29, KeepJobs: 7},
+				DynamicUIDs: spec.UIDRange{First: 80000, Last: 80009}, Retention: spec.Retention{KeepBytes: 3 << 29, KeepJobs: 7},
 			}
 			if !reflect.DeepEqual(cfg, want) {
 				t.Errorf("got %+v\nplain %+v\nfull %+v", cfg, cfg.Tasks["plain"], cfg.Tasks["full"])

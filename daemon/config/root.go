@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/rtask/rtask/daemon/auth/cost"
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // The places that names belong in, as scope.where has them.
@@ -143,14 +144,14 @@ func argon2Scope() scope[Argon2] {
 }
 
 // retentionScope is what may stand in retention { … }.
-func retentionScope() scope[Retention] {
-	return scope[Retention]{
+func retentionScope() scope[spec.Retention] {
+	return scope[spec.Retention]{
 		where: inRetention,
-		attributes: []attribute[Retention]{
+		attributes: []attribute[spec.Retention]{
 			{
 				name: "keep_for", example: `"30d"`,
 				doc: "How long a job that has ended is known.",
-				decode: func(d *decoder, v value, r *Retention) {
+				decode: func(d *decoder, v value, r *spec.Retention) {
 					if d.infinite(v) {
 						r.KeepFor = 0
 						return
@@ -167,7 +168,7 @@ func retentionScope() scope[Retention] {
 			{
 				name: "keep_bytes", example: `"2G"`,
 				doc: "How much space the output of jobs that have ended takes up on disk.",
-				decode: func(d *decoder, v value, r *Retention) {
+				decode: func(d *decoder, v value, r *spec.Retention) {
 					if d.infinite(v) {
 						r.KeepBytes = 0
 						return
@@ -184,7 +185,7 @@ func retentionScope() scope[Retention] {
 			{
 				name: "keep_jobs", example: "100000",
 				doc: "How many jobs that have ended are known.",
-				decode: func(d *decoder, v value, r *Retention) {
+				decode: func(d *decoder, v value, r *spec.Retention) {
 					got := int64(r.KeepJobs)
 					if d.infinite(v) {
 						got = 0
@@ -263,7 +264,7 @@ func (d *decoder) proxies(v value, cfg *Config) {
 }
 
 // uidRange sets dst to a range written "FIRST-LAST".
-func (d *decoder) uidRange(v value, dst *UIDRange) {
+func (d *decoder) uidRange(v value, dst *spec.UIDRange) {
 	text, ok := d.string(v, false)
 	if !ok {
 		return
@@ -288,5 +289,5 @@ func (d *decoder) uidRange(v value, dst *UIDRange) {
 		d.refuse(v, "a range of uids", fmt.Errorf("%q: %s", text, problem))
 		return
 	}
-	*dst = UIDRange{First: uint32(first), Last: uint32(last)}
+	*dst = spec.UIDRange{First: uint32(first), Last: uint32(last)}
 }

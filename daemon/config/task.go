@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 const (
@@ -156,7 +158,7 @@ func taskAttributes() []attribute[draft] {
 			name: "overflow", example: `"queue"`, inherit: true,
 			doc: "What becomes of a request when max_concurrent is reached: reject, queue or coalesce. Default: reject.",
 			decode: func(d *decoder, v value, t *draft) {
-				d.choice(v, (*string)(&t.Overflow), string(OverflowReject), string(OverflowQueue), string(OverflowCoalesce))
+				d.choice(v, (*string)(&t.Overflow), string(spec.Reject), string(spec.Queue), string(spec.Coalesce))
 			},
 		},
 		{

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // The file that the documentation of the runner shows which rtask grew from means here what it says there.
@@ -43,7 +45,7 @@ func TestOldConfiguration(t *testing.T) {
 			t.Errorf("%s: %+v", name, hello)
 		}
 		if !slices.Equal(build.Command, []string{"make", "build"}) || build.Workdir != "/path/to/project" || build.Blocking || build.RateLimit != 0.5 ||
-			build.MaxConcurrent != 2 || build.Overflow != OverflowReject || build.Timeout != 5*time.Minute || build.Retention != 20*time.Second {
+			build.MaxConcurrent != 2 || build.Overflow != spec.Reject || build.Timeout != 5*time.Minute || build.Retention != 20*time.Second {
 			t.Errorf("%s: %+v", name, build)
 		}
 		if !slices.Equal(hook.PassRequestHeaders, []string{"X-GitHub-Event", "X-Hub-Signature"}) ||

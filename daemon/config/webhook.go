@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/rtask/rtask/daemon/auth/webhook"
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // Webhook is a URL at which others start a task, as they sign their requests. What a field means in full is said at its row in
@@ -78,9 +79,6 @@ const (
 	replayRun    = "run"
 
 	hashPrefix = "sha256:"
-
-	// coalesceDefault is the overflow of a task with a webhook that does not say another.
-	coalesceDefault = OverflowCoalesce
 )
 
 // ErrMissing is returned by Secrets for a secret that is not there yet.
@@ -622,7 +620,7 @@ func (b *builder) withWebhooks(t *draft, own written) {
 		t.MaxConcurrent = 1
 	}
 	if !said("overflow") {
-		t.Overflow = coalesceDefault
+		t.Overflow = spec.Coalesce
 	}
 }
 

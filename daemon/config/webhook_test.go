@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/rtask/rtask/daemon/auth/webhook"
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // loadTasks loads one file of tasks, with the real file system behind secret files.
@@ -66,7 +67,7 @@ task "c" { command = ["true"] }
 		t.Fatal(diags)
 	}
 	a, b, c := cfg.Tasks["a"], cfg.Tasks["b"], cfg.Tasks["c"]
-	if a.MaxConcurrent != 1 || a.Overflow != coalesceDefault || c.MaxConcurrent != 0 || c.Overflow != OverflowReject || b.MaxConcurrent != 0 || b.Overflow != OverflowReject {
+	if a.MaxConcurrent != 1 || a.Overflow != spec.Coalesce || c.MaxConcurrent != 0 || c.Overflow != spec.Reject || b.MaxConcurrent != 0 || b.Overflow != spec.Reject {
 		t.Errorf("%+v %+v %+v", a, b, c)
 	}
 	gh, chat, x := a.Webhooks[0], a.Webhooks[1], b.Webhooks[0]
@@ -89,7 +90,7 @@ task "c" { command = ["true"] }
 		"tasks.d/a.hcl": "task \"a\" {\n  command = [\"true\"]\n  webhook \"x\" {\n    token = \"0123456789abcdef\"\n  }\n}\n",
 	})
 	cfg, diags = Load(here())
-	if len(diags) != 0 || cfg.Tasks["a"].MaxConcurrent != 3 || cfg.Tasks["a"].Overflow != coalesceDefault || cfg.PublicURL != "https://ci.example.com/x" {
+	if len(diags) != 0 || cfg.Tasks["a"].MaxConcurrent != 3 || cfg.Tasks["a"].Overflow != spec.Coalesce || cfg.PublicURL != "https://ci.example.com/x" {
 		t.Errorf("%+v, %v", cfg, diags)
 	}
 	// A slot of a task is as good as before when a secret of its webhook has changed.

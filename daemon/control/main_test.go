@@ -27,6 +27,7 @@ import (
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
 	"github.com/rtask/rtask/sandbox"
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 const shimVariable = "RTASK_TEST_SHIM"
@@ -110,7 +111,7 @@ func newFixture(t testing.TB, hcl string) *fixture {
 		t.Fatal(err)
 	}
 	jobs, err := job.Open(t.Context(), job.Options{
-		Host: h, StateDir: f.dir, LogDir: filepath.Join(f.dir, "log"), UIDs: job.UIDRange{First: 70000, Last: 70999}, MaxJobs: 100, Logger: logger,
+		Host: h, StateDir: f.dir, LogDir: filepath.Join(f.dir, "log"), UIDs: spec.UIDRange{First: 70000, Last: 70999}, MaxJobs: 100, Logger: logger,
 	})
 	if err != nil {
 		t.Fatal(err)

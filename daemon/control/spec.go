@@ -45,7 +45,7 @@ func (s *Server) taskSpec(c *config.Config, t *config.Task, owner job.Owner, tri
 		Limits: t.Limits, LimitsOptional: c.LimitsUnavailable == config.LimitsUnavailableWarn,
 		Timeout: t.Timeout, TimeoutStop: t.TimeoutStop, KillSignal: t.KillSignal,
 		RedirectStderr: t.RedirectStderr, MaxReply: t.MaxOutputBytes, LogMax: t.LogMaxBytes, Journal: t.Journal,
-		Rate: t.RateLimit, MaxConcurrent: t.MaxConcurrent, Overflow: job.Overflow(t.Overflow), MaxQueue: t.Queue,
+		Rate: t.RateLimit, MaxConcurrent: t.MaxConcurrent, Overflow: t.Overflow, MaxQueue: t.Queue,
 		Keep: t.Pool.Keep, Warm: t.Pool.Warm, Config: t.Hash,
 		Sandbox: t.Sandbox,
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// A request that comes while a job waits that is for the same thing, and has Overflow = Coalesce, becomes part of that job: the
+// A request that comes while a job waits that is for the same thing, and has Overflow = spec.Coalesce, becomes part of that job: the
 // job takes its input, environment and configuration, and its id is an alias of the job. Of each alias there is a record, which
 // is a Job with Into set, so that its id is known for as long as the job is.
 
@@ -49,7 +49,7 @@ func (m *Manager) alias(a *alias) {
 
 // same is Plan.Same of a job.
 func same(s *Spec) string {
-	if s.Overflow != Coalesce || s.Same == "" {
+	if s.Overflow != spec.Coalesce || s.Same == "" {
 		return ""
 	}
 	h := sha256.New()
@@ -68,7 +68,7 @@ type joined struct {
 
 // join gives a request to the job that waits and is for the same thing, if there is one. Manager.mu is held.
 func (m *Manager) join(s *Spec, j Job) (*live, *joined, error) {
-	if s.Overflow != Coalesce {
+	if s.Overflow != spec.Coalesce {
 		return nil, nil, nil
 	}
 	t := m.tasks[s.Task]
@@ -193,7 +193,7 @@ var errUnkept = errors.New("the input is not kept")
 // other request has, not even one with the same id. keepLong returns what removes the file again.
 func (m *Manager) keepLong(s *Spec) (drop func(), err error) {
 	s.inputName = ""
-	if s.Overflow != Coalesce || len(s.Input) <= maxInline {
+	if s.Overflow != spec.Coalesce || len(s.Input) <= maxInline {
 		return func() {}, nil
 	}
 	if s.ID != "" {

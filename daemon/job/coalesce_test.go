@@ -20,7 +20,7 @@ import (
 // prints its input and its variable NEWS.
 func coalesced(input, same string) Spec {
 	s := sh(`read -r in; trap 'exit 0' USR1; echo "$in $NEWS"; [ "$in" != wait ] || while :; do sleep 0.02; done`)
-	s.Task, s.MaxConcurrent, s.Overflow, s.Input = "one", 1, Coalesce, []byte(input+"\n")
+	s.Task, s.MaxConcurrent, s.Overflow, s.Input = "one", 1, spec.Coalesce, []byte(input+"\n")
 	s.Environment, s.Owner = append(s.Environment, "NEWS=of "+input[:min(len(input), 10)]), Owner{Key: "k", Name: "k"}
 	s.MaxQueue, s.Same = 10, same
 	return s
@@ -132,7 +132,7 @@ func TestCoalesceReopen(t *testing.T) {
 func TestCoalesceRace(t *testing.T) {
 	m := open(t)
 	s := sh(`mkdir "$DIR/lock" || exit 9; cat; rmdir "$DIR/lock"`)
-	s.Task, s.MaxConcurrent, s.Overflow, s.User, s.Keep, s.RedirectStderr = "one", 1, Coalesce, self(), time.Minute, true
+	s.Task, s.MaxConcurrent, s.Overflow, s.User, s.Keep, s.RedirectStderr = "one", 1, spec.Coalesce, self(), time.Minute, true
 	s.MaxQueue, s.Same = 1, "main"
 	s.Environment = append(s.Environment, "DIR="+t.TempDir())
 	var clients sync.WaitGroup

@@ -11,6 +11,7 @@ import (
 	"github.com/rtask/rtask/daemon/job"
 	"github.com/rtask/rtask/sandbox"
 	"github.com/rtask/rtask/sandbox/log"
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // open is what a program does once: it finds out what the machine gives, and opens the jobs' records.
@@ -31,7 +32,7 @@ func open() (*job.Manager, func()) {
 	}
 	jobs, err := job.Open(context.Background(), job.Options{
 		Host: host, StateDir: filepath.Join(dir, "state"), LogDir: filepath.Join(dir, "log"), MaxJobs: 10,
-		UIDs: job.UIDRange{First: 70000, Last: 70999}, Logger: logger,
+		UIDs: spec.UIDRange{First: 70000, Last: 70999}, Logger: logger,
 	})
 	if err != nil {
 		panic(err)

@@ -165,20 +165,6 @@ func (j Job) Signal() string {
 // sigRTMin is the first of the real-time signals as the C library counts them (signal(7)).
 const sigRTMin = 34
 
-// Overflow is what becomes of a job when Spec.MaxConcurrent jobs of its task run.
-type Overflow string
-
-// The values of Overflow.
-const (
-	// Reject refuses it with ErrConcurrency.
-	Reject Overflow = "reject"
-	// Queue lets it wait for its turn.
-	Queue Overflow = "queue"
-	// Coalesce lets it wait for its turn, too. A request for the same thing (see Spec.Same) that comes while a job waits becomes
-	// part of that job, which takes its input and environment. The id that each of them gets is another one of that job.
-	Coalesce Overflow = "coalesce"
-)
-
 // Spec is a job to start.
 type Spec struct {
 	// ID, if set, is the job's id. Start and Run of an id that there is return that job, if its task and owner are the same:
@@ -228,9 +214,10 @@ type Spec struct {
 	// Rate is how many jobs of the task may be started, in one second on average; 0: any number.
 	Rate float64
 	// MaxConcurrent is how many jobs of the task may run at once, 0: any number. Overflow says what becomes of one more, and
-	// MaxQueue how many may wait.
+	// MaxQueue how many may wait. With spec.Coalesce a request for the same thing (see Same) that comes while a job waits
+	// becomes part of that job, which takes its input and environment. The id that each of them gets is another one of that job.
 	MaxConcurrent int
-	Overflow      Overflow
+	Overflow      spec.Overflow
 	MaxQueue      int
 	// Same says, for Coalesce, what the request is for, such as a webhook, an event and a branch. Requests of one task, owner and
 	// trigger with one value of it are for the same thing. Empty: for nothing that another one could be for, so it waits as with

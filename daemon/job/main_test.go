@@ -17,6 +17,7 @@ import (
 
 	"github.com/rtask/rtask/sandbox"
 	"github.com/rtask/rtask/sandbox/log"
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // shimVariable is the environment variable that names the shim under test to the examples.
@@ -57,7 +58,7 @@ func openIn(t testing.TB, dir string, change ...func(*Options)) *Manager {
 		t.Fatal(err)
 	}
 	o := Options{
-		Host: h, StateDir: filepath.Join(dir, "state"), LogDir: filepath.Join(dir, "log"), UIDs: UIDRange{70000, 70999}, MaxJobs: 1000,
+		Host: h, StateDir: filepath.Join(dir, "state"), LogDir: filepath.Join(dir, "log"), UIDs: spec.UIDRange{First: 70000, Last: 70999}, MaxJobs: 1000,
 		Logger: logger,
 	}
 	for _, f := range change {

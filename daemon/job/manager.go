@@ -14,6 +14,7 @@ import (
 	"github.com/rtask/rtask/daemon/store"
 	"github.com/rtask/rtask/sandbox"
 	"github.com/rtask/rtask/sandbox/log"
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // Options are what a Manager needs.
@@ -22,11 +23,11 @@ type Options struct {
 	// StateDir holds the records (0700), LogDir a file for each job's output (0750).
 	StateDir, LogDir string
 	// UIDs are lent to jobs that name no user. Without the privilege to use them, jobs run as the engine's user.
-	UIDs UIDRange
+	UIDs spec.UIDRange
 	// MaxJobs is how many jobs may run at once. Jobs of an earlier run are taken up whatever their number.
 	MaxJobs int
 	// Retention bounds what is kept of jobs that have ended.
-	Retention Retention
+	Retention spec.Retention
 	Logger    *slog.Logger
 	// Ended is told of each job that has ended, before anybody who waits for it is. It must not block.
 	Ended func(Job)
@@ -200,7 +201,7 @@ func (m *Manager) Close() error {
 }
 
 // SetLimits sets Options.MaxJobs and Options.UIDs anew. They hold for jobs to come.
-func (m *Manager) SetLimits(maxJobs int, r UIDRange) {
+func (m *Manager) SetLimits(maxJobs int, r spec.UIDRange) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.maxJobs = maxJobs

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // once is a job that is to be done once.
@@ -55,7 +57,7 @@ func TestOnce(t *testing.T) {
 	repeated(once("true", "b"), done.ID)
 	// A repeat takes nobody's turn and no place in the queue.
 	limited := once("sleep 60", "c")
-	limited.Task, limited.MaxConcurrent, limited.Overflow = "t", 1, Reject
+	limited.Task, limited.MaxConcurrent, limited.Overflow = "t", 1, spec.Reject
 	first := start(t, m, limited)
 	repeated(limited, first.ID)
 	other := limited
@@ -102,7 +104,7 @@ func TestOnce(t *testing.T) {
 func TestOnceRace(t *testing.T) {
 	m := open(t)
 	s := once("true", "a")
-	s.Task, s.MaxConcurrent, s.Overflow, s.MaxQueue = "t", 1, Queue, 1000
+	s.Task, s.MaxConcurrent, s.Overflow, s.MaxQueue = "t", 1, spec.Queue, 1000
 	var wg sync.WaitGroup
 	started := make(chan Job, 50)
 	for range cap(started) {

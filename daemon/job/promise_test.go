@@ -31,13 +31,13 @@ func promisedJob(t *testing.T, dir string) (Spec, func() string) {
 // prune has everything pruned that has ended, and returns when the job with this id is.
 func prune(t *testing.T, m *Manager, id string) {
 	t.Helper()
-	m.SetRetention(Retention{KeepFor: time.Nanosecond})
+	m.SetRetention(spec.Retention{KeepFor: time.Nanosecond})
 	eventually(t, "the job is pruned", func() bool {
 		_, err := m.Status(id)
 		_, logErr := os.Stat(m.logPath(id))
 		return errors.Is(err, ErrNotFound) && errors.Is(logErr, os.ErrNotExist)
 	})
-	m.SetRetention(Retention{})
+	m.SetRetention(spec.Retention{})
 }
 
 // A job that is promised runs once, however it is pruned, for this Manager and the next: a repeat gets the first one's answer.
@@ -108,7 +108,7 @@ func TestPromiseOfAnAlias(t *testing.T) {
 	m := openIn(t, dir)
 	defer end(t, m)
 	s, ran := promisedJob(t, dir)
-	s.Task, s.MaxConcurrent, s.Overflow, s.MaxQueue, s.Same = "t", 1, Coalesce, 1, "main"
+	s.Task, s.MaxConcurrent, s.Overflow, s.MaxQueue, s.Same = "t", 1, spec.Coalesce, 1, "main"
 	busy := s
 	busy.Args, busy.ID, busy.Promised = []string{"-c", "sleep 1000"}, newID(), time.Time{}
 	running := start(t, m, busy)
@@ -138,7 +138,7 @@ func TestPromiseOfAnAlias(t *testing.T) {
 func TestAliasGoesFirst(t *testing.T) {
 	for _, ids := range [][2]rune{{'a', 'j'}, {'z', 'j'}} {
 		synctest.Test(t, func(t *testing.T) {
-			s := newShelf(t, t.TempDir(), Retention{KeepJobs: 1})
+			s := newShelf(t, t.TempDir(), spec.Retention{KeepJobs: 1})
 			s.start()
 			now := time.Now()
 			of := Job{ID: named(ids[1]), State: Ended, QueuedAt: now, EndedAt: now, Owner: Owner{Key: "k"}, Promised: now.Add(24 * time.Hour)}
@@ -180,7 +180,7 @@ func TestAliasGoesFirst(t *testing.T) {
 // A promise that has ended holds nothing up, and goes.
 func TestPromiseEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newShelf(t, t.TempDir(), Retention{KeepFor: time.Minute})
+		s := newShelf(t, t.TempDir(), spec.Retention{KeepFor: time.Minute})
 		s.start()
 		id := named('p')
 		j := Job{ID: id, State: Ended, QueuedAt: time.Now(), EndedAt: time.Now(), Owner: Owner{Key: "k"}, Promised: time.Now().Add(24 * time.Hour)}

@@ -17,7 +17,7 @@ import (
 // one is a task of which one job may run at a time. It prints its input, and waits for SIGUSR1 if that is "wait".
 func one(input string) Spec {
 	s := sh(`read -r in; trap 'exit 0' USR1; echo "$in"; [ "$in" != wait ] || while :; do sleep 0.02; done`)
-	s.Task, s.MaxConcurrent, s.Overflow, s.MaxQueue, s.Input = "one", 1, Queue, 3, []byte(input+"\n")
+	s.Task, s.MaxConcurrent, s.Overflow, s.MaxQueue, s.Input = "one", 1, spec.Queue, 3, []byte(input+"\n")
 	return s
 }
 
@@ -31,7 +31,7 @@ func TestQueue(t *testing.T) {
 	first := start(t, m, one("wait"))
 	until(t, m, first.ID, "wait")
 	reject := one("x")
-	reject.Overflow = Reject
+	reject.Overflow = spec.Reject
 	if _, err := m.Start(t.Context(), reject); !errors.Is(err, ErrConcurrency) {
 		t.Errorf("reject: %v", err)
 	}
@@ -70,7 +70,7 @@ func TestQueue(t *testing.T) {
 // A client that calls again as soon as it has its answer is never refused.
 func TestTurnIsBackBeforeTheAnswer(t *testing.T) {
 	m := open(t)
-	s := Spec{Task: "one", Command: "/bin/true", MaxConcurrent: 1, Overflow: Reject, Volatile: true, Keep: time.Minute}
+	s := Spec{Task: "one", Command: "/bin/true", MaxConcurrent: 1, Overflow: spec.Reject, Volatile: true, Keep: time.Minute}
 	for i := range 300 {
 		if r, err := m.Run(t.Context(), s, nil); err != nil || !r.Succeeded() {
 			t.Fatalf("call %d: %v, %+v", i, err, r.Exit)

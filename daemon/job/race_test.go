@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // Two clients want the one turn of a task, 10,000 times in all and until each has had it, each again as soon as it has its answer
@@ -28,7 +30,7 @@ func TestTwoWantOneTurn(t *testing.T) {
 	}
 	s := Spec{
 		Task: "one", Command: "/bin/sh", Args: []string{"-c", `echo begin $RTASK_JOB_ID >>"$BOOK"; echo end $RTASK_JOB_ID >>"$BOOK"`},
-		Environment: []string{"BOOK=" + book}, MaxConcurrent: 1, Overflow: Reject, Volatile: true, Keep: time.Minute,
+		Environment: []string{"BOOK=" + book}, MaxConcurrent: 1, Overflow: spec.Reject, Volatile: true, Keep: time.Minute,
 	}
 	var tries, refused atomic.Int64
 	var won [2]atomic.Int64

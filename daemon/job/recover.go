@@ -36,7 +36,7 @@ func (m *Manager) recover() error {
 			continue
 		}
 		m.unit = max(m.unit, sandbox.UnitNumber(j.Unit)+1)
-		if c := j.Run.Credentials; looked == 0 && c != nil && m.uids.has(c.UID) {
+		if c := j.Run.Credentials; looked == 0 && c != nil && m.uids.r.Has(c.UID) {
 			m.uids.next = c.UID + 1 // not at once another's; take wraps around
 		}
 		if looked++; looked == unitsLooked {
@@ -189,7 +189,7 @@ func (m *Manager) find(j Job) *live {
 func (m *Manager) takeUp(l *live) {
 	j := &l.job
 	l.slot = &slot{id: j.Slot, unit: j.Unit, open: l.proc.Slot()} // of no other job: who knows what it has seen
-	if c := j.Run.Credentials; c != nil && (j.Plan.Dynamic || j.Slot == "" && m.uids.has(c.UID)) {
+	if c := j.Run.Credentials; c != nil && (j.Plan.Dynamic || j.Slot == "" && m.uids.r.Has(c.UID)) {
 		l.slot.uid = c.UID
 		m.uids.mark(c.UID)
 	}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rtask/rtask/daemon/store"
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 const (
@@ -35,20 +36,9 @@ const (
 	orphanAge = time.Hour
 )
 
-// Retention bounds what is kept of jobs that have ended. Their records and their logs go together when one of the bounds is
-// exceeded. KeepJobs and KeepBytes are shared fairly: nothing goes of an owner that has less than its share, and of the others
-// those that ended first. 0 is no bound.
-type Retention struct {
-	// KeepFor is how long a job is known after its end.
-	KeepFor time.Duration
-	// KeepBytes is how much space on disk their logs take up, in bytes.
-	KeepBytes int64
-	// KeepJobs is how many there are.
-	KeepJobs int
-}
-
 // retention keeps what jobs leave within bounds. A job that has not ended is never touched, and a log that somebody reads
-// is there for that reader until it is closed.
+// is there for that reader until it is closed. KeepJobs and KeepBytes are shared fairly: nothing goes of an owner that has less
+// than its share, and of the others those that ended first.
 //
 // The record goes first, in a transaction, then the log. What an engine that is killed in between leaves is a log without a
 // record, which the next one removes.
@@ -61,7 +51,7 @@ type retention struct {
 	wake   chan struct{} // has a value when there is something to look at
 
 	mu     sync.Mutex // guards what follows
-	bounds Retention
+	bounds spec.Retention
 	ended  []endedJob // whose logs are not counted yet
 	// promised is how many promises each share has, as of the last sweep.
 	promised map[string]int
@@ -77,7 +67,7 @@ type retention struct {
 type endedJob struct{ id, share string }
 
 // SetRetention sets Options.Retention anew.
-func (m *Manager) SetRetention(r Retention) { m.retention.set(r) }
+func (m *Manager) SetRetention(r spec.Retention) { m.retention.set(r) }
 
 // isLive reports whether a job runs, or is not on record yet.
 func (m *Manager) isLive(id string) bool {
@@ -94,7 +84,7 @@ func newRetention(s *store.Store[Job], o Options, live func(string) bool) *reten
 	}
 }
 
-func (r *retention) set(bounds Retention) {
+func (r *retention) set(bounds spec.Retention) {
 	r.mu.Lock()
 	r.bounds = bounds
 	r.mu.Unlock()
@@ -117,7 +107,7 @@ func (r *retention) notify() {
 }
 
 // take returns the bounds and the jobs that have ended since it was last called.
-func (r *retention) take() (Retention, []endedJob) {
+func (r *retention) take() (spec.Retention, []endedJob) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	ended := r.ended
@@ -219,7 +209,7 @@ func (r *retention) allBytes() int64 {
 
 // due returns the jobs, and the promises, to remove next: sweepBatch of each owner at most. Without any, it returns how long that
 // may stay so.
-func (r *retention) due(bounds Retention) ([]endedJob, time.Duration, error) {
+func (r *retention) due(bounds spec.Retention) ([]endedJob, time.Duration, error) {
 	groups, err := r.store.Groups()
 	if err != nil {
 		return nil, sweepLatest, err

@@ -29,7 +29,7 @@ type shelf struct {
 }
 
 // newShelf opens one in dir. Whatever it is told to keep alive counts as running.
-func newShelf(t *testing.T, dir string, bounds Retention, live ...string) *shelf {
+func newShelf(t *testing.T, dir string, bounds spec.Retention, live ...string) *shelf {
 	t.Helper()
 	o := Options{StateDir: dir, LogDir: filepath.Join(dir, "log"), Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Retention: bounds}
 	for _, d := range []string{o.LogDir, filepath.Join(dir, "exits")} {
@@ -130,20 +130,20 @@ func named(letter rune) string { return strings.Repeat(string(letter), idLength)
 
 func TestRetention(t *testing.T) {
 	for name, c := range map[string]struct {
-		bounds Retention
+		bounds spec.Retention
 		want   string
 	}{
-		"none":  {Retention{}, "abcdefr/abcdefr"},
-		"jobs":  {Retention{KeepJobs: 2}, "efr/efr"},
-		"bytes": {Retention{KeepBytes: 250 << 10}, "efr/efr"},
+		"none":  {spec.Retention{}, "abcdefr/abcdefr"},
+		"jobs":  {spec.Retention{KeepJobs: 2}, "efr/efr"},
+		"bytes": {spec.Retention{KeepBytes: 250 << 10}, "efr/efr"},
 		// a was accepted first, but ended after the others.
-		"time":     {Retention{KeepFor: 3 * time.Hour}, "aefr/aefr"},
-		"all":      {Retention{KeepFor: 5 * time.Hour, KeepBytes: 350 << 10, KeepJobs: 4}, "aefr/aefr"},
-		"infinity": {Retention{KeepFor: 1000 * time.Hour, KeepBytes: 1 << 40, KeepJobs: 1000}, "abcdefr/abcdefr"},
+		"time":     {spec.Retention{KeepFor: 3 * time.Hour}, "aefr/aefr"},
+		"all":      {spec.Retention{KeepFor: 5 * time.Hour, KeepBytes: 350 << 10, KeepJobs: 4}, "aefr/aefr"},
+		"infinity": {spec.Retention{KeepFor: 1000 * time.Hour, KeepBytes: 1 << 40, KeepJobs: 1000}, "abcdefr/abcdefr"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newShelf(t, t.TempDir(), Retention{})
+				s := newShelf(t, t.TempDir(), spec.Retention{})
 				if name == "all" || name == "time" {
 					s.job(named('a'), Running, 100)
 				}
@@ -177,7 +177,7 @@ func TestRetention(t *testing.T) {
 // TestRetentionByTheClock: without a job that ends, the time of each comes.
 func TestRetentionByTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newShelf(t, t.TempDir(), Retention{KeepFor: 24 * time.Hour})
+		s := newShelf(t, t.TempDir(), spec.Retention{KeepFor: 24 * time.Hour})
 		s.start()
 		s.job(named('a'), Ended, 1)
 		time.Sleep(10*time.Hour + 30*time.Minute) // not on the hour, when it looks in any case
@@ -203,7 +203,7 @@ func TestRetentionByTheClock(t *testing.T) {
 func TestRetentionUnderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const keep, rate, seconds = 100, 100, 60
-		s := newShelf(t, t.TempDir(), Retention{KeepJobs: keep})
+		s := newShelf(t, t.TempDir(), spec.Retention{KeepJobs: keep})
 		s.start()
 		most := 0
 		for range seconds {
@@ -249,7 +249,7 @@ func TestRetentionUnderLoad(t *testing.T) {
 func TestRetentionLeftovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		s := newShelf(t, dir, Retention{KeepFor: 100 * time.Hour}, named('l'))
+		s := newShelf(t, dir, spec.Retention{KeepFor: 100 * time.Hour}, named('l'))
 		s.job(named('a'), Ended, 1)
 		s.job(named('u'), Running, 1) // what became of it could not be found out
 		if err := os.Remove(s.logPath(named('a'))); err != nil {
@@ -295,7 +295,7 @@ func TestRetentionLeftovers(t *testing.T) {
 // TestRetentionMeasures: logs that somebody else removed make room.
 func TestRetentionMeasures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newShelf(t, t.TempDir(), Retention{KeepBytes: 250 << 10})
+		s := newShelf(t, t.TempDir(), spec.Retention{KeepBytes: 250 << 10})
 		s.start()
 		for _, letter := range "ab" {
 			s.job(named(letter), Ended, 100)
@@ -331,7 +331,7 @@ func TestRetentionOfJobs(t *testing.T) {
 	var got strings.Builder
 	err := m.StreamLogs(t.Context(), followed.ID, LogOptions{}, func(e log.Entry) error {
 		if got.Len() == 0 {
-			m.SetRetention(Retention{KeepFor: time.Nanosecond})
+			m.SetRetention(spec.Retention{KeepFor: time.Nanosecond})
 			eventually(t, "jobs that have ended go", func() bool {
 				_, err := m.Status(followed.ID)
 				_, statErr := os.Stat(m.logPath(followed.ID))
@@ -363,7 +363,7 @@ func TestRetentionOfJobs(t *testing.T) {
 
 // One owner's jobs push out nobody else's, by their number or by what they write; and who has most loses first.
 func TestRetentionIsFair(t *testing.T) {
-	for name, bounds := range map[string]Retention{"jobs": {KeepJobs: 50}, "bytes": {KeepBytes: 50 * 4096}} {
+	for name, bounds := range map[string]spec.Retention{"jobs": {KeepJobs: 50}, "bytes": {KeepBytes: 50 * 4096}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newShelf(t, t.TempDir(), bounds)

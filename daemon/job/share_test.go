@@ -3,6 +3,8 @@ package job
 import (
 	"errors"
 	"testing"
+
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // keyed is a job of a task that an API key started over HTTP.
@@ -57,7 +59,7 @@ func TestShareOfMaxJobs(t *testing.T) {
 func TestShareInTheQueue(t *testing.T) {
 	m := open(t, func(o *Options) { o.MaxJobs = 8 })
 	s := keyed("a", "exec sleep 1000")
-	s.MaxConcurrent, s.Overflow, s.MaxQueue = 1, Queue, 10
+	s.MaxConcurrent, s.Overflow, s.MaxQueue = 1, spec.Queue, 10
 	first := start(t, m, s)
 	mine, theirs := s, s
 	mine.ID, theirs.ID, theirs.Owner = newID(), newID(), Owner{Key: "b", Name: "b"}
@@ -91,7 +93,7 @@ func TestWaitingInputsAreBounded(t *testing.T) {
 	running := start(t, m, busy)
 	const size = 4 << 20
 	s := keyed("a", `test "$(wc -c)" = 4194304`)
-	s.MaxConcurrent, s.Overflow, s.MaxQueue, s.Input = 1, Queue, 1000, make([]byte, size)
+	s.MaxConcurrent, s.Overflow, s.MaxQueue, s.Input = 1, spec.Queue, 1000, make([]byte, size)
 	var waiting []Job
 	for {
 		j, err := m.Start(t.Context(), s)

@@ -74,8 +74,8 @@ func (m *Manager) beginOnce(ctx context.Context, s Spec) (*live, Job, error) {
 	if err := m.check(&s); err != nil {
 		return nil, Job{}, err
 	}
-	if s.Overflow == Coalesce && s.Same == "" {
-		s.Overflow = Queue
+	if s.Overflow == spec.Coalesce && s.Same == "" {
+		s.Overflow = spec.Queue
 	}
 	for {
 		drop, err := m.keepLong(&s)
@@ -117,7 +117,7 @@ func (m *Manager) beginOnce(ctx context.Context, s Spec) (*live, Job, error) {
 func (m *Manager) beginNew(ctx context.Context, s *Spec, l *live) (*live, error) {
 	var err error
 	// From here on the job is the Manager's, not the caller's: a caller that goes away does not leave half a job.
-	if !s.Volatile && s.Overflow != Coalesce { // that of such a one is kept already
+	if !s.Volatile && s.Overflow != spec.Coalesce { // that of such a one is kept already
 		err = m.keepInput(l)
 	}
 	if err == nil {
@@ -128,7 +128,7 @@ func (m *Manager) beginNew(ctx context.Context, s *Spec, l *live) (*live, error)
 	}
 	if l.queued {
 		m.mu.Lock()
-		if l.job.Plan.InputFile && (!s.Volatile || s.Overflow == Coalesce) {
+		if l.job.Plan.InputFile && (!s.Volatile || s.Overflow == spec.Coalesce) {
 			l.input = nil // it is in the file
 		}
 		m.mu.Unlock()
@@ -264,7 +264,7 @@ func (m *Manager) admitNew(s *Spec, j Job, key string) (_ admitted, taken bool, 
 	if !s.Promised.IsZero() && !m.retention.mayPromise(j.share()) {
 		return admitted{}, false, fmt.Errorf("%w: at most %d of %s can be kept", ErrPromises, maxPromises, j.Owner)
 	}
-	long := s.Overflow == Coalesce && len(s.Input) > maxInline
+	long := s.Overflow == spec.Coalesce && len(s.Input) > maxInline
 	if long && s.inputName == "" {
 		return admitted{}, false, errUnkept
 	}
@@ -282,7 +282,7 @@ func (m *Manager) admitNew(s *Spec, j Job, key string) (_ admitted, taken bool, 
 	switch {
 	case long:
 		j.Plan.InputFile, j.Plan.InputName = true, s.inputName
-	case s.Overflow == Coalesce && !s.Volatile:
+	case s.Overflow == spec.Coalesce && !s.Volatile:
 		j.Plan.Input = s.Input
 	}
 	l := &live{
@@ -308,7 +308,7 @@ func (m *Manager) place(l *live, s *Spec, key string) error {
 	t := m.turns(l.job.Task)
 	if full := t.full(s.MaxConcurrent); full {
 		switch {
-		case s.Overflow != Queue && s.Overflow != Coalesce:
+		case s.Overflow != spec.Queue && s.Overflow != spec.Coalesce:
 			return fmt.Errorf("%w: max_concurrent = %d", ErrConcurrency, s.MaxConcurrent)
 		case t.waiting >= s.MaxQueue:
 			return fmt.Errorf("%w: queue = %d", ErrQueueFull, s.MaxQueue)

@@ -249,7 +249,7 @@ func TestInput(t *testing.T) {
 
 func TestNumbers(t *testing.T) {
 	needRoot(t)
-	m := open(t, func(o *Options) { o.UIDs = UIDRange{70000, 70001} })
+	m := open(t, func(o *Options) { o.UIDs = spec.UIDRange{First: 70000, Last: 70001} })
 	jobs := []Job{start(t, m, sh("id -u; exec sleep 1000")), start(t, m, sh("id -u; exec sleep 1000"))}
 	for i, want := range []string{"70000\n", "70001\n"} {
 		if until(t, m, jobs[i].ID, "\n"); output(t, m, jobs[i].ID) != want {

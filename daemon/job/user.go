@@ -135,18 +135,15 @@ func environment(id string, s *Spec, u *User) []string {
 	return env
 }
 
-// UIDRange is a range of user numbers, both ends included.
-type UIDRange struct{ First, Last uint32 }
-
 // uids lends the numbers of a range, each to one job at a time, in turn: what a job left under its number is not at once
 // another's.
 type uids struct {
-	r    UIDRange
+	r    spec.UIDRange
 	next uint32
 	used map[uint32]int // how often: two jobs of an earlier run may have had one slot
 }
 
-func newUIDs(r UIDRange) *uids { return &uids{r: r, next: r.First, used: map[uint32]int{}} }
+func newUIDs(r spec.UIDRange) *uids { return &uids{r: r, next: r.First, used: map[uint32]int{}} }
 
 // take returns a free number, or false.
 func (u *uids) take() (uint32, bool) {
@@ -154,7 +151,7 @@ func (u *uids) take() (uint32, bool) {
 		return 0, false
 	}
 	for range u.r.Last - u.r.First + 1 {
-		if !u.has(u.next) {
+		if !u.r.Has(u.next) {
 			u.next = u.r.First
 		}
 		uid := u.next
@@ -170,14 +167,13 @@ func (u *uids) take() (uint32, bool) {
 }
 
 // setRange changes the range; what is lent stays lent.
-func (u *uids) setRange(r UIDRange) {
-	if u.r = r; !u.has(u.next) {
+func (u *uids) setRange(r spec.UIDRange) {
+	if u.r = r; !u.r.Has(u.next) {
 		u.next = r.First
 	}
 }
 
-func (u *uids) has(uid uint32) bool { return u.r.First <= uid && uid <= u.r.Last }
-func (u *uids) mark(uid uint32)     { u.used[uid]++ }
+func (u *uids) mark(uid uint32) { u.used[uid]++ }
 
 func (u *uids) giveBack(uid uint32) {
 	if u.used[uid]--; u.used[uid] <= 0 {
