@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -118,19 +117,14 @@ func (a *app) reload(c *cli.Context, checkOnly bool) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	engine, err := a.connect(c)
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	r, err := engine.Jobs.Reload(c.Context, connect.NewRequest(&rtaskv1.ReloadRequest{CheckOnly: checkOnly}))
+	r, err := call(a, c, jobs.Reload, &rtaskv1.ReloadRequest{CheckOnly: checkOnly})
 	if err != nil && checkOnly {
 		return a.checkInstalled(c, err)
 	}
 	if err != nil {
 		return err
 	}
-	return a.printLoaded(c, loaded{diagnostics: r.Msg.GetDiagnostics(), tasks: r.Msg.GetTasks(), checkOnly: checkOnly})
+	return a.printLoaded(c, loaded{diagnostics: r.GetDiagnostics(), tasks: r.GetTasks(), checkOnly: checkOnly})
 }
 
 // loaded is what came of reading a configuration.

@@ -1,23 +1,53 @@
 package ctl
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 
+	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
 
 	"github.com/rtask/rtask/ctl/client"
+	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 )
 
-// connect returns a client of the engine that the command line and the environment mean.
+// jobs names the methods that call and ask take, such as jobs.Status.
+type jobs = rtaskv1connect.JobServiceClient
+
+// method is one of them.
+type method[Q, R any] func(jobs, context.Context, *connect.Request[Q]) (*connect.Response[R], error)
+
+// call makes one call to the engine that the command line and the environment mean.
+func call[Q, R any](a *app, c *cli.Context, m method[Q, R], request *Q) (*R, error) {
+	engine, err := a.connect(c)
+	if err != nil {
+		return nil, err
+	}
+	return ask(c.Context, engine, m, request)
+}
+
+// ask makes one call to an engine.
+func ask[Q, R any](ctx context.Context, engine *client.Client, m method[Q, R], request *Q) (*R, error) {
+	r, err := m(engine.Jobs, ctx, connect.NewRequest(request))
+	if err != nil {
+		return nil, err
+	}
+	return r.Msg, nil
+}
+
+// connect returns a client of the engine that the command line and the environment mean. Run closes it.
 func (a *app) connect(c *cli.Context) (*client.Client, error) {
+	if a.engine != nil {
+		return a.engine, nil
+	}
 	path, err := a.socket(c)
 	if err != nil {
 		return nil, err
 	}
-	a.path = path
-	return client.Dial(path), nil
+	a.path, a.engine = path, client.Dial(path)
+	return a.engine, nil
 }
 
 // socket is the control socket to use.

@@ -55,8 +55,9 @@ type app struct {
 	stdout, stderr io.Writer
 	env            Env
 	cli            *cli.App
-	// path is the socket that was chosen, for a hint.
-	path string
+	// engine and its socket's path are set by connect.
+	engine *client.Client
+	path   string
 }
 
 // Run does what args (the program's name first) say and returns the exit status. Results go to stdout, everything else
@@ -64,6 +65,11 @@ type app struct {
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env Env) int {
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, env: env}
 	a.cli = a.build()
+	defer func() {
+		if a.engine != nil {
+			a.engine.Close()
+		}
+	}()
 	return a.status(ctx, a.cli.RunContext(ctx, permute(a.cli, args)))
 }
 

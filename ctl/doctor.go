@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -26,31 +25,22 @@ func (a *app) doctor(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	path, err := a.socket(c)
-	if err != nil {
-		return err
-	}
-	engine, err := a.connect(c)
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	r, err := engine.Jobs.Info(c.Context, connect.NewRequest(&rtaskv1.InfoRequest{}))
+	r, err := call(a, c, jobs.Info, &rtaskv1.InfoRequest{})
 	if err != nil {
 		return err
 	}
 	if c.Bool("json") {
-		err = a.printJSON(infoToJSON(r.Msg))
+		err = a.printJSON(infoToJSON(r))
 	} else {
-		err = a.printInfo(path, r.Msg)
+		err = a.printInfo(r)
 	}
-	if err == nil && (hasErrors(r.Msg.GetDiagnostics()) || slices.ContainsFunc(r.Msg.GetSockets(), failed)) {
+	if err == nil && (hasErrors(r.GetDiagnostics()) || slices.ContainsFunc(r.GetSockets(), failed)) {
 		return exitStatus(exitError)
 	}
 	return err
 }
 
-func (a *app) printInfo(path string, i *rtaskv1.InfoResponse) error {
+func (a *app) printInfo(i *rtaskv1.InfoResponse) error {
 	started := ""
 	if t := i.GetStartedAt(); t != nil {
 		started = moment(t) + "; " + ago(t)
@@ -62,7 +52,7 @@ func (a *app) printInfo(path string, i *rtaskv1.InfoResponse) error {
 	err := a.fields([][2]string{
 		{"Version", printable(i.GetVersion())},
 		{"Manager", printable(i.GetManager())},
-		{"Socket", printable(path)},
+		{"Socket", printable(a.path)},
 		{"Started", started},
 		{"Jobs", jobs},
 	})

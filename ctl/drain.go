@@ -9,7 +9,6 @@ import (
 	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
 
-	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
 
@@ -47,29 +46,24 @@ func (a *app) drain(c *cli.Context) error {
 		ctx, cancel = context.WithTimeoutCause(ctx, max(d, time.Nanosecond), errNotDrained)
 		defer cancel()
 	}
-	engine, err := a.connect(c)
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	r, err := engine.Jobs.Drain(c.Context, connect.NewRequest(&rtaskv1.DrainRequest{Cancel: c.Bool("cancel")}))
+	r, err := call(a, c, jobs.Drain, &rtaskv1.DrainRequest{Cancel: c.Bool("cancel")})
 	if err != nil {
 		return err
 	}
 	if c.Bool("cancel") {
-		return a.drainResult(c, r.Msg, "Jobs are accepted again")
+		return a.drainResult(c, r, "Jobs are accepted again")
 	}
-	if n := r.Msg.GetJobs(); n > 0 && !c.Bool("json") {
+	if n := r.GetJobs(); n > 0 && !c.Bool("json") {
 		a.say("No new jobs are accepted; waiting for %s.", plural(n, "job"))
 	}
-	r, err = engine.Jobs.Drain(ctx, connect.NewRequest(&rtaskv1.DrainRequest{Wait: true}))
+	r, err = ask(ctx, a.engine, jobs.Drain, &rtaskv1.DrainRequest{Wait: true})
 	switch {
-	case err == nil && !r.Msg.GetDraining():
+	case err == nil && !r.GetDraining():
 		return errors.New("somebody else has ended the draining: jobs are accepted again")
 	case err == nil:
-		return a.drainResult(c, r.Msg, "Drained: no job is left and no new ones are accepted")
+		return a.drainResult(c, r, "Drained: no job is left and no new ones are accepted")
 	case errors.Is(context.Cause(ctx), errNotDrained), connect.CodeOf(err) == connect.CodeDeadlineExceeded: // the engine knows it, too
-		return a.notDrained(c, engine)
+		return a.notDrained(c)
 	case c.Context.Err() != nil:
 		a.say("rtask still accepts no new jobs, until `rtaskctl drain --cancel`.")
 		return err
@@ -79,12 +73,12 @@ func (a *app) drain(c *cli.Context) error {
 }
 
 // notDrained says what is left when the time is up.
-func (a *app) notDrained(c *cli.Context, engine *client.Client) error {
-	r, err := engine.Jobs.Info(c.Context, connect.NewRequest(&rtaskv1.InfoRequest{}))
+func (a *app) notDrained(c *cli.Context) error {
+	r, err := call(a, c, jobs.Info, &rtaskv1.InfoRequest{})
 	if err != nil {
 		return err
 	}
-	left := &rtaskv1.DrainResponse{Draining: r.Msg.GetDraining(), Jobs: r.Msg.GetRunning() + r.Msg.GetQueued()}
+	left := &rtaskv1.DrainResponse{Draining: r.GetDraining(), Jobs: r.GetRunning() + r.GetQueued()}
 	if left.Jobs == 0 {
 		return a.drainResult(c, left, "Drained: no job is left and no new ones are accepted")
 	}

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -67,16 +66,11 @@ func dryRunRequest(c *cli.Context) (*rtaskv1.DryRunRequest, error) {
 }
 
 func (a *app) dryRun(c *cli.Context, m *rtaskv1.DryRunRequest) error {
-	engine, err := a.connect(c)
+	r, err := call(a, c, jobs.DryRun, m)
 	if err != nil {
 		return err
 	}
-	defer engine.Close()
-	r, err := engine.Jobs.DryRun(c.Context, connect.NewRequest(m))
-	if err != nil {
-		return err
-	}
-	reply := r.Msg
+	reply := r
 	status := 0
 	if reply.GetDecision() == "refused" && (m.Key != "" || m.Webhook != "") {
 		status = rtaskv1.HTTPStatus(reply.GetKind())

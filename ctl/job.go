@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 
 	"github.com/rtask/rtask/ctl/client"
@@ -119,11 +118,11 @@ func show(ctx context.Context, e *client.Client, ref string) (*rtaskv1.Job, erro
 	var job *rtaskv1.Job
 	var absent error
 	err := persist(ctx, func() (bool, error) {
-		r, err := e.Jobs.Status(ctx, connect.NewRequest(&rtaskv1.StatusRequest{Job: ref}))
+		r, err := ask(ctx, e, jobs.Status, &rtaskv1.StatusRequest{Job: ref})
 		if errors.Is(err, client.ErrNotRunning) {
 			absent, err = err, nil // it did not just go away
 		} else if err == nil {
-			job = r.Msg.GetJob()
+			job = r.GetJob()
 		}
 		return false, err
 	})
@@ -137,9 +136,9 @@ func show(ctx context.Context, e *client.Client, ref string) (*rtaskv1.Job, erro
 func await(ctx context.Context, e *client.Client, ref string) (*rtaskv1.Job, error) {
 	var job *rtaskv1.Job
 	err := persist(ctx, func() (bool, error) {
-		r, err := e.Jobs.Wait(ctx, connect.NewRequest(&rtaskv1.WaitRequest{Job: ref}))
+		r, err := ask(ctx, e, jobs.Wait, &rtaskv1.WaitRequest{Job: ref})
 		if err == nil {
-			job = r.Msg.GetJob()
+			job = r.GetJob()
 		}
 		return false, err
 	})

@@ -1,7 +1,6 @@
 package ctl
 
 import (
-	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -58,16 +57,11 @@ func (a *app) keyAdd(c *cli.Context) error {
 		}
 		request.ExpiresIn = durationpb.New(d)
 	}
-	engine, err := a.connect(c)
+	r, err := call(a, c, jobs.AddKey, request)
 	if err != nil {
 		return err
 	}
-	defer engine.Close()
-	r, err := engine.Jobs.AddKey(c.Context, connect.NewRequest(request))
-	if err != nil {
-		return err
-	}
-	return a.printSecret(c, r.Msg.GetKey(), r.Msg.GetSecret(), " Name it in api_keys of the tasks that it may start.")
+	return a.printSecret(c, r.GetKey(), r.GetSecret(), " Name it in api_keys of the tasks that it may start.")
 }
 
 // printSecret prints a key that was made, this once, and on a terminal what to do with it.
@@ -90,16 +84,11 @@ func (a *app) keyList(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	engine, err := a.connect(c)
+	r, err := call(a, c, jobs.ListKeys, &rtaskv1.ListKeysRequest{})
 	if err != nil {
 		return err
 	}
-	defer engine.Close()
-	r, err := engine.Jobs.ListKeys(c.Context, connect.NewRequest(&rtaskv1.ListKeysRequest{}))
-	if err != nil {
-		return err
-	}
-	keys := r.Msg.GetKeys()
+	keys := r.GetKeys()
 	if c.Bool("json") {
 		values := []keyJSON{}
 		for _, k := range keys {
@@ -130,16 +119,11 @@ func (a *app) keyRevoke(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	engine, err := a.connect(c)
+	r, err := call(a, c, jobs.RevokeKey, &rtaskv1.RevokeKeyRequest{Key: ref})
 	if err != nil {
 		return err
 	}
-	defer engine.Close()
-	r, err := engine.Jobs.RevokeKey(c.Context, connect.NewRequest(&rtaskv1.RevokeKeyRequest{Key: ref}))
-	if err != nil {
-		return err
-	}
-	k := r.Msg.GetKey()
+	k := r.GetKey()
 	if c.Bool("json") {
 		return a.printJSON(keyToJSON(k))
 	}

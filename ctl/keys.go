@@ -1,7 +1,6 @@
 package ctl
 
 import (
-	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -40,16 +39,11 @@ func (a *app) keyRotate(c *cli.Context) error {
 		}
 		*span.to = durationpb.New(d)
 	}
-	engine, err := a.connect(c)
+	r, err := call(a, c, jobs.RotateKey, request)
 	if err != nil {
 		return err
 	}
-	defer engine.Close()
-	r, err := engine.Jobs.RotateKey(c.Context, connect.NewRequest(request))
-	if err != nil {
-		return err
-	}
-	return a.printSecret(c, r.Msg.GetKey(), r.Msg.GetSecret(), "")
+	return a.printSecret(c, r.GetKey(), r.GetSecret(), "")
 }
 
 func (a *app) importKeys() *cli.Command {
@@ -68,23 +62,18 @@ func (a *app) keyImport(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	engine, err := a.connect(c)
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	r, err := engine.Jobs.ImportKeys(c.Context, connect.NewRequest(&rtaskv1.ImportKeysRequest{File: data}))
+	r, err := call(a, c, jobs.ImportKeys, &rtaskv1.ImportKeysRequest{File: data})
 	if err != nil {
 		return err
 	}
 	values := []keyJSON{}
-	for _, k := range r.Msg.GetKeys() {
+	for _, k := range r.GetKeys() {
 		values = append(values, keyToJSON(k))
 	}
 	if c.Bool("json") {
 		return a.printJSON(values)
 	}
-	for _, k := range r.Msg.GetKeys() {
+	for _, k := range r.GetKeys() {
 		if err := a.print("Key " + printable(k.GetName()) + " (" + printable(k.GetId()) + ") imported\n"); err != nil {
 			return err
 		}

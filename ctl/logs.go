@@ -88,7 +88,6 @@ func (a *app) logs(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	defer engine.Close()
 	job, err := show(c.Context, engine, ref)
 	if err != nil {
 		return err

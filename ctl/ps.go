@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
 	"google.golang.org/protobuf/proto"
 
@@ -125,16 +124,11 @@ func (a *app) ps(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	engine, err := a.connect(c)
+	r, err := call(a, c, jobs.List, request)
 	if err != nil {
 		return err
 	}
-	defer engine.Close()
-	r, err := engine.Jobs.List(c.Context, connect.NewRequest(request))
-	if err != nil {
-		return err
-	}
-	jobs := r.Msg.GetJobs()
+	jobs := r.GetJobs()
 	if c.Bool("json") {
 		values := []jobJSON{}
 		for _, j := range jobs {

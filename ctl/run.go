@@ -38,24 +38,18 @@ func (a *app) run(c *cli.Context) error {
 	case err != nil:
 		return err
 	}
-	engine, err := a.connect(c)
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-
 	type result struct {
 		job *rtaskv1.Job
 		err error
 	}
 	done := make(chan result, 1)
 	go func() {
-		f := &follower{engine: engine, job: job.GetId(), follow: true, stdout: a.stdout, stderr: a.stderr}
+		f := &follower{engine: a.engine, job: job.GetId(), follow: true, stdout: a.stdout, stderr: a.stderr}
 		if err := f.copy(ctx); err != nil {
 			done <- result{err: &hintError{err, "the job keeps running: rtaskctl status " + printable(job.GetId())}}
 			return
 		}
-		job, err := await(ctx, engine, job.GetId())
+		job, err := await(ctx, a.engine, job.GetId())
 		done <- result{job, err}
 	}()
 	var r result
@@ -65,12 +59,12 @@ func (a *app) run(c *cli.Context) error {
 		if isTerminal(a.stderr) {
 			a.say("rtaskctl: stopping job %s", printable(job.GetId()))
 		}
-		a.stopRun(ctx, engine, job)
+		a.stopRun(ctx, job)
 		r = <-done
 	}
 	if brokenPipe(r.err) {
 		// Nobody reads the output any more, so this is the end of the command as of any other one in a pipe.
-		a.stopRun(ctx, engine, job)
+		a.stopRun(ctx, job)
 		return exitStatus(exitSignal + int(unix.SIGPIPE))
 	}
 	if r.err != nil {
@@ -82,8 +76,8 @@ func (a *app) run(c *cli.Context) error {
 }
 
 // stopRun stops the job of run, which reports an error itself.
-func (a *app) stopRun(ctx context.Context, engine *client.Client, job *rtaskv1.Job) {
-	if _, _, err := stop(ctx, engine, job.GetId(), false); err != nil {
+func (a *app) stopRun(ctx context.Context, job *rtaskv1.Job) {
+	if _, err := ask(ctx, a.engine, jobs.Stop, &rtaskv1.StopRequest{Job: job.GetId()}); err != nil {
 		a.report(err)
 	}
 }

@@ -80,8 +80,7 @@ func (a *app) launch(ctx context.Context, c *cli.Context) (*rtaskv1.Job, error) 
 	if err != nil {
 		return nil, err
 	}
-	defer engine.Close()
-	r, err := engine.Jobs.Start(ctx, connect.NewRequest(request))
+	r, err := ask(ctx, engine, jobs.Start, request)
 	switch connect.CodeOf(err) {
 	case connect.CodeNotFound:
 		if errors.Is(found, errRelative) {
@@ -102,8 +101,8 @@ func (a *app) launch(ctx context.Context, c *cli.Context) (*rtaskv1.Job, error) 
 	if err != nil {
 		return nil, err
 	}
-	a.setuidHint(request, r.Msg.GetJob())
-	return r.Msg.GetJob(), nil
+	a.setuidHint(request, r.GetJob())
+	return r.GetJob(), nil
 }
 
 // folderError says what is wrong with a current folder that has no path.

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -27,19 +26,14 @@ func (a *app) showStatus(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	engine, err := a.connect(c)
+	r, err := call(a, c, jobs.Status, &rtaskv1.StatusRequest{Job: ref})
 	if err != nil {
 		return err
 	}
-	defer engine.Close()
-	r, err := engine.Jobs.Status(c.Context, connect.NewRequest(&rtaskv1.StatusRequest{Job: ref}))
-	if err != nil {
-		return err
-	}
-	job, usage := r.Msg.GetJob(), r.Msg.GetUsage()
+	job, usage := r.GetJob(), r.GetUsage()
 	if c.Bool("json") {
 		value := statusToJSON(job, usage)
-		value.LimitsMissing = r.Msg.GetLimitsMissing()
+		value.LimitsMissing = r.GetLimitsMissing()
 		return a.printJSON(value)
 	}
 	word := "running"
@@ -50,7 +44,7 @@ func (a *app) showStatus(c *cli.Context) error {
 		return err
 	}
 	fields := a.jobFields(job, usage)
-	if m := r.Msg.GetLimitsMissing(); m != "" {
+	if m := r.GetLimitsMissing(); m != "" {
 		fields = append(fields, [2]string{"Limits", a.paint(yellow, "not all in force: "+oneLine(m))})
 	}
 	if err := a.fields(fields); err != nil {
@@ -60,7 +54,7 @@ func (a *app) showStatus(c *cli.Context) error {
 		return err
 	}
 	stdout, stderr := &escaper{to: a.stdout}, &escaper{to: a.stdout}
-	f := &follower{engine: engine, job: job.GetId(), stdout: stdout, stderr: stderr}
+	f := &follower{engine: a.engine, job: job.GetId(), stdout: stdout, stderr: stderr}
 	if err := f.copy(c.Context); err != nil {
 		return err
 	}

@@ -3,10 +3,8 @@ package ctl
 import (
 	"context"
 
-	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
 
-	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
 
@@ -24,15 +22,14 @@ func (a *app) stop(c *cli.Context) error {
 	if !c.Args().Present() {
 		return misuse(c, "JOB is missing")
 	}
-	engine, err := a.connect(c)
-	if err != nil {
+	if _, err := a.connect(c); err != nil {
 		return err
 	}
-	defer engine.Close()
 	failed := false
 	stopped := []jobJSON{}
 	for _, ref := range c.Args().Slice() {
-		job, hadEnded, err := stop(c.Context, engine, ref, c.Bool("kill"))
+		r, err := call(a, c, jobs.Stop, &rtaskv1.StopRequest{Job: ref, Kill: c.Bool("kill")})
+		job := r.GetJob()
 		switch {
 		case c.Context.Err() != nil:
 			return context.Cause(c.Context)
@@ -43,7 +40,7 @@ func (a *app) stop(c *cli.Context) error {
 			stopped = append(stopped, jobToJSON(job))
 		default:
 			what := "stopped"
-			if hadEnded {
+			if r.GetHadEnded() {
 				what = "had already ended: " + resultText(job)
 			}
 			if err := a.print("Job " + printable(job.GetId()) + " " + what + "\n"); err != nil {
@@ -60,13 +57,4 @@ func (a *app) stop(c *cli.Context) error {
 		return exitStatus(exitError)
 	}
 	return nil
-}
-
-// stop stops one job and returns it when nothing of it is left, and whether it had ended before.
-func stop(ctx context.Context, e *client.Client, ref string, kill bool) (_ *rtaskv1.Job, hadEnded bool, _ error) {
-	r, err := e.Jobs.Stop(ctx, connect.NewRequest(&rtaskv1.StopRequest{Job: ref, Kill: kill}))
-	if err != nil {
-		return nil, false, err
-	}
-	return r.Msg.GetJob(), r.Msg.GetHadEnded(), nil
 }

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -124,35 +123,30 @@ func (a *app) showTask(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	engine, err := a.connect(c)
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	r, err := engine.Jobs.ShowTask(c.Context, connect.NewRequest(&rtaskv1.ShowTaskRequest{Task: name}))
+	r, err := call(a, c, jobs.ShowTask, &rtaskv1.ShowTaskRequest{Task: name})
 	if err != nil {
 		return err
 	}
 	if c.Bool("json") {
-		v := taskToJSON(r.Msg.GetTask())
-		v.Settings, v.File, v.Line = json.RawMessage(r.Msg.GetJson()), r.Msg.GetFile(), r.Msg.GetLine()
-		v.Sandbox, v.LimitsMissing = sandboxToJSON(r.Msg), r.Msg.GetLimitsMissing()
+		v := taskToJSON(r.GetTask())
+		v.Settings, v.File, v.Line = json.RawMessage(r.GetJson()), r.GetFile(), r.GetLine()
+		v.Sandbox, v.LimitsMissing = sandboxToJSON(r), r.GetLimitsMissing()
 		return a.printJSON(v)
 	}
-	text := fmt.Sprintf("# %s:%d\n", printable(r.Msg.GetFile()), r.Msg.GetLine())
-	if s := r.Msg.GetTask().GetSwitch(); s != nil {
+	text := fmt.Sprintf("# %s:%d\n", printable(r.GetFile()), r.GetLine())
+	if s := r.GetTask().GetSwitch(); s != nil {
 		text += "# " + printable(switchText(s)) + "; this goes before enabled\n"
 	}
-	if p := r.Msg.GetTask().GetProblem(); p != "" {
+	if p := r.GetTask().GetProblem(); p != "" {
 		text += "# It cannot be started now: " + oneLine(p) + "\n"
 	}
-	if m := r.Msg.GetLimitsMissing(); m != "" {
+	if m := r.GetLimitsMissing(); m != "" {
 		text += "# Its limits are not all in force: " + oneLine(m) + "\n"
 	}
-	if err := a.print(text + lines(r.Msg.GetHcl()) + "\n"); err != nil {
+	if err := a.print(text + lines(r.GetHcl()) + "\n"); err != nil {
 		return err
 	}
-	return a.exposure(r.Msg)
+	return a.exposure(r)
 }
 
 // exposure prints what a task's sandbox leaves open, as comments behind its configuration.
@@ -197,39 +191,29 @@ func (a *app) switchTask(c *cli.Context, enabled bool) error {
 	if err != nil {
 		return err
 	}
-	engine, err := a.connect(c)
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	r, err := engine.Jobs.SwitchTask(c.Context, connect.NewRequest(&rtaskv1.SwitchTaskRequest{Task: name, Enabled: enabled}))
+	r, err := call(a, c, jobs.SwitchTask, &rtaskv1.SwitchTaskRequest{Task: name, Enabled: enabled})
 	if err != nil {
 		return err
 	}
 	if c.Bool("json") {
-		return a.printJSON(taskToJSON(r.Msg.GetTask()))
+		return a.printJSON(taskToJSON(r.GetTask()))
 	}
 	word := "disabled"
 	if enabled {
 		word = "enabled"
 	}
-	return a.print("Task " + printable(r.Msg.GetTask().GetName()) + " " + word + "\n")
+	return a.print("Task " + printable(r.GetTask().GetName()) + " " + word + "\n")
 }
 
 func (a *app) tasks(c *cli.Context) error {
 	if c.Args().Present() {
 		return unknownCommand(c, c.Command.Subcommands)
 	}
-	engine, err := a.connect(c)
+	r, err := call(a, c, jobs.Tasks, &rtaskv1.TasksRequest{})
 	if err != nil {
 		return err
 	}
-	defer engine.Close()
-	r, err := engine.Jobs.Tasks(c.Context, connect.NewRequest(&rtaskv1.TasksRequest{}))
-	if err != nil {
-		return err
-	}
-	tasks := r.Msg.GetTasks()
+	tasks := r.GetTasks()
 	if c.Bool("json") {
 		values := []taskJSON{}
 		for _, t := range tasks {

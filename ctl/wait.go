@@ -22,7 +22,6 @@ func (a *app) wait(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	defer engine.Close()
 	job, err := show(c.Context, engine, ref)
 	if err == nil && !ended(job) {
 		job, err = await(c.Context, engine, job.GetId())

@@ -3,7 +3,6 @@ package ctl
 import (
 	"strings"
 
-	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -58,16 +57,11 @@ func (a *app) webhookList(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	engine, err := a.connect(c)
+	r, err := call(a, c, jobs.ListWebhooks, &rtaskv1.ListWebhooksRequest{})
 	if err != nil {
 		return err
 	}
-	defer engine.Close()
-	r, err := engine.Jobs.ListWebhooks(c.Context, connect.NewRequest(&rtaskv1.ListWebhooksRequest{}))
-	if err != nil {
-		return err
-	}
-	webhooks := r.Msg.GetWebhooks()
+	webhooks := r.GetWebhooks()
 	if c.Bool("json") {
 		values := []webhookJSON{}
 		for _, w := range webhooks {
@@ -79,7 +73,7 @@ func (a *app) webhookList(c *cli.Context) error {
 		a.say("There are no webhooks.")
 		return nil
 	}
-	if h := r.Msg.GetHint(); h != "" {
+	if h := r.GetHint(); h != "" {
 		defer a.say("%s", printable(h))
 	}
 	var rows [][]string
@@ -101,21 +95,16 @@ func (a *app) webhookTest(c *cli.Context) error {
 	if !ok || task == "" || name == "" {
 		return misuse(c, "%q is not TASK/NAME", ref)
 	}
-	engine, err := a.connect(c)
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	r, err := engine.Jobs.TestWebhook(c.Context, connect.NewRequest(&rtaskv1.TestWebhookRequest{Task: task, Name: name, Run: c.Bool("run")}))
+	r, err := call(a, c, jobs.TestWebhook, &rtaskv1.TestWebhookRequest{Task: task, Name: name, Run: c.Bool("run")})
 	if err != nil {
 		return err
 	}
 	if c.Bool("json") {
-		err = a.printJSON(webhookTestToJSON(r.Msg))
+		err = a.printJSON(webhookTestToJSON(r))
 	} else {
-		err = a.print(webhookTestText(r.Msg))
+		err = a.print(webhookTestText(r))
 	}
-	if err == nil && r.Msg.GetDecision() == "refused" {
+	if err == nil && r.GetDecision() == "refused" {
 		return exitStatus(exitError)
 	}
 	return err
