@@ -64,7 +64,6 @@ func ExposureOf(s spec.Sandbox, root bool) Exposure {
 	has := func(names ...string) bool {
 		return slices.ContainsFunc(names, func(n string) bool { return bounding&spec.Capability(n) != 0 })
 	}
-	policy := seccomp.Policy{Filter: s.SystemCallFilter}
 	device, clock, modules, logs := s.PrivateDevices, s.ProtectClock, s.ProtectKernelModules, s.ProtectKernelLogs
 	rows := []row{
 		{"user", 2000, bit(!root), "It runs as a user who is not root", "It runs as root"},
@@ -110,7 +109,7 @@ func ExposureOf(s spec.Sandbox, root bool) Exposure {
 	}
 	for _, group := range []string{"@clock", "@debug", "@module", "@mount", "@raw-io", "@reboot", "@swap", "@privileged", "@resources", "@obsolete", "@cpu-emulation"} {
 		rows = append(rows, row{
-			"system_call_filter", 1000, bit(policy.Refuses(group)), "System calls of " + group + " are refused", "System calls of " + group + " are allowed",
+			"system_call_filter", 1000, bit(seccomp.Refuses(s, group)), "System calls of " + group + " are refused", "System calls of " + group + " are allowed",
 		})
 	}
 	var e Exposure

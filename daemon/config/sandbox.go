@@ -161,10 +161,7 @@ func filter(name, directive, example, doc string, field func(*spec.Sandbox) *[]s
 // checkFilters reports what is wrong with one of the filters of s.
 func (d *decoder) checkFilters(v value, name string, s spec.Sandbox) {
 	var wrong *seccomp.Error
-	err := seccomp.Policy{
-		Filter: s.SystemCallFilter, ErrorNumber: s.SystemCallErrorNumber, Architectures: s.SystemCallArchitectures,
-		RestrictAddressFamilies: s.RestrictAddressFamilies, RestrictNamespaces: s.RestrictNamespaces,
-	}.Check()
+	err := seccomp.Check(s)
 	var all []error
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		all = joined.Unwrap()

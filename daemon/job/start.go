@@ -445,7 +445,7 @@ func (m *Manager) draft(s *Spec) (Job, error) {
 	if j.Plan.Dynamic {
 		j.Run.Sandbox = j.Run.Sandbox.ForLentUser(dynamicName, m.opts.Host.Confines())
 	}
-	if profile := s.Sandbox.Profile; profile == "default" || profile == "strict" {
+	if s.Sandbox.Confined() {
 		m.hideEngine(&j.Run)
 		if j.Run.Limits.OOMScoreAdjust == nil && m.euid == 0 {
 			score := spec.JobOOMScore

@@ -113,15 +113,7 @@ func Start(j *spec.Job, stdio Stdio, o Options) (*Process, error) {
 
 // Filters makes the programs that refuse the system calls that s is to refuse.
 func Filters(s spec.Sandbox) ([]Filter, error) {
-	program, err := seccomp.Policy{
-		Filter: s.SystemCallFilter, ErrorNumber: s.SystemCallErrorNumber, Architectures: s.SystemCallArchitectures,
-		RestrictAddressFamilies: s.RestrictAddressFamilies, RestrictNamespaces: s.RestrictNamespaces,
-		LockPersonality: s.LockPersonality, MemoryDenyWriteExecute: s.MemoryDenyWriteExecute, RestrictRealtime: s.RestrictRealtime,
-		RestrictSUIDSGID: s.RestrictSUIDSGID, PrivateDevices: s.PrivateDevices, ProtectClock: s.ProtectClock,
-		ProtectKernelModules: s.ProtectKernelModules, ProtectKernelLogs: s.ProtectKernelLogs,
-		ProtectKernelTunables: s.ProtectKernelTunables, ProtectHostname: s.ProtectHostname,
-		RestrictTerminalInput: s.Profile == "default" || s.Profile == "strict",
-	}.Compile()
+	program, err := seccomp.Compile(s)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the filter of system calls: %w", err)
 	}

@@ -41,7 +41,7 @@ const mtimeGrain = 50 * time.Millisecond
 // mounted and no process outside can be looked into, and FIFOs and devices of a read-only folder cannot be written to, all of
 // which other profiles leave to a job. And where the root is writable and executable, there is nothing that rules could say.
 func layered(s spec.Sandbox, places []place) bool {
-	confined := s.Profile == "strict" && s.NoNewPrivileges && s.PrivatePIDs && seccomp.Policy{Filter: s.SystemCallFilter}.Refuses("@mount")
+	confined := s.Profile == "strict" && s.NoNewPrivileges && s.PrivatePIDs && seccomp.Refuses(s, "@mount")
 	return confined && len(places) > 0 && places[0].path == "/" && (places[0].readOnly || places[0].noExec)
 }
 

@@ -71,18 +71,34 @@ type Sandbox struct {
 	CapabilityBoundingSet *uint64 `cbor:"capability_bounding_set,omitempty"`
 	AmbientCapabilities   uint64  `cbor:"ambient_capabilities,omitempty"`
 
-	// The filters of system calls (seccomp(2)), each element as a line of the directive has it: words with spaces between
-	// them, and a "~" at its beginning turns a line round. Of RestrictNamespaces it may be "yes", too. Empty lists filter
-	// nothing. SystemCallErrorNumber is what a call gets that is refused, as EPERM; "": it ends the process.
-	SystemCallFilter        []string `cbor:"system_call_filter,omitempty"`
-	SystemCallErrorNumber   string   `cbor:"system_call_error_number,omitempty"`
+	// The filters of system calls (seccomp(2)), which package sandbox/jail/seccomp makes. A string of a list has words with
+	// blanks between them, as a line of the directive. Lists that are empty restrict nothing.
+
+	// SystemCallFilter has calls and groups ("@mount"). If the first string begins with "~", all of the list is refused and the
+	// rest allowed. Otherwise all of the list and @default are allowed and the rest refused, and a string that begins with "~"
+	// takes its words away from what the strings before it allowed. A word that is refused may name the error that the call gets
+	// ("mount:EPERM", "mount:1", "mount:kill").
+	SystemCallFilter []string `cbor:"system_call_filter,omitempty"`
+	// SystemCallErrorNumber is the error that calls get which SystemCallFilter refuses, by name or number (errno(3), 1 to 4095).
+	// "" or "kill": the process is ended with SIGSYS.
+	SystemCallErrorNumber string `cbor:"system_call_error_number,omitempty"`
+	// SystemCallArchitectures are "native", "x86-64", "x32", "x86", "arm64", "arm". A process is ended with SIGSYS that makes a
+	// call of another one. The machine's own is always allowed. Empty: all of the machine's; the other switches hold for each.
 	SystemCallArchitectures []string `cbor:"system_call_architectures,omitempty"`
+	// RestrictAddressFamilies are the families that socket(2) may be asked for, as "AF_UNIX", or, if the first string begins
+	// with "~", those that it may not. "none": none. Others give EAFNOSUPPORT.
 	RestrictAddressFamilies []string `cbor:"restrict_address_families,omitempty"`
-	RestrictNamespaces      []string `cbor:"restrict_namespaces,omitempty"`
-	RestrictRealtime        bool     `cbor:"restrict_realtime,omitempty"`
-	RestrictSUIDSGID        bool     `cbor:"restrict_suid_sgid,omitempty"`
-	LockPersonality         bool     `cbor:"lock_personality,omitempty"`
-	MemoryDenyWriteExecute  bool     `cbor:"memory_deny_write_execute,omitempty"`
+	// RestrictNamespaces are the kinds of namespaces (cgroup, ipc, net, mnt, pid, user, uts, time) that may be made and entered,
+	// or, if the first string begins with "~", those that may not. "yes": none may; "no": all may. Others give EPERM.
+	RestrictNamespaces []string `cbor:"restrict_namespaces,omitempty"`
+	// RestrictRealtime refuses the policies of sched(7) but SCHED_OTHER, SCHED_BATCH and SCHED_IDLE.
+	RestrictRealtime bool `cbor:"restrict_realtime,omitempty"`
+	// RestrictSUIDSGID refuses modes with the set-user-ID or the set-group-ID bit.
+	RestrictSUIDSGID bool `cbor:"restrict_suid_sgid,omitempty"`
+	// LockPersonality refuses every personality(2) but the one that all programs have, and asking for it.
+	LockPersonality bool `cbor:"lock_personality,omitempty"`
+	// MemoryDenyWriteExecute refuses memory that is writable and executable, and making memory executable that was not.
+	MemoryDenyWriteExecute bool `cbor:"memory_deny_write_execute,omitempty"`
 
 	// UMask is umask(2); nil: 0022.
 	UMask *uint32 `cbor:"umask,omitempty"`
@@ -132,6 +148,9 @@ func (s Sandbox) Runtime() string { return cmp.Or(s.RuntimeDirectory, DefaultRun
 
 // CredentialsDirectory is all there is in the place of RuntimeDirectory, and CREDENTIALS_DIRECTORY of the job's environment.
 func (s Sandbox) CredentialsDirectory() string { return s.Runtime() + "/credentials" }
+
+// Confined reports whether s began with a profile that keeps a job from more than it names: default or strict.
+func (s Sandbox) Confined() bool { return s.Profile == "default" || s.Profile == "strict" }
 
 // Namespaces reports whether s needs any (namespaces(7)).
 func (s Sandbox) Namespaces() bool {

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // probe is one system call.
@@ -150,14 +152,14 @@ func unconfined(t testing.TB, p probe) string {
 	return outcome(t, exec.Command(p.program(t, nil)).Run())
 }
 
-func confined(t testing.TB, policy Policy, p probe) string {
+func confined(t testing.TB, policy spec.Sandbox, p probe) string {
 	t.Helper()
 	return outcome(t, exec.Command(p.program(t, compiled(t, policy, x86_64))).Run())
 }
 
 // row is a call that is tried under a policy.
 type row struct {
-	policy Policy
+	policy spec.Sandbox
 	probe  probe
 	// want is how it ends.
 	want string
@@ -181,33 +183,36 @@ func rows() []row {
 	}
 	of := func(a abi, p probe) probe { p.abi = a; return p }
 	native := []string{"native"}
-	deny := func(words ...string) Policy { words[0] = "~" + words[0]; return Policy{Filter: words} }
-	namespaces := Policy{RestrictNamespaces: []string{"yes"}}
-	families := Policy{RestrictAddressFamilies: []string{"AF_UNIX AF_INET"}}
-	set := Policy{RestrictSUIDSGID: true}
-	mdwe := Policy{MemoryDenyWriteExecute: true}
+	deny := func(words ...string) spec.Sandbox {
+		words[0] = "~" + words[0]
+		return spec.Sandbox{SystemCallFilter: words}
+	}
+	namespaces := spec.Sandbox{RestrictNamespaces: []string{"yes"}}
+	families := spec.Sandbox{RestrictAddressFamilies: []string{"AF_UNIX AF_INET"}}
+	set := spec.Sandbox{RestrictSUIDSGID: true}
+	mdwe := spec.Sandbox{MemoryDenyWriteExecute: true}
 	const atCWD = 0xffffffffffffff9c
 	stream := uint64(unix.SOCK_STREAM)
 
 	return []row{
 		// SystemCallFilter=, as an allow list.
-		{policy: Policy{Filter: []string{"getpid"}}, probe: do("getpid"), want: "done"},
-		{policy: Policy{Filter: []string{"read"}}, probe: do("getcwd"), want: "killed"},
-		{policy: Policy{Filter: []string{"read"}, ErrorNumber: "EUCLEAN"}, probe: do("getcwd"), want: "EFSCORRUPTED"},
-		{policy: Policy{Filter: []string{"read"}, ErrorNumber: "EUCLEAN"}, probe: of(x86, do("getcwd")), want: "EFSCORRUPTED"},
-		{policy: Policy{Filter: []string{"@system-service"}, ErrorNumber: "EACCES"}, probe: do("chroot"), want: "EACCES"},
-		{policy: Policy{Filter: []string{"@system-service"}, ErrorNumber: "EACCES"}, probe: do("chmod", 0), want: "EFAULT"},
-		{policy: Policy{Filter: []string{"@system-service", "~@resources"}}, probe: do("sched_setaffinity", 0, 8), want: "killed"},
-		{policy: Policy{Filter: []string{"@system-service", "~@resources:EADDRINUSE"}}, probe: do("sched_setaffinity", 0, 8), want: "EADDRINUSE"},
+		{policy: spec.Sandbox{SystemCallFilter: []string{"getpid"}}, probe: do("getpid"), want: "done"},
+		{policy: spec.Sandbox{SystemCallFilter: []string{"read"}}, probe: do("getcwd"), want: "killed"},
+		{policy: spec.Sandbox{SystemCallFilter: []string{"read"}, SystemCallErrorNumber: "EUCLEAN"}, probe: do("getcwd"), want: "EFSCORRUPTED"},
+		{policy: spec.Sandbox{SystemCallFilter: []string{"read"}, SystemCallErrorNumber: "EUCLEAN"}, probe: of(x86, do("getcwd")), want: "EFSCORRUPTED"},
+		{policy: spec.Sandbox{SystemCallFilter: []string{"@system-service"}, SystemCallErrorNumber: "EACCES"}, probe: do("chroot"), want: "EACCES"},
+		{policy: spec.Sandbox{SystemCallFilter: []string{"@system-service"}, SystemCallErrorNumber: "EACCES"}, probe: do("chmod", 0), want: "EFAULT"},
+		{policy: spec.Sandbox{SystemCallFilter: []string{"@system-service", "~@resources"}}, probe: do("sched_setaffinity", 0, 8), want: "killed"},
+		{policy: spec.Sandbox{SystemCallFilter: []string{"@system-service", "~@resources:EADDRINUSE"}}, probe: do("sched_setaffinity", 0, 8), want: "EADDRINUSE"},
 		{
-			policy: Policy{Filter: []string{"@system-service"}}, probe: do("mseal"), want: "ENOSYS",
+			policy: spec.Sandbox{SystemCallFilter: []string{"@system-service"}}, probe: do("mseal"), want: "ENOSYS",
 			systemd: "killed", why: newer,
 		},
 		{
-			policy: Policy{Filter: []string{"@system-service"}, ErrorNumber: "EPERM"}, probe: do("listmount"), want: "ENOSYS",
+			policy: spec.Sandbox{SystemCallFilter: []string{"@system-service"}, SystemCallErrorNumber: "EPERM"}, probe: do("listmount"), want: "ENOSYS",
 			systemd: "EPERM", why: newer,
 		},
-		{policy: Policy{Filter: []string{"read"}}, probe: do("execve"), want: "EFAULT"},
+		{policy: spec.Sandbox{SystemCallFilter: []string{"read"}}, probe: do("execve"), want: "EFAULT"},
 		// … as a deny list.
 		{policy: deny("getcwd"), probe: do("getcwd"), want: "killed"},
 		{policy: deny("getcwd"), probe: of(x86, do("getcwd")), want: "killed"},
@@ -217,12 +222,12 @@ func rows() []row {
 		{policy: deny("@file-system:EADDRINUSE"), probe: do("-1"), want: "ENOSYS"},
 
 		// SystemCallArchitectures=
-		{policy: Policy{Architectures: native}, probe: do("getpid"), want: "done"},
-		{policy: Policy{Architectures: native}, probe: of(x86, do("getpid")), want: "killed"},
-		{policy: Policy{Architectures: native}, probe: of(x32, do("getpid")), want: "killed"},
-		{policy: Policy{Architectures: native}, probe: do("-1"), want: "ENOSYS"},
-		{policy: Policy{Architectures: []string{"x86"}}, probe: of(x86, do("getpid")), want: "done"},
-		{policy: Policy{Architectures: []string{"x86"}}, probe: do("getpid"), want: "done"},
+		{policy: spec.Sandbox{SystemCallArchitectures: native}, probe: do("getpid"), want: "done"},
+		{policy: spec.Sandbox{SystemCallArchitectures: native}, probe: of(x86, do("getpid")), want: "killed"},
+		{policy: spec.Sandbox{SystemCallArchitectures: native}, probe: of(x32, do("getpid")), want: "killed"},
+		{policy: spec.Sandbox{SystemCallArchitectures: native}, probe: do("-1"), want: "ENOSYS"},
+		{policy: spec.Sandbox{SystemCallArchitectures: []string{"x86"}}, probe: of(x86, do("getpid")), want: "done"},
+		{policy: spec.Sandbox{SystemCallArchitectures: []string{"x86"}}, probe: do("getpid"), want: "done"},
 
 		// RestrictAddressFamilies=
 		{policy: families, probe: do("socket", unix.AF_UNIX, stream), want: "done"},
@@ -230,11 +235,11 @@ func rows() []row {
 		{policy: families, probe: do("socket", unix.AF_INET6, stream), want: "EAFNOSUPPORT"},
 		{policy: families, probe: do("socket", unix.AF_NETLINK, unix.SOCK_RAW), want: "EAFNOSUPPORT"},
 		{policy: families, probe: do("socket", 1<<32|unix.AF_NETLINK, unix.SOCK_RAW), want: "EAFNOSUPPORT"},
-		{policy: Policy{RestrictAddressFamilies: []string{"none"}}, probe: do("socket", unix.AF_UNIX, stream), want: "EAFNOSUPPORT"},
-		{policy: Policy{RestrictAddressFamilies: []string{"~AF_NETLINK"}}, probe: do("socket", unix.AF_NETLINK, unix.SOCK_RAW), want: "EAFNOSUPPORT"},
-		{policy: Policy{RestrictAddressFamilies: []string{"~AF_NETLINK"}}, probe: do("socket", unix.AF_UNIX, stream), want: "done"},
+		{policy: spec.Sandbox{RestrictAddressFamilies: []string{"none"}}, probe: do("socket", unix.AF_UNIX, stream), want: "EAFNOSUPPORT"},
+		{policy: spec.Sandbox{RestrictAddressFamilies: []string{"~AF_NETLINK"}}, probe: do("socket", unix.AF_NETLINK, unix.SOCK_RAW), want: "EAFNOSUPPORT"},
+		{policy: spec.Sandbox{RestrictAddressFamilies: []string{"~AF_NETLINK"}}, probe: do("socket", unix.AF_UNIX, stream), want: "done"},
 		{
-			policy: Policy{RestrictAddressFamilies: []string{"~AF_NETLINK"}}, probe: do("socket", 1<<32|unix.AF_NETLINK, unix.SOCK_RAW),
+			policy: spec.Sandbox{RestrictAddressFamilies: []string{"~AF_NETLINK"}}, probe: do("socket", 1<<32|unix.AF_NETLINK, unix.SOCK_RAW),
 			want: "EAFNOSUPPORT", systemd: asFree, why: "systemd compares 64 bits, the kernel takes 32",
 		},
 		{
@@ -255,13 +260,13 @@ func rows() []row {
 		{policy: namespaces, probe: do("clone3", 0, 64), want: "ENOSYS"},
 		{policy: namespaces, probe: do("setns", ^uint64(0)), want: "EPERM"},
 		{policy: namespaces, probe: do("unshare", unix.CLONE_NEWTIME), want: "EPERM", asRoot: true},
-		{policy: Policy{RestrictNamespaces: []string{"uts ipc"}}, probe: do("unshare", unix.CLONE_NEWUTS), want: "done", asRoot: true},
-		{policy: Policy{RestrictNamespaces: []string{"uts ipc"}}, probe: do("unshare", unix.CLONE_NEWUTS|unix.CLONE_NEWNS), want: "EPERM", asRoot: true},
-		{policy: Policy{RestrictNamespaces: []string{"uts ipc"}}, probe: do("setns", ^uint64(0), unix.CLONE_NEWIPC), want: "EBADF"},
-		{policy: Policy{RestrictNamespaces: []string{"uts ipc"}}, probe: do("setns", ^uint64(0), unix.CLONE_NEWNS), want: "EPERM"},
-		{policy: Policy{RestrictNamespaces: []string{"uts ipc"}}, probe: do("setns", ^uint64(0)), want: "EPERM"},
-		{policy: Policy{RestrictNamespaces: []string{"~uts"}}, probe: do("unshare", unix.CLONE_NEWUTS), want: "EPERM", asRoot: true},
-		{policy: Policy{RestrictNamespaces: []string{"~uts"}}, probe: do("unshare", unix.CLONE_NEWIPC), want: "done", asRoot: true},
+		{policy: spec.Sandbox{RestrictNamespaces: []string{"uts ipc"}}, probe: do("unshare", unix.CLONE_NEWUTS), want: "done", asRoot: true},
+		{policy: spec.Sandbox{RestrictNamespaces: []string{"uts ipc"}}, probe: do("unshare", unix.CLONE_NEWUTS|unix.CLONE_NEWNS), want: "EPERM", asRoot: true},
+		{policy: spec.Sandbox{RestrictNamespaces: []string{"uts ipc"}}, probe: do("setns", ^uint64(0), unix.CLONE_NEWIPC), want: "EBADF"},
+		{policy: spec.Sandbox{RestrictNamespaces: []string{"uts ipc"}}, probe: do("setns", ^uint64(0), unix.CLONE_NEWNS), want: "EPERM"},
+		{policy: spec.Sandbox{RestrictNamespaces: []string{"uts ipc"}}, probe: do("setns", ^uint64(0)), want: "EPERM"},
+		{policy: spec.Sandbox{RestrictNamespaces: []string{"~uts"}}, probe: do("unshare", unix.CLONE_NEWUTS), want: "EPERM", asRoot: true},
+		{policy: spec.Sandbox{RestrictNamespaces: []string{"~uts"}}, probe: do("unshare", unix.CLONE_NEWIPC), want: "done", asRoot: true},
 
 		// MemoryDenyWriteExecute=
 		{policy: mdwe, probe: do("mmap", 0, 4096, 7, 0x22, ^uint64(0)), want: "EPERM"},
@@ -282,13 +287,13 @@ func rows() []row {
 		{policy: mdwe, probe: do("personality", 0xffffffff), want: "done"},
 
 		// The others.
-		{policy: Policy{LockPersonality: true}, probe: do("personality", 0), want: "done"},
-		{policy: Policy{LockPersonality: true}, probe: do("personality", 8), want: "EPERM"},
-		{policy: Policy{LockPersonality: true}, probe: do("personality", 0xffffffff), want: "EPERM"},
-		{policy: Policy{RestrictRealtime: true}, probe: do("sched_setscheduler", 0, unix.SCHED_FIFO), want: "EPERM"},
-		{policy: Policy{RestrictRealtime: true}, probe: do("sched_setscheduler", 0, unix.SCHED_BATCH), want: "EINVAL"},
+		{policy: spec.Sandbox{LockPersonality: true}, probe: do("personality", 0), want: "done"},
+		{policy: spec.Sandbox{LockPersonality: true}, probe: do("personality", 8), want: "EPERM"},
+		{policy: spec.Sandbox{LockPersonality: true}, probe: do("personality", 0xffffffff), want: "EPERM"},
+		{policy: spec.Sandbox{RestrictRealtime: true}, probe: do("sched_setscheduler", 0, unix.SCHED_FIFO), want: "EPERM"},
+		{policy: spec.Sandbox{RestrictRealtime: true}, probe: do("sched_setscheduler", 0, unix.SCHED_BATCH), want: "EINVAL"},
 		{
-			policy: Policy{RestrictRealtime: true}, probe: do("sched_setattr"), want: "ENOSYS",
+			policy: spec.Sandbox{RestrictRealtime: true}, probe: do("sched_setattr"), want: "ENOSYS",
 			systemd: asFree, why: "SCHED_DEADLINE is asked for by this call",
 		},
 		{policy: set, probe: do("chmod", 0, 0o4755), want: "EPERM"},
@@ -311,21 +316,21 @@ func rows() []row {
 		},
 		{policy: set, probe: do("openat2", atCWD), want: "ENOSYS"},
 		{policy: set, probe: do("io_uring_setup", 1), want: "ENOSYS", systemd: asFree, why: "a ring passes by every filter"},
-		{policy: Policy{PrivateDevices: true}, probe: do("iopl", 0), want: "EPERM"},
-		{policy: Policy{ProtectClock: true}, probe: do("adjtimex"), want: "EPERM"},
-		{policy: Policy{ProtectKernelModules: true}, probe: do("delete_module"), want: "EPERM", asRoot: true},
-		{policy: Policy{ProtectKernelLogs: true}, probe: do("syslog", 10), want: "EPERM", asRoot: true},
-		{policy: Policy{ProtectKernelTunables: true}, probe: do("_sysctl"), want: "EPERM"},
-		{policy: Policy{ProtectHostname: true}, probe: do("sethostname", 0, 1), want: "EPERM", asRoot: true},
-		{policy: Policy{ProtectHostname: true}, probe: do("setdomainname", 0, 1), want: "EPERM", asRoot: true},
+		{policy: spec.Sandbox{PrivateDevices: true}, probe: do("iopl", 0), want: "EPERM"},
+		{policy: spec.Sandbox{ProtectClock: true}, probe: do("adjtimex"), want: "EPERM"},
+		{policy: spec.Sandbox{ProtectKernelModules: true}, probe: do("delete_module"), want: "EPERM", asRoot: true},
+		{policy: spec.Sandbox{ProtectKernelLogs: true}, probe: do("syslog", 10), want: "EPERM", asRoot: true},
+		{policy: spec.Sandbox{ProtectKernelTunables: true}, probe: do("_sysctl"), want: "EPERM"},
+		{policy: spec.Sandbox{ProtectHostname: true}, probe: do("sethostname", 0, 1), want: "EPERM", asRoot: true},
+		{policy: spec.Sandbox{ProtectHostname: true}, probe: do("setdomainname", 0, 1), want: "EPERM", asRoot: true},
 
 		// Several at once: the answer of the list goes first.
 		{
-			policy: Policy{Filter: []string{"~socket:EADDRINUSE"}, RestrictAddressFamilies: []string{"AF_UNIX"}},
+			policy: spec.Sandbox{SystemCallFilter: []string{"~socket:EADDRINUSE"}, RestrictAddressFamilies: []string{"AF_UNIX"}},
 			probe:  do("socket", unix.AF_INET, stream), want: "EADDRINUSE",
 		},
 		{
-			policy: Policy{Filter: []string{"~socket"}, RestrictAddressFamilies: []string{"AF_UNIX"}},
+			policy: spec.Sandbox{SystemCallFilter: []string{"~socket"}, RestrictAddressFamilies: []string{"AF_UNIX"}},
 			probe:  do("socket", unix.AF_INET, stream), want: "killed",
 		},
 		{policy: everything(), probe: do("socket", unix.AF_PACKET, unix.SOCK_RAW), want: "EAFNOSUPPORT"},
@@ -334,10 +339,10 @@ func rows() []row {
 }
 
 // properties are p as systemd-run(1) takes it.
-func properties(p Policy) []string {
+func properties(p spec.Sandbox) []string {
 	var all []string
 	set := func(name, value string) { all = append(all, name+"="+value) }
-	filter := p.Filter
+	filter := p.SystemCallFilter
 	if len(filter) > 0 && strings.HasPrefix(filter[0], "~") {
 		filter = []string{strings.Join(filter, " ")}
 	}
@@ -348,15 +353,15 @@ func properties(p Policy) []string {
 		name string
 		list []string
 	}{
-		{"SystemCallArchitectures", p.Architectures}, {"RestrictAddressFamilies", p.RestrictAddressFamilies},
+		{"SystemCallArchitectures", p.SystemCallArchitectures}, {"RestrictAddressFamilies", p.RestrictAddressFamilies},
 		{"RestrictNamespaces", p.RestrictNamespaces},
 	} {
 		if len(l.list) > 0 {
 			set(l.name, strings.Join(l.list, " "))
 		}
 	}
-	if p.ErrorNumber != "" {
-		set("SystemCallErrorNumber", p.ErrorNumber)
+	if p.SystemCallErrorNumber != "" {
+		set("SystemCallErrorNumber", p.SystemCallErrorNumber)
 	}
 	for _, b := range []struct {
 		name string

@@ -1,11 +1,15 @@
 package seccomp
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
 
-// Refuses reports whether p.Filter refuses every call of a group of systemd's, or a call, by its name. What is none, and a
-// filter that is wrong, refuses nothing.
-func (p Policy) Refuses(name string) bool {
-	f, err := p.filter()
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+// Refuses reports whether s.SystemCallFilter refuses every call of a group of systemd's, or a call, by its name. What is none, and
+// a filter that is wrong, refuses nothing.
+func Refuses(s spec.Sandbox, name string) bool {
+	f, err := filterOf(s)
 	if err != nil || f == nil {
 		return false
 	}

@@ -1,6 +1,10 @@
 package seccomp
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/rtask/rtask/sandbox/spec"
+)
 
 func TestRefuses(t *testing.T) {
 	for _, c := range []struct {
@@ -19,7 +23,7 @@ func TestRefuses(t *testing.T) {
 		{[]string{"~@clock"}, "@nonesuch", false},
 		{[]string{"~nonesuch"}, "@clock", false},
 	} {
-		if got := (Policy{Filter: c.filter}).Refuses(c.name); got != c.want {
+		if got := Refuses(spec.Sandbox{SystemCallFilter: c.filter}, c.name); got != c.want {
 			t.Errorf("%q refuses %s: %v", c.filter, c.name, got)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"maps"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // rule says of a call, on an ABI, what is refused of it; the rest goes on with next.
@@ -72,7 +74,7 @@ func on32(r rule) rule {
 }
 
 // rules are those of all switches but SystemCallFilter= and SystemCallArchitectures=, by the index of the call.
-func (p Policy) rules() (map[int][]rule, error) {
+func rules(s spec.Sandbox) (map[int][]rule, error) {
 	all := map[int][]rule{}
 	add := func(r rule, words ...string) {
 		for _, w := range words {
@@ -82,39 +84,39 @@ func (p Policy) rules() (map[int][]rule, error) {
 		}
 	}
 
-	if p.LockPersonality {
+	if s.LockPersonality {
 		add(otherValues(0, unix.EPERM, 0), "personality") // PER_LINUX
 	}
-	if p.PrivateDevices {
+	if s.PrivateDevices {
 		add(always(unix.EPERM), "@raw-io")
 	}
-	if p.ProtectClock {
+	if s.ProtectClock {
 		add(always(unix.EPERM), "@clock")
 	}
-	if p.ProtectKernelLogs {
+	if s.ProtectKernelLogs {
 		add(always(unix.EPERM), "syslog")
 	}
-	if p.ProtectKernelModules {
+	if s.ProtectKernelModules {
 		add(always(unix.EPERM), "@module")
 	}
-	if p.ProtectKernelTunables {
+	if s.ProtectKernelTunables {
 		add(always(unix.EPERM), "_sysctl")
 	}
-	if p.ProtectHostname {
+	if s.ProtectHostname {
 		add(always(unix.EPERM), "sethostname", "setdomainname")
 	}
-	if p.RestrictSUIDSGID {
+	if s.RestrictSUIDSGID {
 		add(bits(1, setID, unix.EPERM), "chmod", "fchmod", "mkdir", "mknod", "creat")
 		add(bits(2, setID, unix.EPERM), "fchmodat", "fchmodat2", "mkdirat", "mknodat")
 		add(openMode(1, 2), "open")
 		add(openMode(2, 3), "openat")
 		add(always(unix.ENOSYS), "openat2", "io_uring_setup")
 	}
-	if p.RestrictRealtime {
+	if s.RestrictRealtime {
 		add(otherValues(1, unix.EPERM, unix.SCHED_NORMAL, unix.SCHED_BATCH, unix.SCHED_IDLE), "sched_setscheduler")
 		add(always(unix.ENOSYS), "sched_setattr")
 	}
-	if p.MemoryDenyWriteExecute {
+	if s.MemoryDenyWriteExecute {
 		add(func(a abi, next block) block {
 			if a == x86 {
 				return ret(refuse(unix.EPERM)) // its arguments are behind a pointer; there is mmap2
@@ -135,10 +137,10 @@ func (p Policy) rules() (map[int][]rule, error) {
 				branch(unix.BPF_JSET, readImpliesExec, ret(refuse(unix.EPERM)), next)))
 		}, "personality")
 	}
-	if p.RestrictTerminalInput {
+	if s.Confined() {
 		add(values(1, unix.EPERM, unix.TIOCSTI, unix.TIOCLINUX), "ioctl")
 	}
-	return all, errors.Join(p.namespaceRules(add), p.familyRules(add))
+	return all, errors.Join(namespaceRules(s, add), familyRules(s, add))
 }
 
 // both refuses a call if an argument has all of these bits, of which there are two.
@@ -147,8 +149,8 @@ func both(arg int, mask uint32, next block) block {
 	return argument(arg, branch(unix.BPF_JSET, one, branch(unix.BPF_JSET, mask&^one, ret(refuse(unix.EPERM)), next), next))
 }
 
-func (p Policy) namespaceRules(add func(rule, ...string)) error {
-	refused, err := p.refusedNamespaces()
+func namespaceRules(s spec.Sandbox, add func(rule, ...string)) error {
+	refused, err := refusedNamespaces(s)
 	if err != nil || refused == 0 {
 		return err
 	}
@@ -171,8 +173,8 @@ func (p Policy) namespaceRules(add func(rule, ...string)) error {
 	return nil
 }
 
-func (p Policy) familyRules(add func(rule, ...string)) error {
-	list, deny, err := p.families()
+func familyRules(s spec.Sandbox, add func(rule, ...string)) error {
+	list, deny, err := families(s)
 	if err != nil || list == nil {
 		return err
 	}

@@ -24,7 +24,8 @@
 //   - io_uring_setup(2) fails with ENOSYS under RestrictAddressFamilies and RestrictSUIDSGID, since what goes through a ring passes
 //     by every filter.
 //   - Of an argument that the kernel takes as an int, the lower 32 bits are compared and not all 64.
-//   - RestrictTerminalInput has no like in systemd.
+//   - Under the profiles default and strict, the ioctl(2)s are refused that put characters into a terminal's input, TIOCSTI and
+//     TIOCLINUX, by which a process could type into the shell of whoever shares its terminal. systemd has nothing like it.
 //
 // TestSystemd of this package shows each of them beside systemd.
 //
@@ -39,54 +40,11 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// Policy is what is to be refused, in the words of systemd.exec(5); the zero value refuses nothing. Lists that are empty restrict
-// nothing. A string of a list may have several words, separated by blanks.
-type Policy struct {
-	// Filter is SystemCallFilter=. Words are calls and groups ("@mount"). If the first string begins with "~", all of the list is
-	// refused and the rest allowed. Otherwise all of the list and @default are allowed and the rest refused, and a string that
-	// begins with "~" takes its words away from what the strings before it allowed. A word that is refused may name the error that
-	// the call gets ("mount:EPERM", "mount:1", "mount:kill").
-	Filter []string `cbor:"system_call_filter,omitempty"`
-	// ErrorNumber is SystemCallErrorNumber=: the error that calls get which Filter refuses, by name or number (errno(3), 1 to 4095).
-	// "" or "kill": the process is ended with SIGSYS.
-	ErrorNumber string `cbor:"system_call_error_number,omitempty"`
-	// Architectures is SystemCallArchitectures=: "native", "x86-64", "x32", "x86", "arm64", "arm". A process is ended with SIGSYS
-	// that makes a call of another one. The machine's own is always allowed. Empty: all of the machine's; the other switches hold
-	// for each of them.
-	Architectures []string `cbor:"system_call_architectures,omitempty"`
-	// RestrictAddressFamilies are the families that socket(2) may be asked for, as "AF_UNIX", or, if the first string begins with
-	// "~", those that it may not. "none": none. Others give EAFNOSUPPORT.
-	RestrictAddressFamilies []string `cbor:"restrict_address_families,omitempty"`
-	// RestrictNamespaces are the kinds of namespaces (cgroup, ipc, net, mnt, pid, user, uts, time) that may be made and entered,
-	// or, if the first string begins with "~", those that may not. "yes": none may; "no": all may. Others give EPERM.
-	RestrictNamespaces []string `cbor:"restrict_namespaces,omitempty"`
-
-	// What these refuse gives EPERM where it is not said otherwise. Of switches that have other parts, this is the system call part.
-
-	// LockPersonality refuses every personality(2) but the one that all programs have, and asking for it.
-	LockPersonality bool `cbor:"lock_personality,omitempty"`
-	// MemoryDenyWriteExecute refuses memory that is writable and executable, and making memory executable that was not.
-	MemoryDenyWriteExecute bool `cbor:"memory_deny_write_execute,omitempty"`
-	// RestrictRealtime refuses the policies of sched(7) but SCHED_OTHER, SCHED_BATCH and SCHED_IDLE.
-	RestrictRealtime bool `cbor:"restrict_realtime,omitempty"`
-	// RestrictSUIDSGID refuses modes with the set-user-ID or the set-group-ID bit.
-	RestrictSUIDSGID bool `cbor:"restrict_suid_sgid,omitempty"`
-	// PrivateDevices refuses @raw-io, ProtectClock @clock, ProtectKernelModules @module.
-	PrivateDevices       bool `cbor:"private_devices,omitempty"`
-	ProtectClock         bool `cbor:"protect_clock,omitempty"`
-	ProtectKernelModules bool `cbor:"protect_kernel_modules,omitempty"`
-	// ProtectKernelLogs refuses syslog(2), ProtectKernelTunables _sysctl(2), ProtectHostname sethostname(2) and setdomainname(2).
-	ProtectKernelLogs     bool `cbor:"protect_kernel_logs,omitempty"`
-	ProtectKernelTunables bool `cbor:"protect_kernel_tunables,omitempty"`
-	ProtectHostname       bool `cbor:"protect_hostname,omitempty"`
-	// RestrictTerminalInput refuses the ioctl(2)s that put characters into a terminal's input, TIOCSTI and TIOCLINUX, by which a
-	// process could type into the shell of whoever shares its terminal.
-	RestrictTerminalInput bool `cbor:"restrict_terminal_input,omitempty"`
-}
-
-// Error is what is wrong with a switch of a policy.
+// Error is what is wrong with a switch of a sandbox.
 type Error struct {
 	// Switch is its name in the configuration, as "system_call_filter".
 	Switch string
@@ -99,19 +57,19 @@ type Error struct {
 // Error implements error.
 func (e *Error) Error() string { return e.Switch + ": " + e.Text }
 
-// Check returns what is wrong with a policy: each an *Error, joined (errors.Join).
-func (p Policy) Check() error {
-	_, filter := p.filter()
-	_, architectures := p.architectures(x86_64)
-	_, _, families := p.families()
-	_, namespaces := p.refusedNamespaces()
+// Check returns what is wrong with the filters of a sandbox: each an *Error, joined (errors.Join).
+func Check(s spec.Sandbox) error {
+	_, filter := filterOf(s)
+	_, architectures := architectures(s, x86_64)
+	_, _, families := families(s)
+	_, namespaces := refusedNamespaces(s)
 	return errors.Join(filter, architectures, families, namespaces)
 }
 
-// Compile returns the program for SECCOMP_SET_MODE_FILTER (seccomp(2)) on the architecture that this program was built for; nil:
+// Compile returns the program for SECCOMP_SET_MODE_FILTER (seccomp(2)) that refuses what a sandbox refuses, on the architecture that this program was built for; nil:
 // nothing is refused. The error is that of Check, or the program is longer than the kernel takes (BPF_MAXINSNS), which lists of
 // systemd's groups do not come near.
-func (p Policy) Compile() ([]unix.SockFilter, error) {
+func Compile(s spec.Sandbox) ([]unix.SockFilter, error) {
 	machine := x86_64
 	switch runtime.GOARCH {
 	case "amd64":
@@ -120,16 +78,16 @@ func (p Policy) Compile() ([]unix.SockFilter, error) {
 	default:
 		return nil, fmt.Errorf("cannot filter system calls on %s: their numbers are known for amd64 and arm64", runtime.GOARCH)
 	}
-	return p.compile(machine)
+	return compile(s, machine)
 }
 
 // maxInstructions is BPF_MAXINSNS of linux/bpf_common.h.
 const maxInstructions = 4096
 
-func (p Policy) compile(machine abi) ([]unix.SockFilter, error) {
-	f, wrongFilter := p.filter()
-	allowed, wrongArchitectures := p.architectures(machine)
-	rules, wrongRules := p.rules()
+func compile(s spec.Sandbox, machine abi) ([]unix.SockFilter, error) {
+	f, wrongFilter := filterOf(s)
+	allowed, wrongArchitectures := architectures(s, machine)
+	rules, wrongRules := rules(s)
 	if err := errors.Join(wrongFilter, wrongArchitectures, wrongRules); err != nil {
 		return nil, err
 	}
@@ -213,12 +171,12 @@ func (f *filter) unlisted() uint32 {
 	return refuse(unix.ENOSYS)
 }
 
-func (p Policy) filter() (*filter, error) {
+func filterOf(s spec.Sandbox) (*filter, error) {
 	const this = "system_call_filter"
 	f := &filter{allow: true, refused: unix.SECCOMP_RET_KILL_PROCESS, named: map[int]uint32{}}
 	var errs []error
-	if p.ErrorNumber != "" {
-		v, err := verdict(p.ErrorNumber)
+	if s.SystemCallErrorNumber != "" {
+		v, err := verdict(s.SystemCallErrorNumber)
 		if err == nil && v == refuse(0) {
 			err = errors.New(`0 is no error; use "EPERM", say`)
 		}
@@ -227,7 +185,7 @@ func (p Policy) filter() (*filter, error) {
 		}
 		f.refused = v
 	}
-	lists := split(p.Filter)
+	lists := split(s.SystemCallFilter)
 	if len(lists) == 0 {
 		return nil, errors.Join(errs...)
 	}
@@ -280,9 +238,9 @@ func (p Policy) filter() (*filter, error) {
 }
 
 // architectures returns the ABIs that may be used on a machine.
-func (p Policy) architectures(machine abi) ([abis]bool, error) {
+func architectures(s spec.Sandbox, machine abi) ([abis]bool, error) {
 	var allowed [abis]bool
-	lists := split(p.Architectures)
+	lists := split(s.SystemCallArchitectures)
 	var errs []error
 	for _, l := range lists {
 		for _, word := range l.words {
@@ -294,7 +252,7 @@ func (p Policy) architectures(machine abi) ([abis]bool, error) {
 			}
 			if l.inverted || !ok {
 				errs = append(errs, &Error{"system_call_architectures", l.entry,
-					fmt.Sprintf(`there is no architecture %q; there are "native", "x86-64", "x32", "x86", "arm64" and "arm"`, p.Architectures[l.entry])})
+					fmt.Sprintf(`there is no architecture %q; there are "native", "x86-64", "x32", "x86", "arm64" and "arm"`, s.SystemCallArchitectures[l.entry])})
 				continue
 			}
 			allowed[a] = true
@@ -310,9 +268,9 @@ func (p Policy) architectures(machine abi) ([abis]bool, error) {
 }
 
 // families returns the numbers of RestrictAddressFamilies=, and whether it is those that are refused. nil: there is no restriction.
-func (p Policy) families() (numbers []uint32, deny bool, err error) {
+func families(s spec.Sandbox) (numbers []uint32, deny bool, err error) {
 	const this = "restrict_address_families"
-	lists := split(p.RestrictAddressFamilies)
+	lists := split(s.RestrictAddressFamilies)
 	if len(lists) == 0 {
 		return nil, false, nil
 	}
@@ -355,9 +313,9 @@ func (p Policy) families() (numbers []uint32, deny bool, err error) {
 }
 
 // refusedNamespaces returns the CLONE_NEW flags of RestrictNamespaces= that are refused.
-func (p Policy) refusedNamespaces() (uint32, error) {
+func refusedNamespaces(s spec.Sandbox) (uint32, error) {
 	const this = "restrict_namespaces"
-	lists := split(p.RestrictNamespaces)
+	lists := split(s.RestrictNamespaces)
 	if len(lists) == 0 {
 		return 0, nil
 	}

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/fxamacker/cbor/v2"
 	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // call is struct seccomp_data of seccomp(2), without the instruction pointer.
@@ -104,9 +104,9 @@ func readTables() *tables {
 	return t
 }
 
-func compiled(t testing.TB, p Policy, machine abi) []unix.SockFilter {
+func compiled(t testing.TB, p spec.Sandbox, machine abi) []unix.SockFilter {
 	t.Helper()
-	program, err := p.compile(machine)
+	program, err := compile(p, machine)
 	if err != nil {
 		t.Fatalf("%+v: %v", p, err)
 	}
@@ -143,136 +143,136 @@ func number(t testing.TB, a abi, name string) uint32 {
 func TestSwitches(t *testing.T) {
 	const high = 1 << 32
 	for _, c := range []struct {
-		policy Policy
+		policy spec.Sandbox
 		abis   string
 		call   string
 		args   [6]uint64
 		want   string
 	}{
-		{Policy{Filter: []string{"~@mount"}}, "all", "mount", [6]uint64{}, "killed"},
-		{Policy{Filter: []string{"~@mount"}}, "all", "read", [6]uint64{}, "allowed"},
-		{Policy{Filter: []string{"~@mount", "@swap"}, ErrorNumber: "EACCES"}, "all", "swapon", [6]uint64{}, "EACCES"},
-		{Policy{Filter: []string{"~@mount @swap:ENOSYS"}, ErrorNumber: "13"}, "all", "swapon", [6]uint64{}, "ENOSYS"},
-		{Policy{Filter: []string{"~@mount:kill"}, ErrorNumber: "EPERM"}, "all", "mount", [6]uint64{}, "killed"},
-		{Policy{Filter: []string{"read"}}, "all", "read", [6]uint64{}, "allowed"},
-		{Policy{Filter: []string{"read"}}, "all", "write", [6]uint64{}, "killed"},
-		{Policy{Filter: []string{"read"}}, "all", "execve", [6]uint64{}, "allowed"},
-		{Policy{Filter: []string{"read"}}, "all", "exit_group", [6]uint64{}, "allowed"},
-		{Policy{Filter: []string{"read"}}, "all", "clock_nanosleep", [6]uint64{}, "allowed"},
-		{Policy{Filter: []string{"read"}}, "all", "mseal", [6]uint64{}, "ENOSYS"},
-		{Policy{Filter: []string{"read", "mseal"}}, "all", "mseal", [6]uint64{}, "allowed"},
-		{Policy{Filter: []string{"@system-service", "~@privileged @resources"}}, "all", "setpriority", [6]uint64{}, "killed"},
-		{Policy{Filter: []string{"@system-service", "~@privileged:EPERM"}}, "all", "chroot", [6]uint64{}, "EPERM"},
-		{Policy{Filter: []string{"@system-service", "~@privileged", "chown"}}, "x86-64", "chown", [6]uint64{}, "allowed"},
-		{Policy{Filter: []string{"@system-service"}, ErrorNumber: "EPERM"}, "all", "bpf", [6]uint64{}, "EPERM"},
-		{Policy{Filter: []string{"@known"}}, "all", "bpf", [6]uint64{}, "allowed"},
+		{spec.Sandbox{SystemCallFilter: []string{"~@mount"}}, "all", "mount", [6]uint64{}, "killed"},
+		{spec.Sandbox{SystemCallFilter: []string{"~@mount"}}, "all", "read", [6]uint64{}, "allowed"},
+		{spec.Sandbox{SystemCallFilter: []string{"~@mount", "@swap"}, SystemCallErrorNumber: "EACCES"}, "all", "swapon", [6]uint64{}, "EACCES"},
+		{spec.Sandbox{SystemCallFilter: []string{"~@mount @swap:ENOSYS"}, SystemCallErrorNumber: "13"}, "all", "swapon", [6]uint64{}, "ENOSYS"},
+		{spec.Sandbox{SystemCallFilter: []string{"~@mount:kill"}, SystemCallErrorNumber: "EPERM"}, "all", "mount", [6]uint64{}, "killed"},
+		{spec.Sandbox{SystemCallFilter: []string{"read"}}, "all", "read", [6]uint64{}, "allowed"},
+		{spec.Sandbox{SystemCallFilter: []string{"read"}}, "all", "write", [6]uint64{}, "killed"},
+		{spec.Sandbox{SystemCallFilter: []string{"read"}}, "all", "execve", [6]uint64{}, "allowed"},
+		{spec.Sandbox{SystemCallFilter: []string{"read"}}, "all", "exit_group", [6]uint64{}, "allowed"},
+		{spec.Sandbox{SystemCallFilter: []string{"read"}}, "all", "clock_nanosleep", [6]uint64{}, "allowed"},
+		{spec.Sandbox{SystemCallFilter: []string{"read"}}, "all", "mseal", [6]uint64{}, "ENOSYS"},
+		{spec.Sandbox{SystemCallFilter: []string{"read", "mseal"}}, "all", "mseal", [6]uint64{}, "allowed"},
+		{spec.Sandbox{SystemCallFilter: []string{"@system-service", "~@privileged @resources"}}, "all", "setpriority", [6]uint64{}, "killed"},
+		{spec.Sandbox{SystemCallFilter: []string{"@system-service", "~@privileged:EPERM"}}, "all", "chroot", [6]uint64{}, "EPERM"},
+		{spec.Sandbox{SystemCallFilter: []string{"@system-service", "~@privileged", "chown"}}, "x86-64", "chown", [6]uint64{}, "allowed"},
+		{spec.Sandbox{SystemCallFilter: []string{"@system-service"}, SystemCallErrorNumber: "EPERM"}, "all", "bpf", [6]uint64{}, "EPERM"},
+		{spec.Sandbox{SystemCallFilter: []string{"@known"}}, "all", "bpf", [6]uint64{}, "allowed"},
 
-		{Policy{Architectures: []string{"native"}}, "x86-64 arm64", "getpid", [6]uint64{}, "allowed"},
-		{Policy{Architectures: []string{"native"}}, "x86 x32 arm", "getpid", [6]uint64{}, "killed"},
-		{Policy{Architectures: []string{"x32"}}, "x86-64 x32 arm64", "getpid", [6]uint64{}, "allowed"},
-		{Policy{Architectures: []string{"x32"}}, "x86 arm", "getpid", [6]uint64{}, "killed"},
+		{spec.Sandbox{SystemCallArchitectures: []string{"native"}}, "x86-64 arm64", "getpid", [6]uint64{}, "allowed"},
+		{spec.Sandbox{SystemCallArchitectures: []string{"native"}}, "x86 x32 arm", "getpid", [6]uint64{}, "killed"},
+		{spec.Sandbox{SystemCallArchitectures: []string{"x32"}}, "x86-64 x32 arm64", "getpid", [6]uint64{}, "allowed"},
+		{spec.Sandbox{SystemCallArchitectures: []string{"x32"}}, "x86 arm", "getpid", [6]uint64{}, "killed"},
 
-		{Policy{RestrictAddressFamilies: []string{"AF_UNIX AF_INET"}}, "all", "socket", [6]uint64{1}, "allowed"},
-		{Policy{RestrictAddressFamilies: []string{"AF_UNIX", "AF_INET"}}, "all", "socket", [6]uint64{2}, "allowed"},
-		{Policy{RestrictAddressFamilies: []string{"AF_UNIX"}}, "all", "socket", [6]uint64{10}, "EAFNOSUPPORT"},
-		{Policy{RestrictAddressFamilies: []string{"AF_UNIX"}}, "all", "socket", [6]uint64{10 | high}, "EAFNOSUPPORT"},
-		{Policy{RestrictAddressFamilies: []string{"AF_UNIX"}}, "all", "socket", [6]uint64{0}, "EAFNOSUPPORT"},
-		{Policy{RestrictAddressFamilies: []string{"AF_UNIX"}}, "all", "socketpair", [6]uint64{10}, "allowed"},
-		{Policy{RestrictAddressFamilies: []string{"AF_UNIX"}}, "all", "io_uring_setup", [6]uint64{}, "ENOSYS"},
-		{Policy{RestrictAddressFamilies: []string{"~AF_VSOCK AF_ALG"}}, "all", "socket", [6]uint64{40}, "EAFNOSUPPORT"},
-		{Policy{RestrictAddressFamilies: []string{"~AF_VSOCK AF_ALG"}}, "all", "socket", [6]uint64{40 | high}, "EAFNOSUPPORT"},
-		{Policy{RestrictAddressFamilies: []string{"~AF_VSOCK", "~AF_ALG"}}, "all", "socket", [6]uint64{38}, "EAFNOSUPPORT"},
-		{Policy{RestrictAddressFamilies: []string{"~AF_VSOCK AF_ALG"}}, "all", "socket", [6]uint64{2}, "allowed"},
-		{Policy{RestrictAddressFamilies: []string{"none"}}, "all", "socket", [6]uint64{1}, "EAFNOSUPPORT"},
-		{Policy{RestrictAddressFamilies: []string{"AF_UNIX"}}, "x86", "socketcall", [6]uint64{1}, "EAFNOSUPPORT"},
-		{Policy{RestrictAddressFamilies: []string{"AF_UNIX"}}, "x86", "socketcall", [6]uint64{2}, "allowed"},
+		{spec.Sandbox{RestrictAddressFamilies: []string{"AF_UNIX AF_INET"}}, "all", "socket", [6]uint64{1}, "allowed"},
+		{spec.Sandbox{RestrictAddressFamilies: []string{"AF_UNIX", "AF_INET"}}, "all", "socket", [6]uint64{2}, "allowed"},
+		{spec.Sandbox{RestrictAddressFamilies: []string{"AF_UNIX"}}, "all", "socket", [6]uint64{10}, "EAFNOSUPPORT"},
+		{spec.Sandbox{RestrictAddressFamilies: []string{"AF_UNIX"}}, "all", "socket", [6]uint64{10 | high}, "EAFNOSUPPORT"},
+		{spec.Sandbox{RestrictAddressFamilies: []string{"AF_UNIX"}}, "all", "socket", [6]uint64{0}, "EAFNOSUPPORT"},
+		{spec.Sandbox{RestrictAddressFamilies: []string{"AF_UNIX"}}, "all", "socketpair", [6]uint64{10}, "allowed"},
+		{spec.Sandbox{RestrictAddressFamilies: []string{"AF_UNIX"}}, "all", "io_uring_setup", [6]uint64{}, "ENOSYS"},
+		{spec.Sandbox{RestrictAddressFamilies: []string{"~AF_VSOCK AF_ALG"}}, "all", "socket", [6]uint64{40}, "EAFNOSUPPORT"},
+		{spec.Sandbox{RestrictAddressFamilies: []string{"~AF_VSOCK AF_ALG"}}, "all", "socket", [6]uint64{40 | high}, "EAFNOSUPPORT"},
+		{spec.Sandbox{RestrictAddressFamilies: []string{"~AF_VSOCK", "~AF_ALG"}}, "all", "socket", [6]uint64{38}, "EAFNOSUPPORT"},
+		{spec.Sandbox{RestrictAddressFamilies: []string{"~AF_VSOCK AF_ALG"}}, "all", "socket", [6]uint64{2}, "allowed"},
+		{spec.Sandbox{RestrictAddressFamilies: []string{"none"}}, "all", "socket", [6]uint64{1}, "EAFNOSUPPORT"},
+		{spec.Sandbox{RestrictAddressFamilies: []string{"AF_UNIX"}}, "x86", "socketcall", [6]uint64{1}, "EAFNOSUPPORT"},
+		{spec.Sandbox{RestrictAddressFamilies: []string{"AF_UNIX"}}, "x86", "socketcall", [6]uint64{2}, "allowed"},
 
-		{Policy{RestrictNamespaces: []string{"yes"}}, "all", "unshare", [6]uint64{unix.CLONE_NEWUSER}, "EPERM"},
-		{Policy{RestrictNamespaces: []string{"yes"}}, "all", "unshare", [6]uint64{unix.CLONE_NEWTIME}, "EPERM"},
-		{Policy{RestrictNamespaces: []string{"yes"}}, "all", "unshare", [6]uint64{unix.CLONE_FILES}, "allowed"},
-		{Policy{RestrictNamespaces: []string{"yes"}}, "all", "clone", [6]uint64{unix.CLONE_NEWNET | 17}, "EPERM"},
-		{Policy{RestrictNamespaces: []string{"yes"}}, "all", "clone", [6]uint64{unix.CLONE_VM | unix.CLONE_VFORK | 17}, "allowed"},
-		{Policy{RestrictNamespaces: []string{"yes"}}, "all", "clone", [6]uint64{unix.CLONE_NEWTIME}, "allowed"}, // part of a signal there
-		{Policy{RestrictNamespaces: []string{"yes"}}, "all", "clone3", [6]uint64{}, "ENOSYS"},
-		{Policy{RestrictNamespaces: []string{"yes"}}, "all", "setns", [6]uint64{3, unix.CLONE_NEWNET}, "EPERM"},
-		{Policy{RestrictNamespaces: []string{"yes"}}, "all", "setns", [6]uint64{3, 4}, "EPERM"},
-		{Policy{RestrictNamespaces: []string{"no"}, LockPersonality: true}, "all", "clone3", [6]uint64{}, "allowed"},
-		{Policy{RestrictNamespaces: []string{"net mnt"}}, "all", "unshare", [6]uint64{unix.CLONE_NEWNET | unix.CLONE_NEWNS}, "allowed"},
-		{Policy{RestrictNamespaces: []string{"net mnt"}}, "all", "unshare", [6]uint64{unix.CLONE_NEWNET | unix.CLONE_NEWPID}, "EPERM"},
-		{Policy{RestrictNamespaces: []string{"net", "mnt"}}, "all", "setns", [6]uint64{3, unix.CLONE_NEWNS}, "allowed"},
-		{Policy{RestrictNamespaces: []string{"net mnt"}}, "all", "setns", [6]uint64{3, 0}, "EPERM"},
-		{Policy{RestrictNamespaces: []string{"net mnt"}}, "all", "setns", [6]uint64{3, high}, "EPERM"},
-		{Policy{RestrictNamespaces: []string{"~user"}}, "all", "unshare", [6]uint64{unix.CLONE_NEWUSER | unix.CLONE_NEWNET}, "EPERM"},
-		{Policy{RestrictNamespaces: []string{"~user"}}, "all", "unshare", [6]uint64{unix.CLONE_NEWNET}, "allowed"},
-		{Policy{RestrictNamespaces: []string{"~user"}}, "all", "clone3", [6]uint64{}, "ENOSYS"},
+		{spec.Sandbox{RestrictNamespaces: []string{"yes"}}, "all", "unshare", [6]uint64{unix.CLONE_NEWUSER}, "EPERM"},
+		{spec.Sandbox{RestrictNamespaces: []string{"yes"}}, "all", "unshare", [6]uint64{unix.CLONE_NEWTIME}, "EPERM"},
+		{spec.Sandbox{RestrictNamespaces: []string{"yes"}}, "all", "unshare", [6]uint64{unix.CLONE_FILES}, "allowed"},
+		{spec.Sandbox{RestrictNamespaces: []string{"yes"}}, "all", "clone", [6]uint64{unix.CLONE_NEWNET | 17}, "EPERM"},
+		{spec.Sandbox{RestrictNamespaces: []string{"yes"}}, "all", "clone", [6]uint64{unix.CLONE_VM | unix.CLONE_VFORK | 17}, "allowed"},
+		{spec.Sandbox{RestrictNamespaces: []string{"yes"}}, "all", "clone", [6]uint64{unix.CLONE_NEWTIME}, "allowed"}, // part of a signal there
+		{spec.Sandbox{RestrictNamespaces: []string{"yes"}}, "all", "clone3", [6]uint64{}, "ENOSYS"},
+		{spec.Sandbox{RestrictNamespaces: []string{"yes"}}, "all", "setns", [6]uint64{3, unix.CLONE_NEWNET}, "EPERM"},
+		{spec.Sandbox{RestrictNamespaces: []string{"yes"}}, "all", "setns", [6]uint64{3, 4}, "EPERM"},
+		{spec.Sandbox{RestrictNamespaces: []string{"no"}, LockPersonality: true}, "all", "clone3", [6]uint64{}, "allowed"},
+		{spec.Sandbox{RestrictNamespaces: []string{"net mnt"}}, "all", "unshare", [6]uint64{unix.CLONE_NEWNET | unix.CLONE_NEWNS}, "allowed"},
+		{spec.Sandbox{RestrictNamespaces: []string{"net mnt"}}, "all", "unshare", [6]uint64{unix.CLONE_NEWNET | unix.CLONE_NEWPID}, "EPERM"},
+		{spec.Sandbox{RestrictNamespaces: []string{"net", "mnt"}}, "all", "setns", [6]uint64{3, unix.CLONE_NEWNS}, "allowed"},
+		{spec.Sandbox{RestrictNamespaces: []string{"net mnt"}}, "all", "setns", [6]uint64{3, 0}, "EPERM"},
+		{spec.Sandbox{RestrictNamespaces: []string{"net mnt"}}, "all", "setns", [6]uint64{3, high}, "EPERM"},
+		{spec.Sandbox{RestrictNamespaces: []string{"~user"}}, "all", "unshare", [6]uint64{unix.CLONE_NEWUSER | unix.CLONE_NEWNET}, "EPERM"},
+		{spec.Sandbox{RestrictNamespaces: []string{"~user"}}, "all", "unshare", [6]uint64{unix.CLONE_NEWNET}, "allowed"},
+		{spec.Sandbox{RestrictNamespaces: []string{"~user"}}, "all", "clone3", [6]uint64{}, "ENOSYS"},
 
-		{Policy{LockPersonality: true}, "all", "personality", [6]uint64{0}, "allowed"},
-		{Policy{LockPersonality: true}, "all", "personality", [6]uint64{0xffffffff}, "EPERM"},
-		{Policy{LockPersonality: true}, "all", "personality", [6]uint64{8}, "EPERM"},
+		{spec.Sandbox{LockPersonality: true}, "all", "personality", [6]uint64{0}, "allowed"},
+		{spec.Sandbox{LockPersonality: true}, "all", "personality", [6]uint64{0xffffffff}, "EPERM"},
+		{spec.Sandbox{LockPersonality: true}, "all", "personality", [6]uint64{8}, "EPERM"},
 
-		{Policy{MemoryDenyWriteExecute: true}, "x86-64 x32 arm64", "mmap", [6]uint64{0, 4096, 3}, "allowed"},
-		{Policy{MemoryDenyWriteExecute: true}, "x86-64 x32 arm64", "mmap", [6]uint64{0, 4096, 5}, "allowed"},
-		{Policy{MemoryDenyWriteExecute: true}, "x86-64 x32 arm64", "mmap", [6]uint64{0, 4096, 7}, "EPERM"},
-		{Policy{MemoryDenyWriteExecute: true}, "x86-64 x32 arm64", "mmap", [6]uint64{0, 4096, 6 | high}, "EPERM"},
-		{Policy{MemoryDenyWriteExecute: true}, "x86", "mmap", [6]uint64{0, 4096, 0}, "EPERM"},
-		{Policy{MemoryDenyWriteExecute: true}, "x86 arm", "mmap2", [6]uint64{0, 4096, 6}, "EPERM"},
-		{Policy{MemoryDenyWriteExecute: true}, "x86 arm", "mmap2", [6]uint64{0, 4096, 5}, "allowed"},
-		{Policy{MemoryDenyWriteExecute: true}, "all", "mprotect", [6]uint64{0, 4096, 4}, "EPERM"},
-		{Policy{MemoryDenyWriteExecute: true}, "all", "mprotect", [6]uint64{0, 4096, 3}, "allowed"},
-		{Policy{MemoryDenyWriteExecute: true}, "all", "pkey_mprotect", [6]uint64{0, 4096, 5}, "EPERM"},
-		{Policy{MemoryDenyWriteExecute: true}, "all", "shmat", [6]uint64{0, 0, 0o100000}, "EPERM"},
-		{Policy{MemoryDenyWriteExecute: true}, "all", "shmat", [6]uint64{0, 0, 0o10000}, "allowed"},
-		{Policy{MemoryDenyWriteExecute: true}, "x86", "ipc", [6]uint64{21, 0, 0o100000}, "EPERM"},
-		{Policy{MemoryDenyWriteExecute: true}, "x86", "ipc", [6]uint64{1<<16 | 21, 0, 0o100000}, "EPERM"},
-		{Policy{MemoryDenyWriteExecute: true}, "x86", "ipc", [6]uint64{21, 0, 0}, "allowed"},
-		{Policy{MemoryDenyWriteExecute: true}, "x86", "ipc", [6]uint64{1, 0, 0o100000}, "allowed"},
-		{Policy{MemoryDenyWriteExecute: true}, "all", "personality", [6]uint64{0x0400000}, "EPERM"},
-		{Policy{MemoryDenyWriteExecute: true}, "all", "personality", [6]uint64{0xffffffff}, "allowed"},
-		{Policy{MemoryDenyWriteExecute: true}, "all", "personality", [6]uint64{8}, "allowed"},
-		{Policy{MemoryDenyWriteExecute: true, LockPersonality: true}, "all", "personality", [6]uint64{0xffffffff}, "EPERM"},
+		{spec.Sandbox{MemoryDenyWriteExecute: true}, "x86-64 x32 arm64", "mmap", [6]uint64{0, 4096, 3}, "allowed"},
+		{spec.Sandbox{MemoryDenyWriteExecute: true}, "x86-64 x32 arm64", "mmap", [6]uint64{0, 4096, 5}, "allowed"},
+		{spec.Sandbox{MemoryDenyWriteExecute: true}, "x86-64 x32 arm64", "mmap", [6]uint64{0, 4096, 7}, "EPERM"},
+		{spec.Sandbox{MemoryDenyWriteExecute: true}, "x86-64 x32 arm64", "mmap", [6]uint64{0, 4096, 6 | high}, "EPERM"},
+		{spec.Sandbox{MemoryDenyWriteExecute: true}, "x86", "mmap", [6]uint64{0, 4096, 0}, "EPERM"},
+		{spec.Sandbox{MemoryDenyWriteExecute: true}, "x86 arm", "mmap2", [6]uint64{0, 4096, 6}, "EPERM"},
+		{spec.Sandbox{MemoryDenyWriteExecute: true}, "x86 arm", "mmap2", [6]uint64{0, 4096, 5}, "allowed"},
+		{spec.Sandbox{MemoryDenyWriteExecute: true}, "all", "mprotect", [6]uint64{0, 4096, 4}, "EPERM"},
+		{spec.Sandbox{MemoryDenyWriteExecute: true}, "all", "mprotect", [6]uint64{0, 4096, 3}, "allowed"},
+		{spec.Sandbox{MemoryDenyWriteExecute: true}, "all", "pkey_mprotect", [6]uint64{0, 4096, 5}, "EPERM"},
+		{spec.Sandbox{MemoryDenyWriteExecute: true}, "all", "shmat", [6]uint64{0, 0, 0o100000}, "EPERM"},
+		{spec.Sandbox{MemoryDenyWriteExecute: true}, "all", "shmat", [6]uint64{0, 0, 0o10000}, "allowed"},
+		{spec.Sandbox{MemoryDenyWriteExecute: true}, "x86", "ipc", [6]uint64{21, 0, 0o100000}, "EPERM"},
+		{spec.Sandbox{MemoryDenyWriteExecute: true}, "x86", "ipc", [6]uint64{1<<16 | 21, 0, 0o100000}, "EPERM"},
+		{spec.Sandbox{MemoryDenyWriteExecute: true}, "x86", "ipc", [6]uint64{21, 0, 0}, "allowed"},
+		{spec.Sandbox{MemoryDenyWriteExecute: true}, "x86", "ipc", [6]uint64{1, 0, 0o100000}, "allowed"},
+		{spec.Sandbox{MemoryDenyWriteExecute: true}, "all", "personality", [6]uint64{0x0400000}, "EPERM"},
+		{spec.Sandbox{MemoryDenyWriteExecute: true}, "all", "personality", [6]uint64{0xffffffff}, "allowed"},
+		{spec.Sandbox{MemoryDenyWriteExecute: true}, "all", "personality", [6]uint64{8}, "allowed"},
+		{spec.Sandbox{MemoryDenyWriteExecute: true, LockPersonality: true}, "all", "personality", [6]uint64{0xffffffff}, "EPERM"},
 
-		{Policy{RestrictRealtime: true}, "all", "sched_setscheduler", [6]uint64{0, unix.SCHED_FIFO}, "EPERM"},
-		{Policy{RestrictRealtime: true}, "all", "sched_setscheduler", [6]uint64{0, unix.SCHED_DEADLINE}, "EPERM"},
-		{Policy{RestrictRealtime: true}, "all", "sched_setscheduler", [6]uint64{0, unix.SCHED_RESET_ON_FORK}, "EPERM"},
-		{Policy{RestrictRealtime: true}, "all", "sched_setscheduler", [6]uint64{0, unix.SCHED_BATCH}, "allowed"},
-		{Policy{RestrictRealtime: true}, "all", "sched_setscheduler", [6]uint64{0, unix.SCHED_IDLE}, "allowed"},
-		{Policy{RestrictRealtime: true}, "all", "sched_setattr", [6]uint64{}, "ENOSYS"},
+		{spec.Sandbox{RestrictRealtime: true}, "all", "sched_setscheduler", [6]uint64{0, unix.SCHED_FIFO}, "EPERM"},
+		{spec.Sandbox{RestrictRealtime: true}, "all", "sched_setscheduler", [6]uint64{0, unix.SCHED_DEADLINE}, "EPERM"},
+		{spec.Sandbox{RestrictRealtime: true}, "all", "sched_setscheduler", [6]uint64{0, unix.SCHED_RESET_ON_FORK}, "EPERM"},
+		{spec.Sandbox{RestrictRealtime: true}, "all", "sched_setscheduler", [6]uint64{0, unix.SCHED_BATCH}, "allowed"},
+		{spec.Sandbox{RestrictRealtime: true}, "all", "sched_setscheduler", [6]uint64{0, unix.SCHED_IDLE}, "allowed"},
+		{spec.Sandbox{RestrictRealtime: true}, "all", "sched_setattr", [6]uint64{}, "ENOSYS"},
 
-		{Policy{RestrictSUIDSGID: true}, "x86-64 x86 x32 arm", "chmod", [6]uint64{0, 0o4755}, "EPERM"},
-		{Policy{RestrictSUIDSGID: true}, "x86-64 x86 x32 arm", "chmod", [6]uint64{0, 0o1777}, "allowed"},
-		{Policy{RestrictSUIDSGID: true}, "all", "fchmod", [6]uint64{0, 0o2755}, "EPERM"},
-		{Policy{RestrictSUIDSGID: true}, "all", "fchmodat", [6]uint64{0, 0, 0o4755}, "EPERM"},
-		{Policy{RestrictSUIDSGID: true}, "all", "fchmodat2", [6]uint64{0, 0, 0o6755}, "EPERM"},
-		{Policy{RestrictSUIDSGID: true}, "all", "mkdirat", [6]uint64{0, 0, 0o2755}, "EPERM"},
-		{Policy{RestrictSUIDSGID: true}, "all", "mknodat", [6]uint64{0, 0, 0o104755}, "EPERM"},
-		{Policy{RestrictSUIDSGID: true}, "all", "mknodat", [6]uint64{0, 0, 0o100755}, "allowed"},
-		{Policy{RestrictSUIDSGID: true}, "x86-64 x86 x32 arm", "creat", [6]uint64{0, 0o4755}, "EPERM"},
-		{Policy{RestrictSUIDSGID: true}, "x86-64 x86 x32 arm", "open", [6]uint64{0, unix.O_CREAT, 0o4755}, "EPERM"},
-		{Policy{RestrictSUIDSGID: true}, "x86-64 x86 x32 arm", "open", [6]uint64{0, unix.O_RDWR, 0o4755}, "allowed"},
-		{Policy{RestrictSUIDSGID: true}, "all", "openat", [6]uint64{0, 0, unix.O_CREAT, 0o4755}, "EPERM"},
-		{Policy{RestrictSUIDSGID: true}, "all", "openat", [6]uint64{0, 0, unix.O_TMPFILE | unix.O_RDWR, 0o4755}, "EPERM"},
-		{Policy{RestrictSUIDSGID: true}, "all", "openat", [6]uint64{0, 0, unix.O_DIRECTORY, 0o4755}, "allowed"},
-		{Policy{RestrictSUIDSGID: true}, "all", "openat", [6]uint64{0, 0, unix.O_CREAT, 0o755}, "allowed"},
-		{Policy{RestrictSUIDSGID: true}, "all", "openat2", [6]uint64{}, "ENOSYS"},
-		{Policy{RestrictSUIDSGID: true}, "all", "io_uring_setup", [6]uint64{}, "ENOSYS"},
+		{spec.Sandbox{RestrictSUIDSGID: true}, "x86-64 x86 x32 arm", "chmod", [6]uint64{0, 0o4755}, "EPERM"},
+		{spec.Sandbox{RestrictSUIDSGID: true}, "x86-64 x86 x32 arm", "chmod", [6]uint64{0, 0o1777}, "allowed"},
+		{spec.Sandbox{RestrictSUIDSGID: true}, "all", "fchmod", [6]uint64{0, 0o2755}, "EPERM"},
+		{spec.Sandbox{RestrictSUIDSGID: true}, "all", "fchmodat", [6]uint64{0, 0, 0o4755}, "EPERM"},
+		{spec.Sandbox{RestrictSUIDSGID: true}, "all", "fchmodat2", [6]uint64{0, 0, 0o6755}, "EPERM"},
+		{spec.Sandbox{RestrictSUIDSGID: true}, "all", "mkdirat", [6]uint64{0, 0, 0o2755}, "EPERM"},
+		{spec.Sandbox{RestrictSUIDSGID: true}, "all", "mknodat", [6]uint64{0, 0, 0o104755}, "EPERM"},
+		{spec.Sandbox{RestrictSUIDSGID: true}, "all", "mknodat", [6]uint64{0, 0, 0o100755}, "allowed"},
+		{spec.Sandbox{RestrictSUIDSGID: true}, "x86-64 x86 x32 arm", "creat", [6]uint64{0, 0o4755}, "EPERM"},
+		{spec.Sandbox{RestrictSUIDSGID: true}, "x86-64 x86 x32 arm", "open", [6]uint64{0, unix.O_CREAT, 0o4755}, "EPERM"},
+		{spec.Sandbox{RestrictSUIDSGID: true}, "x86-64 x86 x32 arm", "open", [6]uint64{0, unix.O_RDWR, 0o4755}, "allowed"},
+		{spec.Sandbox{RestrictSUIDSGID: true}, "all", "openat", [6]uint64{0, 0, unix.O_CREAT, 0o4755}, "EPERM"},
+		{spec.Sandbox{RestrictSUIDSGID: true}, "all", "openat", [6]uint64{0, 0, unix.O_TMPFILE | unix.O_RDWR, 0o4755}, "EPERM"},
+		{spec.Sandbox{RestrictSUIDSGID: true}, "all", "openat", [6]uint64{0, 0, unix.O_DIRECTORY, 0o4755}, "allowed"},
+		{spec.Sandbox{RestrictSUIDSGID: true}, "all", "openat", [6]uint64{0, 0, unix.O_CREAT, 0o755}, "allowed"},
+		{spec.Sandbox{RestrictSUIDSGID: true}, "all", "openat2", [6]uint64{}, "ENOSYS"},
+		{spec.Sandbox{RestrictSUIDSGID: true}, "all", "io_uring_setup", [6]uint64{}, "ENOSYS"},
 
-		{Policy{PrivateDevices: true}, "x86-64 x86", "iopl", [6]uint64{}, "EPERM"},
-		{Policy{ProtectClock: true}, "all", "clock_settime", [6]uint64{}, "EPERM"},
-		{Policy{ProtectClock: true}, "all", "clock_gettime", [6]uint64{}, "allowed"},
-		{Policy{ProtectKernelModules: true}, "all", "finit_module", [6]uint64{}, "EPERM"},
-		{Policy{ProtectKernelLogs: true}, "all", "syslog", [6]uint64{}, "EPERM"},
-		{Policy{ProtectKernelTunables: true}, "x86-64 x86 arm", "_sysctl", [6]uint64{}, "EPERM"},
-		{Policy{ProtectHostname: true}, "all", "sethostname", [6]uint64{}, "EPERM"},
-		{Policy{ProtectHostname: true}, "all", "setdomainname", [6]uint64{}, "EPERM"},
-		{Policy{RestrictTerminalInput: true}, "all", "ioctl", [6]uint64{0, unix.TIOCSTI}, "EPERM"},
-		{Policy{RestrictTerminalInput: true}, "all", "ioctl", [6]uint64{0, unix.TIOCSTI | high}, "EPERM"},
-		{Policy{RestrictTerminalInput: true}, "all", "ioctl", [6]uint64{0, unix.TIOCLINUX}, "EPERM"},
-		{Policy{RestrictTerminalInput: true}, "all", "ioctl", [6]uint64{0, unix.TIOCGWINSZ}, "allowed"},
+		{spec.Sandbox{PrivateDevices: true}, "x86-64 x86", "iopl", [6]uint64{}, "EPERM"},
+		{spec.Sandbox{ProtectClock: true}, "all", "clock_settime", [6]uint64{}, "EPERM"},
+		{spec.Sandbox{ProtectClock: true}, "all", "clock_gettime", [6]uint64{}, "allowed"},
+		{spec.Sandbox{ProtectKernelModules: true}, "all", "finit_module", [6]uint64{}, "EPERM"},
+		{spec.Sandbox{ProtectKernelLogs: true}, "all", "syslog", [6]uint64{}, "EPERM"},
+		{spec.Sandbox{ProtectKernelTunables: true}, "x86-64 x86 arm", "_sysctl", [6]uint64{}, "EPERM"},
+		{spec.Sandbox{ProtectHostname: true}, "all", "sethostname", [6]uint64{}, "EPERM"},
+		{spec.Sandbox{ProtectHostname: true}, "all", "setdomainname", [6]uint64{}, "EPERM"},
+		{spec.Sandbox{Profile: "strict"}, "all", "ioctl", [6]uint64{0, unix.TIOCSTI}, "EPERM"},
+		{spec.Sandbox{Profile: "strict"}, "all", "ioctl", [6]uint64{0, unix.TIOCSTI | high}, "EPERM"},
+		{spec.Sandbox{Profile: "strict"}, "all", "ioctl", [6]uint64{0, unix.TIOCLINUX}, "EPERM"},
+		{spec.Sandbox{Profile: "strict"}, "all", "ioctl", [6]uint64{0, unix.TIOCGWINSZ}, "allowed"},
 
 		// The list of calls goes before the switches that look at arguments, as the filter that systemd loads last.
-		{Policy{Filter: []string{"~socket:EACCES"}, RestrictAddressFamilies: []string{"AF_UNIX"}}, "all", "socket", [6]uint64{10}, "EACCES"},
-		{Policy{Filter: []string{"~mount"}, RestrictAddressFamilies: []string{"AF_UNIX"}}, "all", "socket", [6]uint64{10}, "EAFNOSUPPORT"},
-		{Policy{Filter: []string{"~clone3:EPERM"}, RestrictNamespaces: []string{"yes"}}, "all", "clone3", [6]uint64{}, "EPERM"},
+		{spec.Sandbox{SystemCallFilter: []string{"~socket:EACCES"}, RestrictAddressFamilies: []string{"AF_UNIX"}}, "all", "socket", [6]uint64{10}, "EACCES"},
+		{spec.Sandbox{SystemCallFilter: []string{"~mount"}, RestrictAddressFamilies: []string{"AF_UNIX"}}, "all", "socket", [6]uint64{10}, "EAFNOSUPPORT"},
+		{spec.Sandbox{SystemCallFilter: []string{"~clone3:EPERM"}, RestrictNamespaces: []string{"yes"}}, "all", "clone3", [6]uint64{}, "EPERM"},
 	} {
 		names := strings.Fields(c.abis)
 		if c.abis == "all" {
@@ -325,11 +325,11 @@ func TestNumbers(t *testing.T) {
 func TestNoCall(t *testing.T) {
 	for _, machine := range []abi{x86_64, arm64} {
 		for _, c := range []struct {
-			policy Policy
+			policy spec.Sandbox
 			want   string
 		}{
-			{Policy{Architectures: []string{"native"}}, "allowed"},
-			{Policy{Filter: []string{"@known"}}, "ENOSYS"},
+			{spec.Sandbox{SystemCallArchitectures: []string{"native"}}, "allowed"},
+			{spec.Sandbox{SystemCallFilter: []string{"@known"}}, "ENOSYS"},
 		} {
 			if got, _ := run(t, compiled(t, c.policy, machine), call{machine, 0xffffffff, [6]uint64{}}); show(got) != c.want {
 				t.Errorf("%+v on %v: %s, not %s", c.policy, machine, show(got), c.want)
@@ -339,9 +339,9 @@ func TestNoCall(t *testing.T) {
 }
 
 func TestZero(t *testing.T) {
-	for _, p := range []Policy{
-		{}, {Filter: []string{}}, {Filter: []string{" "}}, {ErrorNumber: "EPERM"}, {RestrictNamespaces: []string{"no"}},
-		{RestrictNamespaces: []string{""}}, {RestrictAddressFamilies: []string{}}, {Architectures: []string{"native x86 x32 arm"}},
+	for _, p := range []spec.Sandbox{
+		{}, {SystemCallFilter: []string{}}, {SystemCallFilter: []string{" "}}, {SystemCallErrorNumber: "EPERM"}, {RestrictNamespaces: []string{"no"}},
+		{RestrictNamespaces: []string{""}}, {RestrictAddressFamilies: []string{}}, {SystemCallArchitectures: []string{"native x86 x32 arm"}},
 	} {
 		for _, machine := range []abi{x86_64, arm64} {
 			if program := compiled(t, p, machine); program != nil {
@@ -353,73 +353,55 @@ func TestZero(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	for _, c := range []struct {
-		policy Policy
+		policy spec.Sandbox
 		want   string
 		entry  int
 	}{
-		{Policy{Filter: []string{"opennat"}}, `system_call_filter: there is no system call "opennat"; did you mean "openat"?`, 0},
-		{Policy{Filter: []string{"read", "~@priviledged"}}, `system_call_filter: there is no group of system calls "@priviledged"; did you mean "@privileged"?`, 1},
-		{Policy{Filter: []string{"xyzzy"}}, `system_call_filter: there is no system call "xyzzy"`, 0},
-		{Policy{Filter: []string{"read:EPERM"}}, `system_call_filter: read is allowed, so it cannot have an error; write "~read:EPERM" to refuse it`, 0},
-		{Policy{Filter: []string{"~read:EPERMM"}}, `system_call_filter: read: there is no error "EPERMM"; there are those of errno(3), as "EPERM", numbers, and "kill"`, 0},
-		{Policy{Filter: []string{"~read:4096"}}, `system_call_filter: read: 4096 is no error number; they end at 4095`, 0},
-		{Policy{Filter: []string{"~"}}, `system_call_filter: "~" is before nothing; write "~@mount", say`, 0},
-		{Policy{Filter: []string{"~@process execve"}}, `system_call_filter: execve is refused, so no job could be started`, -1},
-		{Policy{Filter: []string{"read", "~@default"}}, `system_call_filter: execve is refused, so no job could be started`, -1},
-		{Policy{ErrorNumber: "0"}, `system_call_error_number: 0 is no error; use "EPERM", say`, -1},
-		{Policy{ErrorNumber: "EFOO"}, `system_call_error_number: there is no error "EFOO"; there are those of errno(3), as "EPERM", numbers, and "kill"`, -1},
-		{Policy{Architectures: []string{"native", "amd64"}}, `system_call_architectures: there is no architecture "amd64"; there are "native", "x86-64", "x32", "x86", "arm64" and "arm"`, 1},
-		{Policy{RestrictAddressFamilies: []string{"AF_UNIXX"}}, `restrict_address_families: there is no address family "AF_UNIXX"; did you mean "AF_UNIX"?`, 0},
-		{Policy{RestrictAddressFamilies: []string{"none", "AF_UNIX"}}, `restrict_address_families: "none" stands alone`, -1},
-		{Policy{RestrictAddressFamilies: []string{"AF_UNIX", "~AF_INET"}}, `restrict_address_families: "~" goes before the first family and then holds for all`, 1},
-		{Policy{RestrictNamespaces: []string{"network"}}, `restrict_namespaces: there is no kind of namespaces "network"; there are cgroup, ipc, mnt, net, pid, time, user, uts; alone, "yes" and "no"`, 0},
-		{Policy{RestrictNamespaces: []string{"net", "~mnt"}}, `restrict_namespaces: "~" goes before the first kind and then holds for all`, 1},
+		{spec.Sandbox{SystemCallFilter: []string{"opennat"}}, `system_call_filter: there is no system call "opennat"; did you mean "openat"?`, 0},
+		{spec.Sandbox{SystemCallFilter: []string{"read", "~@priviledged"}}, `system_call_filter: there is no group of system calls "@priviledged"; did you mean "@privileged"?`, 1},
+		{spec.Sandbox{SystemCallFilter: []string{"xyzzy"}}, `system_call_filter: there is no system call "xyzzy"`, 0},
+		{spec.Sandbox{SystemCallFilter: []string{"read:EPERM"}}, `system_call_filter: read is allowed, so it cannot have an error; write "~read:EPERM" to refuse it`, 0},
+		{spec.Sandbox{SystemCallFilter: []string{"~read:EPERMM"}}, `system_call_filter: read: there is no error "EPERMM"; there are those of errno(3), as "EPERM", numbers, and "kill"`, 0},
+		{spec.Sandbox{SystemCallFilter: []string{"~read:4096"}}, `system_call_filter: read: 4096 is no error number; they end at 4095`, 0},
+		{spec.Sandbox{SystemCallFilter: []string{"~"}}, `system_call_filter: "~" is before nothing; write "~@mount", say`, 0},
+		{spec.Sandbox{SystemCallFilter: []string{"~@process execve"}}, `system_call_filter: execve is refused, so no job could be started`, -1},
+		{spec.Sandbox{SystemCallFilter: []string{"read", "~@default"}}, `system_call_filter: execve is refused, so no job could be started`, -1},
+		{spec.Sandbox{SystemCallErrorNumber: "0"}, `system_call_error_number: 0 is no error; use "EPERM", say`, -1},
+		{spec.Sandbox{SystemCallErrorNumber: "EFOO"}, `system_call_error_number: there is no error "EFOO"; there are those of errno(3), as "EPERM", numbers, and "kill"`, -1},
+		{spec.Sandbox{SystemCallArchitectures: []string{"native", "amd64"}}, `system_call_architectures: there is no architecture "amd64"; there are "native", "x86-64", "x32", "x86", "arm64" and "arm"`, 1},
+		{spec.Sandbox{RestrictAddressFamilies: []string{"AF_UNIXX"}}, `restrict_address_families: there is no address family "AF_UNIXX"; did you mean "AF_UNIX"?`, 0},
+		{spec.Sandbox{RestrictAddressFamilies: []string{"none", "AF_UNIX"}}, `restrict_address_families: "none" stands alone`, -1},
+		{spec.Sandbox{RestrictAddressFamilies: []string{"AF_UNIX", "~AF_INET"}}, `restrict_address_families: "~" goes before the first family and then holds for all`, 1},
+		{spec.Sandbox{RestrictNamespaces: []string{"network"}}, `restrict_namespaces: there is no kind of namespaces "network"; there are cgroup, ipc, mnt, net, pid, time, user, uts; alone, "yes" and "no"`, 0},
+		{spec.Sandbox{RestrictNamespaces: []string{"net", "~mnt"}}, `restrict_namespaces: "~" goes before the first kind and then holds for all`, 1},
 	} {
-		err := c.policy.Check()
+		err := Check(c.policy)
 		var e *Error
 		if err == nil || err.Error() != c.want || !errors.As(err, &e) || e.Entry != c.entry {
 			t.Errorf("%+v: %v, not %q at %d", c.policy, err, c.want, c.entry)
 		}
-		if _, err := c.policy.Compile(); err == nil {
+		if _, err := Compile(c.policy); err == nil {
 			t.Errorf("%+v compiles", c.policy)
 		}
 	}
-	both := Policy{Filter: []string{"opennat"}, RestrictNamespaces: []string{"network"}}
-	if err := both.Check(); err == nil || strings.Count(err.Error(), "\n") != 1 {
+	both := spec.Sandbox{SystemCallFilter: []string{"opennat"}, RestrictNamespaces: []string{"network"}}
+	if err := Check(both); err == nil || strings.Count(err.Error(), "\n") != 1 {
 		t.Errorf("not both errors: %v", err)
 	}
 	for _, errno := range []string{"EPERM", "EAGAIN", "EWOULDBLOCK", "EOPNOTSUPP", "ENOTSUP", "EDEADLK", "EDEADLOCK", "EUCLEAN", "1", "4095", "kill"} {
-		if err := (Policy{Filter: []string{"~mount"}, ErrorNumber: errno}).Check(); err != nil {
+		if err := Check(spec.Sandbox{SystemCallFilter: []string{"~mount"}, SystemCallErrorNumber: errno}); err != nil {
 			t.Errorf("%s: %v", errno, err)
 		}
 	}
 }
 
-func TestCBOR(t *testing.T) {
-	want := Policy{
-		Filter: []string{"@system-service", "~@privileged"}, ErrorNumber: "EPERM", Architectures: []string{"native"},
-		RestrictAddressFamilies: []string{"AF_UNIX"}, RestrictNamespaces: []string{"yes"}, LockPersonality: true, RestrictTerminalInput: true,
-	}
-	b, err := cbor.Marshal(want)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got Policy
-	if err := cbor.Unmarshal(b, &got); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("%+v, %v", got, err)
-	}
-	if b, err := cbor.Marshal(Policy{}); err != nil || len(b) != 1 {
-		t.Errorf("the zero policy is %x, %v", b, err)
-	}
-}
-
 // everything is a policy with all switches on, with a list as long as people write them.
-func everything() Policy {
-	return Policy{
-		Filter: []string{"@system-service", "~@privileged @resources"}, ErrorNumber: "EPERM", RestrictAddressFamilies: []string{"AF_UNIX AF_INET AF_INET6"},
+func everything() spec.Sandbox {
+	return spec.Sandbox{
+		SystemCallFilter: []string{"@system-service", "~@privileged @resources"}, SystemCallErrorNumber: "EPERM", RestrictAddressFamilies: []string{"AF_UNIX AF_INET AF_INET6"},
 		RestrictNamespaces: []string{"yes"}, LockPersonality: true, MemoryDenyWriteExecute: true, RestrictRealtime: true, RestrictSUIDSGID: true,
 		PrivateDevices: true, ProtectClock: true, ProtectKernelModules: true, ProtectKernelLogs: true, ProtectKernelTunables: true,
-		ProtectHostname: true, RestrictTerminalInput: true,
+		ProtectHostname: true, Profile: "strict",
 	}
 }
 
@@ -427,16 +409,16 @@ func everything() Policy {
 // all architectures, is far from what the kernel takes.
 func TestLength(t *testing.T) {
 	native := everything()
-	native.Architectures = []string{"native"}
+	native.SystemCallArchitectures = []string{"native"}
 	for _, c := range []struct {
 		name      string
-		policy    Policy
+		policy    spec.Sandbox
 		all, call int
 	}{
 		{"all switches, native", native, 350, 18},
 		{"all switches, all architectures", everything(), 1250, 20},
-		{"@system-service, native", Policy{Filter: []string{"@system-service"}, Architectures: []string{"native"}}, 150, 12},
-		{"RestrictNamespaces=, native", Policy{RestrictNamespaces: []string{"yes"}, Architectures: []string{"native"}}, 40, 11},
+		{"@system-service, native", spec.Sandbox{SystemCallFilter: []string{"@system-service"}, SystemCallArchitectures: []string{"native"}}, 150, 12},
+		{"RestrictNamespaces=, native", spec.Sandbox{RestrictNamespaces: []string{"yes"}, SystemCallArchitectures: []string{"native"}}, 40, 11},
 	} {
 		for _, m := range []abi{x86_64, arm64} {
 			program := compiled(t, c.policy, m)
@@ -474,18 +456,20 @@ func (r random) some(list []string, n int) []string {
 	return s
 }
 
-func (r random) policy() Policy {
+func (r random) policy() spec.Sandbox {
 	coin := func() bool { return r.IntN(3) == 0 }
-	p := Policy{
+	p := spec.Sandbox{
 		LockPersonality: coin(), MemoryDenyWriteExecute: coin(), RestrictRealtime: coin(), RestrictSUIDSGID: coin(), PrivateDevices: coin(),
 		ProtectClock: coin(), ProtectKernelModules: coin(), ProtectKernelLogs: coin(), ProtectKernelTunables: coin(), ProtectHostname: coin(),
-		RestrictTerminalInput: coin(),
 	}
 	if coin() {
-		p.Architectures = r.some([]string{"native", "x86-64", "x32", "x86", "arm64", "arm"}, 2)
+		p.Profile = r.some([]string{"off", "default", "strict"}, 1)[0]
 	}
 	if coin() {
-		p.ErrorNumber = r.some([]string{"EPERM", "kill", "77"}, 1)[0]
+		p.SystemCallArchitectures = r.some([]string{"native", "x86-64", "x32", "x86", "arm64", "arm"}, 2)
+	}
+	if coin() {
+		p.SystemCallErrorNumber = r.some([]string{"EPERM", "kill", "77"}, 1)[0]
 	}
 	if coin() {
 		p.RestrictAddressFamilies = r.some(sortedKeys(r.t.families), 6)
@@ -513,7 +497,7 @@ func (r random) policy() Policy {
 			if (deny || strings.HasPrefix(w, "~")) && coin() {
 				w += ":" + r.some([]string{"EACCES", "kill", "99"}, 1)[0]
 			}
-			p.Filter = append(p.Filter, w)
+			p.SystemCallFilter = append(p.SystemCallFilter, w)
 		}
 	}
 	return p
@@ -547,8 +531,8 @@ func (r random) members(word string) map[string]bool {
 }
 
 // words returns p with a string for each word.
-func words(p Policy) Policy {
-	for _, l := range []*[]string{&p.Filter, &p.RestrictAddressFamilies, &p.RestrictNamespaces} {
+func words(p spec.Sandbox) spec.Sandbox {
+	for _, l := range []*[]string{&p.SystemCallFilter, &p.RestrictAddressFamilies, &p.RestrictNamespaces} {
 		var all []string
 		for _, entry := range *l {
 			rest, inverted := strings.CutPrefix(entry, "~")
@@ -565,13 +549,13 @@ func words(p Policy) Policy {
 }
 
 // naive says what a call gets, from the meaning of the switches and with none of the code that makes programs.
-func naive(p Policy, r random, m abi, c call, name string) string {
+func naive(p spec.Sandbox, r random, m abi, c call, name string) string {
 	t := r.t
-	if len(p.Architectures) > 0 && c.abi != m && !slices.Contains(p.Architectures, c.abi.String()) {
+	if len(p.SystemCallArchitectures) > 0 && c.abi != m && !slices.Contains(p.SystemCallArchitectures, c.abi.String()) {
 		return "killed"
 	}
-	if len(p.Filter) > 0 {
-		deny := strings.HasPrefix(p.Filter[0], "~")
+	if len(p.SystemCallFilter) > 0 {
+		deny := strings.HasPrefix(p.SystemCallFilter[0], "~")
 		named := func(errno string) string {
 			switch errno {
 			case "", "kill":
@@ -586,10 +570,10 @@ func naive(p Policy, r random, m abi, c call, name string) string {
 		answer := "allowed"
 		if !deny && !r.members("@default")[name] {
 			if answer = "ENOSYS"; t.known[name] {
-				answer = named(p.ErrorNumber)
+				answer = named(p.SystemCallErrorNumber)
 			}
 		}
-		for _, entry := range p.Filter {
+		for _, entry := range p.SystemCallFilter {
 			word, inverted := strings.CutPrefix(entry, "~")
 			word, errno, has := strings.Cut(word, ":")
 			if !r.members(word)[name] {
@@ -603,7 +587,7 @@ func naive(p Policy, r random, m abi, c call, name string) string {
 			case !deny && !t.known[name]:
 				answer = "ENOSYS"
 			default:
-				answer = named(p.ErrorNumber)
+				answer = named(p.SystemCallErrorNumber)
 			}
 		}
 		if answer != "allowed" {
@@ -686,16 +670,16 @@ func naive(p Policy, r random, m abi, c call, name string) string {
 		p.PrivateDevices && r.members("@raw-io")[name], p.ProtectClock && r.members("@clock")[name], p.ProtectKernelModules && r.members("@module")[name],
 		p.ProtectKernelLogs && name == "syslog", p.ProtectKernelTunables && name == "_sysctl",
 		p.ProtectHostname && (name == "sethostname" || name == "setdomainname"),
-		p.RestrictTerminalInput && name == "ioctl" && in(arg[1], 0x5412, 0x541c):
+		p.Confined() && name == "ioctl" && in(arg[1], 0x5412, 0x541c):
 		return "EPERM"
 	}
 	return "allowed"
 }
 
 // agree compares a program with naive for every number of every ABI of a machine.
-func agree(t *testing.T, r random, p Policy, m abi) {
+func agree(t *testing.T, r random, p spec.Sandbox, m abi) {
 	t.Helper()
-	program, err := p.compile(m)
+	program, err := compile(p, m)
 	if err != nil {
 		if strings.Contains(err.Error(), "no job could be started") {
 			return
@@ -770,12 +754,12 @@ func FuzzCheck(f *testing.F) {
 	f.Add("@system-service", "~@privileged:EPERM", "EPERM", "native", "~AF_UNIX", "yes")
 	f.Add("~@mount x", "read:", "0", "", "none", "~ user")
 	f.Fuzz(func(t *testing.T, first, second, errno, architecture, family, kind string) {
-		p := Policy{
-			Filter: []string{first, second}, ErrorNumber: errno, Architectures: []string{architecture},
+		p := spec.Sandbox{
+			SystemCallFilter: []string{first, second}, SystemCallErrorNumber: errno, SystemCallArchitectures: []string{architecture},
 			RestrictAddressFamilies: []string{family}, RestrictNamespaces: []string{kind},
 		}
-		program, err := p.compile(x86_64)
-		checked := p.Check()
+		program, err := compile(p, x86_64)
+		checked := Check(p)
 		if (err == nil) != (checked == nil) {
 			t.Fatalf("compiled: %v, checked: %v", err, checked)
 		}
@@ -794,7 +778,7 @@ func FuzzCheck(f *testing.F) {
 func BenchmarkCompile(b *testing.B) {
 	p := everything()
 	for b.Loop() {
-		if _, err := p.Compile(); err != nil {
+		if _, err := Compile(p); err != nil {
 			b.Fatal(err)
 		}
 	}
