@@ -37,7 +37,7 @@ func rules() map[string]rule {
 		"daemon": {
 			may: []string{
 				"daemon/auth", "daemon/companion", "daemon/config", "daemon/config/machine", "daemon/control", "daemon/job", "daemon/logging", "sandbox",
-				"sandbox/nonblock/stream", "sandbox/privilege", "sandbox/spec",
+				"sandbox/privilege", "sandbox/spec",
 			},
 		},
 		"daemon/api/rtask/v1":                {},
@@ -52,23 +52,23 @@ func rules() map[string]rule {
 			never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses, module + "sandbox": "files in, values out"},
 		},
 		"daemon/job": {
-			may:   []string{"daemon/store", "sandbox", "sandbox/log", "sandbox/nonblock", "sandbox/scope", "sandbox/spec", "sandbox/wire"},
+			may:   []string{"daemon/store", "sandbox", "sandbox/log", "sandbox/scope", "sandbox/spec", "sandbox/wire"},
 			never: map[string]string{"net/http": noNetwork, module + "daemon/config": "the library knows no configuration files"},
 		},
 		"daemon/store":     {never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses}},
 		"daemon/auth/cost": {never: map[string]string{"net": "numbers and their bounds", "os/exec": noProcesses}},
-		"daemon/auth":      {may: []string{"daemon/auth/cost", "sandbox/nonblock"}, never: map[string]string{"net/http": noNetwork, "os/exec": "who calls must not be able to start anything"}},
+		"daemon/auth":      {may: []string{"daemon/auth/cost"}, never: map[string]string{"net/http": noNetwork, "os/exec": "who calls must not be able to start anything"}},
 		"daemon/auth/webhook": {
 			never: map[string]string{"net": "bytes in, yes or no out", "os/exec": "who calls must not be able to start anything"},
 		},
 		"daemon/control": {
 			may: []string{
 				"daemon/api/codec", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/auth", "daemon/auth/webhook", "daemon/config",
-				"daemon/job", "sandbox/log", "sandbox/nonblock", "sandbox/spec",
+				"daemon/job", "sandbox/log", "sandbox/spec",
 			},
 		},
 		"daemon/gateway": {
-			may: []string{"ctl/client", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/logging", "sandbox/nonblock/stream"},
+			may: []string{"ctl/client", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/logging"},
 			never: map[string]string{
 				"os/exec": decides, module + "daemon/auth": decides, module + "daemon/config": decides,
 				module + "daemon/job": decides, module + "daemon/store": decides, module + "sandbox": decides,
@@ -76,23 +76,18 @@ func rules() map[string]rule {
 		},
 
 		"sandbox": {
-			may:   []string{"sandbox/cgroup", "sandbox/jail/landlock", "sandbox/nonblock", "sandbox/privilege", "sandbox/scope", "sandbox/spec", "sandbox/wire"},
+			may:   []string{"sandbox/cgroup", "sandbox/jail/landlock", "sandbox/privilege", "sandbox/scope", "sandbox/spec", "sandbox/wire"},
 			never: map[string]string{"net/http": noNetwork, module + "sandbox/shim": "the two halves meet on the wire only"},
 		},
-		"sandbox/nonblock": {never: map[string]string{"net": small, "os/exec": noProcesses}},
-		"sandbox/nonblock/stream": {
-			may:   []string{"sandbox/nonblock"},
-			never: map[string]string{"net/http": small, "os/exec": noProcesses},
-		},
 		"sandbox/spec":      {never: map[string]string{"net": small, "os/exec": noProcesses}},
-		"sandbox/wire":      {may: []string{"sandbox/nonblock", "sandbox/spec"}, never: map[string]string{"net/http": small, "os/exec": noProcesses}},
+		"sandbox/wire":      {may: []string{"sandbox/spec"}, never: map[string]string{"net/http": small, "os/exec": noProcesses}},
 		"sandbox/log":       {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/scope":     {never: map[string]string{"net/http": noNetwork}},
-		"sandbox/cgroup":    {may: []string{"sandbox/nonblock", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
-		"sandbox/jail":      {may: []string{"sandbox/jail/fork", "sandbox/jail/landlock", "sandbox/jail/seccomp", "sandbox/nonblock", "sandbox/privilege", "sandbox/safepath", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/cgroup":    {may: []string{"sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/jail":      {may: []string{"sandbox/jail/fork", "sandbox/jail/landlock", "sandbox/jail/seccomp", "sandbox/privilege", "sandbox/safepath", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/safepath":  {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/privilege": {never: map[string]string{"net": small, "os/exec": noProcesses}},
-		"sandbox/jail/fork": {may: []string{"sandbox/nonblock"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/jail/fork": {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/jail/landlock": {
 			never: map[string]string{"net": small, "os/exec": noProcesses},
 		},
@@ -101,7 +96,7 @@ func rules() map[string]rule {
 			never: map[string]string{"net": small, "os/exec": noProcesses},
 		},
 		"sandbox/shim": {
-			may: []string{"sandbox/cgroup", "sandbox/jail", "sandbox/log", "sandbox/nonblock", "sandbox/privilege", "sandbox/spec", "sandbox/wire"},
+			may: []string{"sandbox/cgroup", "sandbox/jail", "sandbox/log", "sandbox/privilege", "sandbox/spec", "sandbox/wire"},
 			never: map[string]string{
 				"net/http": small, "os/exec": noProcesses, "github.com/godbus/dbus/v5": small,
 				"google.golang.org/protobuf/proto": small,
@@ -114,7 +109,7 @@ func rules() map[string]rule {
 		},
 		"ctl/journal": {never: map[string]string{"net": "it only starts journalctl"}},
 		"ctl/client": {
-			may:   []string{"daemon/api/codec", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "sandbox/nonblock/stream"},
+			may:   []string{"daemon/api/codec", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect"},
 			never: map[string]string{"os/exec": "the gateway uses it"},
 		},
 	}

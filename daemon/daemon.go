@@ -27,7 +27,6 @@ import (
 	"github.com/rtask/rtask/daemon/job"
 	"github.com/rtask/rtask/daemon/logging"
 	"github.com/rtask/rtask/sandbox"
-	"github.com/rtask/rtask/sandbox/nonblock/stream"
 )
 
 const (
@@ -263,9 +262,8 @@ func (e *engine) serve(ctx context.Context, l listeners) error {
 	servers := []*http.Server{e.server(serving, e.control.Control()), e.server(serving, e.control.Gateway())}
 	failed := make(chan error, len(servers))
 	var serves sync.WaitGroup
-	// What the gateway asks for is short, or announced where it is not (see package nonblock).
 	for i, ln := range []net.Listener{
-		perUser(l.control, maxConnections, maxStrangers, e.known), stream.Listener(perUser(l.gateway, maxGatewayConnections, 0, everybody)),
+		perUser(l.control, maxConnections, maxStrangers, e.known), perUser(l.gateway, maxGatewayConnections, 0, everybody),
 	} {
 		serves.Go(func() { failed <- servers[i].Serve(ln) })
 	}

@@ -8,9 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/rtask/rtask/sandbox/nonblock"
 	"github.com/rtask/rtask/sandbox/wire"
 )
 
@@ -27,19 +24,15 @@ func (h *Host) claimPath(id string) string { return filepath.Join(h.opts.Runtime
 // stake makes the claim of a job.
 func (h *Host) stake(id string, memo []byte) (string, error) {
 	path := h.claimPath(id)
-	fd, err := nonblock.Open(path, unix.O_CREAT|unix.O_WRONLY|unix.O_TRUNC, 0o600)
-	if err != nil {
-		return "", fmt.Errorf("cannot offer the job to its supervisor: cannot make %s: %w", path, err)
+	err := os.WriteFile(path, memo, 0o600)
+	if err == nil {
+		return path, nil
 	}
-	for err == nil && len(memo) > 0 {
-		var n int
-		n, err = nonblock.Write(fd, memo)
-		memo = memo[n:]
+	err = fmt.Errorf("cannot offer the job to its supervisor: %w", err)
+	if e := os.Remove(path); e != nil && !errors.Is(e, fs.ErrNotExist) {
+		err = errors.Join(err, e)
 	}
-	if err := errors.Join(err, nonblock.Close(fd)); err != nil {
-		return "", errors.Join(fmt.Errorf("cannot offer the job to its supervisor: cannot write %s: %w", path, err), nonblock.Unlink(path))
-	}
-	return path, nil
+	return "", err
 }
 
 // Claims returns the jobs that earlier engines sent to shims and did not forget, with the memo of each.
@@ -68,7 +61,7 @@ func (h *Host) Claims() (map[string][]byte, error) {
 
 // takeBack takes a job back that may have been sent to a shim. It returns false if a shim has taken it.
 func (h *Host) takeBack(id string) (bool, error) {
-	err := nonblock.Unlink(h.claimPath(id))
+	err := os.Remove(h.claimPath(id))
 	if err == nil {
 		return true, nil
 	}
@@ -86,7 +79,7 @@ func (h *Host) takeBack(id string) (bool, error) {
 func (h *Host) Forget(id string) error {
 	var err error
 	for _, path := range []string{h.claimPath(id) + wire.Taken, h.claimPath(id)} {
-		if e := nonblock.Unlink(path); e == nil || !errors.Is(e, fs.ErrNotExist) {
+		if e := os.Remove(path); e == nil || !errors.Is(e, fs.ErrNotExist) {
 			return e // there is one of the two at most
 		}
 	}

@@ -122,7 +122,7 @@ func (s *Slot) enter(ctx context.Context, r SlotRequest) error {
 type Request struct {
 	Job spec.Job
 	// Input is the job's standard input, and Log the file for its output, open for appending. Both stay the caller's.
-	Input, Log wire.Descriptor
+	Input, Log *os.File
 	// Last says that the slot gets no job after this one.
 	Last bool
 	// Memo is what Claims tells the next engine of the job.
@@ -242,7 +242,7 @@ func (s *Slot) read() {
 	}
 }
 
-func (s *Slot) send(m wire.Message, files ...wire.Descriptor) error {
+func (s *Slot) send(m wire.Message, files ...*os.File) error {
 	s.sendMu.Lock()
 	defer s.sendMu.Unlock()
 	return s.conn.Send(m, files...)

@@ -17,7 +17,6 @@ import (
 
 	"github.com/rtask/rtask/daemon/api/codec"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
-	"github.com/rtask/rtask/sandbox/nonblock/stream"
 )
 
 // DefaultPath is the control socket of the system's engine.
@@ -76,7 +75,7 @@ func dial(ctx context.Context, path string) (net.Conn, error) {
 	for try := 1; ; try++ {
 		c, err := d.DialContext(ctx, "unix", path)
 		if err == nil {
-			return stream.Wrap(c), nil
+			return c, nil
 		}
 		if !errors.Is(err, syscall.EAGAIN) || try == fullTries {
 			return nil, dialError(path, err)

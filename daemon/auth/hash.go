@@ -10,7 +10,6 @@ import (
 	"golang.org/x/crypto/argon2"
 
 	"github.com/rtask/rtask/daemon/auth/cost"
-	"github.com/rtask/rtask/sandbox/nonblock"
 )
 
 // Argon2Params are what Argon2id costs. Package cost has their bounds.
@@ -25,7 +24,6 @@ const (
 type hashFunc func(secret, salt []byte, p Argon2Params) []byte
 
 func argon2id(secret, salt []byte, p Argon2Params) []byte {
-	nonblock.Announce() // it takes tens of milliseconds, and others are to run meanwhile
 	return argon2.IDKey(secret, salt, p.Time, p.Memory, p.Threads, sumLen)
 }
 

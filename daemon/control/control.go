@@ -22,7 +22,6 @@ import (
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
-	"github.com/rtask/rtask/sandbox/nonblock"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -141,13 +140,7 @@ func (s *Server) control(identify identify) http.Handler {
 func (s *Server) gateway(identify identify) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(rtaskv1connect.NewGatewayServiceHandler(s, handlerOptions()...))
-	return s.admit(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Connections of the gateway announce only what is long, and of what is short only this takes no time.
-		if r.URL.Path != rtaskv1connect.GatewayServiceRunProcedure {
-			nonblock.Announce()
-		}
-		mux.ServeHTTP(w, r)
-	}), identify)
+	return s.admit(mux, identify)
 }
 
 func handlerOptions() []connect.HandlerOption {

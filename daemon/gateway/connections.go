@@ -9,8 +9,6 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"github.com/rtask/rtask/sandbox/nonblock/stream"
 )
 
 const (
@@ -74,7 +72,7 @@ func (l *connections) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		c := &connection{Conn: stream.Wrap(raw), of: l, from: prefixOf(raw.RemoteAddr())}
+		c := &connection{Conn: raw, of: l, from: prefixOf(raw.RemoteAddr())}
 		closed, ok := l.take(c)
 		for _, old := range closed {
 			_ = old.Conn.Close() // net/http notices

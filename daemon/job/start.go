@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 
@@ -17,7 +17,6 @@ import (
 
 	"github.com/rtask/rtask/daemon/store"
 	"github.com/rtask/rtask/sandbox"
-	"github.com/rtask/rtask/sandbox/nonblock"
 	"github.com/rtask/rtask/sandbox/spec"
 	"github.com/rtask/rtask/sandbox/wire"
 )
@@ -608,7 +607,7 @@ func (m *Manager) putOff(ctx context.Context, l *live) bool {
 
 // process opens what a process needs and starts it, in another slot if its own has become unfit.
 func (m *Manager) process(ctx context.Context, l *live) (*sandbox.Process, error) {
-	var stdin wire.Descriptor = m.null
+	stdin := m.null
 	if len(l.input) > 0 {
 		f, err := wire.SealedFile("rtask-input", l.input)
 		if err != nil {
@@ -678,37 +677,20 @@ func (m *Manager) moveOn(ctx context.Context, l *live) error {
 }
 
 // makeLog makes an empty log to append to.
-func makeLog(path string) (fd nonblock.File, err error) {
-	err = retried(func() error {
-		n, err := unix.Open(path, unix.O_CREAT|unix.O_TRUNC|unix.O_RDWR|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o640)
-		fd = nonblock.File(n)
-		return err
-	})
-	if err != nil {
-		return -1, &fs.PathError{Op: "open", Path: path, Err: err}
-	}
-	return fd, nil
+func makeLog(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR|os.O_APPEND|unix.O_NOFOLLOW, 0o640)
 }
 
 // groupOfFolder gives a new log to the group of its folder: whoever may list the logs may read them.
-func groupOfFolder(f nonblock.File, dir string) error {
-	var st unix.Stat_t
-	if err := retried(func() error { return unix.Stat(dir, &st) }); err != nil {
+func groupOfFolder(f *os.File, dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
 		return fmt.Errorf("cannot look at the folder of the logs: %w", err)
 	}
-	if err := retried(func() error { return unix.Fchown(int(f), -1, int(st.Gid)) }); err != nil {
+	if err := f.Chown(-1, int(info.Sys().(*syscall.Stat_t).Gid)); err != nil {
 		return fmt.Errorf("cannot give the job's log to a group: %w", err)
 	}
 	return nil
-}
-
-// retried makes a system call until no signal interrupts it, as some file systems let happen.
-func retried(call func() error) error {
-	for {
-		if err := call(); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
 }
 
 // description is what systemctl shows: text that D-Bus takes and that a terminal cannot act on. Everybody can read it and the

@@ -19,7 +19,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rtask/rtask/sandbox/nonblock"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -115,8 +114,7 @@ func (t *Tree) Reclaim(enough uint64) (uint64, error) {
 		// memory.reclaim (Linux 5.19) says EAGAIN when it could not take all of it; what it did take is seen by looking. It is not
 		// asked for what cannot be had, the kernel's own part: it would take the shim's pages again and again, as they come back.
 		piece := min(left-enough/2, reclaimPiece)
-		// Announced to Go's runtime, which lets others run meanwhile.
-		err = writeBy(unix.Write, t.dir, "memory.reclaim", strconv.FormatUint(piece, 10))
+		err = write(t.dir, "memory.reclaim", strconv.FormatUint(piece, 10))
 		if isGone(err) {
 			return left, nil // an older kernel
 		}
@@ -184,7 +182,7 @@ func (t *Tree) New(name string, limits spec.Limits, optional bool) (*Group, erro
 		}
 	}
 	g := &Group{dir: filepath.Join(t.dir, name), path: filepath.Join(t.group, name)}
-	if err := nonblock.Mkdir(g.dir, 0o755); err != nil {
+	if err := unix.Mkdir(g.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("cannot make the job's control group: %s: %w", g.dir, err)
 	}
 	if err := t.limit(g, limits, optional); err != nil {
@@ -305,12 +303,12 @@ func (g *Group) WaitEmpty(timeout time.Duration) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("cannot watch the job's control group: %w", err)
 	}
-	defer nonblock.Close(f)
+	defer unix.Close(f)
 	deadline := time.Now().Add(timeout)
 	buf := make([]byte, 256)
 	for {
 		// Reading at offset 0 arms the poll for what comes after.
-		n, err := nonblock.Pread(f, buf, 0)
+		n, err := unix.Pread(f, buf, 0)
 		if isGone(err) {
 			return true, nil
 		}
@@ -355,8 +353,8 @@ func (g *Group) OOMKilled() bool {
 
 // Remove removes the group and those that the job made below it. Nothing may be left in them.
 func (g *Group) Remove() error {
-	_ = nonblock.Close(g.fd) // an O_PATH descriptor has nothing to lose
-	if err := nonblock.Rmdir(g.dir); err == nil || errors.Is(err, unix.ENOENT) {
+	_ = unix.Close(g.fd) // an O_PATH descriptor has nothing to lose
+	if err := unix.Rmdir(g.dir); err == nil || errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	var dirs []string

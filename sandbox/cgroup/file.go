@@ -9,15 +9,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rtask/rtask/sandbox/nonblock"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// The files here are small, are there or not, and make nobody wait (see package nonblock), but for memory.reclaim. Package os would
-// put each into the runtime's poller and out again, at thrice the system calls, and a job needs a dozen of them.
+// Package os would put each of the files here into the runtime's poller, since they can be polled, and then take EAGAIN, with which
+// memory.reclaim says that it did not get all, for a reason to wait.
 
 // open opens a file.
-func open(path string, flags int) (int, error) { return nonblock.Open(path, flags, 0) }
+func open(path string, flags int) (int, error) { return unix.Open(path, flags|unix.O_CLOEXEC, 0) }
 
 // read returns what is in a file.
 func read(path string) ([]byte, error) {
@@ -25,10 +24,10 @@ func read(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open %s: %w", path, err)
 	}
-	defer nonblock.Close(fd)
+	defer unix.Close(fd)
 	b := make([]byte, 0, 512)
 	for {
-		n, err := nonblock.Read(fd, b[len(b):cap(b)])
+		n, err := unix.Read(fd, b[len(b):cap(b)])
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("cannot read %s: %w", path, err)
@@ -41,18 +40,15 @@ func read(path string) ([]byte, error) {
 	}
 }
 
-// write writes to a file that takes it at once.
-func write(dir, file, value string) error { return writeBy(nonblock.Write, dir, file, value) }
-
-// writeBy makes one write(2) by way of call.
-func writeBy(call func(fd int, p []byte) (int, error), dir, file, value string) error {
+// write makes one write(2) to a file.
+func write(dir, file, value string) error {
 	path := filepath.Join(dir, file)
 	fd, err := open(path, unix.O_WRONLY)
 	if err != nil {
 		return fmt.Errorf("cannot open a control group file: %s: %w", path, err)
 	}
-	_, err = call(fd, []byte(value))
-	if err := errors.Join(err, nonblock.Close(fd)); err != nil {
+	_, err = unix.Write(fd, []byte(value))
+	if err := errors.Join(err, unix.Close(fd)); err != nil {
 		return fmt.Errorf("cannot write %q to a control group file: %s: %w", value, path, err)
 	}
 	return nil

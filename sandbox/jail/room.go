@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rtask/rtask/sandbox/jail/fork"
-	"github.com/rtask/rtask/sandbox/nonblock"
 	"github.com/rtask/rtask/sandbox/safepath"
 	"github.com/rtask/rtask/sandbox/spec"
 )
@@ -30,10 +29,10 @@ type Room struct {
 	own        []*os.File   // its own file systems
 	layer      *layer       // nil: none
 	// What Untouched looks at.
-	mounts nonblock.File // mountinfo of the mount namespace; below 1: not open yet
-	tmpfs  []filled      // those of own that a job can write to
-	tables []*os.File    // of System V IPC
-	queues *os.File      // of POSIX message queues, nil: none
+	mounts *os.File   // mountinfo of the mount namespace; nil: not open yet
+	tmpfs  []filled   // those of own that a job can write to
+	tables []*os.File // of System V IPC
+	queues *os.File   // of POSIX message queues, nil: none
 }
 
 // filled is a temporary file system as it was when the room was made.
@@ -350,14 +349,14 @@ func (r *Room) watch(s spec.Sandbox, proc int) error {
 	if err != nil {
 		return fmt.Errorf("cannot watch the job's namespaces: %w", err)
 	}
-	r.mounts = nonblock.File(fd)
+	r.mounts = os.NewFile(uintptr(fd), "mountinfo")
 	return nil
 }
 
 // use returns how many files and blocks a file system has in use.
 func use(root *os.File) (files, blocks uint64, err error) {
 	var st unix.Statfs_t
-	if err := nonblock.Fstatfs(int(root.Fd()), &st); err != nil {
+	if err := unix.Fstatfs(int(root.Fd()), &st); err != nil {
 		return 0, 0, fmt.Errorf("cannot look at the job's temporary files: %w", err)
 	}
 	return st.Files - st.Ffree, st.Blocks - st.Bfree, nil
@@ -378,7 +377,7 @@ func (r *Room) Untouched() bool {
 	}
 	buf := make([]byte, 4096)
 	for _, t := range r.tables {
-		n, err := nonblock.Pread(int(t.Fd()), buf, 0)
+		n, err := unix.Pread(int(t.Fd()), buf, 0)
 		if err != nil || bytes.Count(buf[:n], []byte{'\n'}) > 1 { // the first line has the names
 			return false
 		}
@@ -389,8 +388,12 @@ func (r *Room) Untouched() bool {
 // remounted reports whether a mount of the room, or one of the machine's that is seen in it, came or went since the room was made
 // or this was asked. A file of mounts is ready with POLLPRI and POLLERR once they have changed (proc_pid_mounts(5)).
 func (r *Room) remounted() bool {
-	events, err := nonblock.Ready(int(r.mounts.Fd()), unix.POLLPRI)
-	return events != 0 || err != nil
+	fds := []unix.PollFd{{Fd: int32(r.mounts.Fd()), Events: unix.POLLPRI}}
+	for {
+		if n, err := unix.Poll(fds, 0); !errors.Is(err, unix.EINTR) {
+			return n != 0 || err != nil
+		}
+	}
 }
 
 // Outdated reports whether the machine has changed so that a new room would show its jobs more: a rule of the second layer is for
@@ -400,17 +403,17 @@ func (r *Room) Outdated() bool { return r.layer != nil && (r.layer.outdated() ||
 // changed reports whether the folder itself was given another mode or owner.
 func (f filled) changed() bool {
 	var st unix.Stat_t
-	return nonblock.Fstat(int(f.root.Fd()), &st) != nil || st.Mode != f.mode || st.Uid != f.uid || st.Gid != f.gid
+	return unix.Fstat(int(f.root.Fd()), &st) != nil || st.Mode != f.mode || st.Uid != f.uid || st.Gid != f.gid
 }
 
 // empty reports whether a folder has no entry.
 func empty(dir *os.File) bool {
 	fd := int(dir.Fd())
-	if nonblock.Rewind(fd) != nil {
+	if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
 		return false
 	}
 	var buf [4096]byte
-	n, err := nonblock.Getdents(fd, buf[:])
+	n, err := unix.Getdents(fd, buf[:])
 	if err != nil {
 		return false
 	}
@@ -469,7 +472,7 @@ func (r *Room) Close() {
 			_ = f.Close() // nothing was written to it
 		}
 	}
-	if r.mounts > 0 {
+	if r.mounts != nil {
 		_ = r.mounts.Close() // likewise
 	}
 	r.layer.close()

@@ -13,7 +13,6 @@ import (
 
 	"github.com/rtask/rtask/sandbox/jail"
 	"github.com/rtask/rtask/sandbox/log"
-	"github.com/rtask/rtask/sandbox/nonblock"
 	"github.com/rtask/rtask/sandbox/spec"
 	"github.com/rtask/rtask/sandbox/wire"
 )
@@ -93,7 +92,7 @@ func (s *shim) run(start *wire.Start, stdin, logFile *os.File) {
 	if !start.Last && !s.unfit {
 		s.renew(j.spec)
 	}
-	// Last of all, since each wakes the runtime (see package nonblock). Nothing was written to them.
+	// Last of all, so that nobody waits for it. Nothing was written to them.
 	closeFiles(s.spent)
 	s.spent = s.spent[:0]
 }
@@ -103,7 +102,7 @@ func take(path string) error {
 	if path == "" {
 		return nil
 	}
-	if err := nonblock.Rename(path, path+wire.Taken); err != nil {
+	if err := os.Rename(path, path+wire.Taken); err != nil {
 		return fmt.Errorf("cannot take the job: %w", err)
 	}
 	return nil
@@ -283,11 +282,11 @@ func (j *job) wait() unix.WaitStatus {
 	}
 	ws := lost
 	err = raw.Read(func(uintptr) bool {
-		ended, err := nonblock.Wait(j.main.PID, &ws)
+		got, err := unix.Wait4(j.main.PID, &ws, unix.WNOHANG, nil)
 		if err != nil {
 			ws = lost
 		}
-		return ended || err != nil
+		return got != 0
 	})
 	if err != nil {
 		return waitAll(j.main.PID) // it cannot be polled

@@ -7,10 +7,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
-
-	"github.com/rtask/rtask/sandbox/nonblock"
 )
 
 const (
@@ -37,8 +34,7 @@ type field struct{ name, value string }
 // journald is a connection to journald, and the queue before it. The jobs of a shim use it one after the other.
 type journald struct {
 	conn    *net.UnixConn
-	raw     syscall.RawConn // of conn
-	entries chan []byte     // nil: the end of a job's
+	entries chan []byte // nil: the end of a job's
 }
 
 // dialJournal returns nil where there is no journald.
@@ -47,11 +43,7 @@ func dialJournal() *journald {
 	if err != nil {
 		return nil
 	}
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return nil // it cannot be used
-	}
-	return &journald{conn: conn, raw: raw, entries: make(chan []byte, journalQueue)}
+	return &journald{conn: conn, entries: make(chan []byte, journalQueue)}
 }
 
 // Close closes the connection. No job may use it any more.
@@ -81,7 +73,7 @@ func openJournal(d *journald, common []field) *journal {
 			if e == nil {
 				return
 			}
-			if err := nonblock.Send(d.raw, e, nil); err != nil {
+			if _, err := d.conn.Write(e); err != nil {
 				j.dropped.Add(1)
 			}
 		}

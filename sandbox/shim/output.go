@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rtask/rtask/sandbox/log"
-	"github.com/rtask/rtask/sandbox/nonblock"
 )
 
 // chunk is how much is read from a pipe at once: all that fits into one by default (pipe(7)).
@@ -89,10 +88,10 @@ func (o *output) pipe(uid, gid int) (*os.File, error) {
 	}
 	w := os.NewFile(uintptr(p[1]), "pipe")
 	// A job may open /dev/stdout by its name, and is then asked for permission as for any file.
-	err := nonblock.Fchown(p[1], uid, gid)
+	err := unix.Fchown(p[1], uid, gid)
 	if err == nil {
-		// The read end alone, so that the reader can be interrupted; the job's end blocks as it expects. It has no other flag.
-		err = nonblock.Fcntl(p[0], unix.F_SETFL, unix.O_NONBLOCK)
+		// The read end alone, so that the reader can be interrupted; the job's end blocks as it expects.
+		err = unix.SetNonblock(p[0], true)
 	}
 	r := os.NewFile(uintptr(p[0]), "pipe")
 	if err != nil {
@@ -104,14 +103,8 @@ func (o *output) pipe(uid, gid int) (*os.File, error) {
 }
 
 func (o *output) copy(s *stream, r *os.File, buf []byte) {
-	raw, err := r.SyscallConn()
-	if err != nil {
-		return // the file is closed, which it is not
-	}
-	var meter nonblock.Meter // a job that writes all the time must not keep this process from ending it
 	for {
-		n, err := nonblock.ReadFrom(raw, buf)
-		meter.Add(n)
+		n, err := r.Read(buf)
 		o.take(s, buf[:n])
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			o.drain(s, r, buf)

@@ -12,13 +12,11 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"syscall"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
 	"golang.org/x/sys/unix"
 
-	"github.com/rtask/rtask/sandbox/nonblock"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -165,7 +163,6 @@ func newModes() (modes, error) {
 // Conn is one side of the connection. One goroutine may send while another receives.
 type Conn struct {
 	c     *net.UnixConn
-	raw   syscall.RawConn // of c
 	modes modes
 	buf   []byte
 	oob   []byte
@@ -177,11 +174,7 @@ func NewConn(c *net.UnixConn) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot set up CBOR: %w", err)
 	}
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return nil, fmt.Errorf("cannot use the socket: %w", err)
-	}
-	return &Conn{c: c, raw: raw, modes: m, buf: make([]byte, maxInline+64), oob: make([]byte, unix.CmsgSpace(maxFiles*4))}, nil
+	return &Conn{c: c, modes: m, buf: make([]byte, maxInline+64), oob: make([]byte, unix.CmsgSpace(maxFiles*4))}, nil
 }
 
 // FromFile makes a Conn of an inherited descriptor and closes f.
@@ -217,11 +210,8 @@ func Pair() (*Conn, *os.File, error) {
 // Close ends the connection; the other side reads io.EOF.
 func (c *Conn) Close() error { return c.c.Close() }
 
-// Descriptor is an open file, such as an *os.File.
-type Descriptor interface{ Fd() uintptr }
-
 // Send sends one message with files, which stay the caller's.
-func (c *Conn) Send(m Message, files ...Descriptor) error {
+func (c *Conn) Send(m Message, files ...*os.File) error {
 	m.Version = Version
 	if m.kinds() != 1 {
 		return fmt.Errorf("cannot send: %w", ErrMessage)
@@ -238,7 +228,7 @@ func (c *Conn) Send(m Message, files ...Descriptor) error {
 		}
 		defer large.Close()
 		f = frame{InFile: int64(len(body))}
-		files = append([]Descriptor{large}, files...)
+		files = append([]*os.File{large}, files...)
 	}
 	packet, err := c.modes.enc.Marshal(f)
 	if err != nil {
@@ -255,7 +245,7 @@ func (c *Conn) Send(m Message, files ...Descriptor) error {
 	if err := c.c.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
 		return fmt.Errorf("cannot send a message: %w", err)
 	}
-	err = nonblock.Send(c.raw, packet, rights)
+	_, _, err = c.c.WriteMsgUnix(packet, rights, nil)
 	runtime.KeepAlive(files)
 	if err != nil {
 		return fmt.Errorf("cannot send a message: %w", err)
@@ -271,9 +261,12 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.c.SetReadDeadline(t
 func (c *Conn) Peer() (*unix.Ucred, error) {
 	var cred *unix.Ucred
 	var credErr error
-	err := c.raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
+	raw, err := c.c.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) {
+			cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		})
+	}
 	if err := errors.Join(err, credErr); err != nil {
 		return nil, fmt.Errorf("cannot ask for the peer: %w", err)
 	}
@@ -283,23 +276,21 @@ func (c *Conn) Peer() (*unix.Ucred, error) {
 // Receive returns the next message and its files, which are the caller's to close. It returns io.EOF when the other
 // side is gone and everything it sent was received. After an error that wraps ErrMessage the connection can be read on.
 func (c *Conn) Receive() (Message, []*os.File, error) {
-	n, oobn, flags, err := nonblock.Receive(c.raw, c.buf, c.oob)
+	n, oobn, flags, _, err := c.c.ReadMsgUnix(c.buf, c.oob)
 	if errors.Is(err, unix.ECONNRESET) {
 		// The other side closed without having read all. The kernel says so once, before what that side had sent.
-		n, oobn, flags, err = nonblock.Receive(c.raw, c.buf, c.oob)
+		n, oobn, flags, _, err = c.c.ReadMsgUnix(c.buf, c.oob)
 	}
-	if err != nil {
-		if errors.Is(err, unix.ECONNRESET) || errors.Is(err, net.ErrClosed) {
-			err = io.EOF
-		}
+	switch {
+	case errors.Is(err, io.EOF) && oobn > 0: // an empty packet with files, which is none of ours
+	case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET), errors.Is(err, net.ErrClosed):
+		return Message{}, nil, io.EOF
+	case err != nil:
 		return Message{}, nil, err
 	}
 	files, err := rights(c.oob[:oobn])
 	if err != nil {
 		return Message{}, nil, err
-	}
-	if n == 0 && oobn == 0 {
-		return Message{}, nil, io.EOF
 	}
 	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
 		closeAll(files)

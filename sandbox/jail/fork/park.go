@@ -9,8 +9,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/rtask/rtask/sandbox/nonblock"
 )
 
 // Parked is a process that does nothing but hold a namespace: it is there until End, or until its maker is gone. As the
@@ -104,12 +102,12 @@ func inNamespace(fd int, do func()) error {
 		return <-done
 	}
 	runtime.LockOSThread()
-	own, err := nonblock.Open("/proc/thread-self/ns/pid", unix.O_RDONLY, 0)
+	own, err := unix.Open("/proc/thread-self/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("cannot open the PID namespace: %w", err)
 	}
-	defer nonblock.Close(own)
+	defer unix.Close(own)
 	if err := bearInto(fd); err != nil {
 		runtime.UnlockOSThread()
 		return err
@@ -124,7 +122,7 @@ func inNamespace(fd int, do func()) error {
 
 // bearInto has the children of the calling thread be born into the PID namespace of the descriptor fd.
 func bearInto(fd int) error {
-	if err := nonblock.Setns(fd, unix.CLONE_NEWPID); err != nil {
+	if err := unix.Setns(fd, unix.CLONE_NEWPID); err != nil {
 		return &Error{Step: Namespaces, Errno: errnoOf(err)}
 	}
 	return nil
