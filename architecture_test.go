@@ -41,6 +41,7 @@ func rules() map[string]rule {
 			},
 		},
 		"daemon/api/rtask/v1":                {},
+		"daemon/api/view":                    {may: []string{"daemon/api/rtask/v1"}},
 		"daemon/api/codec":                   {may: []string{"daemon/api/rtask/v1"}},
 		"daemon/api/rtask/v1/rtaskv1connect": {may: []string{"daemon/api/rtask/v1"}},
 		"daemon/logging":                     {never: map[string]string{"net/http": "it only writes lines"}},
@@ -68,7 +69,7 @@ func rules() map[string]rule {
 			},
 		},
 		"daemon/gateway": {
-			may: []string{"ctl/client", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/logging"},
+			may: []string{"ctl/client", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/api/view", "daemon/logging"},
 			never: map[string]string{
 				"os/exec": decides, module + "daemon/auth": decides, module + "daemon/config": decides,
 				module + "daemon/job": decides, module + "daemon/store": decides, module + "sandbox": decides,
@@ -104,7 +105,7 @@ func rules() map[string]rule {
 		},
 
 		"ctl": {
-			may:   []string{"ctl/client", "ctl/journal", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/config", "daemon/config/machine", "daemon/config/oldtoml"},
+			may:   []string{"ctl/client", "ctl/journal", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/api/view", "daemon/config", "daemon/config/machine", "daemon/config/oldtoml"},
 			never: map[string]string{module + "sandbox": "rtaskctl asks the engine", module + "daemon/job": "rtaskctl asks the engine"},
 		},
 		"ctl/journal": {never: map[string]string{"net": "it only starts journalctl"}},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rtask/rtask/ctl/client"
 	"github.com/rtask/rtask/ctl/journal"
+	"github.com/rtask/rtask/daemon/api/view"
 )
 
 const (
@@ -34,7 +35,7 @@ type auditJSON struct {
 	Reason     string `json:"reason,omitempty"`
 	Task       string `json:"task,omitempty"`
 	Command    string `json:"command,omitempty"`
-	Encoding   string `json:"encoding,omitempty"` // of Command; see inBase64
+	Encoding   string `json:"encoding,omitempty"` // of Command; see view.Base64
 	Key        string `json:"key,omitempty"`
 	KeyID      string `json:"key_id,omitempty"`
 	User       string `json:"user,omitempty"`
@@ -102,21 +103,10 @@ func (a *app) audit(c *cli.Context) error {
 		return &hintError{err, "root and members of the groups systemd-journal and adm may read it"}
 	case err != nil || q.Follow:
 		return err
-	case c.Bool("json"):
-		values := []auditJSON{}
-		for _, v := range found {
-			values = append(values, v.json())
-		}
-		return a.printJSON(values)
-	case len(found) == 0:
-		a.say("There are no such entries in the journal.")
-		return nil
 	}
-	var rows [][]string
-	for _, v := range found {
-		rows = append(rows, v.row())
-	}
-	return a.table(auditHeader(), rows)
+	return listing[auditJSON, auditJSON]{
+		view: auditJSON.json, header: auditHeader(), row: auditJSON.row, none: "There are no such entries in the journal.",
+	}.print(a, c, found)
 }
 
 // auditQuery is what the flags ask the journal for.
@@ -194,7 +184,7 @@ func (a *app) auditWriter(c *cli.Context) ([]string, error) {
 }
 
 func auditOf(e journal.Entry) auditJSON {
-	v := auditJSON{at: e.Time, Time: *stamp(timestamppb.New(e.Time))}
+	v := auditJSON{at: e.Time, Time: view.Time(timestamppb.New(e.Time))}
 	for name, to := range v.fields() {
 		*to = e.Fields[name]
 	}
@@ -204,7 +194,7 @@ func auditOf(e journal.Entry) auditJSON {
 
 // json is the decision with any bytes in it.
 func (v auditJSON) json() auditJSON {
-	_, v.Encoding = inBase64(nil, &v.Command)
+	_, v.Encoding = view.Base64(nil, &v.Command)
 	return v
 }
 
@@ -213,7 +203,7 @@ func auditHeader() []string {
 }
 
 // row are the cells of a decision. Who is as ps has the owner of a job.
-func (v *auditJSON) row() []string {
+func (v auditJSON) row() []string {
 	task, who, from, reason := v.Task, v.User, v.RemoteAddr, v.Reason
 	if task == "" {
 		task = v.Command

@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/view"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/config/oldtoml"
 )
@@ -138,10 +139,10 @@ type loaded struct {
 func (a *app) printLoaded(c *cli.Context, l loaded) error {
 	if c.Bool("json") {
 		value := struct {
-			Tasks       int32            `json:"tasks"`
-			Diagnostics []diagnosticJSON `json:"diagnostics"`
-			Engine      bool             `json:"engine"`
-		}{l.tasks, diagnosticsToJSON(l.diagnostics), !l.without}
+			Tasks       int32             `json:"tasks"`
+			Diagnostics []view.Diagnostic `json:"diagnostics"`
+			Engine      bool              `json:"engine"`
+		}{l.tasks, view.Each(l.diagnostics, view.DiagnosticOf), !l.without}
 		if err := a.printJSON(value); err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/view"
 )
 
 func (a *app) doctorCommand() *cli.Command {
@@ -148,32 +149,27 @@ type socketJSON struct {
 
 // infoJSON is what the engine says of itself.
 type infoJSON struct {
-	Version     string           `json:"version"`
-	Manager     string           `json:"manager"`
-	StartedAt   *string          `json:"started_at,omitempty"`
-	Running     int32            `json:"running"`
-	Queued      int32            `json:"queued"`
-	Draining    bool             `json:"draining"`
-	Sockets     []socketJSON     `json:"sockets"`
-	Switches    []*switchJSON    `json:"switches"`
-	Weaker      []string         `json:"weaker"`
-	Diagnostics []diagnosticJSON `json:"diagnostics"`
+	Version     string            `json:"version"`
+	Manager     string            `json:"manager"`
+	StartedAt   string            `json:"started_at,omitempty"`
+	Running     int32             `json:"running"`
+	Queued      int32             `json:"queued"`
+	Draining    bool              `json:"draining"`
+	Sockets     []socketJSON      `json:"sockets"`
+	Switches    []view.Switch     `json:"switches"`
+	Weaker      []string          `json:"weaker"`
+	Diagnostics []view.Diagnostic `json:"diagnostics"`
 	// ConfigurationReadAt is of the configuration in force, absent: there is none.
-	ConfigurationReadAt *string `json:"configuration_read_at,omitempty"`
+	ConfigurationReadAt string `json:"configuration_read_at,omitempty"`
 }
 
 func infoToJSON(i *rtaskv1.InfoResponse) infoJSON {
-	switches := []*switchJSON{}
-	for _, s := range i.GetSwitches() {
-		switches = append(switches, switchToJSON(s))
-	}
-	sockets := []socketJSON{}
-	for _, u := range i.GetSockets() {
-		sockets = append(sockets, socketJSON{Unit: u.GetUnit(), Addresses: list(u.GetAddresses()), State: u.GetState(), Problem: u.GetProblem()})
-	}
 	return infoJSON{
-		Draining: i.GetDraining(), Sockets: sockets, Switches: switches,
-		Version: i.GetVersion(), Manager: i.GetManager(), StartedAt: stamp(i.GetStartedAt()), Running: i.GetRunning(),
-		Queued: i.GetQueued(), Weaker: list(i.GetWeaker()), Diagnostics: diagnosticsToJSON(i.GetDiagnostics()), ConfigurationReadAt: stamp(i.GetConfigurationReadAt()),
+		Version: i.GetVersion(), Manager: i.GetManager(), StartedAt: view.Time(i.GetStartedAt()), Running: i.GetRunning(), Queued: i.GetQueued(),
+		Draining: i.GetDraining(), Switches: view.Each(i.GetSwitches(), view.SwitchOf), Weaker: view.List(i.GetWeaker()),
+		Sockets: view.Each(i.GetSockets(), func(u *rtaskv1.SocketUnit) socketJSON {
+			return socketJSON{Unit: u.GetUnit(), Addresses: view.List(u.GetAddresses()), State: u.GetState(), Problem: u.GetProblem()}
+		}),
+		Diagnostics: view.Each(i.GetDiagnostics(), view.DiagnosticOf), ConfigurationReadAt: view.Time(i.GetConfigurationReadAt()),
 	}
 }

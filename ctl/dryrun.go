@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/view"
 )
 
 // dryRunJSON is what a request would do, as --json prints it.
@@ -81,10 +82,10 @@ func (a *app) dryRun(c *cli.Context, m *rtaskv1.DryRunRequest) error {
 			Environment: reply.GetEnvironment(), Settings: json.RawMessage(reply.GetJson()), LimitsMissing: reply.GetLimitsMissing(),
 		}
 		err = a.printJSON(struct {
-			Tasks       int32            `json:"tasks"`
-			Diagnostics []diagnosticJSON `json:"diagnostics"`
-			Request     dryRunJSON       `json:"request"`
-		}{reply.GetTasks(), diagnosticsToJSON(reply.GetDiagnostics()), v})
+			Tasks       int32             `json:"tasks"`
+			Diagnostics []view.Diagnostic `json:"diagnostics"`
+			Request     dryRunJSON        `json:"request"`
+		}{reply.GetTasks(), view.Each(reply.GetDiagnostics(), view.DiagnosticOf), v})
 	} else {
 		a.diagnostics(reply.GetDiagnostics())
 		if hasErrors(reply.GetDiagnostics()) {

@@ -11,43 +11,12 @@ import (
 
 	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/view"
 )
-
-func ended(j *rtaskv1.Job) bool { return j.GetState() == rtaskv1.State_STATE_ENDED }
-
-// stateWord is a state in rtask's own words.
-func stateWord(s rtaskv1.State) string {
-	switch s {
-	case rtaskv1.State_STATE_QUEUED:
-		return "queued"
-	case rtaskv1.State_STATE_RUNNING:
-		return "running"
-	case rtaskv1.State_STATE_STOPPING:
-		return "stopping"
-	case rtaskv1.State_STATE_ENDED:
-		return "ended"
-	default:
-		return "unknown"
-	}
-}
-
-// statusWord is what the HTTP API calls a job's state and result.
-func statusWord(j *rtaskv1.Job) string {
-	switch {
-	case j.GetState() == rtaskv1.State_STATE_QUEUED:
-		return "queued"
-	case !ended(j):
-		return "running"
-	case j.GetReason() == rtaskv1.Reason_REASON_UNSPECIFIED:
-		return "success"
-	default:
-		return "failure"
-	}
-}
 
 // resultText is how a job ended, in a few words; "" if it has not.
 func resultText(j *rtaskv1.Job) string {
-	if !ended(j) {
+	if !view.Ended(j) {
 		return ""
 	}
 	text := j.GetReason().Word()
@@ -91,7 +60,7 @@ func exitOf(j *rtaskv1.Job) int {
 		}
 		return own
 	}
-	if !ended(j) {
+	if !view.Ended(j) {
 		return exitRtask
 	}
 	switch j.GetReason() {

@@ -1,10 +1,13 @@
 package ctl
 
 import (
+	"cmp"
+
 	"github.com/urfave/cli/v2"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/view"
 )
 
 func (a *app) keyCommand() *cli.Command {
@@ -67,8 +70,8 @@ func (a *app) keyAdd(c *cli.Context) error {
 // printSecret prints a key that was made, this once, and on a terminal what to do with it.
 func (a *app) printSecret(c *cli.Context, key *rtaskv1.Key, secret, todo string) error {
 	if c.Bool("json") {
-		value := keyToJSON(key)
-		value.Key = secret
+		value := view.KeyOf(key)
+		value.Secret = secret
 		return a.printJSON(value)
 	}
 	if isTerminal(a.stderr) {
@@ -88,30 +91,14 @@ func (a *app) keyList(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	keys := r.GetKeys()
-	if c.Bool("json") {
-		values := []keyJSON{}
-		for _, k := range keys {
-			values = append(values, keyToJSON(k))
-		}
-		return a.printJSON(values)
-	}
-	if len(keys) == 0 {
-		a.say("There are no API keys; rtaskctl key add NAME makes one.")
-		return nil
-	}
-	var rows [][]string
-	for _, k := range keys {
-		expires, used := moment(k.GetExpiresAt()), ago(k.GetLastUsedAt())
-		if expires == "" {
-			expires = "never"
-		}
-		if used == "" {
-			used = "never"
-		}
-		rows = append(rows, []string{k.GetName(), k.GetId(), moment(k.GetCreatedAt()), expires, used})
-	}
-	return a.table([]string{"NAME", "ID", "CREATED", "EXPIRES", "LAST USED"}, rows)
+	return listing[*rtaskv1.Key, view.Key]{
+		view: view.KeyOf, none: "There are no API keys; rtaskctl key add NAME makes one.",
+		header: []string{"NAME", "ID", "CREATED", "EXPIRES", "LAST USED"},
+		row: func(k *rtaskv1.Key) []string {
+			never := func(text string) string { return cmp.Or(text, "never") }
+			return []string{k.GetName(), k.GetId(), moment(k.GetCreatedAt()), never(moment(k.GetExpiresAt())), never(ago(k.GetLastUsedAt()))}
+		},
+	}.print(a, c, r.GetKeys())
 }
 
 func (a *app) keyRevoke(c *cli.Context) error {
@@ -125,7 +112,7 @@ func (a *app) keyRevoke(c *cli.Context) error {
 	}
 	k := r.GetKey()
 	if c.Bool("json") {
-		return a.printJSON(keyToJSON(k))
+		return a.printJSON(view.KeyOf(k))
 	}
 	return a.print("Key " + printable(k.GetName()) + " (" + printable(k.GetId()) + ") revoked\n")
 }

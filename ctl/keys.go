@@ -5,6 +5,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/view"
 )
 
 func (a *app) rotateKey() *cli.Command {
@@ -66,12 +67,8 @@ func (a *app) keyImport(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	values := []keyJSON{}
-	for _, k := range r.GetKeys() {
-		values = append(values, keyToJSON(k))
-	}
 	if c.Bool("json") {
-		return a.printJSON(values)
+		return a.printJSON(view.Each(r.GetKeys(), view.KeyOf))
 	}
 	for _, k := range r.GetKeys() {
 		if err := a.print("Key " + printable(k.GetName()) + " (" + printable(k.GetId()) + ") imported\n"); err != nil {

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/view"
 )
 
 func (a *app) logsCommand() *cli.Command {
@@ -96,7 +97,7 @@ func (a *app) logs(c *cli.Context) error {
 	if err := f.copy(c.Context); err != nil {
 		return err
 	}
-	if request.GetFollow() && !ended(job) {
+	if request.GetFollow() && !view.Ended(job) {
 		if job, err = show(c.Context, engine, job.GetId()); err != nil {
 			return err
 		}

@@ -10,10 +10,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/view"
 )
-
-// psCommandWidth is the most characters of a command line that ps shows on a terminal.
-const psCommandWidth = 40
 
 func (a *app) psCommand() *cli.Command {
 	return &cli.Command{
@@ -87,7 +85,7 @@ func enumName(word string) string { return strings.ToUpper(strings.ReplaceAll(wo
 func stateWords() (all []string) {
 	for n := range int32(len(rtaskv1.State_name)) {
 		if s := rtaskv1.State(n); s != rtaskv1.State_STATE_UNSPECIFIED {
-			all = append(all, stateWord(s))
+			all = append(all, view.State(s))
 		}
 	}
 	return all
@@ -128,43 +126,29 @@ func (a *app) ps(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	jobs := r.GetJobs()
-	if c.Bool("json") {
-		values := []jobJSON{}
-		for _, j := range jobs {
-			values = append(values, jobToJSON(j))
-		}
-		return a.printJSON(values)
+	none := "There are no such jobs."
+	switch {
+	case proto.Equal(request, &rtaskv1.ListRequest{}):
+		none = "No jobs are running; rtaskctl ps -a shows those that have ended."
+	case proto.Equal(request, &rtaskv1.ListRequest{All: true}):
+		none = "There are no jobs."
 	}
-	if len(jobs) == 0 {
-		switch {
-		case proto.Equal(request, &rtaskv1.ListRequest{}):
-			a.say("No jobs are running; rtaskctl ps -a shows those that have ended.")
-		case proto.Equal(request, &rtaskv1.ListRequest{All: true}):
-			a.say("There are no jobs.")
-		default:
-			a.say("There are no such jobs.")
-		}
-		return nil
+	return listing[*rtaskv1.Job, view.Job]{
+		view: view.JobOf, none: none, row: a.psRow,
+		header: []string{"JOB", "TASK/COMMAND", "USER", "STATE", "PID", "STARTED", "RESULT"},
+	}.print(a, c, r.GetJobs())
+}
+
+func (a *app) psRow(j *rtaskv1.Job) []string {
+	name, pid, since := j.GetTask(), "", j.GetStartedAt()
+	if name == "" {
+		name = commandLine(j.GetCommand())
 	}
-	var rows [][]string
-	for _, j := range jobs {
-		name := j.GetTask()
-		if name == "" {
-			name = commandLine(j.GetCommand())
-		}
-		if isTerminal(a.stdout) {
-			name = shorten(name, psCommandWidth)
-		}
-		pid := ""
-		if n := j.GetPid(); n > 0 && !ended(j) {
-			pid = fmt.Sprint(n)
-		}
-		since := j.GetStartedAt()
-		if since == nil {
-			since = j.GetQueuedAt()
-		}
-		rows = append(rows, []string{j.GetId(), name, j.GetUser(), stateWord(j.GetState()), pid, ago(since), resultText(j)})
+	if n := j.GetPid(); n > 0 && !view.Ended(j) {
+		pid = fmt.Sprint(n)
 	}
-	return a.table([]string{"JOB", "TASK/COMMAND", "USER", "STATE", "PID", "STARTED", "RESULT"}, rows)
+	if since == nil {
+		since = j.GetQueuedAt()
+	}
+	return []string{j.GetId(), a.narrow(name), j.GetUser(), view.State(j.GetState()), pid, ago(since), resultText(j)}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/view"
 )
 
 // maxInput is the largest standard input that start and run hand over, in bytes. A task may take less.
@@ -50,11 +51,11 @@ func (a *app) startCommand() *cli.Command {
 				return err
 			}
 			if c.Bool("json") {
-				err = a.printJSON(jobToJSON(job))
+				err = a.printJSON(view.JobOf(job))
 			} else {
 				err = a.print("Job: " + printable(job.GetId()) + "\n")
 			}
-			if err == nil && ended(job) && job.GetReason() == rtaskv1.Reason_REASON_SETUP {
+			if err == nil && view.Ended(job) && job.GetReason() == rtaskv1.Reason_REASON_SETUP {
 				return notStarted(job)
 			}
 			return err

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/view"
 )
 
 func (a *app) statusCommand() *cli.Command {
@@ -37,7 +38,7 @@ func (a *app) showStatus(c *cli.Context) error {
 		return a.printJSON(value)
 	}
 	word := "running"
-	if ended(job) {
+	if view.Ended(job) {
 		word = "complete"
 	}
 	if err := a.print("Job " + printable(job.GetId()) + " " + word + "\n"); err != nil {
@@ -66,7 +67,7 @@ func (a *app) showStatus(c *cli.Context) error {
 
 // statusJSON is a job with what it uses at the moment.
 type statusJSON struct {
-	jobJSON
+	view.Job
 	MemoryBytes *uint64       `json:"memory_bytes,omitempty"`
 	Tasks       *uint64       `json:"tasks,omitempty"`
 	Processes   []processJSON `json:"processes,omitempty"`
@@ -77,11 +78,11 @@ type statusJSON struct {
 type processJSON struct {
 	PID      int32  `json:"pid"`
 	Name     string `json:"name"`
-	Encoding string `json:"encoding,omitempty"` // of Name; see inBase64
+	Encoding string `json:"encoding,omitempty"` // of Name; see view.Base64
 }
 
 func statusToJSON(j *rtaskv1.Job, u *rtaskv1.Usage) statusJSON {
-	v := statusJSON{jobJSON: jobToJSON(j)}
+	v := statusJSON{Job: view.JobOf(j)}
 	if u == nil {
 		return v
 	}
@@ -91,7 +92,7 @@ func statusToJSON(j *rtaskv1.Job, u *rtaskv1.Usage) statusJSON {
 	}
 	for _, p := range u.GetProcesses() {
 		one := processJSON{PID: p.GetPid(), Name: p.GetName()}
-		_, one.Encoding = inBase64(nil, &one.Name)
+		_, one.Encoding = view.Base64(nil, &one.Name)
 		v.Processes = append(v.Processes, one)
 	}
 	return v
@@ -103,7 +104,7 @@ func (a *app) jobFields(j *rtaskv1.Job, u *rtaskv1.Usage) [][2]string {
 		u = &rtaskv1.Usage{}
 	}
 	output := ""
-	if ended(j) {
+	if view.Ended(j) {
 		output = size(j.GetLogBytes())
 		if n := j.GetLogDroppedBytes(); n > 0 {
 			output += " (" + size(n) + " of it not kept)"
@@ -229,13 +230,13 @@ func groupField(j *rtaskv1.Job, u *rtaskv1.Usage) string {
 func (a *app) stateField(j *rtaskv1.Job) string {
 	since := j.GetStartedAt()
 	switch {
-	case ended(j):
+	case view.Ended(j):
 		since = j.GetEndedAt()
 	case since == nil:
 		since = j.GetQueuedAt()
 	}
-	text := stateWord(j.GetState())
-	if !ended(j) {
+	text := view.State(j.GetState())
+	if !view.Ended(j) {
 		text = a.paint(green, text)
 	}
 	if j.GetState() == rtaskv1.State_STATE_STOPPING {
@@ -246,7 +247,7 @@ func (a *app) stateField(j *rtaskv1.Job) string {
 	if since != nil {
 		text += " " + moment(since) + "; " + ago(since)
 	}
-	if ended(j) && j.GetStartedAt() != nil && j.GetEndedAt() != nil {
+	if view.Ended(j) && j.GetStartedAt() != nil && j.GetEndedAt() != nil {
 		text += ", after " + span(j.GetEndedAt().AsTime().Sub(j.GetStartedAt().AsTime()))
 	}
 	return text

@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/view"
 )
 
 func (a *app) stopCommand() *cli.Command {
@@ -26,7 +27,7 @@ func (a *app) stop(c *cli.Context) error {
 		return err
 	}
 	failed := false
-	stopped := []jobJSON{}
+	stopped := []view.Job{}
 	for _, ref := range c.Args().Slice() {
 		r, err := call(a, c, jobs.Stop, &rtaskv1.StopRequest{Job: ref, Kill: c.Bool("kill")})
 		job := r.GetJob()
@@ -37,7 +38,7 @@ func (a *app) stop(c *cli.Context) error {
 			a.report(err)
 			failed = true
 		case c.Bool("json"):
-			stopped = append(stopped, jobToJSON(job))
+			stopped = append(stopped, view.JobOf(job))
 		default:
 			what := "stopped"
 			if r.GetHadEnded() {

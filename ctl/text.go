@@ -121,9 +121,10 @@ func commandLine(argv []string) string {
 	return strings.Join(words, " ")
 }
 
-// shorten cuts a text that is longer than most characters.
-func shorten(s string, most int) string {
-	if runes := []rune(s); len(runes) > most {
+// narrow cuts a text for the column of a table, if that goes to a terminal.
+func (a *app) narrow(s string) string {
+	const most = 40
+	if runes := []rune(s); len(runes) > most && isTerminal(a.stdout) {
 		return string(runes[:most-1]) + "…"
 	}
 	return s

@@ -2,6 +2,8 @@ package ctl
 
 import (
 	"github.com/urfave/cli/v2"
+
+	"github.com/rtask/rtask/daemon/api/view"
 )
 
 func (a *app) waitCommand() *cli.Command {
@@ -23,14 +25,14 @@ func (a *app) wait(c *cli.Context) error {
 		return err
 	}
 	job, err := show(c.Context, engine, ref)
-	if err == nil && !ended(job) {
+	if err == nil && !view.Ended(job) {
 		job, err = await(c.Context, engine, job.GetId())
 	}
 	if err != nil {
 		return err
 	}
 	if c.Bool("json") {
-		if err := a.printJSON(jobToJSON(job)); err != nil {
+		if err := a.printJSON(view.JobOf(job)); err != nil {
 			return err
 		}
 	}

@@ -6,33 +6,19 @@ import (
 	"github.com/urfave/cli/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/view"
 )
-
-// webhookJSON is a webhook as --json prints it.
-type webhookJSON struct {
-	Task string `json:"task"`
-	Name string `json:"name"`
-	// URL is empty where its token is not there yet.
-	URL    string `json:"url"`
-	Verify string `json:"verify"`
-	// Problem is why it cannot work now.
-	Problem string `json:"problem,omitempty"`
-}
 
 // webhookTestJSON is what webhook test found.
 type webhookTestJSON struct {
-	webhookJSON
-	Decision    string   `json:"decision"`
-	Kind        string   `json:"kind,omitempty"`
-	Reason      string   `json:"reason,omitempty"`
-	Event       string   `json:"event,omitempty"`
-	Ref         string   `json:"ref,omitempty"`
-	Environment []string `json:"environment,omitempty"`
-	Job         *jobJSON `json:"job,omitempty"`
-}
-
-func webhookToJSON(w *rtaskv1.Webhook) webhookJSON {
-	return webhookJSON{Task: w.GetTask(), Name: w.GetName(), URL: w.GetUrl(), Verify: w.GetVerify(), Problem: w.GetProblem()}
+	view.Webhook
+	Decision    string    `json:"decision"`
+	Kind        string    `json:"kind,omitempty"`
+	Reason      string    `json:"reason,omitempty"`
+	Event       string    `json:"event,omitempty"`
+	Ref         string    `json:"ref,omitempty"`
+	Environment []string  `json:"environment,omitempty"`
+	Job         *view.Job `json:"job,omitempty"`
 }
 
 func (a *app) webhookCommand() *cli.Command {
@@ -61,29 +47,19 @@ func (a *app) webhookList(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	webhooks := r.GetWebhooks()
-	if c.Bool("json") {
-		values := []webhookJSON{}
-		for _, w := range webhooks {
-			values = append(values, webhookToJSON(w))
-		}
-		return a.printJSON(values)
-	}
-	if len(webhooks) == 0 {
-		a.say("There are no webhooks.")
-		return nil
-	}
-	if h := r.GetHint(); h != "" {
+	if h := r.GetHint(); h != "" && !c.Bool("json") {
 		defer a.say("%s", printable(h))
 	}
-	var rows [][]string
-	for _, w := range webhooks {
-		rows = append(rows, []string{w.GetTask(), w.GetName(), w.GetVerify(), w.GetUrl()})
-		if p := w.GetProblem(); p != "" {
-			a.say("%s/%s: %s", printable(w.GetTask()), printable(w.GetName()), oneLine(p))
-		}
-	}
-	return a.table([]string{"TASK", "NAME", "VERIFY", "URL"}, rows)
+	return listing[*rtaskv1.Webhook, view.Webhook]{
+		view: view.WebhookOf, none: "There are no webhooks.",
+		header: []string{"TASK", "NAME", "VERIFY", "URL"},
+		row: func(w *rtaskv1.Webhook) []string {
+			if p := w.GetProblem(); p != "" {
+				a.say("%s/%s: %s", printable(w.GetTask()), printable(w.GetName()), oneLine(p))
+			}
+			return []string{w.GetTask(), w.GetName(), w.GetVerify(), w.GetUrl()}
+		},
+	}.print(a, c, r.GetWebhooks())
 }
 
 func (a *app) webhookTest(c *cli.Context) error {
@@ -112,11 +88,11 @@ func (a *app) webhookTest(c *cli.Context) error {
 
 func webhookTestToJSON(m *rtaskv1.TestWebhookResponse) webhookTestJSON {
 	v := webhookTestJSON{
-		webhookJSON: webhookToJSON(m.GetWebhook()), Decision: m.GetDecision(), Kind: m.GetKind(), Reason: m.GetReason(), Event: m.GetEvent(),
+		Webhook: view.WebhookOf(m.GetWebhook()), Decision: m.GetDecision(), Kind: m.GetKind(), Reason: m.GetReason(), Event: m.GetEvent(),
 		Ref: m.GetRef(), Environment: m.GetEnvironment(),
 	}
 	if m.GetJob() != nil {
-		j := jobToJSON(m.GetJob())
+		j := view.JobOf(m.GetJob())
 		v.Job = &j
 	}
 	return v
@@ -140,7 +116,7 @@ func webhookTestText(m *rtaskv1.TestWebhookResponse) string {
 	case m.GetDecision() == "ignored":
 		b.WriteString("ignored: " + oneLine(m.GetReason()) + "\n")
 	case j != nil:
-		b.WriteString("accepted: " + printable(w.GetTask()) + " was started, job " + printable(j.GetId()) + " " + statusWord(j) + ", with\n")
+		b.WriteString("accepted: " + printable(w.GetTask()) + " was started, job " + printable(j.GetId()) + " " + view.Status(j) + ", with\n")
 	default:
 		b.WriteString("accepted: " + printable(w.GetTask()) + " would start, with\n")
 	}

@@ -439,11 +439,11 @@ func (s *stub) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]) 
 			return nil, ctx.Err()
 		}
 	}
-	return connect.NewResponse(&rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}}), nil
+	return connect.NewResponse(&rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa", State: rtaskv1.State_STATE_ENDED}}), nil
 }
 
 func (*stub) Result(context.Context, *connect.Request[rtaskv1.ResultRequest]) (*connect.Response[rtaskv1.RunResponse], error) {
-	return connect.NewResponse(&rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}}), nil
+	return connect.NewResponse(&rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa", State: rtaskv1.State_STATE_ENDED}}), nil
 }
 
 func (s *stub) RunStream(_ context.Context, r *connect.Request[rtaskv1.RunRequest]) (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error) {

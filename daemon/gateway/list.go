@@ -7,25 +7,8 @@ import (
 	"connectrpc.com/connect"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/view"
 )
-
-// keyTask is a task as GET /tasks shows it.
-type keyTask struct {
-	Name          string     `json:"name"`
-	Blocking      bool       `json:"blocking"`
-	Enabled       bool       `json:"enabled"`
-	MaxInputBytes int64      `json:"max_input_bytes"`
-	Params        []keyParam `json:"params"`
-}
-
-type keyParam struct {
-	Name      string   `json:"name"`
-	Required  bool     `json:"required"`
-	Default   *string  `json:"default,omitempty"`
-	Values    []string `json:"values,omitempty"`
-	Pattern   string   `json:"pattern,omitempty"`
-	MaxLength int32    `json:"max_length,omitempty"`
-}
 
 // tasks serves GET /tasks.
 func (a *api) tasks(w http.ResponseWriter, r *http.Request) {
@@ -38,19 +21,7 @@ func (a *api) tasks(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, a.problemOf(err))
 		return
 	}
-	list := struct {
-		Tasks []keyTask `json:"tasks"`
-	}{[]keyTask{}}
-	for _, m := range reply.Msg.Tasks {
-		t := keyTask{Name: m.Name, Blocking: m.Blocking, Enabled: m.Enabled, MaxInputBytes: m.MaxInputBytes, Params: []keyParam{}}
-		for _, p := range m.Params {
-			t.Params = append(t.Params, keyParam{
-				Name: p.Name, Required: p.Default == nil, Default: p.Default, Values: p.Values, Pattern: p.Pattern, MaxLength: p.MaxLength,
-			})
-		}
-		list.Tasks = append(list.Tasks, t)
-	}
-	writeJSON(w, http.StatusOK, "application/json", list)
+	writeJSON(w, http.StatusOK, "application/json", map[string]any{"tasks": view.Each(reply.Msg.Tasks, view.KeyTaskOf)})
 }
 
 // jobs serves GET /tasks/{task}.
@@ -64,15 +35,5 @@ func (a *api) jobs(w http.ResponseWriter, r *http.Request, task string) {
 		writeProblem(w, a.problemOf(err))
 		return
 	}
-	list := struct {
-		Jobs []any `json:"jobs"`
-	}{[]any{}}
-	for _, j := range reply.Msg.Jobs {
-		if j.State == rtaskv1.State_STATE_ENDED {
-			list.Jobs = append(list.Jobs, endOf(j))
-		} else {
-			list.Jobs = append(list.Jobs, unendedOf(j))
-		}
-	}
-	writeJSON(w, http.StatusOK, "application/json", list)
+	writeJSON(w, http.StatusOK, "application/json", map[string]any{"jobs": view.Each(reply.Msg.Jobs, view.RunOf)})
 }

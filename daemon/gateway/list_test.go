@@ -5,13 +5,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/rtask/rtask/daemon/api/view"
 )
 
 // A key sees the tasks that it may start, with what a request needs to know of them, and no other.
 func TestTasksOfKey(t *testing.T) {
 	f := newFixture(t)
 	var got struct {
-		Tasks []keyTask `json:"tasks"`
+		Tasks []view.KeyTask `json:"tasks"`
 	}
 	list := func(key string) []string {
 		t.Helper()
@@ -52,7 +54,7 @@ func TestJobsOfKey(t *testing.T) {
 	type entry struct {
 		Status string `json:"status"`
 		TaskID string `json:"task_id"`
-		times
+		view.Span
 	}
 	list := func(task, key string) []entry {
 		t.Helper()

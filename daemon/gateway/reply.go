@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"math"
@@ -11,69 +10,14 @@ import (
 	"unicode/utf8"
 
 	"connectrpc.com/connect"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/view"
 )
 
 // writeTimeout is how long a client may take to read a reply.
 const writeTimeout = 30 * time.Second
-
-// result is how a blocking task ended.
-type result struct {
-	Status    string `json:"status"`
-	Reason    string `json:"reason,omitempty"`
-	ExitCode  *int32 `json:"exit_code,omitempty"`
-	Signal    string `json:"signal,omitempty"`
-	Detail    string `json:"detail,omitempty"`
-	Stdout    string `json:"stdout"`
-	Stderr    string `json:"stderr"`
-	Encoding  string `json:"encoding,omitempty"`
-	Truncated bool   `json:"truncated,omitempty"`
-	TaskID    string `json:"task_id"`
-	times
-}
-
-// times are when a job came to be what it is, in RFC 3339 and UTC. What is not known, or has not come, is left out.
-type times struct {
-	QueuedAt  string `json:"queued_at,omitempty"`
-	StartedAt string `json:"started_at,omitempty"`
-	EndedAt   string `json:"ended_at,omitempty"`
-	// Duration is for how long it ran, in seconds.
-	Duration *float64 `json:"duration,omitempty"`
-}
-
-func timesOf(j *rtaskv1.Job) times {
-	t := times{QueuedAt: stamp(j.GetQueuedAt()), StartedAt: stamp(j.GetStartedAt()), EndedAt: stamp(j.GetEndedAt())}
-	if t.StartedAt != "" && t.EndedAt != "" {
-		d := j.EndedAt.AsTime().Sub(j.StartedAt.AsTime()).Round(time.Microsecond).Seconds()
-		t.Duration = &d
-	}
-	return t
-}
-
-func stamp(t *timestamppb.Timestamp) string {
-	if t == nil {
-		return ""
-	}
-	return t.AsTime().UTC().Format(time.RFC3339Nano)
-}
-
-// unended is a job that has not ended.
-type unended struct {
-	Status string `json:"status"`
-	TaskID string `json:"task_id"`
-	times
-}
-
-func unendedOf(j *rtaskv1.Job) unended {
-	status := "running"
-	if j.GetState() == rtaskv1.State_STATE_QUEUED {
-		status = "queued"
-	}
-	return unended{status, j.GetId(), timesOf(j)}
-}
 
 // writeRun answers POST /tasks/{task}, and without a task who cannot ask for the job.
 func writeRun(w http.ResponseWriter, task string, m *rtaskv1.RunResponse) {
@@ -101,31 +45,22 @@ func writeResult(w http.ResponseWriter, m *rtaskv1.RunResponse) {
 	id := m.GetJob().GetId()
 	w.Header().Set("Rtask-Job-Id", id)
 	if m.Accepted {
-		writeJSON(w, http.StatusOK, "application/json", unendedOf(m.GetJob()))
+		writeJSON(w, http.StatusOK, "application/json", view.RunOf(m.GetJob()))
 		return
 	}
 	writeJSON(w, http.StatusOK, "application/json", resultOf(m))
 }
 
-func resultOf(m *rtaskv1.RunResponse) result {
+func resultOf(m *rtaskv1.RunResponse) view.Result {
 	j := m.GetJob()
 	stdout, stderr := m.Stdout, m.Stderr
 	if m.Truncated {
 		stdout, stderr = wholeCharacters(stdout), wholeCharacters(stderr)
 	}
-	r := result{
-		Status: "success", Reason: j.GetReason().Word(), ExitCode: j.ExitCode, Signal: j.GetSignal(), Truncated: m.Truncated,
-		Stdout: string(stdout), Stderr: string(stderr), TaskID: j.GetId(), Detail: j.GetDetail(), times: timesOf(j),
+	r := view.Result{
+		End: view.EndOf(j), Stdout: string(stdout), Stderr: string(stderr), Truncated: m.Truncated, TaskID: j.GetId(), Span: view.SpanOf(j),
 	}
-	if r.Reason != "" {
-		r.Status = "failure"
-	}
-	// One encoding for both streams, so that a client decodes them alike.
-	if !utf8.Valid(stdout) || !utf8.Valid(stderr) {
-		r.Encoding = "base64"
-		r.Stdout = base64.StdEncoding.EncodeToString(m.Stdout)
-		r.Stderr = base64.StdEncoding.EncodeToString(m.Stderr)
-	}
+	_, r.Encoding = view.Base64(nil, &r.Stdout, &r.Stderr)
 	return r
 }
 

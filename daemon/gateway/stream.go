@@ -16,6 +16,7 @@ import (
 	"connectrpc.com/connect"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/view"
 )
 
 // The trailers of a streamed run (RFC 9110, section 6.5).
@@ -188,31 +189,11 @@ const endID = "end"
 
 // endEvent says how a job ended.
 func endEvent(j *rtaskv1.Job) []byte {
-	r := endOf(j)
-	data, err := json.Marshal(r)
+	data, err := json.Marshal(view.RunOf(j))
 	if err != nil {
 		panic(err) // it is plain data
 	}
 	return fmt.Appendf(nil, "event: end\nid: %s\ndata: %s\n\n", endID, data)
-}
-
-// ending is how a job ended, without what it wrote.
-type ending struct {
-	Status   string `json:"status"`
-	Reason   string `json:"reason,omitempty"`
-	ExitCode *int32 `json:"exit_code,omitempty"`
-	Signal   string `json:"signal,omitempty"`
-	Detail   string `json:"detail,omitempty"`
-	TaskID   string `json:"task_id"`
-	times
-}
-
-func endOf(j *rtaskv1.Job) ending {
-	e := ending{Status: "success", Reason: j.GetReason().Word(), ExitCode: j.ExitCode, Signal: j.GetSignal(), TaskID: j.GetId(), times: timesOf(j)}
-	if e.Reason != "" {
-		e.Status, e.Detail = "failure", j.GetDetail()
-	}
-	return e
 }
 
 // stream serves POST /tasks/{task} for a client that wants the output as it comes.
@@ -246,7 +227,7 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, request *rtaskv1.Ru
 	case accepted:
 		writeRun(w, request.Task, &rtaskv1.RunResponse{Job: out.job, Accepted: true})
 	default:
-		end := endOf(out.job)
+		end := view.RunOf(out.job)
 		w.Header().Set(trailerStatus, end.Status)
 		if end.Reason != "" {
 			w.Header().Set(trailerReason, end.Reason)
@@ -364,5 +345,5 @@ func (a *api) end(w http.ResponseWriter, r *http.Request, task, id string) {
 		return
 	}
 	w.Header().Set("Rtask-Job-Id", reply.Msg.GetJob().GetId())
-	writeJSON(w, http.StatusOK, "application/json", endOf(reply.Msg.GetJob()))
+	writeJSON(w, http.StatusOK, "application/json", view.RunOf(reply.Msg.GetJob()))
 }
