@@ -46,10 +46,10 @@ func rules() map[string]rule {
 		"daemon/api/rtask/v1/rtaskv1connect": {may: []string{"daemon/api/rtask/v1"}},
 		"daemon/logging":                     {never: map[string]string{"net/http": "it only writes lines"}},
 		"daemon/companion":                   {never: map[string]string{"net/http": "it only starts the gateway"}},
-		"daemon/config/oldtoml":              {never: map[string]string{"os/exec": noProcesses, "net/http": noNetwork}},
+		"daemon/config/oldtoml":              {may: []string{"sandbox/wording"}, never: map[string]string{"os/exec": noProcesses, "net/http": noNetwork}},
 		"daemon/config/machine":              {may: []string{"daemon/config"}, never: map[string]string{"os/exec": noProcesses, "net/http": noNetwork}},
 		"daemon/config": {
-			may:   []string{"daemon/auth/cost", "daemon/auth/webhook", "daemon/config/oldtoml", "sandbox/jail/seccomp", "sandbox/safepath", "sandbox/spec"},
+			may:   []string{"daemon/auth/cost", "daemon/auth/webhook", "daemon/config/oldtoml", "sandbox/jail/seccomp", "sandbox/safepath", "sandbox/spec", "sandbox/wording"},
 			never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses, module + "sandbox": "files in, values out"},
 		},
 		"daemon/job": {
@@ -83,7 +83,8 @@ func rules() map[string]rule {
 		"sandbox/spec":      {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/wire":      {may: []string{"sandbox/spec"}, never: map[string]string{"net/http": small, "os/exec": noProcesses}},
 		"sandbox/log":       {never: map[string]string{"net": small, "os/exec": noProcesses}},
-		"sandbox/scope":     {never: map[string]string{"net/http": noNetwork}},
+		"sandbox/wording":   {never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/scope":     {may: []string{"sandbox/wording"}, never: map[string]string{"net/http": noNetwork}},
 		"sandbox/cgroup":    {may: []string{"sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/jail":      {may: []string{"sandbox/jail/fork", "sandbox/jail/landlock", "sandbox/jail/seccomp", "sandbox/privilege", "sandbox/safepath", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/safepath":  {never: map[string]string{"net": small, "os/exec": noProcesses}},
@@ -93,7 +94,7 @@ func rules() map[string]rule {
 			never: map[string]string{"net": small, "os/exec": noProcesses},
 		},
 		"sandbox/jail/seccomp": {
-			may:   []string{"sandbox/spec"},
+			may:   []string{"sandbox/spec", "sandbox/wording"},
 			never: map[string]string{"net": small, "os/exec": noProcesses},
 		},
 		"sandbox/shim": {
@@ -105,7 +106,7 @@ func rules() map[string]rule {
 		},
 
 		"ctl": {
-			may:   []string{"ctl/client", "ctl/journal", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/api/view", "daemon/config", "daemon/config/machine", "daemon/config/oldtoml"},
+			may:   []string{"ctl/client", "ctl/journal", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/api/view", "daemon/config", "daemon/config/machine", "daemon/config/oldtoml", "sandbox/wording"},
 			never: map[string]string{module + "sandbox": "rtaskctl asks the engine", module + "daemon/job": "rtaskctl asks the engine"},
 		},
 		"ctl/journal": {never: map[string]string{"net": "it only starts journalctl"}},

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/rtask/rtask/ctl/client"
+	"github.com/rtask/rtask/sandbox/wording"
 )
 
 // errRelative is returned by lookPath for a command that only a relative folder in PATH has.
@@ -103,54 +104,19 @@ func unknownCommand(c *cli.Context, commands []*cli.Command) error {
 		}
 		return misuse(c, "which one: %s?", strings.Join(names, ", "))
 	}
-	text := fmt.Sprintf("unknown command %q", name)
-	if like := nearest(name, commands); like != "" && !destroys(like) {
-		text += fmt.Sprintf(", did you mean %q?", like)
+	var known []string
+	for _, one := range commands {
+		known = append(known, one.Names()...)
 	}
-	return misuse(c, "%s", text)
-}
-
-// nearest is the command that a mistyped name is nearest to, "" if none is near.
-func nearest(name string, commands []*cli.Command) string {
-	best, least := "", 1+max(1, len(name)/3)
-	for _, c := range commands {
-		for _, known := range c.Names() {
-			if d := distance(name, known); d < least {
-				best, least = known, d
-			}
-		}
+	if near := wording.Nearest(name, slices.Values(known)); len(near) > 0 && !destroys(near[0]) {
+		return misuse(c, "unknown command %q, did you mean %q?", name, near[0])
 	}
-	return best
+	return misuse(c, "unknown command %q", name)
 }
 
 // destroys reports whether a command ends or takes away something: it is never suggested, since a suggestion is soon followed.
 func destroys(command string) bool {
 	return slices.Contains([]string{"disable", "drain", "import", "logout", "revoke", "rotate", "stop"}, command)
-}
-
-// distance counts the letters to change, add, leave out or swap with their neighbour to make b of a (optimal string
-// alignment).
-func distance(a, b string) int {
-	before, row := make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		next := make([]int, len(b)+1)
-		next[0] = i
-		for j := 1; j <= len(b); j++ {
-			change := 1
-			if a[i-1] == b[j-1] {
-				change = 0
-			}
-			next[j] = min(row[j]+1, next[j-1]+1, row[j-1]+change)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				next[j] = min(next[j], before[j-2]+1)
-			}
-		}
-		before, row = row, next
-	}
-	return row[len(b)]
 }
 
 // oneArg returns the one argument of a command, called what in its usage.

@@ -2,68 +2,43 @@ package ctl
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/rtask/rtask/sandbox/wording"
 )
 
-// escape replaces what a terminal could act on or a reader not see, in the manner of a Go string: control characters, those that
-// change the direction of text, bytes that are not UTF-8. Characters of keep stay.
-func escape(s, keep string) string {
-	wrong := func(r rune) bool { return !unicode.IsPrint(r) && !strings.ContainsRune(keep, r) }
-	if !strings.ContainsFunc(s, func(r rune) bool { return wrong(r) || r == utf8.RuneError }) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		r, n := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == utf8.RuneError && n == 1 || r < 0x80 && wrong(r):
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case wrong(r) && r > 0xffff:
-			fmt.Fprintf(&b, `\U%08x`, r)
-		case wrong(r):
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			b.WriteRune(r)
-		}
-		i += n
-	}
-	return b.String()
-}
-
-// printable escapes all of that in one word or line.
-func printable(s string) string { return escape(s, "") }
+// printable escapes what a terminal could act on, or a reader not see, in one word or line.
+func printable(s string) string { return wording.Escape(s, "") }
 
 // shown is what may be written of a text that rtaskctl has put together: it escapes all of that but the ends of lines, tabs and
 // rtaskctl's own colours. Values are made printable where they are put in, so that they cannot end a line either; this is for what
 // was forgotten there.
-func shown(text string) string {
+func shown(s string) string {
 	var b strings.Builder
-	for text != "" {
-		n := strings.IndexByte(text, 0x1b)
+	for s != "" {
+		n := strings.IndexByte(s, 0x1b)
 		if n < 0 {
-			n = len(text)
+			n = len(s)
 		}
-		b.WriteString(escape(text[:n], "\n\t"))
-		text = text[n:]
-		if text == "" {
+		b.WriteString(wording.Escape(s[:n], "\n\t"))
+		s = s[n:]
+		if s == "" {
 			break
 		}
 		code := ""
 		for _, c := range []colour{bold, red, green, yellow, plain} {
-			if strings.HasPrefix(text, c.code()) {
+			if strings.HasPrefix(s, c.code()) {
 				code = c.code()
 			}
 		}
 		if code == "" {
-			b.WriteString(printable(text[:1]))
-			text = text[1:]
+			b.WriteString(printable(s[:1]))
+			s = s[1:]
 		}
 		b.WriteString(code)
-		text = text[len(code):]
+		s = s[len(code):]
 	}
 	return b.String()
 }
@@ -101,7 +76,7 @@ func (e *escaper) Flush() error {
 func (e *escaper) write(data []byte) error {
 	all := strings.Split(string(data), "\r\n")
 	for i := range all {
-		all[i] = escape(all[i], "\n\t")
+		all[i] = wording.Escape(all[i], "\n\t")
 	}
 	_, err := io.WriteString(e.to, strings.Join(all, "\r\n"))
 	return err

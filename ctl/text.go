@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/sandbox/wording"
 )
 
 // isTerminal reports whether a reader or writer is one (tcgetattr(3)).
@@ -60,7 +61,7 @@ func (a *app) diagnostics(all []*rtaskv1.Diagnostic) {
 }
 
 // lines makes every line of a text printable; the caret under a source line must keep its place, so tabs stay.
-func lines(text string) string { return escape(strings.TrimRight(text, "\n"), "\n\t") }
+func lines(s string) string { return wording.Escape(strings.TrimRight(s, "\n"), "\n\t") }
 
 // table prints rows of cells under a header, in columns. Cells are made printable.
 func (a *app) table(header []string, rows [][]string) error {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/rtask/rtask/sandbox/wording"
 )
 
 // attribute is one NAME = VALUE that may stand in a T.
@@ -142,7 +144,7 @@ func decodeBody[T any](d *decoder, body hcl.Body, s scope[T], t *T) bool {
 				outer := d.path
 				name := b.name
 				if b.label != "" {
-					name += " " + literal(found.Labels[0])
+					name += " " + wording.HCL(found.Labels[0])
 				}
 				d.path = append(slices.Clone(outer), name)
 				b.decode(d, found, t)
@@ -277,38 +279,14 @@ func home(name string) (where, proper string) {
 
 // nearest returns the one of names that somebody who wrote name most likely meant, or "".
 func nearest(name string, names []string) string {
-	best, bestDistance := "", 0
-	for _, n := range names {
-		distance := editDistance(plainName(name), plainName(n))
-		if distance <= len(n)/3 && (best == "" || distance < bestDistance) {
-			best, bestDistance = n, distance
-		}
+	near := wording.Nearest(name, slices.Values(names))
+	if len(near) == 0 {
+		return ""
 	}
-	return best
+	return near[0]
 }
 
 // plainName makes MemoryMax, memory-max and memory_max the same.
 func plainName(s string) string {
 	return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(s))
-}
-
-// editDistance is how many characters must be put in, left out or replaced to make b of a (Levenshtein).
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

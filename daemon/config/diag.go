@@ -3,8 +3,9 @@ package config
 import (
 	"fmt"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/rtask/rtask/sandbox/wording"
 )
 
 // Severity tells an error from a warning.
@@ -75,11 +76,11 @@ const excerptWidth = 100
 // act on are replaced.
 func (d Diagnostic) String() string {
 	var b strings.Builder
-	b.WriteString(printable(d.File))
+	b.WriteString(wording.Printable(d.File, "\t"))
 	if d.Line > 0 {
 		fmt.Fprintf(&b, ":%d:%d", d.Line, d.Column)
 	}
-	fmt.Fprintf(&b, ": %s: %s", d.Severity, printable(d.Summary))
+	fmt.Fprintf(&b, ": %s: %s", d.Severity, wording.Printable(d.Summary, "\t"))
 	if d.Line > 0 && d.Source != "" {
 		line, pad := excerpt(d.Source, d.Column)
 		fmt.Fprintf(&b, "\n    | %s\n    | %s^", line, pad)
@@ -87,7 +88,7 @@ func (d Diagnostic) String() string {
 	if d.Detail != "" {
 		for line := range strings.SplitSeq(d.Detail, "\n") {
 			b.WriteString("\n  ")
-			b.WriteString(printable(line))
+			b.WriteString(wording.Printable(line, "\t"))
 		}
 	}
 	return b.String()
@@ -95,7 +96,7 @@ func (d Diagnostic) String() string {
 
 // excerpt returns the part of source around column, and what to print before a caret under that column.
 func excerpt(source string, column int) (line, pad string) {
-	runes := []rune(printable(source))
+	runes := []rune(wording.Printable(source, "\t"))
 	at := min(max(column-1, 0), len(runes))
 	if len(runes) > excerptWidth {
 		start := min(max(at-excerptWidth/2, 0), len(runes)-excerptWidth)
@@ -119,16 +120,6 @@ func excerpt(source string, column int) (line, pad string) {
 		}
 	}
 	return string(runes), string(padding)
-}
-
-// printable replaces what is not to be sent to a terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\t' || unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, s)
 }
 
 // Diagnostics are findings, by file in the order of loading, then by place.

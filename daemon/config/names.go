@@ -11,6 +11,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/rtask/rtask/sandbox/wording"
 )
 
 // command sets dst, and to something in any case: nil says that there was no command at all.
@@ -39,7 +41,7 @@ func (d *decoder) command(v value, dst *[]string) {
 		}
 	}
 	if at, what := unread(*dst); at >= 0 && len(*dst) == len(list) {
-		d.warnf(list[at].Range(), fmt.Sprintf(`For a shell write: command = ["/bin/sh", "-c", %s]`, quote(line(*dst))),
+		d.warnf(list[at].Range(), fmt.Sprintf(`For a shell write: command = ["/bin/sh", "-c", %s]`, wording.HCL(line(*dst))),
 			"command: no shell reads %s here, the program gets %q as it is", what, (*dst)[at])
 	}
 }
@@ -52,17 +54,12 @@ func argvHint(text string) string {
 		return `Write each argument by itself: command = ["/usr/bin/make", "deploy"]`
 	}
 	if strings.ContainsAny(text, "|&;<>()$`\\\"'*?[]#~=%\n") {
-		return fmt.Sprintf(`For a shell write: command = ["/bin/sh", "-c", %s]`, quote(text))
+		return fmt.Sprintf(`For a shell write: command = ["/bin/sh", "-c", %s]`, wording.HCL(text))
 	}
 	for i, w := range words {
-		words[i] = quote(w)
+		words[i] = wording.HCL(w)
 	}
 	return fmt.Sprintf("Write each argument by itself: command = [%s]", strings.Join(words, ", "))
-}
-
-// quote writes s as a string of HCL.
-func quote(s string) string {
-	return strings.NewReplacer("${", "$${", "%{", "%%{").Replace(strconv.Quote(s))
 }
 
 func (d *decoder) workdir(v value, dst *string) {

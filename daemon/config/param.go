@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/rtask/rtask/sandbox/wording"
 )
 
 const (
@@ -101,7 +103,7 @@ func (t *Task) Parameters(given []Parameter) ([]string, error) {
 
 func (t *Task) unknownParam(name string) error {
 	const longest = 64
-	shown := printable(name)
+	shown := wording.Printable(name, "\t")
 	if runes := []rune(shown); len(runes) > longest {
 		shown = string(runes[:longest]) + "…"
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 
 	"github.com/rtask/rtask/sandbox/spec"
+	"github.com/rtask/rtask/sandbox/wording"
 )
 
 // Properties are what a command can be given on the command line of what a task has in its configuration.
@@ -52,7 +53,7 @@ func (p *Properties) Parse(list []Property) error {
 	})
 	for _, one := range list {
 		if len(one.Name) > maxProperty || len(one.Value) > maxProperty {
-			return fmt.Errorf("the property %.40q is longer than %d bytes", printable(one.Name), maxProperty)
+			return fmt.Errorf("the property %.40q is longer than %d bytes", wording.Printable(one.Name, "\t"), maxProperty)
 		}
 		is := func(name, directive string) bool { return one.Name == name || one.Name == directive }
 		var err error
@@ -110,9 +111,9 @@ func decodeProperty[T any](a attribute[T], list []Property, done map[string]bool
 		if found.Severity != SeverityError {
 			continue
 		}
-		text := printable(found.Summary)
+		text := wording.Printable(found.Summary, "\t")
 		if found.Detail != "" {
-			text += ". " + printable(found.Detail)
+			text += ". " + wording.Printable(found.Detail, "\t")
 		}
 		return errors.New(strings.TrimSuffix(text, "."))
 	}
@@ -120,7 +121,7 @@ func decodeProperty[T any](a attribute[T], list []Property, done map[string]bool
 }
 
 func unknownProperty(name string, names []string) error {
-	text := fmt.Sprintf("there is no property %q", printable(name))
+	text := fmt.Sprintf("there is no property %q", wording.Printable(name, "\t"))
 	if near := nearest(name, names); near != "" {
 		return fmt.Errorf("%s; did you mean %q?", text, near)
 	}

@@ -8,11 +8,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
 	ctyjson "github.com/zclconf/go-cty/cty/json"
+
+	"github.com/rtask/rtask/sandbox/wording"
 )
 
 // written are the values that stand in a file, by block and name: "timeout", "limits.memory_max".
@@ -96,10 +97,10 @@ func (c *Config) Show(task string, secrets bool) (text string, object json.RawMe
 		}
 	}
 	for _, p := range c.Tasks[task].Params {
-		fill(settings, byDefault, "param "+literal(p.Name), paramScope())
+		fill(settings, byDefault, "param "+wording.HCL(p.Name), paramScope())
 	}
 	for _, w := range c.Tasks[task].Webhooks {
-		block := "webhook " + literal(w.Name)
+		block := "webhook " + wording.HCL(w.Name)
 		fill(settings, byDefault, block, webhookScope())
 		if !secrets {
 			hideSecrets(settings, block)
@@ -201,7 +202,7 @@ func expression(v cty.Value) string {
 	case v.IsNull():
 		return "null"
 	case t == cty.String:
-		return literal(v.AsString())
+		return wording.HCL(v.AsString())
 	case t == cty.Number:
 		return v.AsBigFloat().Text('f', -1)
 	case t == cty.Bool:
@@ -218,26 +219,6 @@ func expression(v cty.Value) string {
 		}
 		return "[" + strings.Join(parts, ", ") + "]"
 	}
-}
-
-// literal writes a string as HCL reads it, with the escapes that HCL has.
-func literal(s string) string {
-	var b strings.Builder
-	for _, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			b.WriteString("\\" + string(r))
-		case r == '\n':
-			b.WriteString(`\n`)
-		case unicode.IsPrint(r):
-			b.WriteRune(r)
-		case r > 0xffff:
-			fmt.Fprintf(&b, `\U%08x`, r)
-		default:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		}
-	}
-	return `"` + strings.NewReplacer("${", "$${", "%{", "%%{").Replace(b.String()) + `"`
 }
 
 // byDefault finds what an attribute is without a word, in its doc.

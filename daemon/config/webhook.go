@@ -14,13 +14,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/rtask/rtask/daemon/auth/webhook"
 	"github.com/rtask/rtask/sandbox/spec"
+	"github.com/rtask/rtask/sandbox/wording"
 )
 
 // Webhook is a URL at which others start a task, as they sign their requests. What a field means in full is said at its row in
@@ -185,7 +184,7 @@ func SecretReader(owner int) func(path string) (string, error) {
 			return "", fmt.Errorf("%w: it is in UTF-16: save it as UTF-8, or plain text", webhook.ErrSecret)
 		}
 		text := strings.TrimRight(strings.TrimPrefix(string(b), "\ufeff"), "\r\n")
-		if trimmed := strings.TrimSpace(text); isText(trimmed) {
+		if trimmed := strings.TrimSpace(text); wording.IsPrintable(trimmed) {
 			text = trimmed // in any bytes a blank is a byte like others
 		}
 		switch {
@@ -196,11 +195,6 @@ func SecretReader(owner int) func(path string) (string, error) {
 		}
 		return text, nil
 	}
-}
-
-// isText reports whether s is text that can be seen.
-func isText(s string) bool {
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // checkToken returns an error for what cannot be the last part of a URL, of which the gateway takes no escapes.

@@ -8,11 +8,11 @@ import (
 	"os"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/sandbox/wording"
 )
 
 // Unit is a scope to be made. The names are those of the unit settings of systemd.unit(5), systemd.scope(5) and
@@ -58,12 +58,7 @@ func printable(s string) string {
 	if len(s) > maxDescription {
 		s = s[:maxDescription] + "…"
 	}
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return utf8.RuneError
-		}
-		return r
-	}, strings.ToValidUTF8(s, string(utf8.RuneError)))
+	return wording.Printable(strings.ToValidUTF8(s, "\ufffd"), "")
 }
 
 // unitProperty is a(sv) as D-Bus wants it.

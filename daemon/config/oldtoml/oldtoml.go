@@ -14,10 +14,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"github.com/rtask/rtask/sandbox/wording"
 )
 
 // maxDepth is how deep brackets may stand in each other; there is no use for more than a list in a table.
@@ -197,7 +198,7 @@ func (w *writer) task(name string, t *task, dir string) {
 	if len(w.from) > 0 {
 		w.line(at(), "")
 	}
-	w.line(at(), "task %s {", quote(name))
+	w.line(at(), "task %s {", wording.HCL(name))
 	if t.Workdir != nil && *t.Workdir != "" && !filepath.IsAbs(*t.Workdir) {
 		*t.Workdir = filepath.Join(dir, *t.Workdir)
 	}
@@ -208,7 +209,7 @@ func (w *writer) task(name string, t *task, dir string) {
 		w.line(at("command"), "  command = %s", list(t.Command))
 	}
 	if t.Workdir != nil {
-		w.line(at("workdir"), "  workdir = %s", quote(*t.Workdir))
+		w.line(at("workdir"), "  workdir = %s", wording.HCL(*t.Workdir))
 	}
 	if t.APIKeyNames != nil {
 		w.line(at("apiKeyNames"), "  api_keys = %s", list(t.APIKeyNames))
@@ -227,7 +228,7 @@ func (w *writer) task(name string, t *task, dir string) {
 		w.line(at(), "  max_concurrent = 0") // with webhooks the default is another one
 	}
 	if hooks {
-		w.line(at(), "  overflow = %s", quote("reject"))
+		w.line(at(), "  overflow = %s", wording.HCL("reject"))
 	}
 	for _, n := range []struct {
 		key, name string
@@ -238,7 +239,7 @@ func (w *writer) task(name string, t *task, dir string) {
 		}
 	}
 	if s := t.ExecutionTimeoutSeconds; s != nil {
-		w.line(at("executionTimeoutSeconds"), "  timeout = %s", quote(number(*s)+"s"))
+		w.line(at("executionTimeoutSeconds"), "  timeout = %s", wording.HCL(number(*s)+"s"))
 	}
 	if t.RedirectStderr != nil {
 		w.line(at("redirectStderr"), "  redirect_stderr = %t", *t.RedirectStderr)
@@ -256,7 +257,7 @@ func (w *writer) task(name string, t *task, dir string) {
 	if len(t.Environment) > 0 {
 		w.line(at("environment"), "  environment = {")
 		for _, k := range slices.Sorted(maps.Keys(t.Environment)) {
-			w.line(at("environment", k), "    %s = %s", quote(k), quote(t.Environment[k]))
+			w.line(at("environment", k), "    %s = %s", wording.HCL(k), wording.HCL(t.Environment[k]))
 		}
 		w.line(at("environment"), "  }")
 	}
@@ -273,15 +274,15 @@ func (w *writer) task(name string, t *task, dir string) {
 
 // webhook writes a webhook whose secret is the last part of its URL.
 func (w *writer) webhook(at []string, name, attribute, value string, t *task) {
-	w.line(at, "  webhook %s {", quote(name))
-	w.line(at, "    %s = %s", attribute, quote(value))
+	w.line(at, "  webhook %s {", wording.HCL(name))
+	w.line(at, "    %s = %s", attribute, wording.HCL(value))
 	limit := "16K"
 	if t.MaxInputBytes != nil {
 		limit = strconv.FormatInt(*t.MaxInputBytes, 10)
 	}
-	w.line(at, "    max_input_bytes = %s", quote(limit))
+	w.line(at, "    max_input_bytes = %s", wording.HCL(limit))
 	if t.Blocking != nil && *t.Blocking {
-		w.line(at, "    respond = %s", quote("result"))
+		w.line(at, "    respond = %s", wording.HCL("result"))
 	}
 	w.line(at, "  }")
 }
@@ -291,25 +292,7 @@ func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 func list(all []string) string {
 	quoted := make([]string, len(all))
 	for i, s := range all {
-		quoted[i] = quote(s)
+		quoted[i] = wording.HCL(s)
 	}
 	return "[" + strings.Join(quoted, ", ") + "]"
-}
-
-// quote writes a string as HCL reads it, with the escapes that HCL has.
-func quote(s string) string {
-	var b strings.Builder
-	for _, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			b.WriteString("\\" + string(r))
-		case unicode.IsPrint(r):
-			b.WriteRune(r)
-		case r > 0xffff:
-			fmt.Fprintf(&b, `\U%08x`, r)
-		default:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		}
-	}
-	return `"` + strings.NewReplacer("${", "$${", "%{", "%%{").Replace(b.String()) + `"`
 }

@@ -51,7 +51,7 @@ func TestConvert(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                               "",
 		"[tasks.a]\ncommand = [\"x\"]\n": "task \"a\" {\n  command = [\"x\"]\n}\n",
-		"tasks.a = { command = ['${x}', \"a\\n\\\"b\\u0007\"], workdir = 'sub', executionTimeoutSeconds = 0.5 }\n": "task \"a\" {\n  command = [\"$${x}\", \"a\\u000a\\\"b\\u0007\"]\n  workdir = \"/etc/old/sub\"\n  timeout = \"0.5s\"\n}\n",
+		"tasks.a = { command = ['${x}', \"a\\n\\\"b\\u0007\"], workdir = 'sub', executionTimeoutSeconds = 0.5 }\n": "task \"a\" {\n  command = [\"$${x}\", \"a\\n\\\"b\\u0007\"]\n  workdir = \"/etc/old/sub\"\n  timeout = \"0.5s\"\n}\n",
 		"[tasks.a]\ncommand = ['bin/x']\nworkdir = '/srv'\n":                                                       "task \"a\" {\n  command = [\"bin/x\"]\n  workdir = \"/srv\"\n}\n",
 		"[tasks.a]\ncommnad = ['x']\n":                                                                             "!2:1: unknown name \"tasks.a.commnad\"; a task has command,",
 		"[task.a]\ncommand = ['x']\n":                                                                              "!1:",

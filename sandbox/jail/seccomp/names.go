@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/sandbox/wording"
 )
 
 // abi is a way to call the kernel; its value is a column of callRow.numbers.
@@ -162,48 +164,17 @@ func refuse(e unix.Errno) uint32 { return unix.SECCOMP_RET_ERRNO | uint32(e) }
 
 // unknown says that a word is not one of names, and what may have been meant.
 func unknown(what, word string, names func(yield func(string) bool)) error {
-	text := fmt.Sprintf("there is no %s %q", what, word)
-	best, near := 0, []string{}
-	for n := range names {
-		d := distance(strings.ToLower(word), strings.ToLower(n))
-		if d > len(n)/3 || len(near) > 0 && d > best {
-			continue
-		}
-		if d < best {
-			near = nil
-		}
-		best, near = d, append(near, n)
-	}
+	message := fmt.Sprintf("there is no %s %q", what, word)
+	near := wording.Nearest(word, names)
 	slices.Sort(near)
 	switch len(near) {
 	case 0:
 	case 1:
-		text += fmt.Sprintf("; did you mean %q?", near[0])
+		message += fmt.Sprintf("; did you mean %q?", near[0])
 	default:
-		text += fmt.Sprintf("; did you mean one of %s?", strings.Join(near, ", "))
+		message += fmt.Sprintf("; did you mean one of %s?", strings.Join(near, ", "))
 	}
-	return errors.New(text)
-}
-
-// distance returns how many letters have to be put in, left out or changed to make a of b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return errors.New(message)
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
