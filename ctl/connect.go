@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
 
 	"github.com/rtask/rtask/ctl/client"
@@ -17,7 +16,7 @@ import (
 type jobs = rtaskv1connect.JobServiceClient
 
 // method is one of them.
-type method[Q, R any] func(jobs, context.Context, *connect.Request[Q]) (*connect.Response[R], error)
+type method[Q, R any] func(jobs, context.Context, *Q) (*R, error)
 
 // call makes one call to the engine that the command line and the environment mean.
 func call[Q, R any](a *app, c *cli.Context, m method[Q, R], request *Q) (*R, error) {
@@ -30,11 +29,7 @@ func call[Q, R any](a *app, c *cli.Context, m method[Q, R], request *Q) (*R, err
 
 // ask makes one call to an engine.
 func ask[Q, R any](ctx context.Context, engine *client.Client, m method[Q, R], request *Q) (*R, error) {
-	r, err := m(engine.Jobs, ctx, connect.NewRequest(request))
-	if err != nil {
-		return nil, err
-	}
-	return r.Msg, nil
+	return m(engine.Jobs, ctx, request)
 }
 
 // connect returns a client of the engine that the command line and the environment mean. Run closes it.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"syscall"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 	"github.com/urfave/cli/v2"
 
 	"github.com/rtask/rtask/ctl/client"

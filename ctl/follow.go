@@ -7,7 +7,6 @@ import (
 	"io"
 	"time"
 
-	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/rtask/rtask/ctl/client"
@@ -93,12 +92,18 @@ func (f *follower) once(ctx context.Context) (received bool, err error) {
 		request = proto.Clone(f.request).(*rtaskv1.StreamLogsRequest)
 	}
 	request.Job, request.Offset = f.job, f.offset
-	s, err := f.engine.Jobs.StreamLogs(ctx, connect.NewRequest(request))
+	s, err := f.engine.Jobs.StreamLogs(ctx, request)
 	if err != nil {
 		return false, err
 	}
-	for s.Receive() {
-		m := s.Msg()
+	defer func() {
+		cancel() // Close would otherwise read what is left of the stream
+		_ = s.Close()
+	}()
+	for m, err := range client.Messages(s) {
+		if err != nil {
+			return received, err
+		}
 		received = true
 		w, data := f.stdout, m.GetData()
 		if m.GetStream() == rtaskv1.Stream_STREAM_STDERR {
@@ -112,10 +117,7 @@ func (f *follower) once(ctx context.Context) (received bool, err error) {
 		}
 		f.offset = m.GetOffset()
 	}
-	err = s.Err()
-	cancel() // Close would otherwise read what is left of the stream
-	_ = s.Close()
-	return received, err
+	return received, nil
 }
 
 // stampFormat is RFC 3339 with all nine digits, so that times stand in a column.

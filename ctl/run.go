@@ -5,7 +5,7 @@ import (
 	"errors"
 	"io/fs"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 

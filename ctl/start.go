@@ -11,7 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 	"github.com/urfave/cli/v2"
 
 	"github.com/rtask/rtask/ctl/client"

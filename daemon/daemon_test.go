@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/rtask/rtask/ctl/client"
@@ -120,16 +120,14 @@ func write(t testing.TB, path, text string) {
 	}
 }
 
-func req[T any](m *T) *connect.Request[T] { return connect.NewRequest(m) }
-
 func (r *running) tasks(t testing.TB) string {
 	t.Helper()
-	reply, err := r.Jobs.Tasks(t.Context(), req(&rtaskv1.TasksRequest{}))
+	reply, err := r.Jobs.Tasks(t.Context(), &rtaskv1.TasksRequest{})
 	if err != nil {
 		return connect.CodeOf(err).String()
 	}
 	var names []string
-	for _, k := range reply.Msg.Tasks {
+	for _, k := range reply.Tasks {
 		names = append(names, k.Name)
 	}
 	return strings.Join(names, " ")
@@ -175,8 +173,8 @@ func TestInvalidConfiguration(t *testing.T) {
 	file := filepath.Join(dir, "tasks.d", "a.hcl")
 	write(t, file, wrong)
 	r := run(t, dir)
-	info, err := r.Jobs.Info(t.Context(), req(&rtaskv1.InfoRequest{}))
-	if err != nil || len(info.Msg.Diagnostics) == 0 || !info.Msg.Diagnostics[0].Error || info.Msg.Manager != "none" || len(info.Msg.Weaker) == 0 || info.Msg.Version != "1.2.3" {
+	info, err := r.Jobs.Info(t.Context(), &rtaskv1.InfoRequest{})
+	if err != nil || len(info.Diagnostics) == 0 || !info.Diagnostics[0].Error || info.Manager != "none" || len(info.Weaker) == 0 || info.Version != "1.2.3" {
 		t.Errorf("%v, %v", info, err)
 	}
 	if got := r.tasks(t); got != "unavailable" {
@@ -197,19 +195,19 @@ func TestReload(t *testing.T) {
 	r := run(t, dir)
 	reload := func(check bool) *rtaskv1.ReloadResponse {
 		t.Helper()
-		reply, err := r.Jobs.Reload(t.Context(), req(&rtaskv1.ReloadRequest{CheckOnly: check}))
+		reply, err := r.Jobs.Reload(t.Context(), &rtaskv1.ReloadRequest{CheckOnly: check})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return reply.Msg
+		return reply
 	}
 	write(t, file, wrong)
 	for _, check := range []bool{true, false} {
 		if m := reload(check); len(m.Diagnostics) == 0 || m.Diagnostics[0].File != file || m.Diagnostics[0].Line != 1 || m.Tasks != 0 {
 			t.Errorf("check %v: %v", check, m)
 		}
-		info, err := r.Jobs.Info(t.Context(), req(&rtaskv1.InfoRequest{}))
-		if got := r.tasks(t); got != "one" || err != nil || (len(info.Msg.Diagnostics) == 0) != check {
+		info, err := r.Jobs.Info(t.Context(), &rtaskv1.InfoRequest{})
+		if got := r.tasks(t); got != "one" || err != nil || (len(info.Diagnostics) == 0) != check {
 			t.Errorf("check %v: %s, %v, %v", check, got, info, err)
 		}
 	}
@@ -229,9 +227,9 @@ func TestReload(t *testing.T) {
 	write(t, r.options.ConfigFile, "max_jobs = 1\n")
 	reload(false)
 	start := func() error {
-		_, err := r.Jobs.Start(t.Context(), req(&rtaskv1.StartRequest{
+		_, err := r.Jobs.Start(t.Context(), &rtaskv1.StartRequest{
 			Name: "sleep", Path: "/bin/sleep", Arguments: []string{"100"}, WorkingDirectory: "/", AllowDuplicate: true,
-		}))
+		})
 		return err
 	}
 	if err := start(); err != nil {
@@ -245,12 +243,12 @@ func TestReload(t *testing.T) {
 
 func (r *running) stopJobs(t testing.TB) {
 	t.Helper()
-	list, err := r.Jobs.List(t.Context(), req(&rtaskv1.ListRequest{}))
+	list, err := r.Jobs.List(t.Context(), &rtaskv1.ListRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, j := range list.Msg.Jobs {
-		if _, err := r.Jobs.Stop(t.Context(), req(&rtaskv1.StopRequest{Job: j.Id, Kill: true})); err != nil {
+	for _, j := range list.Jobs {
+		if _, err := r.Jobs.Stop(t.Context(), &rtaskv1.StopRequest{Job: j.Id, Kill: true}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -270,7 +268,7 @@ func TestSockets(t *testing.T) {
 	l.SetUnlinkOnClose(false)
 	l.Close()
 	r := run(t, dir)
-	if _, err := r.Jobs.Info(t.Context(), req(&rtaskv1.InfoRequest{})); err != nil {
+	if _, err := r.Jobs.Info(t.Context(), &rtaskv1.InfoRequest{}); err != nil {
 		t.Error(err)
 	}
 	// One that an engine serves, in other folders.
@@ -279,7 +277,7 @@ func TestSockets(t *testing.T) {
 	if err := Run(t.Context(), other); err == nil || !strings.Contains(err.Error(), "another rtaskd serves it") {
 		t.Errorf("a second engine on the socket: %v", err)
 	}
-	if _, err := r.Jobs.Info(t.Context(), req(&rtaskv1.InfoRequest{})); err != nil {
+	if _, err := r.Jobs.Info(t.Context(), &rtaskv1.InfoRequest{}); err != nil {
 		t.Errorf("the first one suffers: %v", err)
 	}
 	// The same state.
@@ -305,28 +303,33 @@ func TestSockets(t *testing.T) {
 func TestStop(t *testing.T) {
 	dir := t.TempDir()
 	r := run(t, dir)
-	started, err := r.Jobs.Start(t.Context(), req(&rtaskv1.StartRequest{
+	started, err := r.Jobs.Start(t.Context(), &rtaskv1.StartRequest{
 		Name: "sh", Path: "/bin/sh", Arguments: []string{"-c", "echo on; trap 'echo off; exit 3' USR1; while :; do sleep 0.02; done"}, WorkingDirectory: "/",
-	}))
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	j := started.Msg.Job
-	stream, err := r.Jobs.StreamLogs(t.Context(), req(&rtaskv1.StreamLogsRequest{Job: j.Id, Follow: true}))
-	if err != nil || !stream.Receive() {
+	j := started.Job
+	stream, err := r.Jobs.StreamLogs(t.Context(), &rtaskv1.StreamLogsRequest{Job: j.Id, Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Receive(); err != nil {
 		t.Fatal(err)
 	}
 	waits := make(chan error, 1)
 	go func() {
-		_, err := r.Jobs.Wait(t.Context(), req(&rtaskv1.WaitRequest{Job: j.Id}))
+		_, err := r.Jobs.Wait(t.Context(), &rtaskv1.WaitRequest{Job: j.Id})
 		waits <- err
 	}()
 	time.Sleep(50 * time.Millisecond)
 	r.stop(t) // the job has no end, so this has none if it waits for one
-	for stream.Receive() {
+	var broken error
+	for _, err := range client.Messages(stream) {
+		broken = err
 	}
-	if err := <-waits; err == nil || stream.Err() == nil || !client.Broken(err) || !client.Broken(stream.Err()) {
-		t.Errorf("who waits is to come back: %v, %v", err, stream.Err())
+	if err := <-waits; err == nil || broken == nil || !client.Broken(err) || !client.Broken(broken) {
+		t.Errorf("who waits is to come back: %v, %v", err, broken)
 	}
 	if err := unix.Kill(int(j.Pid), 0); err != nil {
 		t.Fatalf("the job: %v", err)
@@ -335,8 +338,8 @@ func TestStop(t *testing.T) {
 	if err := unix.Kill(int(j.Pid), unix.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
-	w, err := r.Jobs.Wait(t.Context(), req(&rtaskv1.WaitRequest{Job: j.Id}))
-	if err != nil || w.Msg.Job.GetExitCode() != 3 {
+	w, err := r.Jobs.Wait(t.Context(), &rtaskv1.WaitRequest{Job: j.Id})
+	if err != nil || w.Job.GetExitCode() != 3 {
 		t.Errorf("%v, %v", w, err)
 	}
 }

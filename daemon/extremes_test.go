@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/config"
@@ -279,7 +279,7 @@ func TestExtremes(t *testing.T) {
 			write(t, filepath.Join(dir, "rtask.hcl"), e.root)
 			write(t, filepath.Join(dir, "tasks.d", "a.hcl"), e.tasks+notify)
 			r := run(t, dir)
-			if _, err := r.Jobs.Info(t.Context(), req(&rtaskv1.InfoRequest{})); err != nil {
+			if _, err := r.Jobs.Info(t.Context(), &rtaskv1.InfoRequest{}); err != nil {
 				t.Errorf("%s = %s: %v", e.name(), shorten(e.value), err)
 			} else if e.tasks != "" {
 				r.startAll(t, e)
@@ -311,11 +311,11 @@ func TestExtremes(t *testing.T) {
 func (r *running) take(t *testing.T, e extreme) {
 	t.Helper()
 	before := len(r.logs.String())
-	reply, err := r.Jobs.Reload(t.Context(), req(&rtaskv1.ReloadRequest{}))
+	reply, err := r.Jobs.Reload(t.Context(), &rtaskv1.ReloadRequest{})
 	if err != nil {
 		t.Fatalf("%s: %v", e.name(), err)
 	}
-	for _, d := range reply.Msg.Diagnostics {
+	for _, d := range reply.Diagnostics {
 		if d.Error {
 			t.Errorf("%s: %s", e.name(), d.Text)
 		}
@@ -329,7 +329,7 @@ func (r *running) take(t *testing.T, e extreme) {
 func (r *running) startAll(t *testing.T, all ...extreme) {
 	t.Helper()
 	for _, e := range all {
-		started, err := r.Jobs.Start(t.Context(), req(&rtaskv1.StartRequest{Name: e.name()}))
+		started, err := r.Jobs.Start(t.Context(), &rtaskv1.StartRequest{Name: e.name()})
 		switch connect.CodeOf(err) {
 		case connect.CodeUnavailable, connect.CodeInvalidArgument, connect.CodeFailedPrecondition: // what this machine does not have
 		default:
@@ -337,12 +337,12 @@ func (r *running) startAll(t *testing.T, all ...extreme) {
 				t.Errorf("%s = %s: %v", e.name(), shorten(e.value), err)
 				continue
 			}
-			if _, err := r.Jobs.Wait(t.Context(), req(&rtaskv1.WaitRequest{Job: started.Msg.Job.Id})); err != nil {
+			if _, err := r.Jobs.Wait(t.Context(), &rtaskv1.WaitRequest{Job: started.Job.Id}); err != nil {
 				t.Errorf("%s = %s: %v", e.name(), shorten(e.value), err)
 			}
 		}
 	}
-	if _, err := r.Jobs.Info(t.Context(), req(&rtaskv1.InfoRequest{})); err != nil {
+	if _, err := r.Jobs.Info(t.Context(), &rtaskv1.InfoRequest{}); err != nil {
 		t.Fatal(err)
 	}
 }

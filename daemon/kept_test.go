@@ -12,11 +12,11 @@ import (
 
 func (r *running) info(t testing.TB) *rtaskv1.InfoResponse {
 	t.Helper()
-	info, err := r.Jobs.Info(t.Context(), req(&rtaskv1.InfoRequest{}))
+	info, err := r.Jobs.Info(t.Context(), &rtaskv1.InfoRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return info.Msg
+	return info
 }
 
 // shows reports whether the diagnostics that doctor shows have a text, as an error.
@@ -61,7 +61,7 @@ func TestLastGoodConfiguration(t *testing.T) {
 	if log := r.logs.String(); !strings.Contains(log, "the last good one is in force") {
 		t.Errorf("the journal does not say so: %s", log)
 	}
-	if _, err := r.Jobs.Reload(t.Context(), req(&rtaskv1.ReloadRequest{})); err != nil || r.tasks(t) != "one two" {
+	if _, err := r.Jobs.Reload(t.Context(), &rtaskv1.ReloadRequest{}); err != nil || r.tasks(t) != "one two" {
 		t.Errorf("%v, %s", err, r.tasks(t))
 	}
 	before, err := os.ReadFile(kept)
@@ -69,7 +69,7 @@ func TestLastGoodConfiguration(t *testing.T) {
 		t.Errorf("%s, %v", before, err)
 	}
 	write(t, file, one)
-	if _, err := r.Jobs.Reload(t.Context(), req(&rtaskv1.ReloadRequest{})); err != nil || r.tasks(t) != "one" || len(r.info(t).Diagnostics) != 0 {
+	if _, err := r.Jobs.Reload(t.Context(), &rtaskv1.ReloadRequest{}); err != nil || r.tasks(t) != "one" || len(r.info(t).Diagnostics) != 0 {
 		t.Errorf("%v, %s", err, r.tasks(t))
 	}
 	r.stop(t)
@@ -132,7 +132,7 @@ func TestBrokenKeysFile(t *testing.T) {
 	keys := filepath.Join(dir, "state", "keys.toml")
 	write(t, file, one)
 	r := run(t, dir)
-	added, err := r.Jobs.AddKey(t.Context(), req(&rtaskv1.AddKeyRequest{Name: "ci"}))
+	added, err := r.Jobs.AddKey(t.Context(), &rtaskv1.AddKeyRequest{Name: "ci"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,8 +143,8 @@ func TestBrokenKeysFile(t *testing.T) {
 	broken := append([]byte("[[key]]\nnme = \"x\"\n"), good...)
 	write(t, keys, string(broken))
 	write(t, file, "task \"two\" {\n  command  = [\"/bin/true\"]\n  api_keys = [\"ci\", \"none\"]\n}\n")
-	reply, err := r.Jobs.Reload(t.Context(), req(&rtaskv1.ReloadRequest{}))
-	if err != nil || len(reply.Msg.Diagnostics) == 0 || !strings.Contains(reply.Msg.Diagnostics[0].Text, keys+":2:1: error: ") {
+	reply, err := r.Jobs.Reload(t.Context(), &rtaskv1.ReloadRequest{})
+	if err != nil || len(reply.Diagnostics) == 0 || !strings.Contains(reply.Diagnostics[0].Text, keys+":2:1: error: ") {
 		t.Errorf("%v, %v", reply, err)
 	}
 	if got := r.tasks(t); got != "one" {
@@ -159,24 +159,24 @@ func TestBrokenKeysFile(t *testing.T) {
 	if i := r.info(t); !shows(i, keys+":2:1") || len(i.Diagnostics) != 1 { // and not that no key of the task is there
 		t.Errorf("%v", i)
 	}
-	if _, err := r.Jobs.AddKey(t.Context(), req(&rtaskv1.AddKeyRequest{Name: "other"})); err == nil {
+	if _, err := r.Jobs.AddKey(t.Context(), &rtaskv1.AddKeyRequest{Name: "other"}); err == nil {
 		t.Error("a key was added")
 	}
-	if _, err := r.Jobs.RevokeKey(t.Context(), req(&rtaskv1.RevokeKeyRequest{Key: "ci"})); err == nil {
+	if _, err := r.Jobs.RevokeKey(t.Context(), &rtaskv1.RevokeKeyRequest{Key: "ci"}); err == nil {
 		t.Error("a key was revoked")
 	}
 	if now, err := os.ReadFile(keys); err != nil || !bytes.Equal(now, broken) {
 		t.Errorf("the file was written: %s, %v", now, err)
 	}
 	write(t, keys, string(good))
-	if _, err := r.Jobs.Reload(t.Context(), req(&rtaskv1.ReloadRequest{})); err != nil {
+	if _, err := r.Jobs.Reload(t.Context(), &rtaskv1.ReloadRequest{}); err != nil {
 		t.Error(err)
 	}
 	if i := r.info(t); len(i.Diagnostics) != 1 || i.Diagnostics[0].Error || !strings.Contains(i.Diagnostics[0].Text, file+":3:14: warning: api_keys: there is no API key \"none\"") {
 		t.Errorf("%v", i)
 	}
-	list, err := r.Jobs.ListKeys(t.Context(), req(&rtaskv1.ListKeysRequest{}))
-	if err != nil || len(list.Msg.Keys) != 1 || list.Msg.Keys[0].Id != added.Msg.Key.Id {
+	list, err := r.Jobs.ListKeys(t.Context(), &rtaskv1.ListKeysRequest{})
+	if err != nil || len(list.Keys) != 1 || list.Keys[0].Id != added.Key.Id {
 		t.Errorf("%v, %v", list, err)
 	}
 }

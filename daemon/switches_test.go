@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"connectrpc.com/connect"
-
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
 
@@ -18,22 +16,22 @@ func TestSwitchesLast(t *testing.T) {
 	const one = `task "one" { command = ["true"] }`
 	write(t, file, one)
 	r := run(t, dir)
-	if _, err := r.Jobs.SwitchTask(t.Context(), connect.NewRequest(&rtaskv1.SwitchTaskRequest{Task: "one"})); err != nil {
+	if _, err := r.Jobs.SwitchTask(t.Context(), &rtaskv1.SwitchTaskRequest{Task: "one"}); err != nil {
 		t.Fatal(err)
 	}
 	disabled := func(want bool) {
 		t.Helper()
-		reply, err := r.Jobs.Tasks(t.Context(), connect.NewRequest(&rtaskv1.TasksRequest{}))
+		reply, err := r.Jobs.Tasks(t.Context(), &rtaskv1.TasksRequest{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := len(reply.Msg.Tasks) == 1 && !reply.Msg.Tasks[0].Enabled; got != want {
-			t.Errorf("%v", reply.Msg.Tasks)
+		if got := len(reply.Tasks) == 1 && !reply.Tasks[0].Enabled; got != want {
+			t.Errorf("%v", reply.Tasks)
 		}
 	}
 	reload := func() {
 		t.Helper()
-		if _, err := r.Jobs.Reload(t.Context(), connect.NewRequest(&rtaskv1.ReloadRequest{})); err != nil {
+		if _, err := r.Jobs.Reload(t.Context(), &rtaskv1.ReloadRequest{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -43,8 +41,8 @@ func TestSwitchesLast(t *testing.T) {
 	write(t, file, "")
 	reload()
 	disabled(false) // it is not there
-	info, err := r.Jobs.Info(t.Context(), connect.NewRequest(&rtaskv1.InfoRequest{}))
-	if err != nil || len(info.Msg.Switches) != 1 {
+	info, err := r.Jobs.Info(t.Context(), &rtaskv1.InfoRequest{})
+	if err != nil || len(info.Switches) != 1 {
 		t.Errorf("%v, %v", info, err)
 	}
 	r.stop(t)
@@ -58,7 +56,7 @@ func TestSwitchesLast(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(r.options.StateDir, "tasks.json.new"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Jobs.SwitchTask(t.Context(), connect.NewRequest(&rtaskv1.SwitchTaskRequest{Task: "one", Enabled: true})); err == nil {
+	if _, err := r.Jobs.SwitchTask(t.Context(), &rtaskv1.SwitchTaskRequest{Task: "one", Enabled: true}); err == nil {
 		t.Error("no error")
 	}
 	disabled(true)

@@ -8,12 +8,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"iter"
 	"net"
 	"net/http"
 	"syscall"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
 
 	"github.com/rtask/rtask/daemon/api/codec"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
@@ -56,11 +59,24 @@ func Dial(path string) *Client {
 		IdleConnTimeout:     idleTimeout,
 	}
 	h := &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	plain := connect.WithClientOptions(connect.WithAcceptCompression("gzip", nil, nil), codec.ClientOption())
+	// The engine may answer with a list of any size.
+	c := connect.NewClient(connecthttp.NewTransport(h, baseURL, append(codec.Options(), connecthttp.WithReadMaxBytes(0))...))
 	return &Client{
-		Jobs:      rtaskv1connect.NewJobServiceClient(h, baseURL, plain),
-		Gateway:   rtaskv1connect.NewGatewayServiceClient(h, baseURL, plain),
+		Jobs:      rtaskv1connect.NewJobServiceClient(c),
+		Gateway:   rtaskv1connect.NewGatewayServiceClient(c),
 		transport: t,
+	}
+}
+
+// Messages yields what comes on a stream of the engine's. It ends with the stream, after an error if there was one.
+func Messages[M any](s interface{ Receive() (*M, error) }) iter.Seq2[*M, error] {
+	return func(yield func(*M, error) bool) {
+		for {
+			m, err := s.Receive()
+			if errors.Is(err, io.EOF) || !yield(m, err) || err != nil {
+				return
+			}
+		}
 	}
 }
 

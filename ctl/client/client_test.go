@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+	"connectrpc.com/connect/v2/connectproto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/rtask/rtask/ctl/client"
@@ -29,37 +31,42 @@ type peer struct {
 	connections atomic.Int32
 }
 
-func (*peer) Status(_ context.Context, r *connect.Request[rtaskv1.StatusRequest]) (*connect.Response[rtaskv1.StatusResponse], error) {
+func (*peer) Status(_ context.Context, r *rtaskv1.StatusRequest) (*rtaskv1.StatusResponse, error) {
 	var code connect.Code
-	if err := code.UnmarshalText([]byte(r.Msg.Job)); err != nil {
+	if err := code.UnmarshalText([]byte(r.Job)); err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	err := connect.NewError(code, errors.New("the engine's words"))
-	d, e := connect.NewErrorDetail(&rtaskv1.Error{Kind: "a-kind", RetryAfter: durationpb.New(time.Second)})
+	err := connect.NewError(code, "the engine's words")
+	d, e := connectproto.NewErrorDetail(&rtaskv1.Error{Kind: "a-kind", RetryAfter: durationpb.New(time.Second)})
 	if e != nil {
 		return nil, e
 	}
-	err.AddDetail(d)
-	return nil, err
+	return nil, err.WithDetail(d)
 }
 
-func (*peer) Framing(context.Context, *connect.Request[rtaskv1.FramingRequest]) (*connect.Response[rtaskv1.FramingResponse], error) {
+func (*peer) Framing(context.Context, *rtaskv1.FramingRequest) (*rtaskv1.FramingResponse, error) {
 	time.Sleep(20 * time.Millisecond)
-	return connect.NewResponse(&rtaskv1.FramingResponse{Draining: true}), nil
+	return &rtaskv1.FramingResponse{Draining: true}, nil
+}
+
+func (e *peer) handler() http.Handler {
+	server := connect.NewServer()
+	rtaskv1connect.RegisterJobServiceHandler(server, e)
+	rtaskv1connect.RegisterGatewayServiceHandler(server, e)
+	mux := http.NewServeMux()
+	connecthttp.Mount(mux, server)
+	return mux
 }
 
 func start(t *testing.T) (*peer, *client.Client) {
 	t.Helper()
 	e := &peer{}
-	mux := http.NewServeMux()
-	mux.Handle(rtaskv1connect.NewJobServiceHandler(e))
-	mux.Handle(rtaskv1connect.NewGatewayServiceHandler(e))
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &http.Server{Handler: mux, ConnState: func(_ net.Conn, state http.ConnState) {
+	s := &http.Server{Handler: e.handler(), ConnState: func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
 			e.connections.Add(1)
 		}
@@ -73,7 +80,7 @@ func start(t *testing.T) (*peer, *client.Client) {
 
 func status(t *testing.T, c *client.Client, job string) error {
 	t.Helper()
-	_, err := c.Jobs.Status(t.Context(), connect.NewRequest(&rtaskv1.StatusRequest{Job: job}))
+	_, err := c.Jobs.Status(t.Context(), &rtaskv1.StatusRequest{Job: job})
 	return client.Classify(err)
 }
 
@@ -163,7 +170,7 @@ func TestAnswers(t *testing.T) {
 func TestKeepsConnections(t *testing.T) {
 	e, c := start(t)
 	frame := func() {
-		if _, err := c.Gateway.Framing(t.Context(), connect.NewRequest(&rtaskv1.FramingRequest{})); err != nil {
+		if _, err := c.Gateway.Framing(t.Context(), &rtaskv1.FramingRequest{}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -213,12 +220,10 @@ func TestFullQueue(t *testing.T) {
 	if first == nil {
 		t.Fatal("the socket takes nobody")
 	}
-	mux := http.NewServeMux()
-	mux.Handle(rtaskv1connect.NewGatewayServiceHandler(&peer{}))
-	s := &http.Server{Handler: mux}
+	s := &http.Server{Handler: new(peer).handler()}
 	done := make(chan struct{})
 	time.AfterFunc(30*time.Millisecond, func() { defer close(done); _ = s.Serve(l) })
-	_, err = client.Dial(path).Gateway.Framing(t.Context(), connect.NewRequest(&rtaskv1.FramingRequest{}))
+	_, err = client.Dial(path).Gateway.Framing(t.Context(), &rtaskv1.FramingRequest{})
 	if err != nil {
 		t.Errorf("with a full accept queue: %v", err)
 	}

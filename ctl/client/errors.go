@@ -3,8 +3,9 @@ package client
 import (
 	"errors"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
+	"github.com/rtask/rtask/daemon/api/codec"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
 
@@ -41,7 +42,7 @@ func Message(err error) string {
 	if !errors.As(err, &call) {
 		return err.Error()
 	}
-	if connect.IsWireError(err) {
+	if answered(err) {
 		return call.Message()
 	}
 	if errors.Is(err, ErrNotRunning) || errors.Is(err, ErrPermission) {
@@ -56,7 +57,7 @@ func Broken(err error) bool {
 	if err == nil || errors.Is(err, ErrPermission) {
 		return false
 	}
-	if !connect.IsWireError(err) {
+	if !answered(err) {
 		return true
 	}
 	switch connect.CodeOf(err) {
@@ -69,18 +70,12 @@ func Broken(err error) bool {
 
 // Detail returns what the engine says of an error beyond its code and text.
 func Detail(err error) (*rtaskv1.Error, bool) {
-	var call *connect.Error
-	if !errors.As(err, &call) {
-		return nil, false
-	}
-	for _, d := range call.Details() {
-		v, err := d.Value()
-		if err != nil {
-			continue // a detail of a newer engine
-		}
-		if e, ok := v.(*rtaskv1.Error); ok {
-			return e, true
-		}
-	}
-	return nil, false
+	d := codec.DetailOf(err)
+	return d, d != nil
+}
+
+// answered reports whether an error is one that the engine answered with.
+func answered(err error) bool {
+	call, ok := errors.AsType[*connect.Error](err)
+	return ok && call.IsRemote()
 }

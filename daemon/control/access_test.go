@@ -12,7 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
@@ -76,10 +77,10 @@ func TestUnknownProcedures(t *testing.T) {
 // The interceptors hold the table by themselves, too: nothing gets past them that came without admit.
 func TestInterceptorsDenyByDefault(t *testing.T) {
 	f := newFixture(t, "")
-	mux := http.NewServeMux()
-	mux.Handle(rtaskv1connect.NewJobServiceHandler(f.Server, handlerOptions()...))
-	mux.Handle(rtaskv1connect.NewGatewayServiceHandler(f.Server, handlerOptions()...))
-	s := httptest.NewServer(mux)
+	server := connect.NewServer(authorize)
+	rtaskv1connect.RegisterJobServiceHandler(server, f.Server)
+	rtaskv1connect.RegisterGatewayServiceHandler(server, f.Server)
+	s := httptest.NewServer(mount(server))
 	defer s.Close()
 	for procedure := range auth.Procedures() {
 		if streams(procedure) {
@@ -94,30 +95,25 @@ func TestInterceptorsDenyByDefault(t *testing.T) {
 			t.Errorf("%s: %d", procedure, r.StatusCode)
 		}
 	}
-	stream, err := rtaskv1connect.NewJobServiceClient(s.Client(), s.URL).StreamLogs(t.Context(), req(&rtaskv1.StreamLogsRequest{Job: "a"}))
+	c := connect.NewClient(connecthttp.NewTransport(s.Client(), s.URL))
+	network := rtaskv1connect.NewGatewayServiceClient(c)
+	denied := func(name string, err error) {
+		if connect.CodeOf(err) != connect.CodePermissionDenied {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	denied("StreamLogs", firstError(rtaskv1connect.NewJobServiceClient(c).StreamLogs(t.Context(), &rtaskv1.StreamLogsRequest{Job: "a"})))
+	denied("Logs", firstError(network.Logs(t.Context(), &rtaskv1.LogsRequest{})))
+	denied("RunStream", firstError(network.RunStream(t.Context(), &rtaskv1.RunRequest{})))
+}
+
+// firstError returns the error with which a stream begins, if it does.
+func firstError[M any, S interface{ Receive() (*M, error) }](s S, err error) error {
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	if stream.Receive() || connect.CodeOf(stream.Err()) != connect.CodePermissionDenied {
-		t.Errorf("StreamLogs: %v", stream.Err())
-	}
-	network := rtaskv1connect.NewGatewayServiceClient(s.Client(), s.URL)
-	for name, open := range map[string]func() (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error){
-		"Logs": func() (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error) {
-			return network.Logs(t.Context(), req(&rtaskv1.LogsRequest{}))
-		},
-		"RunStream": func() (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error) {
-			return network.RunStream(t.Context(), req(&rtaskv1.RunRequest{}))
-		},
-	} {
-		stream, err := open()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if stream.Receive() || connect.CodeOf(stream.Err()) != connect.CodePermissionDenied {
-			t.Errorf("%s: %v", name, stream.Err())
-		}
-	}
+	_, err = s.Receive()
+	return err
 }
 
 // A stranger's body is not read: the answer comes while it is still being sent, or never is.
@@ -200,25 +196,16 @@ func TestMessagesAreBounded(t *testing.T) {
 			t.Errorf("%s with 1 MiB: %.100s", procedure, text)
 		}
 	}
-	stream, err := f.as(peers()[auth.Admin]).StreamLogs(t.Context(), req(&rtaskv1.StreamLogsRequest{Job: big}))
-	if err != nil {
-		t.Fatal(err)
+	for name, err := range map[string]error{
+		"StreamLogs": firstError(f.as(peers()[auth.Admin]).StreamLogs(t.Context(), &rtaskv1.StreamLogsRequest{Job: big})),
+		"Logs":       firstError(f.net().Logs(t.Context(), &rtaskv1.LogsRequest{Id: big})),
+	} {
+		if connect.CodeOf(err) != connect.CodeResourceExhausted {
+			t.Errorf("%s with 1 MiB: %v", name, err)
+		}
 	}
-	if stream.Receive() || connect.CodeOf(stream.Err()) != connect.CodeResourceExhausted {
-		t.Errorf("StreamLogs with 1 MiB: %v", stream.Err())
-	}
-	logs, err := f.net().Logs(t.Context(), req(&rtaskv1.LogsRequest{Id: big}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if logs.Receive() || connect.CodeOf(logs.Err()) != connect.CodeResourceExhausted {
-		t.Errorf("Logs with 1 MiB: %v", logs.Err())
-	}
-	run, err := f.net().RunStream(t.Context(), req(&rtaskv1.RunRequest{Input: []byte(big)}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if run.Receive() || connect.CodeOf(run.Err()) != connect.CodeUnauthenticated { // it has an input
-		t.Errorf("RunStream with 1 MiB: %v", run.Err())
+	err = firstError(f.net().RunStream(t.Context(), &rtaskv1.RunRequest{Input: []byte(big)}))
+	if connect.CodeOf(err) != connect.CodeUnauthenticated { // it has an input
+		t.Errorf("RunStream with 1 MiB: %v", err)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
@@ -16,34 +16,34 @@ import (
 )
 
 // AddKey implements JobService.
-func (s *Server) AddKey(ctx context.Context, r *connect.Request[rtaskv1.AddKeyRequest]) (*connect.Response[rtaskv1.AddKeyResponse], error) {
+func (s *Server) AddKey(ctx context.Context, r *rtaskv1.AddKeyRequest) (*rtaskv1.AddKeyResponse, error) {
 	var expires time.Time
-	if in := r.Msg.ExpiresIn; in != nil {
+	if in := r.ExpiresIn; in != nil {
 		if err := in.CheckValid(); err != nil || in.AsDuration() <= 0 {
-			return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("a key expires after a time above 0"))
+			return nil, connect.NewError(connect.CodeInvalidArgument, "a key expires after a time above 0")
 		}
 		expires = time.Now().Add(in.AsDuration())
 	}
-	info, secret, err := s.Keys.Add(r.Msg.Name, expires)
+	info, secret, err := s.Keys.Add(r.Name, expires)
 	if err != nil {
 		return nil, keyError(err)
 	}
 	s.Logger.Info("API key added", "key", info.ID, "name", info.Name, "by", callerFrom(ctx).Name())
-	return connect.NewResponse(&rtaskv1.AddKeyResponse{Key: keyMessage(info), Secret: string(secret)}), nil
+	return &rtaskv1.AddKeyResponse{Key: keyMessage(info), Secret: string(secret)}, nil
 }
 
 // ListKeys implements JobService.
-func (s *Server) ListKeys(context.Context, *connect.Request[rtaskv1.ListKeysRequest]) (*connect.Response[rtaskv1.ListKeysResponse], error) {
+func (s *Server) ListKeys(context.Context, *rtaskv1.ListKeysRequest) (*rtaskv1.ListKeysResponse, error) {
 	reply := &rtaskv1.ListKeysResponse{}
 	for _, k := range s.Keys.List() {
 		reply.Keys = append(reply.Keys, keyMessage(k))
 	}
-	return connect.NewResponse(reply), nil
+	return reply, nil
 }
 
 // RevokeKey implements JobService. It returns when nobody waits any more who came with that key, and nothing in a queue.
-func (s *Server) RevokeKey(ctx context.Context, r *connect.Request[rtaskv1.RevokeKeyRequest]) (*connect.Response[rtaskv1.RevokeKeyResponse], error) {
-	info, err := s.Keys.Revoke(r.Msg.Key)
+func (s *Server) RevokeKey(ctx context.Context, r *rtaskv1.RevokeKeyRequest) (*rtaskv1.RevokeKeyResponse, error) {
+	info, err := s.Keys.Revoke(r.Key)
 	if info.ID != "" { // useless from now on, even if the file could not be written
 		s.waits.end(ctx, info.ID)
 		s.Jobs.StopQueued(ctx, info.ID, job.StopOptions{By: callerFrom(ctx).Name() + ", who revoked its key"})
@@ -52,7 +52,7 @@ func (s *Server) RevokeKey(ctx context.Context, r *connect.Request[rtaskv1.Revok
 		return nil, keyError(err)
 	}
 	s.Logger.Info("API key revoked", "key", info.ID, "name", info.Name, "by", callerFrom(ctx).Name())
-	return connect.NewResponse(&rtaskv1.RevokeKeyResponse{Key: keyMessage(info)}), nil
+	return &rtaskv1.RevokeKeyResponse{Key: keyMessage(info)}, nil
 }
 
 func keyError(err error) error {
@@ -62,20 +62,20 @@ func keyError(err error) error {
 	case errors.Is(err, auth.ErrNoKey):
 		return fail(connect.CodeNotFound, "not-found", err)
 	case errors.Is(err, auth.ErrBadName), errors.Is(err, auth.ErrBadExpiry), errors.As(err, new(*auth.FileError)):
-		return connect.NewError(connect.CodeInvalidArgument, err)
+		return coded(connect.CodeInvalidArgument, err)
 	default:
-		return connect.NewError(connect.CodeInternal, err)
+		return coded(connect.CodeInternal, err)
 	}
 }
 
 // Reload implements JobService.
-func (s *Server) Reload(ctx context.Context, r *connect.Request[rtaskv1.ReloadRequest]) (*connect.Response[rtaskv1.ReloadResponse], error) {
-	cfg, diags := s.Options.Reload(r.Msg.CheckOnly)
+func (s *Server) Reload(ctx context.Context, r *rtaskv1.ReloadRequest) (*rtaskv1.ReloadResponse, error) {
+	cfg, diags := s.Options.Reload(r.CheckOnly)
 	reply := &rtaskv1.ReloadResponse{Diagnostics: diagnosticMessages(append(diags, s.keyProblems(cfg)...))}
 	if cfg != nil {
 		reply.Tasks = int32(len(cfg.Tasks))
 	}
-	return connect.NewResponse(reply), nil
+	return reply, nil
 }
 
 // keyProblems are warnings of API keys that tasks name and that cannot be used now.
@@ -99,7 +99,7 @@ func (s *Server) keyProblems(c *config.Config) config.Diagnostics {
 }
 
 // Info implements JobService.
-func (s *Server) Info(ctx context.Context, _ *connect.Request[rtaskv1.InfoRequest]) (*connect.Response[rtaskv1.InfoResponse], error) {
+func (s *Server) Info(ctx context.Context, _ *rtaskv1.InfoRequest) (*rtaskv1.InfoResponse, error) {
 	i := s.Options.Info
 	snapshot := s.Snapshot()
 	states, _ := s.Jobs.Count()
@@ -109,10 +109,10 @@ func (s *Server) Info(ctx context.Context, _ *connect.Request[rtaskv1.InfoReques
 			sockets = append(sockets, &rtaskv1.SocketUnit{Unit: u.Name, Addresses: u.Addresses, State: u.State, Problem: u.Problem, Taken: u.Taken})
 		}
 	}
-	return connect.NewResponse(&rtaskv1.InfoResponse{
+	return &rtaskv1.InfoResponse{
 		Version: i.Version, Manager: i.Manager, StartedAt: timestamp(i.Started), Running: int32(states[job.Running] + states[job.Stopping]),
 		Queued:      int32(states[job.Queued]),
 		Diagnostics: diagnosticMessages(slices.Concat(snapshot.Diagnostics, s.keyProblems(snapshot.Config))), Weaker: i.Weaker,
 		Draining: s.Jobs.Draining(), Switches: switchMessages(snapshot), ConfigurationReadAt: timestamp(snapshot.ReadAt), Sockets: sockets,
-	}), nil
+	}, nil
 }

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
@@ -61,38 +61,38 @@ task "said" {
 		Name: "sh", Path: "/bin/sh", WorkingDirectory: "/", Arguments: []string{"-c", "exec sleep 1000", "hunter2"}, Input: []byte("hunter2"),
 		Environment: map[string]string{"PASSWORD": "hunter2"},
 	}
-	j := must[rtaskv1.StartResponse](t)(f.as(op).Start(t.Context(), req(command))).Job
+	j := must[rtaskv1.StartResponse](t)(f.as(op).Start(t.Context(), command)).Job
 	is("a command", "accepted RTASK_ACTION=start RTASK_COMMAND=sh RTASK_USER="+me+" RTASK_JOB_ID="+j.Id)
-	_, _ = f.as(op).Start(t.Context(), req(command))
+	_, _ = f.as(op).Start(t.Context(), command)
 	is("the same again", "refused RTASK_ACTION=start RTASK_KIND=conflict RTASK_COMMAND=sh RTASK_USER="+me+" RTASK_REASON=.*")
-	must[rtaskv1.StopResponse](t)(f.as(op).Stop(t.Context(), req(&rtaskv1.StopRequest{Job: j.Id, Kill: true})))
+	must[rtaskv1.StopResponse](t)(f.as(op).Stop(t.Context(), &rtaskv1.StopRequest{Job: j.Id, Kill: true}))
 	is("its end", "accepted RTASK_ACTION=stop RTASK_COMMAND=sh RTASK_USER="+me+" RTASK_JOB_ID="+j.Id)
 	word := &rtaskv1.StartRequest{Name: "said", Parameters: []*rtaskv1.Parameter{{Name: "word", Value: "hunter2"}}}
 	if os.Geteuid() == 0 {
-		j = must[rtaskv1.StartResponse](t)(f.as(op).Start(t.Context(), req(word))).Job
+		j = must[rtaskv1.StartResponse](t)(f.as(op).Start(t.Context(), word)).Job
 		is("a task", "accepted RTASK_ACTION=start RTASK_TASK=said RTASK_USER="+me+" RTASK_JOB_ID="+j.Id)
 	}
-	_, _ = f.as(op).Start(t.Context(), req(&rtaskv1.StartRequest{Name: "off"}))
+	_, _ = f.as(op).Start(t.Context(), &rtaskv1.StartRequest{Name: "off"})
 	is("a disabled task", "refused RTASK_ACTION=start RTASK_KIND=disabled RTASK_TASK=off RTASK_USER="+me+" RTASK_REASON=.*")
-	_, _ = f.as(ada).Start(t.Context(), req(word))
+	_, _ = f.as(ada).Start(t.Context(), word)
 	is("another's task", "refused RTASK_ACTION=start RTASK_KIND=forbidden RTASK_TASK=said RTASK_USER=ada RTASK_REASON=.*")
-	_, _ = f.as(ada).Stop(t.Context(), req(&rtaskv1.StopRequest{Job: j.Id}))
+	_, _ = f.as(ada).Stop(t.Context(), &rtaskv1.StopRequest{Job: j.Id})
 	is("another's job", "refused RTASK_ACTION=stop RTASK_KIND=not-found RTASK_USER=ada RTASK_REASON=.*")
-	_, _ = f.as(ada).AddKey(t.Context(), req(&rtaskv1.AddKeyRequest{Name: "mine"}))
+	_, _ = f.as(ada).AddKey(t.Context(), &rtaskv1.AddKeyRequest{Name: "mine"})
 	is("an administrator's method", `refused RTASK_KIND=forbidden RTASK_USER=ada RTASK_REASON="AddKey: user ada may not"`)
 	if n := len(f.decisions()); n != 8 && os.Geteuid() == 0 {
 		t.Errorf("%d entries: %q", n, f.decisions())
 	}
 	inside := auth.Peer{UID: 0, InSlice: true, CgroupKnown: true}
-	_, _ = f.as(inside).Start(t.Context(), req(command))
+	_, _ = f.as(inside).Start(t.Context(), command)
 	is("a job", `refused RTASK_ACTION=start RTASK_KIND=forbidden RTASK_USER=\w+ RTASK_REASON="Start: a job may not use rtask"`)
 
 	// One who may nothing fills no journal, and hides nothing: what is accepted is an entry, and all of it is counted.
 	before := len(f.decisions())
 	for range 3 * strangerEntries {
-		_, _ = f.as(peers()[auth.Nobody]).Start(t.Context(), req(command))
+		_, _ = f.as(peers()[auth.Nobody]).Start(t.Context(), command)
 	}
-	must[rtaskv1.StopResponse](t)(f.as(op).Stop(t.Context(), req(&rtaskv1.StopRequest{Job: must[rtaskv1.StartResponse](t)(f.as(op).Start(t.Context(), req(command))).Job.Id})))
+	must[rtaskv1.StopResponse](t)(f.as(op).Stop(t.Context(), &rtaskv1.StopRequest{Job: must[rtaskv1.StartResponse](t)(f.as(op).Start(t.Context(), command)).Job.Id}))
 	if n := len(f.decisions()) - before; n != strangerEntries+2 {
 		t.Errorf("%d entries of %d strangers", n, 3*strangerEntries)
 	}
@@ -113,7 +113,7 @@ func TestAuditRefused(t *testing.T) {
 	f := newFixture(t, tasks)
 	refuse := func(m *rtaskv1.RefusedRequest) error {
 		m.RemoteAddr = "192.0.2.7"
-		_, err := f.net().Refused(t.Context(), req(m))
+		_, err := f.net().Refused(t.Context(), m)
 		return err
 	}
 	if err := refuse(&rtaskv1.RefusedRequest{Task: strings.Repeat("x", 100), Kind: "unavailable", Reason: "too many"}); err != nil {

@@ -64,14 +64,14 @@ func TestFormOfParameters(t *testing.T) {
 			Task: c.task, ApiKey: key, Input: []byte(c.body), Query: []byte(c.query),
 			Headers: []*rtaskv1.Header{{Name: "content-type", Value: []byte(c.kind)}},
 		}
-		reply, err := f.net().Run(t.Context(), req(r))
+		reply, err := f.net().Run(t.Context(), r)
 		if c.refused != "" {
 			if detail(err).GetKind() != "bad-request" || !strings.Contains(err.Error(), c.refused) {
 				t.Errorf("%s %q: %v, want %s", c.kind, c.body, err, c.refused)
 			}
 			continue
 		}
-		if err != nil || !strings.HasPrefix(string(reply.Msg.Stdout), c.body) {
+		if err != nil || !strings.HasPrefix(string(reply.Stdout), c.body) {
 			t.Errorf("%s %q: %v, %v", c.kind, c.body, reply, err)
 		}
 	}
@@ -87,9 +87,9 @@ func TestContentCodings(t *testing.T) {
 	for coding, refused := range map[string]bool{
 		"gzip": true, "GZip": true, "deflate": true, "br": true, "identity, gzip": true, "x": true, "": false, "identity": false, "Identity ,": false,
 	} {
-		_, err := f.net().Run(t.Context(), req(&rtaskv1.RunRequest{
+		_, err := f.net().Run(t.Context(), &rtaskv1.RunRequest{
 			Task: "plain", ApiKey: key, Input: []byte("x"), Headers: []*rtaskv1.Header{{Name: "Content-Encoding", Value: []byte(coding)}},
-		}))
+		})
 		if kind := detail(err).GetKind(); (kind == "unsupported-media-type") != refused || !refused && err != nil {
 			t.Errorf("%q: %v", coding, err)
 		}

@@ -9,11 +9,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rtask/rtask/daemon/api/codec"
@@ -30,6 +32,8 @@ const (
 	maxRequest = 2 * config.MaxInputBytes // so that an input fits in any encoding
 	// maxSmallRequest is the largest message of all other methods.
 	maxSmallRequest = 64 << 10
+	// maxRest is how many bytes are dropped of a message that is longer.
+	maxRest = 4 << 20
 )
 
 // Snapshot is the configuration in force.
@@ -132,33 +136,54 @@ func (s *Server) Control() http.Handler { return s.control(s.peer(s.controlCalle
 func (s *Server) Gateway() http.Handler { return s.gateway(s.peer(s.Identify.Gateway)) }
 
 func (s *Server) control(identify identify) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle(rtaskv1connect.NewJobServiceHandler(s, handlerOptions()...))
-	return s.admit(mux, identify)
+	server := connect.NewServer(codec.ErrorTexts, authorize)
+	rtaskv1connect.RegisterJobServiceHandler(server, s)
+	return s.admit(mount(server), identify)
 }
 
 func (s *Server) gateway(identify identify) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle(rtaskv1connect.NewGatewayServiceHandler(s, handlerOptions()...))
-	return s.admit(mux, identify)
+	server := connect.NewServer(codec.ErrorTexts, authorize)
+	rtaskv1connect.RegisterGatewayServiceHandler(server, s)
+	return s.admit(mount(server), identify)
 }
 
-func handlerOptions() []connect.HandlerOption {
-	return []connect.HandlerOption{
-		codec.HandlerOptions(),
-		connect.WithInterceptors(authorize{}),
-		connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
-			size := maxSmallRequest
-			switch spec.Procedure {
-			case rtaskv1connect.JobServiceStartProcedure, rtaskv1connect.GatewayServiceRunProcedure, rtaskv1connect.GatewayServiceRunStreamProcedure,
-				rtaskv1connect.GatewayServiceWebhookProcedure, rtaskv1connect.JobServiceImportKeysProcedure:
-				size = maxRequest
-			}
-			return []connect.HandlerOption{connect.WithReadMaxBytes(size)}
-		}),
-		// A compressed message is read whole before anybody can look at it; on a local socket there is nothing to win.
-		connect.WithCompression("gzip", nil, nil),
+// mount returns the handler of a server's methods.
+func mount(server *connect.Server) http.Handler {
+	mux := http.NewServeMux()
+	connecthttp.Mount(mux, server, append(codec.Options(), connecthttp.WithConditionalOptions(func(spec connect.Spec) []connecthttp.Option {
+		size := maxSmallRequest
+		switch spec.Procedure {
+		case rtaskv1connect.JobServiceStartProcedure, rtaskv1connect.GatewayServiceRunProcedure, rtaskv1connect.GatewayServiceRunStreamProcedure,
+			rtaskv1connect.GatewayServiceWebhookProcedure, rtaskv1connect.JobServiceImportKeysProcedure:
+			size = maxRequest
+		}
+		return []connecthttp.Option{connecthttp.WithReadMaxBytes(size)}
+	}))...)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = &rest{ReadCloser: r.Body}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// rest is a body of which what comes behind a message that is too long is read and dropped, up to maxRest: most clients read no
+// answer while they send. Of a call that is refused unread, nothing is read.
+type rest struct {
+	io.ReadCloser
+	begun bool
+}
+
+// Read implements io.Reader.
+func (r *rest) Read(b []byte) (int, error) {
+	r.begun = true
+	return r.ReadCloser.Read(b)
+}
+
+// Close implements io.Closer.
+func (r *rest) Close() error {
+	if r.begun {
+		_, _ = io.CopyN(io.Discard, r.ReadCloser, maxRest) // an error is the client's end
 	}
+	return r.ReadCloser.Close()
 }
 
 // identify says who sent a request.
@@ -216,64 +241,39 @@ func (s *Server) admit(next http.Handler, identify identify) http.Handler {
 // refuse answers without reading what may still come.
 func refuse(w http.ResponseWriter, r *http.Request, text string) {
 	w.Header().Set("Connection", "close") // otherwise net/http reads on, to use the connection again
-	writer := connect.NewErrorWriter()
+	writer := connecthttp.NewErrorWriter()
 	if !writer.IsSupported(r) {
 		http.Error(w, text, http.StatusForbidden)
 		return
 	}
 	// Somebody who does not read the answer is no loss.
-	_ = writer.Write(w, r, connect.NewError(connect.CodePermissionDenied, errors.New(text)))
+	_ = writer.Write(w, r, connect.NewError(connect.CodePermissionDenied, text))
 }
 
 func deniedText(c auth.Caller) string {
 	return fmt.Sprintf("permission denied: this needs more than user %s may do", c.Name())
 }
 
-// authorize holds every call against the table: unary calls and streams, whatever way they came.
-type authorize struct{}
-
-func (authorize) check(ctx context.Context, procedure string) error {
-	caller := callerFrom(ctx)
-	if auth.Allowed(procedure, caller) {
-		return nil
-	}
-	return connect.NewError(connect.CodePermissionDenied, errors.New(deniedText(caller)))
-}
-
-// WrapUnary implements connect.Interceptor.
-func (a authorize) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
-	return func(ctx context.Context, r connect.AnyRequest) (connect.AnyResponse, error) {
-		if err := a.check(ctx, r.Spec().Procedure); err != nil {
-			return nil, err
+// authorize holds every call against the table, before its message is read.
+func authorize(next connect.ServerFunc) connect.ServerFunc {
+	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+		if caller := callerFrom(ctx); !auth.Allowed(spec.Procedure, caller) {
+			return connect.NewError(connect.CodePermissionDenied, deniedText(caller))
 		}
-		return next(ctx, r)
+		return next(ctx, spec, stream)
 	}
 }
 
-// WrapStreamingHandler implements connect.Interceptor.
-func (a authorize) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
-	return func(ctx context.Context, c connect.StreamingHandlerConn) error {
-		if err := a.check(ctx, c.Spec().Procedure); err != nil {
-			return err
-		}
-		return next(ctx, c)
-	}
-}
-
-// WrapStreamingClient implements connect.Interceptor; there are no clients here.
-func (authorize) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
-	return next
+// coded makes an error with a code and the text of err.
+func coded(code connect.Code, err error) *connect.Error {
+	return connect.NewError(code, err.Error()).WithCause(err)
 }
 
 // fail makes an error with a stable kind.
 func fail(code connect.Code, kind string, err error, fill ...func(*rtaskv1.Error)) *connect.Error {
-	e := connect.NewError(code, err)
 	d := &rtaskv1.Error{Kind: kind}
 	for _, f := range fill {
 		f(d)
 	}
-	if detail := codec.Detail(d); detail != nil {
-		e.AddDetail(detail)
-	}
-	return e
+	return coded(code, err).WithDetail(codec.Detail(d))
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -22,22 +22,22 @@ func drainError() *connect.Error {
 }
 
 // Drain implements JobService.
-func (s *Server) Drain(ctx context.Context, r *connect.Request[rtaskv1.DrainRequest]) (*connect.Response[rtaskv1.DrainResponse], error) {
+func (s *Server) Drain(ctx context.Context, r *rtaskv1.DrainRequest) (*rtaskv1.DrainResponse, error) {
 	switch {
-	case r.Msg.Wait:
+	case r.Wait:
 		if _, err := s.Jobs.Drained(ctx); err != nil {
 			return nil, waitError(err)
 		}
-	case r.Msg.Cancel:
+	case r.Cancel:
 		s.Jobs.Accept()
 	default:
 		s.Jobs.Drain()
 	}
-	if !r.Msg.Wait {
-		s.Logger.Info("draining", "begins", !r.Msg.Cancel, "by", callerFrom(ctx).Name())
+	if !r.Wait {
+		s.Logger.Info("draining", "begins", !r.Cancel, "by", callerFrom(ctx).Name())
 		if s.StatusChanged != nil {
 			s.StatusChanged()
 		}
 	}
-	return connect.NewResponse(&rtaskv1.DrainResponse{Draining: s.Jobs.Draining(), Jobs: int32(s.Jobs.Running())}), nil
+	return &rtaskv1.DrainResponse{Draining: s.Jobs.Draining(), Jobs: int32(s.Jobs.Running())}, nil
 }

@@ -2,13 +2,12 @@ package control
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
@@ -17,27 +16,27 @@ import (
 )
 
 // DryRun implements JobService: every decision about a request but that of admission, which depends on the moment.
-func (s *Server) DryRun(ctx context.Context, r *connect.Request[rtaskv1.DryRunRequest]) (*connect.Response[rtaskv1.DryRunResponse], error) {
-	m := r.Msg
+func (s *Server) DryRun(ctx context.Context, r *rtaskv1.DryRunRequest) (*rtaskv1.DryRunResponse, error) {
+	m := r
 	switch {
 	case m.Task == "":
-		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("no task was named"))
+		return nil, connect.NewError(connect.CodeInvalidArgument, "no task was named")
 	case m.Key != "" && m.Webhook != "":
-		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("a request comes with an API key or to a webhook, not both"))
+		return nil, connect.NewError(connect.CodeInvalidArgument, "a request comes with an API key or to a webhook, not both")
 	case m.Webhook != "" && len(m.Parameters) > 0:
-		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("a request to a webhook has no parameters"))
+		return nil, connect.NewError(connect.CodeInvalidArgument, "a request to a webhook has no parameters")
 	}
 	c, diags := s.Options.Reload(true)
 	reply := &rtaskv1.DryRunResponse{Diagnostics: diagnosticMessages(diags)}
 	if diags.HasErrors() {
-		return connect.NewResponse(reply), nil
+		return reply, nil
 	}
 	reply.Tasks = int32(len(c.Tasks))
 	t := c.Tasks[m.Task]
 	if t != nil {
 		_, object, err := c.Show(t.Name, false)
 		if err != nil {
-			return nil, connect.NewError(connect.CodeInternal, err)
+			return nil, coded(connect.CodeInternal, err)
 		}
 		reply.Json = string(object)
 		reply.LimitsMissing = s.limitsMissing(t.Limits, optional(c))
@@ -76,7 +75,7 @@ func (s *Server) DryRun(ctx context.Context, r *connect.Request[rtaskv1.DryRunRe
 	default:
 		reply.Decision, reply.Environment = accepted, toldOf(js)
 	}
-	return connect.NewResponse(reply), nil
+	return reply, nil
 }
 
 // dryKey is what a request with an API key would start. An error says what is wrong in the administrator's words: who presents a

@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 	"github.com/prometheus/common/expfmt"
 
+	"github.com/rtask/rtask/daemon/api/codec"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/config"
@@ -86,39 +86,39 @@ func noTasks() error {
 const idLength = 16
 
 // Run implements GatewayService: the whole decision about a request from the network.
-func (s *Server) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]) (*connect.Response[rtaskv1.RunResponse], error) {
-	ctx, key, done, err := s.keyed(ctx, r.Msg)
+func (s *Server) Run(ctx context.Context, r *rtaskv1.RunRequest) (*rtaskv1.RunResponse, error) {
+	ctx, key, done, err := s.keyed(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	task, js, err := s.runSpec(r.Msg, key)
+	task, js, err := s.runSpec(r, key)
 	if err != nil {
 		return nil, err
 	}
-	result, err := s.run(ctx, task.Blocking, js, keyDecision(task, key, r.Msg))
+	result, err := s.run(ctx, task.Blocking, js, keyDecision(task, key, r))
 	s.count(task, key.Name, err)
 	switch {
 	case err != nil:
-		return nil, s.ended(ctx, r.Msg, key, err)
+		return nil, s.ended(ctx, r, key, err)
 	case !task.Blocking:
-		return connect.NewResponse(&rtaskv1.RunResponse{Job: jobMessage(result.Job), Accepted: true}), nil
+		return &rtaskv1.RunResponse{Job: jobMessage(result.Job), Accepted: true}, nil
 	}
-	return connect.NewResponse(resultMessage(result)), nil
+	return resultMessage(result), nil
 }
 
 // RunFraming implements GatewayService.
-func (s *Server) RunFraming(ctx context.Context, r *connect.Request[rtaskv1.RunFramingRequest]) (*connect.Response[rtaskv1.RunFramingResponse], error) {
-	key, err := s.verify(ctx, r.Msg)
+func (s *Server) RunFraming(ctx context.Context, r *rtaskv1.RunFramingRequest) (*rtaskv1.RunFramingResponse, error) {
+	key, err := s.verify(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	_, task, err := s.taskFor(r.Msg, key)
+	_, task, err := s.taskFor(r, key)
 	if err != nil {
 		s.Requested("", key.Name, kindOf(err))
 		return nil, err
 	}
-	return connect.NewResponse(&rtaskv1.RunFramingResponse{MaxInputBytes: task.MaxInputBytes, KeyId: key.ID}), nil
+	return &rtaskv1.RunFramingResponse{MaxInputBytes: task.MaxInputBytes, KeyId: key.ID}, nil
 }
 
 // keyDecision is the decision about a request with a key, as far as it is known before there is one.
@@ -142,31 +142,31 @@ func resultMessage(r job.Result) *rtaskv1.RunResponse {
 }
 
 // Result implements GatewayService.
-func (s *Server) Result(ctx context.Context, r *connect.Request[rtaskv1.ResultRequest]) (*connect.Response[rtaskv1.RunResponse], error) {
-	ctx, key, done, err := s.keyed(ctx, r.Msg)
+func (s *Server) Result(ctx context.Context, r *rtaskv1.ResultRequest) (*rtaskv1.RunResponse, error) {
+	ctx, key, done, err := s.keyed(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	_, task, err := s.taskFor(r.Msg, key)
+	_, task, err := s.taskFor(r, key)
 	if err != nil {
 		return nil, err
 	}
-	j, err := s.jobOf(task, key, r.Msg.Id)
+	j, err := s.jobOf(task, key, r.Id)
 	if err == nil {
-		j, err = s.waitFor(ctx, key, j, r.Msg.Wait)
+		j, err = s.waitFor(ctx, key, j, r.Wait)
 	}
 	switch {
 	case err != nil:
-		return nil, s.ended(ctx, r.Msg, key, err)
+		return nil, s.ended(ctx, r, key, err)
 	case j.State != job.Ended:
-		return connect.NewResponse(&rtaskv1.RunResponse{Job: jobMessage(j), Accepted: true}), nil
+		return &rtaskv1.RunResponse{Job: jobMessage(j), Accepted: true}, nil
 	}
 	result, err := s.Jobs.Output(ctx, j)
 	if err != nil && !errors.Is(err, job.ErrNotFound) { // a job that never ran has no output
 		return nil, waitError(err)
 	}
-	return connect.NewResponse(resultMessage(result)), nil
+	return resultMessage(result), nil
 }
 
 // run starts a job, and waits for its end if that is wanted. d is all that is known of the decision before.
@@ -217,30 +217,24 @@ func runsOn(id string, err error) error {
 
 // kindOf returns the kind of an error that fail made, or what comes nearest to another one's code.
 func kindOf(err error) string {
-	var e *connect.Error
-	if errors.As(err, &e) {
-		for _, d := range e.Details() {
-			if v, err := d.Value(); err == nil {
-				if m, ok := v.(*rtaskv1.Error); ok {
-					return m.Kind
-				}
-			}
-		}
-		switch e.Code() {
-		case connect.CodePermissionDenied:
-			return "forbidden"
-		case connect.CodeInvalidArgument:
-			return "bad-request"
-		}
+	if d := codec.DetailOf(err); d != nil {
+		return d.Kind
 	}
-	return "unavailable"
+	switch connect.CodeOf(err) {
+	case connect.CodePermissionDenied:
+		return "forbidden"
+	case connect.CodeInvalidArgument:
+		return "bad-request"
+	default:
+		return "unavailable"
+	}
 }
 
 // Refused implements GatewayService.
-func (s *Server) Refused(ctx context.Context, r *connect.Request[rtaskv1.RefusedRequest]) (*connect.Response[rtaskv1.RefusedResponse], error) {
-	m := r.Msg
+func (s *Server) Refused(ctx context.Context, r *rtaskv1.RefusedRequest) (*rtaskv1.RefusedResponse, error) {
+	m := r
 	if m.Kind != "bad-request" && m.Kind != "unavailable" {
-		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("the gateway refuses nothing as %q", m.Kind))
+		return nil, connect.Errorf(connect.CodeInvalidArgument, "the gateway refuses nothing as %q", m.Kind)
 	}
 	d := decision{decision: refused, action: actionStart, kind: m.Kind, reason: m.Reason, remote: m.RemoteAddr, stranger: true}
 	known := "" // a task, to who may use it
@@ -259,11 +253,11 @@ func (s *Server) Refused(ctx context.Context, r *connect.Request[rtaskv1.Refused
 		s.Requested(known, d.webhook, m.Kind)
 	}
 	s.audit(d)
-	return connect.NewResponse(&rtaskv1.RefusedResponse{}), nil
+	return &rtaskv1.RefusedResponse{}, nil
 }
 
 // Framing implements GatewayService.
-func (s *Server) Framing(context.Context, *connect.Request[rtaskv1.FramingRequest]) (*connect.Response[rtaskv1.FramingResponse], error) {
+func (s *Server) Framing(context.Context, *rtaskv1.FramingRequest) (*rtaskv1.FramingResponse, error) {
 	snapshot := s.Snapshot()
 	reply := &rtaskv1.FramingResponse{
 		Draining: s.Jobs.Draining(), ConfigurationErrors: snapshot.Diagnostics.HasErrors(), NoConfiguration: snapshot.Config == nil,
@@ -277,21 +271,21 @@ func (s *Server) Framing(context.Context, *connect.Request[rtaskv1.FramingReques
 			reply.TrustedProxies = append(reply.TrustedProxies, "unix")
 		}
 	}
-	return connect.NewResponse(reply), nil
+	return reply, nil
 }
 
 // Metrics implements GatewayService.
-func (s *Server) Metrics(context.Context, *connect.Request[rtaskv1.MetricsRequest]) (*connect.Response[rtaskv1.MetricsResponse], error) {
+func (s *Server) Metrics(context.Context, *rtaskv1.MetricsRequest) (*rtaskv1.MetricsResponse, error) {
 	families, err := s.Options.Metrics.Gather()
 	if err != nil {
-		return nil, connect.NewError(connect.CodeInternal, err)
+		return nil, coded(connect.CodeInternal, err)
 	}
 	var b bytes.Buffer
 	enc := expfmt.NewEncoder(&b, expfmt.NewFormat(expfmt.TypeProtoDelim))
 	for _, f := range families {
 		if err := enc.Encode(f); err != nil {
-			return nil, connect.NewError(connect.CodeInternal, err)
+			return nil, coded(connect.CodeInternal, err)
 		}
 	}
-	return connect.NewResponse(&rtaskv1.MetricsResponse{Families: b.Bytes()}), nil
+	return &rtaskv1.MetricsResponse{Families: b.Bytes()}, nil
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/proto"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -20,7 +20,7 @@ import (
 // refusal is all that a client can see of a refused call.
 func refusal(t *testing.T, f *fixture, r *rtaskv1.RunRequest) string {
 	t.Helper()
-	_, err := f.net().Run(t.Context(), req(r))
+	_, err := f.net().Run(t.Context(), r)
 	if err == nil {
 		t.Errorf("%v was not refused", r)
 		return ""
@@ -92,7 +92,7 @@ func TestRunRefused(t *testing.T) {
 		{&rtaskv1.RunRequest{Task: "limited"}, "configuration"},
 	} {
 		c.r.ApiKey = demo
-		_, err := f.net().Run(t.Context(), req(c.r))
+		_, err := f.net().Run(t.Context(), c.r)
 		if got := detail(err).GetKind(); got != c.kind {
 			t.Errorf("%s: %q %v, want %q", c.r.Task, got, err, c.kind)
 		}
@@ -115,7 +115,7 @@ func TestRun(t *testing.T) {
 	demo := f.key("demo")
 	run := func(task, input string) *rtaskv1.RunResponse {
 		t.Helper()
-		return must[rtaskv1.RunResponse](t)(f.net().Run(t.Context(), req(&rtaskv1.RunRequest{Task: task, ApiKey: demo, Input: []byte(input)})))
+		return must[rtaskv1.RunResponse](t)(f.net().Run(t.Context(), &rtaskv1.RunRequest{Task: task, ApiKey: demo, Input: []byte(input)}))
 	}
 	for range 10 {
 		r := run("hello", "sixteen bytes..\n")
@@ -133,7 +133,7 @@ func TestRun(t *testing.T) {
 	if res, err := f.Jobs.Wait(t.Context(), r.Job.Id); err != nil || !res.Succeeded() {
 		t.Errorf("%v, %v", res.Exit, err)
 	}
-	if m := must[rtaskv1.RunFramingResponse](t)(f.net().RunFraming(t.Context(), req(&rtaskv1.RunFramingRequest{Task: "hello", ApiKey: demo}))); m.MaxInputBytes != 16 || m.KeyId == "" {
+	if m := must[rtaskv1.RunFramingResponse](t)(f.net().RunFraming(t.Context(), &rtaskv1.RunFramingRequest{Task: "hello", ApiKey: demo})); m.MaxInputBytes != 16 || m.KeyId == "" {
 		t.Errorf("%v", m)
 	}
 }
@@ -152,7 +152,7 @@ func (h slowLog) Handle(ctx context.Context, r slog.Record) error {
 func TestRunReplyIsNotLost(t *testing.T) {
 	f := newFixture(t, tasks)
 	f.Logger = slog.New(slowLog{f.Logger.Handler()})
-	r := must[rtaskv1.RunResponse](t)(f.net().Run(t.Context(), req(&rtaskv1.RunRequest{Task: "hello", ApiKey: f.key("demo"), Input: []byte("x\n")})))
+	r := must[rtaskv1.RunResponse](t)(f.net().Run(t.Context(), &rtaskv1.RunRequest{Task: "hello", ApiKey: f.key("demo"), Input: []byte("x\n")}))
 	if string(r.Stdout) != "hello x\n" {
 		t.Errorf("%q", r.Stdout)
 	}
@@ -165,7 +165,7 @@ func TestRunRevoked(t *testing.T) {
 	waits := make(chan error, 3)
 	for range cap(waits) {
 		go func() {
-			_, err := f.net().Run(t.Context(), req(&rtaskv1.RunRequest{Task: "sleeps", ApiKey: demo}))
+			_, err := f.net().Run(t.Context(), &rtaskv1.RunRequest{Task: "sleeps", ApiKey: demo})
 			waits <- err
 		}()
 	}
@@ -174,7 +174,7 @@ func TestRunRevoked(t *testing.T) {
 			t.Fatal("the jobs do not start")
 		}
 	}
-	must[rtaskv1.RevokeKeyResponse](t)(f.as(peers()[auth.Admin]).RevokeKey(t.Context(), req(&rtaskv1.RevokeKeyRequest{Key: "demo"})))
+	must[rtaskv1.RevokeKeyResponse](t)(f.as(peers()[auth.Admin]).RevokeKey(t.Context(), &rtaskv1.RevokeKeyRequest{Key: "demo"}))
 	f.waits.mu.Lock()
 	if n := len(f.waits.byKey); n != 0 {
 		t.Errorf("%d keys are still waited for", n)
@@ -202,14 +202,14 @@ func TestCallsAreBounded(t *testing.T) {
 	defer cancel()
 	var calls sync.WaitGroup
 	for range 3 {
-		calls.Go(func() { _, _ = f.net().Run(ctx, req(&rtaskv1.RunRequest{Task: "sleeps", ApiKey: demo})) })
+		calls.Go(func() { _, _ = f.net().Run(ctx, &rtaskv1.RunRequest{Task: "sleeps", ApiKey: demo}) })
 	}
 	for deadline := time.Now().Add(10 * time.Second); f.Jobs.Running() < 3; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the jobs do not start")
 		}
 	}
-	_, err := f.net().Run(t.Context(), req(&rtaskv1.RunRequest{Task: "hello", ApiKey: demo}))
+	_, err := f.net().Run(t.Context(), &rtaskv1.RunRequest{Task: "hello", ApiKey: demo})
 	if d := detail(err); d.GetKind() != "concurrency" || d.GetRetryAfter() == nil || connect.CodeOf(err) != connect.CodeResourceExhausted {
 		t.Errorf("%v", err)
 	}
@@ -217,16 +217,14 @@ func TestCallsAreBounded(t *testing.T) {
 	if err != nil || len(jobs) != 3 {
 		t.Fatalf("%d jobs, %v", len(jobs), err)
 	}
-	stream, err := f.net().Logs(t.Context(), req(&rtaskv1.LogsRequest{Task: "sleeps", ApiKey: demo, Id: jobs[0].ID, Follow: true}))
+	stream, err := f.net().Logs(t.Context(), &rtaskv1.LogsRequest{Task: "sleeps", ApiKey: demo, Id: jobs[0].ID, Follow: true})
 	if err == nil {
-		for stream.Receive() {
-		}
-		err = stream.Err()
+		_, err = stream.Receive()
 	}
 	if detail(err).GetKind() != "concurrency" {
 		t.Errorf("a follower: %v", err)
 	}
-	if r, err := f.net().Run(t.Context(), req(&rtaskv1.RunRequest{Task: "hello", ApiKey: other})); detail(err).GetKind() != "forbidden" {
+	if r, err := f.net().Run(t.Context(), &rtaskv1.RunRequest{Task: "hello", ApiKey: other}); detail(err).GetKind() != "forbidden" {
 		t.Errorf("another key: %v, %v", r, err)
 	}
 	cancel()
@@ -242,5 +240,5 @@ func TestCallsAreBounded(t *testing.T) {
 			t.Fatal("calls that ended are still counted")
 		}
 	}
-	must[rtaskv1.RunResponse](t)(f.net().Run(t.Context(), req(&rtaskv1.RunRequest{Task: "hello", ApiKey: demo})))
+	must[rtaskv1.RunResponse](t)(f.net().Run(t.Context(), &rtaskv1.RunRequest{Task: "hello", ApiKey: demo}))
 }

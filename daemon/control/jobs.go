@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -22,34 +22,33 @@ import (
 const promisesRetryAfter = time.Minute
 
 // Start implements JobService.
-func (s *Server) Start(ctx context.Context, r *connect.Request[rtaskv1.StartRequest]) (*connect.Response[rtaskv1.StartResponse], error) {
+func (s *Server) Start(ctx context.Context, r *rtaskv1.StartRequest) (*rtaskv1.StartResponse, error) {
 	snapshot := s.Snapshot()
-	spec, err := s.startSpec(callerFrom(ctx), snapshot, r.Msg)
+	spec, err := s.startSpec(callerFrom(ctx), snapshot, r)
 	var j job.Job
 	if err == nil {
 		if j, err = s.Jobs.Start(ctx, spec); err != nil {
 			err = s.startError(spec.Task, err)
 		}
 	}
-	s.decide(localStart(callerFrom(ctx), snapshot, r.Msg), j.ID, err)
+	s.decide(localStart(callerFrom(ctx), snapshot, r), j.ID, err)
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&rtaskv1.StartResponse{Job: jobMessage(j)}), nil
+	return &rtaskv1.StartResponse{Job: jobMessage(j)}, nil
 }
 
 // startSpec turns a request into what to run, or says what is wrong with it.
 func (s *Server) startSpec(c auth.Caller, snapshot Snapshot, r *rtaskv1.StartRequest) (job.Spec, error) {
 	if r.Name == "" {
-		return job.Spec{}, connect.NewError(connect.CodeInvalidArgument, errors.New("no task and no command was named"))
+		return job.Spec{}, connect.NewError(connect.CodeInvalidArgument, "no task and no command was named")
 	}
 	var task *config.Task
 	if snapshot.Config != nil && !r.Command {
 		task = snapshot.Config.Tasks[r.Name]
 	}
 	if !c.AllObjects() && (task == nil || !mayStart(c, task)) {
-		return job.Spec{}, connect.NewError(connect.CodePermissionDenied,
-			fmt.Errorf("permission denied: %s may not start %q", c.Name(), r.Name))
+		return job.Spec{}, connect.Errorf(connect.CodePermissionDenied, "permission denied: %s may not start %q", c.Name(), r.Name)
 	}
 	owner := job.Owner{UID: c.Peer.UID, Name: c.Name()}
 	if task == nil {
@@ -57,13 +56,11 @@ func (s *Server) startSpec(c auth.Caller, snapshot Snapshot, r *rtaskv1.StartReq
 	}
 	switch {
 	case len(r.Arguments) > 0:
-		return job.Spec{}, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("task %q takes no arguments", r.Name))
+		return job.Spec{}, connect.Errorf(connect.CodeInvalidArgument, "task %q takes no arguments", r.Name)
 	case len(r.Environment) > 0:
-		return job.Spec{}, connect.NewError(connect.CodeInvalidArgument,
-			fmt.Errorf("task %q has an environment of its own, none can be added", r.Name))
+		return job.Spec{}, connect.Errorf(connect.CodeInvalidArgument, "task %q has an environment of its own, none can be added", r.Name)
 	case len(r.Properties) > 0:
-		return job.Spec{}, connect.NewError(connect.CodeInvalidArgument,
-			fmt.Errorf("task %q has limits of its own, none can be set: -p is for commands", r.Name))
+		return job.Spec{}, connect.Errorf(connect.CodeInvalidArgument, "task %q has limits of its own, none can be set: -p is for commands", r.Name)
 	}
 	return s.requestSpec(snapshot.Config, task, request{owner: owner, trigger: "local", input: r.Input, params: messageParameters(r.Parameters)})
 }
@@ -145,13 +142,13 @@ func (s *Server) find(ctx context.Context, ref string) (job.Job, error) {
 	j, err := s.Jobs.Find(ref, seen)
 	switch {
 	case errors.Is(err, job.ErrAmbiguous), errors.Is(err, job.ErrShort):
-		return job.Job{}, connect.NewError(connect.CodeInvalidArgument, err)
+		return job.Job{}, coded(connect.CodeInvalidArgument, err)
 	case errors.Is(err, job.ErrNotFound):
 		return job.Job{}, fail(connect.CodeNotFound, "not-found", fmt.Errorf("no such job: %q", ref))
 	case errors.Is(err, job.ErrClosed):
 		return job.Job{}, fail(connect.CodeUnavailable, "unavailable", err)
 	case err != nil:
-		return job.Job{}, connect.NewError(connect.CodeInternal, err)
+		return job.Job{}, coded(connect.CodeInternal, err)
 	}
 	return j, nil
 }
@@ -176,9 +173,9 @@ func visible(c auth.Caller, j job.Job) bool {
 }
 
 // Stop implements JobService.
-func (s *Server) Stop(ctx context.Context, r *connect.Request[rtaskv1.StopRequest]) (*connect.Response[rtaskv1.StopResponse], error) {
+func (s *Server) Stop(ctx context.Context, r *rtaskv1.StopRequest) (*rtaskv1.StopResponse, error) {
 	c := callerFrom(ctx)
-	j, err := s.find(ctx, r.Msg.Job)
+	j, err := s.find(ctx, r.Job)
 	d := decision{action: actionStop, user: c.Name(), task: j.Task, moot: j.State == job.Ended}
 	if j.Task == "" {
 		d.command = j.Command
@@ -188,18 +185,18 @@ func (s *Server) Stop(ctx context.Context, r *connect.Request[rtaskv1.StopReques
 		return nil, err
 	}
 	hadEnded := j.State == job.Ended
-	j, err = s.Jobs.Stop(ctx, j.ID, job.StopOptions{By: c.Name(), Kill: r.Msg.Kill})
+	j, err = s.Jobs.Stop(ctx, j.ID, job.StopOptions{By: c.Name(), Kill: r.Kill})
 	if err != nil {
 		return nil, waitError(err)
 	}
 	// It may have ended by itself since it was found.
 	hadEnded = hadEnded || j.Exit != nil && j.Exit.Reason != spec.Stopped
-	return connect.NewResponse(&rtaskv1.StopResponse{Job: jobMessage(j), HadEnded: hadEnded}), nil
+	return &rtaskv1.StopResponse{Job: jobMessage(j), HadEnded: hadEnded}, nil
 }
 
 // Status implements JobService.
-func (s *Server) Status(ctx context.Context, r *connect.Request[rtaskv1.StatusRequest]) (*connect.Response[rtaskv1.StatusResponse], error) {
-	j, err := s.find(ctx, r.Msg.Job)
+func (s *Server) Status(ctx context.Context, r *rtaskv1.StatusRequest) (*rtaskv1.StatusResponse, error) {
+	j, err := s.find(ctx, r.Job)
 	if err != nil {
 		return nil, err
 	}
@@ -207,12 +204,12 @@ func (s *Server) Status(ctx context.Context, r *connect.Request[rtaskv1.StatusRe
 	if j.State != job.Ended {
 		reply.Usage = usageMessage(s.Jobs.Current(j))
 	}
-	return connect.NewResponse(reply), nil
+	return reply, nil
 }
 
 // Wait implements JobService.
-func (s *Server) Wait(ctx context.Context, r *connect.Request[rtaskv1.WaitRequest]) (*connect.Response[rtaskv1.WaitResponse], error) {
-	j, err := s.find(ctx, r.Msg.Job)
+func (s *Server) Wait(ctx context.Context, r *rtaskv1.WaitRequest) (*rtaskv1.WaitResponse, error) {
+	j, err := s.find(ctx, r.Job)
 	if err != nil {
 		return nil, err
 	}
@@ -225,16 +222,16 @@ func (s *Server) Wait(ctx context.Context, r *connect.Request[rtaskv1.WaitReques
 	if err != nil {
 		return nil, waitError(err)
 	}
-	return connect.NewResponse(&rtaskv1.WaitResponse{Job: jobMessage(result.Job)}), nil
+	return &rtaskv1.WaitResponse{Job: jobMessage(result.Job)}, nil
 }
 
 // waitError is an error of waiting for a job, which is the caller's own end or the engine's.
 func waitError(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled):
-		return connect.NewError(connect.CodeCanceled, err)
+		return coded(connect.CodeCanceled, err)
 	case errors.Is(err, context.DeadlineExceeded):
-		return connect.NewError(connect.CodeDeadlineExceeded, err)
+		return coded(connect.CodeDeadlineExceeded, err)
 	case errors.Is(err, job.ErrNotFound):
 		return fail(connect.CodeNotFound, "not-found", err)
 	default:

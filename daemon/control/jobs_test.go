@@ -2,15 +2,20 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
+	"github.com/rtask/rtask/ctl/client"
+	"github.com/rtask/rtask/daemon/api/codec"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/job"
 	"github.com/rtask/rtask/sandbox/spec"
@@ -120,7 +125,7 @@ func TestStartRefused(t *testing.T) {
 		"a user's, named so":    {ada, command(func(r *rtaskv1.StartRequest) { r.Name, r.Command = "hello", true }), connect.CodePermissionDenied, `may not start "hello"`},
 		"a task, not a command": {ada, command(func(r *rtaskv1.StartRequest) { r.Name, r.Path = "true", "/bin/true" }), connect.CodePermissionDenied, `may not start "true"`},
 	} {
-		_, err := f.as(c.peer).Start(t.Context(), req(c.r))
+		_, err := f.as(c.peer).Start(t.Context(), c.r)
 		codes(t, err, c.code)
 		if err == nil || !strings.Contains(err.Error(), c.text) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", name, err)
@@ -136,11 +141,11 @@ func TestStart(t *testing.T) {
 	f := newFixture(t, tasks)
 	jobs := f.as(self())
 	// A task, with input.
-	r := must[rtaskv1.StartResponse](t)(f.as(ada).Start(t.Context(), req(&rtaskv1.StartRequest{Name: "hello", Input: []byte("you\n")})))
+	r := must[rtaskv1.StartResponse](t)(f.as(ada).Start(t.Context(), &rtaskv1.StartRequest{Name: "hello", Input: []byte("you\n")}))
 	if r.Job.Task != "hello" || r.Job.Owner != "ada" || r.Job.Trigger != "local" || len(r.Job.Id) != 16 {
 		t.Errorf("%v", r.Job)
 	}
-	ended := must[rtaskv1.WaitResponse](t)(f.as(ada).Wait(t.Context(), req(&rtaskv1.WaitRequest{Job: r.Job.Id}))).Job
+	ended := must[rtaskv1.WaitResponse](t)(f.as(ada).Wait(t.Context(), &rtaskv1.WaitRequest{Job: r.Job.Id})).Job
 	if ended.State != rtaskv1.State_STATE_ENDED || ended.GetExitCode() != 0 || ended.ExitCode == nil || ended.Reason != 0 {
 		t.Errorf("%v", ended)
 	}
@@ -149,10 +154,10 @@ func TestStart(t *testing.T) {
 	}
 	// A name that is a task is the task, also where there is a command; and the command where that is asked for.
 	for asked, want := range map[bool]string{false: "the task\n", true: ""} {
-		r := must[rtaskv1.StartResponse](t)(jobs.Start(t.Context(), req(&rtaskv1.StartRequest{
+		r := must[rtaskv1.StartResponse](t)(jobs.Start(t.Context(), &rtaskv1.StartRequest{
 			Name: "true", Command: asked, Path: "/bin/true", WorkingDirectory: "/",
-		})))
-		must[rtaskv1.WaitResponse](t)(jobs.Wait(t.Context(), req(&rtaskv1.WaitRequest{Job: r.Job.Id})))
+		}))
+		must[rtaskv1.WaitResponse](t)(jobs.Wait(t.Context(), &rtaskv1.WaitRequest{Job: r.Job.Id}))
 		if got := f.output(r.Job.Id); got != want || (r.Job.Task == "") != asked {
 			t.Errorf("command=%v: %q, %v", asked, got, r.Job)
 		}
@@ -162,18 +167,18 @@ func TestStart(t *testing.T) {
 		Name: "sh", Path: "/bin/sh", Arguments: []string{"-c", `pwd; echo "$PATH $A"; trap "" TERM; exec sleep 1000`}, WorkingDirectory: "/usr",
 		SearchPath: "/bin:/mine", Environment: map[string]string{"A": "b c"},
 	}
-	c := must[rtaskv1.StartResponse](t)(jobs.Start(t.Context(), req(command))).Job
+	c := must[rtaskv1.StartResponse](t)(jobs.Start(t.Context(), command)).Job
 	if fmt.Sprint(c.Command) != fmt.Sprint(append([]string{"sh"}, command.Arguments...)) || c.Pid == 0 {
 		t.Errorf("%v", c)
 	}
-	_, err := jobs.Start(t.Context(), req(command))
+	_, err := jobs.Start(t.Context(), command)
 	codes(t, err, connect.CodeAlreadyExists)
 	if d := detail(err); d.GetKind() != "conflict" || d.GetJobId() != c.Id {
 		t.Errorf("%v", d)
 	}
 	command.AllowDuplicate = true
-	must[rtaskv1.StartResponse](t)(jobs.Start(t.Context(), req(command)))
-	s := must[rtaskv1.StopResponse](t)(jobs.Stop(t.Context(), req(&rtaskv1.StopRequest{Job: fmt.Sprint(c.Pid), Kill: true}))).Job
+	must[rtaskv1.StartResponse](t)(jobs.Start(t.Context(), command))
+	s := must[rtaskv1.StopResponse](t)(jobs.Stop(t.Context(), &rtaskv1.StopRequest{Job: fmt.Sprint(c.Pid), Kill: true})).Job
 	if s.Id != c.Id || s.Reason != rtaskv1.Reason_REASON_STOPPED || s.Signal != "SIGKILL" || s.ExitCode != nil {
 		t.Errorf("%v", s)
 	}
@@ -184,36 +189,21 @@ func TestStart(t *testing.T) {
 
 func (f *fixture) output(id string) string {
 	f.t.Helper()
-	stream, err := f.as(auth.Peer{CgroupKnown: true}).StreamLogs(f.t.Context(), req(&rtaskv1.StreamLogsRequest{Job: id}))
+	stream, err := f.as(auth.Peer{CgroupKnown: true}).StreamLogs(f.t.Context(), &rtaskv1.StreamLogsRequest{Job: id})
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	var b strings.Builder
-	for stream.Receive() {
-		b.Write(stream.Msg().Data)
-	}
-	if stream.Err() != nil {
-		f.t.Fatal(stream.Err())
+	for m, err := range client.Messages(stream) {
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		b.Write(m.Data)
 	}
 	return b.String()
 }
 
-func detail(err error) *rtaskv1.Error {
-	var e *connect.Error
-	if ce, ok := err.(*connect.Error); ok {
-		e = ce
-	} else {
-		return nil
-	}
-	for _, d := range e.Details() {
-		if v, err := d.Value(); err == nil {
-			if m, ok := v.(*rtaskv1.Error); ok {
-				return m
-			}
-		}
-	}
-	return nil
-}
+func detail(err error) *rtaskv1.Error { return codec.DetailOf(err) }
 
 // A command runs with the rights that the kernel says its caller has.
 func TestCommandsRunAsTheirCaller(t *testing.T) {
@@ -222,10 +212,10 @@ func TestCommandsRunAsTheirCaller(t *testing.T) {
 	}
 	f := newFixture(t, tasks)
 	peer := auth.Peer{UID: opUID, GID: 61103, Groups: []uint32{operatorGID, 61104}, CgroupKnown: true}
-	j := must[rtaskv1.StartResponse](t)(f.as(peer).Start(t.Context(), req(&rtaskv1.StartRequest{
+	j := must[rtaskv1.StartResponse](t)(f.as(peer).Start(t.Context(), &rtaskv1.StartRequest{
 		Name: "sh", Path: "/bin/sh", WorkingDirectory: "/", Arguments: []string{"-c", "id -u; id -g; id -G; grep -E '^(Uid|Gid|CapEff|NoNewPrivs)' /proc/self/status"},
-	}))).Job
-	must[rtaskv1.WaitResponse](t)(f.as(peer).Wait(t.Context(), req(&rtaskv1.WaitRequest{Job: j.Id})))
+	})).Job
+	must[rtaskv1.WaitResponse](t)(f.as(peer).Wait(t.Context(), &rtaskv1.WaitRequest{Job: j.Id}))
 	want := "61003\n61103\n61103 61104 62001\n" + "Uid:\t61003\t61003\t61003\t61003\nGid:\t61103\t61103\t61103\t61103\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\n"
 	want = strings.Replace(want, "61104 62001", "61104 62002", 1)
 	got := f.output(j.Id)
@@ -240,8 +230,8 @@ func TestCommandsRunAsTheirCaller(t *testing.T) {
 // To a user, another one's job is not there: each reply is the same as for an id that never was.
 func TestObjects(t *testing.T) {
 	f := newFixture(t, tasks)
-	mine := must[rtaskv1.StartResponse](t)(f.as(ben).Start(t.Context(), req(&rtaskv1.StartRequest{Name: "sleeps"}))).Job
-	theirs := must[rtaskv1.StartResponse](t)(f.as(ada).Start(t.Context(), req(&rtaskv1.StartRequest{Name: "sleeps"}))).Job
+	mine := must[rtaskv1.StartResponse](t)(f.as(ben).Start(t.Context(), &rtaskv1.StartRequest{Name: "sleeps"})).Job
+	theirs := must[rtaskv1.StartResponse](t)(f.as(ada).Start(t.Context(), &rtaskv1.StartRequest{Name: "sleeps"})).Job
 	// A key's job is no user's, whatever uid it has.
 	byKey, err := f.Jobs.Start(t.Context(), job.Spec{Command: "sleep", Args: []string{"1000"}, Owner: job.Owner{UID: benUID, Name: "demo", Key: "k"}})
 	if err != nil {
@@ -250,26 +240,24 @@ func TestObjects(t *testing.T) {
 	jobs := f.as(ben)
 	calls := map[string]func(ref string) error{
 		"Status": func(ref string) error {
-			_, err := jobs.Status(t.Context(), req(&rtaskv1.StatusRequest{Job: ref}))
+			_, err := jobs.Status(t.Context(), &rtaskv1.StatusRequest{Job: ref})
 			return err
 		},
 		"Stop": func(ref string) error {
-			_, err := jobs.Stop(t.Context(), req(&rtaskv1.StopRequest{Job: ref, Kill: true}))
+			_, err := jobs.Stop(t.Context(), &rtaskv1.StopRequest{Job: ref, Kill: true})
 			return err
 		},
 		"Wait": func(ref string) error {
-			_, err := jobs.Wait(t.Context(), req(&rtaskv1.WaitRequest{Job: ref}))
+			_, err := jobs.Wait(t.Context(), &rtaskv1.WaitRequest{Job: ref})
 			return err
 		},
 		"StreamLogs": func(ref string) error {
-			stream, err := jobs.StreamLogs(t.Context(), req(&rtaskv1.StreamLogsRequest{Job: ref}))
+			stream, err := jobs.StreamLogs(t.Context(), &rtaskv1.StreamLogsRequest{Job: ref})
 			if err != nil {
 				return err
 			}
-			for stream.Receive() {
-				t.Errorf("got %q", stream.Msg().Data)
-			}
-			return stream.Err()
+			_, err = stream.Receive()
+			return err
 		},
 	}
 	for name, call := range calls {
@@ -289,7 +277,7 @@ func TestObjects(t *testing.T) {
 		}
 	}
 	list := func(p auth.Peer) int {
-		return len(must[rtaskv1.ListResponse](t)(f.as(p).List(t.Context(), req(&rtaskv1.ListRequest{All: true}))).Jobs)
+		return len(must[rtaskv1.ListResponse](t)(f.as(p).List(t.Context(), &rtaskv1.ListRequest{All: true})).Jobs)
 	}
 	if n := list(ben); n != 1 {
 		t.Errorf("ben sees %d jobs", n)
@@ -298,11 +286,11 @@ func TestObjects(t *testing.T) {
 		t.Errorf("an operator sees %d jobs", n)
 	}
 	// A prefix is ambiguous among what one sees, and not by what one does not.
-	if _, err := jobs.Status(t.Context(), req(&rtaskv1.StatusRequest{Job: mine.Id[:4]})); err != nil {
+	if _, err := jobs.Status(t.Context(), &rtaskv1.StatusRequest{Job: mine.Id[:4]}); err != nil {
 		t.Errorf("by a prefix that is one's own alone: %v", err)
 	}
 	names := func(p auth.Peer) (names []string) {
-		for _, k := range must[rtaskv1.TasksResponse](t)(f.as(p).Tasks(t.Context(), req(&rtaskv1.TasksRequest{}))).Tasks {
+		for _, k := range must[rtaskv1.TasksResponse](t)(f.as(p).Tasks(t.Context(), &rtaskv1.TasksRequest{})).Tasks {
 			names = append(names, k.Name)
 		}
 		return names
@@ -313,7 +301,7 @@ func TestObjects(t *testing.T) {
 	if got := fmt.Sprint(names(peers()[auth.Operator])); got != "[async fails hello limited nowhere off sleeps true]" {
 		t.Error(got)
 	}
-	if s := must[rtaskv1.StopResponse](t)(jobs.Stop(t.Context(), req(&rtaskv1.StopRequest{Job: mine.Id}))).Job; s.Detail != "stopped by ben" {
+	if s := must[rtaskv1.StopResponse](t)(jobs.Stop(t.Context(), &rtaskv1.StopRequest{Job: mine.Id})).Job; s.Detail != "stopped by ben" {
 		t.Errorf("%v", s)
 	}
 	if j, err := f.Jobs.Status(theirs.Id); err != nil || j.State != job.Running {
@@ -339,7 +327,7 @@ func TestAllowGroups(t *testing.T) {
 		{auth.Peer{UID: adaUID, GID: gid, CgroupKnown: true}, true},
 		{auth.Peer{UID: adaUID, GID: 1, Groups: []uint32{2, gid}, CgroupKnown: true}, gid != 0},
 	} {
-		_, err := f.as(c.peer).Start(t.Context(), req(&rtaskv1.StartRequest{Name: "a"}))
+		_, err := f.as(c.peer).Start(t.Context(), &rtaskv1.StartRequest{Name: "a"})
 		if (err == nil) != c.may {
 			t.Errorf("%+v: %v", c.peer, err)
 		}
@@ -348,34 +336,37 @@ func TestAllowGroups(t *testing.T) {
 
 func TestStreamLogs(t *testing.T) {
 	f := newFixture(t, tasks)
-	j := must[rtaskv1.StartResponse](t)(f.as(ada).Start(t.Context(), req(&rtaskv1.StartRequest{Name: "sleeps"}))).Job
-	stream, err := f.as(ada).StreamLogs(t.Context(), req(&rtaskv1.StreamLogsRequest{Job: j.Id, Follow: true}))
-	if err != nil || !stream.Receive() {
-		t.Fatal(err, stream.Err())
+	j := must[rtaskv1.StartResponse](t)(f.as(ada).Start(t.Context(), &rtaskv1.StartRequest{Name: "sleeps"})).Job
+	stream, err := f.as(ada).StreamLogs(t.Context(), &rtaskv1.StreamLogsRequest{Job: j.Id, Follow: true})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if m := stream.Msg(); string(m.Data) != "on\n" || m.Stream != rtaskv1.Stream_STREAM_STDOUT || m.Offset == 0 || m.Time == nil {
+	m := must[rtaskv1.StreamLogsResponse](t)(stream.Receive())
+	if string(m.Data) != "on\n" || m.Stream != rtaskv1.Stream_STREAM_STDOUT || m.Offset == 0 || m.Time == nil {
 		t.Errorf("%v", m)
 	}
-	offset := stream.Msg().Offset
 	// A follower of a job that is silent hears at once that it follows.
-	silent, err := f.as(ada).StreamLogs(t.Context(), req(&rtaskv1.StreamLogsRequest{Job: j.Id, Follow: true, Offset: offset}))
+	silent, err := f.as(ada).StreamLogs(t.Context(), &rtaskv1.StreamLogsRequest{Job: j.Id, Follow: true, Offset: m.Offset})
 	if err != nil {
 		t.Fatal(err)
 	}
 	go f.Jobs.Stop(t.Context(), j.Id, job.StopOptions{Kill: true})
-	if silent.Receive() || silent.Err() != nil || stream.Receive() || stream.Err() != nil {
-		t.Errorf("at the end: %v, %v", silent.Err(), stream.Err())
+	for name, s := range map[string]rtaskv1connect.JobServiceStreamLogsClientStream{"silent": silent, "stream": stream} {
+		if m, err := s.Receive(); !errors.Is(err, io.EOF) {
+			t.Errorf("%s, at the end: %v, %v", name, m, err)
+		}
 	}
-	bad, err := f.as(ada).StreamLogs(t.Context(), req(&rtaskv1.StreamLogsRequest{Job: j.Id, Offset: -1}))
-	if err != nil || bad.Receive() {
+	bad, err := f.as(ada).StreamLogs(t.Context(), &rtaskv1.StreamLogsRequest{Job: j.Id, Offset: -1})
+	if err != nil {
 		t.Fatal(err)
 	}
-	codes(t, bad.Err(), connect.CodeInvalidArgument)
+	_, err = bad.Receive()
+	codes(t, err, connect.CodeInvalidArgument)
 	// Who waits may go.
-	other := must[rtaskv1.StartResponse](t)(f.as(ada).Start(t.Context(), req(&rtaskv1.StartRequest{Name: "sleeps"}))).Job
+	other := must[rtaskv1.StartResponse](t)(f.as(ada).Start(t.Context(), &rtaskv1.StartRequest{Name: "sleeps"})).Job
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := f.as(ada).Wait(ctx, req(&rtaskv1.WaitRequest{Job: other.Id})); err == nil {
+	if _, err := f.as(ada).Wait(ctx, &rtaskv1.WaitRequest{Job: other.Id}); err == nil {
 		t.Error("Wait ended with no end")
 	}
 }
@@ -384,10 +375,10 @@ func TestStreamLogs(t *testing.T) {
 func TestInvalidConfiguration(t *testing.T) {
 	f := newFixture(t, `task "x" { comand = ["/bin/true"] }`)
 	jobs := f.as(self())
-	r := must[rtaskv1.StartResponse](t)(jobs.Start(t.Context(), req(&rtaskv1.StartRequest{Name: "true", Path: "/bin/true", WorkingDirectory: "/"})))
-	must[rtaskv1.WaitResponse](t)(jobs.Wait(t.Context(), req(&rtaskv1.WaitRequest{Job: r.Job.Id})))
-	_, startErr := jobs.Start(t.Context(), req(&rtaskv1.StartRequest{Name: "x"}))
-	_, tasksErr := jobs.Tasks(t.Context(), req(&rtaskv1.TasksRequest{}))
+	r := must[rtaskv1.StartResponse](t)(jobs.Start(t.Context(), &rtaskv1.StartRequest{Name: "true", Path: "/bin/true", WorkingDirectory: "/"}))
+	must[rtaskv1.WaitResponse](t)(jobs.Wait(t.Context(), &rtaskv1.WaitRequest{Job: r.Job.Id}))
+	_, startErr := jobs.Start(t.Context(), &rtaskv1.StartRequest{Name: "x"})
+	_, tasksErr := jobs.Tasks(t.Context(), &rtaskv1.TasksRequest{})
 	for _, err := range []error{startErr, tasksErr} {
 		codes(t, err, connect.CodeUnavailable)
 		d := detail(err)
@@ -395,10 +386,10 @@ func TestInvalidConfiguration(t *testing.T) {
 			t.Errorf("%v %v", err, d)
 		}
 	}
-	if i := must[rtaskv1.InfoResponse](t)(jobs.Info(t.Context(), req(&rtaskv1.InfoRequest{}))); len(i.Diagnostics) == 0 {
+	if i := must[rtaskv1.InfoResponse](t)(jobs.Info(t.Context(), &rtaskv1.InfoRequest{})); len(i.Diagnostics) == 0 {
 		t.Error("Info does not say so")
 	}
-	_, err := f.net().Run(t.Context(), req(&rtaskv1.RunRequest{Task: "x", ApiKey: f.key("demo")}))
+	_, err := f.net().Run(t.Context(), &rtaskv1.RunRequest{Task: "x", ApiKey: f.key("demo")})
 	if d := detail(err); d.GetKind() != "configuration" || len(d.GetDiagnostics()) != 0 || strings.Contains(err.Error(), "comand") {
 		t.Errorf("to the network: %v %v", err, d)
 	}
@@ -413,7 +404,7 @@ func TestNoTaskRunsAsTheGateway(t *testing.T) {
 	for _, name := range []string{"nobody", fmt.Sprint(u.UID)} {
 		f := newFixture(t, fmt.Sprintf("task \"x\" {\n command = [\"/bin/true\"]\n user = %q\n}", name))
 		f.GatewayUID = &u.UID
-		_, err := f.as(self()).Start(t.Context(), req(&rtaskv1.StartRequest{Name: "x"}))
+		_, err := f.as(self()).Start(t.Context(), &rtaskv1.StartRequest{Name: "x"})
 		codes(t, err, connect.CodeUnavailable)
 		if detail(err).GetKind() != "configuration" || !strings.Contains(err.Error(), "gateway") {
 			t.Errorf("%s: %v", name, err)
@@ -425,19 +416,19 @@ func TestNoTaskRunsAsTheGateway(t *testing.T) {
 func TestKeys(t *testing.T) {
 	f := newFixture(t, tasks)
 	admin := f.as(peers()[auth.Admin])
-	made := must[rtaskv1.AddKeyResponse](t)(admin.AddKey(t.Context(), req(&rtaskv1.AddKeyRequest{Name: "demo"})))
+	made := must[rtaskv1.AddKeyResponse](t)(admin.AddKey(t.Context(), &rtaskv1.AddKeyRequest{Name: "demo"}))
 	if !strings.HasPrefix(made.Secret, "rtk_") || made.Key.Name != "demo" || made.Key.ExpiresAt != nil {
 		t.Errorf("%v", made.Key)
 	}
-	_, err := admin.AddKey(t.Context(), req(&rtaskv1.AddKeyRequest{Name: "demo"}))
+	_, err := admin.AddKey(t.Context(), &rtaskv1.AddKeyRequest{Name: "demo"})
 	codes(t, err, connect.CodeAlreadyExists)
-	_, err = admin.AddKey(t.Context(), req(&rtaskv1.AddKeyRequest{Name: "De mo"}))
+	_, err = admin.AddKey(t.Context(), &rtaskv1.AddKeyRequest{Name: "De mo"})
 	codes(t, err, connect.CodeInvalidArgument)
-	if list := must[rtaskv1.ListKeysResponse](t)(admin.ListKeys(t.Context(), req(&rtaskv1.ListKeysRequest{}))); len(list.Keys) != 1 || list.Keys[0].Id != made.Key.Id {
+	if list := must[rtaskv1.ListKeysResponse](t)(admin.ListKeys(t.Context(), &rtaskv1.ListKeysRequest{})); len(list.Keys) != 1 || list.Keys[0].Id != made.Key.Id {
 		t.Errorf("%v", list)
 	}
-	must[rtaskv1.RevokeKeyResponse](t)(admin.RevokeKey(t.Context(), req(&rtaskv1.RevokeKeyRequest{Key: "demo"})))
-	_, err = admin.RevokeKey(t.Context(), req(&rtaskv1.RevokeKeyRequest{Key: "demo"}))
+	must[rtaskv1.RevokeKeyResponse](t)(admin.RevokeKey(t.Context(), &rtaskv1.RevokeKeyRequest{Key: "demo"}))
+	_, err = admin.RevokeKey(t.Context(), &rtaskv1.RevokeKeyRequest{Key: "demo"})
 	codes(t, err, connect.CodeNotFound)
 	if strings.Contains(f.logs.String(), made.Secret) {
 		t.Error("the key is in the log")
@@ -465,7 +456,7 @@ func TestMessages(t *testing.T) {
 func TestRefs(t *testing.T) {
 	f := newFixture(t, tasks)
 	op := self()
-	j := must[rtaskv1.StartResponse](t)(f.as(op).Start(t.Context(), req(&rtaskv1.StartRequest{Name: "sleep", Path: "/bin/sleep", WorkingDirectory: "/", Arguments: []string{"1000"}}))).Job
+	j := must[rtaskv1.StartResponse](t)(f.as(op).Start(t.Context(), &rtaskv1.StartRequest{Name: "sleep", Path: "/bin/sleep", WorkingDirectory: "/", Arguments: []string{"1000"}})).Job
 	for _, c := range []struct {
 		who  auth.Peer
 		ref  string
@@ -481,18 +472,18 @@ func TestRefs(t *testing.T) {
 		{ada, "async", connect.CodeNotFound, `no such job: "async"`}, // which she may not know of
 		{ada, j.Id[:4], connect.CodeNotFound, "no such job"},
 	} {
-		_, stopErr := f.as(c.who).Stop(t.Context(), req(&rtaskv1.StopRequest{Job: c.ref}))
-		_, statusErr := f.as(c.who).Status(t.Context(), req(&rtaskv1.StatusRequest{Job: c.ref}))
+		_, stopErr := f.as(c.who).Stop(t.Context(), &rtaskv1.StopRequest{Job: c.ref})
+		_, statusErr := f.as(c.who).Status(t.Context(), &rtaskv1.StatusRequest{Job: c.ref})
 		for _, err := range []error{stopErr, statusErr} {
 			if connect.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.text) {
 				t.Errorf("%q: %v, want %s", c.ref, err, c.text)
 			}
 		}
 	}
-	if r := must[rtaskv1.StopResponse](t)(f.as(op).Stop(t.Context(), req(&rtaskv1.StopRequest{Job: j.Id[:4]}))); r.HadEnded || r.Job.Reason != rtaskv1.Reason_REASON_STOPPED {
+	if r := must[rtaskv1.StopResponse](t)(f.as(op).Stop(t.Context(), &rtaskv1.StopRequest{Job: j.Id[:4]})); r.HadEnded || r.Job.Reason != rtaskv1.Reason_REASON_STOPPED {
 		t.Errorf("%v", r)
 	}
-	if r := must[rtaskv1.StopResponse](t)(f.as(op).Stop(t.Context(), req(&rtaskv1.StopRequest{Job: j.Id}))); !r.HadEnded || r.Job.Reason != rtaskv1.Reason_REASON_STOPPED {
+	if r := must[rtaskv1.StopResponse](t)(f.as(op).Stop(t.Context(), &rtaskv1.StopRequest{Job: j.Id})); !r.HadEnded || r.Job.Reason != rtaskv1.Reason_REASON_STOPPED {
 		t.Errorf("%v", r)
 	}
 }
@@ -509,21 +500,21 @@ task "one" {
 	op := self()
 	var jobs []string
 	for range 3 {
-		jobs = append(jobs, must[rtaskv1.StartResponse](t)(f.as(op).Start(t.Context(), req(&rtaskv1.StartRequest{Name: "one"}))).Job.Id)
+		jobs = append(jobs, must[rtaskv1.StartResponse](t)(f.as(op).Start(t.Context(), &rtaskv1.StartRequest{Name: "one"})).Job.Id)
 	}
 	counts := func(running, queued int32) {
 		t.Helper()
-		i := must[rtaskv1.InfoResponse](t)(f.as(op).Info(t.Context(), req(&rtaskv1.InfoRequest{})))
+		i := must[rtaskv1.InfoResponse](t)(f.as(op).Info(t.Context(), &rtaskv1.InfoRequest{}))
 		if i.Running != running || i.Queued != queued {
 			t.Errorf("%d running, %d queued; want %d and %d", i.Running, i.Queued, running, queued)
 		}
-		d := must[rtaskv1.DrainResponse](t)(f.as(peers()[auth.Admin]).Drain(t.Context(), req(&rtaskv1.DrainRequest{})))
+		d := must[rtaskv1.DrainResponse](t)(f.as(peers()[auth.Admin]).Drain(t.Context(), &rtaskv1.DrainRequest{}))
 		if d.Jobs != running+queued || !d.Draining {
 			t.Errorf("draining: %v", d)
 		}
-		must[rtaskv1.DrainResponse](t)(f.as(peers()[auth.Admin]).Drain(t.Context(), req(&rtaskv1.DrainRequest{Cancel: true})))
+		must[rtaskv1.DrainResponse](t)(f.as(peers()[auth.Admin]).Drain(t.Context(), &rtaskv1.DrainRequest{Cancel: true}))
 	}
 	counts(1, 2)
-	must[rtaskv1.StopResponse](t)(f.as(op).Stop(t.Context(), req(&rtaskv1.StopRequest{Job: jobs[2]})))
+	must[rtaskv1.StopResponse](t)(f.as(op).Stop(t.Context(), &rtaskv1.StopRequest{Job: jobs[2]}))
 	counts(1, 1)
 }

@@ -6,7 +6,7 @@ import (
 	"maps"
 	"slices"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/config"
@@ -17,14 +17,14 @@ import (
 const keyJobs = 100
 
 // KeyTasks implements GatewayService.
-func (s *Server) KeyTasks(ctx context.Context, r *connect.Request[rtaskv1.KeyRequest]) (*connect.Response[rtaskv1.KeyTasksResponse], error) {
-	key, err := s.verify(ctx, r.Msg)
+func (s *Server) KeyTasks(ctx context.Context, r *rtaskv1.KeyRequest) (*rtaskv1.KeyTasksResponse, error) {
+	key, err := s.verify(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	snapshot := s.Snapshot()
 	if snapshot.Config == nil {
-		return nil, s.refuse(r.Msg, key, "", "configuration", noTasks())
+		return nil, s.refuse(r, key, "", "configuration", noTasks())
 	}
 	reply := &rtaskv1.KeyTasksResponse{}
 	for _, name := range slices.Sorted(maps.Keys(snapshot.Config.Tasks)) {
@@ -32,7 +32,7 @@ func (s *Server) KeyTasks(ctx context.Context, r *connect.Request[rtaskv1.KeyReq
 			reply.Tasks = append(reply.Tasks, keyTask(snapshot, t))
 		}
 	}
-	return connect.NewResponse(reply), nil
+	return reply, nil
 }
 
 func keyTask(snapshot Snapshot, t *config.Task) *rtaskv1.KeyTask {
@@ -48,12 +48,12 @@ func keyTask(snapshot Snapshot, t *config.Task) *rtaskv1.KeyTask {
 }
 
 // KeyJobs implements GatewayService.
-func (s *Server) KeyJobs(ctx context.Context, r *connect.Request[rtaskv1.KeyRequest]) (*connect.Response[rtaskv1.KeyJobsResponse], error) {
-	key, err := s.verify(ctx, r.Msg)
+func (s *Server) KeyJobs(ctx context.Context, r *rtaskv1.KeyRequest) (*rtaskv1.KeyJobsResponse, error) {
+	key, err := s.verify(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	_, task, err := s.taskFor(r.Msg, key)
+	_, task, err := s.taskFor(r, key)
 	if err != nil {
 		return nil, err
 	}
@@ -64,13 +64,13 @@ func (s *Server) KeyJobs(ctx context.Context, r *connect.Request[rtaskv1.KeyRequ
 	case ctx.Err() != nil:
 		return nil, waitError(ctx.Err())
 	case err != nil:
-		return nil, connect.NewError(connect.CodeInternal, err)
+		return nil, coded(connect.CodeInternal, err)
 	}
 	reply := &rtaskv1.KeyJobsResponse{}
 	for _, j := range jobs {
 		reply.Jobs = append(reply.Jobs, jobMessage(j))
 	}
-	return connect.NewResponse(reply), nil
+	return reply, nil
 }
 
 // jobsOfKey looks through all records in the worst case, so it does that for one client at a time.

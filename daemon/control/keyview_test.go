@@ -4,7 +4,7 @@ import (
 	"context"
 	"testing"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
@@ -17,7 +17,7 @@ func TestKeyJobsOneAtATime(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
-		_, err := f.KeyJobs(ctx, connect.NewRequest(r))
+		_, err := f.KeyJobs(ctx, r)
 		done <- err
 	}()
 	cancel()
@@ -25,7 +25,7 @@ func TestKeyJobsOneAtATime(t *testing.T) {
 		t.Errorf("beside another one: %v", err)
 	}
 	go func() {
-		_, err := f.KeyJobs(t.Context(), connect.NewRequest(r))
+		_, err := f.KeyJobs(t.Context(), r)
 		done <- err
 	}()
 	<-f.scan

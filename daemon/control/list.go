@@ -3,9 +3,8 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/job"
@@ -13,8 +12,8 @@ import (
 )
 
 // List implements JobService.
-func (s *Server) List(ctx context.Context, r *connect.Request[rtaskv1.ListRequest]) (*connect.Response[rtaskv1.ListResponse], error) {
-	filter, err := jobFilter(r.Msg)
+func (s *Server) List(ctx context.Context, r *rtaskv1.ListRequest) (*rtaskv1.ListResponse, error) {
+	filter, err := jobFilter(r)
 	if err != nil {
 		return nil, err
 	}
@@ -26,19 +25,19 @@ func (s *Server) List(ctx context.Context, r *connect.Request[rtaskv1.ListReques
 	case errors.Is(err, job.ErrClosed):
 		return nil, fail(connect.CodeUnavailable, "unavailable", err)
 	case err != nil:
-		return nil, connect.NewError(connect.CodeInternal, err)
+		return nil, coded(connect.CodeInternal, err)
 	}
 	reply := &rtaskv1.ListResponse{}
 	for _, j := range jobs {
 		reply.Jobs = append(reply.Jobs, jobMessage(j))
 	}
-	return connect.NewResponse(reply), nil
+	return reply, nil
 }
 
 // jobFilter is what a request asks for.
 func jobFilter(r *rtaskv1.ListRequest) (job.Filter, error) {
 	invalid := func(format string, args ...any) (job.Filter, error) {
-		return job.Filter{}, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, args...))
+		return job.Filter{}, connect.Errorf(connect.CodeInvalidArgument, format, args...)
 	}
 	f := job.Filter{Ended: r.All, Task: r.Task, User: r.User, Owner: r.Owner, Limit: int(r.Limit)}
 	if r.Limit < 0 {

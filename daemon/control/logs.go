@@ -5,21 +5,22 @@ import (
 	"fmt"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 	"github.com/rtask/rtask/daemon/job"
 	"github.com/rtask/rtask/sandbox/log"
 )
 
 // StreamLogs implements JobService.
-func (s *Server) StreamLogs(ctx context.Context, r *connect.Request[rtaskv1.StreamLogsRequest], stream *connect.ServerStream[rtaskv1.StreamLogsResponse]) error {
-	j, err := s.find(ctx, r.Msg.Job)
+func (s *Server) StreamLogs(ctx context.Context, r *rtaskv1.StreamLogsRequest, stream rtaskv1connect.JobServiceStreamLogsServerStream) error {
+	j, err := s.find(ctx, r.Job)
 	if err != nil {
 		return err
 	}
-	view, err := logView(r.Msg)
+	view, err := logView(r)
 	if err != nil {
 		return err
 	}
@@ -29,12 +30,12 @@ func (s *Server) StreamLogs(ctx context.Context, r *connect.Request[rtaskv1.Stre
 	}
 	defer done()
 	// The header goes out before the first output does, so that a follower of a silent job knows that it follows.
-	if err := stream.Send(nil); err != nil {
+	if err := stream.SendHeaders(); err != nil {
 		return err
 	}
 	// One message for all pieces: it is encoded when Send returns.
 	m := &rtaskv1.StreamLogsResponse{Time: &timestamppb.Timestamp{}}
-	err = s.Jobs.StreamLogs(ctx, j.ID, job.LogOptions{Follow: r.Msg.Follow, View: view}, func(e log.Entry) error {
+	err = s.Jobs.StreamLogs(ctx, j.ID, job.LogOptions{Follow: r.Follow, View: view}, func(e log.Entry) error {
 		m.Stream, m.Data, m.Offset = rtaskv1.Stream(e.Stream), e.Data, e.Offset
 		m.Time.Seconds, m.Time.Nanos = e.Time.Unix(), int32(e.Time.Nanosecond())
 		return stream.Send(m)
@@ -48,7 +49,7 @@ func (s *Server) StreamLogs(ctx context.Context, r *connect.Request[rtaskv1.Stre
 // logView is what of a log a request asks for.
 func logView(r *rtaskv1.StreamLogsRequest) (log.View, error) {
 	invalid := func(format string, args ...any) (log.View, error) {
-		return log.View{}, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, args...))
+		return log.View{}, connect.Errorf(connect.CodeInvalidArgument, format, args...)
 	}
 	v := log.View{Offset: r.Offset, Times: r.Times}
 	if r.Offset < 0 {
@@ -86,7 +87,7 @@ func bounds(since, until *timestamppb.Timestamp) (from, to time.Time, err error)
 			continue
 		}
 		if err := b.t.CheckValid(); err != nil {
-			return from, to, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%s is no time: %w", b.name, err))
+			return from, to, coded(connect.CodeInvalidArgument, fmt.Errorf("%s is no time: %w", b.name, err))
 		}
 		*b.dst = b.t.AsTime()
 	}

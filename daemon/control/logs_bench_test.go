@@ -3,6 +3,7 @@ package control
 import (
 	"testing"
 
+	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
 )
@@ -18,19 +19,22 @@ func BenchmarkStreamLogs(b *testing.B) {
 	}`)
 	b.SetBytes(size)
 	operator := peers()[auth.Operator]
-	j := must[rtaskv1.StartResponse](b)(f.as(operator).Start(b.Context(), req(&rtaskv1.StartRequest{Name: "a"}))).Job
-	must[rtaskv1.WaitResponse](b)(f.as(operator).Wait(b.Context(), req(&rtaskv1.WaitRequest{Job: j.Id})))
+	j := must[rtaskv1.StartResponse](b)(f.as(operator).Start(b.Context(), &rtaskv1.StartRequest{Name: "a"})).Job
+	must[rtaskv1.WaitResponse](b)(f.as(operator).Wait(b.Context(), &rtaskv1.WaitRequest{Job: j.Id}))
 	for b.Loop() {
-		s, err := f.as(operator).StreamLogs(b.Context(), req(&rtaskv1.StreamLogsRequest{Job: j.Id}))
+		s, err := f.as(operator).StreamLogs(b.Context(), &rtaskv1.StreamLogsRequest{Job: j.Id})
 		if err != nil {
 			b.Fatal(err)
 		}
 		n := 0
-		for s.Receive() {
-			n += len(s.Msg().Data)
+		for m, err := range client.Messages(s) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			n += len(m.Data)
 		}
-		if s.Err() != nil || n != size {
-			b.Fatal(n, s.Err())
+		if n != size {
+			b.Fatal(n)
 		}
 	}
 }

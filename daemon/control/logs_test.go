@@ -4,9 +4,10 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
 )
@@ -18,9 +19,9 @@ func TestLogFilters(t *testing.T) {
 		redirect_stderr = false
 		user = "root"
 	}`)
-	client := f.as(peers()[auth.Operator])
-	j := must[rtaskv1.StartResponse](t)(client.Start(t.Context(), req(&rtaskv1.StartRequest{Name: "a"}))).Job
-	j = must[rtaskv1.WaitResponse](t)(client.Wait(t.Context(), req(&rtaskv1.WaitRequest{Job: j.Id}))).Job
+	jobs := f.as(peers()[auth.Operator])
+	j := must[rtaskv1.StartResponse](t)(jobs.Start(t.Context(), &rtaskv1.StartRequest{Name: "a"})).Job
+	j = must[rtaskv1.WaitResponse](t)(jobs.Wait(t.Context(), &rtaskv1.WaitRequest{Job: j.Id})).Job
 	between := timestamppb.New(j.StartedAt.AsTime().Add(200 * time.Millisecond))
 	tail := func(n int64) *int64 { return &n }
 	for name, c := range map[string]struct {
@@ -40,19 +41,21 @@ func TestLogFilters(t *testing.T) {
 			got := ""
 			c.r.Job, c.r.Offset = j.Id, 0
 			for more := true; more; {
-				s, err := client.StreamLogs(t.Context(), req(c.r))
+				s, err := jobs.StreamLogs(t.Context(), c.r)
 				if err != nil {
 					t.Fatal(err)
 				}
-				for more = s.Receive(); more; more = s.Receive() {
-					got += string(s.Msg().Data)
-					c.r.Offset = s.Msg().Offset
-					if breaks {
+				more = false
+				for m, err := range client.Messages(s) {
+					if err != nil {
+						t.Error(err)
 						break
 					}
-				}
-				if err := s.Err(); err != nil {
-					t.Error(err)
+					got += string(m.Data)
+					c.r.Offset = m.Offset
+					if more = breaks; more {
+						break
+					}
 				}
 				s.Close()
 			}
@@ -65,10 +68,9 @@ func TestLogFilters(t *testing.T) {
 		"tail": {Tail: tail(-1)}, "stream": {Stream: 7}, "since": {Since: &timestamppb.Timestamp{Nanos: -1}},
 	} {
 		r.Job = j.Id
-		s, err := client.StreamLogs(t.Context(), req(r))
+		s, err := jobs.StreamLogs(t.Context(), r)
 		if err == nil {
-			s.Receive()
-			err = s.Err()
+			_, err = s.Receive()
 		}
 		if connect.CodeOf(err) != connect.CodeInvalidArgument {
 			t.Errorf("a wrong %s: %v", name, err)
@@ -87,8 +89,8 @@ func TestListFilters(t *testing.T) {
 	}`)
 	client := f.as(peers()[auth.Operator])
 	for _, name := range []string{"a", "b"} {
-		j := must[rtaskv1.StartResponse](t)(client.Start(t.Context(), req(&rtaskv1.StartRequest{Name: name}))).Job
-		must[rtaskv1.WaitResponse](t)(client.Wait(t.Context(), req(&rtaskv1.WaitRequest{Job: j.Id})))
+		j := must[rtaskv1.StartResponse](t)(client.Start(t.Context(), &rtaskv1.StartRequest{Name: name})).Job
+		must[rtaskv1.WaitResponse](t)(client.Wait(t.Context(), &rtaskv1.WaitRequest{Job: j.Id}))
 	}
 	now := timestamppb.Now()
 	for name, c := range map[string]struct {
@@ -108,7 +110,7 @@ func TestListFilters(t *testing.T) {
 		"until":   {&rtaskv1.ListRequest{All: true, Until: now}, "ba"},
 	} {
 		got := ""
-		for _, j := range must[rtaskv1.ListResponse](t)(client.List(t.Context(), req(c.r))).Jobs {
+		for _, j := range must[rtaskv1.ListResponse](t)(client.List(t.Context(), c.r)).Jobs {
 			got += j.Task
 		}
 		if got != c.want {
@@ -119,7 +121,7 @@ func TestListFilters(t *testing.T) {
 		"state": {States: []rtaskv1.State{0}}, "reason": {Reasons: []rtaskv1.Reason{99}}, "status": {Status: 3}, "limit": {Limit: -1},
 		"until": {Until: &timestamppb.Timestamp{Seconds: 1 << 60}},
 	} {
-		if _, err := client.List(t.Context(), req(r)); connect.CodeOf(err) != connect.CodeInvalidArgument {
+		if _, err := client.List(t.Context(), r); connect.CodeOf(err) != connect.CodeInvalidArgument {
 			t.Errorf("a wrong %s: %v", name, err)
 		}
 	}

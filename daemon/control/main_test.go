@@ -19,7 +19,8 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
@@ -246,12 +247,16 @@ func (f *fixture) client(socket string, p auth.Peer) *http.Client {
 	}}
 }
 
+func dialed(h *http.Client) *connect.Client {
+	return connect.NewClient(connecthttp.NewTransport(h, "http://rtask"))
+}
+
 func (f *fixture) as(p auth.Peer) rtaskv1connect.JobServiceClient {
-	return rtaskv1connect.NewJobServiceClient(f.client("control", p), "http://rtask")
+	return rtaskv1connect.NewJobServiceClient(dialed(f.client("control", p)))
 }
 
 func (f *fixture) net() rtaskv1connect.GatewayServiceClient {
-	return rtaskv1connect.NewGatewayServiceClient(f.client("gateway", peers()[auth.Gateway]), "http://rtask")
+	return rtaskv1connect.NewGatewayServiceClient(dialed(f.client("gateway", peers()[auth.Gateway])))
 }
 
 // call sends a message of JSON and returns the status and the reply.
@@ -290,14 +295,14 @@ func self() auth.Peer {
 	return auth.Peer{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), Groups: []uint32{operatorGID}, CgroupKnown: true}
 }
 
-func must[T any](t testing.TB) func(r *connect.Response[T], err error) *T {
-	return func(r *connect.Response[T], err error) *T {
+func must[T any](t testing.TB) func(r *T, err error) *T {
+	return func(r *T, err error) *T {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
-		return r.Msg
+		return r
 	}
 }
 
-func req[T any](m *T) *connect.Request[T] { return connect.NewRequest(m) }
+func req[T any](m *T) *T { return m }

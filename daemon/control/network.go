@@ -12,10 +12,11 @@ import (
 	"strings"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
@@ -195,45 +196,45 @@ func (s *Server) waitFor(ctx context.Context, key auth.KeyInfo, j job.Job, wait 
 }
 
 // RunStream implements GatewayService.
-func (s *Server) RunStream(ctx context.Context, r *connect.Request[rtaskv1.RunRequest], stream *connect.ServerStream[rtaskv1.RunStreamResponse]) error {
-	ctx, key, done, err := s.keyed(ctx, r.Msg)
+func (s *Server) RunStream(ctx context.Context, r *rtaskv1.RunRequest, stream rtaskv1connect.GatewayServiceRunStreamServerStream) error {
+	ctx, key, done, err := s.keyed(ctx, r)
 	if err != nil {
 		return err
 	}
 	defer done()
-	task, js, err := s.runSpec(r.Msg, key)
+	task, js, err := s.runSpec(r, key)
 	if err != nil {
 		return err
 	}
-	started, err := s.run(ctx, false, js, keyDecision(task, key, r.Msg))
+	started, err := s.run(ctx, false, js, keyDecision(task, key, r))
 	s.count(task, key.Name, err)
 	if err != nil {
-		return s.ended(ctx, r.Msg, key, err)
+		return s.ended(ctx, r, key, err)
 	}
 	if err := stream.Send(&rtaskv1.RunStreamResponse{Job: jobMessage(started.Job), Accepted: !task.Blocking}); err != nil || !task.Blocking {
 		return err
 	}
-	return s.ended(ctx, r.Msg, key, s.sendOutput(ctx, started.ID, true, r.Msg.Offset, stream))
+	return s.ended(ctx, r, key, s.sendOutput(ctx, started.ID, true, r.Offset, stream))
 }
 
 // Logs implements GatewayService.
-func (s *Server) Logs(ctx context.Context, r *connect.Request[rtaskv1.LogsRequest], stream *connect.ServerStream[rtaskv1.RunStreamResponse]) error {
-	ctx, key, done, err := s.keyed(ctx, r.Msg)
+func (s *Server) Logs(ctx context.Context, r *rtaskv1.LogsRequest, stream rtaskv1connect.GatewayServiceLogsServerStream) error {
+	ctx, key, done, err := s.keyed(ctx, r)
 	if err != nil {
 		return err
 	}
 	defer done()
-	_, task, err := s.taskFor(r.Msg, key)
+	_, task, err := s.taskFor(r, key)
 	if err != nil {
 		return err
 	}
-	j, err := s.jobOf(task, key, r.Msg.Id)
+	j, err := s.jobOf(task, key, r.Id)
 	if err != nil {
 		return err
 	}
 	offset := int64(0)
-	if r.Msg.Offset != "" {
-		if offset, err = strconv.ParseInt(r.Msg.Offset, 10, 64); err != nil || offset < 0 {
+	if r.Offset != "" {
+		if offset, err = strconv.ParseInt(r.Offset, 10, 64); err != nil || offset < 0 {
 			return badRequest("the Last-Event-ID is not one that was sent")
 		}
 	}
@@ -245,11 +246,16 @@ func (s *Server) Logs(ctx context.Context, r *connect.Request[rtaskv1.LogsReques
 	if err := stream.Send(&rtaskv1.RunStreamResponse{Job: jobMessage(j)}); err != nil {
 		return err
 	}
-	return s.ended(ctx, r.Msg, key, s.sendOutput(ctx, j.ID, r.Msg.Follow, offset, stream))
+	return s.ended(ctx, r, key, s.sendOutput(ctx, j.ID, r.Follow, offset, stream))
+}
+
+// runStream is where a job's output is sent.
+type runStream interface {
+	Send(*rtaskv1.RunStreamResponse) error
 }
 
 // sendOutput sends what a job wrote from offset on, and then the job if it has ended.
-func (s *Server) sendOutput(ctx context.Context, id string, follow bool, offset int64, stream *connect.ServerStream[rtaskv1.RunStreamResponse]) error {
+func (s *Server) sendOutput(ctx context.Context, id string, follow bool, offset int64, stream runStream) error {
 	m := &rtaskv1.RunStreamResponse{} // one for all pieces: it is encoded when Send returns
 	err := s.Jobs.StreamLogs(ctx, id, job.LogOptions{Follow: follow, View: log.View{Offset: offset}}, func(e log.Entry) error {
 		m.Stream, m.Data, m.Offset = rtaskv1.Stream(e.Stream), e.Data, e.Offset
@@ -279,27 +285,27 @@ func (s *Server) sendOutput(ctx context.Context, id string, follow bool, offset 
 }
 
 // End implements GatewayService.
-func (s *Server) End(ctx context.Context, r *connect.Request[rtaskv1.EndRequest]) (*connect.Response[rtaskv1.EndResponse], error) {
-	ctx, key, done, err := s.keyed(ctx, r.Msg)
+func (s *Server) End(ctx context.Context, r *rtaskv1.EndRequest) (*rtaskv1.EndResponse, error) {
+	ctx, key, done, err := s.keyed(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	_, task, err := s.taskFor(r.Msg, key)
+	_, task, err := s.taskFor(r, key)
 	if err != nil {
 		return nil, err
 	}
-	d := keyDecision(task, key, r.Msg)
-	j, err := s.jobOf(task, key, r.Msg.Id)
+	d := keyDecision(task, key, r)
+	j, err := s.jobOf(task, key, r.Id)
 	if err != nil {
 		s.decide(d, "", err)
 		return nil, err
 	}
 	by := "key:" + key.Name
-	if r.Msg.Disconnected {
+	if r.Disconnected {
 		// What others asked for, too, does not end with one of them.
-		if task.OnDisconnect != config.OnDisconnectStop || s.Jobs.Shared(r.Msg.Id) {
-			return connect.NewResponse(&rtaskv1.EndResponse{Job: jobMessage(j)}), nil
+		if task.OnDisconnect != config.OnDisconnectStop || s.Jobs.Shared(r.Id) {
+			return &rtaskv1.EndResponse{Job: jobMessage(j)}, nil
 		}
 		by += ", whose client went away"
 		d.reason = "the client went away"
@@ -307,7 +313,7 @@ func (s *Server) End(ctx context.Context, r *connect.Request[rtaskv1.EndRequest]
 	d.moot = j.State == job.Ended
 	s.decide(d, j.ID, nil)
 	if j, err = s.Jobs.Stop(ctx, j.ID, job.StopOptions{By: by}); err != nil {
-		return nil, s.ended(ctx, r.Msg, key, waitError(err))
+		return nil, s.ended(ctx, r, key, waitError(err))
 	}
-	return connect.NewResponse(&rtaskv1.EndResponse{Job: jobMessage(j)}), nil
+	return &rtaskv1.EndResponse{Job: jobMessage(j)}, nil
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 	"golang.org/x/sys/unix"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -35,7 +35,7 @@ func (s *Server) properties(c auth.Caller, list []*rtaskv1.Property) (config.Pro
 		all = append(all, config.Property{Name: one.GetName(), Value: one.GetValue()})
 	}
 	if err := p.Parse(all); err != nil {
-		return p, connect.NewError(connect.CodeInvalidArgument, err)
+		return p, coded(connect.CodeInvalidArgument, err)
 	}
 	// What an engine that is not root may give its own user is the kernel's and systemd's decision.
 	if c.Peer.UID == 0 || int64(c.Peer.UID) == int64(os.Geteuid()) {

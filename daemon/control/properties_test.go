@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
@@ -128,8 +128,8 @@ func TestPropertiesOfCommands(t *testing.T) {
 			Properties: propertyList(list...),
 		}
 	}
-	j := must[rtaskv1.StartResponse](t)(client.Start(t.Context(), req(request(
-		"nice", "5", "LimitNOFILE", "64:128", "oom_score_adjust", "300", "timeout", "1min", "kill_signal", "INT")))).Job
+	j := must[rtaskv1.StartResponse](t)(client.Start(t.Context(), request(
+		"nice", "5", "LimitNOFILE", "64:128", "oom_score_adjust", "300", "timeout", "1min", "kill_signal", "INT"))).Job
 	result, err := f.Jobs.Wait(t.Context(), j.Id)
 	if err != nil {
 		t.Fatal(err)
@@ -150,13 +150,13 @@ func TestPropertiesOfCommands(t *testing.T) {
 		{request("memory_max", "64M"), connect.CodeFailedPrecondition, "there is no systemd here"},
 		{&rtaskv1.StartRequest{Name: "hello", Properties: propertyList("nice", "5")}, connect.CodeInvalidArgument, `task "hello" has limits of its own, none can be set: -p is for commands`},
 	} {
-		_, err := client.Start(t.Context(), req(c.r))
+		_, err := client.Start(t.Context(), c.r)
 		codes(t, err, c.code)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v, want %q", err, c.want)
 		}
 	}
-	_, err = f.as(peers()[auth.Operator]).Start(t.Context(), req(request("nice", "-5")))
+	_, err = f.as(peers()[auth.Operator]).Start(t.Context(), request("nice", "-5"))
 	codes(t, err, connect.CodePermissionDenied)
 	jobs, err := f.Jobs.List(job.Filter{Ended: true})
 	if err != nil || len(jobs) != 1 {

@@ -10,9 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/job"
 )
@@ -46,19 +47,19 @@ func TestWatchesOfKey(t *testing.T) {
 	id := map[string]string{}
 	for name, key := range map[string][]byte{"demo": demo, "other": other} {
 		ctx, cancel := context.WithCancel(t.Context())
-		stream, err := f.net().RunStream(ctx, req(&rtaskv1.RunRequest{Task: "runs", ApiKey: key}))
-		if err != nil || !stream.Receive() {
-			t.Fatal(err, stream.Err())
+		stream, err := f.net().RunStream(ctx, &rtaskv1.RunRequest{Task: "runs", ApiKey: key})
+		if err != nil {
+			t.Fatal(err)
 		}
-		id[name] = stream.Msg().Job.Id
+		id[name] = must[rtaskv1.RunStreamResponse](t)(stream.Receive()).Job.Id
 		cancel()
 		stream.Close()
 	}
 	follow := func(name string, key []byte) (end func(), err error) {
 		ctx, cancel := context.WithCancel(t.Context())
-		stream, err := f.net().Logs(ctx, req(&rtaskv1.LogsRequest{Task: "runs", Id: id[name], ApiKey: key, Follow: true}))
-		if err == nil && !stream.Receive() {
-			err = stream.Err()
+		stream, err := f.net().Logs(ctx, &rtaskv1.LogsRequest{Task: "runs", Id: id[name], ApiKey: key, Follow: true})
+		if err == nil {
+			_, err = stream.Receive()
 		}
 		return func() {
 			cancel()
@@ -66,7 +67,7 @@ func TestWatchesOfKey(t *testing.T) {
 		}, err
 	}
 	wait := func(name string, key []byte, d string) error {
-		_, err := f.net().Result(t.Context(), req(&rtaskv1.ResultRequest{Task: "runs", Id: id[name], ApiKey: key, Wait: d}))
+		_, err := f.net().Result(t.Context(), &rtaskv1.ResultRequest{Task: "runs", Id: id[name], ApiKey: key, Wait: d})
 		return err
 	}
 	var ends []func()
@@ -133,15 +134,15 @@ func (f *fixture) nothingHeld(t *testing.T) {
 func TestWatchesOfUser(t *testing.T) {
 	f := newFixture(t, watched)
 	ada, olga, root := f.as(peers()[auth.User]), f.as(peers()[auth.Operator]), f.as(auth.Peer{CgroupKnown: true})
-	started := must[rtaskv1.StartResponse](t)(ada.Start(t.Context(), req(&rtaskv1.StartRequest{Name: "runs"})))
+	started := must[rtaskv1.StartResponse](t)(ada.Start(t.Context(), &rtaskv1.StartRequest{Name: "runs"}))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	follow := func(as interface {
-		StreamLogs(context.Context, *connect.Request[rtaskv1.StreamLogsRequest]) (*connect.ServerStreamForClient[rtaskv1.StreamLogsResponse], error)
+		StreamLogs(context.Context, *rtaskv1.StreamLogsRequest) (rtaskv1connect.JobServiceStreamLogsClientStream, error)
 	}) error {
-		stream, err := as.StreamLogs(ctx, req(&rtaskv1.StreamLogsRequest{Job: started.Job.Id, Follow: true}))
-		if err == nil && !stream.Receive() {
-			err = stream.Err()
+		stream, err := as.StreamLogs(ctx, &rtaskv1.StreamLogsRequest{Job: started.Job.Id, Follow: true})
+		if err == nil {
+			_, err = stream.Receive()
 		}
 		return err
 	}
@@ -153,7 +154,7 @@ func TestWatchesOfUser(t *testing.T) {
 	if err := follow(ada); !concurrent(err) {
 		t.Errorf("one more: %v", err)
 	}
-	if _, err := ada.Wait(t.Context(), req(&rtaskv1.WaitRequest{Job: started.Job.Id})); !concurrent(err) {
+	if _, err := ada.Wait(t.Context(), &rtaskv1.WaitRequest{Job: started.Job.Id}); !concurrent(err) {
 		t.Errorf("a wait: %v", err)
 	}
 	if err := follow(olga); err != nil {
@@ -174,7 +175,7 @@ func TestMessagesAtATime(t *testing.T) {
 	f.mostOfGateway, f.mostOfUser = 1<<20, 1<<20
 	demo := f.key("demo")
 	run := func(n int) error {
-		_, err := f.net().Run(t.Context(), req(&rtaskv1.RunRequest{Task: "takes", ApiKey: demo, Input: make([]byte, n)}))
+		_, err := f.net().Run(t.Context(), &rtaskv1.RunRequest{Task: "takes", ApiKey: demo, Input: make([]byte, n)})
 		return err
 	}
 	full := func(err error) bool {
@@ -225,7 +226,7 @@ func TestMessagesAtATime(t *testing.T) {
 	}
 	hold("control", peers()[auth.User], "/rtask.v1.JobService/Start")
 	held(uint32(adaUID))
-	if _, err := f.as(peers()[auth.User]).Start(t.Context(), req(&rtaskv1.StartRequest{Name: "runs", Input: make([]byte, 500<<10)})); !full(err) {
+	if _, err := f.as(peers()[auth.User]).Start(t.Context(), &rtaskv1.StartRequest{Name: "runs", Input: make([]byte, 500<<10)}); !full(err) {
 		t.Errorf("a user: %v", err)
 	}
 	if err := run(400 << 10); err != nil {
@@ -240,7 +241,7 @@ func TestMessagesAtATime(t *testing.T) {
 	// A job that runs has its input, and its request holds nothing.
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	go f.net().Run(ctx, req(&rtaskv1.RunRequest{Task: "runs", ApiKey: demo, Input: make([]byte, 10_000)}))
+	go f.net().Run(ctx, &rtaskv1.RunRequest{Task: "runs", ApiKey: demo, Input: make([]byte, 10_000)})
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		jobs, err := f.Jobs.List(job.Filter{})
 		f.messages.mu.Lock()

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
@@ -120,7 +120,7 @@ func inputTooLarge(t *config.Task) error {
 // commandSpec is a command that a local user runs as itself.
 func (s *Server) commandSpec(c auth.Caller, owner job.Owner, r *rtaskv1.StartRequest, snapshot Snapshot) (job.Spec, error) {
 	invalid := func(format string, args ...any) error {
-		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, args...))
+		return connect.Errorf(connect.CodeInvalidArgument, format, args...)
 	}
 	switch {
 	case snapshot.Config == nil && !r.Command && (r.Path == "" || snapshot.MayBeTask(r.Name)):

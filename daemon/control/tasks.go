@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -34,7 +34,7 @@ func (s Snapshot) Enabled(t *config.Task) bool {
 }
 
 // Tasks implements JobService.
-func (s *Server) Tasks(ctx context.Context, _ *connect.Request[rtaskv1.TasksRequest]) (*connect.Response[rtaskv1.TasksResponse], error) {
+func (s *Server) Tasks(ctx context.Context, _ *rtaskv1.TasksRequest) (*rtaskv1.TasksResponse, error) {
 	c := callerFrom(ctx)
 	snapshot := s.Snapshot()
 	if snapshot.Config == nil {
@@ -46,19 +46,19 @@ func (s *Server) Tasks(ctx context.Context, _ *connect.Request[rtaskv1.TasksRequ
 			reply.Tasks = append(reply.Tasks, s.taskMessage(snapshot, t))
 		}
 	}
-	return connect.NewResponse(reply), nil
+	return reply, nil
 }
 
 // ShowTask implements JobService.
-func (s *Server) ShowTask(ctx context.Context, r *connect.Request[rtaskv1.ShowTaskRequest]) (*connect.Response[rtaskv1.ShowTaskResponse], error) {
+func (s *Server) ShowTask(ctx context.Context, r *rtaskv1.ShowTaskRequest) (*rtaskv1.ShowTaskResponse, error) {
 	c := callerFrom(ctx)
-	snapshot, t, err := s.taskNamed(c, r.Msg.Task)
+	snapshot, t, err := s.taskNamed(c, r.Task)
 	if err != nil {
 		return nil, err
 	}
 	text, object, err := snapshot.Config.Show(t.Name, c.Kind == auth.Admin)
 	if err != nil {
-		return nil, connect.NewError(connect.CodeInternal, err)
+		return nil, coded(connect.CodeInternal, err)
 	}
 	m := &rtaskv1.ShowTaskResponse{
 		Task: s.taskMessage(snapshot, t), File: t.Pos.File, Line: int32(t.Pos.Line), Hcl: text, Json: string(object),
@@ -70,7 +70,7 @@ func (s *Server) ShowTask(ctx context.Context, r *connect.Request[rtaskv1.ShowTa
 	for _, r := range e.Rows {
 		m.Exposures = append(m.Exposures, &rtaskv1.Exposure{Name: r.Name, About: r.About, Exposure: r.Exposure})
 	}
-	return connect.NewResponse(m), nil
+	return m, nil
 }
 
 // optional reports whether jobs may run without limits that this machine cannot enforce.
@@ -97,24 +97,24 @@ func (s *Server) asRoot(t *config.Task) bool {
 }
 
 // SwitchTask implements JobService.
-func (s *Server) SwitchTask(ctx context.Context, r *connect.Request[rtaskv1.SwitchTaskRequest]) (*connect.Response[rtaskv1.SwitchTaskResponse], error) {
+func (s *Server) SwitchTask(ctx context.Context, r *rtaskv1.SwitchTaskRequest) (*rtaskv1.SwitchTaskResponse, error) {
 	c := callerFrom(ctx)
-	_, t, err := s.taskNamed(c, r.Msg.Task)
+	_, t, err := s.taskNamed(c, r.Task)
 	if err != nil {
 		return nil, err
 	}
-	to := &TaskSwitch{Enabled: r.Msg.Enabled, By: c.Name(), At: time.Now().UTC()}
-	if r.Msg.Enabled && t.Enabled {
+	to := &TaskSwitch{Enabled: r.Enabled, By: c.Name(), At: time.Now().UTC()}
+	if r.Enabled && t.Enabled {
 		to = nil // the file says so, and goes on deciding
 	}
 	if err := s.Options.SwitchTask(t.Name, to); err != nil {
-		return nil, connect.NewError(connect.CodeInternal, err)
+		return nil, coded(connect.CodeInternal, err)
 	}
 	if c := s.Snapshot().Config; c != nil {
 		s.Jobs.SetTasks(s.TaskSpecs(c)) // a disabled one keeps no slots
 	}
-	s.Logger.Info("task switched", "task", t.Name, "enabled", r.Msg.Enabled, "by", c.Name())
-	return connect.NewResponse(&rtaskv1.SwitchTaskResponse{Task: s.taskMessage(s.Snapshot(), t)}), nil
+	s.Logger.Info("task switched", "task", t.Name, "enabled", r.Enabled, "by", c.Name())
+	return &rtaskv1.SwitchTaskResponse{Task: s.taskMessage(s.Snapshot(), t)}, nil
 }
 
 // taskNamed returns a task that the caller may start. Another one is not there.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
@@ -29,11 +29,11 @@ func TestSwitchTask(t *testing.T) {
 	admin, demo := f.as(peers()[auth.Admin]), f.key("demo")
 	change := func(task string, enabled bool) *rtaskv1.Task {
 		t.Helper()
-		return must[rtaskv1.SwitchTaskResponse](t)(admin.SwitchTask(t.Context(), req(&rtaskv1.SwitchTaskRequest{Task: task, Enabled: enabled}))).Task
+		return must[rtaskv1.SwitchTaskResponse](t)(admin.SwitchTask(t.Context(), &rtaskv1.SwitchTaskRequest{Task: task, Enabled: enabled})).Task
 	}
 	starts := func(task, why string) {
 		t.Helper()
-		_, err := admin.Start(t.Context(), req(&rtaskv1.StartRequest{Name: task}))
+		_, err := admin.Start(t.Context(), &rtaskv1.StartRequest{Name: task})
 		if got := detail(err).GetKind(); got != why {
 			t.Errorf("%s: %q %v, want %q", task, got, err, why)
 		}
@@ -45,11 +45,11 @@ func TestSwitchTask(t *testing.T) {
 		t.Errorf("%v", m)
 	}
 	starts("on", "disabled")
-	_, err := f.net().Run(t.Context(), req(&rtaskv1.RunRequest{Task: "on", ApiKey: demo}))
+	_, err := f.net().Run(t.Context(), &rtaskv1.RunRequest{Task: "on", ApiKey: demo})
 	if detail(err).GetKind() != "disabled" {
 		t.Errorf("%v", err)
 	}
-	info := must[rtaskv1.InfoResponse](t)(admin.Info(t.Context(), req(&rtaskv1.InfoRequest{})))
+	info := must[rtaskv1.InfoResponse](t)(admin.Info(t.Context(), &rtaskv1.InfoRequest{}))
 	if len(info.Switches) != 1 || info.Switches[0].Task != "on" {
 		t.Errorf("%v", info.Switches)
 	}
@@ -73,7 +73,7 @@ func TestSwitchTask(t *testing.T) {
 	f.snapshot.Switches = switches
 	f.mu.Unlock()
 	starts("off", "disabled")
-	_, err = admin.SwitchTask(t.Context(), req(&rtaskv1.SwitchTaskRequest{Task: "of"}))
+	_, err = admin.SwitchTask(t.Context(), &rtaskv1.SwitchTaskRequest{Task: "of"})
 	if connect.CodeOf(err) != connect.CodeNotFound || !strings.Contains(err.Error(), `no task "of"`) {
 		t.Errorf("%v", err)
 	}
@@ -83,11 +83,11 @@ func TestSwitchTask(t *testing.T) {
 func TestShowTask(t *testing.T) {
 	f := newFixture(t, switched)
 	show := func(p auth.Peer, task string) (*rtaskv1.ShowTaskResponse, error) {
-		r, err := f.as(p).ShowTask(t.Context(), req(&rtaskv1.ShowTaskRequest{Task: task}))
+		r, err := f.as(p).ShowTask(t.Context(), &rtaskv1.ShowTaskRequest{Task: task})
 		if err != nil {
 			return nil, err
 		}
-		return r.Msg, nil
+		return r, nil
 	}
 	for kind, sees := range map[auth.Kind]bool{auth.User: false, auth.Operator: false, auth.Admin: true} {
 		r, err := show(peers()[kind], "on")
@@ -122,22 +122,22 @@ func TestDrain(t *testing.T) {
 	f.StatusChanged = func() { told++ }
 	drain := func(r *rtaskv1.DrainRequest) *rtaskv1.DrainResponse {
 		t.Helper()
-		return must[rtaskv1.DrainResponse](t)(admin.Drain(t.Context(), req(r)))
+		return must[rtaskv1.DrainResponse](t)(admin.Drain(t.Context(), r))
 	}
 	framing := func() bool {
-		return must[rtaskv1.FramingResponse](t)(f.net().Framing(t.Context(), req(&rtaskv1.FramingRequest{}))).Draining
+		return must[rtaskv1.FramingResponse](t)(f.net().Framing(t.Context(), &rtaskv1.FramingRequest{})).Draining
 	}
-	j := must[rtaskv1.StartResponse](t)(f.as(self()).Start(t.Context(), req(&rtaskv1.StartRequest{
+	j := must[rtaskv1.StartResponse](t)(f.as(self()).Start(t.Context(), &rtaskv1.StartRequest{
 		Name: "sleep", Path: "/bin/sleep", Arguments: []string{"1000"}, WorkingDirectory: "/",
-	}))).Job
+	})).Job
 	if r := drain(&rtaskv1.DrainRequest{Wait: true}); r.Draining {
 		t.Errorf("waiting has changed something: %v", r)
 	}
 	if r := drain(&rtaskv1.DrainRequest{}); !r.Draining || r.Jobs != 1 || told != 1 || !framing() {
 		t.Errorf("%v, told %d", r, told)
 	}
-	_, local := admin.Start(t.Context(), req(&rtaskv1.StartRequest{Name: "on"}))
-	_, http := f.net().Run(t.Context(), req(&rtaskv1.RunRequest{Task: "on", ApiKey: demo}))
+	_, local := admin.Start(t.Context(), &rtaskv1.StartRequest{Name: "on"})
+	_, http := f.net().Run(t.Context(), &rtaskv1.RunRequest{Task: "on", ApiKey: demo})
 	for _, err := range []error{local, http} {
 		if d := detail(err); d.GetKind() != "unavailable" || d.GetRetryAfter().AsDuration() <= 0 || !strings.Contains(err.Error(), "draining") {
 			t.Errorf("%v %v", err, d)
@@ -145,21 +145,21 @@ func TestDrain(t *testing.T) {
 	}
 	waits := make(chan *rtaskv1.DrainResponse)
 	go func() {
-		r, err := admin.Drain(t.Context(), req(&rtaskv1.DrainRequest{Wait: true}))
+		r, err := admin.Drain(t.Context(), &rtaskv1.DrainRequest{Wait: true})
 		if err != nil {
 			t.Error(err)
-			r = connect.NewResponse(&rtaskv1.DrainResponse{})
+			r = &rtaskv1.DrainResponse{}
 		}
-		waits <- r.Msg
+		waits <- r
 	}()
-	must[rtaskv1.StopResponse](t)(admin.Stop(t.Context(), req(&rtaskv1.StopRequest{Job: j.Id, Kill: true})))
+	must[rtaskv1.StopResponse](t)(admin.Stop(t.Context(), &rtaskv1.StopRequest{Job: j.Id, Kill: true}))
 	if r := <-waits; !r.Draining || r.Jobs != 0 {
 		t.Errorf("%v", r)
 	}
 	if r := drain(&rtaskv1.DrainRequest{Cancel: true}); r.Draining || told != 2 || framing() {
 		t.Errorf("%v, told %d", r, told)
 	}
-	must[rtaskv1.StartResponse](t)(admin.Start(t.Context(), req(&rtaskv1.StartRequest{Name: "on"})))
+	must[rtaskv1.StartResponse](t)(admin.Start(t.Context(), &rtaskv1.StartRequest{Name: "on"}))
 }
 
 // A triggered task is what it is configured as, or is not started.
@@ -181,19 +181,19 @@ func TestTriggered(t *testing.T) {
 	}
 	f.Jobs.StartTriggered(f.Triggered)
 	operator := f.as(peers()[auth.Operator])
-	j := must[rtaskv1.StartResponse](t)(operator.Start(t.Context(), req(&rtaskv1.StartRequest{Name: "main"}))).Job
-	must[rtaskv1.WaitResponse](t)(operator.Wait(t.Context(), req(&rtaskv1.WaitRequest{Job: j.Id})))
-	j = must[rtaskv1.StatusResponse](t)(operator.Status(t.Context(), req(&rtaskv1.StatusRequest{Job: j.Id}))).Job
+	j := must[rtaskv1.StartResponse](t)(operator.Start(t.Context(), &rtaskv1.StartRequest{Name: "main"})).Job
+	must[rtaskv1.WaitResponse](t)(operator.Wait(t.Context(), &rtaskv1.WaitRequest{Job: j.Id}))
+	j = must[rtaskv1.StatusResponse](t)(operator.Status(t.Context(), &rtaskv1.StatusRequest{Job: j.Id})).Job
 	if len(j.Triggered) != 1 || j.Triggered[0].Task != "on" {
 		t.Fatalf("%v", j)
 	}
 	// It belongs to nobody who may not see everything: ada may start "on", and does not see this run.
-	must[rtaskv1.DrainResponse](t)(f.as(peers()[auth.Admin]).Drain(t.Context(), req(&rtaskv1.DrainRequest{})))
-	must[rtaskv1.DrainResponse](t)(f.as(peers()[auth.Admin]).Drain(t.Context(), req(&rtaskv1.DrainRequest{Wait: true})))
-	if _, err := f.as(peers()[auth.User]).Status(t.Context(), req(&rtaskv1.StatusRequest{Job: j.Triggered[0].Job})); connect.CodeOf(err) != connect.CodeNotFound {
+	must[rtaskv1.DrainResponse](t)(f.as(peers()[auth.Admin]).Drain(t.Context(), &rtaskv1.DrainRequest{}))
+	must[rtaskv1.DrainResponse](t)(f.as(peers()[auth.Admin]).Drain(t.Context(), &rtaskv1.DrainRequest{Wait: true}))
+	if _, err := f.as(peers()[auth.User]).Status(t.Context(), &rtaskv1.StatusRequest{Job: j.Triggered[0].Job}); connect.CodeOf(err) != connect.CodeNotFound {
 		t.Errorf("a user sees it: %v", err)
 	}
-	by := must[rtaskv1.StatusResponse](t)(operator.Status(t.Context(), req(&rtaskv1.StatusRequest{Job: j.Triggered[0].Job}))).Job
+	by := must[rtaskv1.StatusResponse](t)(operator.Status(t.Context(), &rtaskv1.StatusRequest{Job: j.Triggered[0].Job})).Job
 	if by.TriggerJob != j.Id || by.Trigger != "on_failure" || by.Owner != "rtask" || !slices.Equal(by.Command, []string{"true"}) {
 		t.Errorf("%v", by)
 	}

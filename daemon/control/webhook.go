@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth/webhook"
@@ -93,26 +93,26 @@ func (s *Server) refuseHook(d decision, err error, task string) error {
 }
 
 // WebhookFraming implements GatewayService.
-func (s *Server) WebhookFraming(_ context.Context, r *connect.Request[rtaskv1.WebhookFramingRequest]) (*connect.Response[rtaskv1.WebhookFramingResponse], error) {
-	h, err := s.findWebhook(r.Msg.Hash, r.Msg.RemoteAddr)
+func (s *Server) WebhookFraming(_ context.Context, r *rtaskv1.WebhookFramingRequest) (*rtaskv1.WebhookFramingResponse, error) {
+	h, err := s.findWebhook(r.Hash, r.RemoteAddr)
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&rtaskv1.WebhookFramingResponse{MaxInputBytes: hookLimit(h.webhook)}), nil
+	return &rtaskv1.WebhookFramingResponse{MaxInputBytes: hookLimit(h.webhook)}, nil
 }
 
 // hookLimit is how many bytes of body a webhook takes.
 func hookLimit(w *config.Webhook) int64 { return w.MaxInputBytes }
 
 // Webhook implements GatewayService: the whole decision about a webhook.
-func (s *Server) Webhook(ctx context.Context, r *connect.Request[rtaskv1.WebhookRequest]) (*connect.Response[rtaskv1.WebhookResponse], error) {
-	h, err := s.findWebhook(r.Msg.Hash, r.Msg.RemoteAddr)
+func (s *Server) Webhook(ctx context.Context, r *rtaskv1.WebhookRequest) (*rtaskv1.WebhookResponse, error) {
+	h, err := s.findWebhook(r.Hash, r.RemoteAddr)
 	if err != nil {
 		return nil, err
 	}
-	h.headers, h.body, h.tooLarge, h.id = headersOf(r.Msg.Headers), r.Msg.Body, r.Msg.BodyTooLarge, r.Msg.Id
+	h.headers, h.body, h.tooLarge, h.id = headersOf(r.Headers), r.Body, r.BodyTooLarge, r.Id
 	if h.webhook.Scheme.Kind == webhook.Slack && webhook.SlackCheck(h.body) {
-		return connect.NewResponse(&rtaskv1.WebhookResponse{Reason: "it is Slack's check of the certificate"}), nil
+		return &rtaskv1.WebhookResponse{Reason: "it is Slack's check of the certificate"}, nil
 	}
 	if reason, err := s.judge(h); err != nil {
 		d := h.decided(refused)
@@ -125,7 +125,7 @@ func (s *Server) Webhook(ctx context.Context, r *connect.Request[rtaskv1.Webhook
 		s.audit(d)
 		s.Requested(h.task.Name, h.webhook.Name, ignored)
 		m := &rtaskv1.WebhookResponse{Challenge: h.delivery.Challenge, Reason: h.skip}
-		return connect.NewResponse(h.toPerson(m, "Nothing to do: "+h.skip+".")), nil
+		return h.toPerson(m, "Nothing to do: "+h.skip+"."), nil
 	}
 	// A person does not wait for a result.
 	wait := h.webhook.Respond == config.RespondResult && h.delivery.Person == webhook.Nobody
@@ -135,7 +135,7 @@ func (s *Server) Webhook(ctx context.Context, r *connect.Request[rtaskv1.Webhook
 		return h.failed(err)
 	}
 	m := &rtaskv1.WebhookResponse{Run: reply(wait, result)}
-	return connect.NewResponse(h.toPerson(m, fmt.Sprintf("Accepted: job %s of task %s.", result.ID, h.task.Name))), nil
+	return h.toPerson(m, fmt.Sprintf("Accepted: job %s of task %s.", result.ID, h.task.Name)), nil
 }
 
 // toPerson adds to an answer what a person sees of it, if one does.
@@ -151,11 +151,11 @@ func (h *hook) toPerson(m *rtaskv1.WebhookResponse, text string) *rtaskv1.Webhoo
 
 // failed is the answer to a request that is refused. A person who gave a command reads why; what the sender shows of an error
 // says nothing.
-func (h *hook) failed(err error) (*connect.Response[rtaskv1.WebhookResponse], error) {
+func (h *hook) failed(err error) (*rtaskv1.WebhookResponse, error) {
 	if h.delivery.Person != webhook.Reads {
 		return nil, err
 	}
-	return connect.NewResponse(h.toPerson(&rtaskv1.WebhookResponse{}, "Not accepted: "+errorText(err)+".")), nil
+	return h.toPerson(&rtaskv1.WebhookResponse{}, "Not accepted: "+errorText(err)+"."), nil
 }
 
 // reply is what the sender of an accepted request gets. Of a job that was accepted before, and is not kept any more, there is
@@ -247,7 +247,7 @@ func headerEnvironment(t *config.Task, h webhook.Headers) []string {
 }
 
 // ListWebhooks implements JobService.
-func (s *Server) ListWebhooks(ctx context.Context, _ *connect.Request[rtaskv1.ListWebhooksRequest]) (*connect.Response[rtaskv1.ListWebhooksResponse], error) {
+func (s *Server) ListWebhooks(ctx context.Context, _ *rtaskv1.ListWebhooksRequest) (*rtaskv1.ListWebhooksResponse, error) {
 	snapshot := s.Snapshot()
 	if snapshot.Config == nil {
 		return nil, configurationError(snapshot)
@@ -259,7 +259,7 @@ func (s *Server) ListWebhooks(ctx context.Context, _ *connect.Request[rtaskv1.Li
 			reply.Webhooks = append(reply.Webhooks, s.webhookMessage(base, w))
 		}
 	}
-	return connect.NewResponse(reply), nil
+	return reply, nil
 }
 
 // webhookMessage is a webhook whose URL begins with base.
@@ -276,25 +276,25 @@ func (s *Server) webhookMessage(base string, w *config.Webhook) *rtaskv1.Webhook
 }
 
 // TestWebhook implements JobService.
-func (s *Server) TestWebhook(ctx context.Context, r *connect.Request[rtaskv1.TestWebhookRequest]) (*connect.Response[rtaskv1.TestWebhookResponse], error) {
+func (s *Server) TestWebhook(ctx context.Context, r *rtaskv1.TestWebhookRequest) (*rtaskv1.TestWebhookResponse, error) {
 	snapshot := s.Snapshot()
 	if snapshot.Config == nil {
 		return nil, configurationError(snapshot)
 	}
-	h := &hook{config: snapshot.Config, task: snapshot.Config.Tasks[r.Msg.Task], user: callerFrom(ctx).Name()}
+	h := &hook{config: snapshot.Config, task: snapshot.Config.Tasks[r.Task], user: callerFrom(ctx).Name()}
 	if h.task == nil {
-		return nil, fail(connect.CodeNotFound, "not-found", fmt.Errorf("there is no task %q", r.Msg.Task))
+		return nil, fail(connect.CodeNotFound, "not-found", fmt.Errorf("there is no task %q", r.Task))
 	}
-	i := slices.IndexFunc(h.task.Webhooks, func(w *config.Webhook) bool { return w.Name == r.Msg.Name })
+	i := slices.IndexFunc(h.task.Webhooks, func(w *config.Webhook) bool { return w.Name == r.Name })
 	if i < 0 {
-		return nil, fail(connect.CodeNotFound, "not-found", fmt.Errorf("task %q has no webhook %q", r.Msg.Task, r.Msg.Name))
+		return nil, fail(connect.CodeNotFound, "not-found", fmt.Errorf("task %q has no webhook %q", r.Task, r.Name))
 	}
 	h.webhook = h.task.Webhooks[i]
 	base, _ := s.baseURL(ctx, snapshot.Config)
 	reply := &rtaskv1.TestWebhookResponse{Webhook: s.webhookMessage(base, h.webhook)}
 	err := s.judgeSample(h)
 	var result job.Result
-	if err == nil && h.skip == "" && r.Msg.Run {
+	if err == nil && h.skip == "" && r.Run {
 		result, err = s.run(ctx, h.webhook.Respond == config.RespondResult, h.spec, h.decided(accepted))
 	}
 	reply.Event, reply.Ref = h.delivery.Event, h.delivery.Ref
@@ -305,11 +305,11 @@ func (s *Server) TestWebhook(ctx context.Context, r *connect.Request[rtaskv1.Tes
 		reply.Decision, reply.Reason = ignored, h.skip
 	default:
 		reply.Decision, reply.Environment = accepted, toldOf(h.spec)
-		if r.Msg.Run {
+		if r.Run {
 			reply.Job = jobMessage(result.Job)
 		}
 	}
-	return connect.NewResponse(reply), nil
+	return reply, nil
 }
 
 // judgeSample decides on a request as the webhook's sender would make it.

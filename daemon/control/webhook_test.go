@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
@@ -124,11 +124,11 @@ func (f *fixture) sent(task, name string, body []byte, at time.Time, head ...web
 }
 
 func (f *fixture) hook(r *rtaskv1.WebhookRequest) (*rtaskv1.WebhookResponse, error) {
-	reply, err := f.net().Webhook(f.t.Context(), req(r))
+	reply, err := f.net().Webhook(f.t.Context(), r)
 	if err != nil {
 		return nil, err
 	}
-	return reply.Msg, nil
+	return reply, nil
 }
 
 const push = `{"ref":"refs/heads/main","after":"0123456789abcdef0123456789abcdef01234567"}`
@@ -339,12 +339,12 @@ func TestWebhookRepeatsAtOnce(t *testing.T) {
 	ran := make(chan string, 30)
 	for range cap(ran) {
 		wg.Go(func() {
-			reply, err := f.net().Webhook(context.WithoutCancel(t.Context()), req(r))
+			reply, err := f.net().Webhook(context.WithoutCancel(t.Context()), r)
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			ran <- reply.Msg.Run.GetJob().GetId()
+			ran <- reply.Run.GetJob().GetId()
 		})
 	}
 	wg.Wait()
@@ -402,7 +402,7 @@ func TestWebhookEndOfTolerance(t *testing.T) {
 					over = true
 				default:
 				}
-				if _, err := f.net().Webhook(context.WithoutCancel(t.Context()), req(r)); detail(err).GetKind() == "signature" {
+				if _, err := f.net().Webhook(context.WithoutCancel(t.Context()), r); detail(err).GetKind() == "signature" {
 					once.Do(func() { close(ended) })
 				} else if err != nil {
 					t.Error(err)
@@ -422,7 +422,7 @@ func TestWebhookMissingSecret(t *testing.T) {
 	f := newFixture(t, fmt.Sprintf("task \"t\" {\n command = [\"/bin/true\"]\n webhook \"gh\" {\n  verify = \"github\"\n  secret_files = [%q]\n }\n}\n", path))
 	admin := f.as(peers()[auth.Admin])
 	list := func() *rtaskv1.Webhook {
-		return must[rtaskv1.ListWebhooksResponse](t)(admin.ListWebhooks(t.Context(), req(&rtaskv1.ListWebhooksRequest{}))).Webhooks[0]
+		return must[rtaskv1.ListWebhooksResponse](t)(admin.ListWebhooks(t.Context(), &rtaskv1.ListWebhooksRequest{})).Webhooks[0]
 	}
 	w := list()
 	if !strings.Contains(w.Problem, path) || !strings.HasPrefix(w.Url, "http://127.0.0.1:8800/wh/") {
@@ -452,7 +452,7 @@ func TestTestWebhook(t *testing.T) {
 	admin := f.as(peers()[auth.Admin])
 	try := func(task, name string, run bool) *rtaskv1.TestWebhookResponse {
 		t.Helper()
-		return must[rtaskv1.TestWebhookResponse](t)(admin.TestWebhook(t.Context(), req(&rtaskv1.TestWebhookRequest{Task: task, Name: name, Run: run})))
+		return must[rtaskv1.TestWebhookResponse](t)(admin.TestWebhook(t.Context(), &rtaskv1.TestWebhookRequest{Task: task, Name: name, Run: run}))
 	}
 	for _, w := range f.Snapshot().Config.Tasks["hooked"].Webhooks {
 		for range 2 { // a test is no request, and no repeat
@@ -476,7 +476,7 @@ func TestTestWebhook(t *testing.T) {
 		}
 	}
 	for _, bad := range []*rtaskv1.TestWebhookRequest{{Task: "none", Name: "x"}, {Task: "hooked", Name: "none"}} {
-		if _, err := admin.TestWebhook(t.Context(), req(bad)); connect.CodeOf(err) != connect.CodeNotFound {
+		if _, err := admin.TestWebhook(t.Context(), bad); connect.CodeOf(err) != connect.CodeNotFound {
 			t.Errorf("%v: %v", bad, err)
 		}
 	}

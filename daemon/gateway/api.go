@@ -14,8 +14,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"connectrpc.com/connect"
-
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 )
@@ -150,14 +148,14 @@ func (a *api) limits(ctx context.Context, age time.Duration) (*rtaskv1.FramingRe
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	reply, err := a.engine.Framing(ctx, connect.NewRequest(&rtaskv1.FramingRequest{}))
+	reply, err := a.engine.Framing(ctx, &rtaskv1.FramingRequest{})
 	if err != nil {
 		return nil, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.framing, a.asked = reply.Msg, time.Now()
-	return reply.Msg, nil
+	a.framing, a.asked = reply, time.Now()
+	return reply, nil
 }
 
 // run serves POST /tasks/{task}.
@@ -198,15 +196,15 @@ func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
 		return
 	}
 	a.strangers.praise(sender)
-	writeRun(w, task, reply.Msg)
+	writeRun(w, task, reply)
 }
 
 // ask has the engine run a task. When the engine goes away meanwhile the request is made again under the same id: the next
 // engine knows by that whether the job is there.
-func (a *api) ask(ctx context.Context, request *rtaskv1.RunRequest) (*connect.Response[rtaskv1.RunResponse], error) {
+func (a *api) ask(ctx context.Context, request *rtaskv1.RunRequest) (*rtaskv1.RunResponse, error) {
 	request.Id = newID()
-	return persist(ctx, func(ctx context.Context) (*connect.Response[rtaskv1.RunResponse], error) {
-		return a.engine.Run(ctx, connect.NewRequest(request))
+	return persist(ctx, func(ctx context.Context) (*rtaskv1.RunResponse, error) {
+		return a.engine.Run(ctx, request)
 	})
 }
 
@@ -238,8 +236,8 @@ func (a *api) readInput(w http.ResponseWriter, r *http.Request, sender any, to *
 		got, p = a.readBody(w, r, a.strangers, sender, uncheckedBody)
 	default:
 		defer working(r)()
-		framing, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.RunFramingResponse], error) {
-			return a.engine.RunFraming(ctx, connect.NewRequest(&rtaskv1.RunFramingRequest{Task: to.Task, ApiKey: to.ApiKey, RemoteAddr: to.RemoteAddr}))
+		framing, err := persist(r.Context(), func(ctx context.Context) (*rtaskv1.RunFramingResponse, error) {
+			return a.engine.RunFraming(ctx, &rtaskv1.RunFramingRequest{Task: to.Task, ApiKey: to.ApiKey, RemoteAddr: to.RemoteAddr})
 		})
 		if err != nil {
 			closeAfter(w, r)
@@ -247,7 +245,7 @@ func (a *api) readInput(w http.ResponseWriter, r *http.Request, sender any, to *
 			return received{}, &p
 		}
 		a.strangers.praise(sender)
-		got, p = a.readBody(w, r, a.keys, framing.Msg.KeyId, framing.Msg.MaxInputBytes)
+		got, p = a.readBody(w, r, a.keys, framing.KeyId, framing.MaxInputBytes)
 	}
 	if p != nil {
 		a.refused(r, &rtaskv1.RefusedRequest{Task: to.Task, ApiKey: to.ApiKey}, *p)
@@ -299,7 +297,7 @@ func (a *api) refused(r *http.Request, m *rtaskv1.RefusedRequest, p problem) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), askTimeout)
 	defer cancel()
 	m.Kind, m.Reason, m.RemoteAddr = p.Kind, p.Detail, a.remoteAddr(r)
-	if _, err := a.engine.Refused(ctx, connect.NewRequest(m)); err != nil {
+	if _, err := a.engine.Refused(ctx, m); err != nil {
 		a.logger.Warn("the engine cannot be told of a refusal", "kind", p.Kind, "reason", p.Detail, "remote", m.RemoteAddr, "error", err)
 	}
 }
@@ -351,13 +349,13 @@ func (a *api) result(w http.ResponseWriter, r *http.Request, task, id string) {
 	request := &rtaskv1.ResultRequest{Task: task, Id: id, ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r), Wait: strings.ToValidUTF8(r.URL.Query().Get("wait"), "?")}
 	done := working(r)
 	defer done()
-	reply, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.RunResponse], error) {
-		return a.engine.Result(ctx, connect.NewRequest(request))
+	reply, err := persist(r.Context(), func(ctx context.Context) (*rtaskv1.RunResponse, error) {
+		return a.engine.Result(ctx, request)
 	})
 	if err != nil {
 		done()
 		writeProblem(w, a.problemOf(err))
 		return
 	}
-	writeResult(w, reply.Msg)
+	writeResult(w, reply)
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -19,10 +18,11 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
 	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 )
 
 func TestRoutes(t *testing.T) {
@@ -385,7 +385,7 @@ func TestWholeCharacters(t *testing.T) {
 // Every kind of error has its status, and what is not known is trouble of ours.
 func TestProblems(t *testing.T) {
 	a := newAPI(nil, slog.New(slog.DiscardHandler))
-	for _, err := range []error{errors.New("/run/rtask/gateway.sock"), connect.NewError(connect.CodeInternal, errors.New("secret")), context.Canceled} {
+	for _, err := range []error{errors.New("/run/rtask/gateway.sock"), connect.NewError(connect.CodeInternal, "secret"), context.Canceled} {
 		if p := a.problemOf(err); p.Status != 503 || p.Kind != "unavailable" || strings.Contains(p.Detail, "secret") || strings.Contains(p.Detail, "/run") {
 			t.Errorf("%v: %+v", err, p)
 		}
@@ -430,8 +430,8 @@ type stub struct {
 	takes time.Duration
 }
 
-func (s *stub) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]) (*connect.Response[rtaskv1.RunResponse], error) {
-	s.ran = r.Msg
+func (s *stub) Run(ctx context.Context, r *rtaskv1.RunRequest) (*rtaskv1.RunResponse, error) {
+	s.ran = r
 	if s.takes > 0 {
 		select {
 		case <-time.After(s.takes):
@@ -439,57 +439,57 @@ func (s *stub) Run(ctx context.Context, r *connect.Request[rtaskv1.RunRequest]) 
 			return nil, ctx.Err()
 		}
 	}
-	return connect.NewResponse(&rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa", State: rtaskv1.State_STATE_ENDED}}), nil
+	return &rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa", State: rtaskv1.State_STATE_ENDED}}, nil
 }
 
-func (*stub) Result(context.Context, *connect.Request[rtaskv1.ResultRequest]) (*connect.Response[rtaskv1.RunResponse], error) {
-	return connect.NewResponse(&rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa", State: rtaskv1.State_STATE_ENDED}}), nil
+func (*stub) Result(context.Context, *rtaskv1.ResultRequest) (*rtaskv1.RunResponse, error) {
+	return &rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa", State: rtaskv1.State_STATE_ENDED}}, nil
 }
 
-func (s *stub) RunStream(_ context.Context, r *connect.Request[rtaskv1.RunRequest]) (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error) {
-	s.ran = r.Msg
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("it has no streams"))
+func (s *stub) RunStream(_ context.Context, r *rtaskv1.RunRequest) (none rtaskv1connect.GatewayServiceRunStreamClientStream, err error) {
+	s.ran = r
+	return none, connect.NewError(connect.CodeUnimplemented, "it has no streams")
 }
 
-func (*stub) Logs(context.Context, *connect.Request[rtaskv1.LogsRequest]) (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("it has no streams"))
+func (*stub) Logs(context.Context, *rtaskv1.LogsRequest) (none rtaskv1connect.GatewayServiceLogsClientStream, err error) {
+	return none, connect.NewError(connect.CodeUnimplemented, "it has no streams")
 }
 
-func (*stub) End(context.Context, *connect.Request[rtaskv1.EndRequest]) (*connect.Response[rtaskv1.EndResponse], error) {
-	return connect.NewResponse(&rtaskv1.EndResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}}), nil
+func (*stub) End(context.Context, *rtaskv1.EndRequest) (*rtaskv1.EndResponse, error) {
+	return &rtaskv1.EndResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}}, nil
 }
 
-func (*stub) KeyTasks(context.Context, *connect.Request[rtaskv1.KeyRequest]) (*connect.Response[rtaskv1.KeyTasksResponse], error) {
-	return connect.NewResponse(&rtaskv1.KeyTasksResponse{}), nil
+func (*stub) KeyTasks(context.Context, *rtaskv1.KeyRequest) (*rtaskv1.KeyTasksResponse, error) {
+	return &rtaskv1.KeyTasksResponse{}, nil
 }
 
-func (*stub) KeyJobs(context.Context, *connect.Request[rtaskv1.KeyRequest]) (*connect.Response[rtaskv1.KeyJobsResponse], error) {
-	return connect.NewResponse(&rtaskv1.KeyJobsResponse{}), nil
+func (*stub) KeyJobs(context.Context, *rtaskv1.KeyRequest) (*rtaskv1.KeyJobsResponse, error) {
+	return &rtaskv1.KeyJobsResponse{}, nil
 }
 
-func (*stub) Framing(context.Context, *connect.Request[rtaskv1.FramingRequest]) (*connect.Response[rtaskv1.FramingResponse], error) {
-	return connect.NewResponse(&rtaskv1.FramingResponse{}), nil
+func (*stub) Framing(context.Context, *rtaskv1.FramingRequest) (*rtaskv1.FramingResponse, error) {
+	return &rtaskv1.FramingResponse{}, nil
 }
 
-func (*stub) RunFraming(context.Context, *connect.Request[rtaskv1.RunFramingRequest]) (*connect.Response[rtaskv1.RunFramingResponse], error) {
-	return connect.NewResponse(&rtaskv1.RunFramingResponse{MaxInputBytes: 16}), nil
+func (*stub) RunFraming(context.Context, *rtaskv1.RunFramingRequest) (*rtaskv1.RunFramingResponse, error) {
+	return &rtaskv1.RunFramingResponse{MaxInputBytes: 16}, nil
 }
 
-func (*stub) WebhookFraming(context.Context, *connect.Request[rtaskv1.WebhookFramingRequest]) (*connect.Response[rtaskv1.WebhookFramingResponse], error) {
-	return connect.NewResponse(&rtaskv1.WebhookFramingResponse{MaxInputBytes: 16}), nil
+func (*stub) WebhookFraming(context.Context, *rtaskv1.WebhookFramingRequest) (*rtaskv1.WebhookFramingResponse, error) {
+	return &rtaskv1.WebhookFramingResponse{MaxInputBytes: 16}, nil
 }
 
-func (s *stub) Refused(context.Context, *connect.Request[rtaskv1.RefusedRequest]) (*connect.Response[rtaskv1.RefusedResponse], error) {
-	return connect.NewResponse(&rtaskv1.RefusedResponse{}), nil
+func (s *stub) Refused(context.Context, *rtaskv1.RefusedRequest) (*rtaskv1.RefusedResponse, error) {
+	return &rtaskv1.RefusedResponse{}, nil
 }
 
-func (s *stub) Webhook(_ context.Context, r *connect.Request[rtaskv1.WebhookRequest]) (*connect.Response[rtaskv1.WebhookResponse], error) {
-	s.hook = r.Msg
-	return connect.NewResponse(&rtaskv1.WebhookResponse{Run: &rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}, Accepted: true}}), nil
+func (s *stub) Webhook(_ context.Context, r *rtaskv1.WebhookRequest) (*rtaskv1.WebhookResponse, error) {
+	s.hook = r
+	return &rtaskv1.WebhookResponse{Run: &rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}, Accepted: true}}, nil
 }
 
-func (*stub) Metrics(context.Context, *connect.Request[rtaskv1.MetricsRequest]) (*connect.Response[rtaskv1.MetricsResponse], error) {
-	return connect.NewResponse(&rtaskv1.MetricsResponse{}), nil
+func (*stub) Metrics(context.Context, *rtaskv1.MetricsRequest) (*rtaskv1.MetricsResponse, error) {
+	return &rtaskv1.MetricsResponse{}, nil
 }
 
 // Nothing in a path or a header makes the router panic, redirect, or name a task that is not one part of the path as sent.
@@ -559,11 +559,11 @@ func FuzzPresentedKey(f *testing.F) {
 // A client is told to try again only when its task provably did not run.
 func TestRetryOnlyWhatDidNotRun(t *testing.T) {
 	a := newAPI(&stub{}, slog.New(slog.DiscardHandler))
-	gone := connect.NewError(connect.CodeUnavailable, fmt.Errorf("no engine: %w", client.ErrNotRunning))
+	gone := connect.NewError(connect.CodeUnavailable, "no engine").WithCause(client.ErrNotRunning)
 	if p := a.problemOf(gone); p.Status != 503 || p.retryAfter <= 0 {
 		t.Errorf("not reached: %+v", p)
 	}
-	broke := connect.NewError(connect.CodeUnavailable, io.ErrUnexpectedEOF)
+	broke := connect.NewError(connect.CodeUnavailable, "unexpected EOF").WithCause(io.ErrUnexpectedEOF)
 	if p := a.problemOf(broke); p.Status != 503 || p.retryAfter != 0 || !strings.Contains(p.Detail, "not known") {
 		t.Errorf("broke off: %+v", p)
 	}

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"connectrpc.com/connect"
-
 	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
@@ -111,7 +109,7 @@ func TestUnixSocket(t *testing.T) {
 	}
 	people := client.Dial(filepath.Join(f.dir, "run", "rtask.sock"))
 	defer people.Close()
-	if _, err := people.Jobs.Reload(t.Context(), connect.NewRequest(&rtaskv1.ReloadRequest{})); err != nil {
+	if _, err := people.Jobs.Reload(t.Context(), &rtaskv1.ReloadRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	for got := remote(); got != "198.51.100.7"; got = remote() { // the gateway's word on it is a second old at most

@@ -17,8 +17,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"connectrpc.com/connect"
-
 	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
@@ -233,11 +231,11 @@ func TestIdleConnections(t *testing.T) {
 	}
 	people := client.Dial(filepath.Join(f.dir, "run", "rtask.sock"))
 	defer people.Close()
-	jobs, err := people.Jobs.List(t.Context(), connect.NewRequest(&rtaskv1.ListRequest{}))
-	if err != nil || len(jobs.Msg.Jobs) != 1 {
+	jobs, err := people.Jobs.List(t.Context(), &rtaskv1.ListRequest{})
+	if err != nil || len(jobs.Jobs) != 1 {
 		t.Fatalf("%v, %v", jobs, err)
 	}
-	if _, err := people.Jobs.Stop(t.Context(), connect.NewRequest(&rtaskv1.StopRequest{Job: jobs.Msg.Jobs[0].Id})); err != nil {
+	if _, err := people.Jobs.Stop(t.Context(), &rtaskv1.StopRequest{Job: jobs.Jobs[0].Id}); err != nil {
 		t.Fatal(err)
 	}
 	b := make([]byte, 4096)

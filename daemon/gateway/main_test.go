@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
-
 	"github.com/rtask/rtask/ctl/client"
 	"github.com/rtask/rtask/daemon"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -249,11 +247,11 @@ func (f *fixture) addKey(name string) string {
 	f.t.Helper()
 	people := client.Dial(filepath.Join(f.dir, "run", "rtask.sock"))
 	defer people.Close()
-	r, err := people.Jobs.AddKey(f.t.Context(), connect.NewRequest(&rtaskv1.AddKeyRequest{Name: name}))
+	r, err := people.Jobs.AddKey(f.t.Context(), &rtaskv1.AddKeyRequest{Name: name})
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	return r.Msg.Secret
+	return r.Secret
 }
 
 // serve runs a gateway before the engine until the test ends, and returns where it listens.

@@ -18,7 +18,6 @@ import (
 	"strings"
 	"time"
 
-	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
@@ -128,11 +127,11 @@ func ours(r *http.Request) bool {
 func engineMetrics(engine rtaskv1connect.GatewayServiceClient) ([]*dto.MetricFamily, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
-	reply, err := engine.Metrics(ctx, connect.NewRequest(&rtaskv1.MetricsRequest{}))
+	reply, err := engine.Metrics(ctx, &rtaskv1.MetricsRequest{})
 	if err != nil {
 		return nil, fmt.Errorf("cannot ask the engine: %w", err)
 	}
-	dec := expfmt.NewDecoder(bytes.NewReader(reply.Msg.Families), expfmt.NewFormat(expfmt.TypeProtoDelim))
+	dec := expfmt.NewDecoder(bytes.NewReader(reply.Families), expfmt.NewFormat(expfmt.TypeProtoDelim))
 	var families []*dto.MetricFamily
 	for {
 		f := &dto.MetricFamily{}

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
 	"github.com/rtask/rtask/ctl/client"
 )
@@ -22,7 +22,7 @@ const (
 
 // persist makes a call, and makes it again when the engine goes away meanwhile (it was started anew, upgraded, killed), until
 // one answers, or none has been there for returnTime. The call must be one that may be heard twice.
-func persist[T any](ctx context.Context, call func(context.Context) (*connect.Response[T], error)) (*connect.Response[T], error) {
+func persist[T any](ctx context.Context, call func(context.Context) (*T, error)) (*T, error) {
 	var away time.Time
 	met := false // an engine, which may have heard it
 	for pause := firstReturn; ; pause = min(2*pause, lastReturn) {
@@ -52,16 +52,15 @@ func persist[T any](ctx context.Context, call func(context.Context) (*connect.Re
 // wentAway reports whether err says that there is no engine any more that could answer. The context of the call has not
 // ended.
 func wentAway(err error) bool {
-	var e *connect.Error
-	if !errors.As(err, &e) {
-		return true
-	}
-	if m := detail(e); m != nil {
+	if m := detail(err); m != nil {
 		return m.Restarting
+	}
+	if _, ok := errors.AsType[*connect.Error](err); !ok {
+		return true
 	}
 	// What the engine says itself has a kind. The transport's errors have none. That of a connection which the engine's death
 	// has reset is "canceled" (connect takes ECONNRESET and EPIPE for the work of whoever is at the other end).
-	switch e.Code() {
+	switch connect.CodeOf(err) {
 	case connect.CodeUnavailable, connect.CodeUnknown, connect.CodeInternal, connect.CodeCanceled:
 		return true
 	default:

@@ -2,22 +2,21 @@ package gateway
 
 import (
 	"context"
-	"fmt"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
 	"github.com/rtask/rtask/ctl/client"
 )
 
 // A call is made again while the engine is away, and for half a minute from when it went, not from when it was first asked.
 func TestPersist(t *testing.T) {
-	reset := connect.NewError(connect.CodeCanceled, syscall.ECONNRESET) // as connect has it
-	absent := connect.NewError(connect.CodeUnavailable, fmt.Errorf("no engine: %w", client.ErrNotRunning))
-	refused := connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("no"))
+	reset := connect.NewError(connect.CodeCanceled, "reset").WithCause(syscall.ECONNRESET) // as connect has it
+	absent := connect.NewError(connect.CodeUnavailable, "no engine").WithCause(client.ErrNotRunning)
+	refused := connect.Errorf(connect.CodeInvalidArgument, "no")
 	type step struct {
 		lasts time.Duration
 		err   error
@@ -39,11 +38,11 @@ func TestPersist(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				begin, calls := time.Now(), 0
-				_, err := persist(t.Context(), func(context.Context) (*connect.Response[struct{}], error) {
+				_, err := persist(t.Context(), func(context.Context) (*struct{}, error) {
 					s := c.steps[min(calls, len(c.steps)-1)]
 					calls++
 					time.Sleep(s.lasts)
-					return &connect.Response[struct{}]{}, s.err
+					return &struct{}{}, s.err
 				})
 				took := time.Since(begin)
 				if (err == nil) != c.ok || c.calls != 0 && calls != c.calls || c.takes != 0 && (took < c.takes || took > c.takes+5*time.Second) {
@@ -58,10 +57,10 @@ func TestPersist(t *testing.T) {
 func TestPersistCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	calls := 0
-	_, err := persist(ctx, func(ctx context.Context) (*connect.Response[struct{}], error) {
+	_, err := persist(ctx, func(ctx context.Context) (*struct{}, error) {
 		calls++
 		cancel()
-		return nil, connect.NewError(connect.CodeCanceled, ctx.Err())
+		return nil, connect.NewError(connect.CodeCanceled, "canceled").WithCause(ctx.Err())
 	})
 	if err == nil || calls != 1 {
 		t.Errorf("%d calls, %v", calls, err)

@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
-
 	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
@@ -48,7 +46,7 @@ func (f *fixture) configure(text string) {
 	}
 	people := client.Dial(filepath.Join(f.dir, "run", "rtask.sock"))
 	defer people.Close()
-	if _, err := people.Jobs.Reload(f.t.Context(), connect.NewRequest(&rtaskv1.ReloadRequest{})); err != nil {
+	if _, err := people.Jobs.Reload(f.t.Context(), &rtaskv1.ReloadRequest{}); err != nil {
 		f.t.Fatal(err)
 	}
 }

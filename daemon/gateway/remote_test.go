@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"connectrpc.com/connect"
-
 	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
@@ -65,7 +63,7 @@ func TestForwardedZone(t *testing.T) {
 	}
 	people := client.Dial(filepath.Join(f.dir, "run", "rtask.sock"))
 	defer people.Close()
-	if _, err := people.Jobs.Reload(t.Context(), connect.NewRequest(&rtaskv1.ReloadRequest{})); err != nil {
+	if _, err := people.Jobs.Reload(t.Context(), &rtaskv1.ReloadRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, zone := range []string{"", "%eth0", "%\xff", "%" + strings.Repeat("\xff", 8000)} {

@@ -9,7 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
 	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -125,11 +125,8 @@ func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 // problemOf turns an error of the engine into a reply. What has no kind is trouble between gateway and engine, and none of
 // the client's business.
 func (a *api) problemOf(err error) problem {
-	var e *connect.Error
-	if errors.As(err, &e) {
-		if m := detail(e); m != nil {
-			return problem{Status: rtaskv1.HTTPStatus(m.Kind), Kind: m.Kind, Detail: e.Message(), retryAfter: m.RetryAfter.AsDuration(), job: m.JobId}
-		}
+	if m := detail(err); m != nil {
+		return problem{Status: rtaskv1.HTTPStatus(m.Kind), Kind: m.Kind, Detail: client.Message(err), retryAfter: m.RetryAfter.AsDuration(), job: m.JobId}
 	}
 	if connect.CodeOf(err) != connect.CodeCanceled {
 		a.logger.Error("the engine cannot be asked", "error", err)
@@ -143,15 +140,9 @@ func (a *api) problemOf(err error) problem {
 }
 
 // detail returns what the engine says of an error, or nil if it is not the engine's.
-func detail(e *connect.Error) *rtaskv1.Error {
-	for _, d := range e.Details() {
-		v, err := d.Value()
-		if err != nil {
-			continue
-		}
-		if m, ok := v.(*rtaskv1.Error); ok && m.Kind != "" {
-			return m
-		}
+func detail(err error) *rtaskv1.Error {
+	if m, _ := client.Detail(err); m.GetKind() != "" {
+		return m
 	}
 	return nil
 }

@@ -13,8 +13,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
+	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/view"
 )
@@ -31,18 +32,26 @@ const (
 const keepAlive = 20 * time.Second
 
 // source is a stream of the engine's that can be taken up again behind the piece that has this offset.
-type source func(ctx context.Context, offset int64) (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error)
+type source func(ctx context.Context, offset int64) (runStream, error)
+
+// runStream is one of the engine's streams.
+type runStream interface {
+	Receive() (*rtaskv1.RunStreamResponse, error)
+	Close() error
+}
 
 // receive calls each with the messages of a stream. When the engine goes away meanwhile, it goes on with the next one.
 func receive(ctx context.Context, offset int64, open source, each func(*rtaskv1.RunStreamResponse) error) error {
 	var failed error // of each: whoever reads is gone
-	_, err := persist(ctx, func(ctx context.Context) (*connect.Response[rtaskv1.RunStreamResponse], error) {
+	_, err := persist(ctx, func(ctx context.Context) (*rtaskv1.RunStreamResponse, error) {
 		stream, err := open(ctx, offset)
 		if err != nil {
 			return nil, err
 		}
-		for stream.Receive() {
-			m := stream.Msg()
+		for m, err := range client.Messages(stream) {
+			if err != nil {
+				return nil, err
+			}
 			if failed = each(m); failed != nil {
 				return nil, nil
 			}
@@ -50,7 +59,7 @@ func receive(ctx context.Context, offset int64, open source, each func(*rtaskv1.
 				offset = m.Offset
 			}
 		}
-		return nil, stream.Err()
+		return nil, nil
 	})
 	if failed != nil {
 		return failed
@@ -203,9 +212,9 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, request *rtaskv1.Ru
 		h.Set("Trailer", trailerStatus+", "+trailerReason+", "+trailerExitCode)
 	})
 	accepted := false
-	err := receive(r.Context(), 0, func(ctx context.Context, offset int64) (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error) {
+	err := receive(r.Context(), 0, func(ctx context.Context, offset int64) (runStream, error) {
 		request.Offset = offset
-		return a.engine.RunStream(ctx, connect.NewRequest(request))
+		return a.engine.RunStream(ctx, request)
 	}, func(m *rtaskv1.RunStreamResponse) error {
 		if m.Accepted {
 			out.job, accepted = m.Job, true
@@ -268,11 +277,11 @@ func (a *api) logs(w http.ResponseWriter, r *http.Request, task, id string) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	stop := out.alive(cancel)
-	err := receive(ctx, 0, func(ctx context.Context, offset int64) (*connect.ServerStreamForClient[rtaskv1.RunStreamResponse], error) {
+	err := receive(ctx, 0, func(ctx context.Context, offset int64) (runStream, error) {
 		if offset > 0 {
 			request.Offset = strconv.FormatInt(offset, 10)
 		}
-		return a.engine.Logs(ctx, connect.NewRequest(request))
+		return a.engine.Logs(ctx, request)
 	}, out.take)
 	stop()
 	switch {
@@ -288,16 +297,16 @@ func (a *api) logs(w http.ResponseWriter, r *http.Request, task, id string) {
 // behindEnd answers a reader that has read the event of the end: with 204, by which it does not come again (HTML, section 9.2.3).
 func (a *api) behindEnd(w http.ResponseWriter, r *http.Request, task, id string) {
 	request := &rtaskv1.ResultRequest{Task: task, Id: id, ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r)}
-	reply, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.RunResponse], error) {
-		return a.engine.Result(ctx, connect.NewRequest(request))
+	reply, err := persist(r.Context(), func(ctx context.Context) (*rtaskv1.RunResponse, error) {
+		return a.engine.Result(ctx, request)
 	})
 	switch {
 	case err != nil:
 		writeProblem(w, a.problemOf(err))
-	case reply.Msg.Accepted:
+	case reply.Accepted:
 		writeProblem(w, problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "the Last-Event-ID is not one that was sent: the job has not ended"})
 	default:
-		w.Header().Set("Rtask-Job-Id", reply.Msg.GetJob().GetId())
+		w.Header().Set("Rtask-Job-Id", reply.GetJob().GetId())
 		w.Header().Set("Cache-Control", "no-store")
 		w.WriteHeader(http.StatusNoContent)
 	}
@@ -317,9 +326,9 @@ func (a *api) disconnected(r *http.Request, request *rtaskv1.RunRequest, id stri
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), stopTimeout)
 	defer cancel()
 	for range disconnectTries {
-		_, err := a.engine.End(ctx, connect.NewRequest(&rtaskv1.EndRequest{
+		_, err := a.engine.End(ctx, &rtaskv1.EndRequest{
 			Task: request.Task, Id: id, ApiKey: request.ApiKey, RemoteAddr: request.RemoteAddr, Disconnected: true,
-		}))
+		})
 		if connect.CodeOf(err) != connect.CodeNotFound {
 			return // it is over, or there is nobody to tell
 		}
@@ -336,14 +345,14 @@ func (a *api) end(w http.ResponseWriter, r *http.Request, task, id string) {
 	request := &rtaskv1.EndRequest{Task: task, Id: id, ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r)}
 	done := working(r)
 	defer done()
-	reply, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.EndResponse], error) {
-		return a.engine.End(ctx, connect.NewRequest(request))
+	reply, err := persist(r.Context(), func(ctx context.Context) (*rtaskv1.EndResponse, error) {
+		return a.engine.End(ctx, request)
 	})
 	if err != nil {
 		done()
 		writeProblem(w, a.problemOf(err))
 		return
 	}
-	w.Header().Set("Rtask-Job-Id", reply.Msg.GetJob().GetId())
-	writeJSON(w, http.StatusOK, "application/json", view.RunOf(reply.Msg.GetJob()))
+	w.Header().Set("Rtask-Job-Id", reply.GetJob().GetId())
+	writeJSON(w, http.StatusOK, "application/json", view.RunOf(reply.GetJob()))
 }

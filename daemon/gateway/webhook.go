@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/http"
 
-	"connectrpc.com/connect"
-
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
 
@@ -14,8 +12,8 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 	remote := a.remoteAddr(r)
 	asking := working(r) // which may outlast a restart of the engine
 	defer asking()
-	framing, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.WebhookFramingResponse], error) {
-		return a.engine.WebhookFraming(ctx, connect.NewRequest(&rtaskv1.WebhookFramingRequest{Hash: hash, RemoteAddr: remote}))
+	framing, err := persist(r.Context(), func(ctx context.Context) (*rtaskv1.WebhookFramingResponse, error) {
+		return a.engine.WebhookFraming(ctx, &rtaskv1.WebhookFramingRequest{Hash: hash, RemoteAddr: remote})
 	})
 	if err != nil {
 		// Of what comes to no webhook's URL not a byte is read.
@@ -30,7 +28,7 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 	}
 	asking()
 	sender := senderOf(r, remote)
-	got, p := a.readBody(w, r, a.strangers, sender, framing.Msg.MaxInputBytes)
+	got, p := a.readBody(w, r, a.strangers, sender, framing.MaxInputBytes)
 	if p != nil {
 		writeProblem(w, *p)
 		a.refused(r, &rtaskv1.RefusedRequest{Hash: hash}, *p)
@@ -42,18 +40,18 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 	request := &rtaskv1.WebhookRequest{
 		Hash: hash, Headers: headers(r, ""), RemoteAddr: remote, Id: newID(), Body: got.bytes, BodyTooLarge: got.tooLong,
 	}
-	reply, err := persist(r.Context(), func(ctx context.Context) (*connect.Response[rtaskv1.WebhookResponse], error) {
-		return a.engine.Webhook(ctx, connect.NewRequest(request))
+	reply, err := persist(r.Context(), func(ctx context.Context) (*rtaskv1.WebhookResponse, error) {
+		return a.engine.Webhook(ctx, request)
 	})
 	if err != nil {
 		done()
 		writeProblem(w, a.problemOf(err))
 		return
 	}
-	if reply.Msg.Run != nil { // what is ignored may not even be signed
+	if reply.Run != nil { // what is ignored may not even be signed
 		a.strangers.praise(sender)
 	}
-	switch m := reply.Msg; {
+	switch m := reply; {
 	case m.Person:
 		writePerson(w, m)
 	case m.Run == nil:

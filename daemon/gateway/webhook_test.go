@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
-
 	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
@@ -21,11 +19,11 @@ func (f *fixture) url(name string) string {
 	f.t.Helper()
 	people := client.Dial(f.dir + "/run/rtask.sock")
 	defer people.Close()
-	r, err := people.Jobs.ListWebhooks(f.t.Context(), connect.NewRequest(&rtaskv1.ListWebhooksRequest{}))
+	r, err := people.Jobs.ListWebhooks(f.t.Context(), &rtaskv1.ListWebhooksRequest{})
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	for _, w := range r.Msg.Webhooks {
+	for _, w := range r.Webhooks {
 		if w.Name == name {
 			return "/wh/" + w.Url[strings.LastIndex(w.Url, "/")+1:]
 		}

@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"connectrpc.com/connect"
-
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
 
@@ -79,7 +77,7 @@ func measureMemory(ctx context.Context, m *machine, _ int) ([]row, error) {
 		return nil, err
 	}
 	for _, id := range ids {
-		if _, err := m.engine.Jobs.Stop(ctx, connect.NewRequest(&rtaskv1.StopRequest{Job: id, Kill: true})); err != nil {
+		if _, err := m.engine.Jobs.Stop(ctx, &rtaskv1.StopRequest{Job: id, Kill: true}); err != nil {
 			return nil, fmt.Errorf("cannot stop a job: %w", err)
 		}
 	}
@@ -103,12 +101,12 @@ func (m *machine) running(ctx context.Context, n int) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, allTime)
 	defer cancel()
 	for {
-		list, err := m.engine.Jobs.List(ctx, connect.NewRequest(&rtaskv1.ListRequest{Task: "sleep"}))
+		list, err := m.engine.Jobs.List(ctx, &rtaskv1.ListRequest{Task: "sleep"})
 		if err != nil {
 			return nil, fmt.Errorf("cannot list jobs: %w", err)
 		}
 		var ids []string
-		for _, j := range list.Msg.Jobs {
+		for _, j := range list.Jobs {
 			if j.Pid != 0 {
 				ids = append(ids, j.Id)
 			}

@@ -7,8 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"connectrpc.com/connect"
-
+	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
 
@@ -70,27 +69,27 @@ func measureStart(ctx context.Context, m *machine, rounds int) ([]row, error) {
 // startOne starts a job, reads when it began, and waits for its end.
 func (m *machine) startOne(ctx context.Context, task string, b *begun) error {
 	begin := time.Now()
-	started, err := m.engine.Jobs.Start(ctx, connect.NewRequest(&rtaskv1.StartRequest{Name: task}))
+	started, err := m.engine.Jobs.Start(ctx, &rtaskv1.StartRequest{Name: task})
 	if err != nil {
 		return fmt.Errorf("cannot start %s: %w", task, err)
 	}
-	id := started.Msg.Job.Id
-	logs, err := m.engine.Jobs.StreamLogs(ctx, connect.NewRequest(&rtaskv1.StreamLogsRequest{Job: id, Follow: true}))
+	id := started.Job.Id
+	logs, err := m.engine.Jobs.StreamLogs(ctx, &rtaskv1.StreamLogsRequest{Job: id, Follow: true})
 	if err != nil {
 		return fmt.Errorf("cannot read the output of %s: %w", task, err)
 	}
 	var out strings.Builder
-	for logs.Receive() {
-		out.Write(logs.Msg().Data)
+	for m, err := range client.Messages(logs) {
+		if err != nil {
+			return fmt.Errorf("cannot read the output of %s: %w", task, err)
+		}
+		out.Write(m.Data)
 	}
-	if err := logs.Close(); err != nil {
-		return fmt.Errorf("cannot read the output of %s: %w", task, err)
-	}
-	ended, err := m.engine.Jobs.Wait(ctx, connect.NewRequest(&rtaskv1.WaitRequest{Job: id}))
+	ended, err := m.engine.Jobs.Wait(ctx, &rtaskv1.WaitRequest{Job: id})
 	if err != nil {
 		return fmt.Errorf("cannot wait for %s: %w", task, err)
 	}
-	j := ended.Msg.Job
+	j := ended.Job
 	if j.Reason != rtaskv1.Reason_REASON_UNSPECIFIED {
 		return fmt.Errorf("%s ended with %s: %s", task, j.Reason, j.Detail)
 	}

@@ -12,9 +12,12 @@ import (
 	"strings"
 	"sync"
 
-	"connectrpc.com/connect"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+
+	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 )
@@ -47,7 +50,7 @@ func followers(ts *testscript.TestScript, neg bool, args []string) {
 
 	var following, all sync.WaitGroup
 	failed := make(chan error, n)
-	var client rtaskv1connect.JobServiceClient
+	var engine rtaskv1connect.JobServiceClient
 	for i := range n {
 		if i%streams == 0 {
 			var p http.Protocols
@@ -56,10 +59,10 @@ func followers(ts *testscript.TestScript, neg bool, args []string) {
 				return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 			}}
 			defer t.CloseIdleConnections()
-			client = rtaskv1connect.NewJobServiceClient(&http.Client{Transport: t}, "http://rtask")
+			engine = rtaskv1connect.NewJobServiceClient(connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: t}, "http://rtask")))
 		}
 		following.Add(1)
-		all.Go(func() { failed <- followOne(client, job, following.Done) })
+		all.Go(func() { failed <- followOne(engine, job, following.Done) })
 	}
 	following.Wait()
 	ts.Check(os.WriteFile(file, nil, 0o644))
@@ -75,8 +78,8 @@ func followers(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // followOne follows a job to its end. It calls ready when it follows.
-func followOne(client rtaskv1connect.JobServiceClient, job string, ready func()) error {
-	s, err := client.StreamLogs(context.Background(), connect.NewRequest(&rtaskv1.StreamLogsRequest{Job: job, Follow: true}))
+func followOne(engine rtaskv1connect.JobServiceClient, job string, ready func()) error {
+	s, err := engine.StreamLogs(context.Background(), &rtaskv1.StreamLogsRequest{Job: job, Follow: true})
 	ready()
 	if err != nil {
 		return err
@@ -84,15 +87,15 @@ func followOne(client rtaskv1connect.JobServiceClient, job string, ready func())
 	defer s.Close()
 	hash := sha256.New()
 	var stderr strings.Builder
-	for s.Receive() {
-		if s.Msg().Stream == rtaskv1.Stream_STREAM_STDERR {
-			stderr.Write(s.Msg().Data)
-		} else {
-			hash.Write(s.Msg().Data)
+	for m, err := range client.Messages(s) {
+		switch {
+		case err != nil:
+			return err
+		case m.Stream == rtaskv1.Stream_STREAM_STDERR:
+			stderr.Write(m.Data)
+		default:
+			hash.Write(m.Data)
 		}
-	}
-	if err := s.Err(); err != nil {
-		return err
 	}
 	if got := fmt.Sprintf("%x  -\n", hash.Sum(nil)); got != stderr.String() {
 		return fmt.Errorf("a follower got something else: %s, the job wrote %s", got, stderr.String())

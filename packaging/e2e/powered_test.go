@@ -19,8 +19,9 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
 
+	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
 
@@ -121,7 +122,7 @@ func (p *powered) accepted(load *sync.WaitGroup, f fact) {
 	ctx, cancel := context.WithCancel(context.Background())
 	load.Go(func() {
 		defer cancel()
-		if _, err := p.engine.Wait(ctx, connect.NewRequest(&rtaskv1.WaitRequest{Job: f.id})); err == nil {
+		if _, err := p.engine.Wait(ctx, &rtaskv1.WaitRequest{Job: f.id}); err == nil {
 			f.ended = true
 			p.say(saidEnded, f.String())
 		}
@@ -157,20 +158,20 @@ func (p *powered) accept(load *sync.WaitGroup, task string) {
 // start has a task run as `rtaskctl start` does.
 func (p *powered) start(load *sync.WaitGroup, task string) {
 	n := p.next()
-	reply, err := p.engine.Start(context.Background(), connect.NewRequest(&rtaskv1.StartRequest{Name: task, Input: []byte(p.input(n))}))
+	reply, err := p.engine.Start(context.Background(), &rtaskv1.StartRequest{Name: task, Input: []byte(p.input(n))})
 	if err == nil {
-		p.accepted(load, fact{number: n, kind: task, id: reply.Msg.Job.Id, boot: p.boot})
+		p.accepted(load, fact{number: n, kind: task, id: reply.Job.Id, boot: p.boot})
 	}
 }
 
 // command has a command run.
 func (p *powered) command(load *sync.WaitGroup, kind string, args ...string) {
 	n, job := p.next(), filepath.Join(poweredDir, "job")
-	reply, err := p.engine.Start(context.Background(), connect.NewRequest(&rtaskv1.StartRequest{
+	reply, err := p.engine.Start(context.Background(), &rtaskv1.StartRequest{
 		Name: job, Path: job, Arguments: append([]string{strconv.Itoa(n)}, args...), WorkingDirectory: "/", SearchPath: "/usr/bin:/bin",
-	}))
+	})
 	if err == nil {
-		p.accepted(load, fact{number: n, kind: kind, id: reply.Msg.Job.Id, boot: p.boot})
+		p.accepted(load, fact{number: n, kind: kind, id: reply.Job.Id, boot: p.boot})
 	}
 }
 
@@ -203,9 +204,9 @@ func (p *powered) unasked() {
 		step = time.Second // what is asked now takes longer
 		for _, f := range missing {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-			reply, err := p.engine.Status(ctx, connect.NewRequest(&rtaskv1.StatusRequest{Job: f.id}))
+			reply, err := p.engine.Status(ctx, &rtaskv1.StatusRequest{Job: f.id})
 			cancel()
-			hit[f.id] = err == nil && (reply.Msg.Job.Reason == rtaskv1.Reason_REASON_LOST || reply.Msg.Job.Reason == rtaskv1.Reason_REASON_STOPPED)
+			hit[f.id] = err == nil && (reply.Job.Reason == rtaskv1.Reason_REASON_LOST || reply.Job.Reason == rtaskv1.Reason_REASON_STOPPED)
 		}
 	}
 }
@@ -296,13 +297,13 @@ func (p *powered) check(all bool) {
 	defer cancel()
 	var jobs map[string]*rtaskv1.Job
 	for {
-		reply, err := p.engine.List(ctx, connect.NewRequest(&rtaskv1.ListRequest{All: true, Limit: 100000}))
+		reply, err := p.engine.List(ctx, &rtaskv1.ListRequest{All: true, Limit: 100000})
 		if err != nil {
 			p.fail("cannot list the jobs: %v", err)
 			return
 		}
 		jobs = map[string]*rtaskv1.Job{}
-		for _, j := range reply.Msg.Jobs {
+		for _, j := range reply.Jobs {
 			jobs[j.Id] = j
 		}
 		i := slices.IndexFunc(p.known, func(f fact) bool { return jobs[f.id] != nil && jobs[f.id].State != rtaskv1.State_STATE_ENDED })
@@ -395,20 +396,23 @@ func (p *powered) checkHit(ctx context.Context, f fact, j *rtaskv1.Job, reason, 
 
 // log returns what is in the log of a job.
 func (p *powered) log(ctx context.Context, id string) (stdout, stderr string, err error) {
-	log, err := p.engine.StreamLogs(ctx, connect.NewRequest(&rtaskv1.StreamLogsRequest{Job: id}))
+	log, err := p.engine.StreamLogs(ctx, &rtaskv1.StreamLogsRequest{Job: id})
 	if err != nil {
 		return "", "", err
 	}
 	defer log.Close()
 	var o, e bytes.Buffer
-	for log.Receive() {
-		if log.Msg().Stream == rtaskv1.Stream_STREAM_STDERR {
-			e.Write(log.Msg().Data)
-		} else {
-			o.Write(log.Msg().Data)
+	for m, err := range client.Messages(log) {
+		switch {
+		case err != nil:
+			return o.String(), e.String(), err
+		case m.Stream == rtaskv1.Stream_STREAM_STDERR:
+			e.Write(m.Data)
+		default:
+			o.Write(m.Data)
 		}
 	}
-	return o.String(), e.String(), log.Err()
+	return o.String(), e.String(), nil
 }
 
 // checkRan checks that no job at all ran twice, also of those whose ids nobody got to know.

@@ -20,9 +20,11 @@ import (
 	"syscall"
 	"time"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 )
@@ -333,7 +335,7 @@ func jobService() rtaskv1connect.JobServiceClient {
 	t := &http.Transport{Protocols: &p, DisableCompression: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", "/run/rtask/rtask.sock")
 	}}
-	return rtaskv1connect.NewJobServiceClient(&http.Client{Transport: t}, "http://rtask")
+	return rtaskv1connect.NewJobServiceClient(connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: t}, "http://rtask")))
 }
 
 // settle waits until every job has ended, and compares what became of each with what should have.
@@ -341,8 +343,8 @@ func (s *tempest) settle() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for {
-		list, err := s.engine.List(ctx, connect.NewRequest(&rtaskv1.ListRequest{}))
-		if err == nil && len(list.Msg.Jobs) == 0 {
+		list, err := s.engine.List(ctx, &rtaskv1.ListRequest{})
+		if err == nil && len(list.Jobs) == 0 {
 			break
 		}
 		if ctx.Err() != nil {
@@ -382,34 +384,36 @@ func (s *tempest) checkRuns(j ranJob) {
 // checkRecord checks what is on record of a job that was accepted, and its log.
 func (s *tempest) checkRecord(ctx context.Context, j ranJob) {
 	stdout, stderr, code := stormOutput(j.number, j.kind)
-	reply, err := s.engine.Status(ctx, connect.NewRequest(&rtaskv1.StatusRequest{Job: j.id}))
+	reply, err := s.engine.Status(ctx, &rtaskv1.StatusRequest{Job: j.id})
 	if err != nil {
 		s.fail("job %d (%s, %s) is not known: %v", j.number, j.kind, j.id, err)
 		return
 	}
-	r, reason := reply.Msg.Job, rtaskv1.Reason_REASON_UNSPECIFIED
+	r, reason := reply.Job, rtaskv1.Reason_REASON_UNSPECIFIED
 	if code != 0 {
 		reason = rtaskv1.Reason_REASON_EXIT_CODE
 	}
 	if r.State != rtaskv1.State_STATE_ENDED || r.Reason != reason || r.ExitCode == nil || int(*r.ExitCode) != code {
 		s.fail("job %d (%s) was to end with %d, its record is %v", j.number, j.kind, code, r)
 	}
-	log, err := s.engine.StreamLogs(ctx, connect.NewRequest(&rtaskv1.StreamLogsRequest{Job: j.id}))
+	log, err := s.engine.StreamLogs(ctx, &rtaskv1.StreamLogsRequest{Job: j.id})
 	if err != nil {
 		s.fail("the log of job %d (%s): %v", j.number, j.id, err)
 		return
 	}
 	defer log.Close()
 	var out, errs bytes.Buffer
-	for log.Receive() {
-		if log.Msg().Stream == rtaskv1.Stream_STREAM_STDERR {
-			errs.Write(log.Msg().Data)
-		} else {
-			out.Write(log.Msg().Data)
+	for m, e := range client.Messages(log) {
+		switch err = e; {
+		case err != nil:
+		case m.Stream == rtaskv1.Stream_STREAM_STDERR:
+			errs.Write(m.Data)
+		default:
+			out.Write(m.Data)
 		}
 	}
-	if log.Err() != nil || out.String() != stdout || errs.String() != stderr {
-		s.fail("the log of job %d (%s, %s) is %q, %q, %v", j.number, j.kind, j.id, out.String(), errs.String(), log.Err())
+	if err != nil || out.String() != stdout || errs.String() != stderr {
+		s.fail("the log of job %d (%s, %s) is %q, %q, %v", j.number, j.kind, j.id, out.String(), errs.String(), err)
 	}
 }
 

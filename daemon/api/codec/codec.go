@@ -3,17 +3,21 @@
 // those fields are base64 on the wire, and only there. All other text that is not UTF-8 is escaped, so that no text of a stranger
 // makes a message that cannot be sent.
 //
-// The engine, the gateway and rtaskctl use it by way of HandlerOptions and ClientOption.
+// The engine, the gateway and rtaskctl use it: servers with Options and ErrorTexts, clients with Options.
 package codec
 
 import (
+	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"unicode/utf8"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -38,17 +42,12 @@ func byteFields() map[protoreflect.Name][]protoreflect.Name {
 	}
 }
 
-// HandlerOptions make a handler speak with this package's codecs.
-func HandlerOptions() connect.HandlerOption {
+// Options make a server or a client speak with this package's codecs, and without compression: a compressed message is read whole
+// before anybody can look at it, and on a local socket there is nothing to win.
+func Options() []connecthttp.Option {
 	s := newSchema()
-	return connect.WithHandlerOptions(
-		connect.WithCodec(binary{s}), connect.WithCodec(text{s, "json"}), connect.WithCodec(text{s, "json; charset=utf-8"}),
-		connect.WithInterceptors(errorTexts{}),
-	)
+	return []connecthttp.Option{connecthttp.WithCodecs(binary{s}, text{s}), connecthttp.WithCompressors()}
 }
-
-// ClientOption makes a client do so.
-func ClientOption() connect.ClientOption { return connect.WithCodec(binary{newSchema()}) }
 
 // Printable returns text whose bytes that are not UTF-8 are escaped as \xNN.
 func Printable(s string) string {
@@ -203,71 +202,80 @@ func change(m protoreflect.Message, f protoreflect.FieldDescriptor, by func(stri
 	}
 }
 
-// marshal calls write with m and, if m cannot be written as it is, with what can.
-func (s *schema) marshal(message any, write func(proto.Message) ([]byte, error)) ([]byte, error) {
-	m, ok := message.(proto.Message)
-	if !ok {
-		return nil, fmt.Errorf("%T is no protobuf message", message)
-	}
-	data, err := write(m)
-	if err == nil {
-		return data, nil
-	}
-	c := proto.Clone(m)
-	s.encode(c.ProtoReflect())
-	return write(c)
-}
-
-func (s *schema) unmarshal(message any, read func(proto.Message) error) error {
+// marshal writes m as encode puts it and, if that cannot be, what can.
+func (s *schema) marshal(to io.Writer, message any, encode func([]byte, proto.Message) ([]byte, error)) error {
 	m, ok := message.(proto.Message)
 	if !ok {
 		return fmt.Errorf("%T is no protobuf message", message)
 	}
-	if err := read(m); err != nil {
+	var space []byte
+	if b, ok := to.(*bytes.Buffer); ok { // as connecthttp has it
+		space = b.AvailableBuffer()
+	}
+	data, err := encode(space, m)
+	if err != nil {
+		c := proto.Clone(m)
+		s.encode(c.ProtoReflect())
+		if data, err = encode(space, c); err != nil {
+			return err
+		}
+	}
+	_, err = to.Write(data)
+	return err
+}
+
+func (s *schema) unmarshal(from io.Reader, message any, decode func([]byte, proto.Message) error) error {
+	m, ok := message.(proto.Message)
+	if !ok {
+		return fmt.Errorf("%T is no protobuf message", message)
+	}
+	data, err := read(from)
+	if err != nil {
+		return err
+	}
+	if err := decode(data, m); err != nil {
 		return fmt.Errorf("cannot read a %s: %w", m.ProtoReflect().Descriptor().Name(), err)
 	}
 	return s.decode(m.ProtoReflect())
+}
+
+// read returns the message that a transport has received.
+func read(from io.Reader) ([]byte, error) {
+	if b, ok := from.(*bytes.Buffer); ok { // as connecthttp has it
+		return b.Bytes(), nil
+	}
+	return io.ReadAll(from)
 }
 
 // binary is protobuf's own encoding.
 type binary struct{ *schema }
 
 // Name implements connect.Codec.
-func (binary) Name() string { return "proto" }
+func (binary) Name() string { return connect.CodecNameProto }
 
-// Marshal implements connect.Codec.
-func (b binary) Marshal(message any) ([]byte, error) { return b.marshal(message, proto.Marshal) }
-
-// MarshalAppend is Marshal into a buffer, which connect-go uses where it is there.
-func (b binary) MarshalAppend(dst []byte, message any) ([]byte, error) {
-	return b.marshal(message, func(m proto.Message) ([]byte, error) { return proto.MarshalOptions{}.MarshalAppend(dst, m) })
+// MarshalWrite implements connect.Codec.
+func (b binary) MarshalWrite(_ context.Context, to io.Writer, message any) error {
+	return b.marshal(to, message, proto.MarshalOptions{}.MarshalAppend)
 }
 
-// Unmarshal implements connect.Codec.
-func (b binary) Unmarshal(data []byte, message any) error {
-	return b.unmarshal(message, func(m proto.Message) error { return proto.Unmarshal(data, m) })
+// UnmarshalRead implements connect.Codec.
+func (b binary) UnmarshalRead(_ context.Context, from io.Reader, message any) error {
+	return b.unmarshal(from, message, proto.Unmarshal)
 }
 
 // text is protobuf's JSON.
-type text struct {
-	*schema
-	name string
-}
+type text struct{ *schema }
 
 // Name implements connect.Codec.
-func (t text) Name() string { return t.name }
+func (text) Name() string { return connect.CodecNameJSON }
 
-// Marshal implements connect.Codec.
-func (t text) Marshal(message any) ([]byte, error) { return t.marshal(message, protojson.Marshal) }
-
-// MarshalAppend is Marshal into a buffer, which connect-go uses where it is there.
-func (t text) MarshalAppend(dst []byte, message any) ([]byte, error) {
-	return t.marshal(message, func(m proto.Message) ([]byte, error) { return protojson.MarshalOptions{}.MarshalAppend(dst, m) })
+// MarshalWrite implements connect.Codec.
+func (t text) MarshalWrite(_ context.Context, to io.Writer, message any) error {
+	return t.marshal(to, message, protojson.MarshalOptions{}.MarshalAppend)
 }
 
-// Unmarshal implements connect.Codec. A name that is not known is left out, so that a newer client can speak to an older engine.
-func (t text) Unmarshal(data []byte, message any) error {
-	return t.unmarshal(message, func(m proto.Message) error {
-		return protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(data, m)
-	})
+// UnmarshalRead implements connect.Codec. A name that is not known is left out, so that a newer client can speak to an older
+// engine.
+func (t text) UnmarshalRead(_ context.Context, from io.Reader, message any) error {
+	return t.unmarshal(from, message, protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal)
 }

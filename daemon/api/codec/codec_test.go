@@ -11,7 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
 	"google.golang.org/protobuf/proto"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -25,39 +26,40 @@ type echo struct {
 	rtaskv1connect.UnimplementedJobServiceHandler
 }
 
-func (echo) Start(_ context.Context, r *connect.Request[rtaskv1.StartRequest]) (*connect.Response[rtaskv1.StartResponse], error) {
-	if r.Msg.Name == "fail"+latin1 {
-		e := connect.NewError(connect.CodeNotFound, errors.New("there is no "+r.Msg.Name))
-		e.AddDetail(Detail(&rtaskv1.Error{Kind: "not-found", Diagnostics: []*rtaskv1.Diagnostic{{Source: "x" + latin1}}}))
-		return nil, e
+func (echo) Start(_ context.Context, r *rtaskv1.StartRequest) (*rtaskv1.StartResponse, error) {
+	if r.Name == "fail"+latin1 {
+		e := connect.NewError(connect.CodeNotFound, "there is no "+r.Name)
+		return nil, e.WithDetail(Detail(&rtaskv1.Error{Kind: "not-found", Diagnostics: []*rtaskv1.Diagnostic{{Source: "x" + latin1}}}))
 	}
-	all := append([]string{r.Msg.Name}, r.Msg.Arguments...)
+	all := append([]string{r.Name}, r.Arguments...)
 	for _, name := range []string{latin1, "PLAIN"} {
-		if v, ok := r.Msg.Environment[name]; ok {
+		if v, ok := r.Environment[name]; ok {
 			all = append(all, name+"="+v)
 		}
 	}
-	all = append(all, r.Msg.Path, r.Msg.WorkingDirectory, r.Msg.SearchPath)
-	for _, p := range r.Msg.Properties {
+	all = append(all, r.Path, r.WorkingDirectory, r.SearchPath)
+	for _, p := range r.Properties {
 		all = append(all, p.Name+"="+p.Value)
 	}
-	return connect.NewResponse(&rtaskv1.StartResponse{Job: &rtaskv1.Job{Command: all, Detail: "cannot enter " + r.Msg.WorkingDirectory}}), nil
+	return &rtaskv1.StartResponse{Job: &rtaskv1.Job{Command: all, Detail: "cannot enter " + r.WorkingDirectory}}, nil
 }
 
-func (echo) Status(context.Context, *connect.Request[rtaskv1.StatusRequest]) (*connect.Response[rtaskv1.StatusResponse], error) {
-	return connect.NewResponse(&rtaskv1.StatusResponse{Job: &rtaskv1.Job{Command: []string{"é"}}, Usage: &rtaskv1.Usage{
+func (echo) Status(context.Context, *rtaskv1.StatusRequest) (*rtaskv1.StatusResponse, error) {
+	return &rtaskv1.StatusResponse{Job: &rtaskv1.Job{Command: []string{"é"}}, Usage: &rtaskv1.Usage{
 		Processes: []*rtaskv1.Process{{Pid: 1, Name: "plain"}, {Pid: 2, Name: latin1}},
-	}}), nil
+	}}, nil
 }
 
-func (echo) StreamLogs(_ context.Context, r *connect.Request[rtaskv1.StreamLogsRequest], _ *connect.ServerStream[rtaskv1.StreamLogsResponse]) error {
-	return fmt.Errorf("no job " + latin1)
+func (echo) StreamLogs(_ context.Context, r *rtaskv1.StreamLogsRequest, _ rtaskv1connect.JobServiceStreamLogsServerStream) error {
+	return connect.NewError(connect.CodeNotFound, "no job "+latin1)
 }
 
 func serve(t *testing.T) *httptest.Server {
 	t.Helper()
 	mux := http.NewServeMux()
-	mux.Handle(rtaskv1connect.NewJobServiceHandler(echo{}, HandlerOptions()))
+	server := connect.NewServer(ErrorTexts)
+	rtaskv1connect.RegisterJobServiceHandler(server, echo{})
+	connecthttp.Mount(mux, server, Options()...)
 	s := httptest.NewUnstartedServer(mux)
 	s.EnableHTTP2 = true
 	s.StartTLS()
@@ -65,25 +67,28 @@ func serve(t *testing.T) *httptest.Server {
 	return s
 }
 
-func protocols() map[string][]connect.ClientOption {
-	return map[string][]connect.ClientOption{
-		"connect": {ClientOption()}, "grpc": {ClientOption(), connect.WithGRPC()}, "grpc-web": {ClientOption(), connect.WithGRPCWeb()},
+// clients returns a client of the server for each protocol.
+func clients(s *httptest.Server) map[string]rtaskv1connect.JobServiceClient {
+	all := map[string]rtaskv1connect.JobServiceClient{}
+	for name, options := range map[string][]connecthttp.Option{"connect": nil, "grpc": {connecthttp.WithGRPC()}, "grpc-web": {connecthttp.WithGRPCWeb()}} {
+		t := connecthttp.NewTransport(s.Client(), s.URL, append(Options(), options...)...)
+		all[name] = rtaskv1connect.NewJobServiceClient(connect.NewClient(t))
 	}
+	return all
 }
 
 // TestBytes checks that arguments, variables, folders and names arrive as they were sent, whatever their bytes.
 func TestBytes(t *testing.T) {
 	s := serve(t)
-	for name, options := range protocols() {
+	for name, c := range clients(s) {
 		t.Run(name, func(t *testing.T) {
-			c := rtaskv1connect.NewJobServiceClient(s.Client(), s.URL, options...)
 			m := &rtaskv1.StartRequest{
 				Name: "./" + latin1, Arguments: []string{"größe", "", latin1, "\xff\x00\x80"}, Path: "/bin/" + latin1, WorkingDirectory: "/srv/" + latin1,
 				SearchPath: "/bin:" + latin1, Environment: map[string]string{latin1: "\xfe", "PLAIN": "ü"}, Input: []byte(latin1),
 				Properties: []*rtaskv1.Property{{Name: "read_only_paths", Value: "/" + latin1}, {Name: "nice", Value: "5"}},
 			}
 			sent := proto.Clone(m)
-			r, err := c.Start(t.Context(), connect.NewRequest(m))
+			r, err := c.Start(t.Context(), m)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,20 +96,20 @@ func TestBytes(t *testing.T) {
 				"./" + latin1, "größe", "", latin1, "\xff\x00\x80", latin1 + "=\xfe", "PLAIN=ü", "/bin/" + latin1, "/srv/" + latin1, "/bin:" + latin1,
 				"read_only_paths=/" + latin1, "nice=5",
 			}
-			if got := r.Msg.Job.Command; fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
+			if got := r.Job.Command; fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
 				t.Errorf("command = %q, want %q", got, want)
 			}
-			if got := r.Msg.Job.Detail; got != `cannot enter /srv/caf\xe9` {
+			if got := r.Job.Detail; got != `cannot enter /srv/caf\xe9` {
 				t.Errorf("detail = %q", got)
 			}
 			if !proto.Equal(m, sent) {
 				t.Error("the message was changed by sending it")
 			}
-			status, err := c.Status(t.Context(), connect.NewRequest(&rtaskv1.StatusRequest{Job: "no UTF-8: " + latin1}))
+			status, err := c.Status(t.Context(), &rtaskv1.StatusRequest{Job: "no UTF-8: " + latin1})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if p := status.Msg.Usage.Processes; p[0].Name != "plain" || p[1].Name != latin1 || p[1].Encoding != "" {
+			if p := status.Usage.Processes; p[0].Name != "plain" || p[1].Name != latin1 || p[1].Encoding != "" {
 				t.Errorf("processes = %v", p)
 			}
 		})
@@ -114,26 +119,23 @@ func TestBytes(t *testing.T) {
 // TestErrors checks that an error says what it has to say, whatever bytes are in its text and its detail.
 func TestErrors(t *testing.T) {
 	s := serve(t)
-	for name, options := range protocols() {
-		c := rtaskv1connect.NewJobServiceClient(s.Client(), s.URL, options...)
-		_, err := c.Start(t.Context(), connect.NewRequest(&rtaskv1.StartRequest{Name: "fail" + latin1}))
+	for name, c := range clients(s) {
+		_, err := c.Start(t.Context(), &rtaskv1.StartRequest{Name: "fail" + latin1})
 		var e *connect.Error
 		if !errors.As(err, &e) || e.Code() != connect.CodeNotFound || e.Message() != `there is no failcaf\xe9` || len(e.Details()) != 1 {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		d, err := e.Details()[0].Value()
-		if m, ok := d.(*rtaskv1.Error); err != nil || !ok || m.Kind != "not-found" || m.Diagnostics[0].Source != `xcaf\xe9` {
-			t.Errorf("%s: detail %v, %v", name, d, err)
+		if d := DetailOf(err); d.GetKind() != "not-found" || d.Diagnostics[0].Source != `xcaf\xe9` {
+			t.Errorf("%s: detail %v", name, d)
 		}
-		stream, err := c.StreamLogs(t.Context(), connect.NewRequest(&rtaskv1.StreamLogsRequest{}))
+		stream, err := c.StreamLogs(t.Context(), &rtaskv1.StreamLogsRequest{})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		stream.Receive()
-		if !errors.As(stream.Err(), &e) || e.Message() != `no job caf\xe9` {
-			t.Errorf("%s: stream: %v", name, stream.Err())
+		if _, err := stream.Receive(); !errors.As(err, &e) || e.Message() != `no job caf\xe9` {
+			t.Errorf("%s: stream: %v", name, err)
 		}
 		_ = stream.Close()
 	}
@@ -206,12 +208,12 @@ func FuzzStart(f *testing.F) {
 			Name: name, Arguments: []string{argument, name}, Environment: map[string]string{variable: argument}, WorkingDirectory: folder,
 			Parameters: []*rtaskv1.Parameter{{Name: "p", Value: parameter}}, Properties: []*rtaskv1.Property{{Name: "q", Value: parameter}},
 		}
-		data, err := b.Marshal(m)
-		if err != nil {
+		var data bytes.Buffer
+		if err := b.MarshalWrite(t.Context(), &data, m); err != nil {
 			t.Fatal(err)
 		}
 		got := &rtaskv1.StartRequest{}
-		if err := b.Unmarshal(data, got); err != nil {
+		if err := b.UnmarshalRead(t.Context(), &data, got); err != nil {
 			t.Fatal(err)
 		}
 		m.Parameters[0].Value = Printable(parameter)

@@ -5,57 +5,61 @@ import (
 	"errors"
 	"unicode/utf8"
 
-	"connectrpc.com/connect"
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connectproto"
 	"google.golang.org/protobuf/proto"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
 
-// errorTexts escapes what is not UTF-8 in the texts of errors.
-type errorTexts struct{}
+// ErrorTexts escapes what is not UTF-8 in the texts of a server's errors.
+func ErrorTexts(next connect.ServerFunc) connect.ServerFunc {
+	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+		return printableError(next(ctx, spec, stream))
+	}
+}
 
 // printableError is err as it can be sent.
 func printableError(err error) error {
-	if err == nil || utf8.ValidString(err.Error()) {
+	e, ok := errors.AsType[*connect.Error](err)
+	if !ok || utf8.ValidString(e.Message()) {
 		return err
 	}
-	var e *connect.Error
-	if !errors.As(err, &e) {
-		return errors.New(Printable(err.Error()))
-	}
-	out := connect.NewError(e.Code(), errors.New(Printable(e.Message())))
+	out := connect.NewError(e.Code(), Printable(e.Message())).WithCause(err)
 	for _, d := range e.Details() {
-		out.AddDetail(d)
+		out = out.WithDetail(d)
 	}
 	return out
 }
 
 // Detail makes the detail of an error of a message, whatever its bytes. It returns nil if there can be none.
 func Detail(m proto.Message) *connect.ErrorDetail {
-	d, err := connect.NewErrorDetail(m)
+	d, err := connectproto.NewErrorDetail(m)
 	if err == nil {
 		return d
 	}
 	c := proto.Clone(m)
 	newSchema().encode(c.ProtoReflect())
-	if d, err = connect.NewErrorDetail(c); err != nil {
+	if d, err = connectproto.NewErrorDetail(c); err != nil {
 		return nil
 	}
 	return d
 }
 
-// WrapUnary implements connect.Interceptor.
-func (errorTexts) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
-	return func(ctx context.Context, r connect.AnyRequest) (connect.AnyResponse, error) {
-		reply, err := next(ctx, r)
-		return reply, printableError(err)
+// DetailOf returns what an error says beyond its code and text, or nil.
+func DetailOf(err error) *rtaskv1.Error {
+	e, ok := errors.AsType[*connect.Error](err)
+	if !ok {
+		return nil
 	}
-}
-
-// WrapStreamingHandler implements connect.Interceptor.
-func (errorTexts) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
-	return func(ctx context.Context, c connect.StreamingHandlerConn) error { return printableError(next(ctx, c)) }
-}
-
-// WrapStreamingClient implements connect.Interceptor; it is for handlers only.
-func (errorTexts) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
-	return next
+	for _, d := range e.Details() {
+		m, err := connectproto.UnmarshalErrorDetail(d)
+		if err != nil {
+			continue // a detail of a newer engine
+		}
+		if e, ok := m.(*rtaskv1.Error); ok {
+			return e
+		}
+	}
+	return nil
 }

@@ -23,20 +23,11 @@
 package rtaskv1connect
 
 import (
-	connect "connectrpc.com/connect"
+	connect "connectrpc.com/connect/v2"
 	context "context"
-	errors "errors"
 	v1 "github.com/rtask/rtask/daemon/api/rtask/v1"
-	http "net/http"
-	strings "strings"
+	sync "sync"
 )
-
-// This is a compile-time assertion to ensure that this generated file and the connect package are
-// compatible. If you get a compiler error that this constant is not defined, this code was
-// generated with a version of connect newer than the one compiled into your binary. You can fix the
-// problem by either regenerating this code with an older version of connect or updating the connect
-// version compiled into your binary.
-const _ = connect.IsAtLeastVersion1_13_0
 
 const (
 	// JobServiceName is the fully-qualified name of the JobService service.
@@ -45,83 +36,224 @@ const (
 	GatewayServiceName = "rtask.v1.GatewayService"
 )
 
-// These constants are the fully-qualified names of the RPCs defined in this package. They're
-// exposed at runtime as Spec.Procedure and as the final two segments of the HTTP route.
+// These constants are the procedure names of the RPCs defined in this package. They're exposed at
+// runtime as Spec.Procedure and as the final two segments of the HTTP route.
 //
 // Note that these are different from the fully-qualified method names used by
 // google.golang.org/protobuf/reflect/protoreflect. To convert from these constants to
 // reflection-formatted method names, remove the leading slash and convert the remaining slash to a
 // period.
 const (
-	// JobServiceStartProcedure is the fully-qualified name of the JobService's Start RPC.
+	// JobServiceStartProcedure is the procedure name of the JobService's Start RPC.
 	JobServiceStartProcedure = "/rtask.v1.JobService/Start"
-	// JobServiceStopProcedure is the fully-qualified name of the JobService's Stop RPC.
+	// JobServiceStopProcedure is the procedure name of the JobService's Stop RPC.
 	JobServiceStopProcedure = "/rtask.v1.JobService/Stop"
-	// JobServiceStatusProcedure is the fully-qualified name of the JobService's Status RPC.
+	// JobServiceStatusProcedure is the procedure name of the JobService's Status RPC.
 	JobServiceStatusProcedure = "/rtask.v1.JobService/Status"
-	// JobServiceStreamLogsProcedure is the fully-qualified name of the JobService's StreamLogs RPC.
+	// JobServiceStreamLogsProcedure is the procedure name of the JobService's StreamLogs RPC.
 	JobServiceStreamLogsProcedure = "/rtask.v1.JobService/StreamLogs"
-	// JobServiceListProcedure is the fully-qualified name of the JobService's List RPC.
+	// JobServiceListProcedure is the procedure name of the JobService's List RPC.
 	JobServiceListProcedure = "/rtask.v1.JobService/List"
-	// JobServiceWaitProcedure is the fully-qualified name of the JobService's Wait RPC.
+	// JobServiceWaitProcedure is the procedure name of the JobService's Wait RPC.
 	JobServiceWaitProcedure = "/rtask.v1.JobService/Wait"
-	// JobServiceTasksProcedure is the fully-qualified name of the JobService's Tasks RPC.
+	// JobServiceTasksProcedure is the procedure name of the JobService's Tasks RPC.
 	JobServiceTasksProcedure = "/rtask.v1.JobService/Tasks"
-	// JobServiceShowTaskProcedure is the fully-qualified name of the JobService's ShowTask RPC.
+	// JobServiceShowTaskProcedure is the procedure name of the JobService's ShowTask RPC.
 	JobServiceShowTaskProcedure = "/rtask.v1.JobService/ShowTask"
-	// JobServiceSwitchTaskProcedure is the fully-qualified name of the JobService's SwitchTask RPC.
+	// JobServiceSwitchTaskProcedure is the procedure name of the JobService's SwitchTask RPC.
 	JobServiceSwitchTaskProcedure = "/rtask.v1.JobService/SwitchTask"
-	// JobServiceDrainProcedure is the fully-qualified name of the JobService's Drain RPC.
+	// JobServiceDrainProcedure is the procedure name of the JobService's Drain RPC.
 	JobServiceDrainProcedure = "/rtask.v1.JobService/Drain"
-	// JobServiceAddKeyProcedure is the fully-qualified name of the JobService's AddKey RPC.
+	// JobServiceAddKeyProcedure is the procedure name of the JobService's AddKey RPC.
 	JobServiceAddKeyProcedure = "/rtask.v1.JobService/AddKey"
-	// JobServiceListKeysProcedure is the fully-qualified name of the JobService's ListKeys RPC.
+	// JobServiceListKeysProcedure is the procedure name of the JobService's ListKeys RPC.
 	JobServiceListKeysProcedure = "/rtask.v1.JobService/ListKeys"
-	// JobServiceRevokeKeyProcedure is the fully-qualified name of the JobService's RevokeKey RPC.
+	// JobServiceRevokeKeyProcedure is the procedure name of the JobService's RevokeKey RPC.
 	JobServiceRevokeKeyProcedure = "/rtask.v1.JobService/RevokeKey"
-	// JobServiceListWebhooksProcedure is the fully-qualified name of the JobService's ListWebhooks RPC.
+	// JobServiceListWebhooksProcedure is the procedure name of the JobService's ListWebhooks RPC.
 	JobServiceListWebhooksProcedure = "/rtask.v1.JobService/ListWebhooks"
-	// JobServiceTestWebhookProcedure is the fully-qualified name of the JobService's TestWebhook RPC.
+	// JobServiceTestWebhookProcedure is the procedure name of the JobService's TestWebhook RPC.
 	JobServiceTestWebhookProcedure = "/rtask.v1.JobService/TestWebhook"
-	// JobServiceRotateKeyProcedure is the fully-qualified name of the JobService's RotateKey RPC.
+	// JobServiceRotateKeyProcedure is the procedure name of the JobService's RotateKey RPC.
 	JobServiceRotateKeyProcedure = "/rtask.v1.JobService/RotateKey"
-	// JobServiceImportKeysProcedure is the fully-qualified name of the JobService's ImportKeys RPC.
+	// JobServiceImportKeysProcedure is the procedure name of the JobService's ImportKeys RPC.
 	JobServiceImportKeysProcedure = "/rtask.v1.JobService/ImportKeys"
-	// JobServiceReloadProcedure is the fully-qualified name of the JobService's Reload RPC.
+	// JobServiceReloadProcedure is the procedure name of the JobService's Reload RPC.
 	JobServiceReloadProcedure = "/rtask.v1.JobService/Reload"
-	// JobServiceDryRunProcedure is the fully-qualified name of the JobService's DryRun RPC.
+	// JobServiceDryRunProcedure is the procedure name of the JobService's DryRun RPC.
 	JobServiceDryRunProcedure = "/rtask.v1.JobService/DryRun"
-	// JobServiceInfoProcedure is the fully-qualified name of the JobService's Info RPC.
+	// JobServiceInfoProcedure is the procedure name of the JobService's Info RPC.
 	JobServiceInfoProcedure = "/rtask.v1.JobService/Info"
-	// GatewayServiceRunProcedure is the fully-qualified name of the GatewayService's Run RPC.
+	// GatewayServiceRunProcedure is the procedure name of the GatewayService's Run RPC.
 	GatewayServiceRunProcedure = "/rtask.v1.GatewayService/Run"
-	// GatewayServiceRunFramingProcedure is the fully-qualified name of the GatewayService's RunFraming
-	// RPC.
+	// GatewayServiceRunFramingProcedure is the procedure name of the GatewayService's RunFraming RPC.
 	GatewayServiceRunFramingProcedure = "/rtask.v1.GatewayService/RunFraming"
-	// GatewayServiceResultProcedure is the fully-qualified name of the GatewayService's Result RPC.
+	// GatewayServiceResultProcedure is the procedure name of the GatewayService's Result RPC.
 	GatewayServiceResultProcedure = "/rtask.v1.GatewayService/Result"
-	// GatewayServiceWebhookFramingProcedure is the fully-qualified name of the GatewayService's
+	// GatewayServiceWebhookFramingProcedure is the procedure name of the GatewayService's
 	// WebhookFraming RPC.
 	GatewayServiceWebhookFramingProcedure = "/rtask.v1.GatewayService/WebhookFraming"
-	// GatewayServiceWebhookProcedure is the fully-qualified name of the GatewayService's Webhook RPC.
+	// GatewayServiceWebhookProcedure is the procedure name of the GatewayService's Webhook RPC.
 	GatewayServiceWebhookProcedure = "/rtask.v1.GatewayService/Webhook"
-	// GatewayServiceRunStreamProcedure is the fully-qualified name of the GatewayService's RunStream
-	// RPC.
+	// GatewayServiceRunStreamProcedure is the procedure name of the GatewayService's RunStream RPC.
 	GatewayServiceRunStreamProcedure = "/rtask.v1.GatewayService/RunStream"
-	// GatewayServiceLogsProcedure is the fully-qualified name of the GatewayService's Logs RPC.
+	// GatewayServiceLogsProcedure is the procedure name of the GatewayService's Logs RPC.
 	GatewayServiceLogsProcedure = "/rtask.v1.GatewayService/Logs"
-	// GatewayServiceEndProcedure is the fully-qualified name of the GatewayService's End RPC.
+	// GatewayServiceEndProcedure is the procedure name of the GatewayService's End RPC.
 	GatewayServiceEndProcedure = "/rtask.v1.GatewayService/End"
-	// GatewayServiceKeyTasksProcedure is the fully-qualified name of the GatewayService's KeyTasks RPC.
+	// GatewayServiceKeyTasksProcedure is the procedure name of the GatewayService's KeyTasks RPC.
 	GatewayServiceKeyTasksProcedure = "/rtask.v1.GatewayService/KeyTasks"
-	// GatewayServiceKeyJobsProcedure is the fully-qualified name of the GatewayService's KeyJobs RPC.
+	// GatewayServiceKeyJobsProcedure is the procedure name of the GatewayService's KeyJobs RPC.
 	GatewayServiceKeyJobsProcedure = "/rtask.v1.GatewayService/KeyJobs"
-	// GatewayServiceRefusedProcedure is the fully-qualified name of the GatewayService's Refused RPC.
+	// GatewayServiceRefusedProcedure is the procedure name of the GatewayService's Refused RPC.
 	GatewayServiceRefusedProcedure = "/rtask.v1.GatewayService/Refused"
-	// GatewayServiceFramingProcedure is the fully-qualified name of the GatewayService's Framing RPC.
+	// GatewayServiceFramingProcedure is the procedure name of the GatewayService's Framing RPC.
 	GatewayServiceFramingProcedure = "/rtask.v1.GatewayService/Framing"
-	// GatewayServiceMetricsProcedure is the fully-qualified name of the GatewayService's Metrics RPC.
+	// GatewayServiceMetricsProcedure is the procedure name of the GatewayService's Metrics RPC.
 	GatewayServiceMetricsProcedure = "/rtask.v1.GatewayService/Metrics"
+)
+
+var (
+	jobServiceStartSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("Start"),
+			Procedure:  JobServiceStartProcedure,
+		}
+	})
+	jobServiceStopSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("Stop"),
+			Procedure:  JobServiceStopProcedure,
+		}
+	})
+	jobServiceStatusSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("Status"),
+			Procedure:  JobServiceStatusProcedure,
+		}
+	})
+	jobServiceStreamLogsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeServer,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("StreamLogs"),
+			Procedure:  JobServiceStreamLogsProcedure,
+		}
+	})
+	jobServiceListSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("List"),
+			Procedure:  JobServiceListProcedure,
+		}
+	})
+	jobServiceWaitSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("Wait"),
+			Procedure:  JobServiceWaitProcedure,
+		}
+	})
+	jobServiceTasksSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("Tasks"),
+			Procedure:  JobServiceTasksProcedure,
+		}
+	})
+	jobServiceShowTaskSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("ShowTask"),
+			Procedure:  JobServiceShowTaskProcedure,
+		}
+	})
+	jobServiceSwitchTaskSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("SwitchTask"),
+			Procedure:  JobServiceSwitchTaskProcedure,
+		}
+	})
+	jobServiceDrainSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("Drain"),
+			Procedure:  JobServiceDrainProcedure,
+		}
+	})
+	jobServiceAddKeySpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("AddKey"),
+			Procedure:  JobServiceAddKeyProcedure,
+		}
+	})
+	jobServiceListKeysSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("ListKeys"),
+			Procedure:  JobServiceListKeysProcedure,
+		}
+	})
+	jobServiceRevokeKeySpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("RevokeKey"),
+			Procedure:  JobServiceRevokeKeyProcedure,
+		}
+	})
+	jobServiceListWebhooksSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("ListWebhooks"),
+			Procedure:  JobServiceListWebhooksProcedure,
+		}
+	})
+	jobServiceTestWebhookSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("TestWebhook"),
+			Procedure:  JobServiceTestWebhookProcedure,
+		}
+	})
+	jobServiceRotateKeySpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("RotateKey"),
+			Procedure:  JobServiceRotateKeyProcedure,
+		}
+	})
+	jobServiceImportKeysSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("ImportKeys"),
+			Procedure:  JobServiceImportKeysProcedure,
+		}
+	})
+	jobServiceReloadSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("Reload"),
+			Procedure:  JobServiceReloadProcedure,
+		}
+	})
+	jobServiceDryRunSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("DryRun"),
+			Procedure:  JobServiceDryRunProcedure,
+		}
+	})
+	jobServiceInfoSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("Info"),
+			Procedure:  JobServiceInfoProcedure,
+		}
+	})
 )
 
 // JobServiceClient is a client for the rtask.v1.JobService service.
@@ -130,309 +262,77 @@ type JobServiceClient interface {
 	// NOT_FOUND: there is no such task, and no command was found by the caller. INVALID_ARGUMENT: a task was given
 	// arguments. ALREADY_EXISTS: the same user already runs the same command. PERMISSION_DENIED: the caller may not.
 	// FAILED_PRECONDITION: this machine cannot give what the task asks for.
-	Start(context.Context, *connect.Request[v1.StartRequest]) (*connect.Response[v1.StartResponse], error)
+	Start(context.Context, *v1.StartRequest) (*v1.StartResponse, error)
 	// Stop ends a job and every process of it: the job's kill signal, then, after its timeout_stop_sec, SIGKILL. It
 	// returns when nothing of the job is left. Stopping a job that has ended changes nothing and is no error.
-	Stop(context.Context, *connect.Request[v1.StopRequest]) (*connect.Response[v1.StopResponse], error)
+	Stop(context.Context, *v1.StopRequest) (*v1.StopResponse, error)
 	// Status returns one job.
-	Status(context.Context, *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error)
+	Status(context.Context, *v1.StatusRequest) (*v1.StatusResponse, error)
 	// StreamLogs returns a job's output from its first byte (or from an offset), and with follow goes on until the job
 	// has ended and everything it wrote was sent.
-	StreamLogs(context.Context, *connect.Request[v1.StreamLogsRequest]) (*connect.ServerStreamForClient[v1.StreamLogsResponse], error)
+	StreamLogs(context.Context, *v1.StreamLogsRequest) (JobServiceStreamLogsClientStream, error)
 	// List returns jobs, newest first.
-	List(context.Context, *connect.Request[v1.ListRequest]) (*connect.Response[v1.ListResponse], error)
+	List(context.Context, *v1.ListRequest) (*v1.ListResponse, error)
 	// Wait returns when the job has ended.
-	Wait(context.Context, *connect.Request[v1.WaitRequest]) (*connect.Response[v1.WaitResponse], error)
+	Wait(context.Context, *v1.WaitRequest) (*v1.WaitResponse, error)
 	// Tasks returns the configured tasks that the caller may start, sorted by name.
-	Tasks(context.Context, *connect.Request[v1.TasksRequest]) (*connect.Response[v1.TasksResponse], error)
+	Tasks(context.Context, *v1.TasksRequest) (*v1.TasksResponse, error)
 	// ShowTask returns the effective configuration of a task that the caller may start. NOT_FOUND: there is no such task.
-	ShowTask(context.Context, *connect.Request[v1.ShowTaskRequest]) (*connect.Response[v1.ShowTaskResponse], error)
+	ShowTask(context.Context, *v1.ShowTaskRequest) (*v1.ShowTaskResponse, error)
 	// SwitchTask lets a task be started, or not, whatever its configuration says. It outlasts reloads and restarts.
 	// NOT_FOUND: there is no such task.
-	SwitchTask(context.Context, *connect.Request[v1.SwitchTaskRequest]) (*connect.Response[v1.SwitchTaskResponse], error)
+	SwitchTask(context.Context, *v1.SwitchTaskRequest) (*v1.SwitchTaskResponse, error)
 	// Drain makes the engine accept no new jobs, or accept them again. Jobs that were accepted run to their end. It lasts
 	// until it is taken back or the engine ends.
-	Drain(context.Context, *connect.Request[v1.DrainRequest]) (*connect.Response[v1.DrainResponse], error)
+	Drain(context.Context, *v1.DrainRequest) (*v1.DrainResponse, error)
 	// AddKey makes an API key. The key itself is in this reply and nowhere else.
-	AddKey(context.Context, *connect.Request[v1.AddKeyRequest]) (*connect.Response[v1.AddKeyResponse], error)
+	AddKey(context.Context, *v1.AddKeyRequest) (*v1.AddKeyResponse, error)
 	// ListKeys returns what is known of each key, never the key.
-	ListKeys(context.Context, *connect.Request[v1.ListKeysRequest]) (*connect.Response[v1.ListKeysResponse], error)
+	ListKeys(context.Context, *v1.ListKeysRequest) (*v1.ListKeysResponse, error)
 	// RevokeKey makes a key useless at once and for ever.
-	RevokeKey(context.Context, *connect.Request[v1.RevokeKeyRequest]) (*connect.Response[v1.RevokeKeyResponse], error)
+	RevokeKey(context.Context, *v1.RevokeKeyRequest) (*v1.RevokeKeyResponse, error)
 	// ListWebhooks returns the URLs at which tasks are started by webhook. With a token, the URL is all that one needs to know.
-	ListWebhooks(context.Context, *connect.Request[v1.ListWebhooksRequest]) (*connect.Response[v1.ListWebhooksResponse], error)
+	ListWebhooks(context.Context, *v1.ListWebhooksRequest) (*v1.ListWebhooksResponse, error)
 	// TestWebhook makes a request to a webhook as its sender would, correctly signed, and returns what would happen, or with run
 	// what happened. NOT_FOUND: there is no such task or webhook.
-	TestWebhook(context.Context, *connect.Request[v1.TestWebhookRequest]) (*connect.Response[v1.TestWebhookResponse], error)
+	TestWebhook(context.Context, *v1.TestWebhookRequest) (*v1.TestWebhookResponse, error)
 	// RotateKey gives a key another secret. The key itself is in this reply and nowhere else.
-	RotateKey(context.Context, *connect.Request[v1.RotateKeyRequest]) (*connect.Response[v1.RotateKeyResponse], error)
+	RotateKey(context.Context, *v1.RotateKeyRequest) (*v1.RotateKeyResponse, error)
 	// ImportKeys adds the keys of a keys file of another machine: all of them or none.
-	ImportKeys(context.Context, *connect.Request[v1.ImportKeysRequest]) (*connect.Response[v1.ImportKeysResponse], error)
+	ImportKeys(context.Context, *v1.ImportKeysRequest) (*v1.ImportKeysResponse, error)
 	// Reload reads the configuration again. With an error in it nothing changes, and the reply says where it is.
-	Reload(context.Context, *connect.Request[v1.ReloadRequest]) (*connect.Response[v1.ReloadResponse], error)
+	Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error)
 	// DryRun reads the configuration as Reload does with check_only, and says what it would do with a request for a task. Nothing
 	// is started and nothing changes. NOT_FOUND: the task has no such webhook.
-	DryRun(context.Context, *connect.Request[v1.DryRunRequest]) (*connect.Response[v1.DryRunResponse], error)
+	DryRun(context.Context, *v1.DryRunRequest) (*v1.DryRunResponse, error)
 	// Info returns what the engine is and what holds on this machine.
-	Info(context.Context, *connect.Request[v1.InfoRequest]) (*connect.Response[v1.InfoResponse], error)
+	Info(context.Context, *v1.InfoRequest) (*v1.InfoResponse, error)
 }
 
-// NewJobServiceClient constructs a client for the rtask.v1.JobService service. By default, it uses
-// the Connect protocol with the binary Protobuf Codec, asks for gzipped responses, and sends
-// uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the connect.WithGRPC() or
-// connect.WithGRPCWeb() options.
-//
-// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
-// http://api.acme.com or https://acme.com/grpc).
-func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) JobServiceClient {
-	baseURL = strings.TrimRight(baseURL, "/")
-	jobServiceMethods := v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods()
-	return &jobServiceClient{
-		start: connect.NewClient[v1.StartRequest, v1.StartResponse](
-			httpClient,
-			baseURL+JobServiceStartProcedure,
-			connect.WithSchema(jobServiceMethods.ByName("Start")),
-			connect.WithClientOptions(opts...),
-		),
-		stop: connect.NewClient[v1.StopRequest, v1.StopResponse](
-			httpClient,
-			baseURL+JobServiceStopProcedure,
-			connect.WithSchema(jobServiceMethods.ByName("Stop")),
-			connect.WithClientOptions(opts...),
-		),
-		status: connect.NewClient[v1.StatusRequest, v1.StatusResponse](
-			httpClient,
-			baseURL+JobServiceStatusProcedure,
-			connect.WithSchema(jobServiceMethods.ByName("Status")),
-			connect.WithClientOptions(opts...),
-		),
-		streamLogs: connect.NewClient[v1.StreamLogsRequest, v1.StreamLogsResponse](
-			httpClient,
-			baseURL+JobServiceStreamLogsProcedure,
-			connect.WithSchema(jobServiceMethods.ByName("StreamLogs")),
-			connect.WithClientOptions(opts...),
-		),
-		list: connect.NewClient[v1.ListRequest, v1.ListResponse](
-			httpClient,
-			baseURL+JobServiceListProcedure,
-			connect.WithSchema(jobServiceMethods.ByName("List")),
-			connect.WithClientOptions(opts...),
-		),
-		wait: connect.NewClient[v1.WaitRequest, v1.WaitResponse](
-			httpClient,
-			baseURL+JobServiceWaitProcedure,
-			connect.WithSchema(jobServiceMethods.ByName("Wait")),
-			connect.WithClientOptions(opts...),
-		),
-		tasks: connect.NewClient[v1.TasksRequest, v1.TasksResponse](
-			httpClient,
-			baseURL+JobServiceTasksProcedure,
-			connect.WithSchema(jobServiceMethods.ByName("Tasks")),
-			connect.WithClientOptions(opts...),
-		),
-		showTask: connect.NewClient[v1.ShowTaskRequest, v1.ShowTaskResponse](
-			httpClient,
-			baseURL+JobServiceShowTaskProcedure,
-			connect.WithSchema(jobServiceMethods.ByName("ShowTask")),
-			connect.WithClientOptions(opts...),
-		),
-		switchTask: connect.NewClient[v1.SwitchTaskRequest, v1.SwitchTaskResponse](
-			httpClient,
-			baseURL+JobServiceSwitchTaskProcedure,
-			connect.WithSchema(jobServiceMethods.ByName("SwitchTask")),
-			connect.WithClientOptions(opts...),
-		),
-		drain: connect.NewClient[v1.DrainRequest, v1.DrainResponse](
-			httpClient,
-			baseURL+JobServiceDrainProcedure,
-			connect.WithSchema(jobServiceMethods.ByName("Drain")),
-			connect.WithClientOptions(opts...),
-		),
-		addKey: connect.NewClient[v1.AddKeyRequest, v1.AddKeyResponse](
-			httpClient,
-			baseURL+JobServiceAddKeyProcedure,
-			connect.WithSchema(jobServiceMethods.ByName("AddKey")),
-			connect.WithClientOptions(opts...),
-		),
-		listKeys: connect.NewClient[v1.ListKeysRequest, v1.ListKeysResponse](
-			httpClient,
-			baseURL+JobServiceListKeysProcedure,
-			connect.WithSchema(jobServiceMethods.ByName("ListKeys")),
-			connect.WithClientOptions(opts...),
-		),
-		revokeKey: connect.NewClient[v1.RevokeKeyRequest, v1.RevokeKeyResponse](
-			httpClient,
-			baseURL+JobServiceRevokeKeyProcedure,
-			connect.WithSchema(jobServiceMethods.ByName("RevokeKey")),
-			connect.WithClientOptions(opts...),
-		),
-		listWebhooks: connect.NewClient[v1.ListWebhooksRequest, v1.ListWebhooksResponse](
-			httpClient,
-			baseURL+JobServiceListWebhooksProcedure,
-			connect.WithSchema(jobServiceMethods.ByName("ListWebhooks")),
-			connect.WithClientOptions(opts...),
-		),
-		testWebhook: connect.NewClient[v1.TestWebhookRequest, v1.TestWebhookResponse](
-			httpClient,
-			baseURL+JobServiceTestWebhookProcedure,
-			connect.WithSchema(jobServiceMethods.ByName("TestWebhook")),
-			connect.WithClientOptions(opts...),
-		),
-		rotateKey: connect.NewClient[v1.RotateKeyRequest, v1.RotateKeyResponse](
-			httpClient,
-			baseURL+JobServiceRotateKeyProcedure,
-			connect.WithSchema(jobServiceMethods.ByName("RotateKey")),
-			connect.WithClientOptions(opts...),
-		),
-		importKeys: connect.NewClient[v1.ImportKeysRequest, v1.ImportKeysResponse](
-			httpClient,
-			baseURL+JobServiceImportKeysProcedure,
-			connect.WithSchema(jobServiceMethods.ByName("ImportKeys")),
-			connect.WithClientOptions(opts...),
-		),
-		reload: connect.NewClient[v1.ReloadRequest, v1.ReloadResponse](
-			httpClient,
-			baseURL+JobServiceReloadProcedure,
-			connect.WithSchema(jobServiceMethods.ByName("Reload")),
-			connect.WithClientOptions(opts...),
-		),
-		dryRun: connect.NewClient[v1.DryRunRequest, v1.DryRunResponse](
-			httpClient,
-			baseURL+JobServiceDryRunProcedure,
-			connect.WithSchema(jobServiceMethods.ByName("DryRun")),
-			connect.WithClientOptions(opts...),
-		),
-		info: connect.NewClient[v1.InfoRequest, v1.InfoResponse](
-			httpClient,
-			baseURL+JobServiceInfoProcedure,
-			connect.WithSchema(jobServiceMethods.ByName("Info")),
-			connect.WithClientOptions(opts...),
-		),
+// NewJobServiceClient constructs a client for the rtask.v1.JobService service. Multiple service
+// clients may share a single connect.Client.
+func NewJobServiceClient(client *connect.Client) JobServiceClient {
+	return &jobServiceClient{client: client}
+}
+
+// JobServiceStreamLogsClientStream is the client stream for the JobService's StreamLogs RPC.
+type JobServiceStreamLogsClientStream struct {
+	stream connect.ClientStream
+}
+
+// Receive returns the next response message from the server.
+func (s JobServiceStreamLogsClientStream) Receive() (*v1.StreamLogsResponse, error) {
+	var res v1.StreamLogsResponse
+	if err := s.stream.Receive(&res); err != nil {
+		return nil, err
 	}
+	return &res, nil
 }
 
-// jobServiceClient implements JobServiceClient.
-type jobServiceClient struct {
-	start        *connect.Client[v1.StartRequest, v1.StartResponse]
-	stop         *connect.Client[v1.StopRequest, v1.StopResponse]
-	status       *connect.Client[v1.StatusRequest, v1.StatusResponse]
-	streamLogs   *connect.Client[v1.StreamLogsRequest, v1.StreamLogsResponse]
-	list         *connect.Client[v1.ListRequest, v1.ListResponse]
-	wait         *connect.Client[v1.WaitRequest, v1.WaitResponse]
-	tasks        *connect.Client[v1.TasksRequest, v1.TasksResponse]
-	showTask     *connect.Client[v1.ShowTaskRequest, v1.ShowTaskResponse]
-	switchTask   *connect.Client[v1.SwitchTaskRequest, v1.SwitchTaskResponse]
-	drain        *connect.Client[v1.DrainRequest, v1.DrainResponse]
-	addKey       *connect.Client[v1.AddKeyRequest, v1.AddKeyResponse]
-	listKeys     *connect.Client[v1.ListKeysRequest, v1.ListKeysResponse]
-	revokeKey    *connect.Client[v1.RevokeKeyRequest, v1.RevokeKeyResponse]
-	listWebhooks *connect.Client[v1.ListWebhooksRequest, v1.ListWebhooksResponse]
-	testWebhook  *connect.Client[v1.TestWebhookRequest, v1.TestWebhookResponse]
-	rotateKey    *connect.Client[v1.RotateKeyRequest, v1.RotateKeyResponse]
-	importKeys   *connect.Client[v1.ImportKeysRequest, v1.ImportKeysResponse]
-	reload       *connect.Client[v1.ReloadRequest, v1.ReloadResponse]
-	dryRun       *connect.Client[v1.DryRunRequest, v1.DryRunResponse]
-	info         *connect.Client[v1.InfoRequest, v1.InfoResponse]
-}
-
-// Start calls rtask.v1.JobService.Start.
-func (c *jobServiceClient) Start(ctx context.Context, req *connect.Request[v1.StartRequest]) (*connect.Response[v1.StartResponse], error) {
-	return c.start.CallUnary(ctx, req)
-}
-
-// Stop calls rtask.v1.JobService.Stop.
-func (c *jobServiceClient) Stop(ctx context.Context, req *connect.Request[v1.StopRequest]) (*connect.Response[v1.StopResponse], error) {
-	return c.stop.CallUnary(ctx, req)
-}
-
-// Status calls rtask.v1.JobService.Status.
-func (c *jobServiceClient) Status(ctx context.Context, req *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error) {
-	return c.status.CallUnary(ctx, req)
-}
-
-// StreamLogs calls rtask.v1.JobService.StreamLogs.
-func (c *jobServiceClient) StreamLogs(ctx context.Context, req *connect.Request[v1.StreamLogsRequest]) (*connect.ServerStreamForClient[v1.StreamLogsResponse], error) {
-	return c.streamLogs.CallServerStream(ctx, req)
-}
-
-// List calls rtask.v1.JobService.List.
-func (c *jobServiceClient) List(ctx context.Context, req *connect.Request[v1.ListRequest]) (*connect.Response[v1.ListResponse], error) {
-	return c.list.CallUnary(ctx, req)
-}
-
-// Wait calls rtask.v1.JobService.Wait.
-func (c *jobServiceClient) Wait(ctx context.Context, req *connect.Request[v1.WaitRequest]) (*connect.Response[v1.WaitResponse], error) {
-	return c.wait.CallUnary(ctx, req)
-}
-
-// Tasks calls rtask.v1.JobService.Tasks.
-func (c *jobServiceClient) Tasks(ctx context.Context, req *connect.Request[v1.TasksRequest]) (*connect.Response[v1.TasksResponse], error) {
-	return c.tasks.CallUnary(ctx, req)
-}
-
-// ShowTask calls rtask.v1.JobService.ShowTask.
-func (c *jobServiceClient) ShowTask(ctx context.Context, req *connect.Request[v1.ShowTaskRequest]) (*connect.Response[v1.ShowTaskResponse], error) {
-	return c.showTask.CallUnary(ctx, req)
-}
-
-// SwitchTask calls rtask.v1.JobService.SwitchTask.
-func (c *jobServiceClient) SwitchTask(ctx context.Context, req *connect.Request[v1.SwitchTaskRequest]) (*connect.Response[v1.SwitchTaskResponse], error) {
-	return c.switchTask.CallUnary(ctx, req)
-}
-
-// Drain calls rtask.v1.JobService.Drain.
-func (c *jobServiceClient) Drain(ctx context.Context, req *connect.Request[v1.DrainRequest]) (*connect.Response[v1.DrainResponse], error) {
-	return c.drain.CallUnary(ctx, req)
-}
-
-// AddKey calls rtask.v1.JobService.AddKey.
-func (c *jobServiceClient) AddKey(ctx context.Context, req *connect.Request[v1.AddKeyRequest]) (*connect.Response[v1.AddKeyResponse], error) {
-	return c.addKey.CallUnary(ctx, req)
-}
-
-// ListKeys calls rtask.v1.JobService.ListKeys.
-func (c *jobServiceClient) ListKeys(ctx context.Context, req *connect.Request[v1.ListKeysRequest]) (*connect.Response[v1.ListKeysResponse], error) {
-	return c.listKeys.CallUnary(ctx, req)
-}
-
-// RevokeKey calls rtask.v1.JobService.RevokeKey.
-func (c *jobServiceClient) RevokeKey(ctx context.Context, req *connect.Request[v1.RevokeKeyRequest]) (*connect.Response[v1.RevokeKeyResponse], error) {
-	return c.revokeKey.CallUnary(ctx, req)
-}
-
-// ListWebhooks calls rtask.v1.JobService.ListWebhooks.
-func (c *jobServiceClient) ListWebhooks(ctx context.Context, req *connect.Request[v1.ListWebhooksRequest]) (*connect.Response[v1.ListWebhooksResponse], error) {
-	return c.listWebhooks.CallUnary(ctx, req)
-}
-
-// TestWebhook calls rtask.v1.JobService.TestWebhook.
-func (c *jobServiceClient) TestWebhook(ctx context.Context, req *connect.Request[v1.TestWebhookRequest]) (*connect.Response[v1.TestWebhookResponse], error) {
-	return c.testWebhook.CallUnary(ctx, req)
-}
-
-// RotateKey calls rtask.v1.JobService.RotateKey.
-func (c *jobServiceClient) RotateKey(ctx context.Context, req *connect.Request[v1.RotateKeyRequest]) (*connect.Response[v1.RotateKeyResponse], error) {
-	return c.rotateKey.CallUnary(ctx, req)
-}
-
-// ImportKeys calls rtask.v1.JobService.ImportKeys.
-func (c *jobServiceClient) ImportKeys(ctx context.Context, req *connect.Request[v1.ImportKeysRequest]) (*connect.Response[v1.ImportKeysResponse], error) {
-	return c.importKeys.CallUnary(ctx, req)
-}
-
-// Reload calls rtask.v1.JobService.Reload.
-func (c *jobServiceClient) Reload(ctx context.Context, req *connect.Request[v1.ReloadRequest]) (*connect.Response[v1.ReloadResponse], error) {
-	return c.reload.CallUnary(ctx, req)
-}
-
-// DryRun calls rtask.v1.JobService.DryRun.
-func (c *jobServiceClient) DryRun(ctx context.Context, req *connect.Request[v1.DryRunRequest]) (*connect.Response[v1.DryRunResponse], error) {
-	return c.dryRun.CallUnary(ctx, req)
-}
-
-// Info calls rtask.v1.JobService.Info.
-func (c *jobServiceClient) Info(ctx context.Context, req *connect.Request[v1.InfoRequest]) (*connect.Response[v1.InfoResponse], error) {
-	return c.info.CallUnary(ctx, req)
+// Close releases the stream's resources. It is idempotent and is typically deferred to clean up a
+// stream abandoned before io.EOF.
+func (s JobServiceStreamLogsClientStream) Close() error {
+	return s.stream.Close()
 }
 
 // JobServiceHandler is an implementation of the rtask.v1.JobService service.
@@ -441,727 +341,1152 @@ type JobServiceHandler interface {
 	// NOT_FOUND: there is no such task, and no command was found by the caller. INVALID_ARGUMENT: a task was given
 	// arguments. ALREADY_EXISTS: the same user already runs the same command. PERMISSION_DENIED: the caller may not.
 	// FAILED_PRECONDITION: this machine cannot give what the task asks for.
-	Start(context.Context, *connect.Request[v1.StartRequest]) (*connect.Response[v1.StartResponse], error)
+	Start(context.Context, *v1.StartRequest) (*v1.StartResponse, error)
 	// Stop ends a job and every process of it: the job's kill signal, then, after its timeout_stop_sec, SIGKILL. It
 	// returns when nothing of the job is left. Stopping a job that has ended changes nothing and is no error.
-	Stop(context.Context, *connect.Request[v1.StopRequest]) (*connect.Response[v1.StopResponse], error)
+	Stop(context.Context, *v1.StopRequest) (*v1.StopResponse, error)
 	// Status returns one job.
-	Status(context.Context, *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error)
+	Status(context.Context, *v1.StatusRequest) (*v1.StatusResponse, error)
 	// StreamLogs returns a job's output from its first byte (or from an offset), and with follow goes on until the job
 	// has ended and everything it wrote was sent.
-	StreamLogs(context.Context, *connect.Request[v1.StreamLogsRequest], *connect.ServerStream[v1.StreamLogsResponse]) error
+	StreamLogs(context.Context, *v1.StreamLogsRequest, JobServiceStreamLogsServerStream) error
 	// List returns jobs, newest first.
-	List(context.Context, *connect.Request[v1.ListRequest]) (*connect.Response[v1.ListResponse], error)
+	List(context.Context, *v1.ListRequest) (*v1.ListResponse, error)
 	// Wait returns when the job has ended.
-	Wait(context.Context, *connect.Request[v1.WaitRequest]) (*connect.Response[v1.WaitResponse], error)
+	Wait(context.Context, *v1.WaitRequest) (*v1.WaitResponse, error)
 	// Tasks returns the configured tasks that the caller may start, sorted by name.
-	Tasks(context.Context, *connect.Request[v1.TasksRequest]) (*connect.Response[v1.TasksResponse], error)
+	Tasks(context.Context, *v1.TasksRequest) (*v1.TasksResponse, error)
 	// ShowTask returns the effective configuration of a task that the caller may start. NOT_FOUND: there is no such task.
-	ShowTask(context.Context, *connect.Request[v1.ShowTaskRequest]) (*connect.Response[v1.ShowTaskResponse], error)
+	ShowTask(context.Context, *v1.ShowTaskRequest) (*v1.ShowTaskResponse, error)
 	// SwitchTask lets a task be started, or not, whatever its configuration says. It outlasts reloads and restarts.
 	// NOT_FOUND: there is no such task.
-	SwitchTask(context.Context, *connect.Request[v1.SwitchTaskRequest]) (*connect.Response[v1.SwitchTaskResponse], error)
+	SwitchTask(context.Context, *v1.SwitchTaskRequest) (*v1.SwitchTaskResponse, error)
 	// Drain makes the engine accept no new jobs, or accept them again. Jobs that were accepted run to their end. It lasts
 	// until it is taken back or the engine ends.
-	Drain(context.Context, *connect.Request[v1.DrainRequest]) (*connect.Response[v1.DrainResponse], error)
+	Drain(context.Context, *v1.DrainRequest) (*v1.DrainResponse, error)
 	// AddKey makes an API key. The key itself is in this reply and nowhere else.
-	AddKey(context.Context, *connect.Request[v1.AddKeyRequest]) (*connect.Response[v1.AddKeyResponse], error)
+	AddKey(context.Context, *v1.AddKeyRequest) (*v1.AddKeyResponse, error)
 	// ListKeys returns what is known of each key, never the key.
-	ListKeys(context.Context, *connect.Request[v1.ListKeysRequest]) (*connect.Response[v1.ListKeysResponse], error)
+	ListKeys(context.Context, *v1.ListKeysRequest) (*v1.ListKeysResponse, error)
 	// RevokeKey makes a key useless at once and for ever.
-	RevokeKey(context.Context, *connect.Request[v1.RevokeKeyRequest]) (*connect.Response[v1.RevokeKeyResponse], error)
+	RevokeKey(context.Context, *v1.RevokeKeyRequest) (*v1.RevokeKeyResponse, error)
 	// ListWebhooks returns the URLs at which tasks are started by webhook. With a token, the URL is all that one needs to know.
-	ListWebhooks(context.Context, *connect.Request[v1.ListWebhooksRequest]) (*connect.Response[v1.ListWebhooksResponse], error)
+	ListWebhooks(context.Context, *v1.ListWebhooksRequest) (*v1.ListWebhooksResponse, error)
 	// TestWebhook makes a request to a webhook as its sender would, correctly signed, and returns what would happen, or with run
 	// what happened. NOT_FOUND: there is no such task or webhook.
-	TestWebhook(context.Context, *connect.Request[v1.TestWebhookRequest]) (*connect.Response[v1.TestWebhookResponse], error)
+	TestWebhook(context.Context, *v1.TestWebhookRequest) (*v1.TestWebhookResponse, error)
 	// RotateKey gives a key another secret. The key itself is in this reply and nowhere else.
-	RotateKey(context.Context, *connect.Request[v1.RotateKeyRequest]) (*connect.Response[v1.RotateKeyResponse], error)
+	RotateKey(context.Context, *v1.RotateKeyRequest) (*v1.RotateKeyResponse, error)
 	// ImportKeys adds the keys of a keys file of another machine: all of them or none.
-	ImportKeys(context.Context, *connect.Request[v1.ImportKeysRequest]) (*connect.Response[v1.ImportKeysResponse], error)
+	ImportKeys(context.Context, *v1.ImportKeysRequest) (*v1.ImportKeysResponse, error)
 	// Reload reads the configuration again. With an error in it nothing changes, and the reply says where it is.
-	Reload(context.Context, *connect.Request[v1.ReloadRequest]) (*connect.Response[v1.ReloadResponse], error)
+	Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error)
 	// DryRun reads the configuration as Reload does with check_only, and says what it would do with a request for a task. Nothing
 	// is started and nothing changes. NOT_FOUND: the task has no such webhook.
-	DryRun(context.Context, *connect.Request[v1.DryRunRequest]) (*connect.Response[v1.DryRunResponse], error)
+	DryRun(context.Context, *v1.DryRunRequest) (*v1.DryRunResponse, error)
 	// Info returns what the engine is and what holds on this machine.
-	Info(context.Context, *connect.Request[v1.InfoRequest]) (*connect.Response[v1.InfoResponse], error)
+	Info(context.Context, *v1.InfoRequest) (*v1.InfoResponse, error)
 }
 
-// NewJobServiceHandler builds an HTTP handler from the service implementation. It returns the path
-// on which to mount the handler and the handler itself.
-//
-// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
-// and JSON codecs. They also support gzip compression.
-func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
-	jobServiceMethods := v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods()
-	jobServiceStartHandler := connect.NewUnaryHandler(
-		JobServiceStartProcedure,
-		svc.Start,
-		connect.WithSchema(jobServiceMethods.ByName("Start")),
-		connect.WithHandlerOptions(opts...),
+// RegisterJobServiceHandler registers svc as the rtask.v1.JobService implementation on server.
+func RegisterJobServiceHandler(server *connect.Server, svc JobServiceHandler) {
+	adapter := jobServiceHandler{svc: svc}
+	server.Register(
+		connect.Method{Spec: jobServiceStartSpec(), Handler: adapter.start},
+		connect.Method{Spec: jobServiceStopSpec(), Handler: adapter.stop},
+		connect.Method{Spec: jobServiceStatusSpec(), Handler: adapter.status},
+		connect.Method{Spec: jobServiceStreamLogsSpec(), Handler: adapter.streamLogs},
+		connect.Method{Spec: jobServiceListSpec(), Handler: adapter.list},
+		connect.Method{Spec: jobServiceWaitSpec(), Handler: adapter.wait},
+		connect.Method{Spec: jobServiceTasksSpec(), Handler: adapter.tasks},
+		connect.Method{Spec: jobServiceShowTaskSpec(), Handler: adapter.showTask},
+		connect.Method{Spec: jobServiceSwitchTaskSpec(), Handler: adapter.switchTask},
+		connect.Method{Spec: jobServiceDrainSpec(), Handler: adapter.drain},
+		connect.Method{Spec: jobServiceAddKeySpec(), Handler: adapter.addKey},
+		connect.Method{Spec: jobServiceListKeysSpec(), Handler: adapter.listKeys},
+		connect.Method{Spec: jobServiceRevokeKeySpec(), Handler: adapter.revokeKey},
+		connect.Method{Spec: jobServiceListWebhooksSpec(), Handler: adapter.listWebhooks},
+		connect.Method{Spec: jobServiceTestWebhookSpec(), Handler: adapter.testWebhook},
+		connect.Method{Spec: jobServiceRotateKeySpec(), Handler: adapter.rotateKey},
+		connect.Method{Spec: jobServiceImportKeysSpec(), Handler: adapter.importKeys},
+		connect.Method{Spec: jobServiceReloadSpec(), Handler: adapter.reload},
+		connect.Method{Spec: jobServiceDryRunSpec(), Handler: adapter.dryRun},
+		connect.Method{Spec: jobServiceInfoSpec(), Handler: adapter.info},
 	)
-	jobServiceStopHandler := connect.NewUnaryHandler(
-		JobServiceStopProcedure,
-		svc.Stop,
-		connect.WithSchema(jobServiceMethods.ByName("Stop")),
-		connect.WithHandlerOptions(opts...),
-	)
-	jobServiceStatusHandler := connect.NewUnaryHandler(
-		JobServiceStatusProcedure,
-		svc.Status,
-		connect.WithSchema(jobServiceMethods.ByName("Status")),
-		connect.WithHandlerOptions(opts...),
-	)
-	jobServiceStreamLogsHandler := connect.NewServerStreamHandler(
-		JobServiceStreamLogsProcedure,
-		svc.StreamLogs,
-		connect.WithSchema(jobServiceMethods.ByName("StreamLogs")),
-		connect.WithHandlerOptions(opts...),
-	)
-	jobServiceListHandler := connect.NewUnaryHandler(
-		JobServiceListProcedure,
-		svc.List,
-		connect.WithSchema(jobServiceMethods.ByName("List")),
-		connect.WithHandlerOptions(opts...),
-	)
-	jobServiceWaitHandler := connect.NewUnaryHandler(
-		JobServiceWaitProcedure,
-		svc.Wait,
-		connect.WithSchema(jobServiceMethods.ByName("Wait")),
-		connect.WithHandlerOptions(opts...),
-	)
-	jobServiceTasksHandler := connect.NewUnaryHandler(
-		JobServiceTasksProcedure,
-		svc.Tasks,
-		connect.WithSchema(jobServiceMethods.ByName("Tasks")),
-		connect.WithHandlerOptions(opts...),
-	)
-	jobServiceShowTaskHandler := connect.NewUnaryHandler(
-		JobServiceShowTaskProcedure,
-		svc.ShowTask,
-		connect.WithSchema(jobServiceMethods.ByName("ShowTask")),
-		connect.WithHandlerOptions(opts...),
-	)
-	jobServiceSwitchTaskHandler := connect.NewUnaryHandler(
-		JobServiceSwitchTaskProcedure,
-		svc.SwitchTask,
-		connect.WithSchema(jobServiceMethods.ByName("SwitchTask")),
-		connect.WithHandlerOptions(opts...),
-	)
-	jobServiceDrainHandler := connect.NewUnaryHandler(
-		JobServiceDrainProcedure,
-		svc.Drain,
-		connect.WithSchema(jobServiceMethods.ByName("Drain")),
-		connect.WithHandlerOptions(opts...),
-	)
-	jobServiceAddKeyHandler := connect.NewUnaryHandler(
-		JobServiceAddKeyProcedure,
-		svc.AddKey,
-		connect.WithSchema(jobServiceMethods.ByName("AddKey")),
-		connect.WithHandlerOptions(opts...),
-	)
-	jobServiceListKeysHandler := connect.NewUnaryHandler(
-		JobServiceListKeysProcedure,
-		svc.ListKeys,
-		connect.WithSchema(jobServiceMethods.ByName("ListKeys")),
-		connect.WithHandlerOptions(opts...),
-	)
-	jobServiceRevokeKeyHandler := connect.NewUnaryHandler(
-		JobServiceRevokeKeyProcedure,
-		svc.RevokeKey,
-		connect.WithSchema(jobServiceMethods.ByName("RevokeKey")),
-		connect.WithHandlerOptions(opts...),
-	)
-	jobServiceListWebhooksHandler := connect.NewUnaryHandler(
-		JobServiceListWebhooksProcedure,
-		svc.ListWebhooks,
-		connect.WithSchema(jobServiceMethods.ByName("ListWebhooks")),
-		connect.WithHandlerOptions(opts...),
-	)
-	jobServiceTestWebhookHandler := connect.NewUnaryHandler(
-		JobServiceTestWebhookProcedure,
-		svc.TestWebhook,
-		connect.WithSchema(jobServiceMethods.ByName("TestWebhook")),
-		connect.WithHandlerOptions(opts...),
-	)
-	jobServiceRotateKeyHandler := connect.NewUnaryHandler(
-		JobServiceRotateKeyProcedure,
-		svc.RotateKey,
-		connect.WithSchema(jobServiceMethods.ByName("RotateKey")),
-		connect.WithHandlerOptions(opts...),
-	)
-	jobServiceImportKeysHandler := connect.NewUnaryHandler(
-		JobServiceImportKeysProcedure,
-		svc.ImportKeys,
-		connect.WithSchema(jobServiceMethods.ByName("ImportKeys")),
-		connect.WithHandlerOptions(opts...),
-	)
-	jobServiceReloadHandler := connect.NewUnaryHandler(
-		JobServiceReloadProcedure,
-		svc.Reload,
-		connect.WithSchema(jobServiceMethods.ByName("Reload")),
-		connect.WithHandlerOptions(opts...),
-	)
-	jobServiceDryRunHandler := connect.NewUnaryHandler(
-		JobServiceDryRunProcedure,
-		svc.DryRun,
-		connect.WithSchema(jobServiceMethods.ByName("DryRun")),
-		connect.WithHandlerOptions(opts...),
-	)
-	jobServiceInfoHandler := connect.NewUnaryHandler(
-		JobServiceInfoProcedure,
-		svc.Info,
-		connect.WithSchema(jobServiceMethods.ByName("Info")),
-		connect.WithHandlerOptions(opts...),
-	)
-	return "/rtask.v1.JobService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case JobServiceStartProcedure:
-			jobServiceStartHandler.ServeHTTP(w, r)
-		case JobServiceStopProcedure:
-			jobServiceStopHandler.ServeHTTP(w, r)
-		case JobServiceStatusProcedure:
-			jobServiceStatusHandler.ServeHTTP(w, r)
-		case JobServiceStreamLogsProcedure:
-			jobServiceStreamLogsHandler.ServeHTTP(w, r)
-		case JobServiceListProcedure:
-			jobServiceListHandler.ServeHTTP(w, r)
-		case JobServiceWaitProcedure:
-			jobServiceWaitHandler.ServeHTTP(w, r)
-		case JobServiceTasksProcedure:
-			jobServiceTasksHandler.ServeHTTP(w, r)
-		case JobServiceShowTaskProcedure:
-			jobServiceShowTaskHandler.ServeHTTP(w, r)
-		case JobServiceSwitchTaskProcedure:
-			jobServiceSwitchTaskHandler.ServeHTTP(w, r)
-		case JobServiceDrainProcedure:
-			jobServiceDrainHandler.ServeHTTP(w, r)
-		case JobServiceAddKeyProcedure:
-			jobServiceAddKeyHandler.ServeHTTP(w, r)
-		case JobServiceListKeysProcedure:
-			jobServiceListKeysHandler.ServeHTTP(w, r)
-		case JobServiceRevokeKeyProcedure:
-			jobServiceRevokeKeyHandler.ServeHTTP(w, r)
-		case JobServiceListWebhooksProcedure:
-			jobServiceListWebhooksHandler.ServeHTTP(w, r)
-		case JobServiceTestWebhookProcedure:
-			jobServiceTestWebhookHandler.ServeHTTP(w, r)
-		case JobServiceRotateKeyProcedure:
-			jobServiceRotateKeyHandler.ServeHTTP(w, r)
-		case JobServiceImportKeysProcedure:
-			jobServiceImportKeysHandler.ServeHTTP(w, r)
-		case JobServiceReloadProcedure:
-			jobServiceReloadHandler.ServeHTTP(w, r)
-		case JobServiceDryRunProcedure:
-			jobServiceDryRunHandler.ServeHTTP(w, r)
-		case JobServiceInfoProcedure:
-			jobServiceInfoHandler.ServeHTTP(w, r)
-		default:
-			http.NotFound(w, r)
-		}
-	})
+}
+
+// JobServiceStreamLogsServerStream is the server stream for the JobService's StreamLogs RPC.
+type JobServiceStreamLogsServerStream struct {
+	stream connect.ServerStream
+}
+
+// SendHeaders flushes the response headers without a message. The first Send does this implicitly.
+func (s JobServiceStreamLogsServerStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a response message to the client.
+func (s JobServiceStreamLogsServerStream) Send(res *v1.StreamLogsResponse) error {
+	return s.stream.Send(res)
 }
 
 // UnimplementedJobServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedJobServiceHandler struct{}
 
-func (UnimplementedJobServiceHandler) Start(context.Context, *connect.Request[v1.StartRequest]) (*connect.Response[v1.StartResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.Start is not implemented"))
+func (UnimplementedJobServiceHandler) Start(context.Context, *v1.StartRequest) (*v1.StartResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.Start is not implemented")
 }
 
-func (UnimplementedJobServiceHandler) Stop(context.Context, *connect.Request[v1.StopRequest]) (*connect.Response[v1.StopResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.Stop is not implemented"))
+func (UnimplementedJobServiceHandler) Stop(context.Context, *v1.StopRequest) (*v1.StopResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.Stop is not implemented")
 }
 
-func (UnimplementedJobServiceHandler) Status(context.Context, *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.Status is not implemented"))
+func (UnimplementedJobServiceHandler) Status(context.Context, *v1.StatusRequest) (*v1.StatusResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.Status is not implemented")
 }
 
-func (UnimplementedJobServiceHandler) StreamLogs(context.Context, *connect.Request[v1.StreamLogsRequest], *connect.ServerStream[v1.StreamLogsResponse]) error {
-	return connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.StreamLogs is not implemented"))
+func (UnimplementedJobServiceHandler) StreamLogs(context.Context, *v1.StreamLogsRequest, JobServiceStreamLogsServerStream) error {
+	return connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.StreamLogs is not implemented")
 }
 
-func (UnimplementedJobServiceHandler) List(context.Context, *connect.Request[v1.ListRequest]) (*connect.Response[v1.ListResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.List is not implemented"))
+func (UnimplementedJobServiceHandler) List(context.Context, *v1.ListRequest) (*v1.ListResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.List is not implemented")
 }
 
-func (UnimplementedJobServiceHandler) Wait(context.Context, *connect.Request[v1.WaitRequest]) (*connect.Response[v1.WaitResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.Wait is not implemented"))
+func (UnimplementedJobServiceHandler) Wait(context.Context, *v1.WaitRequest) (*v1.WaitResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.Wait is not implemented")
 }
 
-func (UnimplementedJobServiceHandler) Tasks(context.Context, *connect.Request[v1.TasksRequest]) (*connect.Response[v1.TasksResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.Tasks is not implemented"))
+func (UnimplementedJobServiceHandler) Tasks(context.Context, *v1.TasksRequest) (*v1.TasksResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.Tasks is not implemented")
 }
 
-func (UnimplementedJobServiceHandler) ShowTask(context.Context, *connect.Request[v1.ShowTaskRequest]) (*connect.Response[v1.ShowTaskResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.ShowTask is not implemented"))
+func (UnimplementedJobServiceHandler) ShowTask(context.Context, *v1.ShowTaskRequest) (*v1.ShowTaskResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.ShowTask is not implemented")
 }
 
-func (UnimplementedJobServiceHandler) SwitchTask(context.Context, *connect.Request[v1.SwitchTaskRequest]) (*connect.Response[v1.SwitchTaskResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.SwitchTask is not implemented"))
+func (UnimplementedJobServiceHandler) SwitchTask(context.Context, *v1.SwitchTaskRequest) (*v1.SwitchTaskResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.SwitchTask is not implemented")
 }
 
-func (UnimplementedJobServiceHandler) Drain(context.Context, *connect.Request[v1.DrainRequest]) (*connect.Response[v1.DrainResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.Drain is not implemented"))
+func (UnimplementedJobServiceHandler) Drain(context.Context, *v1.DrainRequest) (*v1.DrainResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.Drain is not implemented")
 }
 
-func (UnimplementedJobServiceHandler) AddKey(context.Context, *connect.Request[v1.AddKeyRequest]) (*connect.Response[v1.AddKeyResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.AddKey is not implemented"))
+func (UnimplementedJobServiceHandler) AddKey(context.Context, *v1.AddKeyRequest) (*v1.AddKeyResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.AddKey is not implemented")
 }
 
-func (UnimplementedJobServiceHandler) ListKeys(context.Context, *connect.Request[v1.ListKeysRequest]) (*connect.Response[v1.ListKeysResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.ListKeys is not implemented"))
+func (UnimplementedJobServiceHandler) ListKeys(context.Context, *v1.ListKeysRequest) (*v1.ListKeysResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.ListKeys is not implemented")
 }
 
-func (UnimplementedJobServiceHandler) RevokeKey(context.Context, *connect.Request[v1.RevokeKeyRequest]) (*connect.Response[v1.RevokeKeyResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.RevokeKey is not implemented"))
+func (UnimplementedJobServiceHandler) RevokeKey(context.Context, *v1.RevokeKeyRequest) (*v1.RevokeKeyResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.RevokeKey is not implemented")
 }
 
-func (UnimplementedJobServiceHandler) ListWebhooks(context.Context, *connect.Request[v1.ListWebhooksRequest]) (*connect.Response[v1.ListWebhooksResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.ListWebhooks is not implemented"))
+func (UnimplementedJobServiceHandler) ListWebhooks(context.Context, *v1.ListWebhooksRequest) (*v1.ListWebhooksResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.ListWebhooks is not implemented")
 }
 
-func (UnimplementedJobServiceHandler) TestWebhook(context.Context, *connect.Request[v1.TestWebhookRequest]) (*connect.Response[v1.TestWebhookResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.TestWebhook is not implemented"))
+func (UnimplementedJobServiceHandler) TestWebhook(context.Context, *v1.TestWebhookRequest) (*v1.TestWebhookResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.TestWebhook is not implemented")
 }
 
-func (UnimplementedJobServiceHandler) RotateKey(context.Context, *connect.Request[v1.RotateKeyRequest]) (*connect.Response[v1.RotateKeyResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.RotateKey is not implemented"))
+func (UnimplementedJobServiceHandler) RotateKey(context.Context, *v1.RotateKeyRequest) (*v1.RotateKeyResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.RotateKey is not implemented")
 }
 
-func (UnimplementedJobServiceHandler) ImportKeys(context.Context, *connect.Request[v1.ImportKeysRequest]) (*connect.Response[v1.ImportKeysResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.ImportKeys is not implemented"))
+func (UnimplementedJobServiceHandler) ImportKeys(context.Context, *v1.ImportKeysRequest) (*v1.ImportKeysResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.ImportKeys is not implemented")
 }
 
-func (UnimplementedJobServiceHandler) Reload(context.Context, *connect.Request[v1.ReloadRequest]) (*connect.Response[v1.ReloadResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.Reload is not implemented"))
+func (UnimplementedJobServiceHandler) Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.Reload is not implemented")
 }
 
-func (UnimplementedJobServiceHandler) DryRun(context.Context, *connect.Request[v1.DryRunRequest]) (*connect.Response[v1.DryRunResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.DryRun is not implemented"))
+func (UnimplementedJobServiceHandler) DryRun(context.Context, *v1.DryRunRequest) (*v1.DryRunResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.DryRun is not implemented")
 }
 
-func (UnimplementedJobServiceHandler) Info(context.Context, *connect.Request[v1.InfoRequest]) (*connect.Response[v1.InfoResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.JobService.Info is not implemented"))
+func (UnimplementedJobServiceHandler) Info(context.Context, *v1.InfoRequest) (*v1.InfoResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.Info is not implemented")
 }
+
+type jobServiceClient struct {
+	client *connect.Client
+}
+
+func (c *jobServiceClient) Start(ctx context.Context, req *v1.StartRequest) (*v1.StartResponse, error) {
+	var res v1.StartResponse
+	if err := c.client.CallUnary(ctx, jobServiceStartSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) Stop(ctx context.Context, req *v1.StopRequest) (*v1.StopResponse, error) {
+	var res v1.StopResponse
+	if err := c.client.CallUnary(ctx, jobServiceStopSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) Status(ctx context.Context, req *v1.StatusRequest) (*v1.StatusResponse, error) {
+	var res v1.StatusResponse
+	if err := c.client.CallUnary(ctx, jobServiceStatusSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) StreamLogs(ctx context.Context, req *v1.StreamLogsRequest) (JobServiceStreamLogsClientStream, error) {
+	stream, err := c.client.CallServerStream(ctx, jobServiceStreamLogsSpec(), req)
+	if err != nil {
+		return JobServiceStreamLogsClientStream{}, err
+	}
+	return JobServiceStreamLogsClientStream{stream: stream}, nil
+}
+
+func (c *jobServiceClient) List(ctx context.Context, req *v1.ListRequest) (*v1.ListResponse, error) {
+	var res v1.ListResponse
+	if err := c.client.CallUnary(ctx, jobServiceListSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) Wait(ctx context.Context, req *v1.WaitRequest) (*v1.WaitResponse, error) {
+	var res v1.WaitResponse
+	if err := c.client.CallUnary(ctx, jobServiceWaitSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) Tasks(ctx context.Context, req *v1.TasksRequest) (*v1.TasksResponse, error) {
+	var res v1.TasksResponse
+	if err := c.client.CallUnary(ctx, jobServiceTasksSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) ShowTask(ctx context.Context, req *v1.ShowTaskRequest) (*v1.ShowTaskResponse, error) {
+	var res v1.ShowTaskResponse
+	if err := c.client.CallUnary(ctx, jobServiceShowTaskSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) SwitchTask(ctx context.Context, req *v1.SwitchTaskRequest) (*v1.SwitchTaskResponse, error) {
+	var res v1.SwitchTaskResponse
+	if err := c.client.CallUnary(ctx, jobServiceSwitchTaskSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) Drain(ctx context.Context, req *v1.DrainRequest) (*v1.DrainResponse, error) {
+	var res v1.DrainResponse
+	if err := c.client.CallUnary(ctx, jobServiceDrainSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) AddKey(ctx context.Context, req *v1.AddKeyRequest) (*v1.AddKeyResponse, error) {
+	var res v1.AddKeyResponse
+	if err := c.client.CallUnary(ctx, jobServiceAddKeySpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) ListKeys(ctx context.Context, req *v1.ListKeysRequest) (*v1.ListKeysResponse, error) {
+	var res v1.ListKeysResponse
+	if err := c.client.CallUnary(ctx, jobServiceListKeysSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) RevokeKey(ctx context.Context, req *v1.RevokeKeyRequest) (*v1.RevokeKeyResponse, error) {
+	var res v1.RevokeKeyResponse
+	if err := c.client.CallUnary(ctx, jobServiceRevokeKeySpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) ListWebhooks(ctx context.Context, req *v1.ListWebhooksRequest) (*v1.ListWebhooksResponse, error) {
+	var res v1.ListWebhooksResponse
+	if err := c.client.CallUnary(ctx, jobServiceListWebhooksSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) TestWebhook(ctx context.Context, req *v1.TestWebhookRequest) (*v1.TestWebhookResponse, error) {
+	var res v1.TestWebhookResponse
+	if err := c.client.CallUnary(ctx, jobServiceTestWebhookSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) RotateKey(ctx context.Context, req *v1.RotateKeyRequest) (*v1.RotateKeyResponse, error) {
+	var res v1.RotateKeyResponse
+	if err := c.client.CallUnary(ctx, jobServiceRotateKeySpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) ImportKeys(ctx context.Context, req *v1.ImportKeysRequest) (*v1.ImportKeysResponse, error) {
+	var res v1.ImportKeysResponse
+	if err := c.client.CallUnary(ctx, jobServiceImportKeysSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) Reload(ctx context.Context, req *v1.ReloadRequest) (*v1.ReloadResponse, error) {
+	var res v1.ReloadResponse
+	if err := c.client.CallUnary(ctx, jobServiceReloadSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) DryRun(ctx context.Context, req *v1.DryRunRequest) (*v1.DryRunResponse, error) {
+	var res v1.DryRunResponse
+	if err := c.client.CallUnary(ctx, jobServiceDryRunSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) Info(ctx context.Context, req *v1.InfoRequest) (*v1.InfoResponse, error) {
+	var res v1.InfoResponse
+	if err := c.client.CallUnary(ctx, jobServiceInfoSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+type jobServiceHandler struct{ svc JobServiceHandler }
+
+func (h jobServiceHandler) start(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.StartRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Start(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) stop(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.StopRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Stop(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) status(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.StatusRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Status(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) streamLogs(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.StreamLogsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	return h.svc.StreamLogs(ctx, &req, JobServiceStreamLogsServerStream{stream: stream})
+}
+
+func (h jobServiceHandler) list(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ListRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.List(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) wait(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.WaitRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Wait(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) tasks(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.TasksRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Tasks(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) showTask(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ShowTaskRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ShowTask(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) switchTask(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.SwitchTaskRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.SwitchTask(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) drain(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.DrainRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Drain(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) addKey(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.AddKeyRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.AddKey(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) listKeys(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ListKeysRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ListKeys(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) revokeKey(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.RevokeKeyRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.RevokeKey(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) listWebhooks(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ListWebhooksRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ListWebhooks(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) testWebhook(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.TestWebhookRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.TestWebhook(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) rotateKey(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.RotateKeyRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.RotateKey(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) importKeys(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ImportKeysRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ImportKeys(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) reload(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ReloadRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Reload(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) dryRun(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.DryRunRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.DryRun(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) info(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.InfoRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Info(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+var (
+	gatewayServiceRunSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("GatewayService").Methods().ByName("Run"),
+			Procedure:  GatewayServiceRunProcedure,
+		}
+	})
+	gatewayServiceRunFramingSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("GatewayService").Methods().ByName("RunFraming"),
+			Procedure:  GatewayServiceRunFramingProcedure,
+		}
+	})
+	gatewayServiceResultSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("GatewayService").Methods().ByName("Result"),
+			Procedure:  GatewayServiceResultProcedure,
+		}
+	})
+	gatewayServiceWebhookFramingSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("GatewayService").Methods().ByName("WebhookFraming"),
+			Procedure:  GatewayServiceWebhookFramingProcedure,
+		}
+	})
+	gatewayServiceWebhookSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("GatewayService").Methods().ByName("Webhook"),
+			Procedure:  GatewayServiceWebhookProcedure,
+		}
+	})
+	gatewayServiceRunStreamSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeServer,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("GatewayService").Methods().ByName("RunStream"),
+			Procedure:  GatewayServiceRunStreamProcedure,
+		}
+	})
+	gatewayServiceLogsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeServer,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("GatewayService").Methods().ByName("Logs"),
+			Procedure:  GatewayServiceLogsProcedure,
+		}
+	})
+	gatewayServiceEndSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("GatewayService").Methods().ByName("End"),
+			Procedure:  GatewayServiceEndProcedure,
+		}
+	})
+	gatewayServiceKeyTasksSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("GatewayService").Methods().ByName("KeyTasks"),
+			Procedure:  GatewayServiceKeyTasksProcedure,
+		}
+	})
+	gatewayServiceKeyJobsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("GatewayService").Methods().ByName("KeyJobs"),
+			Procedure:  GatewayServiceKeyJobsProcedure,
+		}
+	})
+	gatewayServiceRefusedSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("GatewayService").Methods().ByName("Refused"),
+			Procedure:  GatewayServiceRefusedProcedure,
+		}
+	})
+	gatewayServiceFramingSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("GatewayService").Methods().ByName("Framing"),
+			Procedure:  GatewayServiceFramingProcedure,
+		}
+	})
+	gatewayServiceMetricsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("GatewayService").Methods().ByName("Metrics"),
+			Procedure:  GatewayServiceMetricsProcedure,
+		}
+	})
+)
 
 // GatewayServiceClient is a client for the rtask.v1.GatewayService service.
 type GatewayServiceClient interface {
 	// Run checks an API key and runs a task for it. A blocking task's reply comes when its job has ended; a job that
 	// failed is no error of this call. Errors carry an Error detail.
-	Run(context.Context, *connect.Request[v1.RunRequest]) (*connect.Response[v1.RunResponse], error)
+	Run(context.Context, *v1.RunRequest) (*v1.RunResponse, error)
 	// RunFraming checks who presents a key, and whether it may use a task, before the body of the request is read. What it refuses is
 	// logged and counted as Run does it.
-	RunFraming(context.Context, *connect.Request[v1.RunFramingRequest]) (*connect.Response[v1.RunFramingResponse], error)
+	RunFraming(context.Context, *v1.RunFramingRequest) (*v1.RunFramingResponse, error)
 	// Result returns a job that the same API key started over the network, as far as it has come. NOT_FOUND: there is no such
 	// job of this task and key, or it has ended for longer than the task's retention.
-	Result(context.Context, *connect.Request[v1.ResultRequest]) (*connect.Response[v1.RunResponse], error)
+	Result(context.Context, *v1.ResultRequest) (*v1.RunResponse, error)
 	// WebhookFraming returns how much of a request to a webhook is to be read. NOT_FOUND: there is no webhook at this URL.
-	WebhookFraming(context.Context, *connect.Request[v1.WebhookFramingRequest]) (*connect.Response[v1.WebhookFramingResponse], error)
+	WebhookFraming(context.Context, *v1.WebhookFramingRequest) (*v1.WebhookFramingResponse, error)
 	// Webhook decides on a request to a webhook and runs its task. It is Run otherwise.
-	Webhook(context.Context, *connect.Request[v1.WebhookRequest]) (*connect.Response[v1.WebhookResponse], error)
+	Webhook(context.Context, *v1.WebhookRequest) (*v1.WebhookResponse, error)
 	// RunStream is Run for who wants the output of a blocking task as it comes: first the job, then its output, then how it
 	// ended. A task that does not block is answered with the job alone.
-	RunStream(context.Context, *connect.Request[v1.RunRequest]) (*connect.ServerStreamForClient[v1.RunStreamResponse], error)
+	RunStream(context.Context, *v1.RunRequest) (GatewayServiceRunStreamClientStream, error)
 	// Logs returns the output of a job that the same API key started over the network, as JobService.StreamLogs does, and when
 	// that has ended the job. NOT_FOUND as with Result.
-	Logs(context.Context, *connect.Request[v1.LogsRequest]) (*connect.ServerStreamForClient[v1.RunStreamResponse], error)
+	Logs(context.Context, *v1.LogsRequest) (GatewayServiceLogsClientStream, error)
 	// End stops a job that the same API key started over the network. NOT_FOUND as with Result.
-	End(context.Context, *connect.Request[v1.EndRequest]) (*connect.Response[v1.EndResponse], error)
+	End(context.Context, *v1.EndRequest) (*v1.EndResponse, error)
 	// KeyTasks returns the tasks that an API key may start, sorted by name.
-	KeyTasks(context.Context, *connect.Request[v1.KeyRequest]) (*connect.Response[v1.KeyTasksResponse], error)
+	KeyTasks(context.Context, *v1.KeyRequest) (*v1.KeyTasksResponse, error)
 	// KeyJobs returns the newest jobs of a task that an API key started over the network, a hundred at most.
-	KeyJobs(context.Context, *connect.Request[v1.KeyRequest]) (*connect.Response[v1.KeyJobsResponse], error)
+	KeyJobs(context.Context, *v1.KeyRequest) (*v1.KeyJobsResponse, error)
 	// Refused tells of a request that the gateway refused by itself, since there was no body to hand on. It is for the audit trail
 	// and the metrics alone.
-	Refused(context.Context, *connect.Request[v1.RefusedRequest]) (*connect.Response[v1.RefusedResponse], error)
+	Refused(context.Context, *v1.RefusedRequest) (*v1.RefusedResponse, error)
 	// Framing returns what the gateway must know of the configuration and the engine.
-	Framing(context.Context, *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error)
+	Framing(context.Context, *v1.FramingRequest) (*v1.FramingResponse, error)
 	// Metrics returns the engine's metrics.
-	Metrics(context.Context, *connect.Request[v1.MetricsRequest]) (*connect.Response[v1.MetricsResponse], error)
+	Metrics(context.Context, *v1.MetricsRequest) (*v1.MetricsResponse, error)
 }
 
-// NewGatewayServiceClient constructs a client for the rtask.v1.GatewayService service. By default,
-// it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses, and
-// sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the connect.WithGRPC()
-// or connect.WithGRPCWeb() options.
-//
-// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
-// http://api.acme.com or https://acme.com/grpc).
-func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) GatewayServiceClient {
-	baseURL = strings.TrimRight(baseURL, "/")
-	gatewayServiceMethods := v1.File_rtask_v1_rtask_proto.Services().ByName("GatewayService").Methods()
-	return &gatewayServiceClient{
-		run: connect.NewClient[v1.RunRequest, v1.RunResponse](
-			httpClient,
-			baseURL+GatewayServiceRunProcedure,
-			connect.WithSchema(gatewayServiceMethods.ByName("Run")),
-			connect.WithClientOptions(opts...),
-		),
-		runFraming: connect.NewClient[v1.RunFramingRequest, v1.RunFramingResponse](
-			httpClient,
-			baseURL+GatewayServiceRunFramingProcedure,
-			connect.WithSchema(gatewayServiceMethods.ByName("RunFraming")),
-			connect.WithClientOptions(opts...),
-		),
-		result: connect.NewClient[v1.ResultRequest, v1.RunResponse](
-			httpClient,
-			baseURL+GatewayServiceResultProcedure,
-			connect.WithSchema(gatewayServiceMethods.ByName("Result")),
-			connect.WithClientOptions(opts...),
-		),
-		webhookFraming: connect.NewClient[v1.WebhookFramingRequest, v1.WebhookFramingResponse](
-			httpClient,
-			baseURL+GatewayServiceWebhookFramingProcedure,
-			connect.WithSchema(gatewayServiceMethods.ByName("WebhookFraming")),
-			connect.WithClientOptions(opts...),
-		),
-		webhook: connect.NewClient[v1.WebhookRequest, v1.WebhookResponse](
-			httpClient,
-			baseURL+GatewayServiceWebhookProcedure,
-			connect.WithSchema(gatewayServiceMethods.ByName("Webhook")),
-			connect.WithClientOptions(opts...),
-		),
-		runStream: connect.NewClient[v1.RunRequest, v1.RunStreamResponse](
-			httpClient,
-			baseURL+GatewayServiceRunStreamProcedure,
-			connect.WithSchema(gatewayServiceMethods.ByName("RunStream")),
-			connect.WithClientOptions(opts...),
-		),
-		logs: connect.NewClient[v1.LogsRequest, v1.RunStreamResponse](
-			httpClient,
-			baseURL+GatewayServiceLogsProcedure,
-			connect.WithSchema(gatewayServiceMethods.ByName("Logs")),
-			connect.WithClientOptions(opts...),
-		),
-		end: connect.NewClient[v1.EndRequest, v1.EndResponse](
-			httpClient,
-			baseURL+GatewayServiceEndProcedure,
-			connect.WithSchema(gatewayServiceMethods.ByName("End")),
-			connect.WithClientOptions(opts...),
-		),
-		keyTasks: connect.NewClient[v1.KeyRequest, v1.KeyTasksResponse](
-			httpClient,
-			baseURL+GatewayServiceKeyTasksProcedure,
-			connect.WithSchema(gatewayServiceMethods.ByName("KeyTasks")),
-			connect.WithClientOptions(opts...),
-		),
-		keyJobs: connect.NewClient[v1.KeyRequest, v1.KeyJobsResponse](
-			httpClient,
-			baseURL+GatewayServiceKeyJobsProcedure,
-			connect.WithSchema(gatewayServiceMethods.ByName("KeyJobs")),
-			connect.WithClientOptions(opts...),
-		),
-		refused: connect.NewClient[v1.RefusedRequest, v1.RefusedResponse](
-			httpClient,
-			baseURL+GatewayServiceRefusedProcedure,
-			connect.WithSchema(gatewayServiceMethods.ByName("Refused")),
-			connect.WithClientOptions(opts...),
-		),
-		framing: connect.NewClient[v1.FramingRequest, v1.FramingResponse](
-			httpClient,
-			baseURL+GatewayServiceFramingProcedure,
-			connect.WithSchema(gatewayServiceMethods.ByName("Framing")),
-			connect.WithClientOptions(opts...),
-		),
-		metrics: connect.NewClient[v1.MetricsRequest, v1.MetricsResponse](
-			httpClient,
-			baseURL+GatewayServiceMetricsProcedure,
-			connect.WithSchema(gatewayServiceMethods.ByName("Metrics")),
-			connect.WithClientOptions(opts...),
-		),
+// NewGatewayServiceClient constructs a client for the rtask.v1.GatewayService service. Multiple
+// service clients may share a single connect.Client.
+func NewGatewayServiceClient(client *connect.Client) GatewayServiceClient {
+	return &gatewayServiceClient{client: client}
+}
+
+// GatewayServiceRunStreamClientStream is the client stream for the GatewayService's RunStream RPC.
+type GatewayServiceRunStreamClientStream struct {
+	stream connect.ClientStream
+}
+
+// Receive returns the next response message from the server.
+func (s GatewayServiceRunStreamClientStream) Receive() (*v1.RunStreamResponse, error) {
+	var res v1.RunStreamResponse
+	if err := s.stream.Receive(&res); err != nil {
+		return nil, err
 	}
+	return &res, nil
 }
 
-// gatewayServiceClient implements GatewayServiceClient.
-type gatewayServiceClient struct {
-	run            *connect.Client[v1.RunRequest, v1.RunResponse]
-	runFraming     *connect.Client[v1.RunFramingRequest, v1.RunFramingResponse]
-	result         *connect.Client[v1.ResultRequest, v1.RunResponse]
-	webhookFraming *connect.Client[v1.WebhookFramingRequest, v1.WebhookFramingResponse]
-	webhook        *connect.Client[v1.WebhookRequest, v1.WebhookResponse]
-	runStream      *connect.Client[v1.RunRequest, v1.RunStreamResponse]
-	logs           *connect.Client[v1.LogsRequest, v1.RunStreamResponse]
-	end            *connect.Client[v1.EndRequest, v1.EndResponse]
-	keyTasks       *connect.Client[v1.KeyRequest, v1.KeyTasksResponse]
-	keyJobs        *connect.Client[v1.KeyRequest, v1.KeyJobsResponse]
-	refused        *connect.Client[v1.RefusedRequest, v1.RefusedResponse]
-	framing        *connect.Client[v1.FramingRequest, v1.FramingResponse]
-	metrics        *connect.Client[v1.MetricsRequest, v1.MetricsResponse]
+// Close releases the stream's resources. It is idempotent and is typically deferred to clean up a
+// stream abandoned before io.EOF.
+func (s GatewayServiceRunStreamClientStream) Close() error {
+	return s.stream.Close()
 }
 
-// Run calls rtask.v1.GatewayService.Run.
-func (c *gatewayServiceClient) Run(ctx context.Context, req *connect.Request[v1.RunRequest]) (*connect.Response[v1.RunResponse], error) {
-	return c.run.CallUnary(ctx, req)
+// GatewayServiceLogsClientStream is the client stream for the GatewayService's Logs RPC.
+type GatewayServiceLogsClientStream struct {
+	stream connect.ClientStream
 }
 
-// RunFraming calls rtask.v1.GatewayService.RunFraming.
-func (c *gatewayServiceClient) RunFraming(ctx context.Context, req *connect.Request[v1.RunFramingRequest]) (*connect.Response[v1.RunFramingResponse], error) {
-	return c.runFraming.CallUnary(ctx, req)
+// Receive returns the next response message from the server.
+func (s GatewayServiceLogsClientStream) Receive() (*v1.RunStreamResponse, error) {
+	var res v1.RunStreamResponse
+	if err := s.stream.Receive(&res); err != nil {
+		return nil, err
+	}
+	return &res, nil
 }
 
-// Result calls rtask.v1.GatewayService.Result.
-func (c *gatewayServiceClient) Result(ctx context.Context, req *connect.Request[v1.ResultRequest]) (*connect.Response[v1.RunResponse], error) {
-	return c.result.CallUnary(ctx, req)
-}
-
-// WebhookFraming calls rtask.v1.GatewayService.WebhookFraming.
-func (c *gatewayServiceClient) WebhookFraming(ctx context.Context, req *connect.Request[v1.WebhookFramingRequest]) (*connect.Response[v1.WebhookFramingResponse], error) {
-	return c.webhookFraming.CallUnary(ctx, req)
-}
-
-// Webhook calls rtask.v1.GatewayService.Webhook.
-func (c *gatewayServiceClient) Webhook(ctx context.Context, req *connect.Request[v1.WebhookRequest]) (*connect.Response[v1.WebhookResponse], error) {
-	return c.webhook.CallUnary(ctx, req)
-}
-
-// RunStream calls rtask.v1.GatewayService.RunStream.
-func (c *gatewayServiceClient) RunStream(ctx context.Context, req *connect.Request[v1.RunRequest]) (*connect.ServerStreamForClient[v1.RunStreamResponse], error) {
-	return c.runStream.CallServerStream(ctx, req)
-}
-
-// Logs calls rtask.v1.GatewayService.Logs.
-func (c *gatewayServiceClient) Logs(ctx context.Context, req *connect.Request[v1.LogsRequest]) (*connect.ServerStreamForClient[v1.RunStreamResponse], error) {
-	return c.logs.CallServerStream(ctx, req)
-}
-
-// End calls rtask.v1.GatewayService.End.
-func (c *gatewayServiceClient) End(ctx context.Context, req *connect.Request[v1.EndRequest]) (*connect.Response[v1.EndResponse], error) {
-	return c.end.CallUnary(ctx, req)
-}
-
-// KeyTasks calls rtask.v1.GatewayService.KeyTasks.
-func (c *gatewayServiceClient) KeyTasks(ctx context.Context, req *connect.Request[v1.KeyRequest]) (*connect.Response[v1.KeyTasksResponse], error) {
-	return c.keyTasks.CallUnary(ctx, req)
-}
-
-// KeyJobs calls rtask.v1.GatewayService.KeyJobs.
-func (c *gatewayServiceClient) KeyJobs(ctx context.Context, req *connect.Request[v1.KeyRequest]) (*connect.Response[v1.KeyJobsResponse], error) {
-	return c.keyJobs.CallUnary(ctx, req)
-}
-
-// Refused calls rtask.v1.GatewayService.Refused.
-func (c *gatewayServiceClient) Refused(ctx context.Context, req *connect.Request[v1.RefusedRequest]) (*connect.Response[v1.RefusedResponse], error) {
-	return c.refused.CallUnary(ctx, req)
-}
-
-// Framing calls rtask.v1.GatewayService.Framing.
-func (c *gatewayServiceClient) Framing(ctx context.Context, req *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error) {
-	return c.framing.CallUnary(ctx, req)
-}
-
-// Metrics calls rtask.v1.GatewayService.Metrics.
-func (c *gatewayServiceClient) Metrics(ctx context.Context, req *connect.Request[v1.MetricsRequest]) (*connect.Response[v1.MetricsResponse], error) {
-	return c.metrics.CallUnary(ctx, req)
+// Close releases the stream's resources. It is idempotent and is typically deferred to clean up a
+// stream abandoned before io.EOF.
+func (s GatewayServiceLogsClientStream) Close() error {
+	return s.stream.Close()
 }
 
 // GatewayServiceHandler is an implementation of the rtask.v1.GatewayService service.
 type GatewayServiceHandler interface {
 	// Run checks an API key and runs a task for it. A blocking task's reply comes when its job has ended; a job that
 	// failed is no error of this call. Errors carry an Error detail.
-	Run(context.Context, *connect.Request[v1.RunRequest]) (*connect.Response[v1.RunResponse], error)
+	Run(context.Context, *v1.RunRequest) (*v1.RunResponse, error)
 	// RunFraming checks who presents a key, and whether it may use a task, before the body of the request is read. What it refuses is
 	// logged and counted as Run does it.
-	RunFraming(context.Context, *connect.Request[v1.RunFramingRequest]) (*connect.Response[v1.RunFramingResponse], error)
+	RunFraming(context.Context, *v1.RunFramingRequest) (*v1.RunFramingResponse, error)
 	// Result returns a job that the same API key started over the network, as far as it has come. NOT_FOUND: there is no such
 	// job of this task and key, or it has ended for longer than the task's retention.
-	Result(context.Context, *connect.Request[v1.ResultRequest]) (*connect.Response[v1.RunResponse], error)
+	Result(context.Context, *v1.ResultRequest) (*v1.RunResponse, error)
 	// WebhookFraming returns how much of a request to a webhook is to be read. NOT_FOUND: there is no webhook at this URL.
-	WebhookFraming(context.Context, *connect.Request[v1.WebhookFramingRequest]) (*connect.Response[v1.WebhookFramingResponse], error)
+	WebhookFraming(context.Context, *v1.WebhookFramingRequest) (*v1.WebhookFramingResponse, error)
 	// Webhook decides on a request to a webhook and runs its task. It is Run otherwise.
-	Webhook(context.Context, *connect.Request[v1.WebhookRequest]) (*connect.Response[v1.WebhookResponse], error)
+	Webhook(context.Context, *v1.WebhookRequest) (*v1.WebhookResponse, error)
 	// RunStream is Run for who wants the output of a blocking task as it comes: first the job, then its output, then how it
 	// ended. A task that does not block is answered with the job alone.
-	RunStream(context.Context, *connect.Request[v1.RunRequest], *connect.ServerStream[v1.RunStreamResponse]) error
+	RunStream(context.Context, *v1.RunRequest, GatewayServiceRunStreamServerStream) error
 	// Logs returns the output of a job that the same API key started over the network, as JobService.StreamLogs does, and when
 	// that has ended the job. NOT_FOUND as with Result.
-	Logs(context.Context, *connect.Request[v1.LogsRequest], *connect.ServerStream[v1.RunStreamResponse]) error
+	Logs(context.Context, *v1.LogsRequest, GatewayServiceLogsServerStream) error
 	// End stops a job that the same API key started over the network. NOT_FOUND as with Result.
-	End(context.Context, *connect.Request[v1.EndRequest]) (*connect.Response[v1.EndResponse], error)
+	End(context.Context, *v1.EndRequest) (*v1.EndResponse, error)
 	// KeyTasks returns the tasks that an API key may start, sorted by name.
-	KeyTasks(context.Context, *connect.Request[v1.KeyRequest]) (*connect.Response[v1.KeyTasksResponse], error)
+	KeyTasks(context.Context, *v1.KeyRequest) (*v1.KeyTasksResponse, error)
 	// KeyJobs returns the newest jobs of a task that an API key started over the network, a hundred at most.
-	KeyJobs(context.Context, *connect.Request[v1.KeyRequest]) (*connect.Response[v1.KeyJobsResponse], error)
+	KeyJobs(context.Context, *v1.KeyRequest) (*v1.KeyJobsResponse, error)
 	// Refused tells of a request that the gateway refused by itself, since there was no body to hand on. It is for the audit trail
 	// and the metrics alone.
-	Refused(context.Context, *connect.Request[v1.RefusedRequest]) (*connect.Response[v1.RefusedResponse], error)
+	Refused(context.Context, *v1.RefusedRequest) (*v1.RefusedResponse, error)
 	// Framing returns what the gateway must know of the configuration and the engine.
-	Framing(context.Context, *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error)
+	Framing(context.Context, *v1.FramingRequest) (*v1.FramingResponse, error)
 	// Metrics returns the engine's metrics.
-	Metrics(context.Context, *connect.Request[v1.MetricsRequest]) (*connect.Response[v1.MetricsResponse], error)
+	Metrics(context.Context, *v1.MetricsRequest) (*v1.MetricsResponse, error)
 }
 
-// NewGatewayServiceHandler builds an HTTP handler from the service implementation. It returns the
-// path on which to mount the handler and the handler itself.
-//
-// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
-// and JSON codecs. They also support gzip compression.
-func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
-	gatewayServiceMethods := v1.File_rtask_v1_rtask_proto.Services().ByName("GatewayService").Methods()
-	gatewayServiceRunHandler := connect.NewUnaryHandler(
-		GatewayServiceRunProcedure,
-		svc.Run,
-		connect.WithSchema(gatewayServiceMethods.ByName("Run")),
-		connect.WithHandlerOptions(opts...),
+// RegisterGatewayServiceHandler registers svc as the rtask.v1.GatewayService implementation on
+// server.
+func RegisterGatewayServiceHandler(server *connect.Server, svc GatewayServiceHandler) {
+	adapter := gatewayServiceHandler{svc: svc}
+	server.Register(
+		connect.Method{Spec: gatewayServiceRunSpec(), Handler: adapter.run},
+		connect.Method{Spec: gatewayServiceRunFramingSpec(), Handler: adapter.runFraming},
+		connect.Method{Spec: gatewayServiceResultSpec(), Handler: adapter.result},
+		connect.Method{Spec: gatewayServiceWebhookFramingSpec(), Handler: adapter.webhookFraming},
+		connect.Method{Spec: gatewayServiceWebhookSpec(), Handler: adapter.webhook},
+		connect.Method{Spec: gatewayServiceRunStreamSpec(), Handler: adapter.runStream},
+		connect.Method{Spec: gatewayServiceLogsSpec(), Handler: adapter.logs},
+		connect.Method{Spec: gatewayServiceEndSpec(), Handler: adapter.end},
+		connect.Method{Spec: gatewayServiceKeyTasksSpec(), Handler: adapter.keyTasks},
+		connect.Method{Spec: gatewayServiceKeyJobsSpec(), Handler: adapter.keyJobs},
+		connect.Method{Spec: gatewayServiceRefusedSpec(), Handler: adapter.refused},
+		connect.Method{Spec: gatewayServiceFramingSpec(), Handler: adapter.framing},
+		connect.Method{Spec: gatewayServiceMetricsSpec(), Handler: adapter.metrics},
 	)
-	gatewayServiceRunFramingHandler := connect.NewUnaryHandler(
-		GatewayServiceRunFramingProcedure,
-		svc.RunFraming,
-		connect.WithSchema(gatewayServiceMethods.ByName("RunFraming")),
-		connect.WithHandlerOptions(opts...),
-	)
-	gatewayServiceResultHandler := connect.NewUnaryHandler(
-		GatewayServiceResultProcedure,
-		svc.Result,
-		connect.WithSchema(gatewayServiceMethods.ByName("Result")),
-		connect.WithHandlerOptions(opts...),
-	)
-	gatewayServiceWebhookFramingHandler := connect.NewUnaryHandler(
-		GatewayServiceWebhookFramingProcedure,
-		svc.WebhookFraming,
-		connect.WithSchema(gatewayServiceMethods.ByName("WebhookFraming")),
-		connect.WithHandlerOptions(opts...),
-	)
-	gatewayServiceWebhookHandler := connect.NewUnaryHandler(
-		GatewayServiceWebhookProcedure,
-		svc.Webhook,
-		connect.WithSchema(gatewayServiceMethods.ByName("Webhook")),
-		connect.WithHandlerOptions(opts...),
-	)
-	gatewayServiceRunStreamHandler := connect.NewServerStreamHandler(
-		GatewayServiceRunStreamProcedure,
-		svc.RunStream,
-		connect.WithSchema(gatewayServiceMethods.ByName("RunStream")),
-		connect.WithHandlerOptions(opts...),
-	)
-	gatewayServiceLogsHandler := connect.NewServerStreamHandler(
-		GatewayServiceLogsProcedure,
-		svc.Logs,
-		connect.WithSchema(gatewayServiceMethods.ByName("Logs")),
-		connect.WithHandlerOptions(opts...),
-	)
-	gatewayServiceEndHandler := connect.NewUnaryHandler(
-		GatewayServiceEndProcedure,
-		svc.End,
-		connect.WithSchema(gatewayServiceMethods.ByName("End")),
-		connect.WithHandlerOptions(opts...),
-	)
-	gatewayServiceKeyTasksHandler := connect.NewUnaryHandler(
-		GatewayServiceKeyTasksProcedure,
-		svc.KeyTasks,
-		connect.WithSchema(gatewayServiceMethods.ByName("KeyTasks")),
-		connect.WithHandlerOptions(opts...),
-	)
-	gatewayServiceKeyJobsHandler := connect.NewUnaryHandler(
-		GatewayServiceKeyJobsProcedure,
-		svc.KeyJobs,
-		connect.WithSchema(gatewayServiceMethods.ByName("KeyJobs")),
-		connect.WithHandlerOptions(opts...),
-	)
-	gatewayServiceRefusedHandler := connect.NewUnaryHandler(
-		GatewayServiceRefusedProcedure,
-		svc.Refused,
-		connect.WithSchema(gatewayServiceMethods.ByName("Refused")),
-		connect.WithHandlerOptions(opts...),
-	)
-	gatewayServiceFramingHandler := connect.NewUnaryHandler(
-		GatewayServiceFramingProcedure,
-		svc.Framing,
-		connect.WithSchema(gatewayServiceMethods.ByName("Framing")),
-		connect.WithHandlerOptions(opts...),
-	)
-	gatewayServiceMetricsHandler := connect.NewUnaryHandler(
-		GatewayServiceMetricsProcedure,
-		svc.Metrics,
-		connect.WithSchema(gatewayServiceMethods.ByName("Metrics")),
-		connect.WithHandlerOptions(opts...),
-	)
-	return "/rtask.v1.GatewayService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case GatewayServiceRunProcedure:
-			gatewayServiceRunHandler.ServeHTTP(w, r)
-		case GatewayServiceRunFramingProcedure:
-			gatewayServiceRunFramingHandler.ServeHTTP(w, r)
-		case GatewayServiceResultProcedure:
-			gatewayServiceResultHandler.ServeHTTP(w, r)
-		case GatewayServiceWebhookFramingProcedure:
-			gatewayServiceWebhookFramingHandler.ServeHTTP(w, r)
-		case GatewayServiceWebhookProcedure:
-			gatewayServiceWebhookHandler.ServeHTTP(w, r)
-		case GatewayServiceRunStreamProcedure:
-			gatewayServiceRunStreamHandler.ServeHTTP(w, r)
-		case GatewayServiceLogsProcedure:
-			gatewayServiceLogsHandler.ServeHTTP(w, r)
-		case GatewayServiceEndProcedure:
-			gatewayServiceEndHandler.ServeHTTP(w, r)
-		case GatewayServiceKeyTasksProcedure:
-			gatewayServiceKeyTasksHandler.ServeHTTP(w, r)
-		case GatewayServiceKeyJobsProcedure:
-			gatewayServiceKeyJobsHandler.ServeHTTP(w, r)
-		case GatewayServiceRefusedProcedure:
-			gatewayServiceRefusedHandler.ServeHTTP(w, r)
-		case GatewayServiceFramingProcedure:
-			gatewayServiceFramingHandler.ServeHTTP(w, r)
-		case GatewayServiceMetricsProcedure:
-			gatewayServiceMetricsHandler.ServeHTTP(w, r)
-		default:
-			http.NotFound(w, r)
-		}
-	})
+}
+
+// GatewayServiceRunStreamServerStream is the server stream for the GatewayService's RunStream RPC.
+type GatewayServiceRunStreamServerStream struct {
+	stream connect.ServerStream
+}
+
+// SendHeaders flushes the response headers without a message. The first Send does this implicitly.
+func (s GatewayServiceRunStreamServerStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a response message to the client.
+func (s GatewayServiceRunStreamServerStream) Send(res *v1.RunStreamResponse) error {
+	return s.stream.Send(res)
+}
+
+// GatewayServiceLogsServerStream is the server stream for the GatewayService's Logs RPC.
+type GatewayServiceLogsServerStream struct {
+	stream connect.ServerStream
+}
+
+// SendHeaders flushes the response headers without a message. The first Send does this implicitly.
+func (s GatewayServiceLogsServerStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a response message to the client.
+func (s GatewayServiceLogsServerStream) Send(res *v1.RunStreamResponse) error {
+	return s.stream.Send(res)
 }
 
 // UnimplementedGatewayServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedGatewayServiceHandler struct{}
 
-func (UnimplementedGatewayServiceHandler) Run(context.Context, *connect.Request[v1.RunRequest]) (*connect.Response[v1.RunResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.Run is not implemented"))
+func (UnimplementedGatewayServiceHandler) Run(context.Context, *v1.RunRequest) (*v1.RunResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.Run is not implemented")
 }
 
-func (UnimplementedGatewayServiceHandler) RunFraming(context.Context, *connect.Request[v1.RunFramingRequest]) (*connect.Response[v1.RunFramingResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.RunFraming is not implemented"))
+func (UnimplementedGatewayServiceHandler) RunFraming(context.Context, *v1.RunFramingRequest) (*v1.RunFramingResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.RunFraming is not implemented")
 }
 
-func (UnimplementedGatewayServiceHandler) Result(context.Context, *connect.Request[v1.ResultRequest]) (*connect.Response[v1.RunResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.Result is not implemented"))
+func (UnimplementedGatewayServiceHandler) Result(context.Context, *v1.ResultRequest) (*v1.RunResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.Result is not implemented")
 }
 
-func (UnimplementedGatewayServiceHandler) WebhookFraming(context.Context, *connect.Request[v1.WebhookFramingRequest]) (*connect.Response[v1.WebhookFramingResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.WebhookFraming is not implemented"))
+func (UnimplementedGatewayServiceHandler) WebhookFraming(context.Context, *v1.WebhookFramingRequest) (*v1.WebhookFramingResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.WebhookFraming is not implemented")
 }
 
-func (UnimplementedGatewayServiceHandler) Webhook(context.Context, *connect.Request[v1.WebhookRequest]) (*connect.Response[v1.WebhookResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.Webhook is not implemented"))
+func (UnimplementedGatewayServiceHandler) Webhook(context.Context, *v1.WebhookRequest) (*v1.WebhookResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.Webhook is not implemented")
 }
 
-func (UnimplementedGatewayServiceHandler) RunStream(context.Context, *connect.Request[v1.RunRequest], *connect.ServerStream[v1.RunStreamResponse]) error {
-	return connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.RunStream is not implemented"))
+func (UnimplementedGatewayServiceHandler) RunStream(context.Context, *v1.RunRequest, GatewayServiceRunStreamServerStream) error {
+	return connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.RunStream is not implemented")
 }
 
-func (UnimplementedGatewayServiceHandler) Logs(context.Context, *connect.Request[v1.LogsRequest], *connect.ServerStream[v1.RunStreamResponse]) error {
-	return connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.Logs is not implemented"))
+func (UnimplementedGatewayServiceHandler) Logs(context.Context, *v1.LogsRequest, GatewayServiceLogsServerStream) error {
+	return connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.Logs is not implemented")
 }
 
-func (UnimplementedGatewayServiceHandler) End(context.Context, *connect.Request[v1.EndRequest]) (*connect.Response[v1.EndResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.End is not implemented"))
+func (UnimplementedGatewayServiceHandler) End(context.Context, *v1.EndRequest) (*v1.EndResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.End is not implemented")
 }
 
-func (UnimplementedGatewayServiceHandler) KeyTasks(context.Context, *connect.Request[v1.KeyRequest]) (*connect.Response[v1.KeyTasksResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.KeyTasks is not implemented"))
+func (UnimplementedGatewayServiceHandler) KeyTasks(context.Context, *v1.KeyRequest) (*v1.KeyTasksResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.KeyTasks is not implemented")
 }
 
-func (UnimplementedGatewayServiceHandler) KeyJobs(context.Context, *connect.Request[v1.KeyRequest]) (*connect.Response[v1.KeyJobsResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.KeyJobs is not implemented"))
+func (UnimplementedGatewayServiceHandler) KeyJobs(context.Context, *v1.KeyRequest) (*v1.KeyJobsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.KeyJobs is not implemented")
 }
 
-func (UnimplementedGatewayServiceHandler) Refused(context.Context, *connect.Request[v1.RefusedRequest]) (*connect.Response[v1.RefusedResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.Refused is not implemented"))
+func (UnimplementedGatewayServiceHandler) Refused(context.Context, *v1.RefusedRequest) (*v1.RefusedResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.Refused is not implemented")
 }
 
-func (UnimplementedGatewayServiceHandler) Framing(context.Context, *connect.Request[v1.FramingRequest]) (*connect.Response[v1.FramingResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.Framing is not implemented"))
+func (UnimplementedGatewayServiceHandler) Framing(context.Context, *v1.FramingRequest) (*v1.FramingResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.Framing is not implemented")
 }
 
-func (UnimplementedGatewayServiceHandler) Metrics(context.Context, *connect.Request[v1.MetricsRequest]) (*connect.Response[v1.MetricsResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rtask.v1.GatewayService.Metrics is not implemented"))
+func (UnimplementedGatewayServiceHandler) Metrics(context.Context, *v1.MetricsRequest) (*v1.MetricsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.Metrics is not implemented")
+}
+
+type gatewayServiceClient struct {
+	client *connect.Client
+}
+
+func (c *gatewayServiceClient) Run(ctx context.Context, req *v1.RunRequest) (*v1.RunResponse, error) {
+	var res v1.RunResponse
+	if err := c.client.CallUnary(ctx, gatewayServiceRunSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *gatewayServiceClient) RunFraming(ctx context.Context, req *v1.RunFramingRequest) (*v1.RunFramingResponse, error) {
+	var res v1.RunFramingResponse
+	if err := c.client.CallUnary(ctx, gatewayServiceRunFramingSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *gatewayServiceClient) Result(ctx context.Context, req *v1.ResultRequest) (*v1.RunResponse, error) {
+	var res v1.RunResponse
+	if err := c.client.CallUnary(ctx, gatewayServiceResultSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *gatewayServiceClient) WebhookFraming(ctx context.Context, req *v1.WebhookFramingRequest) (*v1.WebhookFramingResponse, error) {
+	var res v1.WebhookFramingResponse
+	if err := c.client.CallUnary(ctx, gatewayServiceWebhookFramingSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *gatewayServiceClient) Webhook(ctx context.Context, req *v1.WebhookRequest) (*v1.WebhookResponse, error) {
+	var res v1.WebhookResponse
+	if err := c.client.CallUnary(ctx, gatewayServiceWebhookSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *gatewayServiceClient) RunStream(ctx context.Context, req *v1.RunRequest) (GatewayServiceRunStreamClientStream, error) {
+	stream, err := c.client.CallServerStream(ctx, gatewayServiceRunStreamSpec(), req)
+	if err != nil {
+		return GatewayServiceRunStreamClientStream{}, err
+	}
+	return GatewayServiceRunStreamClientStream{stream: stream}, nil
+}
+
+func (c *gatewayServiceClient) Logs(ctx context.Context, req *v1.LogsRequest) (GatewayServiceLogsClientStream, error) {
+	stream, err := c.client.CallServerStream(ctx, gatewayServiceLogsSpec(), req)
+	if err != nil {
+		return GatewayServiceLogsClientStream{}, err
+	}
+	return GatewayServiceLogsClientStream{stream: stream}, nil
+}
+
+func (c *gatewayServiceClient) End(ctx context.Context, req *v1.EndRequest) (*v1.EndResponse, error) {
+	var res v1.EndResponse
+	if err := c.client.CallUnary(ctx, gatewayServiceEndSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *gatewayServiceClient) KeyTasks(ctx context.Context, req *v1.KeyRequest) (*v1.KeyTasksResponse, error) {
+	var res v1.KeyTasksResponse
+	if err := c.client.CallUnary(ctx, gatewayServiceKeyTasksSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *gatewayServiceClient) KeyJobs(ctx context.Context, req *v1.KeyRequest) (*v1.KeyJobsResponse, error) {
+	var res v1.KeyJobsResponse
+	if err := c.client.CallUnary(ctx, gatewayServiceKeyJobsSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *gatewayServiceClient) Refused(ctx context.Context, req *v1.RefusedRequest) (*v1.RefusedResponse, error) {
+	var res v1.RefusedResponse
+	if err := c.client.CallUnary(ctx, gatewayServiceRefusedSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *gatewayServiceClient) Framing(ctx context.Context, req *v1.FramingRequest) (*v1.FramingResponse, error) {
+	var res v1.FramingResponse
+	if err := c.client.CallUnary(ctx, gatewayServiceFramingSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *gatewayServiceClient) Metrics(ctx context.Context, req *v1.MetricsRequest) (*v1.MetricsResponse, error) {
+	var res v1.MetricsResponse
+	if err := c.client.CallUnary(ctx, gatewayServiceMetricsSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+type gatewayServiceHandler struct{ svc GatewayServiceHandler }
+
+func (h gatewayServiceHandler) run(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.RunRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Run(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h gatewayServiceHandler) runFraming(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.RunFramingRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.RunFraming(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h gatewayServiceHandler) result(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ResultRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Result(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h gatewayServiceHandler) webhookFraming(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.WebhookFramingRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.WebhookFraming(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h gatewayServiceHandler) webhook(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.WebhookRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Webhook(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h gatewayServiceHandler) runStream(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.RunRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	return h.svc.RunStream(ctx, &req, GatewayServiceRunStreamServerStream{stream: stream})
+}
+
+func (h gatewayServiceHandler) logs(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.LogsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	return h.svc.Logs(ctx, &req, GatewayServiceLogsServerStream{stream: stream})
+}
+
+func (h gatewayServiceHandler) end(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.EndRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.End(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h gatewayServiceHandler) keyTasks(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.KeyRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.KeyTasks(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h gatewayServiceHandler) keyJobs(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.KeyRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.KeyJobs(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h gatewayServiceHandler) refused(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.RefusedRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Refused(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h gatewayServiceHandler) framing(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.FramingRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Framing(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h gatewayServiceHandler) metrics(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.MetricsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Metrics(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
 }
