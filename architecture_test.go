@@ -53,8 +53,12 @@ func rules() map[string]rule {
 			never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses, module + "sandbox": "files in, values out"},
 		},
 		"daemon/job": {
-			may:   []string{"daemon/store", "sandbox", "sandbox/log", "sandbox/scope", "sandbox/spec", "sandbox/wire"},
+			may:   []string{"daemon/job/admission", "daemon/store", "sandbox", "sandbox/log", "sandbox/scope", "sandbox/spec", "sandbox/wire"},
 			never: map[string]string{"net/http": noNetwork, module + "daemon/config": "the library knows no configuration files"},
+		},
+		"daemon/job/admission": {
+			may:   []string{"sandbox/spec"},
+			never: map[string]string{"os/exec": "it decides, in memory", "net": "it decides, in memory", module + "daemon/store": "it decides, in memory"},
 		},
 		"daemon/store":     {never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses}},
 		"daemon/auth/cost": {never: map[string]string{"net": "numbers and their bounds", "os/exec": noProcesses}},

@@ -19,9 +19,6 @@ import (
 // job takes its input, environment and configuration, and its id is an alias of the job. Of each alias there is a record, which
 // is a Job with Into set, so that its id is known for as long as the job is.
 
-// maxAliases is how many requests one job takes over while it waits: more than any sender has a reason to send.
-const maxAliases = 1000
-
 // alias is a request that a live job has taken over. It has the job's owner and trigger.
 type alias struct {
 	of         *live
@@ -66,30 +63,13 @@ type joined struct {
 	old string
 }
 
-// join gives a request to the job that waits and is for the same thing, if there is one. Manager.mu is held.
-func (m *Manager) join(s *Spec, j Job) (*live, *joined, error) {
-	if s.Overflow != spec.Coalesce {
-		return nil, nil, nil
-	}
-	t := m.tasks[s.Task]
-	if t == nil || !t.full(s.MaxConcurrent) {
-		return nil, nil, nil
-	}
-	l := t.same[j.Plan.Same]
-	if l == nil || !l.queued || l.stop != nil || l.job.State != Queued {
-		return nil, nil, nil
-	}
-	if len(l.aliases) >= maxAliases {
-		return nil, nil, fmt.Errorf("%w: job %s waits for %d requests already", ErrQueueFull, l.job.ID, 1+len(l.aliases))
-	}
+// join makes a request part of a job that waits. Manager.mu is held.
+func (m *Manager) join(l *live, s *Spec, j Job) (*joined, error) {
 	own := *s
 	own.ID, own.Volatile = l.job.ID, s.Volatile && l.job.Plan.Volatile
 	next, err := m.draft(&own)
 	if err != nil {
-		return nil, nil, err
-	}
-	if err := m.chargeNew(l, int64(len(s.Input))); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	next.State, next.QueuedAt, next.Digest = Queued, l.job.QueuedAt, l.job.Digest
 	next.Promised = l.job.Promised
@@ -108,7 +88,7 @@ func (m *Manager) join(s *Spec, j Job) (*live, *joined, error) {
 		l.input = nil
 	}
 	m.alias(g.alias)
-	return l, g, nil
+	return g, nil
 }
 
 // errGone is returned by commitJoin when the job that took the request over could not be recorded itself. The request may find
@@ -129,9 +109,7 @@ func (m *Manager) commitJoin(ctx context.Context, l *live, g *joined) error {
 	gone := l.err != nil || repeat && claimed.Of == id
 	switch {
 	case gone:
-		if t := m.tasks[l.job.Task]; t != nil {
-			t.takesNoMore(l)
-		}
+		m.admission.TakeNoMore(l.ticket)
 	case err == nil:
 		l.kept = true
 	}
@@ -175,6 +153,7 @@ func (m *Manager) unalias(a *alias) {
 	defer m.mu.Unlock()
 	delete(m.aliases, a.id)
 	delete(a.of.aliases, a.id)
+	a.of.ticket.Unjoin()
 }
 
 // aliasRecord is an alias as it is recorded with the job that it is of.
@@ -281,6 +260,7 @@ func (m *Manager) takeUpAliases(aliases []Job) {
 	for _, a := range aliases {
 		if l := m.live[a.Into]; l != nil {
 			m.alias(&alias{of: l, id: a.ID, digest: a.Digest, queuedAt: a.QueuedAt, once: a.Once, promised: a.Promised})
+			l.ticket.Joined(1)
 			continue
 		}
 		of, err := m.store.Get(a.Into)
@@ -308,7 +288,7 @@ func (m *Manager) StopQueued(ctx context.Context, key string, o StopOptions) {
 	var ids []string
 	m.mu.Lock()
 	for id, l := range m.live {
-		if l.queued && l.job.State == Queued && l.job.Owner.Key == key {
+		if l.job.State == Queued && l.job.Owner.Key == key {
 			ids = append(ids, id)
 		}
 	}

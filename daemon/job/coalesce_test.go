@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rtask/rtask/daemon/job/admission"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -259,7 +260,7 @@ func TestCoalesceOnlyTheSame(t *testing.T) {
 	}
 }
 
-// TestAliasesBounded: strangers add to a job that waits until it has maxAliases, and are refused then. Nothing that was accepted
+// TestAliasesBounded: strangers add to a job that waits until it has admission.MaxJoined, and are refused then. Nothing that was accepted
 // is forgotten, and looking for an id looks at none of the others.
 func TestAliasesBounded(t *testing.T) {
 	m := open(t)
@@ -272,7 +273,7 @@ func TestAliasesBounded(t *testing.T) {
 	full := 0
 	for range 20 {
 		clients.Go(func() {
-			for range maxAliases / 10 {
+			for range admission.MaxJoined / 10 {
 				j, err := m.Start(t.Context(), coalesced("y", "main"))
 				mu.Lock()
 				if errors.Is(err, ErrQueueFull) {
@@ -287,7 +288,7 @@ func TestAliasesBounded(t *testing.T) {
 		})
 	}
 	clients.Wait()
-	if len(ids) != maxAliases || full != maxAliases {
+	if len(ids) != admission.MaxJoined || full != admission.MaxJoined {
 		t.Errorf("%d were accepted and %d refused", len(ids), full)
 	}
 	if _, err := m.Find(newID(), nil); !errors.Is(err, ErrNotFound) {
@@ -299,31 +300,11 @@ func TestAliasesBounded(t *testing.T) {
 	eventually(t, "they are on record", func() bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		return len(m.live) == 0 && len(m.aliases) == 0 && len(m.tasks) == 0
+		return len(m.live) == 0 && len(m.aliases) == 0
 	})
 	for _, id := range ids {
 		if j, err := m.Status(id); err != nil || j.ID != waits.ID || !j.Succeeded() {
 			t.Fatalf("%s: %s, %v", id, j.ID, err)
-		}
-	}
-}
-
-func TestBucket(t *testing.T) {
-	at := time.Unix(1000, 0)
-	after := func(d time.Duration) time.Time { at = at.Add(d); return at }
-	b := &bucket{}
-	for _, c := range []struct {
-		rate float64
-		now  time.Time
-		want time.Duration
-	}{
-		{0.5, after(0), 0}, {0.5, after(0), 2 * time.Second}, {0.5, after(1500 * time.Millisecond), 500 * time.Millisecond},
-		{0.5, after(500 * time.Millisecond), 0}, {0.5, after(time.Hour), 0}, {0.5, after(0), 2 * time.Second},
-		{3, after(time.Hour), 0}, {3, after(0), 0}, {3, after(0), 0}, {3, after(0), time.Second / 3},
-		{3, at.Add(-time.Hour), time.Second / 3}, // a clock that was set back gives nothing
-	} {
-		if got := b.take(c.rate, c.now); got.Round(time.Microsecond) != c.want.Round(time.Microsecond) {
-			t.Errorf("%g at %v: %v, want %v", c.rate, c.now, got, c.want)
 		}
 	}
 }
@@ -462,8 +443,7 @@ func TestCoalesceInput(t *testing.T) {
 	until(t, m, first.ID, "wait")
 	waits := start(t, m, coalesced("short", "main"))
 	m.mu.Lock()
-	room := m.waiting
-	m.charge(m.live[first.ID], maxWaitingInputs-room-100) // as if others waited
+	others := m.admission.Restore(admission.Request{ID: newID(), Task: "other", Share: first.share(), Input: admission.MaxInputs - 100}, true)
 	m.mu.Unlock()
 	if _, err := m.Start(t.Context(), coalesced(strings.Repeat("x", maxInline+1), "main")); !errors.Is(err, ErrQueueFull) {
 		t.Errorf("a long one: %v", err)
@@ -472,10 +452,7 @@ func TestCoalesceInput(t *testing.T) {
 		t.Errorf("inputs %v, %v", left, err)
 	}
 	m.mu.Lock()
-	m.charge(m.live[first.ID], 0)
-	if m.waiting != room {
-		t.Errorf("%d bytes wait, not %d", m.waiting, room)
-	}
+	m.admission.Leave(others)
 	m.mu.Unlock()
 	start(t, m, coalesced("b", "main"))
 	signal(t, first.ProcessID, unix.SIGUSR1)

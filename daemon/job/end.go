@@ -48,7 +48,7 @@ func (m *Manager) end(l *live, exit spec.Exit) {
 	m.owe(&l.job)
 	j := l.job
 	l.result.Job = j
-	m.leave(l)
+	m.admission.Leave(l.ticket)
 	if s := l.slot; s != nil {
 		if exit.Reason == spec.Lost && j.ControlGroup == "" || l.proc != nil && l.proc.Left() {
 			s.uid = 0 // what is left of it runs on under its number: nobody else gets that

@@ -1,6 +1,10 @@
 package job
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/rtask/rtask/daemon/job/admission"
+)
 
 var (
 	// ErrNotFound is returned when no job has that id, prefix or PID.
@@ -14,13 +18,13 @@ var (
 
 	// ErrTooMany is returned by Start when Options.MaxJobs run, or the owner has its share of them, or every number of Options.UIDs
 	// is lent.
-	ErrTooMany = errors.New("too many jobs are running")
+	ErrTooMany = admission.ErrTooMany
 
 	// ErrConcurrency is returned by Start when Spec.MaxConcurrent jobs of the task run and Spec.Overflow is Reject.
-	ErrConcurrency = errors.New("already running")
+	ErrConcurrency = admission.ErrConcurrency
 
 	// ErrQueueFull is returned by Start when Spec.MaxQueue jobs of the task wait, or the inputs of all that wait take up too much.
-	ErrQueueFull = errors.New("the queue is full")
+	ErrQueueFull = admission.ErrQueueFull
 
 	// ErrPromises is returned by Start when pruned jobs of the same owner take up all the room for what is promised.
 	ErrPromises = errors.New("too many idempotency keys of the last day")
@@ -37,6 +41,9 @@ var (
 	// ErrClosed is returned after Close.
 	ErrClosed = errors.New("the engine is shutting down")
 )
+
+// RateError is returned by Start when Spec.Rate does not let another job of the task in yet.
+type RateError = admission.RateError
 
 // RepeatError is returned by Start when another job has Spec.Once.
 type RepeatError struct {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rtask/rtask/daemon/job/admission"
 	"github.com/rtask/rtask/daemon/store"
 	"github.com/rtask/rtask/sandbox"
 	"github.com/rtask/rtask/sandbox/log"
@@ -54,25 +55,15 @@ type Manager struct {
 	// recorder is closed when recordEnds has returned.
 	recorder chan struct{}
 
-	mu     sync.Mutex // guards what follows
-	live   map[string]*live
-	active int // jobs that have their turn
-	// holds is how many of these each share has, inputs how many bytes of inputs of each wait, and owes how many of owing are each
-	// one's.
-	holds  map[string]int
-	inputs map[string]int64
-	owes   map[string]int
-	// waiting is the sum of inputs.
-	waiting  int64
-	tasks    map[string]*turns
-	rates    map[string]*bucket // by task
-	aliases  map[string]*alias  // those of live jobs, by their ids
-	slots    slots
-	maxJobs  int
-	uids     *uids
-	unit     uint64  // number of the next task's scope
-	unstored []*live // ends that are not on record yet
-	closed   bool
+	mu        sync.Mutex // guards what follows
+	live      map[string]*live
+	admission *admission.Admission
+	aliases   map[string]*alias // those of live jobs, by their ids
+	slots     slots
+	uids      *uids
+	unit      uint64  // number of the next task's scope
+	unstored  []*live // ends that are not on record yet
+	closed    bool
 	// draining is nil while jobs are accepted; Accept closes it.
 	draining chan struct{}
 	// owing are jobs that have ended and have yet to start what they trigger; closed when they have.
@@ -84,11 +75,9 @@ type Manager struct {
 
 // live is a job that has not ended, or whose end is not recorded yet.
 type live struct {
-	job    Job  // guarded by Manager.mu
-	queued bool // likewise: it waits for its turn
-	// charged is how many bytes of the room for inputs that wait are its own. Guarded by Manager.mu.
-	charged int64
-	// aliases are the requests that it took over, by their ids, at most maxAliases; kept says that one of them put it on record.
+	job    Job               // guarded by Manager.mu
+	ticket *admission.Ticket // likewise
+	// aliases are the requests that it took over, by their ids, at most admission.MaxJoined; kept says that one of them put it on record.
 	// Guarded by Manager.mu.
 	aliases map[string]*alias
 	kept    bool
@@ -157,11 +146,9 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	}
 	m := &Manager{
 		opts: o, store: s, watcher: w, null: null, euid: os.Geteuid(), quit: make(chan struct{}),
-		boot: boot, ended: make(chan struct{}, 1), hurry: make(chan struct{}, 1), last: make(chan struct{}), live: map[string]*live{}, tasks: map[string]*turns{},
-		rates: map[string]*bucket{}, aliases: map[string]*alias{},
-		slots: slots{idle: map[string][]*slot{}}, maxJobs: o.MaxJobs, uids: newUIDs(o.UIDs), unit: 1, recorder: make(chan struct{}),
+		boot: boot, ended: make(chan struct{}, 1), hurry: make(chan struct{}, 1), last: make(chan struct{}), live: map[string]*live{}, admission: admission.New(o.MaxJobs), aliases: map[string]*alias{},
+		slots: slots{idle: map[string][]*slot{}}, uids: newUIDs(o.UIDs), unit: 1, recorder: make(chan struct{}),
 		owing: map[string]chan struct{}{}, triggers: make(chan struct{}),
-		holds: map[string]int{}, inputs: map[string]int64{}, owes: map[string]int{},
 	}
 	m.retention = newRetention(s, o, m.isLive)
 	if err := m.recover(); err != nil {
@@ -183,11 +170,7 @@ func (m *Manager) Close() error {
 		return nil
 	}
 	m.closed = true
-	for _, t := range m.tasks {
-		for range t.queue {
-			m.workers.Done() // they wait for the next engine
-		}
-	}
+	m.workers.Add(-m.admission.Queued()) // they wait for the next engine
 	m.mu.Unlock()
 	close(m.quit)
 	m.stopSweep()
@@ -204,7 +187,7 @@ func (m *Manager) Close() error {
 func (m *Manager) SetLimits(maxJobs int, r spec.UIDRange) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.maxJobs = maxJobs
+	m.admission.SetMaxJobs(maxJobs)
 	m.uids.setRange(r)
 	m.startQueued()
 }
@@ -282,8 +265,10 @@ func (m *Manager) Stop(ctx context.Context, id string, o StopOptions) (Job, erro
 		return Job{}, ErrClosed
 	}
 	l, ok := m.live[id]
-	unqueued := ok && l.queued && m.unqueue(l)
+	unqueued := false
 	if ok {
+		unqueued = m.admission.Unqueue(l.ticket)
+		m.admission.TakeNoMore(l.ticket)
 		l.stop = &o
 	}
 	if ok && l.job.State == Running {

@@ -127,9 +127,5 @@ func TestOnceRace(t *testing.T) {
 		all, err := m.List(Filter{Ended: true})
 		return err == nil && len(all) == 1 && m.Running() == 0
 	})
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.tasks) != 0 || m.active != 0 {
-		t.Errorf("%d tasks have turns, %d jobs are active", len(m.tasks), m.active)
-	}
+	noneInUse(t, m)
 }

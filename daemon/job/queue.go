@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,46 +17,6 @@ import (
 
 // maxInline is the longest input that is kept in a job's record, in bytes.
 const maxInline = 64 << 10
-
-// turns is who runs of a task, and who waits. It is guarded by Manager.mu.
-type turns struct {
-	running int
-	waiting int // in the queue, and on the way to it
-	queue   []*live
-	max     int // Spec.MaxConcurrent of the last that came
-	// same are those that wait and take over what comes, by Plan.Same.
-	same map[string]*live
-}
-
-// turns returns those of a task. Commands have none of their own, and never wait. Manager.mu is held.
-func (m *Manager) turns(task string) *turns {
-	t := m.tasks[task]
-	if t == nil {
-		t = &turns{same: map[string]*live{}}
-		m.tasks[task] = t
-	}
-	return t
-}
-
-// full reports whether a job has to wait. Who waits already goes first.
-func (t *turns) full(limit int) bool {
-	t.max = limit
-	return limit > 0 && (t.running >= limit || t.waiting > 0)
-}
-
-// takes notes that a job which waits takes over requests for the same thing. Manager.mu is held.
-func (t *turns) takes(l *live) {
-	if same := l.job.Plan.Same; same != "" {
-		t.same[same] = l
-	}
-}
-
-// takesNoMore undoes takes. Manager.mu is held.
-func (t *turns) takesNoMore(l *live) {
-	if same := l.job.Plan.Same; t.same[same] == l {
-		delete(t.same, same)
-	}
-}
 
 // enqueue has a job wait that is on record now.
 func (m *Manager) enqueue(l *live) {
@@ -72,8 +31,7 @@ func (m *Manager) enqueue(l *live) {
 		m.workers.Go(func() { m.endQueued(l, o) })
 		return
 	}
-	t := m.turns(l.job.Task)
-	t.queue = append(t.queue, l)
+	m.admission.Enqueue(l.ticket)
 	m.startQueued()
 }
 
@@ -84,55 +42,15 @@ func (m *Manager) endQueued(l *live, o StopOptions) {
 	m.workers.Done()
 }
 
-// unqueue takes a job out of the queue that is to be stopped. It returns false if it is not there. Manager.mu is held.
-func (m *Manager) unqueue(l *live) bool {
-	t := m.turns(l.job.Task)
-	i := slices.Index(t.queue, l)
-	if i < 0 {
-		return false
-	}
-	t.queue = slices.Delete(t.queue, i, i+1)
-	return true
-}
-
-// leave gives back what a job had of its task's turns. Manager.mu is held, and whoever holds it calls startQueued before
-// letting go of it.
-func (m *Manager) leave(l *live) {
-	t := m.turns(l.job.Task)
-	if l.queued {
-		t.waiting--
-		m.charge(l, 0)
-		t.takesNoMore(l)
-	} else {
-		t.running--
-		m.release(&l.job)
-	}
-	if t.running == 0 && t.waiting == 0 {
-		delete(m.tasks, l.job.Task)
-	}
-}
-
-// startQueued gives those a turn who wait and may have it now. Manager.mu is held.
+// startQueued starts those that have their turn now. Manager.mu is held.
 func (m *Manager) startQueued() {
 	if m.closed {
 		return
 	}
-	for _, t := range m.tasks {
-		for i := 0; i < len(t.queue) && (t.max == 0 || t.running < t.max) && m.active < m.maxJobs+m.reserve(); {
-			l := t.queue[i]
-			if m.room(&l.job) != nil {
-				i++ // its owner has enough: the next one's may go first
-				continue
-			}
-			t.queue = slices.Delete(t.queue, i, i+1)
-			t.waiting--
-			t.takesNoMore(l)
-			t.running++
-			m.charge(l, 0)
-			m.hold(&l.job)
-			l.queued, l.job.State = false, Running
-			go m.dispatch(l)
-		}
+	for _, t := range m.admission.Next() {
+		l := m.live[t.ID]
+		l.job.State = Running
+		go m.dispatch(l)
 	}
 }
 
@@ -250,6 +168,18 @@ func (m *Manager) readInput(j *Job) ([]byte, error) {
 		return j.Plan.Input, nil
 	}
 	return os.ReadFile(m.inputPath(j))
+}
+
+// inputSize is how long the input of a job is that an earlier engine left.
+func (m *Manager) inputSize(j *Job) int64 {
+	if !j.Plan.InputFile {
+		return int64(len(j.Plan.Input))
+	}
+	fi, err := os.Stat(m.inputPath(j))
+	if err != nil {
+		return 0 // its start says what is wrong
+	}
+	return fi.Size()
 }
 
 // dropInput removes an input that is not needed any more.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rtask/rtask/daemon/job/admission"
 	"github.com/rtask/rtask/daemon/store"
 	"github.com/rtask/rtask/sandbox"
 	"github.com/rtask/rtask/sandbox/spec"
@@ -74,7 +75,7 @@ func (m *Manager) recover() error {
 	for _, l := range again {
 		m.live[l.job.ID] = l
 		if l.job.State == Stopping {
-			m.turns(l.job.Task).waiting++
+			l.ticket = m.admission.Restore(admission.Request{ID: l.job.ID, Task: l.job.Task, Share: l.job.share(), MaxConcurrent: l.job.Plan.MaxConcurrent}, true)
 			m.workers.Go(func() {
 				close(l.ready)
 				m.end(l, spec.Exit{Job: l.job.ID, Reason: spec.Stopped, Code: -1, Detail: "stopped before it ran", Ended: time.Now()})
@@ -82,12 +83,8 @@ func (m *Manager) recover() error {
 			continue
 		}
 		m.workers.Add(1)
-		m.charge(l, m.inputSize(&l.job))
-		t := m.turns(l.job.Task)
-		t.max = l.job.Plan.MaxConcurrent
-		t.waiting++
-		t.queue = append(t.queue, l)
-		t.takes(l)
+		l.ticket = m.admission.Restore(m.requestOf(&l.job), true)
+		m.admission.Enqueue(l.ticket)
 	}
 	m.takeUpAliases(aliases)
 	m.startQueued()
@@ -141,7 +138,7 @@ func (m *Manager) findAll(left []Job) (found, again []*live) {
 	for _, l := range all {
 		switch {
 		case l == nil:
-		case l.queued:
+		case l.proc == nil:
 			again = append(again, l)
 		default:
 			m.takeUp(l)
@@ -177,7 +174,6 @@ func (m *Manager) find(j Job) *live {
 		}
 		return nil
 	}
-	l.queued = true
 	if j.State != Stopping {
 		l.job.State = Queued
 	}
@@ -197,6 +193,12 @@ func (m *Manager) takeUp(l *live) {
 		j.ProcessID, j.ControlGroup, j.StartedAt = p.PID, p.ControlGroup, p.Started
 	}
 	m.live[j.ID] = l
-	m.hold(j)
-	m.turns(j.Task).running++
+	l.ticket = m.admission.Restore(m.requestOf(j), false)
+}
+
+// requestOf is what admission is to know of a job of an earlier run.
+func (m *Manager) requestOf(j *Job) admission.Request {
+	return admission.Request{
+		ID: j.ID, Task: j.Task, Share: j.share(), MaxConcurrent: j.Plan.MaxConcurrent, Same: j.Plan.Same, Input: m.inputSize(j),
+	}
 }

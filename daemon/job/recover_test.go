@@ -34,7 +34,7 @@ func noneInUse(t *testing.T, m *Manager) {
 	eventually(t, "no job runs and no number is lent", func() bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		return m.active == 0 && len(m.uids.used) == 0
+		return m.admission.Empty() && len(m.uids.used) == 0
 	})
 }
 

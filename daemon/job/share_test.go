@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/rtask/rtask/daemon/job/admission"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -50,8 +51,8 @@ func TestShareOfMaxJobs(t *testing.T) {
 	end(t, m)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.active != 0 || len(m.holds) != 0 {
-		t.Errorf("%d jobs are active, shares %v", m.active, m.holds)
+	if !m.admission.Empty() {
+		t.Error("something of jobs that have ended is still counted")
 	}
 }
 
@@ -95,6 +96,7 @@ func TestWaitingInputsAreBounded(t *testing.T) {
 	s := keyed("a", `test "$(wc -c)" = 4194304`)
 	s.MaxConcurrent, s.Overflow, s.MaxQueue, s.Input = 1, spec.Queue, 1000, make([]byte, size)
 	var waiting []Job
+	var others *admission.Ticket
 	for {
 		j, err := m.Start(t.Context(), s)
 		if errors.Is(err, ErrQueueFull) {
@@ -106,7 +108,7 @@ func TestWaitingInputsAreBounded(t *testing.T) {
 		if waiting = append(waiting, j); len(waiting) == 3 {
 			// The rest is as if it waited, so that the disk is not filled with it.
 			m.mu.Lock()
-			m.charge(m.live[j.ID], maxWaitingInputs/9*8-4*size)
+			others = m.admission.Restore(admission.Request{ID: newID(), Task: "other", Share: j.share(), Input: admission.MaxInputs/9*8 - 5*size}, true)
 			m.mu.Unlock()
 		}
 	}
@@ -119,7 +121,7 @@ func TestWaitingInputsAreBounded(t *testing.T) {
 	start(t, m, other)
 	m.mu.Lock()
 	for _, l := range m.live {
-		if l.queued && len(l.input) > maxInline {
+		if l.ticket.Waits() && len(l.input) > maxInline {
 			t.Errorf("job %s keeps %d bytes in memory", l.job.ID, len(l.input))
 		}
 	}
@@ -135,10 +137,13 @@ func TestWaitingInputsAreBounded(t *testing.T) {
 			t.Errorf("%+v", j.Exit)
 		}
 	}
+	m.mu.Lock()
+	m.admission.Leave(others)
+	m.mu.Unlock()
 	eventually(t, "nothing is held any more", func() bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		return m.waiting == 0 && len(m.inputs) == 0
+		return m.admission.Empty()
 	})
 }
 
@@ -153,12 +158,11 @@ func TestOwingIsBounded(t *testing.T) {
 	eventually(t, "it owes", func() bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		return m.owes["key/a"] == 1 && len(m.owing) == 1
+		return len(m.owing) == 1
 	})
 	m.mu.Lock()
-	m.owes["key/a"] = maxOwing * 9 / 10 // as if so many had
-	for range m.owes["key/a"] - 1 {
-		m.owing[newID()] = make(chan struct{})
+	for range admission.MaxOwing * 8 / 9 {
+		m.admission.Owe("key/a") // as if so many had
 	}
 	m.mu.Unlock()
 	if _, err := m.Start(t.Context(), s); !errors.Is(err, ErrTooMany) {

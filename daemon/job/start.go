@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rtask/rtask/daemon/job/admission"
 	"github.com/rtask/rtask/daemon/store"
 	"github.com/rtask/rtask/sandbox"
 	"github.com/rtask/rtask/sandbox/spec"
@@ -125,7 +126,7 @@ func (m *Manager) beginNew(ctx context.Context, s *Spec, l *live) (*live, error)
 	if err != nil && m.forget(l) {
 		return nil, err
 	}
-	if l.queued {
+	if m.snapshot(l).State == Queued {
 		m.mu.Lock()
 		if l.job.Plan.InputFile && (!s.Volatile || s.Overflow == spec.Coalesce) {
 			l.input = nil // it is in the file
@@ -267,16 +268,20 @@ func (m *Manager) admitNew(s *Spec, j Job, key string) (_ admitted, taken bool, 
 	if long && s.inputName == "" {
 		return admitted{}, false, errUnkept
 	}
-	// The order of admission, here and nowhere else: the rate, then a turn or a place to wait for one.
-	if err := m.limitRate(s); err != nil {
+	t, err := m.admission.Admit(request(&j, s))
+	if err != nil {
 		return admitted{}, false, err
 	}
-	if l, g, err := m.join(s, j); l != nil || err != nil {
-		a := admitted{l: l, joined: g}
-		if l != nil {
-			a.job = g.alias.record(&l.job)
+	if t.ID != j.ID {
+		l := m.live[t.ID]
+		g, err := m.join(l, s, j)
+		if err != nil {
+			return admitted{}, false, err
 		}
-		return a, false, err
+		return admitted{l: l, joined: g, job: g.alias.record(&l.job)}, false, nil
+	}
+	if t.Waits() {
+		j.State = Queued
 	}
 	switch {
 	case long:
@@ -285,47 +290,37 @@ func (m *Manager) admitNew(s *Spec, j Job, key string) (_ admitted, taken bool, 
 		j.Plan.Input = s.Input
 	}
 	l := &live{
-		job: j, input: s.Input,
+		job: j, ticket: t, input: s.Input,
 		ready: make(chan struct{}), halt: make(chan string, 1), done: make(chan struct{}), gone: make(chan struct{}),
 	}
-	if err := m.place(l, s, key); err != nil {
-		return admitted{}, false, err
+	if !t.Waits() && !m.lease(l, key) {
+		m.admission.Leave(t)
+		return admitted{}, false, fmt.Errorf("%w: every number of dynamic_uids is taken", ErrTooMany)
 	}
 	m.live[j.ID] = l
 	m.workers.Add(1) // for follow, or for launch's own end
 	return admitted{l: l}, false, nil
 }
 
-// place gives a new job its turn, and a slot with it, or has it wait. Manager.mu is held.
-func (m *Manager) place(l *live, s *Spec, key string) error {
-	if err := m.room(&l.job); err != nil {
-		return err
+// request is what admission is to know of a job.
+func request(j *Job, s *Spec) admission.Request {
+	return admission.Request{
+		ID: j.ID, Task: j.Task, Share: j.share(), Owner: j.Owner.String(), Rate: s.Rate, MaxConcurrent: s.MaxConcurrent, Overflow: s.Overflow,
+		Queue: s.MaxQueue, Same: j.Plan.Same, Input: int64(len(s.Input)), Owed: s.by != "", Triggers: len(s.OnFailure)+len(s.OnSuccess) > 0,
 	}
-	if err := m.roomToOwe(s, &l.job); err != nil {
-		return err
+}
+
+// share names the requester whose share of everything a job counts towards. An API key has one, a local user, each webhook of each
+// task, and what the ends of other jobs start, by task.
+func (j *Job) share() string {
+	switch {
+	case j.Owner.Key != "":
+		return "key/" + j.Owner.Key
+	case j.Trigger == "local" || j.Trigger == "":
+		return "user/" + strconv.FormatUint(uint64(j.Owner.UID), 10)
+	default:
+		return strings.Join([]string{j.Trigger, j.Task, j.Owner.Name}, "/")
 	}
-	t := m.turns(l.job.Task)
-	if full := t.full(s.MaxConcurrent); full {
-		switch {
-		case s.Overflow != spec.Queue && s.Overflow != spec.Coalesce:
-			return fmt.Errorf("%w: max_concurrent = %d", ErrConcurrency, s.MaxConcurrent)
-		case t.waiting >= s.MaxQueue:
-			return fmt.Errorf("%w: queue = %d", ErrQueueFull, s.MaxQueue)
-		}
-		if err := m.chargeNew(l, int64(len(s.Input))); err != nil {
-			return err
-		}
-		t.waiting++
-		t.takes(l)
-		l.queued, l.job.State = true, Queued
-		return nil
-	}
-	if !m.lease(l, key) {
-		return fmt.Errorf("%w: every number of dynamic_uids is taken", ErrTooMany)
-	}
-	t.running++
-	m.hold(&l.job)
-	return nil
 }
 
 // again returns the job of s.ID, or of one of s.Otherwise, if there is one. Where it is known from the records only, it has
@@ -517,7 +512,7 @@ func (m *Manager) forget(l *live) bool {
 	}
 	defer m.workers.Done() // the records are open until then
 	j := l.job
-	m.leave(l)
+	m.admission.Leave(l.ticket)
 	if l.slot != nil {
 		m.vacate(l.slot)
 	}

@@ -74,26 +74,10 @@ func (m *Manager) owe(j *Job) {
 	}
 }
 
-// maxOwing is how many jobs that have ended may wait at a time for room for those that they trigger. Beyond it no job starts
-// that may trigger others.
-const maxOwing = 1000
-
 // owed notes that a job has ended and is to start others. Manager.mu is held, or nobody else looks yet.
 func (m *Manager) owed(j *Job) {
 	m.owing[j.ID] = make(chan struct{})
-	m.owes[j.share()]++
-}
-
-// roomToOwe returns an error if a job is not to be started because too many of its owner's, or of all, have yet to start
-// what they trigger. What is triggered itself is owed. Manager.mu is held.
-func (m *Manager) roomToOwe(s *Spec, j *Job) error {
-	if s.by != "" || len(s.OnFailure)+len(s.OnSuccess) == 0 {
-		return nil
-	}
-	if n := m.owes[j.share()]; !mayHold(int64(n), int64(maxOwing-len(m.owing))) {
-		return fmt.Errorf("%w: %d jobs that have ended wait to start what they trigger (on_failure, on_success), %d of them of %s", ErrTooMany, len(m.owing), n, j.Owner)
-	}
-	return nil
+	m.admission.Owe(j.share())
 }
 
 // stillOwing takes those that have ended out of the unfinished jobs that an earlier Manager left: all that is left to do
@@ -148,10 +132,7 @@ func (m *Manager) trigger(j Job) {
 	defer m.mu.Unlock()
 	close(m.owing[j.ID])
 	delete(m.owing, j.ID)
-	s := j.share()
-	if m.owes[s]--; m.owes[s] <= 0 {
-		delete(m.owes, s)
-	}
+	m.admission.Paid(j.share())
 }
 
 // triggerAgain is the time between two attempts to start a triggered job when there is no room for it.
