@@ -44,6 +44,7 @@ func rules() map[string]rule {
 		"daemon/api/view":                    {may: []string{"daemon/api/rtask/v1"}},
 		"daemon/api/codec":                   {may: []string{"daemon/api/rtask/v1"}},
 		"daemon/api/rtask/v1/rtaskv1connect": {may: []string{"daemon/api/rtask/v1"}},
+		"daemon/jobid":                       {never: map[string]string{"net": "it only makes names", "os/exec": noProcesses}},
 		"daemon/logging":                     {never: map[string]string{"net/http": "it only writes lines"}},
 		"daemon/companion":                   {never: map[string]string{"net/http": "it only starts the gateway"}},
 		"daemon/config/oldtoml":              {may: []string{"sandbox/wording"}, never: map[string]string{"os/exec": noProcesses, "net/http": noNetwork}},
@@ -53,7 +54,7 @@ func rules() map[string]rule {
 			never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses, module + "sandbox": "files in, values out"},
 		},
 		"daemon/job": {
-			may:   []string{"daemon/job/admission", "daemon/store", "sandbox", "sandbox/log", "sandbox/scope", "sandbox/spec", "sandbox/wire"},
+			may:   []string{"daemon/job/admission", "daemon/jobid", "daemon/store", "sandbox", "sandbox/log", "sandbox/scope", "sandbox/spec", "sandbox/wire"},
 			never: map[string]string{"net/http": noNetwork, module + "daemon/config": "the library knows no configuration files"},
 		},
 		"daemon/job/admission": {
@@ -69,11 +70,11 @@ func rules() map[string]rule {
 		"daemon/control": {
 			may: []string{
 				"daemon/api/codec", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/auth", "daemon/auth/webhook", "daemon/config",
-				"daemon/job", "sandbox/log", "sandbox/spec",
+				"daemon/job", "daemon/jobid", "sandbox/log", "sandbox/spec",
 			},
 		},
 		"daemon/gateway": {
-			may: []string{"ctl/client", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/api/view", "daemon/logging"},
+			may: []string{"ctl/client", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/api/view", "daemon/jobid", "daemon/logging"},
 			never: map[string]string{
 				"os/exec": decides, module + "daemon/auth": decides, module + "daemon/config": decides,
 				module + "daemon/job": decides, module + "daemon/store": decides, module + "sandbox": decides,

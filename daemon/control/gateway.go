@@ -82,9 +82,6 @@ func noTasks() error {
 	return fail(connect.CodeUnavailable, "configuration", errors.New("the configuration has errors, so there are no tasks"))
 }
 
-// idLength is how many characters the id of a job has.
-const idLength = 16
-
 // Run implements GatewayService: the whole decision about a request from the network.
 func (s *Server) Run(ctx context.Context, r *rtaskv1.RunRequest) (*rtaskv1.RunResponse, error) {
 	ctx, key, done, err := s.keyed(ctx, r)

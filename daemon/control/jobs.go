@@ -14,6 +14,7 @@ import (
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
+	"github.com/rtask/rtask/daemon/jobid"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -157,7 +158,7 @@ func (s *Server) find(ctx context.Context, ref string) (job.Job, error) {
 // mean a job whose id happens to begin so.
 func (s *Server) noTask(c auth.Caller, ref string) error {
 	cfg := s.Snapshot().Config
-	if cfg == nil || len(ref) == idLength {
+	if cfg == nil || len(ref) == jobid.Length {
 		return nil
 	}
 	t := cfg.Tasks[ref]

@@ -3,13 +3,11 @@ package control
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base32"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -20,6 +18,7 @@ import (
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
+	"github.com/rtask/rtask/daemon/jobid"
 	"github.com/rtask/rtask/sandbox/log"
 )
 
@@ -134,21 +133,13 @@ func digest(parts ...[]byte) string {
 
 // idOf makes the id of a job of a list of texts.
 func idOf(parts ...[]byte) string {
-	sum := sha256.Sum256([]byte("rtask job " + digest(parts...)))
-	text := strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:]))
-	// It begins with a letter. That none of 36 is one happens once in 10^25 times.
-	for i := range len(text) - idLength {
-		if text[i] >= 'a' {
-			return text[i : i+idLength]
-		}
-	}
-	return "a" + text[1:idLength]
+	return jobid.Of(sha256.Sum256([]byte("rtask job " + digest(parts...))))
 }
 
 // jobOf returns a job that a key started over the network, if it has not ended for longer than its task's retention.
 func (s *Server) jobOf(task *config.Task, key auth.KeyInfo, id string) (job.Job, error) {
 	unknown := fail(connect.CodeNotFound, "not-found", errors.New("there is no such job of this task and key, or its result is not kept any more"))
-	if len(id) != idLength { // it is no prefix and no PID
+	if !jobid.Valid(id) { // it is no prefix and no PID
 		return job.Job{}, unknown
 	}
 	j, err := s.Jobs.Find(id, func(j job.Job) bool { return j.ID == id && j.Owner.Key == key.ID && j.Task == task.Name })

@@ -2,8 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base32"
 	"errors"
 	"io"
 	"log/slog"
@@ -16,6 +14,7 @@ import (
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
+	"github.com/rtask/rtask/daemon/jobid"
 )
 
 const (
@@ -202,22 +201,10 @@ func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
 // ask has the engine run a task. When the engine goes away meanwhile the request is made again under the same id: the next
 // engine knows by that whether the job is there.
 func (a *api) ask(ctx context.Context, request *rtaskv1.RunRequest) (*rtaskv1.RunResponse, error) {
-	request.Id = newID()
+	request.Id = jobid.New()
 	return persist(ctx, func(ctx context.Context) (*rtaskv1.RunResponse, error) {
 		return a.engine.Run(ctx, request)
 	})
-}
-
-// newID returns a random id of a job: 16 characters a–z and 2–7, the first a letter.
-func newID() string {
-	enc := base32.StdEncoding.WithPadding(base32.NoPadding)
-	for {
-		var b [10]byte
-		_, _ = rand.Read(b[:]) // it never fails (crypto/rand)
-		if id := strings.ToLower(enc.EncodeToString(b[:])); id[0] >= 'a' {
-			return id
-		}
-	}
 }
 
 // received is a body as far as it was read.

@@ -18,6 +18,7 @@ import (
 	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/view"
+	"github.com/rtask/rtask/daemon/jobid"
 )
 
 // The trailers of a streamed run (RFC 9110, section 6.5).
@@ -207,7 +208,7 @@ func endEvent(j *rtaskv1.Job) []byte {
 
 // stream serves POST /tasks/{task} for a client that wants the output as it comes.
 func (a *api) stream(w http.ResponseWriter, r *http.Request, request *rtaskv1.RunRequest) {
-	request.Id = newID()
+	request.Id = jobid.New()
 	out := newOutput(w, func(h http.Header) {
 		h.Set("Trailer", trailerStatus+", "+trailerReason+", "+trailerExitCode)
 	})

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/jobid"
 )
 
 // webhook serves POST and HEAD /wh/{hash}. It hands on the request as it is; whether it is good, and what comes of it, the engine says.
@@ -38,7 +39,7 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 	done := working(r)
 	defer done()
 	request := &rtaskv1.WebhookRequest{
-		Hash: hash, Headers: headers(r, ""), RemoteAddr: remote, Id: newID(), Body: got.bytes, BodyTooLarge: got.tooLong,
+		Hash: hash, Headers: headers(r, ""), RemoteAddr: remote, Id: jobid.New(), Body: got.bytes, BodyTooLarge: got.tooLong,
 	}
 	reply, err := persist(r.Context(), func(ctx context.Context) (*rtaskv1.WebhookResponse, error) {
 		return a.engine.Webhook(ctx, request)

@@ -16,15 +16,13 @@
 package job
 
 import (
-	"crypto/rand"
-	"encoding/base32"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rtask/rtask/daemon/jobid"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -247,35 +245,11 @@ type Spec struct {
 // single reports whether a job's slot is its alone.
 func (p Plan) single() bool { return p.Keep <= 0 }
 
-// idLength is the length of an id: 10 bytes in base32.
-const idLength = 16
+const idLength = jobid.Length
 
-// newID returns a random id. 80 bits, of which a little is lost to the rule that it begins with a letter, so that it is
-// never taken for a PID.
-func newID() string {
-	enc := base32.StdEncoding.WithPadding(base32.NoPadding)
-	for {
-		var b [10]byte
-		_, _ = rand.Read(b[:]) // it never fails (crypto/rand)
-		id := strings.ToLower(enc.EncodeToString(b[:]))
-		if id[0] >= 'a' && id[0] <= 'z' {
-			return id
-		}
-	}
-}
+func newID() string { return jobid.New() }
 
-// validID reports whether s has the form of an id.
-func validID(s string) bool {
-	if len(s) != idLength {
-		return false
-	}
-	for i, c := range []byte(s) {
-		if (c < 'a' || c > 'z') && (i == 0 || c < '2' || c > '7') {
-			return false
-		}
-	}
-	return true
-}
+func validID(s string) bool { return jobid.Valid(s) }
 
 // sameCommand reports whether two jobs are duplicates: commands of one owner with the same arguments.
 func sameCommand(a, b Job) bool {
