@@ -4,20 +4,14 @@ package packaging
 
 import (
 	"bytes"
-	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"maps"
+	"cmp"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rtask/rtask/daemon/config"
 )
@@ -226,113 +220,6 @@ func TestManualsAreClean(t *testing.T) {
 	}
 }
 
-// attribute is a row of a table of daemon/config.
-type attribute struct {
-	name, doc, example, directive string
-	inherit                       bool
-}
-
-// tables reads the tables of daemon/config from its source: by the name of the function that returns one.
-func tables(t *testing.T) map[string][]attribute {
-	t.Helper()
-	found := map[string][]attribute{}
-	for _, file := range glob(t, "../daemon/config/*.go") {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
-		}
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, d := range parsed.Decls {
-			f, ok := d.(*ast.FuncDecl)
-			if !ok {
-				continue
-			}
-			ast.Inspect(f, func(n ast.Node) bool {
-				if l, ok := n.(*ast.CompositeLit); ok {
-					if a := row(t, l); a.name != "" {
-						found[f.Name.Name] = append(found[f.Name.Name], a)
-					}
-				}
-				if c, ok := n.(*ast.CallExpr); ok {
-					if a := made(t, c); a.name != "" {
-						found[f.Name.Name] = append(found[f.Name.Name], a)
-					}
-				}
-				return true
-			})
-		}
-	}
-	return found
-}
-
-// made reads a call of one of the functions that make rows of a kind; it has no name if it is none.
-func made(t *testing.T, c *ast.CallExpr) (a attribute) {
-	t.Helper()
-	f, ok := c.Fun.(*ast.Ident)
-	if !ok || !slices.Contains([]string{"toggle", "level", "paths", "filter"}, f.Name) {
-		return a
-	}
-	var texts []string
-	for _, e := range c.Args {
-		lit, ok := e.(*ast.BasicLit)
-		if !ok || lit.Kind != token.STRING {
-			break
-		}
-		text, err := strconv.Unquote(lit.Value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		texts = append(texts, text)
-	}
-	if len(texts) < 3 {
-		return a
-	}
-	return attribute{name: texts[0], directive: texts[1], doc: texts[len(texts)-1]}
-}
-
-// row reads one composite literal; it has no name if it is no row.
-func row(t *testing.T, l *ast.CompositeLit) (a attribute) {
-	t.Helper()
-	decodes := false
-	for _, e := range l.Elts {
-		kv, ok := e.(*ast.KeyValueExpr)
-		if !ok {
-			continue
-		}
-		key, ok := kv.Key.(*ast.Ident)
-		if !ok {
-			continue
-		}
-		text := ""
-		if lit, ok := kv.Value.(*ast.BasicLit); ok && lit.Kind == token.STRING {
-			var err error
-			if text, err = strconv.Unquote(lit.Value); err != nil {
-				t.Fatal(err)
-			}
-		}
-		switch key.Name {
-		case "name":
-			a.name = text
-		case "doc":
-			a.doc = text
-		case "example":
-			a.example = text
-		case "directive":
-			a.directive = text
-		case "inherit":
-			a.inherit = true
-		case "decode":
-			decodes = true
-		}
-	}
-	if !decodes {
-		a.name = ""
-	}
-	return a
-}
-
 // entries are the texts of the "It Ic" entries of a section of a manual, by name.
 func entries(page, heading string) map[string]string {
 	found := map[string]string{}
@@ -350,57 +237,53 @@ func entries(page, heading string) map[string]string {
 
 // TestConfigurationManual: rtask.hcl(5) has what daemon/config has, no more and no less, with the same defaults.
 func TestConfigurationManual(t *testing.T) {
-	page, table := read(t, "man/rtask.hcl.5"), tables(t)
-	byDefault := regexp.MustCompile(`Default: .*$`)
-	for heading, functions := range map[string][]string{
-		"RTASK.HCL":  {"rootScope"},
-		"ARGON2":     {"argon2Scope"},
-		"RETENTION":  {"retentionScope"},
-		"PARAMETERS": {"paramScope"},
-		"TASKS":      {"taskAttributes", "taskBlocks", "ownBlocks"},
-		"LIMITS":     {"limitsScope"},
-		"POOL":       {"poolScope"},
-		"SANDBOX":    {"sandboxScope"},
-		"WEBHOOKS":   {"webhookScope"},
-	} {
-		documented := entries(page, heading)
-		var rows []attribute
-		for _, f := range functions {
-			if len(table[f]) == 0 {
-				t.Fatalf("no table in %s of daemon/config", f)
-			}
-			rows = append(rows, table[f]...)
+	page := read(t, "man/rtask.hcl.5")
+	headings := map[string]string{"": "RTASK.HCL", "task": "TASKS", "param": "PARAMETERS", "webhook": "WEBHOOKS"}
+	documented := map[string]map[string]string{}
+	heading := func(block string) string {
+		if h := headings[block]; h != "" {
+			return h
 		}
-		for _, a := range rows {
-			text, ok := documented[a.name]
-			if !ok {
-				t.Errorf("rtask.hcl(5), %s: %s is missing", heading, a.name)
-				continue
+		return strings.ToUpper(block)
+	}
+	for _, s := range config.Settings() {
+		h := heading(s.Block)
+		if s.Block == "defaults" { // which has what a task has
+			continue
+		}
+		if documented[h] == nil {
+			documented[h] = entries(page, h)
+			above := "TASKS"
+			if s.Block == "argon2" || s.Block == "retention" {
+				above = "RTASK.HCL"
 			}
-			delete(documented, a.name)
-			if d := strings.TrimSuffix(byDefault.FindString(a.doc), "."); !strings.Contains(text, d) {
-				t.Errorf("rtask.hcl(5), %s: %s does not say %q", heading, a.name, d)
-			}
-			if heading == "LIMITS" && (a.directive == "" || !strings.Contains(text, "\n.Ql "+a.directive+"= .\n")) {
-				t.Errorf("rtask.hcl(5), %s: %s does not name the directive %q", heading, a.name, a.directive)
-			}
-			if heading == "TASKS" && a.doc != "" && strings.Contains(text, "\nInheritable.") != a.inherit {
-				t.Errorf("rtask.hcl(5), %s: whether %s is inheritable is wrong", heading, a.name)
+			if s.Block != "" && s.Block != "task" && entries(page, above)[s.Block] == "" {
+				t.Errorf("rtask.hcl(5), %s: the block %s is missing", above, s.Block)
 			}
 		}
-		for _, name := range slices.Sorted(maps.Keys(documented)) {
-			t.Errorf("rtask.hcl(5), %s: there is no %s", heading, name)
+		text, ok := documented[h][s.Name]
+		if !ok {
+			t.Errorf("rtask.hcl(5), %s: %s is missing", h, s.Name)
+			continue
+		}
+		if d := cmp.Or(s.Otherwise, strings.Trim(s.Default, `"`)); d != "" && s.Block != "sandbox" && !regexp.MustCompile(`Default: "?`+regexp.QuoteMeta(d)).MatchString(text) {
+			t.Errorf("rtask.hcl(5), %s: %s does not say that its default is %s", h, s.Name, d)
+		}
+		if h == "LIMITS" && (s.Directive == "" || !strings.Contains(text, "\n.Ql "+s.Directive+"= .\n")) {
+			t.Errorf("rtask.hcl(5), %s: %s does not name the directive %q", h, s.Name, s.Directive)
+		}
+		if h == "TASKS" && strings.Contains(text, "\nInheritable.") != s.Inherit {
+			t.Errorf("rtask.hcl(5), %s: whether %s is inheritable is wrong", h, s.Name)
 		}
 	}
 }
 
 // TestDirectives: systemd knows each directive that a limit is named after, and takes the example of its value.
 func TestDirectives(t *testing.T) {
-	table := tables(t)
 	unit := "[Service]\nExecStart=/bin/true\n"
-	for _, a := range slices.Concat(table["limitsScope"], table["taskAttributes"]) {
-		if a.directive != "" {
-			unit += a.directive + "=" + strings.Trim(a.example, `"`) + "\n"
+	for _, s := range config.Settings() {
+		if s.Directive != "" && (s.Block == "limits" || s.Block == "task") {
+			unit += s.Directive + "=" + strings.Trim(s.Example, `"`) + "\n"
 		}
 	}
 	if n := strings.Count(unit, "\n"); n < 30 {
@@ -426,42 +309,22 @@ func TestDirectives(t *testing.T) {
 	}
 }
 
-// TestDefaultConfiguration: what rtask.hcl shows behind a # is in the tables, and what it and rtask.hcl(5) call the default
-// is what holds without a file.
+// TestDefaultConfiguration: what rtask.hcl shows behind a # are settings, and those of no task with their defaults.
 func TestDefaultConfiguration(t *testing.T) {
-	table, file, page := tables(t), read(t, "rtask.hcl"), read(t, "man/rtask.hcl.5")
-	cfg, diags := config.Load(config.Options{})
-	if diags.HasErrors() {
-		t.Fatal(diags)
-	}
-	for name, value := range map[string]string{
-		"max_jobs":           strconv.Itoa(cfg.MaxJobs),
-		"limits_unavailable": strconv.Quote(string(cfg.LimitsUnavailable)),
-		"dynamic_uids":       fmt.Sprintf(`"%d-%d"`, cfg.DynamicUIDs.First, cfg.DynamicUIDs.Last),
-		"memory":             fmt.Sprintf(`"%dM"`, cfg.Argon2.MemoryKiB>>10),
-		"time":               fmt.Sprint(cfg.Argon2.Time),
-		"threads":            fmt.Sprint(cfg.Argon2.Threads),
-		"keep_for":           fmt.Sprintf(`"%dd"`, cfg.Retention.KeepFor/(24*time.Hour)),
-		"keep_bytes":         fmt.Sprintf(`"%dG"`, cfg.Retention.KeepBytes>>30),
-		"keep_jobs":          fmt.Sprint(cfg.Retention.KeepJobs),
-	} {
-		if !regexp.MustCompile(`(?m)^# *` + name + ` *= ` + regexp.QuoteMeta(value) + `$`).MatchString(file) {
-			t.Errorf("rtask.hcl does not show %s = %s", name, value)
+	file := read(t, "rtask.hcl")
+	known := map[string]bool{"argon2": true, "retention": true, "defaults": true, "limits": true}
+	for _, s := range config.Settings() {
+		known[s.Name] = true
+		shown := regexp.MustCompile(`(?m)^# *` + s.Name + ` *= (.*)$`).FindStringSubmatch(file)
+		if s.Block != "" && s.Block != "argon2" && s.Block != "retention" || s.Default == "" || shown == nil && s.Name == "allow_plaintext" {
+			continue
 		}
-		for _, heading := range []string{"RTASK.HCL", "ARGON2", "RETENTION"} {
-			if text, ok := entries(page, heading)[name]; ok && !strings.Contains(text, "Default: "+value+".") {
-				t.Errorf("rtask.hcl(5): %s does not say that its default is %s", name, value)
-			}
-		}
-	}
-	known := map[string]bool{}
-	for _, f := range []string{"rootScope", "argon2Scope", "retentionScope", "taskAttributes", "taskBlocks", "limitsScope", "poolScope", "sandboxScope"} {
-		for _, a := range table[f] {
-			known[a.name] = true
+		if shown == nil || shown[1] != s.Default {
+			t.Errorf("rtask.hcl does not show %s = %s", s.Name, s.Default)
 		}
 	}
 	for _, m := range regexp.MustCompile(`(?m)^# *([a-z0-9_]+) *[={]`).FindAllStringSubmatch(file, -1) {
-		if !known[m[1]] && m[1] != "command" {
+		if !known[m[1]] {
 			t.Errorf("rtask.hcl shows %s, which there is not", m[1])
 		}
 	}

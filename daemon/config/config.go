@@ -24,18 +24,18 @@ type Config struct {
 	Argon2 Argon2
 	// LimitsUnavailable says what to do with a task whose limits this machine cannot enforce.
 	LimitsUnavailable LimitsUnavailable
-	// MaxJobs is how many jobs may run at a time, all tasks and commands together. Default: 1000.
+	// MaxJobs is how many jobs may run at a time, all tasks and commands together.
 	MaxJobs int
-	// DynamicUIDs are the uids of jobs of tasks that name no user. Default: 70000–70999.
+	// DynamicUIDs are the uids of jobs of tasks that name no user.
 	DynamicUIDs spec.UIDRange
-	// Retention bounds what is kept of jobs that have ended. Default: 30 days, 2 GiB of logs, 100000 jobs.
+	// Retention bounds what is kept of jobs that have ended.
 	Retention spec.Retention
-	// PublicURL is how the world calls the gateway, without a slash at its end. Default: "", where it listens.
+	// PublicURL is how the world calls the gateway, without a slash at its end.
 	PublicURL string
-	// TrustedProxies are whose X-Forwarded-For is believed, and with TrustUnix whoever connects by a Unix socket. Default: none.
+	// TrustedProxies are whose X-Forwarded-For is believed, and with TrustUnix whoever connects by a Unix socket.
 	TrustedProxies []netip.Prefix
 	TrustUnix      bool
-	// AllowPlaintext lets the gateway serve HTTP without TLS on addresses that are not loopback. Default: false.
+	// AllowPlaintext lets the gateway serve HTTP without TLS on addresses that are not loopback.
 	AllowPlaintext bool
 	// Warnings are what Load found that keeps nothing from working for ever: a user or a folder that is not there yet.
 	Warnings Diagnostics
@@ -49,11 +49,11 @@ type Config struct {
 
 // Argon2 are the parameters of Argon2id, RFC 9106. The least allowed are those of the OWASP Password Storage Cheat Sheet.
 type Argon2 struct {
-	// MemoryKiB is the memory in KiB. Default: 19456 (19 MiB).
+	// MemoryKiB is the memory in KiB.
 	MemoryKiB uint32
-	// Time is the number of passes. Default: 2.
+	// Time is the number of passes.
 	Time uint32
-	// Threads is the number of lanes. Default: 1.
+	// Threads is the number of lanes.
 	Threads uint8
 }
 
@@ -84,33 +84,33 @@ type Task struct {
 	// Command is the argument vector, at least the program. A program with a slash that does not begin with one is
 	// relative to Workdir; one without is looked up in PATH.
 	Command []string
-	// Workdir is an absolute path. Default: "/".
+	// Workdir is an absolute path.
 	Workdir string
 	// User and Group are names or numbers. An empty User is a uid of the job's own, an empty Group the user's own.
 	User, Group string
 	// SupplementaryGroups are further groups, names or numbers.
 	SupplementaryGroups []string
-	// Enabled is false for a task that is not to be started. Default: true.
+	// Enabled is false for a task that is not to be started.
 	Enabled bool
-	// Blocking makes the HTTP reply wait for the result. Default: false.
+	// Blocking makes the HTTP reply wait for the result.
 	Blocking bool
-	// OnDisconnect is what becomes of a blocking one whose client goes away while it waits. Default: continue.
+	// OnDisconnect is what becomes of a blocking one whose client goes away while it waits.
 	OnDisconnect OnDisconnect
 	// APIKeys are names of keys that may start the task.
 	APIKeys []string
 	// AllowUsers and AllowGroups are local users who may.
 	AllowUsers, AllowGroups []string
-	// Timeout is how long it may run; 0: for ever. Default: 30 s.
+	// Timeout is how long it may run; 0: for ever.
 	Timeout time.Duration
-	// TimeoutStop is the time between KillSignal and SIGKILL; 0: SIGKILL at once. Default: 10 s.
+	// TimeoutStop is the time between KillSignal and SIGKILL; 0: SIGKILL at once.
 	TimeoutStop time.Duration
-	// KillSignal asks the job to end. Default: SIGTERM.
+	// KillSignal asks the job to end.
 	KillSignal syscall.Signal
-	// MaxInputBytes is the most a request may carry. Default: 16 KiB.
+	// MaxInputBytes is the most a request may carry.
 	MaxInputBytes int64
-	// MaxOutputBytes is how much of each stream is in the reply. Default: 16 KiB.
+	// MaxOutputBytes is how much of each stream is in the reply.
 	MaxOutputBytes int64
-	// RedirectStderr sends standard error where standard output goes. Default: true.
+	// RedirectStderr sends standard error where standard output goes.
 	RedirectStderr bool
 	// Environment is NAME=value, sorted by name.
 	Environment []string
@@ -127,23 +127,22 @@ type Task struct {
 	Limits spec.Limits
 	// DurationBuckets are the upper bounds of the histogram of its durations, in seconds, rising; none: those of all tasks.
 	DurationBuckets []float64
-	// LogMaxBytes is the cap of the job's log. Default: 64 MiB.
+	// LogMaxBytes is the cap of the job's log.
 	LogMaxBytes int64
-	// Journal copies the job's lines to the journal. Default: true.
+	// Journal copies the job's lines to the journal.
 	Journal bool
-	// Retention is how long the HTTP API knows the result. Default: 20 s.
+	// Retention is how long the HTTP API knows the result.
 	Retention time.Duration
-	// RateLimit is how many requests a second start it, on average; 0: any number. Default: 0.
+	// RateLimit is how many requests a second start it, on average; 0: any number.
 	RateLimit float64
 	// MaxConcurrent is how many jobs of it may run at once; 0: any number. Overflow says what becomes of one more, and Queue
-	// how many may wait. Default: 0, reject, 10.
+	// how many may wait.
 	MaxConcurrent int
 	Overflow      spec.Overflow
 	Queue         int
 	// Pool is about its slots.
 	Pool Pool
-	// Sandbox is how its jobs are kept from others. DynamicUser and UserName are not for a configuration to set. Default: the
-	// profile "default".
+	// Sandbox is how its jobs are kept from others. DynamicUser and UserName are not for a configuration to set.
 	Sandbox spec.Sandbox
 	// Webhooks are the URLs at which others start it, in the order of the file. They are no part of Hash: no job depends on them.
 	Webhooks []*Webhook `json:"-"`
@@ -166,9 +165,9 @@ const (
 
 // Pool is how many slots of a task wait for jobs, and how long. A slot is a scope that is used by one job after the other.
 type Pool struct {
-	// Warm is how many are kept ready at any time. Default: 0.
+	// Warm is how many are kept ready at any time.
 	Warm int
-	// Keep is how long one stays after a job; 0: one scope for each job. Default: 10 s.
+	// Keep is how long one stays after a job; 0: one scope for each job.
 	Keep time.Duration
 }
 
@@ -190,37 +189,20 @@ func ValidName(s string) bool {
 	return true
 }
 
-// defaults is the configuration of no files at all.
-func defaults() *Config {
-	return &Config{
-		Tasks:             map[string]*Task{},
-		keyPlaces:         map[string]Diagnostic{},
-		Argon2:            Argon2{MemoryKiB: 19 * 1024, Time: 2, Threads: 1},
-		LimitsUnavailable: LimitsUnavailableRefuse,
-		MaxJobs:           1000,
-		DynamicUIDs:       spec.UIDRange{First: 70000, Last: 70999},
-		Retention:         spec.Retention{KeepFor: 30 * 24 * time.Hour, KeepBytes: 2 << 30, KeepJobs: 100_000},
-	}
+// begin is the configuration of no files at all.
+func (t *tables) begin() *Config {
+	b := builder{cfg: &Config{Tasks: map[string]*Task{}, keyPlaces: map[string]Diagnostic{}}}
+	t.root.begin(&b)
+	t.argon2.begin(&b.cfg.Argon2)
+	t.retention.begin(&b.cfg.Retention)
+	return b.cfg
 }
 
-// defaultTask is a task of which nothing is said.
-func defaultTask() Task {
-	return Task{
-		Workdir:        "/",
-		Enabled:        true,
-		Timeout:        30 * time.Second,
-		TimeoutStop:    10 * time.Second,
-		KillSignal:     syscall.SIGTERM,
-		MaxInputBytes:  16 << 10,
-		MaxOutputBytes: 16 << 10,
-		RedirectStderr: true,
-		LogMaxBytes:    64 << 20,
-		Journal:        true,
-		Retention:      20 * time.Second,
-		Overflow:       spec.Reject,
-		OnDisconnect:   OnDisconnectContinue,
-		Queue:          10,
-		Pool:           Pool{Keep: 10 * time.Second},
-		Sandbox:        profile(ProfileDefault),
-	}
+// beginTask is a task of which nothing is said.
+func (t *tables) beginTask() Task {
+	var d draft
+	t.task.begin(&d)
+	t.pool.begin(&d.Pool)
+	d.Sandbox = profile(ProfileDefault)
+	return d.Task
 }

@@ -14,9 +14,15 @@ import (
 // attribute is one NAME = VALUE that may stand in a T.
 type attribute[T any] struct {
 	name string
+	// word is what the manual calls a value of it: boolean, number, size, …
+	word string
 	// example is a value as it is written in a file.
 	example string
-	// doc is what it means, for messages and manuals.
+	// fallback is the value where nothing is said, as it is written in a file; "": there is none that could be written, and
+	// otherwise may say in words what holds.
+	fallback, otherwise string
+	// doc is what it means, for the manual, in sentences; see package packaging/manual for what may stand in it. The first one
+	// says it in short.
 	doc string
 	// directive is the systemd directive of the same meaning, of what a command can be given, too; see Properties.
 	directive string
@@ -26,6 +32,32 @@ type attribute[T any] struct {
 	inherit bool
 	// decode checks v and sets it in t. What is wrong it reports.
 	decode func(d *decoder, v value, t *T)
+}
+
+// set sets an attribute to a value out of a table, as it is written in a file.
+func set[T any](a attribute[T], text string, t *T) {
+	d := &decoder{source: &source{name: a.name, data: []byte(text)}, tabled: true}
+	if a.decode(d, value{name: a.name, expr: tabled(text)}, t); len(d.diags) > 0 {
+		panic(d.diags.Error()) // every load tries all of them
+	}
+}
+
+// begin makes t what it is where nothing is said.
+func (s scope[T]) begin(t *T) {
+	for _, a := range s.attributes {
+		if a.fallback != "" {
+			set(a, a.fallback, t)
+		}
+	}
+}
+
+// tabled is a value out of a table.
+func tabled(text string) hclsyntax.Expression {
+	expr, diags := hclsyntax.ParseExpression([]byte(text), "", hcl.InitialPos)
+	if diags.HasErrors() {
+		panic(diags.Error())
+	}
+	return expr
 }
 
 // block is one NAME { … } that may stand in a T.
@@ -70,6 +102,9 @@ type decoder struct {
 	source *source
 	opts   Options
 	diags  Diagnostics
+	// tabled says that it reads what a table of rtask's own has.
+	tabled bool
+	tables *tables
 	// written are the values of what is being decoded, and path is the blocks in it that are; see wrote.
 	written written
 	path    []string
@@ -243,7 +278,7 @@ func unknown[T any](d *decoder, r hcl.Range, name string, s scope[T]) {
 	detail := ""
 	if near := nearest(name, s.names()); near != "" {
 		detail = fmt.Sprintf("Did you mean %q?", near)
-	} else if where, proper := home(name); where != "" && where != s.where {
+	} else if where, proper := d.tables.home(name); where != "" && where != s.where {
 		detail = fmt.Sprintf("%s belongs in %s.", proper, where)
 		if s.where == inDefaults && where == inTask {
 			detail = "It cannot be a default: each task has its own."
@@ -253,24 +288,11 @@ func unknown[T any](d *decoder, r hcl.Range, name string, s scope[T]) {
 }
 
 // home returns the place that has name, and the name as it is written there, or "".
-func home(name string) (where, proper string) {
-	for _, place := range []struct {
-		where string
-		names []string
-	}{
-		{inRoot, rootScope().names()},
-		{inFile, fileScope().names()},
-		{inTask, taskScope().names()},
-		{inLimits, limitsScope().names()},
-		{inPool, poolScope().names()},
-		{inSandbox, sandboxScope().names()},
-		{inArgon2, argon2Scope().names()},
-		{inParam, paramScope().names()},
-		{inWebhook, webhookScope().names()},
-	} {
-		for _, n := range place.names {
+func (t *tables) home(name string) (where, proper string) {
+	for _, p := range t.places() {
+		for _, n := range p.names {
 			if plainName(n) == plainName(name) {
-				return place.where, n
+				return p.where, n
 			}
 		}
 	}

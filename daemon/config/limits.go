@@ -90,18 +90,21 @@ func limitsScope() scope[spec.Limits] {
 			},
 			{
 				name: "slice", example: `"rtask-batch.slice"`, directive: "Slice",
-				doc:    "The slice that its scope is put into, rtask.slice or one below it. Default: rtask.slice.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.slice(v, &l.Slice) },
+				doc:      "The slice that its scope is put into, rtask.slice or one below it.",
+				fallback: `"rtask.slice"`,
+				decode:   func(d *decoder, v value, l *spec.Limits) { d.slice(v, &l.Slice) },
 			},
 			{
 				name: "nice", example: "10", directive: "Nice",
-				doc:    "The nice value of its processes, -20 to 19. Default: 0.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.number(v, &l.Nice, -20, 19) },
+				doc:      "The nice value of its processes, -20 to 19.",
+				fallback: "0",
+				decode:   func(d *decoder, v value, l *spec.Limits) { d.number(v, &l.Nice, -20, 19) },
 			},
 			{
 				name: "oom_score_adjust", example: "500", directive: "OOMScoreAdjust",
-				doc:    "How soon the kernel kills it for want of memory: 1000 first, -900 last. Default: 500, and 0 under the profile off.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.oomScore(v, &l.OOMScoreAdjust) },
+				doc:       "How soon the kernel kills it for want of memory: 1000 first, -900 last.",
+				otherwise: "500, and 0 under the profile off",
+				decode:    func(d *decoder, v value, l *spec.Limits) { d.oomScore(v, &l.OOMScoreAdjust) },
 			},
 			{
 				name: "limit_cpu", example: `"1h"`, directive: "LimitCPU",

@@ -80,20 +80,21 @@ func load(files []File, diags Diagnostics, opts Options) (*Config, Diagnostics) 
 
 // build makes a configuration of sources: at most one root, which is the first.
 func build(sources []*source, opts Options) (*Config, Diagnostics) {
-	b := &builder{cfg: defaults(), defaults: draft{Task: defaultTask()}, triggers: map[string]triggers{}}
+	t := newTables()
+	b := &builder{cfg: t.begin(), defaults: draft{Task: t.beginTask()}, triggers: map[string]triggers{}}
 	var decoders []*decoder
 	whole := true
 	for _, s := range sources {
-		d := &decoder{source: s, opts: opts}
+		d := &decoder{source: s, opts: opts, tables: t}
 		decoders = append(decoders, d)
 		body := d.parse()
 		switch {
 		case body == nil:
 			whole = false
 		case s.root:
-			decodeBody(d, body, rootScope(), b)
+			decodeBody(d, body, t.root, b)
 		default:
-			decodeBody(d, body, fileScope(), b)
+			decodeBody(d, body, t.file, b)
 		}
 	}
 	if whole && !opts.Part { // or names would be missing that stand in the file that cannot be read

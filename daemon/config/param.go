@@ -15,9 +15,8 @@ import (
 )
 
 const (
-	// defaultParamLength is max_length where nothing is said, and maxParamLength the largest that can be said, in characters.
-	defaultParamLength = 1024
-	maxParamLength     = 16 << 10
+	// maxParamLength is the largest max_length, in characters.
+	maxParamLength = 16 << 10
 	// maxParams is how many parameters a task may have.
 	maxParams = 100
 )
@@ -153,7 +152,8 @@ func paramScope() scope[Param] {
 			},
 			{
 				name: "max_length", example: "64",
-				doc: "The most characters a value may have. Default: 1024.",
+				doc:      "The most characters a value may have.",
+				fallback: "1024",
 				decode: func(d *decoder, v value, p *Param) {
 					n := int64(p.MaxLength)
 					d.integer(v, &n, 1, maxParamLength)
@@ -201,8 +201,9 @@ func (d *decoder) pattern(v value, p *Param) {
 // param decodes one param block.
 func (d *decoder) param(found *hcl.Block, t *draft) {
 	label := found.LabelRanges[0]
-	p := &Param{Name: found.Labels[0], MaxLength: defaultParamLength}
-	decodeBody(d, found.Body, paramScope(), p)
+	p := &Param{Name: found.Labels[0]}
+	d.tables.param.begin(p)
+	decodeBody(d, found.Body, d.tables.param, p)
 	same := func(o *Param) bool { return o.Variable() == p.Variable() }
 	switch i := slices.IndexFunc(t.Params, same); {
 	case !validParam(p.Name):

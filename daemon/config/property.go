@@ -41,8 +41,9 @@ const (
 // Parse sets what list says, by the same tables as a file is read with. Of a name that comes twice the last value holds,
 // except that those that name a device add up. The error is about the first that is wrong, and says what would be right.
 func (p *Properties) Parse(list []Property) error {
+	all := newTables()
 	t := draft{Task: Task{Limits: p.Limits, Timeout: p.Timeout, TimeoutStop: p.TimeoutStop, KillSignal: p.KillSignal, Sandbox: p.Sandbox}}
-	limits, switches, others := limitsScope().attributes, sandboxScope().attributes, properties(taskAttributes())
+	limits, switches, others := all.limits.attributes, all.sandbox.attributes, properties(taskAttributes())
 	done := map[string]bool{}
 	if len(list) > maxProperties {
 		return fmt.Errorf("there are %d properties, %d are the most", len(list), maxProperties)
@@ -58,13 +59,13 @@ func (p *Properties) Parse(list []Property) error {
 		is := func(name, directive string) bool { return one.Name == name || one.Name == directive }
 		var err error
 		if i := slices.IndexFunc(limits, func(a attribute[spec.Limits]) bool { return is(a.name, a.directive) }); i >= 0 {
-			err = decodeProperty(limits[i], list, done, &t.Limits)
+			err = decodeProperty(all, limits[i], list, done, &t.Limits)
 		} else if i := slices.IndexFunc(switches, func(a attribute[spec.Sandbox]) bool { return is(a.name, a.directive) }); i >= 0 {
-			err = decodeProperty(switches[i], list, done, &t.Sandbox)
+			err = decodeProperty(all, switches[i], list, done, &t.Sandbox)
 		} else if i := slices.IndexFunc(others, func(a attribute[draft]) bool { return is(a.name, a.directive) }); i >= 0 {
-			err = decodeProperty(others[i], list, done, &t)
+			err = decodeProperty(all, others[i], list, done, &t)
 		} else {
-			err = unknownProperty(one.Name, slices.Concat(limitsScope().names(), sandboxScope().names(), scope[draft]{attributes: others}.names()))
+			err = unknownProperty(one.Name, slices.Concat(all.limits.names(), all.sandbox.names(), scope[draft]{attributes: others}.names()))
 		}
 		if err != nil {
 			return err
@@ -90,7 +91,7 @@ func properties[T any](attributes []attribute[T]) []attribute[T] {
 }
 
 // decodeProperty decodes all that list says of one attribute, once.
-func decodeProperty[T any](a attribute[T], list []Property, done map[string]bool, t *T) error {
+func decodeProperty[T any](all *tables, a attribute[T], list []Property, done map[string]bool, t *T) error {
 	if done[a.name] {
 		return nil
 	}
@@ -105,7 +106,7 @@ func decodeProperty[T any](a attribute[T], list []Property, done map[string]bool
 	if a.several && len(values) > 1 {
 		v.expr = &hclsyntax.TupleConsExpr{Exprs: values}
 	}
-	d := &decoder{source: &source{}}
+	d := &decoder{source: &source{}, tables: all}
 	a.decode(d, v, t)
 	for _, found := range d.diags {
 		if found.Severity != SeverityError {

@@ -44,14 +44,14 @@ func rootScope() scope[builder] {
 		where: inRoot,
 		attributes: []attribute[builder]{
 			{
-				name: "limits_unavailable", example: `"refuse"`,
+				name: "limits_unavailable", example: `"refuse"`, fallback: `"refuse"`,
 				doc: "What to do with a task whose limits this machine cannot enforce: refuse it, or warn and go on.",
 				decode: func(d *decoder, v value, b *builder) {
 					d.choice(v, (*string)(&b.cfg.LimitsUnavailable), string(LimitsUnavailableRefuse), string(LimitsUnavailableWarn))
 				},
 			},
 			{
-				name: "max_jobs", example: "1000",
+				name: "max_jobs", example: "1000", fallback: "1000",
 				doc: "How many jobs may run at a time, of all tasks and commands together.",
 				decode: func(d *decoder, v value, b *builder) {
 					n := int64(b.cfg.MaxJobs)
@@ -60,7 +60,7 @@ func rootScope() scope[builder] {
 				},
 			},
 			{
-				name: "dynamic_uids", example: `"70000-70999"`,
+				name: "dynamic_uids", example: `"70000-70999"`, fallback: `"70000-70999"`,
 				doc:    "The uids of jobs of tasks that name no user, one for each job. No account may have one of them.",
 				decode: func(d *decoder, v value, b *builder) { d.uidRange(v, &b.cfg.DynamicUIDs) },
 			},
@@ -75,22 +75,22 @@ func rootScope() scope[builder] {
 				decode: func(d *decoder, v value, b *builder) { d.proxies(v, b.cfg) },
 			},
 			{
-				name: "allow_plaintext", example: "false",
+				name: "allow_plaintext", example: "false", fallback: "false",
 				doc:    "Whether HTTP without TLS may be served on other addresses than loopback.",
 				decode: func(d *decoder, v value, b *builder) { d.bool(v, &b.cfg.AllowPlaintext) },
 			},
 		},
 		blocks: []block[builder]{
 			{name: "argon2", decode: func(d *decoder, found *hcl.Block, b *builder) {
-				decodeBody(d, found.Body, argon2Scope(), &b.cfg.Argon2)
+				decodeBody(d, found.Body, d.tables.argon2, &b.cfg.Argon2)
 				d.checkArgon2(found.TypeRange, b.cfg.Argon2)
 			}},
 			{name: "retention", decode: func(d *decoder, found *hcl.Block, b *builder) {
-				decodeBody(d, found.Body, retentionScope(), &b.cfg.Retention)
+				decodeBody(d, found.Body, d.tables.retention, &b.cfg.Retention)
 			}},
 			{name: "defaults", decode: func(d *decoder, found *hcl.Block, b *builder) {
 				d.written, d.path = written{}, nil
-				decodeBody(d, found.Body, defaultsScope(), &b.defaults)
+				decodeBody(d, found.Body, d.tables.defaults, &b.defaults)
 				b.defaults.written, d.written = d.written, nil
 			}},
 		},
@@ -113,7 +113,7 @@ func argon2Scope() scope[Argon2] {
 		where: inArgon2,
 		attributes: []attribute[Argon2]{
 			{
-				name: "memory", example: `"19M"`,
+				name: "memory", example: `"19M"`, fallback: `"19M"`,
 				doc: "The memory that one hash takes.",
 				decode: func(d *decoder, v value, a *Argon2) {
 					size := int64(a.MemoryKiB) << 10
@@ -122,7 +122,7 @@ func argon2Scope() scope[Argon2] {
 				},
 			},
 			{
-				name: "time", example: "2",
+				name: "time", example: "2", fallback: "2",
 				doc: "The number of passes over that memory.",
 				decode: func(d *decoder, v value, a *Argon2) {
 					n := int64(a.Time)
@@ -131,7 +131,7 @@ func argon2Scope() scope[Argon2] {
 				},
 			},
 			{
-				name: "threads", example: "1",
+				name: "threads", example: "1", fallback: "1",
 				doc: "The number of lanes.",
 				decode: func(d *decoder, v value, a *Argon2) {
 					n := int64(a.Threads)
@@ -149,7 +149,7 @@ func retentionScope() scope[spec.Retention] {
 		where: inRetention,
 		attributes: []attribute[spec.Retention]{
 			{
-				name: "keep_for", example: `"30d"`,
+				name: "keep_for", example: `"30d"`, fallback: `"30d"`,
 				doc: "How long a job that has ended is known.",
 				decode: func(d *decoder, v value, r *spec.Retention) {
 					if d.infinite(v) {
@@ -166,7 +166,7 @@ func retentionScope() scope[spec.Retention] {
 				},
 			},
 			{
-				name: "keep_bytes", example: `"2G"`,
+				name: "keep_bytes", example: `"2G"`, fallback: `"2G"`,
 				doc: "How much space the output of jobs that have ended takes up on disk.",
 				decode: func(d *decoder, v value, r *spec.Retention) {
 					if d.infinite(v) {
@@ -183,7 +183,7 @@ func retentionScope() scope[spec.Retention] {
 				},
 			},
 			{
-				name: "keep_jobs", example: "100000",
+				name: "keep_jobs", example: "100000", fallback: "100000",
 				doc: "How many jobs that have ended are known.",
 				decode: func(d *decoder, v value, r *spec.Retention) {
 					got := int64(r.KeepJobs)

@@ -1,619 +1,475 @@
 package config
 
 import (
-	"errors"
-	"fmt"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/hashicorp/hcl/v2"
-	"github.com/zclconf/go-cty/cty"
 
 	"github.com/rtask/rtask/sandbox/jail/seccomp"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// sandboxScope is what may stand in sandbox { … }. See systemd.exec(5). The profile is decoded first, since it sets all of
-// the rest.
-func sandboxScope() scope[spec.Sandbox] {
-	type (
-		sandbox = spec.Sandbox
-		row     = attribute[sandbox]
-	)
-	rows := []row{
+// The profiles.
+const (
+	ProfileOff     = "off"
+	ProfileDefault = "default"
+	ProfileStrict  = "strict"
+)
+
+// sandboxSwitch is one switch of sandbox { … } and all that is known of it outside of the package that throws it. Under the
+// profile off a switch does nothing, which is its fallback, if there is a word for it.
+type sandboxSwitch struct {
+	attribute[spec.Sandbox]
+	// usual and strict are its values in the profiles default and strict, as they are written in a file; "": that of off.
+	usual, strict string
+	// privileged is why only root may give it to a command, after the switch's name and a comma; "": everybody may.
+	privileged string
+	// openings are what it closes.
+	openings []opening
+}
+
+// in is the value of a switch in a profile, as it is written in a file; "": there is no word for it.
+func (s sandboxSwitch) in(profile string) string {
+	value := map[string]string{ProfileDefault: s.usual, ProfileStrict: s.strict}[profile]
+	if value == "" {
+		value = s.fallback
+	}
+	return value
+}
+
+// opening is one thing that a switch closes, in the manner of systemd-analyze(1) security.
+type opening struct {
+	// weight is what systemd gives it.
+	weight float64
+	// closed and opened say what is so.
+	closed, opened string
+	// open is how much of it is open under a sandbox, from 0 to 1.
+	open func(*spec.Sandbox) float64
+}
+
+// sandboxSwitches are all switches, in the order of the manual. See systemd.exec(5).
+func sandboxSwitches() []sandboxSwitch {
+	return slices.Concat(profileSwitch(), userSwitches(), fileSwitches(), processSwitches(), callSwitches())
+}
+
+type sandbox = spec.Sandbox
+
+func profileSwitch() []sandboxSwitch {
+	return []sandboxSwitch{{attribute: attribute[sandbox]{
+		name: "profile", word: "name", example: `"strict"`, directive: "profile", fallback: `"default"`,
+		doc: "What all other switches begin as, wherever it stands. In a task it sets aside what `defaults` say of the sandbox.\n\n" +
+			".Bl -tag -width Ds\n" +
+			".It Ql off\nNothing, as in a scope that systemd-run(1) starts.\n" +
+			".It Ql default\nFor commands that build, deploy and maintain, root's too: `systemctl restart` and `apt-get install` work.\n" +
+			".It Ql strict\nFor programs that are not trusted, or that read what strangers sent.\n" +
+			".El",
+		decode: func(d *decoder, v value, s *sandbox) { d.profile(v, s) },
+	}}}
+}
+
+// userSwitches are about users and privileges.
+func userSwitches() []sandboxSwitch {
+	const bounding = "capability_bounding_set"
+	return []sandboxSwitch{
+		toggle("no_new_privileges", "NoNewPrivileges", func(s *sandbox) *bool { return &s.NoNewPrivileges }, "true", "true",
+			opening{1000, "It can gain no privileges by executing programs", "It can gain privileges by executing programs", nil},
+			"Whether it can gain no privileges by executing a program. Of a user who is not root it is implied by every filter of "+
+				"system calls, as with systemd."),
+		toggle("private_users", "PrivateUsers", func(s *sandbox) *bool { return &s.PrivateUsers }, "", "true",
+			opening{1000, "It has users of its own", "It has the machine's users", nil},
+			"Whether all users but root and its own are nobody to it, and it has no capability over the machine."),
 		{
-			name: "profile", example: `"strict"`, directive: "profile",
-			doc:    "What the rest begins as: off, default or strict. Default: default.",
-			decode: func(d *decoder, v value, s *sandbox) { d.profile(v, s) },
+			attribute: attribute[sandbox]{
+				name: bounding, word: "list", example: `["CAP_NET_BIND_SERVICE"]`, directive: "CapabilityBoundingSet", several: true,
+				doc: "The capabilities that it can have at most. An empty list is none, and with `~` they are all but these.",
+				decode: func(d *decoder, v value, s *sandbox) {
+					if set, ok := d.capabilities(v); ok {
+						s.CapabilityBoundingSet = &set
+					}
+				},
+			},
+			usual: `["~CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_PTRACE CAP_SYS_PACCT CAP_SYS_TIME CAP_SYS_TTY_CONFIG CAP_AUDIT_CONTROL ` +
+				`CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ CAP_PERFMON CAP_BPF ` +
+				`CAP_CHECKPOINT_RESTORE"]`,
+			strict: `[]`,
+			openings: []opening{
+				{1500, "CAP_SYS_ADMIN cannot be had", "CAP_SYS_ADMIN can be had", has("CAP_SYS_ADMIN")},
+				{1500, "CAP_SYS_PTRACE cannot be had", "CAP_SYS_PTRACE can be had", has("CAP_SYS_PTRACE")},
+				{1500, "It cannot become another user", "Root can become another user", has("CAP_SETUID CAP_SETGID CAP_SETPCAP")},
+				{
+					1000, "Permissions of files hold for it", "Permissions of files do not hold for root",
+					has("CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_CHOWN CAP_FSETID CAP_SETFCAP"),
+				},
+				{1000, "It cannot configure networks", "Root can configure networks", has("CAP_NET_ADMIN")},
+				{1000, "No raw I/O", "Root can do raw I/O", hasUnless("CAP_SYS_RAWIO", func(s *sandbox) bool { return s.PrivateDevices })},
+				{
+					1000, "CAP_SYS_MODULE cannot be had", "CAP_SYS_MODULE can be had",
+					hasUnless("CAP_SYS_MODULE", func(s *sandbox) bool { return s.ProtectKernelModules }),
+				},
+				{1000, "CAP_SYS_TIME cannot be had", "CAP_SYS_TIME can be had", hasUnless("CAP_SYS_TIME", func(s *sandbox) bool { return s.ProtectClock })},
+				{1000, "CAP_SYSLOG cannot be had", "CAP_SYSLOG can be had", hasUnless("CAP_SYSLOG", func(s *sandbox) bool { return s.ProtectKernelLogs })},
+				{500, "No raw or privileged sockets", "Root can have raw and privileged sockets", has("CAP_NET_BIND_SERVICE CAP_NET_BROADCAST CAP_NET_RAW")},
+				{500, "It cannot signal others' processes", "Root can signal others' processes", has("CAP_KILL")},
+				{500, "No BPF and tracing", "Root can use BPF and tracing", has("CAP_BPF CAP_PERFMON")},
+				{100, "It cannot make devices", "Root can make devices", hasUnless("CAP_MKNOD", func(s *sandbox) bool { return s.PrivateDevices })},
+			},
 		},
-		toggle("no_new_privileges", "NoNewPrivileges", "Whether it can gain no privileges by executing a program.",
-			func(s *sandbox) *bool { return &s.NoNewPrivileges }),
-		toggle("private_tmp", "PrivateTmp", "A /tmp and a /var/tmp of its own, empty and in memory.", func(s *sandbox) *bool { return &s.PrivateTmp }),
-		toggle("private_devices", "PrivateDevices", "A /dev that has the pseudo devices alone.", func(s *sandbox) *bool { return &s.PrivateDevices }),
-		toggle("private_network", "PrivateNetwork", "A network of its own that has a loopback device alone.", func(s *sandbox) *bool { return &s.PrivateNetwork }),
-		toggle("private_ipc", "PrivateIPC", "System V IPC, POSIX message queues and a /dev/shm of its own.", func(s *sandbox) *bool { return &s.PrivateIPC }),
-		toggle("private_pids", "PrivatePIDs", "Whether it sees its own processes alone.", func(s *sandbox) *bool { return &s.PrivatePIDs }),
-		toggle("private_users", "PrivateUsers", "Whether all users but root and its own are nobody to it.", func(s *sandbox) *bool { return &s.PrivateUsers }),
-		level("protect_system", "ProtectSystem", "What of the system it cannot write to: false, true (/usr, /boot), full (/etc, too) or strict (all).",
-			func(s *sandbox) *string { return &s.ProtectSystem }, "false", "false", "true", "full", "strict"),
-		level("protect_home", "ProtectHome", "What it cannot do with /home, /root and /run/user: false, true (see them), read-only or tmpfs.",
-			func(s *sandbox) *string { return &s.ProtectHome }, "false", "false", "true", "read-only", "tmpfs"),
-		level("protect_proc", "ProtectProc", "Which processes /proc hides: default, noaccess, invisible or ptraceable.",
-			func(s *sandbox) *string { return &s.ProtectProc }, "default", "default", "noaccess", "invisible", "ptraceable"),
-		level("proc_subset", "ProcSubset", "What /proc has: all or pid.", func(s *sandbox) *string { return &s.ProcSubset }, "all", "all", "pid"),
-		toggle("protect_hostname", "ProtectHostname", "Whether it cannot change the host name.", func(s *sandbox) *bool { return &s.ProtectHostname }),
-		toggle("protect_clock", "ProtectClock", "Whether it cannot set the clock.", func(s *sandbox) *bool { return &s.ProtectClock }),
-		toggle("protect_kernel_tunables", "ProtectKernelTunables", "Whether it cannot write to /proc/sys, /sys and the like.",
-			func(s *sandbox) *bool { return &s.ProtectKernelTunables }),
-		toggle("protect_kernel_modules", "ProtectKernelModules", "Whether it cannot load modules, nor see them.",
-			func(s *sandbox) *bool { return &s.ProtectKernelModules }),
-		toggle("protect_kernel_logs", "ProtectKernelLogs", "Whether it cannot read or write the kernel's log.", func(s *sandbox) *bool { return &s.ProtectKernelLogs }),
-		toggle("protect_control_groups", "ProtectControlGroups", "Whether it cannot write to /sys/fs/cgroup.", func(s *sandbox) *bool { return &s.ProtectControlGroups }),
-		paths("read_only_paths", "ReadOnlyPaths", "What it cannot write to.", func(s *sandbox) *[]string { return &s.ReadOnlyPaths }),
-		paths("read_write_paths", "ReadWritePaths", "What it can write to all the same.", func(s *sandbox) *[]string { return &s.ReadWritePaths }),
-		paths("inaccessible_paths", "InaccessiblePaths", "What it cannot see.", func(s *sandbox) *[]string { return &s.InaccessiblePaths }),
-		paths("exec_paths", "ExecPaths", "What it can execute programs of all the same.", func(s *sandbox) *[]string { return &s.ExecPaths }),
-		paths("no_exec_paths", "NoExecPaths", "What it cannot execute programs of.", func(s *sandbox) *[]string { return &s.NoExecPaths }),
 		{
-			name: "temporary_file_system", example: `["/var/lib:ro"]`, directive: "TemporaryFileSystem", several: true,
-			doc:    "Folders that are empty and in memory, with the options of tmpfs(5).",
+			attribute: attribute[sandbox]{
+				name: "ambient_capabilities", word: "list", example: `["CAP_NET_BIND_SERVICE"]`, directive: "AmbientCapabilities", several: true,
+				doc: "The capabilities that it has though it is not root.",
+				decode: func(d *decoder, v value, s *sandbox) {
+					if set, ok := d.capabilities(v); ok {
+						s.AmbientCapabilities = set
+					}
+				},
+			},
+			privileged: "which are privileges",
+			openings: []opening{{
+				500, "It has no capabilities that its user has not", "It has capabilities though it is not root",
+				unless(func(s *sandbox) bool { return s.AmbientCapabilities == 0 }),
+			}},
+		},
+		{
+			attribute: attribute[sandbox]{
+				name: "umask", word: "string", example: `"0022"`, directive: "UMask",
+				doc:    "What the files that it makes may not be, in octal.",
+				decode: func(d *decoder, v value, s *sandbox) { d.umask(v, &s.UMask) },
+			},
+			strict: `"0077"`,
+			openings: []opening{{
+				100, "Others cannot read what it writes", "Others can read what it writes",
+				unless(func(s *sandbox) bool { return s.UMask != nil && *s.UMask&0o77 == 0o77 }),
+			}},
+		},
+	}
+}
+
+// fileSwitches are about files.
+func fileSwitches() []sandboxSwitch {
+	const shows = "which shows files whatever the folders above them allow"
+	return []sandboxSwitch{
+		toggle("private_tmp", "PrivateTmp", func(s *sandbox) *bool { return &s.PrivateTmp }, "true", "true",
+			opening{1000, "It has temporary files of its own", "It shares temporary files with others", nil},
+			"A `/tmp` and a `/var/tmp` of its own, empty and in memory. Each holds at most a tenth of the machine's memory, as does "+
+				"`/dev/shm` of `private_ipc`. `temporary_file_system` changes that: `[\"/tmp:size=2G\"]`."),
+		toggle("private_devices", "PrivateDevices", func(s *sandbox) *bool { return &s.PrivateDevices }, "", "true",
+			opening{1000, "It sees no hardware", "It may see hardware", nil},
+			"A `/dev` that has the pseudo devices alone, no CAP_MKNOD, CAP_SYS_RAWIO and @raw-io, and of a daemon that is root no "+
+				"other devices elsewhere."),
+		level("protect_system", "ProtectSystem", func(s *sandbox) *string { return &s.ProtectSystem }, []string{"false", "true", "full", "strict"}, "", "strict",
+			opening{
+				1000, "It cannot write to the system", "It may write to parts of the system",
+				rank(func(s *sandbox) string { return s.ProtectSystem }, "", "true", "full", "strict"),
+			},
+			"What of the system it cannot write to: `true` is `/usr` and the boot loader's folders; `\"full\"` also `/etc`; "+
+				"`\"strict\"` all but `/dev`, `/proc`, `/sys` and what `protect_home` is about."),
+		level("protect_home", "ProtectHome", func(s *sandbox) *string { return &s.ProtectHome }, []string{"false", "true", "read-only", "tmpfs"}, "", "true",
+			opening{
+				1000, "It sees no homes", "It may see homes",
+				rank(func(s *sandbox) string { return s.ProtectHome }, "", "read-only", "tmpfs", "true"),
+			},
+			"What becomes of `/home`, `/root` and `/run/user`: `true` hides them, `\"read-only\"` and `\"tmpfs\"` are what they say."),
+		paths("read_only_paths", "ReadOnlyPaths", func(s *sandbox) *[]string { return &s.ReadOnlyPaths },
+			"What it cannot write to. Of this and the next two, what is deeper wins over what is above it, except that nothing is "+
+				"below an inaccessible path."),
+		paths("read_write_paths", "ReadWritePaths", func(s *sandbox) *[]string { return &s.ReadWritePaths },
+			"What it can write to all the same."),
+		paths("inaccessible_paths", "InaccessiblePaths", func(s *sandbox) *[]string { return &s.InaccessiblePaths }, "What it cannot see."),
+		paths("exec_paths", "ExecPaths", func(s *sandbox) *[]string { return &s.ExecPaths }, "What it can execute programs of all the same."),
+		paths("no_exec_paths", "NoExecPaths", func(s *sandbox) *[]string { return &s.NoExecPaths }, "What it cannot execute programs of."),
+		{attribute: attribute[sandbox]{
+			name: "temporary_file_system", word: "list", example: `["/var/lib:ro"]`, directive: "TemporaryFileSystem", several: true,
+			otherwise: "size=10%, and as many inodes as that has pages",
+			doc: "Folders that are empty and in memory, `PATH[:OPTION,...]`, with `ro`, `size=`, `nr_inodes=`, `mode=`, `uid=` and `gid=`. " +
+				"A size is a number of bytes, with K, M or G, or a percentage of the machine's memory.",
 			decode: func(d *decoder, v value, s *sandbox) { d.temporary(v, &s.TemporaryFileSystem) },
-		},
+		}},
 		{
-			name: "bind_paths", example: `["/srv/data:/data"]`, directive: "BindPaths", several: true,
-			doc:    "Files and folders that it has in another place, too.",
-			decode: func(d *decoder, v value, s *sandbox) { d.binds(v, &s.Binds, false) },
-		},
-		{
-			name: "bind_read_only_paths", example: `["/srv/data:/data"]`, directive: "BindReadOnlyPaths", several: true,
-			doc:    "The same, and it cannot write to them there.",
-			decode: func(d *decoder, v value, s *sandbox) { d.binds(v, &s.Binds, true) },
-		},
-		{
-			name: "load_credential", example: `["token:/etc/rtask/token"]`, directive: "LoadCredential", several: true,
-			doc:    "Files that it gets copies of in $CREDENTIALS_DIRECTORY, which it alone can read.",
-			decode: func(d *decoder, v value, s *sandbox) { d.credentials(v, &s.LoadCredential) },
-		},
-		{
-			name: "capability_bounding_set", example: `["CAP_NET_BIND_SERVICE"]`, directive: "CapabilityBoundingSet", several: true,
-			doc: "The capabilities that it can have at most; with ~ all but these.",
-			decode: func(d *decoder, v value, s *sandbox) {
-				if set, ok := d.capabilities(v); ok {
-					s.CapabilityBoundingSet = &set
-				}
+			attribute: attribute[sandbox]{
+				name: "bind_paths", word: "list", example: `["/srv/data:/data"]`, directive: "BindPaths", several: true,
+				doc: "Files and folders that it has in another place, too, `SOURCE[:DESTINATION[:rbind|norbind]]`.\n\n" +
+					"This holds for the paths of all switches, and for the other files that a task names: rtask follows a symbolic link " +
+					"that a user owns only if the same user owns what it leads to. It follows every link that root owns. Links are " +
+					"followed when the slot is made; one that appears after that is an error. If a mount point is missing, rtask creates " +
+					"it on the machine for a task, as systemd does, and root owns it. For the commands of a non-root user it looks up " +
+					"all paths with that user's rights, and creates no mount point.",
+				decode: func(d *decoder, v value, s *sandbox) { d.binds(v, &s.Binds, false) },
 			},
+			privileged: shows,
 		},
 		{
-			name: "ambient_capabilities", example: `["CAP_NET_BIND_SERVICE"]`, directive: "AmbientCapabilities", several: true,
-			doc: "The capabilities that it has though it is not root.",
-			decode: func(d *decoder, v value, s *sandbox) {
-				if set, ok := d.capabilities(v); ok {
-					s.AmbientCapabilities = set
-				}
+			attribute: attribute[sandbox]{
+				name: "bind_read_only_paths", word: "list", example: `["/srv/data:/data"]`, directive: "BindReadOnlyPaths", several: true,
+				doc:    "The same, and it cannot write to them there.",
+				decode: func(d *decoder, v value, s *sandbox) { d.binds(v, &s.Binds, true) },
 			},
+			privileged: shows,
 		},
-		filter("system_call_filter", "SystemCallFilter", `["@system-service", "~@privileged"]`, "The system calls that it can make; with ~ all but these.",
-			func(s *sandbox) *[]string { return &s.SystemCallFilter }),
 		{
-			name: "system_call_error_number", example: `"EPERM"`, directive: "SystemCallErrorNumber",
-			doc: `The error that other system calls get; "kill": they end the process.`,
-			decode: func(d *decoder, v value, s *sandbox) {
-				if text, ok := d.string(v, false); ok {
-					s.SystemCallErrorNumber = text
-					d.checkFilters(v, "system_call_error_number", *s)
-				}
+			attribute: attribute[sandbox]{
+				name: "load_credential", word: "list", example: `["token:/etc/rtask/token"]`, directive: "LoadCredential", several: true,
+				doc: "Files of which it gets copies that it alone can read, in the folder `CREDENTIALS_DIRECTORY`, `NAME[:PATH]`. " +
+					"Without a path it is `/etc/credstore/NAME`.",
+				decode: func(d *decoder, v value, s *sandbox) { d.credentials(v, &s.LoadCredential) },
 			},
-		},
-		filter("system_call_architectures", "SystemCallArchitectures", `["native"]`, "The architectures that its system calls can be of.",
-			func(s *sandbox) *[]string { return &s.SystemCallArchitectures }),
-		filter("restrict_address_families", "RestrictAddressFamilies", `["AF_UNIX AF_INET AF_INET6"]`, "The families that its sockets can be of; with ~ all but these.",
-			func(s *sandbox) *[]string { return &s.RestrictAddressFamilies }),
-		{
-			name: "restrict_namespaces", example: "true", directive: "RestrictNamespaces", several: true,
-			doc: "Namespaces the job may use: true (none), false (all) or a list; ~ inverts the list.",
-			decode: func(d *decoder, v value, s *sandbox) {
-				d.truthOrLines(v, &s.RestrictNamespaces)
-				d.checkFilters(v, "restrict_namespaces", *s)
-			},
-		},
-		toggle("restrict_realtime", "RestrictRealtime", "Whether it cannot have real-time scheduling.", func(s *sandbox) *bool { return &s.RestrictRealtime }),
-		toggle("restrict_suid_sgid", "RestrictSUIDSGID", "Whether it cannot make files set-user-ID or set-group-ID.", func(s *sandbox) *bool { return &s.RestrictSUIDSGID }),
-		toggle("lock_personality", "LockPersonality", "Whether it cannot have another personality(2).", func(s *sandbox) *bool { return &s.LockPersonality }),
-		toggle("memory_deny_write_execute", "MemoryDenyWriteExecute", "Whether no memory can be both writable and executable.",
-			func(s *sandbox) *bool { return &s.MemoryDenyWriteExecute }),
-		{
-			name: "umask", example: `"0022"`, directive: "UMask",
-			doc:    "What the files that it makes may not be, as umask(2).",
-			decode: func(d *decoder, v value, s *sandbox) { d.umask(v, &s.UMask) },
+			privileged: "which reads files as root",
 		},
 	}
-	for i, r := range rows {
-		if r.name == "profile" {
-			continue
-		}
-		rows[i].decode = func(d *decoder, v value, s *sandbox) {
-			before := len(d.diags)
-			r.decode(d, v, s)
-			if !d.diags[before:].HasErrors() && !slices.Contains(s.Named, r.name) {
-				s.Named = append(slices.Clone(s.Named), r.name) // that of defaults is shared
-				slices.Sort(s.Named)
-			}
-		}
+}
+
+// processSwitches are about processes, the network and the kernel.
+func processSwitches() []sandboxSwitch {
+	return []sandboxSwitch{
+		toggle("private_ipc", "PrivateIPC", func(s *sandbox) *bool { return &s.PrivateIPC }, "true", "true",
+			opening{1000, "It has IPC of its own", "It shares IPC with others", nil},
+			"System V IPC, POSIX message queues and a `/dev/shm` of its own."),
+		toggle("private_network", "PrivateNetwork", func(s *sandbox) *bool { return &s.PrivateNetwork }, "", "true",
+			opening{2500, "It has no network", "It has the machine's network", nil},
+			"A network of its own that has a loopback device alone."),
+		toggle("private_pids", "PrivatePIDs", func(s *sandbox) *bool { return &s.PrivatePIDs }, "true", "true",
+			opening{1000, "It sees its own processes alone", "It may see others' processes", nil},
+			"Whether it sees and signals its own processes alone. Its main process is not the first of them, as it is with systemd, "+
+				"so signals and orphans are as ever."),
+		level("protect_proc", "ProtectProc", func(s *sandbox) *string { return &s.ProtectProc }, []string{"default", "noaccess", "invisible", "ptraceable"}, "", "invisible",
+			opening{
+				1000, "/proc shows no processes of others", "/proc shows processes of others",
+				unless(func(s *sandbox) bool { return s.ProtectProc != "" || s.PrivatePIDs }),
+			},
+			"Which processes `/proc` hides."),
+		level("proc_subset", "ProcSubset", func(s *sandbox) *string { return &s.ProcSubset }, []string{"all", "pid"}, "", "pid",
+			opening{10, "/proc has processes alone", "/proc tells of the machine", unless(func(s *sandbox) bool { return s.ProcSubset != "" })},
+			"What `/proc` has."),
+		toggle("protect_hostname", "ProtectHostname", func(s *sandbox) *bool { return &s.ProtectHostname }, "true", "true",
+			opening{50, "It cannot change the host name", "It may change the host name", nil},
+			"Whether it cannot change the host name."),
+		toggle("protect_clock", "ProtectClock", func(s *sandbox) *bool { return &s.ProtectClock }, "true", "true",
+			opening{1000, "It cannot set the clock", "It may set the clock", nil},
+			"Whether it cannot set the clock."),
+		toggle("protect_kernel_tunables", "ProtectKernelTunables", func(s *sandbox) *bool { return &s.ProtectKernelTunables }, "true", "true",
+			opening{1000, "It cannot change the kernel's settings", "It may change the kernel's settings", nil},
+			"Whether it cannot write to `/proc/sys`, `/sys` and the like."),
+		toggle("protect_kernel_modules", "ProtectKernelModules", func(s *sandbox) *bool { return &s.ProtectKernelModules }, "", "true",
+			opening{1000, "It cannot load or see modules", "It may load or see modules", nil},
+			"Whether it cannot load modules, nor see them."),
+		toggle("protect_kernel_logs", "ProtectKernelLogs", func(s *sandbox) *bool { return &s.ProtectKernelLogs }, "true", "true",
+			opening{1000, "It cannot see the kernel's log", "It may see the kernel's log", nil},
+			"Whether it cannot read or write the kernel's log."),
+		toggle("protect_control_groups", "ProtectControlGroups", func(s *sandbox) *bool { return &s.ProtectControlGroups }, "true", "true",
+			opening{1000, "It cannot change control groups", "It may change control groups", nil},
+			"Whether it cannot write to `/sys/fs/cgroup`."),
 	}
-	return scope[sandbox]{where: inSandbox, attributes: rows}
+}
+
+// callSwitches are about system calls.
+func callSwitches() []sandboxSwitch {
+	return []sandboxSwitch{
+		filter("restrict_address_families", "RestrictAddressFamilies", `["AF_UNIX AF_INET AF_INET6"]`,
+			func(s *sandbox) *[]string { return &s.RestrictAddressFamilies },
+			`["AF_INET AF_INET6 AF_NETLINK AF_UNIX"]`, `["AF_INET AF_INET6 AF_UNIX"]`,
+			"The families that its sockets can be of; with `~` all but these. `[\"none\"]` is none.",
+			opening{1500, "Its sockets are of some families alone", "Its sockets may be of any family", nil}),
+		{
+			attribute: attribute[sandbox]{
+				name: "restrict_namespaces", word: "boolean | list", example: "true", directive: "RestrictNamespaces", several: true, fallback: "false",
+				doc: "Namespaces the job may use: `true` (none), `false` (all) or a list; `~` inverts the list.",
+				decode: func(d *decoder, v value, s *sandbox) {
+					d.truthOrLines(v, &s.RestrictNamespaces)
+					d.checkFilters(v, "restrict_namespaces", *s)
+				},
+			},
+			usual: "true", strict: "true",
+			openings: []opening{{
+				1500, "It cannot make or enter namespaces, or some alone", "It may make namespaces",
+				unless(func(s *sandbox) bool { return len(s.RestrictNamespaces) > 0 }),
+			}},
+		},
+		toggle("restrict_realtime", "RestrictRealtime", func(s *sandbox) *bool { return &s.RestrictRealtime }, "true", "true",
+			opening{500, "It cannot have real-time scheduling", "It may have real-time scheduling", nil},
+			"Whether it cannot have real-time scheduling."),
+		toggle("restrict_suid_sgid", "RestrictSUIDSGID", func(s *sandbox) *bool { return &s.RestrictSUIDSGID }, "", "true",
+			opening{1000, "It cannot make set-user-ID files", "It may make set-user-ID files", nil},
+			"Whether it cannot make files set-user-ID or set-group-ID."),
+		toggle("lock_personality", "LockPersonality", func(s *sandbox) *bool { return &s.LockPersonality }, "true", "true",
+			opening{100, "It cannot change its personality", "It may change its personality", nil},
+			"Whether it cannot have another personality(2)."),
+		toggle("memory_deny_write_execute", "MemoryDenyWriteExecute", func(s *sandbox) *bool { return &s.MemoryDenyWriteExecute }, "", "true",
+			opening{100, "It cannot make memory executable that it can write to", "It may make memory executable that it can write to", nil},
+			"Whether no memory can be both writable and executable."),
+		filter("system_call_architectures", "SystemCallArchitectures", `["native"]`,
+			func(s *sandbox) *[]string { return &s.SystemCallArchitectures }, `["native"]`, `["native"]`,
+			"The architectures that its system calls can be of.",
+			opening{1000, "It makes native system calls alone", "It may make system calls of other architectures", nil}),
+		filter("system_call_filter", "SystemCallFilter", `["@system-service", "~@privileged"]`,
+			func(s *sandbox) *[]string { return &s.SystemCallFilter },
+			`["~@clock @cpu-emulation @module @obsolete @raw-io @reboot @swap bpf io_uring_enter io_uring_register io_uring_setup `+
+				`perf_event_open userfaultfd"]`, `["@system-service", "~@privileged @keyring userfaultfd"]`,
+			"The system calls that it can make, by their names and systemd's groups; with `~` all but these.",
+			refusals("@clock", "@debug", "@module", "@mount", "@raw-io", "@reboot", "@swap", "@privileged", "@resources", "@obsolete", "@cpu-emulation")...),
+		{
+			attribute: attribute[sandbox]{
+				name: "system_call_error_number", word: "string", example: `"EPERM"`, directive: "SystemCallErrorNumber",
+				doc: "The error that other system calls get; `\"kill\"`, which holds if nothing is said under `off`: they end the process.",
+				decode: func(d *decoder, v value, s *sandbox) {
+					if text, ok := d.string(v, false); ok {
+						s.SystemCallErrorNumber = text
+						d.checkFilters(v, "system_call_error_number", *s)
+					}
+				},
+			},
+			usual: `"EPERM"`, strict: `"EPERM"`,
+		},
+	}
+}
+
+// toggle is a switch that is true or false, and false under the profile off.
+func toggle(name, directive string, field func(*sandbox) *bool, usual, strict string, closes opening, doc string) sandboxSwitch {
+	closes.open = unless(func(s *sandbox) bool { return *field(s) })
+	return sandboxSwitch{
+		attribute: attribute[sandbox]{
+			name: name, word: "boolean", example: "true", directive: directive, fallback: "false", doc: doc,
+			decode: func(d *decoder, v value, s *sandbox) { d.boolean(v, field(s)) },
+		},
+		usual: usual, strict: strict, openings: []opening{closes},
+	}
+}
+
+// level is a switch that is one of words, of which the first does nothing and is "" in the field.
+func level(name, directive string, field func(*sandbox) *string, words []string, usual, strict string, closes opening, doc string) sandboxSwitch {
+	quoted := func(word string) string {
+		if word == "" {
+			return ""
+		}
+		return strconv.Quote(word)
+	}
+	return sandboxSwitch{
+		attribute: attribute[sandbox]{
+			name: name, word: strings.Join(words, " | "), example: strconv.Quote(words[len(words)-1]), directive: directive, fallback: quoted(words[0]), doc: doc,
+			decode: func(d *decoder, v value, s *sandbox) { d.level(v, field(s), words) },
+		},
+		usual: quoted(usual), strict: quoted(strict), openings: []opening{closes},
+	}
+}
+
+// paths is a switch that is a list of paths. systemd's "+" is no use without RootDirectory=.
+func paths(name, directive string, field func(*sandbox) *[]string, doc string) sandboxSwitch {
+	return sandboxSwitch{attribute: attribute[sandbox]{
+		name: name, word: "list", example: `["/srv/data"]`, directive: directive, several: true, doc: doc,
+		decode: func(d *decoder, v value, s *sandbox) { d.paths(v, field(s)) },
+	}}
 }
 
 // filter is a switch that is a list of lines of the directive.
-func filter(name, directive, example, doc string, field func(*spec.Sandbox) *[]string) attribute[spec.Sandbox] {
-	return attribute[spec.Sandbox]{
-		name: name, example: example, directive: directive, several: true, doc: doc,
-		decode: func(d *decoder, v value, s *spec.Sandbox) {
-			if _, texts, ok := d.texts(v); ok {
-				*field(s) = texts
-				d.checkFilters(v, name, *s)
-			}
+func filter(name, directive, example string, field func(*sandbox) *[]string, usual, strict, doc string, closes ...opening) sandboxSwitch {
+	for i := range closes {
+		if closes[i].open == nil {
+			closes[i].open = unless(func(s *sandbox) bool { return len(*field(s)) > 0 })
+		}
+	}
+	return sandboxSwitch{
+		attribute: attribute[sandbox]{
+			name: name, word: "list", example: example, directive: directive, several: true, doc: doc,
+			decode: func(d *decoder, v value, s *sandbox) {
+				if _, texts, ok := d.texts(v); ok {
+					*field(s) = texts
+					d.checkFilters(v, name, *s)
+				}
+			},
 		},
+		usual: usual, strict: strict, openings: closes,
 	}
 }
 
-// checkFilters reports what is wrong with one of the filters of s.
-func (d *decoder) checkFilters(v value, name string, s spec.Sandbox) {
-	var wrong *seccomp.Error
-	err := seccomp.Check(s)
-	var all []error
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		all = joined.Unwrap()
-	}
-	for _, one := range all {
-		if !errors.As(one, &wrong) || wrong.Switch != name {
-			continue
+// unless is open unless it is closed.
+func unless(closed func(*sandbox) bool) func(*sandbox) float64 {
+	return func(s *sandbox) float64 {
+		if closed(s) {
+			return 0
 		}
-		at := v
-		if list, diags := hcl.ExprList(v.expr); !diags.HasErrors() && wrong.Entry >= 0 && wrong.Entry < len(list) {
-			at.expr = list[wrong.Entry]
-		}
-		d.errorf(at.rng(), "", "%s: %s", name, wrong.Text)
+		return 1
 	}
 }
 
-// truthOrLines sets dst to the lines of a directive that may be true or false, too.
-func (d *decoder) truthOrLines(v value, dst *[]string) {
-	if _, diags := hcl.ExprList(v.expr); diags.HasErrors() {
-		got, kind, ok := d.scalar(v)
-		word := ""
-		switch {
-		case !ok:
-			return
-		case kind == "true or false":
-			word = strconv.FormatBool(got.True())
-		case kind == "a string":
-			word = truth(got.AsString(), []string{"true", "false"})
-		}
-		switch word {
-		case "true":
-			*dst = []string{"yes"}
-			return
-		case "false":
-			*dst = nil
-			return
-		}
-	}
-	if _, texts, ok := d.texts(v); ok {
-		*dst = texts
+// rank is how far a word is from the last of words.
+func rank(field func(*sandbox) string, words ...string) func(*sandbox) float64 {
+	return func(s *sandbox) float64 {
+		return float64(len(words)-1-slices.Index(words, field(s))) / float64(len(words)-1)
 	}
 }
 
-// toggle is a switch that is true or false.
-func toggle(name, directive, doc string, field func(*spec.Sandbox) *bool) attribute[spec.Sandbox] {
-	return attribute[spec.Sandbox]{
-		name: name, example: "true", directive: directive, doc: doc,
-		decode: func(d *decoder, v value, s *spec.Sandbox) { d.boolean(v, field(s)) },
-	}
+// has is open if one of some capabilities can be had.
+func has(names string) func(*sandbox) float64 {
+	return hasUnless(names, func(*sandbox) bool { return false })
 }
 
-// level is a switch that is one of words, of which none does nothing.
-func level(name, directive, doc string, field func(*spec.Sandbox) *string, none string, words ...string) attribute[spec.Sandbox] {
-	return attribute[spec.Sandbox]{
-		name: name, example: strconv.Quote(words[len(words)-1]), directive: directive, doc: doc,
-		decode: func(d *decoder, v value, s *spec.Sandbox) {
-			var word string
-			got, kind, ok := d.scalar(v)
-			switch {
-			case !ok:
-				return
-			case kind == "true or false" && slices.Contains(words, "true"):
-				word = strconv.FormatBool(got.True())
-			case kind == "a string":
-				word = truth(got.AsString(), words)
+// hasUnless is has, unless another switch takes the capability away.
+func hasUnless(names string, closed func(*sandbox) bool) func(*sandbox) float64 {
+	return unless(func(s *sandbox) bool {
+		return closed(s) || s.CapabilityBoundingSet != nil && !slices.ContainsFunc(strings.Fields(names), func(name string) bool {
+			return *s.CapabilityBoundingSet&spec.Capability(name) != 0
+		})
+	})
+}
+
+// refusals are openings for groups of system calls that a filter may refuse.
+func refusals(groups ...string) []opening {
+	var all []opening
+	for _, group := range groups {
+		all = append(all, opening{
+			1000, "System calls of " + group + " are refused", "System calls of " + group + " are allowed",
+			unless(func(s *sandbox) bool { return seccomp.Refuses(*s, group) }),
+		})
+	}
+	return all
+}
+
+// sandboxScope is what may stand in sandbox { … }. The profile is decoded first, since it sets all of the rest.
+func sandboxScope() scope[sandbox] {
+	s := scope[sandbox]{where: inSandbox}
+	for _, one := range sandboxSwitches() {
+		row := one.attribute
+		if row.name != "profile" {
+			row.decode = func(d *decoder, v value, s *sandbox) {
+				before := len(d.diags)
+				one.decode(d, v, s)
+				if !d.diags[before:].HasErrors() && !slices.Contains(s.Named, one.name) {
+					s.Named = append(slices.Clone(s.Named), one.name) // that of defaults is shared
+					slices.Sort(s.Named)
+				}
 			}
-			if !slices.Contains(words, word) {
-				d.errorf(v.rng(), v.usage(), "%s must be %s, not %s", v.name, strings.Join(words, " or "), said(got, kind))
-				return
-			}
-			if word == none {
-				word = ""
-			}
-			*field(s) = word
-		},
+		}
+		s.attributes = append(s.attributes, row)
 	}
+	return s
 }
 
-// truth turns the words that systemd takes for true and false (systemd.syntax(7)) into these, where words has them.
-func truth(s string, words []string) string {
-	if slices.Contains(words, "true") && !slices.Contains(words, s) {
-		switch strings.ToLower(s) {
-		case "yes", "on", "1", "y", "t":
-			return "true"
-		case "no", "off", "0", "n", "f":
-			return "false"
+// profile returns what a profile is.
+func profile(name string) spec.Sandbox {
+	s := spec.Sandbox{Profile: name, HideUsers: name == ProfileDefault, HideRun: name == ProfileStrict}
+	if name == ProfileOff {
+		return s
+	}
+	for _, one := range sandboxSwitches()[1:] {
+		if text := one.in(name); text != "" {
+			set(one.attribute, text, &s)
 		}
 	}
 	return s
 }
 
-func said(v cty.Value, kind string) string {
-	if kind == "a string" {
-		return strconv.Quote(v.AsString())
-	}
-	return kind
+// CommandSandbox is what a command has of which nothing is said: the profile "off", and no_new_privileges.
+func CommandSandbox() spec.Sandbox {
+	s := profile(ProfileOff)
+	s.NoNewPrivileges = true
+	return s
 }
 
-// boolean is bool, and on a command line the words that systemd takes.
-func (d *decoder) boolean(v value, dst *bool) {
-	if !v.property {
-		d.bool(v, dst)
-		return
-	}
-	text, ok := d.string(v, false)
-	if !ok {
-		return
-	}
-	switch word := truth(text, []string{"true", "false"}); word {
-	case "true", "false":
-		*dst = word == "true"
-	default:
-		d.errorf(v.rng(), v.usage(), "%s must be true or false, not %q", v.name, text)
-	}
-}
-
-// profile makes s what the profile is that v names.
-func (d *decoder) profile(v value, s *spec.Sandbox) {
-	name := ""
-	d.choice(v, &name, ProfileOff, ProfileDefault, ProfileStrict)
-	if name != "" {
-		*s = profile(name)
-	}
-}
-
-// texts returns the strings of a list, or one string as a list of one.
-func (d *decoder) texts(v value) (values []value, texts []string, ok bool) {
-	list, diags := hcl.ExprList(v.expr)
-	if diags.HasErrors() {
-		_, kind, ok := d.scalar(v)
-		switch {
-		case !ok:
-			return nil, nil, false
-		case kind != "a string":
-			d.wrong(v, "a list of strings", kind)
-			return nil, nil, false
-		}
-		s, ok := d.string(v, false)
-		return []value{v}, []string{s}, ok
-	}
-	ok = true
-	for i, expr := range list {
-		s, good := d.string(v.element(fmt.Sprintf("%s[%d]", v.name, i), expr), false)
-		ok = ok && good
-		e := v
-		e.expr = expr
-		values, texts = append(values, e), append(texts, s)
-	}
-	return values, texts, ok
-}
-
-// paths is a switch that is a list of paths. systemd's "+" is no use without RootDirectory=.
-func paths(name, directive, doc string, field func(*spec.Sandbox) *[]string) attribute[spec.Sandbox] {
-	return attribute[spec.Sandbox]{
-		name: name, example: `["/srv/data"]`, directive: directive, several: true, doc: doc,
-		decode: func(d *decoder, v value, s *spec.Sandbox) {
-			values, texts, ok := d.texts(v)
-			if !ok {
-				return
-			}
-			var list []string
-			for i, text := range texts {
-				for _, one := range d.split(values[i], text) {
-					name, optional := strings.CutPrefix(one, "-")
-					clean, ok := d.sandboxPath(values[i], name)
-					if !ok {
-						return
-					}
-					if optional {
-						clean = "-" + clean
-					}
-					list = append(list, clean)
-				}
-			}
-			*field(s) = list
-		},
-	}
-}
-
-// split is the words of one -p, and in a file the text itself: paths may have spaces.
-func (d *decoder) split(v value, text string) []string {
-	if v.property {
-		return strings.Fields(text)
-	}
-	return []string{text}
-}
-
-// sandboxPath checks a path of a switch.
-func (d *decoder) sandboxPath(v value, s string) (string, bool) {
-	switch {
-	case !path.IsAbs(s):
-		d.errorf(v.rng(), `It must begin with a slash: "/srv/data"`, "%s: %q is not absolute", v.name, s)
-	case strings.Contains(s+"/", "/../"):
-		d.errorf(v.rng(), fmt.Sprintf("Write it without: %q", path.Clean(s)), `%s: %q has ".." in it`, v.name, s)
-	default:
-		return path.Clean(s), true
-	}
-	return "", false
-}
-
-// temporary sets dst to what TemporaryFileSystem= says: PATH[:OPTION,…].
-func (d *decoder) temporary(v value, dst *[]spec.TemporaryFileSystem) {
-	values, texts, ok := d.texts(v)
-	if !ok {
-		return
-	}
-	var list []spec.TemporaryFileSystem
-	for i, text := range texts {
-		for _, one := range d.split(values[i], text) {
-			name, options, _ := strings.Cut(one, ":")
-			clean, ok := d.sandboxPath(values[i], name)
-			if !ok {
-				return
-			}
-			if clean == "/" {
-				d.errorf(values[i].rng(), "", "%s: nothing could be executed if / were empty", v.name)
-				return
-			}
-			t := spec.TemporaryFileSystem{Path: clean}
-			var rest []string
-			for _, o := range strings.FieldsFunc(options, func(r rune) bool { return r == ',' }) {
-				key, val, hasValue := strings.Cut(o, "=")
-				switch {
-				case o == "ro":
-					t.ReadOnly = true
-				case o == "rw":
-					t.ReadOnly = false
-				case hasValue && val != "" && slices.Contains([]string{"size", "nr_inodes", "mode", "uid", "gid"}, key):
-					rest = append(rest, o)
-				default:
-					d.errorf(values[i].rng(), "There are ro, rw, size=, nr_inodes=, mode=, uid= and gid=.", "%s: unknown option %q", v.name, o)
-					return
-				}
-			}
-			t.Options = strings.Join(rest, ",")
-			list = append(list, t)
+// Privileged returns the first of the switches that s names and only root may give to a command, and why; "": there is none.
+func Privileged(s spec.Sandbox) (name, why string) {
+	for _, one := range sandboxSwitches() {
+		if one.privileged != "" && slices.Contains(s.Named, one.name) {
+			return one.name, one.privileged
 		}
 	}
-	*dst = list
-}
-
-// binds sets what BindPaths= and BindReadOnlyPaths= say: [-]SOURCE[:DESTINATION[:rbind|norbind]]. The other kind stays.
-func (d *decoder) binds(v value, dst *[]spec.Bind, readOnly bool) {
-	values, texts, ok := d.texts(v)
-	if !ok {
-		return
-	}
-	list := slices.DeleteFunc(slices.Clone(*dst), func(b spec.Bind) bool { return b.ReadOnly == readOnly })
-	for i, text := range texts {
-		for _, one := range d.split(values[i], text) {
-			b := spec.Bind{ReadOnly: readOnly}
-			one, b.Optional = strings.CutPrefix(one, "-")
-			parts := strings.Split(one, ":")
-			if len(parts) > 3 {
-				d.errorf(values[i].rng(), v.usage(), "%s: %q has too many colons", v.name, one)
-				return
-			}
-			if len(parts) == 3 && parts[2] != "rbind" && parts[2] != "norbind" {
-				d.errorf(values[i].rng(), "There are rbind, the default, and norbind.", "%s: unknown option %q", v.name, parts[2])
-				return
-			}
-			b.Single = len(parts) == 3 && parts[2] == "norbind"
-			if b.Source, ok = d.sandboxPath(values[i], parts[0]); !ok {
-				return
-			}
-			b.Destination = b.Source
-			if len(parts) > 1 && parts[1] != "" {
-				if b.Destination, ok = d.sandboxPath(values[i], parts[1]); !ok {
-					return
-				}
-			}
-			if b.Destination == "/" {
-				d.errorf(values[i].rng(), v.usage(), "%s: nothing can be bound over /", v.name)
-				return
-			}
-			list = append(list, b)
-		}
-	}
-	*dst = list
-}
-
-// credentials sets dst to what LoadCredential= says: NAME[:PATH]. Without a path, and with one that is not absolute, it is a
-// file of /etc/credstore.
-func (d *decoder) credentials(v value, dst *[]spec.Credential) {
-	const store = "/etc/credstore"
-	values, texts, ok := d.texts(v)
-	if !ok {
-		return
-	}
-	var list []spec.Credential
-	for i, text := range texts {
-		name, file, _ := strings.Cut(text, ":")
-		if file == "" {
-			file = name
-		}
-		if name == "" || name == "." || name == ".." || len(name) > 255 || strings.ContainsAny(name, "/\x00") {
-			d.errorf(values[i].rng(), v.usage(), "%s: %q cannot be the name of a credential, which is 1 to 255 bytes without a slash", v.name, name)
-			return
-		}
-		if !path.IsAbs(file) {
-			file = store + "/" + file
-		}
-		if file, ok = d.sandboxPath(values[i], file); !ok {
-			return
-		}
-		if slices.ContainsFunc(list, func(c spec.Credential) bool { return c.Name == name }) {
-			d.errorf(values[i].rng(), "", "%s names %q a second time", v.name, name)
-			return
-		}
-		list = append(list, spec.Credential{Name: name, Path: file})
-	}
-	*dst = list
-}
-
-// capabilities returns a set of capabilities, each element of a list as a line of CapabilityBoundingSet= has it: names, or
-// after "~" those that are taken out of what the lines before say, or of all.
-func (d *decoder) capabilities(v value) (uint64, bool) {
-	values, texts, ok := d.texts(v)
-	if !ok {
-		return 0, false
-	}
-	var set uint64
-	for i, text := range texts {
-		names, inverted := strings.CutPrefix(text, "~")
-		if inverted && i == 0 {
-			set = spec.AllCapabilities()
-		}
-		for _, name := range strings.Fields(names) {
-			bit := spec.Capability(name)
-			if bit == 0 {
-				detail := v.usage()
-				if near := nearest(name, spec.CapabilityNames(spec.AllCapabilities())); near != "" {
-					detail = fmt.Sprintf("Did you mean %q?", near)
-				}
-				d.errorf(values[i].rng(), detail, "%s: there is no capability %q", v.name, name)
-				return 0, false
-			}
-			if inverted {
-				set &^= bit
-			} else {
-				set |= bit
-			}
-		}
-	}
-	return set, true
-}
-
-// umask sets dst to an octal number.
-func (d *decoder) umask(v value, dst **uint32) {
-	text, ok := d.string(v, false)
-	if !ok {
-		return
-	}
-	n, err := strconv.ParseUint(text, 8, 32)
-	if err != nil || n > 0o777 {
-		d.errorf(v.rng(), v.usage(), "%s must be an octal number up to 0777, not %q", v.name, text)
-		return
-	}
-	mask := uint32(n)
-	*dst = &mask
-}
-
-// sandboxValues are the switches of s as they would stand in a file. Those that do nothing and have no word for it are
-// left out.
-func sandboxValues(s spec.Sandbox) map[string]cty.Value {
-	all := map[string]cty.Value{
-		"profile":         cty.StringVal(s.Profile),
-		"protect_system":  word(s.ProtectSystem, "false"),
-		"protect_home":    word(s.ProtectHome, "false"),
-		"protect_proc":    word(s.ProtectProc, "default"),
-		"proc_subset":     word(s.ProcSubset, "all"),
-		"read_only_paths": stringList(s.ReadOnlyPaths), "read_write_paths": stringList(s.ReadWritePaths),
-		"system_call_filter": stringList(s.SystemCallFilter), "system_call_architectures": stringList(s.SystemCallArchitectures),
-		"restrict_address_families": stringList(s.RestrictAddressFamilies),
-		"inaccessible_paths":        stringList(s.InaccessiblePaths), "exec_paths": stringList(s.ExecPaths), "no_exec_paths": stringList(s.NoExecPaths),
-	}
-	if s.UMask != nil {
-		all["umask"] = cty.StringVal(fmt.Sprintf("%04o", *s.UMask))
-	}
-	for name, on := range map[string]bool{
-		"no_new_privileges": s.NoNewPrivileges, "private_tmp": s.PrivateTmp, "private_devices": s.PrivateDevices,
-		"private_network": s.PrivateNetwork, "private_ipc": s.PrivateIPC, "private_pids": s.PrivatePIDs, "private_users": s.PrivateUsers,
-		"protect_hostname": s.ProtectHostname, "protect_clock": s.ProtectClock, "protect_kernel_tunables": s.ProtectKernelTunables,
-		"protect_kernel_modules": s.ProtectKernelModules, "protect_kernel_logs": s.ProtectKernelLogs,
-		"protect_control_groups": s.ProtectControlGroups, "restrict_realtime": s.RestrictRealtime, "restrict_suid_sgid": s.RestrictSUIDSGID,
-		"lock_personality": s.LockPersonality, "memory_deny_write_execute": s.MemoryDenyWriteExecute,
-	} {
-		all[name] = cty.BoolVal(on)
-	}
-	switch {
-	case slices.Equal(s.RestrictNamespaces, []string{"yes"}):
-		all["restrict_namespaces"] = cty.True
-	case len(s.RestrictNamespaces) == 0:
-		all["restrict_namespaces"] = cty.False
-	default:
-		all["restrict_namespaces"] = stringList(s.RestrictNamespaces)
-	}
-	if s.SystemCallErrorNumber != "" {
-		all["system_call_error_number"] = cty.StringVal(s.SystemCallErrorNumber)
-	}
-	var temporary, binds, readOnly, credentials []string
-	for _, t := range s.TemporaryFileSystem {
-		options := t.Options
-		if t.ReadOnly {
-			options = strings.TrimSuffix("ro,"+options, ",")
-		}
-		temporary = append(temporary, strings.TrimSuffix(t.Path+":"+options, ":"))
-	}
-	for _, b := range s.Binds {
-		text := b.Source + ":" + b.Destination
-		if b.Single {
-			text += ":norbind"
-		}
-		if b.Optional {
-			text = "-" + text
-		}
-		if b.ReadOnly {
-			readOnly = append(readOnly, text)
-		} else {
-			binds = append(binds, text)
-		}
-	}
-	for _, c := range s.LoadCredential {
-		credentials = append(credentials, c.Name+":"+c.Path)
-	}
-	all["temporary_file_system"], all["load_credential"] = stringList(temporary), stringList(credentials)
-	all["bind_paths"], all["bind_read_only_paths"] = stringList(binds), stringList(readOnly)
-	if s.CapabilityBoundingSet != nil {
-		all["capability_bounding_set"] = capabilityList(*s.CapabilityBoundingSet)
-	}
-	if s.AmbientCapabilities != 0 {
-		all["ambient_capabilities"] = capabilityList(s.AmbientCapabilities)
-	}
-	for name, v := range all {
-		if v.Type().IsTupleType() && v.LengthInt() == 0 && name != "capability_bounding_set" {
-			delete(all, name)
-		}
-	}
-	return all
-}
-
-func word(s, none string) cty.Value {
-	if s == "" {
-		s = none
-	}
-	return cty.StringVal(s)
-}
-
-// capabilityList is a set of capabilities in the shorter of its two forms.
-func capabilityList(set uint64) cty.Value {
-	if missing := spec.AllCapabilities() &^ set; spec.CountCapabilities(missing) < spec.CountCapabilities(set) {
-		return stringList([]string{"~" + strings.Join(spec.CapabilityNames(missing), " ")})
-	}
-	return stringList(spec.CapabilityNames(set))
+	return "", ""
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rtask/rtask/sandbox/jail/seccomp"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -88,6 +89,24 @@ func TestSandboxSwitches(t *testing.T) {
 				t.Errorf("%s over %s:\n got %+v\nwant %+v", c.body, name, got, want)
 			}
 		}
+	}
+}
+
+// TestProfiles: the values of the profiles in the table of switches are good, and nothing of off does anything.
+func TestProfiles(t *testing.T) {
+	for _, name := range []string{ProfileOff, ProfileDefault, ProfileStrict} {
+		if err := seccomp.Check(profile(name)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	s := spec.Sandbox{Profile: ProfileOff}
+	for _, one := range sandboxSwitches() {
+		if one.fallback != "" && one.name != "profile" {
+			set(one.attribute, one.fallback, &s)
+		}
+	}
+	if want := profile(ProfileOff); !reflect.DeepEqual(s, want) {
+		t.Errorf("the fallbacks make %+v, want %+v", s, want)
 	}
 }
 

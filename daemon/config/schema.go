@@ -1,38 +1,80 @@
 package config
 
+import "github.com/rtask/rtask/sandbox/spec"
+
+// tables are all that may stand in a configuration, place by place. They are made once for each load.
+type tables struct {
+	root, file     scope[builder]
+	argon2         scope[Argon2]
+	retention      scope[spec.Retention]
+	task, defaults scope[draft]
+	limits         scope[spec.Limits]
+	sandbox        scope[spec.Sandbox]
+	pool           scope[Pool]
+	param          scope[Param]
+	webhook        scope[hookDraft]
+	// profiles are those of the sandbox that were needed until now.
+	profiles map[string]spec.Sandbox
+}
+
+func newTables() *tables {
+	return &tables{
+		root: rootScope(), file: fileScope(), argon2: argon2Scope(), retention: retentionScope(), task: taskScope(), defaults: defaultsScope(),
+		limits: limitsScope(), sandbox: sandboxScope(), pool: poolScope(), param: paramScope(), webhook: webhookScope(),
+		profiles: map[string]spec.Sandbox{},
+	}
+}
+
+// place is one of the tables, whatever its attributes are set in.
+type place struct {
+	// block is as in Setting, and where as in scope.
+	block, where string
+	names        []string
+	settings     []Setting
+}
+
+// places are all tables. What may stand in defaults may also stand in a place before.
+func (t *tables) places() []place {
+	return []place{
+		t.root.place(""), t.file.place(""), t.argon2.place("argon2"), t.retention.place("retention"), t.task.place("task"), t.limits.place("limits"),
+		t.sandbox.place("sandbox"), t.pool.place("pool"), t.param.place("param"), t.webhook.place("webhook"), t.defaults.place("defaults"),
+	}
+}
+
+func (s scope[T]) place(block string) place {
+	p := place{block: block, where: s.where, names: s.names()}
+	for _, a := range s.attributes {
+		p.settings = append(p.settings, Setting{
+			Block: block, Name: a.name, Type: a.word, Example: a.example, Default: a.fallback, Otherwise: a.otherwise, Doc: a.doc,
+			Directive: a.directive, Inherit: a.inherit,
+		})
+	}
+	return p
+}
+
 // Setting is one NAME = VALUE that a configuration may have.
 type Setting struct {
 	// Block is the block that it stands in: argon2, retention, defaults, task, limits, sandbox, pool, param, webhook, or "" for
 	// rtask.hcl itself. What stands in limits, sandbox and pool may stand in these blocks of defaults, too.
 	Block string
-	// Name is its name, and Example a value as it is written in a file.
-	Name, Example string
+	// Name is its name, Type what the manual calls its value, and Example a value as it is written in a file.
+	Name, Type, Example string
+	// Default is the value where nothing is said, as it is written in a file; "": none that could be written, and Otherwise may
+	// say in words what holds.
+	Default, Otherwise string
 	// Doc says what it means.
 	Doc string
 	// Directive is the systemd directive of the same meaning, "" if none.
 	Directive string
+	// Inherit says that it may stand in defaults, too. Settings of tasks only.
+	Inherit bool
 }
 
 // Settings returns every setting there is, in the order of the tables that files are decoded with.
 func Settings() []Setting {
 	var all []Setting
-	all = append(all, settingsIn("", rootScope())...)
-	all = append(all, settingsIn("argon2", argon2Scope())...)
-	all = append(all, settingsIn("retention", retentionScope())...)
-	all = append(all, settingsIn("defaults", defaultsScope())...)
-	all = append(all, settingsIn("task", taskScope())...)
-	all = append(all, settingsIn("limits", limitsScope())...)
-	all = append(all, settingsIn("sandbox", sandboxScope())...)
-	all = append(all, settingsIn("pool", poolScope())...)
-	all = append(all, settingsIn("param", paramScope())...)
-	all = append(all, settingsIn("webhook", webhookScope())...)
-	return all
-}
-
-func settingsIn[T any](block string, s scope[T]) []Setting {
-	all := make([]Setting, len(s.attributes))
-	for i, a := range s.attributes {
-		all[i] = Setting{Block: block, Name: a.name, Example: a.example, Doc: a.doc, Directive: a.directive}
+	for _, p := range newTables().places() {
+		all = append(all, p.settings...)
 	}
 	return all
 }

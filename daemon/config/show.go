@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -82,18 +81,19 @@ func (c *Config) Show(task string, secrets bool) (text string, object json.RawMe
 	byDefault := map[string]bool{}
 	for _, a := range taskScope().attributes {
 		if _, ok := settings[a.name]; !ok {
-			v, ok := a.fallback()
-			if !ok {
+			if a.fallback == "" {
 				continue
 			}
-			settings[a.name], byDefault[a.name] = v, true
+			settings[a.name], byDefault[a.name] = tabledValue(a.fallback), true
 		}
 		keys = append(keys, a.name)
 	}
 	fill(settings, byDefault, "pool", poolScope())
-	for name, v := range sandboxValues(c.Tasks[task].Sandbox) {
-		if key := "sandbox." + name; settings[key] == cty.NilVal {
-			settings[key], byDefault[key] = v, true
+	for _, one := range sandboxSwitches() { // what is not written is what the profile says
+		if key := "sandbox." + one.name; settings[key] == cty.NilVal {
+			if text := one.in(c.Tasks[task].Sandbox.Profile); text != "" {
+				settings[key], byDefault[key] = tabledValue(text), true
+			}
 		}
 	}
 	for _, p := range c.Tasks[task].Params {
@@ -128,7 +128,7 @@ func (c *Config) Show(task string, secrets bool) (text string, object json.RawMe
 			}
 			fmt.Fprintf(&b, "\n  %s {\n", block)
 			in, indent, into = block, "    ", map[string]any{}
-			place(top, block, into)
+			put(top, block, into)
 		}
 		note := ""
 		if byDefault[key] {
@@ -152,8 +152,8 @@ func (c *Config) Show(task string, secrets bool) (text string, object json.RawMe
 	return b.String(), object, err
 }
 
-// place puts what stands in a block where it stands in JSON: below its name, and then below its label if it has one.
-func place(top map[string]any, block string, into map[string]any) {
+// put puts what stands in a block where it stands in JSON: below its name, and then below its label if it has one.
+func put(top map[string]any, block string, into map[string]any) {
 	name, label, ok := strings.Cut(block, " ")
 	if !ok {
 		top[name] = into
@@ -186,11 +186,8 @@ func hideSecrets(settings map[string]cty.Value, block string) {
 func fill[T any](settings map[string]cty.Value, byDefault map[string]bool, block string, s scope[T]) {
 	for _, a := range s.attributes {
 		key := block + "." + a.name
-		if _, ok := settings[key]; ok {
-			continue
-		}
-		if v, ok := a.fallback(); ok {
-			settings[key], byDefault[key] = v, true
+		if _, ok := settings[key]; !ok && a.fallback != "" {
+			settings[key], byDefault[key] = tabledValue(a.fallback), true
 		}
 	}
 }
@@ -221,24 +218,11 @@ func expression(v cty.Value) string {
 	}
 }
 
-// byDefault finds what an attribute is without a word, in its doc.
-var byDefault = regexp.MustCompile(`Default: (.*)\.$`)
-
-// fallback is the value that an attribute has by default, as it would be written, if it can be.
-func (a attribute[T]) fallback() (cty.Value, bool) {
-	m := byDefault.FindStringSubmatch(a.doc)
-	if m == nil {
-		return cty.NilVal, false
+// tabledValue is a value out of a table.
+func tabledValue(text string) cty.Value {
+	v, diags := tabled(text).Value(nil)
+	if diags.HasErrors() {
+		panic(diags.Error())
 	}
-	word := m[1]
-	switch {
-	case strings.HasPrefix(a.example, "["), strings.Contains(word, " "):
-		return cty.NilVal, false // "none", "the user's"
-	case word == "true", word == "false":
-		return cty.BoolVal(word == "true"), true
-	case strings.HasPrefix(a.example, `"`):
-		return cty.StringVal(strings.Trim(word, `"`)), true
-	}
-	n, err := cty.ParseNumberVal(word)
-	return n, err == nil
+	return v
 }

@@ -173,7 +173,7 @@ func TestShowDefaults(t *testing.T) {
 	// Of all attributes that say what they are by default, those are left out that have no value for it.
 	left := []string{}
 	for _, attr := range taskAttributes() {
-		if byDefault.MatchString(attr.doc) && !strings.Contains(text, " "+attr.name+" = ") {
+		if attr.fallback+attr.otherwise != "" && !strings.Contains(text, " "+attr.name+" = ") {
 			left = append(left, attr.name)
 		}
 	}

@@ -67,13 +67,13 @@ func ownBlocks() []block[draft] {
 func taskBlocks() []block[draft] {
 	return []block[draft]{
 		{name: "limits", decode: func(d *decoder, found *hcl.Block, t *draft) {
-			decodeBody(d, found.Body, limitsScope(), &t.Limits)
+			decodeBody(d, found.Body, d.tables.limits, &t.Limits)
 		}},
 		{name: "sandbox", decode: func(d *decoder, found *hcl.Block, t *draft) {
-			decodeBody(d, found.Body, sandboxScope(), &t.Sandbox)
+			decodeBody(d, found.Body, d.tables.sandbox, &t.Sandbox)
 		}},
 		{name: "pool", decode: func(d *decoder, found *hcl.Block, t *draft) {
-			decodeBody(d, found.Body, poolScope(), &t.Pool)
+			decodeBody(d, found.Body, d.tables.pool, &t.Pool)
 		}},
 	}
 }
@@ -88,18 +88,21 @@ func taskAttributes() []attribute[draft] {
 		},
 		{
 			name: "workdir", example: `"/srv/project"`, inherit: true,
-			doc:    `The folder the job starts in. Default: "/".`,
-			decode: func(d *decoder, v value, t *draft) { d.workdir(v, &t.Workdir) },
+			doc:      `The folder the job starts in.`,
+			fallback: `"/"`,
+			decode:   func(d *decoder, v value, t *draft) { d.workdir(v, &t.Workdir) },
 		},
 		{
 			name: "user", example: `"builder"`, inherit: true,
-			doc:    "The user it runs as. Default: a uid of the job's own.",
-			decode: func(d *decoder, v value, t *draft) { d.account(v, &t.User, d.opts.LookupUser, "user") },
+			doc:       "The user it runs as.",
+			otherwise: "a uid of the job's own",
+			decode:    func(d *decoder, v value, t *draft) { d.account(v, &t.User, d.opts.LookupUser, "user") },
 		},
 		{
 			name: "group", example: `"builder"`, inherit: true,
-			doc:    "The group it runs as. Default: the user's.",
-			decode: func(d *decoder, v value, t *draft) { d.account(v, &t.Group, d.opts.LookupGroup, "group") },
+			doc:       "The group it runs as.",
+			otherwise: "the user's",
+			decode:    func(d *decoder, v value, t *draft) { d.account(v, &t.Group, d.opts.LookupGroup, "group") },
 		},
 		{
 			name: "supplementary_groups", example: `["docker"]`, inherit: true,
@@ -110,17 +113,20 @@ func taskAttributes() []attribute[draft] {
 		},
 		{
 			name: "enabled", example: "true",
-			doc:    "Whether it may be started. Default: true.",
-			decode: func(d *decoder, v value, t *draft) { d.bool(v, &t.Enabled) },
+			doc:      "Whether it may be started.",
+			fallback: "true",
+			decode:   func(d *decoder, v value, t *draft) { d.bool(v, &t.Enabled) },
 		},
 		{
 			name: "blocking", example: "true", inherit: true,
-			doc:    "Whether the HTTP reply waits for the result. Default: false.",
-			decode: func(d *decoder, v value, t *draft) { d.bool(v, &t.Blocking) },
+			doc:      "Whether the HTTP reply waits for the result.",
+			fallback: "false",
+			decode:   func(d *decoder, v value, t *draft) { d.bool(v, &t.Blocking) },
 		},
 		{
 			name: "on_disconnect", example: `"stop"`, inherit: true,
-			doc: "What becomes of a blocking one whose client goes away: continue or stop. Default: continue.",
+			doc:      "What becomes of a blocking one whose client goes away: continue or stop.",
+			fallback: `"continue"`,
 			decode: func(d *decoder, v value, t *draft) {
 				d.choice(v, (*string)(&t.OnDisconnect), string(OnDisconnectContinue), string(OnDisconnectStop))
 			},
@@ -146,55 +152,65 @@ func taskAttributes() []attribute[draft] {
 		},
 		{
 			name: "rate_limit", example: "0.5", inherit: true,
-			doc:    "How many requests a second may start it, on average; 0: any number. Default: 0.",
-			decode: func(d *decoder, v value, t *draft) { d.rate(v, &t.RateLimit) },
+			doc:      "How many requests a second may start it, on average; 0: any number.",
+			fallback: "0",
+			decode:   func(d *decoder, v value, t *draft) { d.rate(v, &t.RateLimit) },
 		},
 		{
 			name: "max_concurrent", example: "1", inherit: true,
-			doc:    "How many jobs of it may run at once; 0: any number. Default: 0.",
-			decode: func(d *decoder, v value, t *draft) { d.count(v, &t.MaxConcurrent, maxCount) },
+			doc:      "How many jobs of it may run at once; 0: any number.",
+			fallback: "0",
+			decode:   func(d *decoder, v value, t *draft) { d.count(v, &t.MaxConcurrent, maxCount) },
 		},
 		{
 			name: "overflow", example: `"queue"`, inherit: true,
-			doc: "What becomes of a request when max_concurrent is reached: reject, queue or coalesce. Default: reject.",
+			doc:      "What becomes of a request when max_concurrent is reached: reject, queue or coalesce.",
+			fallback: `"reject"`,
 			decode: func(d *decoder, v value, t *draft) {
 				d.choice(v, (*string)(&t.Overflow), string(spec.Reject), string(spec.Queue), string(spec.Coalesce))
 			},
 		},
 		{
 			name: "queue", example: "10", inherit: true,
-			doc:    "How many jobs may wait. Default: 10.",
-			decode: func(d *decoder, v value, t *draft) { d.count(v, &t.Queue, maxCount) },
+			doc:      "How many jobs may wait.",
+			fallback: "10",
+			decode:   func(d *decoder, v value, t *draft) { d.count(v, &t.Queue, maxCount) },
 		},
 		{
 			name: "timeout", example: `"300s"`, directive: "RuntimeMaxSec", inherit: true,
-			doc:    `How long it may run; 0 and "infinity": for ever. Default: 30s.`,
-			decode: func(d *decoder, v value, t *draft) { d.duration(v, &t.Timeout, true) },
+			doc:      `How long it may run; 0 and "infinity": for ever.`,
+			fallback: `"30s"`,
+			decode:   func(d *decoder, v value, t *draft) { d.duration(v, &t.Timeout, true) },
 		},
 		{
 			name: "timeout_stop_sec", example: `"10s"`, directive: "TimeoutStopSec", inherit: true,
-			doc:    "The time between kill_signal and SIGKILL; 0: SIGKILL at once. Default: 10s.",
-			decode: func(d *decoder, v value, t *draft) { d.duration(v, &t.TimeoutStop, false) },
+			doc:      "The time between kill_signal and SIGKILL; 0: SIGKILL at once.",
+			fallback: `"10s"`,
+			decode:   func(d *decoder, v value, t *draft) { d.duration(v, &t.TimeoutStop, false) },
 		},
 		{
 			name: "kill_signal", example: `"SIGTERM"`, directive: "KillSignal", inherit: true,
-			doc:    "The signal that asks it to end. Default: SIGTERM.",
-			decode: func(d *decoder, v value, t *draft) { d.signal(v, &t.KillSignal) },
+			doc:      "The signal that asks it to end.",
+			fallback: `"SIGTERM"`,
+			decode:   func(d *decoder, v value, t *draft) { d.signal(v, &t.KillSignal) },
 		},
 		{
 			name: "max_input_bytes", example: `"16K"`, inherit: true,
-			doc:    "The most that a request may carry, 32M at most. Default: 16K.",
-			decode: func(d *decoder, v value, t *draft) { d.sizeWithin(v, &t.MaxInputBytes, 0, MaxInputBytes) },
+			doc:      "The most that a request may carry, 32M at most.",
+			fallback: `"16K"`,
+			decode:   func(d *decoder, v value, t *draft) { d.sizeWithin(v, &t.MaxInputBytes, 0, MaxInputBytes) },
 		},
 		{
 			name: "max_output_bytes", example: `"16K"`, inherit: true,
-			doc:    "How much of each stream is in the reply, 64M at most. The log has a cap of its own. Default: 16K.",
-			decode: func(d *decoder, v value, t *draft) { d.sizeWithin(v, &t.MaxOutputBytes, 0, maxOutputBytes) },
+			doc:      "How much of each stream is in the reply, 64M at most. The log has a cap of its own.",
+			fallback: `"16K"`,
+			decode:   func(d *decoder, v value, t *draft) { d.sizeWithin(v, &t.MaxOutputBytes, 0, maxOutputBytes) },
 		},
 		{
 			name: "redirect_stderr", example: "true", inherit: true,
-			doc:    "Whether standard error goes where standard output goes. Default: true.",
-			decode: func(d *decoder, v value, t *draft) { d.bool(v, &t.RedirectStderr) },
+			doc:      "Whether standard error goes where standard output goes.",
+			fallback: "true",
+			decode:   func(d *decoder, v value, t *draft) { d.bool(v, &t.RedirectStderr) },
 		},
 		{
 			name: "environment", example: `{ LOG_LEVEL = "info" }`, inherit: true,
@@ -213,13 +229,15 @@ func taskAttributes() []attribute[draft] {
 		},
 		{
 			name: "on_failure", example: `["notify"]`, inherit: true,
-			doc:    "The tasks that are started when it has failed, OnFailure=. Default: none.",
-			decode: func(d *decoder, v value, t *draft) { d.tasks(v, t) },
+			doc:       "The tasks that are started when it has failed, OnFailure=.",
+			otherwise: "none",
+			decode:    func(d *decoder, v value, t *draft) { d.tasks(v, t) },
 		},
 		{
 			name: "on_success", example: `["notify"]`, inherit: true,
-			doc:    "The tasks that are started when it has succeeded, OnSuccess=. Default: none.",
-			decode: func(d *decoder, v value, t *draft) { d.tasks(v, t) },
+			doc:       "The tasks that are started when it has succeeded, OnSuccess=.",
+			otherwise: "none",
+			decode:    func(d *decoder, v value, t *draft) { d.tasks(v, t) },
 		},
 		{
 			name: "duration_buckets", example: "[0.1, 1, 10, 60]", inherit: true,
@@ -228,18 +246,21 @@ func taskAttributes() []attribute[draft] {
 		},
 		{
 			name: "retention", example: `"20s"`, inherit: true,
-			doc:    "How long the HTTP API knows the result. Default: 20s.",
-			decode: func(d *decoder, v value, t *draft) { d.duration(v, &t.Retention, false) },
+			doc:      "How long the HTTP API knows the result.",
+			fallback: `"20s"`,
+			decode:   func(d *decoder, v value, t *draft) { d.duration(v, &t.Retention, false) },
 		},
 		{
 			name: "log_max_bytes", example: `"64M"`, inherit: true,
-			doc:    "The cap of the job's log. Default: 64M.",
-			decode: func(d *decoder, v value, t *draft) { d.size(v, &t.LogMaxBytes) },
+			doc:      "The cap of the job's log.",
+			fallback: `"64M"`,
+			decode:   func(d *decoder, v value, t *draft) { d.size(v, &t.LogMaxBytes) },
 		},
 		{
 			name: "journal", example: "true", inherit: true,
-			doc:    "Whether the job's lines are copied to the journal. Default: true.",
-			decode: func(d *decoder, v value, t *draft) { d.bool(v, &t.Journal) },
+			doc:      "Whether the job's lines are copied to the journal.",
+			fallback: "true",
+			decode:   func(d *decoder, v value, t *draft) { d.bool(v, &t.Journal) },
 		},
 	}
 }
@@ -251,13 +272,15 @@ func poolScope() scope[Pool] {
 		attributes: []attribute[Pool]{
 			{
 				name: "warm", example: "2",
-				doc:    "How many slots are kept ready at any time. Default: 0.",
-				decode: func(d *decoder, v value, p *Pool) { d.count(v, &p.Warm, maxWarm) },
+				doc:      "How many slots are kept ready at any time.",
+				fallback: "0",
+				decode:   func(d *decoder, v value, p *Pool) { d.count(v, &p.Warm, maxWarm) },
 			},
 			{
 				name: "keep", example: `"10s"`,
-				doc:    "How long a slot stays after a job; 0: one scope for each job. Default: 10s.",
-				decode: func(d *decoder, v value, p *Pool) { d.duration(v, &p.Keep, false) },
+				doc:      "How long a slot stays after a job; 0: one scope for each job.",
+				fallback: `"10s"`,
+				decode:   func(d *decoder, v value, p *Pool) { d.duration(v, &p.Keep, false) },
 			},
 		},
 	}
@@ -332,7 +355,7 @@ func (b *builder) task(d *decoder, found *hcl.Block) {
 	t.Name, t.Pos = found.Labels[0], pos
 	d.written, d.path, d.places = written{}, nil, map[string]hcl.Range{}
 	before := len(d.diags)
-	if decodeBody(d, found.Body, taskScope(), &t) && t.Command == nil {
+	if decodeBody(d, found.Body, d.tables.task, &t) && t.Command == nil {
 		d.errorf(label, `Write for example: command = ["/usr/bin/make", "deploy"]`, "task %q has no command", t.Name)
 	}
 	if !d.diags[before:].HasErrors() { // or a default that is not there may be one that is wrong

@@ -28,15 +28,15 @@ type Webhook struct {
 	// Task and Name are its names; Pos is where it stands.
 	Task, Name string
 	Pos        Pos
-	// Scheme is how requests are verified. Default: a token.
+	// Scheme is how requests are verified.
 	Scheme webhook.Scheme
-	// Wanted is what it is for. Default: all but what was deleted.
+	// Wanted is what it is for.
 	webhook.Wanted
-	// Respond is when it is answered. Default: once accepted.
+	// Respond is when it is answered.
 	Respond Respond
-	// RefuseRepeats refuses a body that there was before, also where neither time nor id are signed. Default: false.
+	// RefuseRepeats refuses a body that there was before, also where neither time nor id are signed.
 	RefuseRepeats bool
-	// MaxInputBytes is the largest body. Default: 1 MiB for a token, else 25 MiB.
+	// MaxInputBytes is the largest body.
 	MaxInputBytes int64
 	// secrets are known, those in missing were not there when the file was read.
 	secrets []string
@@ -229,7 +229,8 @@ func webhookScope() scope[hookDraft] {
 		attributes: []attribute[hookDraft]{
 			{
 				name: "verify", example: `"github"`,
-				doc: "How a request is verified. Default: token.",
+				doc:      "How a request is verified.",
+				fallback: `"token"`,
 				decode: func(d *decoder, v value, h *hookDraft) {
 					kinds := make([]string, 0, len(webhook.Kinds()))
 					for _, k := range webhook.Kinds() {
@@ -295,38 +296,44 @@ func webhookScope() scope[hookDraft] {
 			},
 			{
 				name: "encoding", example: `"hex"`,
-				doc: "How that is written, hex or base64, of hmac-sha256; hex unless said.",
+				doc:       "How that is written, hex or base64, of hmac-sha256.",
+				otherwise: "hex",
 				decode: given(func(d *decoder, v value, h *hookDraft) {
 					d.choice(v, (*string)(&h.Scheme.Encoding), string(webhook.Hex), string(webhook.Base64))
 				}),
 			},
 			{
 				name: "events", example: `["push"]`,
-				doc: "The events that it is for. Default: all.",
+				doc:       "The events that it is for.",
+				otherwise: "all",
 				decode: func(d *decoder, v value, h *hookDraft) {
 					d.names(v, &h.Wanted.Events, func(value, string) bool { return true })
 				},
 			},
 			{
 				name: "refs", example: `["refs/heads/main"]`,
-				doc:    "The branches and tags that it is for. Default: all.",
-				decode: given(func(d *decoder, v value, h *hookDraft) { d.names(v, &h.Wanted.Refs, d.ref) }),
+				doc:       "The branches and tags that it is for.",
+				otherwise: "all",
+				decode:    given(func(d *decoder, v value, h *hookDraft) { d.names(v, &h.Wanted.Refs, d.ref) }),
 			},
 			{
 				name: "deletions", example: "true",
-				doc:    "Whether it is for pushes that delete a branch or a tag, too. Default: false.",
-				decode: func(d *decoder, v value, h *hookDraft) { d.bool(v, &h.Wanted.Deletions) },
+				doc:      "Whether it is for pushes that delete a branch or a tag, too.",
+				fallback: "false",
+				decode:   func(d *decoder, v value, h *hookDraft) { d.bool(v, &h.Wanted.Deletions) },
 			},
 			{
 				name: "respond", example: `"accepted"`,
-				doc: "When to answer: once it is accepted, or with the result. Default: accepted.",
+				doc:      "When to answer: once it is accepted, or with the result.",
+				fallback: `"accepted"`,
 				decode: func(d *decoder, v value, h *hookDraft) {
 					d.choice(v, (*string)(&h.Respond), string(RespondAccepted), string(RespondResult))
 				},
 			},
 			{
 				name: "replay", example: `"refuse"`,
-				doc: "Whether a repeat runs again or is refused, where neither a time nor an id is signed. Default: run.",
+				doc:      "Whether a repeat runs again or is refused, where neither a time nor an id is signed.",
+				fallback: `"run"`,
 				decode: given(func(d *decoder, v value, h *hookDraft) {
 					text := ""
 					d.choice(v, &text, replayRefuse, replayRun)
@@ -335,7 +342,8 @@ func webhookScope() scope[hookDraft] {
 			},
 			{
 				name: "max_input_bytes", example: `"25M"`,
-				doc: "The largest body. Default: 25M where requests are signed, else 1M.",
+				doc:       "The largest body.",
+				otherwise: "25M where requests are signed, else 1M",
 				decode: func(d *decoder, v value, h *hookDraft) {
 					d.sizeWithin(v, &h.MaxInputBytes, 0, MaxInputBytes)
 					h.sized = true
@@ -484,7 +492,9 @@ func (d *decoder) webhook(found *hcl.Block, t *draft) {
 	label := found.LabelRanges[0]
 	h := hookDraft{given: map[string]value{}}
 	h.Task, h.Name, h.Pos = t.Name, found.Labels[0], d.pos(found.TypeRange)
-	h.Scheme, h.Respond = webhook.Scheme{Kind: webhook.Token, Encoding: webhook.Hex}, RespondAccepted
+	h.Scheme.Encoding = webhook.Hex
+	d.tables.webhook.begin(&h)
+	clear(h.given) // it is for what stands in the file
 	if !ValidName(h.Name) {
 		d.errorf(label, fmt.Sprintf("A name is 1 to %d of a–z, 0–9, _ and -, and begins with a letter or a digit.", maxNameLength),
 			"%q cannot be the name of a webhook", h.Name)
@@ -496,7 +506,7 @@ func (d *decoder) webhook(found *hcl.Block, t *draft) {
 	}
 	before := len(d.diags)
 	defer func() { d.hideSecrets(&h, d.diags[before:]) }()
-	if !decodeBody(d, found.Body, webhookScope(), &h) {
+	if !decodeBody(d, found.Body, d.tables.webhook, &h) {
 		return
 	}
 	for _, name := range []string{"secrets", "token"} {

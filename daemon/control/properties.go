@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -90,19 +89,8 @@ func (s *Server) raises(l spec.Limits) error {
 // escapes returns an error for a sandbox that would give a job more than its user has: rtask makes it as root. It completes
 // "only root may set ".
 func escapes(b spec.Sandbox) error {
-	for _, one := range []struct {
-		name string
-		on   bool
-		why  string
-	}{
-		{"bind_paths", slices.ContainsFunc(b.Binds, func(b spec.Bind) bool { return !b.ReadOnly }), "which shows files whatever the folders above them allow"},
-		{"bind_read_only_paths", slices.ContainsFunc(b.Binds, func(b spec.Bind) bool { return b.ReadOnly }), "which shows files whatever the folders above them allow"},
-		{"load_credential", len(b.LoadCredential) > 0, "which reads files as root"},
-		{"ambient_capabilities", b.AmbientCapabilities != 0, "which are privileges"},
-	} {
-		if one.on {
-			return fmt.Errorf("%s, %s", one.name, one.why)
-		}
+	if name, why := config.Privileged(b); name != "" {
+		return fmt.Errorf("%s, %s", name, why)
 	}
 	for _, t := range b.TemporaryFileSystem {
 		for o := range strings.SplitSeq(t.Options, ",") {
