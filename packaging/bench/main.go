@@ -25,6 +25,7 @@ func main() {
 	flag.BoolVar(&o.json, "json", false, "print JSON instead of a table")
 	flag.StringVar(&o.only, "only", "", "measure these `sections` only: "+strings.Join(sectionNames(), ","))
 	flag.IntVar(&o.rounds, "rounds", 5, "how often the two sides of a row take turns")
+	flag.StringVar(&o.against, "against", "", "measure only what a request costs beside the programs in this `folder`, another build of rtask")
 	flag.Parse()
 	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -36,6 +37,8 @@ type options struct {
 	json   bool
 	only   string
 	rounds int
+	// against is a folder with programs of another build.
+	against string
 }
 
 // section is a part of the table.
@@ -79,6 +82,13 @@ func run(ctx context.Context, o options) error {
 	m, err := setUp(ctx)
 	if err != nil {
 		return fmt.Errorf("cannot set up: %w", err)
+	}
+	if o.against != "" {
+		rows, err := measureAgainst(ctx, m, o.rounds, o.against)
+		if err != nil {
+			return fmt.Errorf("cannot compare two builds: %w", err)
+		}
+		return printTable(os.Stdout, m, rows)
 	}
 	var rows []row
 	for _, s := range sections() {
