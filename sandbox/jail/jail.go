@@ -67,12 +67,39 @@ func (e *SetupError) Unwrap() error { return e.err }
 
 // Start starts the main process of a job.
 func Start(j *spec.Job, stdio Stdio, o Options) (*Process, error) {
+	p, err := process(j, o, self())
+	if err != nil {
+		return nil, &SetupError{err: err}
+	}
+	p.Files = [3]int{int(stdio.In.Fd()), int(stdio.Out.Fd()), int(stdio.Err.Fd())}
+	pid, pidfd, err := fork.Start(p)
+	if err != nil {
+		return nil, setupError(j, o.Room, err)
+	}
+	// So that it is polled and not blocked on (PIDFD_NONBLOCK). Where that cannot be had it is as good for all else.
+	_ = unix.SetNonblock(pidfd, true)
+	return &Process{PID: pid, PIDFD: os.NewFile(uintptr(pidfd), "pidfd")}, nil
+}
+
+// starter is what who starts a job may do.
+type starter struct {
+	root bool
+	// bounds: it can take capabilities out of the bounding set.
+	bounds bool
+}
+
+func self() starter {
+	root := os.Geteuid() == 0
+	return starter{root: root, bounds: root || privilege.Has(unix.CAP_SETPCAP)}
+}
+
+// process describes the main process of a job, all but its files, as one for by to start.
+func process(j *spec.Job, o Options, by starter) (fork.Process, error) {
 	p := fork.Process{
 		Paths:           candidates(j),
 		Args:            j.Args,
 		Env:             j.Env,
 		Dir:             j.Dir,
-		Files:           [3]int{int(stdio.In.Fd()), int(stdio.Out.Fd()), int(stdio.Err.Fd())},
 		CgroupFD:        o.CgroupFD,
 		Namespaces:      o.Room.fds(),
 		ClearKeyrings:   j.Sandbox.DynamicUser,
@@ -80,6 +107,7 @@ func Start(j *spec.Job, stdio Stdio, o Options) (*Process, error) {
 		NoNewPrivileges: j.Sandbox.NoNewPrivileges,
 		NoFile:          o.NoFile,
 		OOMScoreAdj:     o.OOMScoreAdj,
+		Filters:         o.Filters,
 	}
 	if r := o.Room; r != nil {
 		if r.pids != nil {
@@ -92,23 +120,16 @@ func Start(j *spec.Job, stdio Stdio, o Options) (*Process, error) {
 			p.Ruleset = r.layer.ruleset.FD()
 		}
 	}
-	confine(&p, j)
-	p.Filters = o.Filters
-	// Who is not root may load a filter only with this, and systemd implies it likewise (systemd.exec(5)).
-	p.NoNewPrivileges = p.NoNewPrivileges || len(o.Filters) > 0 && (j.Credentials == nil && os.Geteuid() != 0 || j.Credentials != nil && j.Credentials.UID != 0)
+	confine(&p, j, by)
+	root := by.root
 	if j.Credentials != nil {
 		p.Credentials = &fork.Credentials{UID: j.Credentials.UID, GID: j.Credentials.GID, Groups: j.Credentials.Groups}
+		root = j.Credentials.UID == 0
 	}
-	if err := limit(&p, j.Limits, j.LimitsOptional); err != nil {
-		return nil, &SetupError{err: err}
-	}
-	pid, pidfd, err := fork.Start(p)
-	if err != nil {
-		return nil, setupError(j, o.Room, err)
-	}
-	// So that it is polled and not blocked on (PIDFD_NONBLOCK). Where that cannot be had it is as good for all else.
-	_ = unix.SetNonblock(pidfd, true)
-	return &Process{PID: pid, PIDFD: os.NewFile(uintptr(pidfd), "pidfd")}, nil
+	// Who is not root may load a filter only with this, and systemd implies it likewise (systemd.exec(5)).
+	p.NoNewPrivileges = p.NoNewPrivileges || len(o.Filters) > 0 && !root
+	err := limit(&p, j.Limits, j.LimitsOptional)
+	return p, err
 }
 
 // Filters makes the programs that refuse the system calls that s is to refuse.
@@ -134,10 +155,10 @@ func DenyWriteExecute() (bool, error) {
 }
 
 // confine adds to p what the process itself gives up.
-func confine(p *fork.Process, j *spec.Job) {
+func confine(p *fork.Process, j *spec.Job, by starter) {
 	s := j.Sandbox
 	set := boundingSet(s)
-	if set != spec.AllCapabilities() && !powerless(j) {
+	if set != spec.AllCapabilities() && !powerless(j, by) {
 		for n := range 64 {
 			if set&(1<<n) == 0 {
 				p.DropCapabilities = append(p.DropCapabilities, n)
@@ -146,7 +167,7 @@ func confine(p *fork.Process, j *spec.Job) {
 	}
 	p.AmbientCapabilities = s.AmbientCapabilities & set
 	// What its shim has in its user namespace is the shim's, to make rooms with.
-	p.Powerless = os.Geteuid() != 0 && j.Sandbox.Namespaces()
+	p.Powerless = !by.root && j.Sandbox.Namespaces()
 	p.UMask = s.UMask
 }
 
@@ -191,8 +212,8 @@ func boundingSet(s spec.Sandbox) uint64 {
 
 // powerless reports whether a job has no capability to lose and can get none: its shim is not root, so it could not take one away
 // either. A switch that the task names is an error then if a set-user-ID program could get one.
-func powerless(j *spec.Job) bool {
-	if os.Geteuid() == 0 || privilege.Has(unix.CAP_SETPCAP) {
+func powerless(j *spec.Job, by starter) bool {
+	if by.bounds {
 		return false
 	}
 	return j.Sandbox.NoNewPrivileges || !slices.ContainsFunc(j.Sandbox.Named, func(name string) bool {
@@ -208,13 +229,13 @@ func setupError(j *spec.Job, room *Room, err error) error {
 	if errors.Is(e, unix.ENOENT) {
 		if !strings.Contains(j.Path, "/") {
 			err = fmt.Errorf("cannot find %s in PATH: %w", j.Path, e.Errno)
-		} else if room.has(j.Credentials, absolute(j.Dir, e.Path)) {
-			err = fmt.Errorf("cannot execute %s: the interpreter that its first line names does not exist: %w", e.Path, e.Errno)
+		} else if room.has(j.Credentials, absolute(j.Dir, e.On)) {
+			err = fmt.Errorf("cannot execute %s: the interpreter that its first line names does not exist: %w", e.On, e.Errno)
 		}
 		return &SetupError{NotFound: true, err: err}
 	}
 	if errors.Is(e, unix.ENOEXEC) {
-		err = fmt.Errorf("cannot execute %s: it is neither a program nor a script that begins with #!: %w", e.Path, e.Errno)
+		err = fmt.Errorf("cannot execute %s: it is neither a program nor a script that begins with #!: %w", e.On, e.Errno)
 	}
 	return &SetupError{NotExecutable: true, err: err}
 }

@@ -183,8 +183,8 @@ func TestFailures(t *testing.T) {
 			if !errors.As(err, &e) {
 				t.Fatalf("error %v, want a *fork.Error", err)
 			}
-			if e.Step != tt.step || e.Errno != tt.errno || e.Path != tt.path {
-				t.Errorf("step %v, errno %v, path %q; want %v, %v, %q", e.Step, e.Errno, e.Path, tt.step, tt.errno, tt.path)
+			if e.Step != tt.step || e.Errno != tt.errno || e.On != tt.path {
+				t.Errorf("step %v, errno %v, path %q; want %v, %v, %q", e.Step, e.Errno, e.On, tt.step, tt.errno, tt.path)
 			}
 			if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != unix.ECHILD {
 				t.Errorf("a child is left: %d, %v", pid, err)

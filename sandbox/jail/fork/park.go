@@ -73,11 +73,7 @@ func (p *Parked) End() {
 		return
 	}
 	_ = p.pipe.Close() // which is what it waits for
-	for {
-		if _, err := unix.Wait4(p.PID, nil, unix.WALL, nil); !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
+	reap(p.PID)
 	runtime.KeepAlive(p.state)
 }
 
@@ -134,12 +130,6 @@ func errnoOf(err error) syscall.Errno {
 	return errno
 }
 
-// mounter is a child that mounts, laid out before the clone.
-type mounter struct {
-	source, target, data *byte
-	errno                syscall.Errno
-}
-
 // MountProc mounts proc(5) with the options of data at target, in the calling thread's mount namespace, for the PID
 // namespace pids, nil being its own: the kernel takes that of the process that mounts. The thread's children are born into pids
 // from then on, so it must be one that ends with its goroutine.
@@ -149,50 +139,17 @@ func MountProc(pids *os.File, target, data string) error {
 			return err
 		}
 	}
-	m := &mounter{}
-	var err error
-	for _, s := range []struct {
-		to   **byte
-		text string
-	}{{&m.source, "proc"}, {&m.target, target}, {&m.data, data}} {
-		if *s.to, err = syscall.BytePtrFromString(s.text); err != nil {
-			return err
-		}
+	source, err := syscall.BytePtrFromString("proc")
+	place, err2 := syscall.BytePtrFromString(target)
+	options, err3 := syscall.BytePtrFromString(data)
+	if err := errors.Join(err, err2, err3); err != nil {
+		return err
 	}
-	args := &cloneArgs{flags: unix.CLONE_VFORK | unix.CLONE_VM | unix.CLONE_CLEAR_SIGHAND}
-	syscall.ForkLock.Lock()
-	pid, errno := cloneMounter(args, m)
-	afterFork()
-	syscall.ForkLock.Unlock()
-	if errno != 0 {
-		return &Error{Step: Clone, Errno: errno}
+	c := &Program{}
+	c.add(Mount, target, unix.SYS_MOUNT, at(source), at(place), at(source), num(unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC), at(options))
+	pid, err := c.start(&cloneArgs{})
+	if pid > 0 {
+		reap(pid)
 	}
-	for {
-		if _, err := unix.Wait4(int(pid), nil, unix.WALL, nil); !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	if m.errno != 0 {
-		return m.errno
-	}
-	return nil
-}
-
-// cloneMounter is clone for a mounter.
-//
-//go:noinline
-//go:norace
-//go:nocheckptr
-func cloneMounter(args *cloneArgs, m *mounter) (pid uintptr, errno syscall.Errno) {
-	beforeFork()
-	pid, errno = rawVfork(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args))
-	if errno != 0 || pid != 0 {
-		return pid, errno
-	}
-	_, _, errno = syscall.RawSyscall6(unix.SYS_MOUNT, uintptr(unsafe.Pointer(m.source)), uintptr(unsafe.Pointer(m.target)),
-		uintptr(unsafe.Pointer(m.source)), unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, uintptr(unsafe.Pointer(m.data)), 0)
-	m.errno = errno
-	for {
-		syscall.RawSyscall(unix.SYS_EXIT, 0, 0, 0)
-	}
+	return err
 }
