@@ -26,7 +26,7 @@ const (
 
 // Left is what the engine remembers of a job that it did not see end.
 type Left struct {
-	Job spec.Job
+	Job spec.Run
 	// Slot is the id of its slot, and Unit the slot's scope. An engine that knew no slots left none: there the job's id is
 	// the slot's.
 	Slot, Unit string

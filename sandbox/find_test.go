@@ -42,7 +42,7 @@ func freeze(t *testing.T, pid int) {
 	})
 }
 
-func (l *lab) find(j spec.Job) *Process {
+func (l *lab) find(j spec.Run) *Process {
 	l.t.Helper()
 	p, err := l.Find(Left{Job: j, Unit: l.unit(j), Started: time.Now(), SameBoot: true})
 	if err != nil {

@@ -43,7 +43,7 @@ func TestResources(t *testing.T) {
 
 func TestUnitSlice(t *testing.T) {
 	for in, want := range map[string]string{"": "rtask.slice", "rtask-batch.slice": "rtask-batch.slice"} {
-		if got := unit(&SlotRequest{Unit: "x.scope", Job: spec.Job{Limits: spec.Limits{Slice: in}}}).Slice; got != want {
+		if got := unit(&SlotRequest{Unit: "x.scope", Job: spec.Run{Limits: spec.Limits{Slice: in}}}).Slice; got != want {
 			t.Errorf("%q becomes %q", in, got)
 		}
 	}

@@ -137,17 +137,17 @@ func (l *lab) left() []int {
 }
 
 // job is what a shell does with script.
-func (l *lab) job(script string, args ...string) spec.Job {
+func (l *lab) job(script string, args ...string) spec.Run {
 	id := fmt.Sprintf("j%015d", l.count.Add(1))
-	return spec.Job{
-		ID: id, Identifier: "test", Path: "/bin/sh", Args: append([]string{"sh", "-c", script, "sh"}, args...),
-		Env: []string{"PATH=/usr/bin:/bin", markVariable + "=" + l.mark}, Dir: "/", KillSignal: int(unix.SIGTERM),
+	return spec.Run{
+		ID: id, Path: "/bin/sh", Args: append([]string{"sh", "-c", script, "sh"}, args...),
+		Env: []string{"PATH=/usr/bin:/bin", markVariable + "=" + l.mark}, Dir: "/", KillSignal: unix.SIGTERM,
 		TimeoutStop: 5 * time.Second, MaxReply: 1 << 20, LogMax: 64 << 20, Record: filepath.Join(l.dir, id+".exit"),
 	}
 }
 
 // start starts j with an input, in a slot of its own.
-func (l *lab) start(j spec.Job, input ...string) (*Process, error) {
+func (l *lab) start(j spec.Run, input ...string) (*Process, error) {
 	l.t.Helper()
 	s, err := l.OpenSlot(l.t.Context(), SlotRequest{
 		ID: j.ID, Unit: l.unit(j), Description: "a test's job " + strings.Join(j.Args, " "), Job: j, Single: true,
@@ -163,7 +163,7 @@ func (l *lab) start(j spec.Job, input ...string) (*Process, error) {
 }
 
 // startIn starts j in a slot.
-func (l *lab) startIn(s *Slot, j spec.Job, last bool, input ...string) (*Process, error) {
+func (l *lab) startIn(s *Slot, j spec.Run, last bool, input ...string) (*Process, error) {
 	l.t.Helper()
 	in, err := os.Open(os.DevNull)
 	if len(input) > 0 {
@@ -190,11 +190,11 @@ func release(p *Process) {
 	_ = p.host.Forget(p.job.ID)
 }
 
-func (l *lab) unit(j spec.Job) string {
+func (l *lab) unit(j spec.Run) string {
 	return "rtask-test-" + strconv.Itoa(os.Getpid()) + "-" + filepath.Base(l.dir) + j.ID + ".scope"
 }
 
-func (l *lab) mustStart(j spec.Job, input ...string) *Process {
+func (l *lab) mustStart(j spec.Run, input ...string) *Process {
 	l.t.Helper()
 	p, err := l.start(j, input...)
 	if err != nil {
@@ -204,7 +204,7 @@ func (l *lab) mustStart(j spec.Job, input ...string) *Process {
 }
 
 // run runs j to its end.
-func (l *lab) run(j spec.Job, input ...string) spec.Exit {
+func (l *lab) run(j spec.Run, input ...string) spec.Exit {
 	l.t.Helper()
 	return l.end(l.mustStart(j, input...))
 }
@@ -221,10 +221,10 @@ func (l *lab) end(p *Process) spec.Exit {
 	return p.Exit()
 }
 
-func (l *lab) log(j spec.Job) string { return filepath.Join(l.dir, j.ID+".log") }
+func (l *lab) log(j spec.Run) string { return filepath.Join(l.dir, j.ID+".log") }
 
 // logged returns what is in a job's log, stream by stream.
-func (l *lab) logged(j spec.Job) (stdout, stderr string) {
+func (l *lab) logged(j spec.Run) (stdout, stderr string) {
 	l.t.Helper()
 	f, err := os.Open(l.log(j))
 	if err != nil {
@@ -245,7 +245,7 @@ func (l *lab) logged(j spec.Job) (stdout, stderr string) {
 }
 
 // waitLogged waits for text in a job's log.
-func (l *lab) waitLogged(j spec.Job, text string) {
+func (l *lab) waitLogged(j spec.Run, text string) {
 	l.t.Helper()
 	eventually(l.t, "the job to write "+strconv.Quote(text), func() bool {
 		b, err := os.ReadFile(l.log(j))

@@ -37,7 +37,7 @@ type Process struct {
 
 	host *Host
 	slot *Slot // nil: the job was over when it was found
-	job  spec.Job
+	job  spec.Run
 
 	mu    sync.Mutex // guards heard
 	heard bool       // something of the job was heard, which first has, or nobody waits for that any more

@@ -44,7 +44,7 @@ func (l *lab) rawShim() *rawShim {
 }
 
 // start gives the shim its job.
-func (s *rawShim) start(l *lab, j spec.Job) {
+func (s *rawShim) start(l *lab, j spec.Run) {
 	s.t.Helper()
 	in, err := os.Open(os.DevNull)
 	if err != nil {

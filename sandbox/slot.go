@@ -26,7 +26,7 @@ type SlotRequest struct {
 	Unit        string
 	Description string
 	// Job is what all its jobs have in common: the limits and the times.
-	Job spec.Job
+	Job spec.Run
 	// Single says that there is one job only, so that systemd can end the scope when its time is up.
 	Single bool
 }
@@ -120,7 +120,7 @@ func (s *Slot) enter(ctx context.Context, r SlotRequest) error {
 
 // Request is a job to start.
 type Request struct {
-	Job spec.Job
+	Job spec.Run
 	// Input is the job's standard input, and Log the file for its output, open for appending. Both stay the caller's.
 	Input, Log *os.File
 	// Last says that the slot gets no job after this one.
@@ -187,7 +187,7 @@ func (s *Slot) Start(r Request) (*Process, error) {
 
 // environment returns the environment of a job, in which systemctl works as without a PID namespace: it cannot use systemd's private
 // socket from there, and only a caller of systemd's own user tries to (systemd's doc/ENVIRONMENT).
-func (h *Host) environment(j *spec.Job) []string {
+func (h *Host) environment(j *spec.Run) []string {
 	const force = "SYSTEMCTL_FORCE_BUS="
 	own := j.Credentials == nil || int(j.Credentials.UID) == os.Geteuid()
 	if h.systemd < systemctlNeedsBus || !own || !j.Sandbox.PrivatePIDs ||
@@ -205,7 +205,7 @@ func joinDetail(detail string, err error) string {
 }
 
 // process makes p the slot's current one.
-func (s *Slot) process(j spec.Job) *Process {
+func (s *Slot) process(j spec.Run) *Process {
 	p := &Process{slot: s, host: s.host, job: j, Unit: s.Unit, first: make(chan wire.Message, 1), done: make(chan struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -15,14 +15,14 @@ import (
 
 func (l *lab) slot() *Slot {
 	l.t.Helper()
-	s, err := l.OpenSlot(l.t.Context(), SlotRequest{ID: "slot", Unit: l.unit(spec.Job{ID: "slot"}), Job: spec.Job{}})
+	s, err := l.OpenSlot(l.t.Context(), SlotRequest{ID: "slot", Unit: l.unit(spec.Run{ID: "slot"}), Job: spec.Run{}})
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	return s
 }
 
-func (l *lab) mustStartIn(s *Slot, j spec.Job) *Process {
+func (l *lab) mustStartIn(s *Slot, j spec.Run) *Process {
 	l.t.Helper()
 	p, err := l.startIn(s, j, false)
 	if err != nil {
@@ -80,7 +80,7 @@ func TestUnacknowledged(t *testing.T) {
 	l := newLab(t)
 	s := l.slot()
 	first, second := l.job("echo one; exit 1"), l.job("echo two; exit 2")
-	for _, j := range []spec.Job{first, second} {
+	for _, j := range []spec.Run{first, second} {
 		<-l.mustStartIn(s, j).Done()
 	}
 	third := l.job(`echo ready; while [ ! -e "$1" ]; do sleep 0.02; done; exit 3`, filepath.Join(l.dir, "go"))
@@ -91,7 +91,7 @@ func TestUnacknowledged(t *testing.T) {
 	t.Cleanup(func() { _, _ = unix.Wait4(pid, nil, 0, nil) })
 
 	next := l.again()
-	find := func(j spec.Job) *Process {
+	find := func(j spec.Run) *Process {
 		t.Helper()
 		q, err := next.Find(Left{Job: j, Slot: s.ID, Unit: s.Unit, SameBoot: true})
 		if err != nil {
@@ -99,7 +99,7 @@ func TestUnacknowledged(t *testing.T) {
 		}
 		return q
 	}
-	for i, j := range []spec.Job{first, second} {
+	for i, j := range []spec.Run{first, second} {
 		q := find(j)
 		<-q.Done()
 		is(t, q.Exit(), spec.ExitCode, i+1, 0)

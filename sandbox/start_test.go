@@ -249,23 +249,23 @@ func TestSetupFailures(t *testing.T) {
 	}
 	tests := []struct {
 		name string
-		edit func(*spec.Job)
+		edit func(*spec.Run)
 		code int
 		want []string
 	}{
-		{"no directory", func(j *spec.Job) { j.Dir = "/does/not/exist" }, -1, []string{"working directory", "/does/not/exist", "no such file"}},
-		{"not found", func(j *spec.Job) { j.Path = "/does/not/exist" }, 127, []string{"/does/not/exist", "no such file"}},
-		{"not in PATH", func(j *spec.Job) { j.Path = "does-not-exist" }, 127, []string{"cannot find does-not-exist in PATH"}},
-		{"not executable", func(j *spec.Job) { j.Path = plain }, 126, []string{plain, "permission denied"}},
-		{"a directory", func(j *spec.Job) { j.Path = "/tmp" }, 126, []string{"/tmp", "permission denied"}},
-		{"no #!", func(j *spec.Job) { j.Path = noScript }, 126, []string{noScript, "#!"}},
-		{"no interpreter", func(j *spec.Job) { j.Path = noInterpreter }, 127, []string{noInterpreter, "interpreter"}},
+		{"no directory", func(j *spec.Run) { j.Dir = "/does/not/exist" }, -1, []string{"working directory", "/does/not/exist", "no such file"}},
+		{"not found", func(j *spec.Run) { j.Path = "/does/not/exist" }, 127, []string{"/does/not/exist", "no such file"}},
+		{"not in PATH", func(j *spec.Run) { j.Path = "does-not-exist" }, 127, []string{"cannot find does-not-exist in PATH"}},
+		{"not executable", func(j *spec.Run) { j.Path = plain }, 126, []string{plain, "permission denied"}},
+		{"a directory", func(j *spec.Run) { j.Path = "/tmp" }, 126, []string{"/tmp", "permission denied"}},
+		{"no #!", func(j *spec.Run) { j.Path = noScript }, 126, []string{noScript, "#!"}},
+		{"no interpreter", func(j *spec.Run) { j.Path = noInterpreter }, 127, []string{noInterpreter, "interpreter"}},
 		{
-			"no interpreter, relative", func(j *spec.Job) { j.Path, j.Dir = "./nointerpreter", l.dir }, 127,
+			"no interpreter, relative", func(j *spec.Run) { j.Path, j.Dir = "./nointerpreter", l.dir }, 127,
 			[]string{"nointerpreter", "interpreter"},
 		},
-		{"argument too long", func(j *spec.Job) { j.Args = append(j.Args, strings.Repeat("x", 1<<20)) }, 126, []string{"argument list too long"}},
-		{"NUL in an argument", func(j *spec.Job) { j.Args = append(j.Args, "a\x00b") }, -1, []string{"arguments"}},
+		{"argument too long", func(j *spec.Run) { j.Args = append(j.Args, strings.Repeat("x", 1<<20)) }, 126, []string{"argument list too long"}},
+		{"NUL in an argument", func(j *spec.Run) { j.Args = append(j.Args, "a\x00b") }, -1, []string{"arguments"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -43,16 +43,16 @@ func TestStop(t *testing.T) {
 	tests := []struct {
 		name   string
 		script string
-		edit   func(*spec.Job)
+		edit   func(*spec.Run)
 		kill   bool
 		code   int
 		signal unix.Signal
 	}{
 		{"asked", "echo ready; sleep 60", nil, false, -1, unix.SIGTERM},
-		{"another signal", `trap "exit 9" USR1; echo ready; while :; do sleep 0.02; done`, func(j *spec.Job) { j.KillSignal = int(unix.SIGUSR1) }, false, 9, 0},
+		{"another signal", `trap "exit 9" USR1; echo ready; while :; do sleep 0.02; done`, func(j *spec.Run) { j.KillSignal = unix.SIGUSR1 }, false, 9, 0},
 		{"ends by itself", `trap "exit 0" TERM; echo ready; while :; do sleep 0.02; done`, nil, false, 0, 0},
 		{"killed", `trap "" TERM; echo ready; while :; do sleep 0.02; done`, nil, true, -1, unix.SIGKILL},
-		{"no time", `trap "" TERM; echo ready; while :; do sleep 0.02; done`, func(j *spec.Job) { j.TimeoutStop = 0 }, false, -1, unix.SIGKILL},
+		{"no time", `trap "" TERM; echo ready; while :; do sleep 0.02; done`, func(j *spec.Run) { j.TimeoutStop = 0 }, false, -1, unix.SIGKILL},
 		{"stopped by itself", `trap "exit 4" TERM; echo ready; kill -STOP $$; sleep 60`, nil, false, 4, 0},
 	}
 	for _, tt := range tests {

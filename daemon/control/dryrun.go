@@ -103,7 +103,7 @@ func (s *Server) dryKey(c *config.Config, t *config.Task, m *rtaskv1.DryRunReque
 
 // toldOf is what a job is told of its request, as NAME=value.
 func toldOf(js job.Spec) []string {
-	return slices.DeleteFunc(slices.Clone(js.Environment), func(kv string) bool {
+	return slices.DeleteFunc(slices.Clone(js.Env), func(kv string) bool {
 		return !strings.HasPrefix(kv, "RTASK_") && !strings.HasPrefix(kv, "REQUEST_HEADER_")
 	})
 }

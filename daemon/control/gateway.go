@@ -189,8 +189,10 @@ func (s *Server) run(ctx context.Context, wait bool, js job.Spec, d decision) (j
 	case err == nil:
 		return result, nil
 	case js.Once.Answer && errors.As(err, &repeat): // its job is not kept any more
-		admitted(job.Job{ID: repeat.ID})
-		return job.Result{Job: job.Job{ID: repeat.ID, Task: js.Task}}, nil
+		var known job.Job
+		known.ID, known.Task = repeat.ID, js.Task
+		admitted(known)
+		return job.Result{Job: known}, nil
 	case id != "":
 		return job.Result{}, runsOn(id, err)
 	default:

@@ -179,7 +179,7 @@ func (s *Server) Stop(ctx context.Context, r *rtaskv1.StopRequest) (*rtaskv1.Sto
 	j, err := s.find(ctx, r.Job)
 	d := decision{action: actionStop, user: c.Name(), task: j.Task, moot: j.State == job.Ended}
 	if j.Task == "" {
-		d.command = j.Command
+		d.command = j.Command()
 	}
 	s.decide(d, j.ID, err)
 	if err != nil {
@@ -201,7 +201,7 @@ func (s *Server) Status(ctx context.Context, r *rtaskv1.StatusRequest) (*rtaskv1
 	if err != nil {
 		return nil, err
 	}
-	reply := &rtaskv1.StatusResponse{Job: jobMessage(j), LimitsMissing: s.limitsMissing(j.Run.Limits, j.Run.LimitsOptional)}
+	reply := &rtaskv1.StatusResponse{Job: jobMessage(j), LimitsMissing: s.limitsMissing(j.Limits, j.LimitsOptional)}
 	if j.State != job.Ended {
 		reply.Usage = usageMessage(s.Jobs.Current(j))
 	}

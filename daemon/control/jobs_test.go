@@ -233,7 +233,7 @@ func TestObjects(t *testing.T) {
 	mine := must[rtaskv1.StartResponse](t)(f.as(ben).Start(t.Context(), &rtaskv1.StartRequest{Name: "sleeps"})).Job
 	theirs := must[rtaskv1.StartResponse](t)(f.as(ada).Start(t.Context(), &rtaskv1.StartRequest{Name: "sleeps"})).Job
 	// A key's job is no user's, whatever uid it has.
-	byKey, err := f.Jobs.Start(t.Context(), job.Spec{Command: "sleep", Args: []string{"1000"}, Owner: job.Owner{UID: benUID, Name: "demo", Key: "k"}})
+	byKey, err := f.Jobs.Start(t.Context(), job.Spec{Run: spec.Run{Args: []string{"sleep", "1000"}}, Owner: job.Owner{UID: benUID, Name: "demo", Key: "k"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -447,7 +447,7 @@ func TestMessages(t *testing.T) {
 			t.Errorf("%s: %v", r, reasonMessage(r))
 		}
 	}
-	if m := jobMessage(job.Job{Command: "x", Exit: &spec.Exit{Code: 0}}); m.ExitCode == nil || m.StartedAt != nil {
+	if m := jobMessage(job.Job{Exit: &spec.Exit{Code: 0}}); m.ExitCode == nil || m.StartedAt != nil {
 		t.Errorf("%v", m)
 	}
 }

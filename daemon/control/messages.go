@@ -15,7 +15,7 @@ import (
 // jobMessage is a job as the API shows it.
 func jobMessage(j job.Job) *rtaskv1.Job {
 	m := &rtaskv1.Job{
-		Id: j.ID, Task: j.Task, Command: append([]string{j.Command}, j.Args...), User: j.User, State: stateMessage(j.State),
+		Id: j.ID, Task: j.Task, Command: j.Args, User: j.User, State: stateMessage(j.State),
 		Signal: j.Signal(), Pid: int32(j.ProcessID), Unit: j.Unit, ControlGroup: j.ControlGroup, Trigger: j.Trigger,
 		Owner: j.Owner.String(), QueuedAt: timestamp(j.QueuedAt), StartedAt: timestamp(j.StartedAt), EndedAt: timestamp(j.EndedAt),
 	}

@@ -34,7 +34,7 @@ func (s *Server) requestSpec(c *config.Config, t *config.Task, r request) (job.S
 	if err != nil {
 		return job.Spec{}, badRequest("task %q: %w", t.Name, err)
 	}
-	js.Environment = slices.Concat(js.Environment, env, headerVariables(t, r.headers))
+	js.Env = slices.Concat(js.Env, env, headerVariables(t, r.headers))
 	js.Same = "request " + digest([]byte(strings.Join(env, "\x00")))
 	return js, nil
 }

@@ -40,25 +40,31 @@ func (s *Server) taskSpec(c *config.Config, t *config.Task, owner job.Owner, tri
 		return job.Spec{}, inputTooLarge(t)
 	}
 	js := job.Spec{
-		Task: t.Name, Command: t.Command[0], Args: t.Command[1:], Environment: t.Environment, Dir: t.Workdir,
-		Input: input, Owner: owner, Trigger: trigger, OnFailure: t.OnFailure, OnSuccess: t.OnSuccess, Volatile: t.Blocking && trigger == "http",
-		Limits: t.Limits, LimitsOptional: c.LimitsUnavailable == config.LimitsUnavailableWarn,
-		Timeout: t.Timeout, TimeoutStop: t.TimeoutStop, KillSignal: t.KillSignal,
-		RedirectStderr: t.RedirectStderr, MaxReply: t.MaxOutputBytes, LogMax: t.LogMaxBytes, Journal: t.Journal,
-		Rate: t.RateLimit, MaxConcurrent: t.MaxConcurrent, Overflow: t.Overflow, MaxQueue: t.Queue,
-		Keep: t.Pool.Keep, Warm: t.Pool.Warm, Config: t.Hash,
-		Sandbox: t.Sandbox,
+		Run: spec.Run{
+			Task: t.Name, Args: t.Command, Env: t.Environment, Dir: t.Workdir, Sandbox: t.Sandbox,
+			Limits: t.Limits, LimitsOptional: c.LimitsUnavailable == config.LimitsUnavailableWarn,
+			Timeout: t.Timeout, TimeoutStop: t.TimeoutStop, KillSignal: t.KillSignal,
+			RedirectStderr: t.RedirectStderr, MaxReply: t.MaxOutputBytes, LogMax: t.LogMaxBytes, Journal: t.Journal,
+		},
+		Terms: job.Terms{
+			Policy: spec.Policy{
+				Rate: t.RateLimit, MaxConcurrent: t.MaxConcurrent, Overflow: t.Overflow, MaxQueue: t.Queue,
+				Keep: t.Pool.Keep, Warm: t.Pool.Warm, Config: t.Hash,
+			},
+			Input: input, Volatile: t.Blocking && trigger == "http",
+		},
+		Owner: owner, Trigger: trigger, OnFailure: t.OnFailure, OnSuccess: t.OnSuccess,
 	}
 	if t.EnvironmentFile != "" {
 		env, err := config.ReadEnvironmentFile(t.EnvironmentFile, os.Geteuid())
 		if err != nil {
 			return job.Spec{}, unusable(err)
 		}
-		js.Environment = slices.Concat(js.Environment, env)
+		js.Env = slices.Concat(js.Env, env)
 	}
 	for _, p := range t.Params {
 		if p.Default != nil {
-			js.Environment = append(js.Environment[:len(js.Environment):len(js.Environment)], p.Variable()+"="+*p.Default)
+			js.Env = append(js.Env[:len(js.Env):len(js.Env)], p.Variable()+"="+*p.Default)
 		}
 	}
 	if strings.Contains(t.Command[0], "/") && !filepath.IsAbs(t.Command[0]) {
@@ -77,7 +83,7 @@ func (s *Server) taskSpec(c *config.Config, t *config.Task, owner job.Owner, tri
 		if s.GatewayUID != nil && u.UID == *s.GatewayUID {
 			return job.Spec{}, unusable(fmt.Errorf("its user %s is the gateway's", t.User))
 		}
-		js.User = u
+		js.As = u
 	}
 	if t.Group != "" {
 		gid, err := job.LookupGroup(t.Group)
@@ -159,10 +165,13 @@ func (s *Server) commandSpec(c auth.Caller, owner job.Owner, r *rtaskv1.StartReq
 	// The caller's own rights, as the kernel knows them, neither more nor less.
 	user := job.UserOf(spec.Credentials{UID: c.Peer.UID, GID: c.Peer.GID, Groups: c.Peer.Groups})
 	return job.Spec{
-		Command: r.Name, Path: r.Path, Args: r.Arguments, Environment: env, Dir: r.WorkingDirectory, User: user, Input: r.Input,
-		Owner: owner, Trigger: "local", Unique: !r.AllowDuplicate, Sandbox: p.Sandbox,
-		Limits: p.Limits, LimitsOptional: snapshot.Config != nil && snapshot.Config.LimitsUnavailable == config.LimitsUnavailableWarn,
-		Timeout: p.Timeout, TimeoutStop: p.TimeoutStop, KillSignal: p.KillSignal, LogMax: commandLogMax, Journal: true,
+		Run: spec.Run{
+			Path: r.Path, Args: append([]string{r.Name}, r.Arguments...), Env: env, Dir: r.WorkingDirectory, Sandbox: p.Sandbox,
+			Limits: p.Limits, LimitsOptional: snapshot.Config != nil && snapshot.Config.LimitsUnavailable == config.LimitsUnavailableWarn,
+			Timeout: p.Timeout, TimeoutStop: p.TimeoutStop, KillSignal: p.KillSignal, LogMax: commandLogMax, Journal: true,
+		},
+		Terms: job.Terms{Input: r.Input, Unique: !r.AllowDuplicate},
+		As:    user, Owner: owner, Trigger: "local",
 	}, nil
 }
 

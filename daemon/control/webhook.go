@@ -213,7 +213,7 @@ func (s *Server) judge(h *hook) (reason string, err error) {
 		h.spec.Same = "webhook " + digest([]byte(h.webhook.Name), []byte(h.delivery.Event), []byte(h.delivery.Ref))
 	}
 	env := append(headerEnvironment(h.task, h.headers), h.delivery.Environment(h.webhook.Wanted.Events)...)
-	h.spec.Environment = slices.Concat(h.spec.Environment, env)
+	h.spec.Env = slices.Concat(h.spec.Env, env)
 	h.spec.Once = once(h.webhook, proof.WithID(h.delivery), now)
 	return "", nil
 }

@@ -31,9 +31,16 @@ type alias struct {
 // record is the record of an alias, given the job that it is of.
 func (a *alias) record(of *Job) Job {
 	return aliasRecord(Job{
-		ID: a.id, Into: of.ID, Task: of.Task, Command: of.Command, User: of.User, Owner: of.Owner, Trigger: of.Trigger, Digest: a.digest,
-		Promised: a.promised, State: Queued, QueuedAt: a.queuedAt, Once: a.once,
+		Spec: Spec{
+			Run: nameOf(a.id, of), Owner: of.Owner, Trigger: of.Trigger, Digest: a.digest, Promised: a.promised, Once: a.once,
+		},
+		Into: of.ID, User: of.User, State: Queued, QueuedAt: a.queuedAt,
 	}, of)
+}
+
+// nameOf is what a record under another id, or a small one, has of what j ran.
+func nameOf(id string, j *Job) spec.Run {
+	return spec.Run{ID: id, Task: j.Task, Args: j.Args[:min(1, len(j.Args))]}
 }
 
 // alias makes an id one of a live job. Manager.mu is held.
@@ -44,7 +51,7 @@ func (m *Manager) alias(a *alias) {
 	a.of.aliases[a.id], m.aliases[a.id] = a, a
 }
 
-// same is Plan.Same of a job.
+// same is Terms.Same of a Job.
 func same(s *Spec) string {
 	if s.Overflow != spec.Coalesce || s.Same == "" {
 		return ""
@@ -66,7 +73,7 @@ type joined struct {
 // join makes a request part of a job that waits. Manager.mu is held.
 func (m *Manager) join(l *live, s *Spec, j Job) (*joined, error) {
 	own := *s
-	own.ID, own.Volatile = l.job.ID, s.Volatile && l.job.Plan.Volatile
+	own.ID, own.Volatile = l.job.ID, s.Volatile && l.job.Volatile
 	next, err := m.draft(&own)
 	if err != nil {
 		return nil, err
@@ -75,16 +82,16 @@ func (m *Manager) join(l *live, s *Spec, j Job) (*joined, error) {
 	next.Promised = l.job.Promised
 	next.Once = l.job.Once // what this request may do once, its alias holds
 	g := &joined{alias: &alias{of: l, id: j.ID, digest: j.Digest, queuedAt: j.QueuedAt, once: j.Once, promised: j.Promised}}
-	if l.job.Plan.InputFile {
+	if l.job.InputFile {
 		g.old = m.inputPath(&l.job)
 	}
-	if next.Plan.InputFile = len(s.Input) > maxInline; next.Plan.InputFile {
-		next.Plan.InputName = s.inputName // see keepLong
+	if next.InputFile = len(s.Input) > maxInline; next.InputFile {
+		next.InputName = s.InputName // see keepLong
 	} else {
-		next.Plan.Input = s.Input
+		next.Input = s.Input
 	}
 	l.job, l.input = next, s.Input
-	if next.Plan.InputFile {
+	if next.InputFile {
 		l.input = nil
 	}
 	m.alias(g.alias)
@@ -141,7 +148,7 @@ func (m *Manager) beginJoin(l *live, g *joined) (committed func(context.Context)
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	j := m.snapshot(l)
-	if j.Plan.Volatile {
+	if j.Volatile {
 		return func(context.Context) error { return nil }, nil
 	}
 	return m.store.Begin([]Job{j, g.alias.record(&j)})
@@ -171,7 +178,7 @@ var errUnkept = errors.New("the input is not kept")
 // an input of its own or that of a job that waits, no record ever names a file that is not there. The file has a name that no
 // other request has, not even one with the same id. keepLong returns what removes the file again.
 func (m *Manager) keepLong(s *Spec) (drop func(), err error) {
-	s.inputName = ""
+	s.InputName = ""
 	if s.Overflow != spec.Coalesce || len(s.Input) <= maxInline {
 		return func() {}, nil
 	}
@@ -180,8 +187,8 @@ func (m *Manager) keepLong(s *Spec) (drop func(), err error) {
 			return func() {}, nil // with its input
 		}
 	}
-	s.inputName = newID()
-	file := Job{ID: s.ID, Plan: Plan{InputFile: true, InputName: s.inputName}}
+	s.InputName = newID()
+	file := Job{Spec: Spec{Run: spec.Run{ID: s.ID}, Terms: Terms{InputFile: true, InputName: s.InputName}}}
 	drop = func() { m.dropInput(&file) }
 	if err := writeInput(m.inputPath(&file), s.Input); err != nil {
 		drop()
@@ -193,7 +200,7 @@ func (m *Manager) keepLong(s *Spec) (drop func(), err error) {
 // uses reports whether the input of a job is the file with this name.
 func (m *Manager) uses(l *live, name string) bool {
 	j := m.snapshot(l)
-	return j.Plan.InputFile && j.Plan.InputName == name
+	return j.InputFile && j.InputName == name
 }
 
 // aliased returns the live job that id is an alias of, and the alias. Manager.mu is held.

@@ -22,7 +22,7 @@ import (
 func coalesced(input, same string) Spec {
 	s := sh(`read -r in; trap 'exit 0' USR1; echo "$in $NEWS"; [ "$in" != wait ] || while :; do sleep 0.02; done`)
 	s.Task, s.MaxConcurrent, s.Overflow, s.Input = "one", 1, spec.Coalesce, []byte(input+"\n")
-	s.Environment, s.Owner = append(s.Environment, "NEWS=of "+input[:min(len(input), 10)]), Owner{Key: "k", Name: "k"}
+	s.Env, s.Owner = append(s.Env, "NEWS=of "+input[:min(len(input), 10)]), Owner{Key: "k", Name: "k"}
 	s.MaxQueue, s.Same = 10, same
 	return s
 }
@@ -133,9 +133,9 @@ func TestCoalesceReopen(t *testing.T) {
 func TestCoalesceRace(t *testing.T) {
 	m := open(t)
 	s := sh(`mkdir "$DIR/lock" || exit 9; cat; rmdir "$DIR/lock"`)
-	s.Task, s.MaxConcurrent, s.Overflow, s.User, s.Keep, s.RedirectStderr = "one", 1, spec.Coalesce, self(), time.Minute, true
+	s.Task, s.MaxConcurrent, s.Overflow, s.As, s.Keep, s.RedirectStderr = "one", 1, spec.Coalesce, self(), time.Minute, true
 	s.MaxQueue, s.Same = 1, "main"
-	s.Environment = append(s.Environment, "DIR="+t.TempDir())
+	s.Env = append(s.Env, "DIR="+t.TempDir())
 	var clients sync.WaitGroup
 	var mu sync.Mutex
 	var ids []string
@@ -329,7 +329,7 @@ func TestRate(t *testing.T) {
 	if _, err := m.Start(t.Context(), other); !errors.As(err, &rate) || rate.RetryAfter < 50*time.Second || rate.RetryAfter > 100*time.Second {
 		t.Errorf("a second one: %v", err)
 	}
-	other.by = s.ID
+	other.By = s.ID
 	if _, err := m.Run(t.Context(), other, nil); err != nil {
 		t.Errorf("a triggered one: %v", err)
 	}
@@ -533,7 +533,7 @@ func TestUnkeptInput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b, err := os.ReadFile(filepath.Join(m.opts.StateDir, "inputs", s.inputName)); err != nil || string(b) != string(s.Input) {
+	if b, err := os.ReadFile(filepath.Join(m.opts.StateDir, "inputs", s.InputName)); err != nil || string(b) != string(s.Input) {
 		t.Errorf("%d bytes, %v", len(b), err)
 	}
 	drop()

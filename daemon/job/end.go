@@ -44,7 +44,7 @@ func (m *Manager) end(l *live, exit spec.Exit) {
 	exit.Stdout, exit.Stderr = nil, nil
 	m.mu.Lock()
 	l.job.State, l.job.Exit, l.job.EndedAt = Ended, &exit, exit.Ended
-	l.job.Plan.Input = nil
+	l.job.Input = nil
 	m.owe(&l.job)
 	j := l.job
 	l.result.Job = j
@@ -156,7 +156,7 @@ func (m *Manager) recordBatch(again bool) bool {
 // recorded lets go of a job whose end is on disk: of what was kept of it elsewhere, of its shim, of its slot.
 func (m *Manager) recorded(l *live) {
 	j := l.result.Job
-	if err := os.Remove(j.Run.Record); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(j.Record); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		m.opts.Logger.Warn("cannot remove an exit record", "job", j.ID, "error", err)
 	}
 	if err := m.opts.Host.Forget(j.ID); err != nil {

@@ -50,22 +50,22 @@ func ExampleManager_Start() {
 	defer done()
 	ctx := context.Background()
 
-	j, err := jobs.Start(ctx, job.Spec{Command: "sleep", Args: []string{"1000"}, Owner: job.Owner{Name: "ada"}, Trigger: "local"})
+	j, err := jobs.Start(ctx, job.Spec{Run: spec.Run{Args: []string{"sleep", "1000"}}, Owner: job.Owner{Name: "ada"}, Trigger: "local"})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(j.Command, j.Args, j.State, j.ProcessID > 0, len(j.ID))
+	fmt.Println(j.Args, j.State, j.ProcessID > 0, len(j.ID))
 
 	// The same owner, command and arguments again are a duplicate, where that is asked for.
-	_, err = jobs.Start(ctx, job.Spec{Command: "sleep", Args: []string{"1000"}, Owner: job.Owner{Name: "ada"}, Trigger: "local", Unique: true})
+	_, err = jobs.Start(ctx, job.Spec{Run: spec.Run{Args: []string{"sleep", "1000"}}, Owner: job.Owner{Name: "ada"}, Trigger: "local", Terms: job.Terms{Unique: true}})
 	fmt.Println(strings.Replace(err.Error(), j.ID, "ID", 1))
 
 	if _, err := jobs.Stop(ctx, j.ID, job.StopOptions{By: "ada"}); err != nil {
 		fmt.Println(err)
 	}
 	// Output:
-	// sleep [1000] running true 16
+	// [sleep 1000] running true 16
 	// the same command is running already as job ID
 }
 
@@ -74,7 +74,7 @@ func ExampleManager_Start_notFound() {
 	jobs, done := open()
 	defer done()
 
-	j, err := jobs.Start(context.Background(), job.Spec{Command: "no-such-command", Trigger: "local"})
+	j, err := jobs.Start(context.Background(), job.Spec{Run: spec.Run{Args: []string{"no-such-command"}}, Trigger: "local"})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -90,7 +90,7 @@ func ExampleManager_Stop() {
 	defer done()
 	ctx := context.Background()
 
-	j, err := jobs.Start(ctx, job.Spec{Command: "sleep", Args: []string{"1000"}, Trigger: "local", Owner: job.Owner{Name: "ada"}})
+	j, err := jobs.Start(ctx, job.Spec{Run: spec.Run{Args: []string{"sleep", "1000"}}, Trigger: "local", Owner: job.Owner{Name: "ada"}})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -111,7 +111,7 @@ func ExampleManager_Status() {
 	defer done()
 	ctx := context.Background()
 
-	j, err := jobs.Start(ctx, job.Spec{Command: "sh", Args: []string{"-c", "exit 3"}, Trigger: "local"})
+	j, err := jobs.Start(ctx, job.Spec{Run: spec.Run{Args: []string{"sh", "-c", "exit 3"}}, Trigger: "local"})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -140,7 +140,7 @@ func ExampleManager_StreamLogs() {
 	ctx := context.Background()
 
 	script := "echo one; sleep 0.1; echo two >&2; sleep 0.1; echo three"
-	j, err := jobs.Start(ctx, job.Spec{Command: "sh", Args: []string{"-c", script}, Trigger: "local", LogMax: 1 << 20})
+	j, err := jobs.Start(ctx, job.Spec{Run: spec.Run{Args: []string{"sh", "-c", script}, LogMax: 1 << 20}, Trigger: "local"})
 	if err != nil {
 		fmt.Println(err)
 		return

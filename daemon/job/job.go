@@ -44,37 +44,20 @@ const (
 	promised State = "promised"
 )
 
-// Job is one run of a task or a command. A Job is a snapshot: it does not change.
+// Job is one run of a task or a command: what was asked for, as it was admitted, and what became of it. A Job is a snapshot: it
+// does not change. As a record it is what later engines know of it.
 type Job struct {
-	// ID is 16 characters a–z and 2–7, the first a letter.
-	ID string `cbor:"id"`
-	// Task is the task's name, empty for a command.
-	Task string `cbor:"task,omitempty"`
-	// Command is the executable as it was asked for, and Args what follows it.
-	Command string   `cbor:"command"`
-	Args    []string `cbor:"args,omitempty"`
+	Spec
+
 	// User is the name, or the number, of the user it runs as.
 	User string `cbor:"user"`
-	// Owner started it.
-	Owner Owner `cbor:"owner"`
-	// Trigger is what it was started by: "local", "http", "webhook", OnFailure or OnSuccess.
-	Trigger string `cbor:"trigger"`
-	// By is the id of the job whose end started it, with the latter two.
-	By string `cbor:"by,omitempty"`
-
-	// OnFailure and OnSuccess are the tasks that its end starts. Triggered are those that it has, or while Owing is true is
-	// to start.
-	OnFailure []string    `cbor:"on_failure,omitempty"`
-	OnSuccess []string    `cbor:"on_success,omitempty"`
+	// Triggered are the jobs that its end has started, or while Owing is true is to start.
 	Triggered []Triggered `cbor:"triggered,omitempty"`
 	Owing     bool        `cbor:"owing,omitempty"`
 
 	// Into is the id of the job that took this request over, see Coalesce: then this is a record of an alias, which only ever
 	// is seen as that job.
 	Into string `cbor:"into,omitempty"`
-	// Digest is Spec.Digest, and Promised is Spec.Promised.
-	Digest   string    `cbor:"digest,omitempty"`
-	Promised time.Time `cbor:"promised,omitzero"`
 	// Reply is the beginning of what it wrote, once it was pruned before Promised.
 	Reply *Reply `cbor:"reply,omitempty"`
 
@@ -95,36 +78,25 @@ type Job struct {
 	// Exit is how it ended, once it has; its Stdout and Stderr are not kept here.
 	Exit *spec.Exit `cbor:"exit,omitempty"`
 
-	// Once is Spec.Once.
-	Once Once `cbor:"once,omitzero"`
-
 	// Repeated says that Start, or Run, returned a job that there was already.
 	Repeated bool `cbor:"-"`
 
-	// Run is what the sandbox was asked to run.
-	Run spec.Job `cbor:"run"`
-	// Plan is how it was to be started.
-	Plan Plan `cbor:"plan,omitzero"`
+	first // in records alone
 }
 
-// Plan is what it takes to start a job later, be it by the next engine.
-type Plan struct {
-	// MaxConcurrent is Spec.MaxConcurrent, Keep Spec.Keep, and Volatile Spec.Volatile.
-	MaxConcurrent int           `cbor:"max_concurrent,omitempty"`
-	Keep          time.Duration `cbor:"keep,omitempty"`
-	Volatile      bool          `cbor:"volatile,omitempty"`
-	// Dynamic: its uid is the slot's, and so is its gid, unless Group is.
-	Dynamic bool    `cbor:"dynamic,omitempty"`
-	Group   *uint32 `cbor:"group,omitempty"`
-	// Config is Spec.Config.
-	Config string `cbor:"config,omitempty"`
-	// Input is its standard input, until it was started. What is longer than a record should be is in a file.
-	Input     []byte `cbor:"input,omitempty"`
-	InputFile bool   `cbor:"input_file,omitempty"`
-	// InputName is the name of that file, which has the form of an id; empty: the job's id.
-	InputName string `cbor:"input_name,omitempty"`
-	// Same is the hash of all that requests have in common that the job takes over while it waits; empty: it takes over none.
-	Same string `cbor:"same,omitempty"`
+// first is what the first records have, which have a name for it beside Run.
+type first struct {
+	FirstID      string `cbor:"id,omitempty"`
+	FirstTask    string `cbor:"task,omitempty"`
+	FirstCommand string `cbor:"command,omitempty"`
+}
+
+// upgrade makes a record that was read one of today: of aliases and promises the first records have no Run.
+func upgrade(j *Job) {
+	if j.ID == "" {
+		j.ID, j.Task, j.Args = j.FirstID, j.FirstTask, []string{j.FirstCommand}
+	}
+	j.first = first{}
 }
 
 // Owner is who started a job.
@@ -163,87 +135,65 @@ func (j Job) Signal() string {
 // sigRTMin is the first of the real-time signals as the C library counts them (signal(7)).
 const sigRTMin = 34
 
-// Spec is a job to start.
+// Spec is a job to start: what is to run, how it is let in, and whose it is.
 type Spec struct {
-	// ID, if set, is the job's id. Start and Run of an id that there is return that job, if its task and owner are the same:
-	// a caller that does not know whether it was heard asks again.
-	ID string
+	// Run is what is to run. Env is what is added to, and wins over, the small clean set that each job has; an empty Path is Args[0],
+	// an empty Dir "/". The Manager fills in the rest: Credentials, Record, RecordAlways, what Sandbox and Limits imply here,
+	// and if there is none, ID. Start and Run of an ID that there is return that job, if its task and owner are the same: a
+	// caller that does not know whether it was heard asks again.
+	spec.Run `cbor:"run"`
+	// Terms are how it is let in.
+	Terms `cbor:"plan,omitzero"`
+	// As is who it runs as; nil: a user of its own. Groups are groups beside those of As.
+	As     *User    `cbor:"-"`
+	Groups []uint32 `cbor:"-"`
+
+	// Owner starts it.
+	Owner Owner `cbor:"owner"`
+	// Trigger is what it is started by: "local", "http", "webhook", OnFailure or OnSuccess.
+	Trigger string `cbor:"trigger"`
+	// By is the id of the job whose end starts it, with the latter two. The Manager sets it.
+	By string `cbor:"by,omitempty"`
+	// OnFailure and OnSuccess are the tasks that its end starts; see StartTriggered.
+	OnFailure []string `cbor:"on_failure,omitempty"`
+	OnSuccess []string `cbor:"on_success,omitempty"`
+
 	// Digest, if set, tells what is asked for from everything else: Start of an ID that there is with another one returns
 	// ErrDifferent.
-	Digest string
+	Digest string `cbor:"digest,omitempty"`
 	// Promised is until when Start and Run of ID know the job, whatever becomes of its record meanwhile; the zero Time: for as long
 	// as its record is kept. Otherwise are ids that the same request had at another time: where there is a job of one of
 	// them that is still promised, that is the one.
-	Promised  time.Time
-	Otherwise []string
-	Task      string
-	Command   string
-	Args      []string
-	// Path is the executable; empty: Command, looked up in the PATH of Environment.
-	Path string
-	// Environment is added to, and wins over, the small clean set that each job has.
-	Environment []string
-	// Dir is the working directory; empty: "/".
-	Dir string
-	// User the job runs as; nil: a user of its own.
-	User *User
-	// Group, if set, is its group instead of the user's; Groups are further ones.
-	Group  *uint32
-	Groups []uint32
-	// Input is its standard input.
-	Input []byte
-	// inputName is the name of the file that Input is in already, see keepLong.
-	inputName string
-
-	Owner   Owner
-	Trigger string
-	// OnFailure and OnSuccess are the tasks that its end starts; see StartTriggered.
-	OnFailure, OnSuccess []string
-	// by is the id of the job that triggers this one.
-	by string
+	Promised  time.Time `cbor:"promised,omitzero"`
+	Otherwise []string  `cbor:"-"`
 	// Once, if set, refuses the job while there is another of the same Once, until that has failed, with *RepeatError. No job with
 	// it is Volatile.
-	Once Once
-	// Unique refuses the job while its owner runs the same command with the same arguments.
-	Unique bool
-	// Volatile jobs have a caller that waits, who is their record: nothing is committed to disk before they start.
-	Volatile bool
-
-	// Rate is how many jobs of the task may be started, in one second on average; 0: any number.
-	Rate float64
-	// MaxConcurrent is how many jobs of the task may run at once, 0: any number. Overflow says what becomes of one more, and
-	// MaxQueue how many may wait. With spec.Coalesce a request for the same thing (see Same) that comes while a job waits
-	// becomes part of that job, which takes its input and environment. The id that each of them gets is another one of that job.
-	MaxConcurrent int
-	Overflow      spec.Overflow
-	MaxQueue      int
-	// Same says, for Coalesce, what the request is for, such as a webhook, an event and a branch. Requests of one task, owner and
-	// trigger with one value of it are for the same thing. Empty: for nothing that another one could be for, so it waits as with
-	// Queue.
-	Same string
-
-	// Keep is how long the slot stays for another job of the task with the same Config, which names all that they share; 0:
-	// the slot is this job's alone. Warm is how many slots of it are kept ready at any time (see Manager.SetTasks).
-	Keep   time.Duration
-	Warm   int
-	Config string
-	// Sandbox is how it is kept from others. DynamicUser and UserName are filled in by the Manager.
-	Sandbox spec.Sandbox
-
-	Limits spec.Limits
-	// LimitsOptional goes on without limits that this machine cannot enforce.
-	LimitsOptional bool
-	// Timeout is how long it may run, 0: for ever. TimeoutStop is the time between KillSignal and SIGKILL.
-	Timeout, TimeoutStop time.Duration
-	KillSignal           unix.Signal
-	RedirectStderr       bool
-	// MaxReply is how much of each stream Result holds, in bytes; LogMax how much the log keeps, in bytes.
-	MaxReply, LogMax int64
-	Journal          bool
+	Once Once `cbor:"once,omitzero"`
 }
 
-// single reports whether a job's slot is its alone.
-func (p Plan) single() bool { return p.Keep <= 0 }
+// Terms are how a job is let in, and what it takes to start one later that waits, be it by the next engine.
+type Terms struct {
+	// Policy is that of its task. With spec.Coalesce a request for the same thing (see Same) that comes while a job waits becomes
+	// part of that job, which takes its input and environment. The id that each of them gets is another one of that job.
+	spec.Policy
+	// Same says, for Coalesce, what the request is for, such as a webhook, an event and a branch. Requests of one task, owner and
+	// trigger with one value of it are for the same thing. Empty: for nothing that another one could be for, so it waits as with
+	// Queue. Of a Job it is the hash of all that they have in common.
+	Same string `cbor:"same,omitempty"`
+	// Unique refuses the job while its owner runs the same command with the same arguments.
+	Unique bool `cbor:"-"`
+	// Volatile jobs have a caller that waits, who is their record: nothing is committed to disk before they start.
+	Volatile bool `cbor:"volatile,omitempty"`
+	// Group, if set, is its group instead of its user's. Dynamic, which the Manager sets, says that its uid is the slot's, and so
+	// is its gid, unless Group is set.
+	Group   *uint32 `cbor:"group,omitempty"`
+	Dynamic bool    `cbor:"dynamic,omitempty"`
+	// Input is its standard input. Of a Job it is there until that was started; what is longer than a record should be is in a
+	// file, whose name is InputName, or where that is empty the job's id. It has the form of an id.
+	Input     []byte `cbor:"input,omitempty"`
+	InputFile bool   `cbor:"input_file,omitempty"`
+	InputName string `cbor:"input_name,omitempty"`
+}
 
 const idLength = jobid.Length
 
@@ -253,5 +203,5 @@ func validID(s string) bool { return jobid.Valid(s) }
 
 // sameCommand reports whether two jobs are duplicates: commands of one owner with the same arguments.
 func sameCommand(a, b Job) bool {
-	return a.Task == b.Task && a.Owner == b.Owner && a.Command == b.Command && slices.Equal(a.Args, b.Args)
+	return a.Task == b.Task && a.Owner == b.Owner && slices.Equal(a.Args, b.Args)
 }

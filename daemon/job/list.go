@@ -56,7 +56,7 @@ func (f *Filter) summaryFits(id string, queued time.Time, summary []byte) bool {
 		return true
 	}
 	j := Job{
-		ID: id, State: State(p[0]), Task: p[2], User: p[3], Owner: Owner{UID: uint32(uid), Key: p[5], Name: p[6]}, QueuedAt: queued,
+		Spec: Spec{Run: spec.Run{ID: id, Task: p[2]}, Owner: Owner{UID: uint32(uid), Key: p[5], Name: p[6]}}, State: State(p[0]), User: p[3], QueuedAt: queued,
 	}
 	if reason, ok := strings.CutPrefix(p[1], "="); ok {
 		j.Exit = &spec.Exit{Reason: spec.Reason(reason)}

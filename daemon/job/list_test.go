@@ -16,19 +16,19 @@ func fill(t testing.TB, m *Manager, begin time.Time, n int) {
 	t.Helper()
 	for i := range n {
 		j := Job{
-			ID: newID(), Task: fmt.Sprintf("task-%d", i%10), Command: "/usr/bin/make", Args: []string{"-C", "/srv/project", "deploy"},
-			User: "builder", Owner: Owner{Name: "ci", Key: "k2345678"}, Trigger: "http", State: Ended, ProcessID: 1000 + i, Unit: fmt.Sprintf("rtask-task-%d.scope", i),
+			Spec: Spec{Owner: Owner{Name: "ci", Key: "k2345678"}, Trigger: "http"}, User: "builder", State: Ended, ProcessID: 1000 + i, Unit: fmt.Sprintf("rtask-task-%d.scope", i),
 			ControlGroup: "/rtask.slice/rtask-task.scope/job", QueuedAt: begin.Add(time.Duration(i) * time.Second),
+		}
+		j.StartedAt, j.EndedAt = j.QueuedAt.Add(time.Millisecond), j.QueuedAt.Add(2*time.Second)
+		id := newID()
+		j.Exit = &spec.Exit{Job: id, Ended: j.EndedAt}
+		j.Run = spec.Run{
+			ID: id, Task: fmt.Sprintf("task-%d", i%10), Args: []string{"/usr/bin/make", "-C", "/srv/project", "deploy"}, Path: "/usr/bin/make",
+			Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/home/builder", "USER=builder", "LOGNAME=builder", "SHELL=/bin/sh", "LANG=C.UTF-8", "RTASK_JOB_ID=" + id},
+			Dir: "/srv/project", Timeout: time.Minute, Record: m.recordPath(id),
 		}
 		if i == n/3 {
 			j.Task = "rare"
-		}
-		j.StartedAt, j.EndedAt = j.QueuedAt.Add(time.Millisecond), j.QueuedAt.Add(2*time.Second)
-		j.Exit = &spec.Exit{Job: j.ID, Ended: j.EndedAt}
-		j.Run = spec.Job{
-			ID: j.ID, Task: j.Task, Args: []string{"/usr/bin/make", "-C", "/srv/project", "deploy"}, Path: "/usr/bin/make",
-			Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/home/builder", "USER=builder", "LOGNAME=builder", "SHELL=/bin/sh", "LANG=C.UTF-8", "RTASK_JOB_ID=" + j.ID},
-			Dir: "/srv/project", Timeout: time.Minute, Record: m.recordPath(j.ID),
 		}
 		m.store.PutSoon(j)
 		if i%1000 == 999 {
@@ -45,8 +45,8 @@ func TestListFilters(t *testing.T) {
 	reasons := []spec.Reason{spec.Succeeded, spec.ExitCode, spec.OOM, spec.Succeeded}
 	for i, reason := range reasons {
 		j := Job{
-			ID: strings.Repeat(string(rune('a'+i)), idLength), Task: "t", State: Ended, User: "u", Owner: Owner{Name: "ada"},
-			QueuedAt: begin.Add(time.Duration(i) * time.Minute), Exit: &spec.Exit{Reason: reason},
+			Spec:  Spec{Run: spec.Run{ID: strings.Repeat(string(rune('a'+i)), idLength), Task: "t"}, Owner: Owner{Name: "ada"}},
+			State: Ended, User: "u", QueuedAt: begin.Add(time.Duration(i) * time.Minute), Exit: &spec.Exit{Reason: reason},
 		}
 		if i == 3 {
 			j.Task, j.User, j.Owner = "other", "v", Owner{Key: "k", Name: "ci"}

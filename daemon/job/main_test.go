@@ -87,8 +87,10 @@ func end(t testing.TB, m *Manager) {
 // sh is a command for a shell.
 func sh(script string) Spec {
 	return Spec{
-		Command: "/bin/sh", Args: []string{"-c", script}, Owner: Owner{UID: 1000, Name: "ada"}, Trigger: "local",
-		TimeoutStop: 5 * time.Second, LogMax: 1 << 20, MaxReply: 1 << 16, RedirectStderr: true,
+		Run: spec.Run{
+			Args: []string{"/bin/sh", "-c", script}, TimeoutStop: 5 * time.Second, LogMax: 1 << 20, MaxReply: 1 << 16, RedirectStderr: true,
+		},
+		Owner: Owner{UID: 1000, Name: "ada"}, Trigger: "local",
 	}
 }
 

@@ -139,6 +139,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		Summary:    summary,
 		Claim:      claim,
 		MaxClaims:  maxClaims,
+		Upgrade:    upgrade,
 		OnError:    func(err error) { o.Logger.Error("cannot write a job's record", "error", err) },
 	})
 	if err != nil {
@@ -273,7 +274,7 @@ func (m *Manager) Stop(ctx context.Context, id string, o StopOptions) (Job, erro
 	}
 	if ok && l.job.State == Running {
 		l.job.State = Stopping
-		if !l.job.Plan.Volatile {
+		if !l.job.Volatile {
 			m.store.PutSoon(l.job)
 		}
 	}
@@ -390,11 +391,11 @@ func outputOf(j Job, read func(yield func(log.Entry) error) error) (Result, erro
 			to = &r.Stderr
 		}
 		data := e.Data
-		if room := j.Run.MaxReply - int64(len(*to)); int64(len(data)) > room {
+		if room := j.MaxReply - int64(len(*to)); int64(len(data)) > room {
 			data, r.Truncated = data[:room], true
 		}
 		*to = append(*to, data...)
-		if r.Truncated && int64(len(r.Stdout)) >= j.Run.MaxReply && (j.Run.RedirectStderr || int64(len(r.Stderr)) >= j.Run.MaxReply) {
+		if r.Truncated && int64(len(r.Stdout)) >= j.MaxReply && (j.RedirectStderr || int64(len(r.Stderr)) >= j.MaxReply) {
 			return errEnough
 		}
 		return nil

@@ -23,13 +23,13 @@ import (
 func TestFind(t *testing.T) {
 	m := open(t)
 	for _, id := range []string{"abcdefghijklmnop", "abcdzzzzzzzzzzzz", "qqqqqqqqqqqqqqqq"} {
-		j := Job{ID: id, State: Ended, Owner: Owner{UID: uint32(id[4])}, ProcessID: 4711, Exit: &spec.Exit{Job: id}}
+		j := Job{Spec: Spec{Run: spec.Run{ID: id}, Owner: Owner{UID: uint32(id[4])}}, State: Ended, ProcessID: 4711, Exit: &spec.Exit{Job: id}}
 		if err := m.store.Put(t.Context(), j); err != nil {
 			t.Fatal(err)
 		}
 	}
 	running := start(t, m, sh("exec sleep 1000"))
-	starting := &live{job: Job{ID: "zzzzzzzzzzzzzzzz", State: Running}, ready: closed(), done: closed()}
+	starting := &live{job: Job{Spec: Spec{Run: spec.Run{ID: "zzzzzzzzzzzzzzzz"}}, State: Running}, ready: closed(), done: closed()}
 	m.mu.Lock()
 	m.live["zzzzzzzzzzzzzzzz"] = starting
 	m.mu.Unlock()
@@ -251,8 +251,8 @@ func TestNothingLeftOpen(t *testing.T) {
 				if _, err := m.Stop(t.Context(), j.ID, StopOptions{Kill: true}); err != nil {
 					t.Error(err)
 				}
-				start(t, m, Spec{Command: "/no/such/program", Input: []byte("x")})
-				start(t, m, Spec{Command: "true", Dir: "/no/such/folder"})
+				start(t, m, Spec{Run: spec.Run{Args: []string{"/no/such/program"}}, Terms: Terms{Input: []byte("x")}})
+				start(t, m, Spec{Run: spec.Run{Args: []string{"true"}, Dir: "/no/such/folder"}})
 			})
 		}
 		all.Wait()

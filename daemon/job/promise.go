@@ -65,18 +65,17 @@ func (r *retention) promise(id string, now time.Time) (*Job, error) {
 		return nil, nil
 	}
 	of := j
-	if j.Into != "" {
-		of.ID = j.Into
-	}
-	of.Run.MaxReply = min(of.Run.MaxReply, promisedReply)
+	of.MaxReply = min(of.MaxReply, promisedReply)
 	if j.Into != "" { // an alias does not know how much it is
-		of.Run.MaxReply = promisedReply
+		of.ID, of.MaxReply = j.Into, promisedReply
 	}
 	// A log that is not there, or cannot be read, leaves a reply without what is in it.
 	result, _ := outputOf(of, func(yield func(log.Entry) error) error { return readLog(r.logPath(of.ID), yield) })
 	return &Job{
-		ID: j.ID, Into: j.Into, Task: j.Task, Command: j.Command, User: j.User, Owner: j.Owner, Trigger: j.Trigger, Digest: j.Digest, Promised: j.Promised,
-		State: promised, QueuedAt: j.QueuedAt, StartedAt: j.StartedAt, EndedAt: j.EndedAt, Exit: j.Exit,
+		Spec: Spec{
+			Run: nameOf(j.ID, &j), Owner: j.Owner, Trigger: j.Trigger, Digest: j.Digest, Promised: j.Promised,
+		},
+		Into: j.Into, User: j.User, State: promised, QueuedAt: j.QueuedAt, StartedAt: j.StartedAt, EndedAt: j.EndedAt, Exit: j.Exit,
 		Reply: &Reply{Stdout: result.Stdout, Stderr: result.Stderr, Truncated: result.Truncated},
 	}, nil
 }

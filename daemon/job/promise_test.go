@@ -18,7 +18,7 @@ func promisedJob(t *testing.T, dir string) (Spec, func() string) {
 	t.Helper()
 	ran := filepath.Join(dir, "ran")
 	s := sh("echo out; echo err >&2; echo ran >>" + ran + "; exit 3")
-	s.User, s.ID, s.Digest, s.Promised, s.RedirectStderr = note(ran).User, newID(), "a", time.Now().Add(time.Hour), false
+	s.As, s.ID, s.Digest, s.Promised, s.RedirectStderr = note(ran).As, newID(), "a", time.Now().Add(time.Hour), false
 	return s, func() string {
 		b, err := os.ReadFile(ran)
 		if err != nil {
@@ -110,7 +110,7 @@ func TestPromiseOfAnAlias(t *testing.T) {
 	s, ran := promisedJob(t, dir)
 	s.Task, s.MaxConcurrent, s.Overflow, s.MaxQueue, s.Same = "t", 1, spec.Coalesce, 1, "main"
 	busy := s
-	busy.Args, busy.ID, busy.Promised = []string{"-c", "sleep 1000"}, newID(), time.Time{}
+	busy.Args, busy.ID, busy.Promised = []string{"/bin/sh", "-c", "sleep 1000"}, newID(), time.Time{}
 	running := start(t, m, busy)
 	waits := s
 	waits.ID, waits.Promised = newID(), time.Time{}
@@ -141,10 +141,10 @@ func TestAliasGoesFirst(t *testing.T) {
 			s := newShelf(t, t.TempDir(), spec.Retention{KeepJobs: 1})
 			s.start()
 			now := time.Now()
-			of := Job{ID: named(ids[1]), State: Ended, QueuedAt: now, EndedAt: now, Owner: Owner{Key: "k"}, Promised: now.Add(24 * time.Hour)}
-			of.Run.MaxReply = promisedReply
+			of := Job{Spec: Spec{Run: spec.Run{ID: named(ids[1])}, Owner: Owner{Key: "k"}, Promised: now.Add(24 * time.Hour)}, State: Ended, QueuedAt: now, EndedAt: now}
+			of.MaxReply = promisedReply
 			alias := of
-			alias.ID, alias.Into, alias.Run = named(ids[0]), of.ID, spec.Job{}
+			alias.Run, alias.Into = spec.Run{ID: named(ids[0])}, of.ID
 			f, err := os.OpenFile(s.logPath(of.ID), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
 			if err != nil {
 				t.Fatal(err)
@@ -183,7 +183,7 @@ func TestPromiseEnds(t *testing.T) {
 		s := newShelf(t, t.TempDir(), spec.Retention{KeepFor: time.Minute})
 		s.start()
 		id := named('p')
-		j := Job{ID: id, State: Ended, QueuedAt: time.Now(), EndedAt: time.Now(), Owner: Owner{Key: "k"}, Promised: time.Now().Add(24 * time.Hour)}
+		j := Job{Spec: Spec{Run: spec.Run{ID: id}, Owner: Owner{Key: "k"}, Promised: time.Now().Add(24 * time.Hour)}, State: Ended, QueuedAt: time.Now(), EndedAt: time.Now()}
 		if err := s.store.Put(t.Context(), j); err != nil {
 			t.Fatal(err)
 		}

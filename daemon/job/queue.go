@@ -119,17 +119,17 @@ func (m *Manager) fail(l *live, cause error) error {
 
 // inputPath is where a long input is kept.
 func (m *Manager) inputPath(j *Job) string {
-	return filepath.Join(m.opts.StateDir, "inputs", cmp.Or(j.Plan.InputName, j.ID))
+	return filepath.Join(m.opts.StateDir, "inputs", cmp.Or(j.InputName, j.ID))
 }
 
 // keepInput keeps a job's input with its record, so that any engine can start it.
 func (m *Manager) keepInput(l *live) error {
 	m.mu.Lock()
 	j, input := &l.job, l.input
-	if j.Plan.InputFile = len(input) > maxInline; !j.Plan.InputFile {
-		j.Plan.Input = input
+	if j.InputFile = len(input) > maxInline; !j.InputFile {
+		j.Input = input
 	}
-	long := j.Plan.InputFile
+	long := j.InputFile
 	m.mu.Unlock()
 	if !long {
 		return nil
@@ -164,16 +164,16 @@ func syncFolder(path string) error {
 
 // readInput is what keepInput kept.
 func (m *Manager) readInput(j *Job) ([]byte, error) {
-	if !j.Plan.InputFile {
-		return j.Plan.Input, nil
+	if !j.InputFile {
+		return j.Input, nil
 	}
 	return os.ReadFile(m.inputPath(j))
 }
 
 // inputSize is how long the input of a job is that an earlier engine left.
 func (m *Manager) inputSize(j *Job) int64 {
-	if !j.Plan.InputFile {
-		return int64(len(j.Plan.Input))
+	if !j.InputFile {
+		return int64(len(j.Input))
 	}
 	fi, err := os.Stat(m.inputPath(j))
 	if err != nil {
@@ -184,7 +184,7 @@ func (m *Manager) inputSize(j *Job) int64 {
 
 // dropInput removes an input that is not needed any more.
 func (m *Manager) dropInput(j *Job) {
-	if !j.Plan.InputFile {
+	if !j.InputFile {
 		return
 	}
 	if err := os.Remove(m.inputPath(j)); err != nil && !errors.Is(err, fs.ErrNotExist) {

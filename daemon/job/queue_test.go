@@ -67,7 +67,10 @@ func TestQueue(t *testing.T) {
 // A client that calls again as soon as it has its answer is never refused.
 func TestTurnIsBackBeforeTheAnswer(t *testing.T) {
 	m := open(t)
-	s := Spec{Task: "one", Command: "/bin/true", MaxConcurrent: 1, Overflow: spec.Reject, Volatile: true, Keep: time.Minute}
+	s := Spec{
+		Run:   spec.Run{Task: "one", Args: []string{"/bin/true"}},
+		Terms: Terms{Policy: spec.Policy{MaxConcurrent: 1, Overflow: spec.Reject, Keep: time.Minute}, Volatile: true},
+	}
 	for i := range 300 {
 		if r, err := m.Run(t.Context(), s, nil); err != nil || !r.Succeeded() {
 			t.Fatalf("call %d: %v, %+v", i, err, r.Exit)
@@ -115,7 +118,7 @@ func TestReopenBetweenDispatchAndStart(t *testing.T) {
 			m := openIn(t, dir)
 			ran := filepath.Join(dir, "ran")
 			s := sh("echo ran >>" + ran)
-			s.Task, s.User = "t", self()
+			s.Task, s.As = "t", self()
 			if err := m.check(&s); err != nil {
 				t.Fatal(err)
 			}
@@ -162,7 +165,7 @@ func TestReopenBetweenDispatchAndStart(t *testing.T) {
 func TestAgain(t *testing.T) {
 	m := open(t)
 	s := sh("echo once >>" + filepath.Join(t.TempDir(), "ran") + "; echo out")
-	s.User = self()
+	s.As = self()
 	s.ID, s.Task, s.Owner, s.Volatile = newID(), "t", Owner{Key: "k", Name: "demo"}, true
 	for range 2 {
 		if r, err := m.Run(t.Context(), s, nil); err != nil || r.ID != s.ID || string(r.Stdout) != "out\n" {
@@ -243,7 +246,7 @@ func TestSlots(t *testing.T) {
 		return n
 	}
 	eventually(t, "two slots wait", func() bool { return idle() == 2 })
-	long := start(t, m, func() Spec { l := s; l.Command, l.Args = "sleep", []string{"1000"}; return l }())
+	long := start(t, m, func() Spec { l := s; l.Args = []string{"sleep", "1000"}; return l }())
 	eventually(t, "two slots wait again", func() bool { return idle() == 2 })
 	if _, err := m.Stop(t.Context(), long.ID, StopOptions{Kill: true}); err != nil {
 		t.Fatal(err)

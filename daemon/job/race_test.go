@@ -29,8 +29,10 @@ func TestTwoWantOneTurn(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := Spec{
-		Task: "one", Command: "/bin/sh", Args: []string{"-c", `echo begin $RTASK_JOB_ID >>"$BOOK"; echo end $RTASK_JOB_ID >>"$BOOK"`},
-		Environment: []string{"BOOK=" + book}, MaxConcurrent: 1, Overflow: spec.Reject, Volatile: true, Keep: time.Minute,
+		Run: spec.Run{
+			Task: "one", Args: []string{"/bin/sh", "-c", `echo begin $RTASK_JOB_ID >>"$BOOK"; echo end $RTASK_JOB_ID >>"$BOOK"`}, Env: []string{"BOOK=" + book},
+		},
+		Terms: Terms{Policy: spec.Policy{MaxConcurrent: 1, Overflow: spec.Reject, Keep: time.Minute}, Volatile: true},
 	}
 	var tries, refused atomic.Int64
 	var won [2]atomic.Int64

@@ -37,7 +37,7 @@ func (m *Manager) recover() error {
 			continue
 		}
 		m.unit = max(m.unit, sandbox.UnitNumber(j.Unit)+1)
-		if c := j.Run.Credentials; looked == 0 && c != nil && m.uids.r.Has(c.UID) {
+		if c := j.Credentials; looked == 0 && c != nil && m.uids.r.Has(c.UID) {
 			m.uids.next = c.UID + 1 // not at once another's; take wraps around
 		}
 		if looked++; looked == unitsLooked {
@@ -75,7 +75,7 @@ func (m *Manager) recover() error {
 	for _, l := range again {
 		m.live[l.job.ID] = l
 		if l.job.State == Stopping {
-			l.ticket = m.admission.Restore(admission.Request{ID: l.job.ID, Task: l.job.Task, Share: l.job.share(), MaxConcurrent: l.job.Plan.MaxConcurrent}, true)
+			l.ticket = m.admission.Restore(admission.Request{ID: l.job.ID, Task: l.job.Task, Share: l.job.share(), MaxConcurrent: l.job.MaxConcurrent}, true)
 			m.workers.Go(func() {
 				close(l.ready)
 				m.end(l, spec.Exit{Job: l.job.ID, Reason: spec.Stopped, Code: -1, Detail: "stopped before it ran", Ended: time.Now()})
@@ -167,7 +167,7 @@ func (m *Manager) find(j Job) *live {
 		close(l.ready)
 		return l
 	}
-	if j.Plan.Volatile {
+	if j.Volatile {
 		// Its caller asks again, or is gone, too.
 		if err := m.store.Delete(j.ID); err != nil {
 			m.opts.Logger.Error("cannot delete a job's record", "job", j.ID, "error", err)
@@ -185,7 +185,7 @@ func (m *Manager) find(j Job) *live {
 func (m *Manager) takeUp(l *live) {
 	j := &l.job
 	l.slot = &slot{id: j.Slot, unit: j.Unit, open: l.proc.Slot()} // of no other job: who knows what it has seen
-	if c := j.Run.Credentials; c != nil && (j.Plan.Dynamic || j.Slot == "" && m.uids.r.Has(c.UID)) {
+	if c := j.Credentials; c != nil && (j.Dynamic || j.Slot == "" && m.uids.r.Has(c.UID)) {
 		l.slot.uid = c.UID
 		m.uids.mark(c.UID)
 	}
@@ -199,6 +199,6 @@ func (m *Manager) takeUp(l *live) {
 // requestOf is what admission is to know of a job of an earlier run.
 func (m *Manager) requestOf(j *Job) admission.Request {
 	return admission.Request{
-		ID: j.ID, Task: j.Task, Share: j.share(), MaxConcurrent: j.Plan.MaxConcurrent, Same: j.Plan.Same, Input: m.inputSize(j),
+		ID: j.ID, Task: j.Task, Share: j.share(), MaxConcurrent: j.MaxConcurrent, Same: j.Same, Input: m.inputSize(j),
 	}
 }

@@ -66,7 +66,7 @@ func TestReopen(t *testing.T) {
 			if err != nil || j.State != Running || j.ProcessID != runs.ProcessID || j.Task != "runs" {
 				t.Fatalf("%+v, %v", j, err)
 			}
-			if os.Geteuid() == 0 && !lent(m, j.Run.Credentials.UID) {
+			if os.Geteuid() == 0 && !lent(m, j.Credentials.UID) {
 				t.Error("the number of a job that runs is free")
 			}
 			if byPID, err := m.Status(fmt.Sprint(runs.ProcessID)); err != nil || byPID.ID != runs.ID {
@@ -152,7 +152,7 @@ func TestLost(t *testing.T) {
 			if got := output(t, m, j.ID); got != "ready\n" {
 				t.Errorf("output %q", got)
 			}
-			if os.Geteuid() == 0 && !lent(m, j.Run.Credentials.UID) {
+			if os.Geteuid() == 0 && !lent(m, j.Credentials.UID) {
 				t.Error("its number was given back, and without a control group something of it may run under it")
 			}
 		})

@@ -75,7 +75,7 @@ func (s *shelf) close() {
 // job puts a job with a log of so many KiB on record.
 func (s *shelf) job(id string, state State, kib int) {
 	s.t.Helper()
-	j := Job{ID: id, State: state, QueuedAt: time.Now(), Exit: &spec.Exit{}}
+	j := Job{Spec: Spec{Run: spec.Run{ID: id}}, State: state, QueuedAt: time.Now(), Exit: &spec.Exit{}}
 	if state == Ended {
 		j.EndedAt = time.Now()
 	}
@@ -212,7 +212,7 @@ func TestRetentionUnderLoad(t *testing.T) {
 				if err := os.WriteFile(s.logPath(id), []byte("x"), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				j := Job{ID: id, State: Ended, QueuedAt: time.Now(), EndedAt: time.Now(), Command: strings.Repeat("c", 500)}
+				j := Job{Spec: Spec{Run: spec.Run{ID: id, Args: []string{strings.Repeat("c", 500)}}}, State: Ended, QueuedAt: time.Now(), EndedAt: time.Now()}
 				s.store.PutSoon(j)
 				s.add(id, j.share())
 			}
@@ -371,7 +371,7 @@ func TestRetentionIsFair(t *testing.T) {
 				add := func(n int, owner Owner, trigger string) {
 					t.Helper()
 					for range n {
-						j := Job{ID: newID(), State: Ended, Trigger: trigger, QueuedAt: time.Now(), EndedAt: time.Now(), Owner: owner, Exit: &spec.Exit{}}
+						j := Job{Spec: Spec{Run: spec.Run{ID: newID()}, Owner: owner, Trigger: trigger}, State: Ended, QueuedAt: time.Now(), EndedAt: time.Now(), Exit: &spec.Exit{}}
 						if err := os.WriteFile(s.logPath(j.ID), []byte("x"), 0o600); err != nil {
 							t.Fatal(err)
 						}

@@ -115,7 +115,7 @@ func TestWaitingInputsAreBounded(t *testing.T) {
 	small := s
 	small.Input = nil
 	waiting = append(waiting, start(t, m, small)) // what has no input takes no room
-	small.Args = []string{"-c", `test "$(wc -c)" = 0`}
+	small.Args = []string{"/bin/sh", "-c", `test "$(wc -c)" = 0`}
 	other := s
 	other.Owner = Owner{Key: "b", Name: "b"}
 	start(t, m, other)

@@ -49,7 +49,7 @@ type slots struct {
 // configuration is a task as one configuration has it.
 type configuration struct{ task, config string }
 
-func (j *Job) configuration() configuration { return configuration{j.Task, j.Plan.Config} }
+func (j *Job) configuration() configuration { return configuration{j.Task, j.Config} }
 
 // warm is a number of slots to be kept ready.
 type warm struct {
@@ -67,7 +67,7 @@ const openAgain = time.Second
 // binds. A folder that was replaced since has another key. To look at those may take its time (a dead network file system), so
 // no lock is held meanwhile.
 func slotKey(j *Job) string {
-	if j.Plan.single() && j.Task == "" {
+	if j.Single() && j.Task == "" {
 		return ""
 	}
 	shared := struct {
@@ -78,14 +78,14 @@ func slotKey(j *Job) string {
 		Sandbox      spec.Sandbox
 		Stop         time.Duration
 		Files        []string
-	}{Task: j.Task, Config: j.Plan.Config, Keep: j.Plan.Keep, User: j.Run.Credentials, Limits: j.Run.Limits, Sandbox: j.Run.Sandbox, Stop: j.Run.TimeoutStop}
-	if j.Plan.Dynamic {
+	}{Task: j.Task, Config: j.Config, Keep: j.Keep, User: j.Credentials, Limits: j.Limits, Sandbox: j.Sandbox, Stop: j.TimeoutStop}
+	if j.Dynamic {
 		shared.User = &spec.Credentials{Groups: shared.User.Groups}
-		if j.Plan.Group != nil {
-			shared.User.GID = *j.Plan.Group
+		if j.Group != nil {
+			shared.User.GID = *j.Group
 		}
 	}
-	for _, f := range j.Run.Sandbox.Sources(j.Run.Dir) {
+	for _, f := range j.Sandbox.Sources(j.Dir) {
 		shared.Files = append(shared.Files, identity(f))
 	}
 	b, err := json.Marshal(shared)
@@ -147,20 +147,20 @@ func (m *Manager) lease(l *live, key string) bool {
 func (m *Manager) occupy(l *live) {
 	j := &l.job
 	j.Slot, j.Unit, j.Boot = l.slot.id, l.slot.unit, m.boot
-	if j.Plan.Dynamic {
-		c := *j.Run.Credentials // the snapshots of before keep theirs
+	if j.Dynamic {
+		c := *j.Credentials // the snapshots of before keep theirs
 		c.UID, c.GID = l.slot.uid, l.slot.uid
-		if j.Plan.Group != nil {
-			c.GID = *j.Plan.Group
+		if j.Group != nil {
+			c.GID = *j.Group
 		}
-		j.Run.Credentials = &c
+		j.Credentials = &c
 	}
 }
 
 // newSlot returns a slot that is to be opened. For a uid, it may end one that waits. Manager.mu is held.
 func (m *Manager) newSlot(j *Job, key string, evict bool) (*slot, bool) {
-	s := &slot{id: newID(), of: j.configuration(), key: key, keep: j.Plan.Keep}
-	if j.Plan.Dynamic {
+	s := &slot{id: newID(), of: j.configuration(), key: key, keep: j.Keep}
+	if j.Dynamic {
 		uid, ok := m.uids.take()
 		if !ok && evict {
 			uid, ok = m.evict()
@@ -392,12 +392,12 @@ func (m *Manager) warmUp(w *warm) {
 		if !ok {
 			return // it is tried again with the next job
 		}
-		if j.Plan.Dynamic {
-			c := *j.Run.Credentials
-			if c.UID, c.GID = s.uid, s.uid; j.Plan.Group != nil {
-				c.GID = *j.Plan.Group
+		if j.Dynamic {
+			c := *j.Credentials
+			if c.UID, c.GID = s.uid, s.uid; j.Group != nil {
+				c.GID = *j.Group
 			}
-			j.Run.Credentials = &c
+			j.Credentials = &c
 		}
 		w.opening++
 		m.workers.Go(func() { m.openWarm(s, &j, w) })

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -96,7 +97,7 @@ func (m *Manager) beginOnce(ctx context.Context, s Spec) (*live, Job, error) {
 		case a.joined != nil:
 			err := m.commitJoin(context.WithoutCancel(ctx), a.l, a.joined)
 			if errors.Is(err, errGone) {
-				if !m.uses(a.l, s.inputName) { // otherwise it goes with that job, see forget
+				if !m.uses(a.l, s.InputName) { // otherwise it goes with that job, see forget
 					drop()
 				}
 				s.ID = a.job.ID
@@ -128,7 +129,7 @@ func (m *Manager) beginNew(ctx context.Context, s *Spec, l *live) (*live, error)
 	}
 	if m.snapshot(l).State == Queued {
 		m.mu.Lock()
-		if l.job.Plan.InputFile && (!s.Volatile || s.Overflow == spec.Coalesce) {
+		if l.job.InputFile && (!s.Volatile || s.Overflow == spec.Coalesce) {
 			l.input = nil // it is in the file
 		}
 		m.mu.Unlock()
@@ -144,7 +145,7 @@ func (m *Manager) check(s *Spec) error {
 	invalid := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
 	}
-	if s.Command == "" {
+	if s.Command() == "" {
 		return invalid("no command")
 	}
 	if s.Dir == "" {
@@ -153,12 +154,12 @@ func (m *Manager) check(s *Spec) error {
 	if !filepath.IsAbs(s.Dir) {
 		return invalid("working directory %q is not absolute", s.Dir)
 	}
-	for _, v := range append([]string{s.Command, s.Path, s.Dir}, s.Args...) {
+	for _, v := range append([]string{s.Path, s.Dir}, s.Args...) {
 		if strings.ContainsRune(v, 0) {
 			return invalid("%.100q has a NUL byte", v)
 		}
 	}
-	for _, kv := range s.Environment {
+	for _, kv := range s.Env {
 		// The value may be a secret, and is not repeated.
 		name, value, ok := strings.Cut(kv, "=")
 		switch {
@@ -168,8 +169,8 @@ func (m *Manager) check(s *Spec) error {
 			return invalid("the environment variable %.100s has a NUL byte", name)
 		}
 	}
-	total := len(s.Command) + 1
-	for _, v := range slices.Concat(s.Args, s.Environment) {
+	total := 0
+	for _, v := range slices.Concat(s.Args, s.Env) {
 		if total += len(v) + 1; len(v) >= maxArgument || total > maxArguments {
 			return invalid("its arguments and environment are longer than Linux takes: %d bytes each, %d together", maxArgument-1, maxArguments)
 		}
@@ -178,8 +179,8 @@ func (m *Manager) check(s *Spec) error {
 		return invalid("what is to be done once must be on record")
 	}
 	if m.euid != 0 {
-		if s.User != nil && int(s.User.UID) != m.euid {
-			return invalid("only an rtaskd that runs as root can run jobs as user %s", s.User.Name)
+		if s.As != nil && int(s.As.UID) != m.euid {
+			return invalid("only an rtaskd that runs as root can run jobs as user %s", s.As.Name)
 		}
 		if s.Group != nil && int(*s.Group) != os.Getegid() || len(s.Groups) > 0 {
 			return invalid("only an rtaskd that runs as root can give jobs another group")
@@ -192,7 +193,7 @@ func (m *Manager) check(s *Spec) error {
 		if !s.LimitsOptional {
 			return fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
-		m.opts.Logger.Warn("a job starts without a limit", "task", s.Task, "command", s.Command, "error", err)
+		m.opts.Logger.Warn("a job starts without a limit", "task", s.Task, "command", s.Command(), "error", err)
 	}
 	_, missing := m.opts.Host.Give(s.Sandbox)
 	for _, name := range missing {
@@ -248,7 +249,7 @@ func (m *Manager) admitNew(s *Spec, j Job, key string) (_ admitted, taken bool, 
 	if m.closed {
 		return admitted{}, false, ErrClosed
 	}
-	if m.draining != nil && s.by == "" {
+	if m.draining != nil && s.By == "" {
 		return admitted{}, false, ErrDraining
 	}
 	if s.Unique {
@@ -265,7 +266,7 @@ func (m *Manager) admitNew(s *Spec, j Job, key string) (_ admitted, taken bool, 
 		return admitted{}, false, fmt.Errorf("%w: at most %d of %s can be kept", ErrPromises, maxPromises, j.Owner)
 	}
 	long := s.Overflow == spec.Coalesce && len(s.Input) > maxInline
-	if long && s.inputName == "" {
+	if long && s.InputName == "" {
 		return admitted{}, false, errUnkept
 	}
 	t, err := m.admission.Admit(request(&j, s))
@@ -285,9 +286,9 @@ func (m *Manager) admitNew(s *Spec, j Job, key string) (_ admitted, taken bool, 
 	}
 	switch {
 	case long:
-		j.Plan.InputFile, j.Plan.InputName = true, s.inputName
+		j.InputFile, j.InputName = true, s.InputName
 	case s.Overflow == spec.Coalesce && !s.Volatile:
-		j.Plan.Input = s.Input
+		j.Input = s.Input
 	}
 	l := &live{
 		job: j, ticket: t, input: s.Input,
@@ -306,7 +307,7 @@ func (m *Manager) admitNew(s *Spec, j Job, key string) (_ admitted, taken bool, 
 func request(j *Job, s *Spec) admission.Request {
 	return admission.Request{
 		ID: j.ID, Task: j.Task, Share: j.share(), Owner: j.Owner.String(), Rate: s.Rate, MaxConcurrent: s.MaxConcurrent, Overflow: s.Overflow,
-		Queue: s.MaxQueue, Same: j.Plan.Same, Input: int64(len(s.Input)), Owed: s.by != "", Triggers: len(s.OnFailure)+len(s.OnSuccess) > 0,
+		Queue: s.MaxQueue, Same: j.Same, Input: int64(len(s.Input)), Owed: s.By != "", Triggers: len(s.OnFailure)+len(s.OnSuccess) > 0,
 	}
 }
 
@@ -389,68 +390,56 @@ func (m *Manager) known(id string) (*live, Job, error) {
 
 // draft makes a job of a Spec, without a place to run.
 func (m *Manager) draft(s *Spec) (Job, error) {
-	j := Job{
-		ID: s.ID, By: s.by, OnFailure: s.OnFailure, OnSuccess: s.OnSuccess,
-		Task: s.Task, Command: s.Command, Args: s.Args, Owner: s.Owner, Trigger: s.Trigger, Digest: s.Digest, Promised: s.Promised, Once: s.Once,
-		State: Running, QueuedAt: time.Now(),
-		Plan: Plan{MaxConcurrent: s.MaxConcurrent, Keep: s.Keep, Volatile: s.Volatile, Config: s.Config, Same: same(s)},
-	}
+	j := Job{Spec: *s, State: Running, QueuedAt: time.Now()}
+	j.As, j.Groups, j.Otherwise, j.Same = nil, nil, nil, same(s)
+	j.Input, j.InputFile, j.InputName = nil, false, "" // whoever keeps it says where
 	if j.ID == "" {
 		j.ID = newID()
 	}
-	u := s.User
+	u := s.As
 	switch {
 	case u != nil:
 	case m.euid != 0:
 		u = UserOf(spec.Credentials{UID: uint32(m.euid), GID: uint32(os.Getegid())})
 	default:
-		j.Plan.Dynamic = true
+		j.Dynamic = true
 		u = dynamic(0) // until it has a slot
 	}
 	if s.Group != nil || len(s.Groups) > 0 {
 		other := *u // the caller's stays as it is
 		if s.Group != nil {
 			other.GID = *s.Group
-			j.Plan.Group = s.Group
 		}
 		other.Groups = append(slices.Clone(u.Groups), s.Groups...)
 		u = &other
 	}
-	j.User = u.Name
-	j.Run = spec.Job{
-		ID: j.ID, Task: j.Task, Identifier: identifier(s), Path: s.Path, Args: append([]string{s.Command}, s.Args...),
-		Env: environment(j.ID, s, u), Dir: s.Dir, Sandbox: s.Sandbox, Limits: s.Limits,
-		LimitsOptional: s.LimitsOptional, Timeout: s.Timeout, TimeoutStop: s.TimeoutStop, KillSignal: int(s.KillSignal),
-		RedirectStderr: s.RedirectStderr, MaxReply: s.MaxReply, LogMax: s.LogMax, Journal: s.Journal,
-		Record: m.recordPath(j.ID), RecordAlways: !s.Volatile,
-	}
-	if j.Run.Path == "" {
-		j.Run.Path = s.Command
-	}
+	j.User, j.Env = u.Name, environment(&j, u)
+	j.Path = cmp.Or(s.Path, s.Command())
+	j.Record, j.RecordAlways = m.recordPath(j.ID), !s.Volatile
 	if m.euid == 0 {
-		j.Run.Credentials = &u.Credentials
+		j.Credentials = &u.Credentials
 	}
-	j.Run.Sandbox, _ = m.opts.Host.Give(s.Sandbox)
-	j.Run.Sandbox.RuntimeDirectory = m.opts.Host.RuntimeDirectory()
-	j.Run.Sandbox.AsCaller = s.Task == "" && m.euid == 0 && u.UID != 0
+	j.Sandbox, _ = m.opts.Host.Give(s.Sandbox)
+	j.Sandbox.RuntimeDirectory = m.opts.Host.RuntimeDirectory()
+	j.Sandbox.AsCaller = s.Task == "" && m.euid == 0 && u.UID != 0
 	if len(s.Sandbox.LoadCredential) > 0 {
-		j.Run.Env = append(j.Run.Env, "CREDENTIALS_DIRECTORY="+j.Run.Sandbox.CredentialsDirectory())
+		j.Env = append(j.Env, "CREDENTIALS_DIRECTORY="+j.Sandbox.CredentialsDirectory())
 	}
-	if j.Plan.Dynamic {
-		j.Run.Sandbox = j.Run.Sandbox.ForLentUser(dynamicName, m.opts.Host.Confines())
+	if j.Dynamic {
+		j.Sandbox = j.Sandbox.ForLentUser(dynamicName, m.opts.Host.Confines())
 	}
 	if s.Sandbox.Confined() {
 		m.hideEngine(&j.Run)
-		if j.Run.Limits.OOMScoreAdjust == nil && m.euid == 0 {
+		if j.Limits.OOMScoreAdjust == nil && m.euid == 0 {
 			score := spec.JobOOMScore
-			j.Run.Limits.OOMScoreAdjust = &score
+			j.Limits.OOMScoreAdjust = &score
 		}
 	}
 	return j, nil
 }
 
 // hideEngine hides the engine's configuration, secrets, records and logs from a job, but for the program that it executes.
-func (m *Manager) hideEngine(r *spec.Job) {
+func (m *Manager) hideEngine(r *spec.Run) {
 	if !m.opts.Host.Confines() {
 		return
 	}
@@ -458,14 +447,6 @@ func (m *Manager) hideEngine(r *spec.Job) {
 	if slices.ContainsFunc(r.Sandbox.Hidden, func(dir string) bool { return spec.Below(r.Path, dir) }) {
 		r.Sandbox.Binds = append(slices.Clone(r.Sandbox.Binds), spec.Bind{Source: r.Path, Destination: r.Path, ReadOnly: true, Optional: true})
 	}
-}
-
-// identifier is the job's SYSLOG_IDENTIFIER=.
-func identifier(s *Spec) string {
-	if s.Task != "" {
-		return s.Task
-	}
-	return filepath.Base(s.Command)
 }
 
 // unitName returns the name of a new scope. Manager.mu is held.
@@ -484,7 +465,7 @@ func (m *Manager) record(ctx context.Context, l *live) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	j := m.snapshot(l)
-	if j.Plan.Volatile {
+	if j.Volatile {
 		return nil
 	}
 	if err := m.store.Put(ctx, j); err != nil {
@@ -554,8 +535,8 @@ func (m *Manager) launch(ctx context.Context, l *live) {
 	l.proc, l.input = p, nil
 	l.job.ProcessID, l.job.ControlGroup, l.job.StartedAt, l.job.Unit = p.PID, p.ControlGroup, p.Started, p.Unit
 	before := l.job
-	l.job.Plan.Input, l.job.Plan.InputFile = nil, false
-	if !l.job.Plan.Volatile {
+	l.job.Input, l.job.InputFile = nil, false
+	if !l.job.Volatile {
 		m.store.PutSoon(l.job)
 	}
 	stop := l.stop
@@ -582,7 +563,7 @@ func (m *Manager) launch(ctx context.Context, l *live) {
 // Nobody hears of it any more from this one.
 func (m *Manager) putOff(ctx context.Context, l *live) bool {
 	m.mu.Lock()
-	unsent := l.slot != nil && l.slot.open == nil && !l.job.Plan.Volatile
+	unsent := l.slot != nil && l.slot.open == nil && !l.job.Volatile
 	closed := m.closed
 	m.mu.Unlock()
 	if !unsent || !closed && !m.opts.Host.GoingDown(ctx) {
@@ -639,7 +620,7 @@ func (m *Manager) process(ctx context.Context, l *live) (*sandbox.Process, error
 			}
 		}
 		r := sandbox.Request{Job: j.Run, Input: stdin, Log: logFile, Last: s.keep <= 0, Halt: l.halt}
-		if j.Plan.Volatile {
+		if j.Volatile {
 			if r.Memo, err = m.store.Encode(j); err != nil {
 				return nil, err
 			}
@@ -694,7 +675,7 @@ func description(j Job) string {
 	if j.Task != "" {
 		return fmt.Sprintf("rtask job %s of task %s", j.ID, j.Task)
 	}
-	name := []rune(filepath.Base(j.Command))
+	name := []rune(filepath.Base(j.Command()))
 	if len(name) > maxDescription {
 		name = append(name[:maxDescription], '…')
 	}

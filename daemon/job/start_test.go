@@ -29,7 +29,7 @@ func TestDuplicates(t *testing.T) {
 	other.Owner = Owner{UID: 1001, Name: "ben"}
 	start(t, m, other) // judged per user
 	other = s
-	other.Args = []string{"-c", "exec sleep  1000"}
+	other.Args = []string{"/bin/sh", "-c", "exec sleep  1000"}
 	start(t, m, other)
 	other = s
 	other.Unique = false
@@ -90,14 +90,14 @@ func TestInvalid(t *testing.T) {
 		return s
 	}
 	for name, s := range map[string]Spec{
-		"no command":     with(func(s *Spec) { s.Command = "" }),
+		"no command":     with(func(s *Spec) { s.Args[0] = "" }),
 		"relative dir":   with(func(s *Spec) { s.Dir = "tmp" }),
-		"NUL":            with(func(s *Spec) { s.Args = []string{"a\x00b"} }),
+		"NUL":            with(func(s *Spec) { s.Args[2] = "a\x00b" }),
 		"NUL in path":    with(func(s *Spec) { s.Path = "/bin/sh\x00" }),
-		"environment":    with(func(s *Spec) { s.Environment = []string{"hunter2"} }),
-		"empty name":     with(func(s *Spec) { s.Environment = []string{"=hunter2"} }),
-		"NUL in value":   with(func(s *Spec) { s.Environment = []string{"A=hunter2\x00"} }),
-		"long argument":  with(func(s *Spec) { s.Args = []string{strings.Repeat("x", 128<<10)} }),
+		"environment":    with(func(s *Spec) { s.Env = []string{"hunter2"} }),
+		"empty name":     with(func(s *Spec) { s.Env = []string{"=hunter2"} }),
+		"NUL in value":   with(func(s *Spec) { s.Env = []string{"A=hunter2\x00"} }),
+		"long argument":  with(func(s *Spec) { s.Args[2] = strings.Repeat("x", 128<<10) }),
 		"long arguments": with(func(s *Spec) { s.Args = slices.Repeat([]string{strings.Repeat("x", 1<<10)}, 7<<10) }),
 		"limits":         with(func(s *Spec) { one := uint64(1 << 30); s.Limits.MemoryMax = &one }),
 	} {
@@ -113,7 +113,7 @@ func TestInvalid(t *testing.T) {
 		t.Errorf("a request that is wrong left %v, %v", jobs, err)
 	}
 	if os.Geteuid() != 0 {
-		if _, err := m.Start(t.Context(), with(func(s *Spec) { s.User = UserOf(spec.Credentials{UID: 1}) })); !errors.Is(err, ErrInvalid) {
+		if _, err := m.Start(t.Context(), with(func(s *Spec) { s.As = UserOf(spec.Credentials{UID: 1}) })); !errors.Is(err, ErrInvalid) {
 			t.Errorf("another user's job: %v", err)
 		}
 	}
@@ -130,17 +130,17 @@ func TestSetup(t *testing.T) {
 	ended := map[string]int{}
 	for range 5 {
 		for _, c := range []struct {
-			spec Spec
+			run  spec.Run
 			code int
 		}{
-			{Spec{Command: "/no/such/program"}, 127},
-			{Spec{Command: "no-such-program"}, 127},
-			{Spec{Command: "/etc"}, 126},
-			{Spec{Command: "true", Dir: "/no/such/folder"}, -1},
+			{spec.Run{Args: []string{"/no/such/program"}}, 127},
+			{spec.Run{Args: []string{"no-such-program"}}, 127},
+			{spec.Run{Args: []string{"/etc"}}, 126},
+			{spec.Run{Args: []string{"true"}, Dir: "/no/such/folder"}, -1},
 		} {
-			j := start(t, m, c.spec)
+			j := start(t, m, Spec{Run: c.run})
 			if j.State != Ended || j.Exit.Reason != spec.Setup || j.Exit.Code != c.code || j.Exit.Detail == "" || j.ProcessID != 0 || j.EndedAt.IsZero() {
-				t.Errorf("%s: %s %+v", c.spec.Command, j.State, j.Exit)
+				t.Errorf("%s: %s %+v", c.run.Args[0], j.State, j.Exit)
 			}
 			ended[j.ID] = c.code
 		}
@@ -209,8 +209,10 @@ func TestEnvironment(t *testing.T) {
 	t.Setenv("SECRET_OF_THE_ENGINE", "hunter2")
 	m := open(t)
 	s := Spec{
-		Task: "deploy", Command: "/usr/bin/env", Environment: []string{"LOG_LEVEL=info", "LANG=de_DE", "RTASK_JOB_ID=forged"},
-		Trigger: "http", LogMax: 1 << 20, MaxReply: 1 << 16,
+		Run: spec.Run{
+			Task: "deploy", Args: []string{"/usr/bin/env"}, Env: []string{"LOG_LEVEL=info", "LANG=de_DE", "RTASK_JOB_ID=forged"}, LogMax: 1 << 20, MaxReply: 1 << 16,
+		},
+		Trigger: "http",
 	}
 	r, err := m.Run(t.Context(), s, nil)
 	if err != nil {
@@ -230,7 +232,7 @@ func TestEnvironment(t *testing.T) {
 		t.Errorf("got\n%v, want\n%v", got, want)
 	}
 	// A command has no task, and no other descriptors than its three either.
-	r, err = m.Run(t.Context(), Spec{Command: "/bin/ls", Args: []string{"/proc/self/fd"}, Trigger: "local", MaxReply: 1 << 16}, nil)
+	r, err = m.Run(t.Context(), Spec{Run: spec.Run{Args: []string{"/bin/ls", "/proc/self/fd"}, MaxReply: 1 << 16}, Trigger: "local"}, nil)
 	if err != nil || len(strings.Fields(string(r.Stdout))) != 4 { // and the folder itself
 		t.Errorf("descriptors: %q, %v", r.Stdout, err)
 	}
@@ -240,7 +242,7 @@ func TestInput(t *testing.T) {
 	m := open(t)
 	big := strings.Repeat("0123456789abcdef", 64<<10)
 	for _, in := range []string{"", "x", "two\nlines", big} {
-		s := Spec{Command: "/bin/cat", Input: []byte(in), MaxReply: 2 << 20, LogMax: 2 << 20}
+		s := Spec{Run: spec.Run{Args: []string{"/bin/cat"}, MaxReply: 2 << 20, LogMax: 2 << 20}, Terms: Terms{Input: []byte(in)}}
 		if r, err := m.Run(t.Context(), s, nil); err != nil || string(r.Stdout) != in {
 			t.Errorf("%d bytes in, %d out, %v", len(in), len(r.Stdout), err)
 		}
@@ -267,14 +269,14 @@ func TestNumbers(t *testing.T) {
 	}
 	group := uint32(4243)
 	s := sh("id -u; id -g; id -G")
-	s.User, s.Group, s.Groups = &User{Name: "x", Home: "/", Shell: "/bin/sh", Credentials: spec.Credentials{UID: 4242, GID: 4242, Groups: []uint32{4245}}}, &group, []uint32{4244}
+	s.As, s.Group, s.Groups = &User{Name: "x", Home: "/", Shell: "/bin/sh", Credentials: spec.Credentials{UID: 4242, GID: 4242, Groups: []uint32{4245}}}, &group, []uint32{4244}
 	if r, err := m.Run(t.Context(), s, nil); err != nil || string(r.Stdout) != "4242\n4243\n4243 4245 4244\n" && string(r.Stdout) != "4242\n4243\n4243 4244 4245\n" {
 		t.Errorf("named: %q, %v", r.Stdout, err)
 	}
 }
 
 func TestDescription(t *testing.T) {
-	j := Job{ID: "aaaaaaaaaaaaaaaa", Command: "/x/\xff\x1b[2J\n" + strings.Repeat("é", 500), Args: []string{"--password=secret"}}
+	j := Job{Spec: Spec{Run: spec.Run{ID: "aaaaaaaaaaaaaaaa", Args: []string{"/x/\xff\x1b[2J\n" + strings.Repeat("é", 500), "--password=secret"}}}}
 	got := description(j)
 	if strings.Contains(got, "secret") || strings.Contains(got, "/x/") {
 		t.Errorf("%q tells arguments, which everybody can read there", got)

@@ -18,7 +18,7 @@ func (m *Manager) sweep(left []Job) {
 	exits, inputs := map[string]bool{}, map[string]bool{}
 	for _, j := range left {
 		exits[j.ID] = true
-		inputs[cmp.Or(j.Plan.InputName, j.ID)] = j.Plan.InputFile
+		inputs[cmp.Or(j.InputName, j.ID)] = j.InputFile
 	}
 	m.sweepFolder(filepath.Join(m.opts.StateDir, "exits"), exits)
 	m.sweepFolder(filepath.Join(m.opts.StateDir, "inputs"), inputs)

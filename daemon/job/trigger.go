@@ -177,9 +177,9 @@ func (m *Manager) tryTriggered(by Job, t Triggered) error {
 	if err != nil {
 		return err
 	}
-	s.ID, s.by, s.Trigger, s.Volatile, s.Unique = t.Job, by.ID, reached(by), false, false
+	s.ID, s.By, s.Trigger, s.Volatile, s.Unique = t.Job, by.ID, reached(by), false, false
 	s.Owner = Owner{UID: uint32(m.euid), Name: "rtask"}
-	s.Environment = append(slices.Clone(s.Environment), outcome(by)...)
+	s.Env = append(slices.Clone(s.Env), outcome(by)...)
 	j, err := m.Start(context.Background(), s)
 	switch {
 	case err == nil:

@@ -19,7 +19,7 @@ import (
 // note is a task that writes down what it is told, one line for each run, into a file.
 func note(file string) Spec {
 	s := sh(`env | grep ^RTASK_ | sort | tr '\n' ' ' >>` + file + `; echo >>` + file)
-	s.Task, s.User = "note", UserOf(spec.Credentials{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())})
+	s.Task, s.As = "note", UserOf(spec.Credentials{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())})
 	return s
 }
 
@@ -71,7 +71,7 @@ func TestTriggers(t *testing.T) {
 	slow := long
 	slow.Timeout = 100 * time.Millisecond
 	missing := watched("", OnFailure)
-	missing.Command = "/does/not/exist"
+	missing.Args = []string{"/does/not/exist"}
 	for name, c := range map[string]struct {
 		spec Spec
 		stop bool

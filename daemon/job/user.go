@@ -108,7 +108,7 @@ func dynamic(uid uint32) *User {
 }
 
 // environment is a job's: the clean set, then what the job adds. Of a name that comes twice the last wins.
-func environment(id string, s *Spec, u *User) []string {
+func environment(j *Job, u *User) []string {
 	all := append([]string{
 		"PATH=" + defaultPath,
 		"HOME=" + u.Home,
@@ -116,10 +116,10 @@ func environment(id string, s *Spec, u *User) []string {
 		"LOGNAME=" + u.Name,
 		"SHELL=" + u.Shell,
 		"LANG=C.UTF-8",
-	}, s.Environment...)
-	all = append(all, "RTASK_JOB_ID="+id, "RTASK_TRIGGER="+s.Trigger)
-	if s.Task != "" {
-		all = append(all, "RTASK_TASK="+s.Task)
+	}, j.Env...)
+	all = append(all, "RTASK_JOB_ID="+j.ID, "RTASK_TRIGGER="+j.Trigger)
+	if j.Task != "" {
+		all = append(all, "RTASK_TASK="+j.Task)
 	}
 	seen := map[string]int{}
 	var env []string

@@ -93,6 +93,9 @@ func (c *codec[T]) decode(id string, record []byte) (T, error) {
 	if err := c.dec.Unmarshal(record[timeSize+1:], &v); err != nil {
 		return zero, &DecodeError{ID: id, Err: err}
 	}
+	if c.opts.Upgrade != nil {
+		c.opts.Upgrade(&v)
+	}
 	return v, nil
 }
 

@@ -70,6 +70,8 @@ type Options[T any] struct {
 	// MaxClaims is how many claims there may be whose keys are the same up to the last slash. Beyond it, one that expires early is
 	// forgotten for each new one. 0: any number.
 	MaxClaims int
+	// Upgrade, if set, is given each value that was read from a record, which may be one of an earlier program.
+	Upgrade func(*T)
 	// OnError is told what becomes of values given to PutSoon that were not committed. It is called by one goroutine at
 	// a time or by PutSoon's caller, and must not wait for the Store. Nil: nobody is told.
 	OnError func(error)

@@ -120,7 +120,7 @@ func TestCalls(t *testing.T) {
 		by   starter
 		who  *spec.Credentials
 		box  spec.Sandbox
-		edit func(*spec.Job, *Options)
+		edit func(*spec.Run, *Options)
 		room func(*fork.Process) // what a room adds, as numbers
 	}{
 		{"of root, profile off", root, &spec.Credentials{Groups: []uint32{0}}, spec.Sandbox{}, nil, nil},
@@ -131,7 +131,7 @@ func TestCalls(t *testing.T) {
 			p.UserNamespace, p.Ruleset = 23, 24
 		}},
 		{"of a user who may bind to low ports", root, user, bind, nil, nil},
-		{"with limits", root, user, spec.Sandbox{}, func(j *spec.Job, o *Options) {
+		{"with limits", root, user, spec.Sandbox{}, func(j *spec.Run, o *Options) {
 			j.Limits.Nice, j.Limits.RLimits = &nice, []spec.RLimit{{Resource: "core"}}
 			o.NoFile, o.Ignored, o.OOMScoreAdj = unix.Rlimit{Cur: 1024, Max: 4096}, []int{int(unix.SIGPIPE)}, &score
 		}, nil},
@@ -141,7 +141,7 @@ func TestCalls(t *testing.T) {
 			p.UserNamespace = 3
 		}},
 	} {
-		j := &spec.Job{Path: "/usr/bin/make", Args: []string{"make"}, Dir: "/srv", Sandbox: job.box, Credentials: job.who}
+		j := &spec.Run{Path: "/usr/bin/make", Args: []string{"make"}, Dir: "/srv", Sandbox: job.box, Credentials: job.who}
 		o := Options{CgroupFD: -1}
 		if job.box.NoNewPrivileges {
 			o.Filters = []Filter{{Name: "system calls", Program: make([]unix.SockFilter, 3)}}

@@ -66,7 +66,7 @@ func (e *SetupError) Error() string { return e.err.Error() }
 func (e *SetupError) Unwrap() error { return e.err }
 
 // Start starts the main process of a job.
-func Start(j *spec.Job, stdio Stdio, o Options) (*Process, error) {
+func Start(j *spec.Run, stdio Stdio, o Options) (*Process, error) {
 	p, err := process(j, o, self())
 	if err != nil {
 		return nil, &SetupError{err: err}
@@ -94,7 +94,7 @@ func self() starter {
 }
 
 // process describes the main process of a job, all but its files, as one for by to start.
-func process(j *spec.Job, o Options, by starter) (fork.Process, error) {
+func process(j *spec.Run, o Options, by starter) (fork.Process, error) {
 	p := fork.Process{
 		Paths:           candidates(j),
 		Args:            j.Args,
@@ -155,7 +155,7 @@ func DenyWriteExecute() (bool, error) {
 }
 
 // confine adds to p what the process itself gives up.
-func confine(p *fork.Process, j *spec.Job, by starter) {
+func confine(p *fork.Process, j *spec.Run, by starter) {
 	s := j.Sandbox
 	set := boundingSet(s)
 	if set != spec.AllCapabilities() && !powerless(j, by) {
@@ -173,7 +173,7 @@ func confine(p *fork.Process, j *spec.Job, by starter) {
 
 // Capabilities are those that a shim needs for jobs such as j, as bits: its own, those that it passes on to a job that is not
 // root, and all that a job of root's may have, since under no_new_privs that cannot get back what its parent had not.
-func Capabilities(j *spec.Job) uint64 {
+func Capabilities(j *spec.Run) uint64 {
 	set := j.Sandbox.AmbientCapabilities
 	for name := range strings.FieldsSeq("CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP NET_ADMIN SYS_CHROOT " +
 		"SYS_PTRACE SYS_ADMIN SYS_NICE SYS_RESOURCE SETFCAP") {
@@ -212,7 +212,7 @@ func boundingSet(s spec.Sandbox) uint64 {
 
 // powerless reports whether a job has no capability to lose and can get none: its shim is not root, so it could not take one away
 // either. A switch that the task names is an error then if a set-user-ID program could get one.
-func powerless(j *spec.Job, by starter) bool {
+func powerless(j *spec.Run, by starter) bool {
 	if by.bounds {
 		return false
 	}
@@ -221,7 +221,7 @@ func powerless(j *spec.Job, by starter) bool {
 	})
 }
 
-func setupError(j *spec.Job, room *Room, err error) error {
+func setupError(j *spec.Run, room *Room, err error) error {
 	var e *fork.Error
 	if !errors.As(err, &e) || e.Step != fork.Exec {
 		return &SetupError{err: err}
@@ -250,7 +250,7 @@ func absolute(dir, path string) string {
 
 // candidates are the files to try: the path itself, or the name in each folder of the job's own PATH. A relative path is
 // relative to the working directory, which is where the process is when it execs.
-func candidates(j *spec.Job) []string {
+func candidates(j *spec.Run) []string {
 	if strings.Contains(j.Path, "/") {
 		return []string{j.Path}
 	}

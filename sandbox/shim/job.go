@@ -34,7 +34,7 @@ const (
 // job is one run.
 type job struct {
 	*shim
-	spec    *spec.Job
+	spec    *spec.Run
 	tree    tree
 	main    *jail.Process
 	journal *journal
@@ -349,7 +349,7 @@ func (j *job) stop(cause spec.Reason, by string, kill bool) {
 	}
 	j.killTimer.Reset(j.spec.TimeoutStop)
 	// A process that was stopped gets the signal once it runs again, as in systemd.kill(5).
-	if err := errors.Join(j.tree.Signal(unix.Signal(j.spec.KillSignal)), j.tree.Signal(unix.SIGCONT)); err != nil {
+	if err := errors.Join(j.tree.Signal(j.spec.KillSignal), j.tree.Signal(unix.SIGCONT)); err != nil {
 		j.journal.send([]byte(err.Error()), priorityWarning)
 	}
 }
@@ -463,7 +463,7 @@ func (j *job) openJournal() *journal {
 		s.journald = dialJournal()
 	}
 	return openJournal(j.journald, []field{
-		{"SYSLOG_IDENTIFIER", j.spec.Identifier},
+		{"SYSLOG_IDENTIFIER", j.spec.Identifier()},
 		{"RTASK_JOB_ID", j.spec.ID},
 		{"RTASK_TASK", j.spec.Task},
 	})

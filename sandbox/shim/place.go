@@ -82,7 +82,7 @@ func (s *shim) settle(start *wire.Start) (*place, error) {
 }
 
 // furnish makes the filters and the room, if there are to be any and there are none.
-func (p *place) furnish(j *spec.Job) (err error) {
+func (p *place) furnish(j *spec.Run) (err error) {
 	if !p.ready {
 		sandbox := j.Sandbox
 		sandbox.MemoryDenyWriteExecute = sandbox.MemoryDenyWriteExecute && !p.mdwe
@@ -103,7 +103,7 @@ func (p *place) furnish(j *spec.Job) (err error) {
 
 // renew takes away what a job left, for the next one. What cannot be proven clean is made anew, and where that cannot be
 // done, there is no next one.
-func (s *shim) renew(j *spec.Job) {
+func (s *shim) renew(j *spec.Run) {
 	p := s.place
 	if p == nil {
 		return

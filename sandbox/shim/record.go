@@ -34,7 +34,7 @@ type pending struct {
 }
 
 // report hands the end of the job to the engine, and if there is none that takes it over, to the disk.
-func (s *shim) report(j *spec.Job, exit *spec.Exit) {
+func (s *shim) report(j *spec.Run, exit *spec.Exit) {
 	now := time.Now()
 	p := pending{exit: exit, path: j.Record, due: now.Add(ackTimeout), giveUp: now.Add(recordTime)}
 	recorded := false

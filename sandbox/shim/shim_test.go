@@ -147,7 +147,7 @@ func TestPersistTriesAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &shim{}
-	s.report(&spec.Job{ID: "id", Record: filepath.Join(dir, "id")}, &spec.Exit{Job: "id", Code: 3})
+	s.report(&spec.Run{ID: "id", Record: filepath.Join(dir, "id")}, &spec.Exit{Job: "id", Code: 3})
 	if len(s.pending) != 1 {
 		t.Fatalf("given up: %v", s.failed)
 	}

@@ -103,13 +103,13 @@ type Sandbox struct {
 	// UMask is umask(2); nil: 0022.
 	UMask *uint32 `cbor:"umask,omitempty"`
 
-	// DynamicUser says that Job.Credentials.UID is no account: it is called UserName in the job's view of /etc/passwd and
+	// DynamicUser says that Run.Credentials.UID is no account: it is called UserName in the job's view of /etc/passwd and
 	// /etc/group, and what was left under it in the kernel's keyrings is cleared.
 	DynamicUser bool   `cbor:"dynamic_user,omitempty"`
 	UserName    string `cbor:"user_name,omitempty"`
 
 	// AsCaller says that somebody who is not root wrote this down, for a command of his own: paths are looked up with the rights of
-	// Job.Credentials, and nothing is made on the machine to mount something at.
+	// Run.Credentials, and nothing is made on the machine to mount something at.
 	AsCaller bool `cbor:"as_caller,omitempty"`
 
 	// RuntimeDirectory is where the engine's sockets are, which no job sees that has a view of its own of the machine's files;

@@ -3,7 +3,12 @@
 // nothing of the project, and may be imported by every package that deals with jobs.
 package spec
 
-import "time"
+import (
+	"cmp"
+	"path"
+	"syscall"
+	"time"
+)
 
 // Credentials are what a process runs as.
 type Credentials struct {
@@ -12,49 +17,58 @@ type Credentials struct {
 	Groups []uint32 `cbor:"groups,omitempty"`
 }
 
-// Job is everything a shim needs to run one job. It is complete: a shim reads no configuration and no file to run it.
-type Job struct {
+// Run is what is to run: everything a shim needs for one job. It is complete: a shim reads no configuration and no file to run it.
+type Run struct {
 	// ID is the job's id.
-	ID string `cbor:"id"`
+	ID string `cbor:"id,omitempty"`
 	// Task is the task's name, empty for a command.
 	Task string `cbor:"task,omitempty"`
-	// Identifier is the SYSLOG_IDENTIFIER= of the job's lines in the journal.
-	Identifier string `cbor:"identifier"`
 	// Path is the executable. A name without a slash is looked up in the PATH of Env.
-	Path string `cbor:"path"`
+	Path string `cbor:"path,omitempty"`
 	// Args is the argument vector, with the zeroth.
-	Args []string `cbor:"args"`
+	Args []string `cbor:"args,omitempty"`
 	// Env is the whole environment.
-	Env []string `cbor:"env"`
+	Env []string `cbor:"env,omitempty"`
 	// Dir is the working directory, entered as the job's user.
-	Dir string `cbor:"dir"`
+	Dir string `cbor:"dir,omitempty"`
 	// Credentials are nil where the job runs as the shim does.
 	Credentials *Credentials `cbor:"credentials,omitempty"`
 	// Sandbox is the same for all jobs of a slot.
 	Sandbox Sandbox `cbor:"sandbox,omitzero"`
 	// Limits are the job's exact limits, set on its own control group.
-	Limits Limits `cbor:"limits"`
+	Limits Limits `cbor:"limits,omitzero"`
 	// LimitsOptional makes a limit that cannot be enforced a thing to go on without.
 	LimitsOptional bool `cbor:"limits_optional,omitempty"`
 	// Timeout is how long it may run; 0: for ever.
 	Timeout time.Duration `cbor:"timeout,omitempty"`
 	// TimeoutStop is the time between KillSignal and SIGKILL; 0: SIGKILL at once.
 	TimeoutStop time.Duration `cbor:"timeout_stop,omitempty"`
-	// KillSignal asks the job to end, a number of signal(7).
-	KillSignal int `cbor:"kill_signal"`
+	// KillSignal asks the job to end.
+	KillSignal syscall.Signal `cbor:"kill_signal,omitempty"`
 	// RedirectStderr gives standard error the pipe of standard output.
 	RedirectStderr bool `cbor:"redirect_stderr,omitempty"`
 	// MaxReply is how many bytes of each stream are kept for the reply in Exit.
 	MaxReply int64 `cbor:"max_reply,omitempty"`
 	// LogMax is the cap of the log file in bytes of output; what is beyond it is counted and dropped.
-	LogMax int64 `cbor:"log_max"`
+	LogMax int64 `cbor:"log_max,omitempty"`
 	// Journal copies each line to the journal.
 	Journal bool `cbor:"journal,omitempty"`
 	// Record is the file that the shim writes its Exit to; see RecordAlways.
-	Record string `cbor:"record"`
+	Record string `cbor:"record,omitempty"`
 	// RecordAlways writes Record before the engine is told. Otherwise it is written only if the engine cannot be told.
 	RecordAlways bool `cbor:"record_always,omitempty"`
 }
+
+// Command is the zeroth argument: the program as it was asked for.
+func (r *Run) Command() string {
+	if len(r.Args) == 0 {
+		return ""
+	}
+	return r.Args[0]
+}
+
+// Identifier is the SYSLOG_IDENTIFIER= of the job's lines in the journal.
+func (r *Run) Identifier() string { return cmp.Or(r.Task, path.Base(r.Command())) }
 
 // Reason is why a job did not succeed. The values are those of the HTTP API.
 type Reason string
@@ -67,7 +81,7 @@ const (
 	ExitCode Reason = "exit-code"
 	// Signal is an end by a signal that nobody here sent.
 	Signal Reason = "signal"
-	// Timeout is a run longer than Job.Timeout.
+	// Timeout is a run longer than Run.Timeout.
 	Timeout Reason = "timeout"
 	// OOM is an end by the kernel at the job's MemoryMax.
 	OOM Reason = "oom"
@@ -100,10 +114,10 @@ type Exit struct {
 	// LogBytes is what it wrote; LogDropped is how much of that is not in the log.
 	LogBytes   uint64 `cbor:"log_bytes"`
 	LogDropped uint64 `cbor:"log_dropped,omitempty"`
-	// Stdout and Stderr are the first Job.MaxReply bytes of each stream.
+	// Stdout and Stderr are the first Run.MaxReply bytes of each stream.
 	Stdout []byte `cbor:"stdout,omitempty"`
 	Stderr []byte `cbor:"stderr,omitempty"`
-	// Truncated says that a stream had more than Job.MaxReply bytes.
+	// Truncated says that a stream had more than Run.MaxReply bytes.
 	Truncated bool `cbor:"truncated,omitempty"`
 }
 

@@ -69,7 +69,7 @@ const Taken = ".taken"
 
 // Start is a job and what the shim must know of the machine to run it.
 type Start struct {
-	Job spec.Job `cbor:"job"`
+	Job spec.Run `cbor:"job"`
 	// Mount is where the cgroup v2 hierarchy is, and ControlGroup the shim's scope below it; both empty where jobs have
 	// no control group.
 	Mount        string `cbor:"mount,omitempty"`

@@ -47,8 +47,8 @@ func TestRoundTrip(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
 	messages := []Message{
 		{Start: &Start{
-			Job: spec.Job{
-				ID: "id", Task: "task", Identifier: "ident", Path: "/bin/sh", Args: []string{"sh", "", "\xff\xfe", "a b"},
+			Job: spec.Run{
+				ID: "id", Task: "task", Path: "/bin/sh", Args: []string{"sh", "", "\xff\xfe", "a b"},
 				Env: []string{"A=\x80", "B="}, Dir: "/d", Credentials: &spec.Credentials{UID: 1, GID: 2, Groups: []uint32{3, 1<<32 - 2}},
 				Sandbox: spec.Sandbox{NoNewPrivileges: true}, Limits: spec.Limits{MemoryMax: &limit, CPUQuota: new(uint64)}, LimitsOptional: true,
 				Timeout: time.Minute, TimeoutStop: time.Nanosecond, KillSignal: 15, RedirectStderr: true, MaxReply: 1 << 40,
@@ -95,7 +95,7 @@ func TestFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := Message{Start: &Start{Job: spec.Job{ID: strings.Repeat("x", size)}}}
+		m := Message{Start: &Start{Job: spec.Run{ID: strings.Repeat("x", size)}}}
 		if err := a.Send(m, first, second); err != nil {
 			t.Fatal(err)
 		}
@@ -355,9 +355,9 @@ func TestFromFileRefuses(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte("garbage"), []byte(nil), false)
 	f.Add(packet(f, Message{Version: 1, Ack: &Ack{Job: "id"}}), []byte(nil), true)
-	f.Add(packet(f, Message{Version: 1, Start: &Start{Job: spec.Job{Args: []string{"\xff"}}}}), []byte("x"), true)
+	f.Add(packet(f, Message{Version: 1, Start: &Start{Job: spec.Run{Args: []string{"\xff"}}}}), []byte("x"), true)
 	f.Add(packet(f, Message{Version: 1, Ended: &spec.Exit{Job: "id", Stdout: []byte("x")}}), []byte(nil), false)
-	f.Add(packet(f, Message{Version: 1, Start: &Start{Job: spec.Job{ID: "id"}, Socket: "/s", Claim: "/c", Last: true}}), []byte("x"), true)
+	f.Add(packet(f, Message{Version: 1, Start: &Start{Job: spec.Run{ID: "id"}, Socket: "/s", Claim: "/c", Last: true}}), []byte("x"), true)
 	f.Add(packet(f, Message{Version: 1, Refused: &Refused{Job: "id"}}), []byte(nil), false)
 	f.Add(packet(f, Message{Version: 1, Stop: &Stop{Job: "id", Kill: true, By: "root"}}), []byte(nil), false)
 	f.Add(packet(f, Message{Version: 1, Started: &Started{Job: "id", PID: 7}}), []byte(nil), false)
