@@ -11,6 +11,8 @@ import (
 )
 
 const (
+	// describeAfter is how long a job runs before its scope is renamed for it: a call to systemd that most jobs are not worth.
+	describeAfter = time.Second
 	// recordAfter is how long the end of a job waits for others to be recorded with it. Until then its shim knows it, or the
 	// shim's record.
 	recordAfter = 50 * time.Millisecond
@@ -28,7 +30,10 @@ func (m *Manager) follow(l *live) {
 			m.end(l, l.proc.Exit())
 			return
 		case <-describe.C:
-			m.describe(l)
+			if s := l.slot; s != nil {
+				j := m.snapshot(l)
+				m.pool.describe(s, &j)
+			}
 		case <-m.quit:
 			if s := l.proc.Slot(); s != nil {
 				s.Leave()
@@ -51,10 +56,9 @@ func (m *Manager) end(l *live, exit spec.Exit) {
 	m.admission.Leave(l.ticket)
 	if s := l.slot; s != nil {
 		if exit.Reason == spec.Lost && j.ControlGroup == "" || l.proc != nil && l.proc.Left() {
-			s.uid = 0 // what is left of it runs on under its number: nobody else gets that
+			m.pool.keepNumber(s)
 		}
-		if m.reusable(s) {
-			m.keepIdle(s)
+		if m.pool.giveBack(s) {
 			l.slot = nil
 		}
 	}
@@ -140,8 +144,8 @@ func (m *Manager) recordBatch(again bool) bool {
 		m.mu.Unlock()
 		if !again {
 			for _, l := range batch {
-				if l.slot != nil && l.slot.open != nil {
-					l.slot.open.Leave() // its shim writes a record
+				if l.slot != nil {
+					m.pool.leave(l.slot)
 				}
 			}
 		}
@@ -178,14 +182,10 @@ func (m *Manager) recorded(l *live) {
 	}
 	s := l.slot
 	l.slot = nil
-	if s == nil || s.open == nil {
-		if s != nil {
-			m.drop(s)
-		}
-		m.mu.Unlock()
+	m.mu.Unlock()
+	if s == nil {
 		close(l.gone)
 		return
 	}
-	m.ending(s, func() { close(l.gone) })
-	m.mu.Unlock()
+	m.pool.end(s, func() { close(l.gone) })
 }

@@ -39,6 +39,7 @@ type Manager struct {
 	opts      Options
 	store     *store.Store[Job]
 	watcher   *log.Watcher
+	pool      *pool
 	null      *os.File // the standard input of jobs without one
 	euid      int      // the engine's own user
 	retention *retention
@@ -48,7 +49,6 @@ type Manager struct {
 
 	// background are those that the recording of an end may still begin: it goes on while Close waits for the workers.
 	background sync.WaitGroup
-	boot       string        // the machine's boot id
 	ended      chan struct{} // has a value when there is an end to record
 	hurry      chan struct{} // has a value when that is to be done at once
 	last       chan struct{} // closed when nothing ends any more
@@ -59,10 +59,7 @@ type Manager struct {
 	live      map[string]*live
 	admission *admission.Admission
 	aliases   map[string]*alias // those of live jobs, by their ids
-	slots     slots
-	uids      *uids
-	unit      uint64  // number of the next task's scope
-	unstored  []*live // ends that are not on record yet
+	unstored  []*live           // ends that are not on record yet
 	closed    bool
 	// draining is nil while jobs are accepted; Accept closes it.
 	draining chan struct{}
@@ -147,10 +144,11 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	}
 	m := &Manager{
 		opts: o, store: s, watcher: w, null: null, euid: os.Geteuid(), quit: make(chan struct{}),
-		boot: boot, ended: make(chan struct{}, 1), hurry: make(chan struct{}, 1), last: make(chan struct{}), live: map[string]*live{}, admission: admission.New(o.MaxJobs), aliases: map[string]*alias{},
-		slots: slots{idle: map[string][]*slot{}}, uids: newUIDs(o.UIDs), unit: 1, recorder: make(chan struct{}),
-		owing: map[string]chan struct{}{}, triggers: make(chan struct{}),
+		ended: make(chan struct{}, 1), hurry: make(chan struct{}, 1), last: make(chan struct{}), live: map[string]*live{}, admission: admission.New(o.MaxJobs), aliases: map[string]*alias{},
+		recorder: make(chan struct{}),
+		owing:    map[string]chan struct{}{}, triggers: make(chan struct{}),
 	}
+	m.pool = newPool(&o, boot, m.quit)
 	m.retention = newRetention(s, o, m.isLive)
 	if err := m.recover(); err != nil {
 		return nil, errors.Join(err, s.Close(), w.Close(), null.Close())
@@ -175,22 +173,45 @@ func (m *Manager) Close() error {
 	m.mu.Unlock()
 	close(m.quit)
 	m.stopSweep()
-	m.endIdle()
+	m.pool.close()
 	m.workers.Wait()
 	// Now nothing ends any more.
 	close(m.last)
 	<-m.recorder
 	m.background.Wait()
+	m.pool.ends.Wait()
 	return errors.Join(m.watcher.Close(), m.store.Close(), m.null.Close())
 }
 
 // SetLimits sets Options.MaxJobs and Options.UIDs anew. They hold for jobs to come.
 func (m *Manager) SetLimits(maxJobs int, r spec.UIDRange) {
+	m.pool.setUIDs(r)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.admission.SetMaxJobs(maxJobs)
-	m.uids.setRange(r)
 	m.startQueued()
+}
+
+// SetTasks says which tasks the configuration in force has, each by what a job of it is. Slots of another configuration are
+// ended, those that run a job after that; for each task, Spec.Warm slots are kept ready from now on. Specs that Start would
+// refuse are left out.
+func (m *Manager) SetTasks(specs []Spec) {
+	current, want := map[configuration]bool{}, map[configuration]*warm{}
+	for _, s := range specs {
+		if err := m.check(&s); err != nil {
+			continue
+		}
+		j, err := m.draft(&s)
+		if err != nil {
+			continue
+		}
+		key := slotKey(&j)
+		current[j.configuration()] = true
+		if s.Warm > 0 && key != "" {
+			want[j.configuration()] = &warm{key: key, template: j, want: s.Warm}
+		}
+	}
+	m.pool.setTasks(current, want)
 }
 
 // logPath is where a job's output is.
@@ -414,4 +435,13 @@ func closed() chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c
+}
+
+// bootID tells one run of the machine from the next (random(4)).
+func bootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("cannot read the boot id: %w", err)
+	}
+	return string(b[:max(0, len(b)-1)]), nil
 }

@@ -66,7 +66,7 @@ func (m *Manager) dispatch(l *live) {
 			break
 		}
 		m.opts.Logger.Error("cannot start a job that waits", "job", l.job.ID, "error", err)
-		err = m.pause(recordAgain)
+		err = pause(recordAgain, m.quit)
 	}
 	if err == nil && l.input == nil {
 		if l.input, err = m.readInput(&l.job); err != nil {
@@ -86,26 +86,31 @@ func (m *Manager) leaseQueued(l *live) error {
 	for {
 		j := m.snapshot(l)
 		key := slotKey(&j)
-		m.mu.Lock()
-		ok := m.lease(l, key)
-		m.mu.Unlock()
-		if ok {
+		if m.leaseFor(l, key) == nil {
 			return nil
 		}
-		if err := m.pause(waitAgain); err != nil {
+		if err := pause(waitAgain, m.quit); err != nil {
 			return err
 		}
 	}
 }
 
-// pause waits, and returns ErrClosed when the Manager is closed before.
-func (m *Manager) pause(d time.Duration) error {
+// leaseFor gets a slot for a job.
+func (m *Manager) leaseFor(l *live, key string) (err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l.slot, err = m.pool.lease(&l.job, key)
+	return err
+}
+
+// pause waits, and returns ErrClosed when quit is closed before.
+func pause(d time.Duration, quit <-chan struct{}) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 		return nil
-	case <-m.quit:
+	case <-quit:
 		return ErrClosed
 	}
 }

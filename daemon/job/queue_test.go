@@ -237,10 +237,10 @@ func TestSlots(t *testing.T) {
 	s.Warm = 2
 	m.SetTasks([]Spec{s})
 	idle := func() int {
-		m.mu.Lock()
-		defer m.mu.Unlock()
+		m.pool.mu.Lock()
+		defer m.pool.mu.Unlock()
 		n := 0
-		for _, list := range m.slots.idle {
+		for _, list := range m.pool.idle {
 			n += len(list)
 		}
 		return n

@@ -36,10 +36,7 @@ func (m *Manager) recover() error {
 			m.opts.Logger.Error("cannot read a job's record", "error", err)
 			continue
 		}
-		m.unit = max(m.unit, sandbox.UnitNumber(j.Unit)+1)
-		if c := j.Credentials; looked == 0 && c != nil && m.uids.r.Has(c.UID) {
-			m.uids.next = c.UID + 1 // not at once another's; take wraps around
-		}
+		m.pool.remember(&j, looked == 0)
 		if looked++; looked == unitsLooked {
 			break
 		}
@@ -154,7 +151,7 @@ func (m *Manager) find(j Job) *live {
 	never := j.State == Queued
 	if !never {
 		p, err := m.opts.Host.Find(sandbox.Left{
-			Job: j.Run, Slot: j.Slot, Unit: j.Unit, Started: j.StartedAt, SameBoot: j.Boot == m.boot || j.Boot == "",
+			Job: j.Run, Slot: j.Slot, Unit: j.Unit, Started: j.StartedAt, SameBoot: j.Boot == m.pool.boot || j.Boot == "",
 		})
 		never = errors.Is(err, sandbox.ErrNeverBegun)
 		if err != nil && !never {
@@ -184,11 +181,7 @@ func (m *Manager) find(j Job) *live {
 // takeUp makes a job of an earlier run one of this. Nobody else looks at m yet.
 func (m *Manager) takeUp(l *live) {
 	j := &l.job
-	l.slot = &slot{id: j.Slot, unit: j.Unit, open: l.proc.Slot()} // of no other job: who knows what it has seen
-	if c := j.Credentials; c != nil && (j.Dynamic || j.Slot == "" && m.uids.r.Has(c.UID)) {
-		l.slot.uid = c.UID
-		m.uids.mark(c.UID)
-	}
+	l.slot = m.pool.adopt(j, l.proc.Slot())
 	if p := l.proc; p.PID != 0 {
 		j.ProcessID, j.ControlGroup, j.StartedAt = p.PID, p.ControlGroup, p.Started
 	}

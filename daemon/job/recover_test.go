@@ -22,9 +22,9 @@ func gone(t *testing.T, pid int) {
 
 // lent reports whether a job has the number.
 func lent(m *Manager, uid uint32) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.uids.used[uid] > 0
+	m.pool.mu.Lock()
+	defer m.pool.mu.Unlock()
+	return m.pool.uids.used[uid] > 0
 }
 
 // noneInUse waits for no job to run and no number to be lent.
@@ -34,7 +34,9 @@ func noneInUse(t *testing.T, m *Manager) {
 	eventually(t, "no job runs and no number is lent", func() bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		return m.admission.Empty() && len(m.uids.used) == 0
+		m.pool.mu.Lock()
+		defer m.pool.mu.Unlock()
+		return m.admission.Empty() && len(m.pool.uids.used) == 0
 	})
 }
 

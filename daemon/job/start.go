@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -23,16 +22,11 @@ import (
 	"github.com/rtask/rtask/sandbox/wire"
 )
 
-// startAttempts is how often a scope whose name is taken gets another number.
-const startAttempts = 5
-
 const (
 	// maxArgument and maxArguments are the kernel's limits of one argument or variable, its NUL included, and of all of
 	// them together, in bytes (execve(2)).
 	maxArgument  = 128 << 10
 	maxArguments = 6 << 20
-	// maxDescription is how many characters of a program's name systemctl shows.
-	maxDescription = 200
 )
 
 // Start starts a job and returns once its process runs, or once it waits for its turn. A job that could not be set up has
@@ -294,9 +288,11 @@ func (m *Manager) admitNew(s *Spec, j Job, key string) (_ admitted, taken bool, 
 		job: j, ticket: t, input: s.Input,
 		ready: make(chan struct{}), halt: make(chan string, 1), done: make(chan struct{}), gone: make(chan struct{}),
 	}
-	if !t.Waits() && !m.lease(l, key) {
-		m.admission.Leave(t)
-		return admitted{}, false, fmt.Errorf("%w: every number of dynamic_uids is taken", ErrTooMany)
+	if !t.Waits() {
+		if l.slot, err = m.pool.lease(&l.job, key); err != nil {
+			m.admission.Leave(t)
+			return admitted{}, false, err
+		}
 	}
 	m.live[j.ID] = l
 	m.workers.Add(1) // for follow, or for launch's own end
@@ -449,16 +445,6 @@ func (m *Manager) hideEngine(r *spec.Run) {
 	}
 }
 
-// unitName returns the name of a new scope. Manager.mu is held.
-func (m *Manager) unitName(j Job) string {
-	if j.Task == "" {
-		return "rtask-cmd-" + j.ID + ".scope"
-	}
-	n := m.unit
-	m.unit++
-	return "rtask-" + j.Task + "-" + strconv.FormatUint(n, 10) + ".scope"
-}
-
 // record commits that the job is there, and if it has its turn, that it is about to start: whatever happens from now on, it
 // is not started twice. A volatile job has its caller for a record.
 func (m *Manager) record(ctx context.Context, l *live) error {
@@ -494,8 +480,8 @@ func (m *Manager) forget(l *live) bool {
 	defer m.workers.Done() // the records are open until then
 	j := l.job
 	m.admission.Leave(l.ticket)
-	if l.slot != nil {
-		m.vacate(l.slot)
+	if l.slot != nil && !m.pool.giveBack(l.slot) {
+		m.pool.end(l.slot, nil)
 	}
 	delete(m.live, j.ID)
 	for id := range l.aliases {
@@ -523,7 +509,7 @@ func (m *Manager) launch(ctx context.Context, l *live) {
 	if err != nil {
 		m.mu.Lock()
 		if l.slot != nil {
-			l.slot.key = "" // who knows what became of it
+			m.pool.spoil(l.slot)
 		}
 		m.mu.Unlock()
 		close(l.ready)
@@ -563,7 +549,7 @@ func (m *Manager) launch(ctx context.Context, l *live) {
 // Nobody hears of it any more from this one.
 func (m *Manager) putOff(ctx context.Context, l *live) bool {
 	m.mu.Lock()
-	unsent := l.slot != nil && l.slot.open == nil && !l.job.Volatile
+	unsent := l.slot != nil && !m.pool.isOpen(l.slot) && !l.job.Volatile
 	closed := m.closed
 	m.mu.Unlock()
 	if !unsent || !closed && !m.opts.Host.GoingDown(ctx) {
@@ -572,8 +558,8 @@ func (m *Manager) putOff(ctx context.Context, l *live) bool {
 	m.mu.Lock()
 	j := l.job
 	j.State, j.Slot, j.Unit, j.Boot = Queued, "", "", ""
-	m.drop(l.slot)
 	m.mu.Unlock()
+	m.pool.end(l.slot, nil)
 	if err := m.store.Put(ctx, j); err != nil {
 		m.opts.Logger.Error("cannot put off a job", "job", j.ID, "error", err)
 	}
@@ -606,7 +592,7 @@ func (m *Manager) process(ctx context.Context, l *live) (*sandbox.Process, error
 	for range startAttempts {
 		s := l.slot
 		if s.open == nil {
-			if err := m.openSlot(ctx, s, &j, s.keep <= 0); err != nil {
+			if err := m.pool.openSlot(ctx, s, &j, s.keep <= 0); err != nil {
 				return nil, err
 			}
 			if s.unit != j.Unit { // its name was taken
@@ -641,13 +627,9 @@ func (m *Manager) process(ctx context.Context, l *live) (*sandbox.Process, error
 func (m *Manager) moveOn(ctx context.Context, l *live) error {
 	j := m.snapshot(l)
 	key := slotKey(&j)
-	m.mu.Lock()
-	m.drop(l.slot)
-	l.slot = nil
-	ok := m.lease(l, key)
-	m.mu.Unlock()
-	if !ok {
-		return fmt.Errorf("%w: every number of dynamic_uids is taken", ErrTooMany)
+	m.pool.end(l.slot, nil)
+	if err := m.leaseFor(l, key); err != nil {
+		return err
 	}
 	return m.record(ctx, l)
 }
@@ -667,22 +649,4 @@ func groupOfFolder(f *os.File, dir string) error {
 		return fmt.Errorf("cannot give the job's log to a group: %w", err)
 	}
 	return nil
-}
-
-// description is what systemctl shows: text that D-Bus takes and that a terminal cannot act on. Everybody can read it and the
-// journal keeps it, so of a command it is the program's name without arguments, which may be secret.
-func description(j Job) string {
-	if j.Task != "" {
-		return fmt.Sprintf("rtask job %s of task %s", j.ID, j.Task)
-	}
-	name := []rune(filepath.Base(j.Command()))
-	if len(name) > maxDescription {
-		name = append(name[:maxDescription], '…')
-	}
-	for i, r := range name {
-		if !unicode.IsPrint(r) {
-			name[i] = unicode.ReplacementChar
-		}
-	}
-	return fmt.Sprintf("rtask job %s: %s", j.ID, string(name))
 }

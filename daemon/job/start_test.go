@@ -75,7 +75,7 @@ func TestMaxJobs(t *testing.T) {
 	if jobs, err := m.List(Filter{Ended: true}); err != nil || len(jobs) != 5 {
 		t.Errorf("%d jobs on record, %v", len(jobs), err)
 	}
-	m.SetLimits(6, m.uids.r)
+	m.SetLimits(6, m.pool.uids.r)
 	start(t, m, sh("exec sleep 1000"))
 	if _, err := m.Start(t.Context(), sh("true")); !errors.Is(err, ErrTooMany) {
 		t.Errorf("after SetLimits: %v", err)
@@ -277,7 +277,7 @@ func TestNumbers(t *testing.T) {
 
 func TestDescription(t *testing.T) {
 	j := Job{Spec: Spec{Run: spec.Run{ID: "aaaaaaaaaaaaaaaa", Args: []string{"/x/\xff\x1b[2J\n" + strings.Repeat("é", 500), "--password=secret"}}}}
-	got := description(j)
+	got := description(&j)
 	if strings.Contains(got, "secret") || strings.Contains(got, "/x/") {
 		t.Errorf("%q tells arguments, which everybody can read there", got)
 	}
