@@ -36,7 +36,7 @@ func rules() map[string]rule {
 
 		"daemon": {
 			may: []string{
-				"daemon/auth", "daemon/companion", "daemon/config", "daemon/config/machine", "daemon/control", "daemon/job", "daemon/logging", "sandbox",
+				"daemon/auth", "daemon/companion", "daemon/config", "daemon/config/machine", "daemon/control", "daemon/job", "daemon/logging", "sandbox", "sandbox/durable",
 				"sandbox/privilege", "sandbox/spec",
 			},
 		},
@@ -54,16 +54,16 @@ func rules() map[string]rule {
 			never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses, module + "sandbox": "files in, values out"},
 		},
 		"daemon/job": {
-			may:   []string{"daemon/job/admission", "daemon/jobid", "daemon/store", "sandbox", "sandbox/log", "sandbox/scope", "sandbox/spec", "sandbox/wire"},
+			may:   []string{"daemon/job/admission", "daemon/jobid", "daemon/store", "sandbox", "sandbox/durable", "sandbox/log", "sandbox/scope", "sandbox/spec", "sandbox/wire"},
 			never: map[string]string{"net/http": noNetwork, module + "daemon/config": "the library knows no configuration files"},
 		},
 		"daemon/job/admission": {
 			may:   []string{"sandbox/spec"},
 			never: map[string]string{"os/exec": "it decides, in memory", "net": "it decides, in memory", module + "daemon/store": "it decides, in memory"},
 		},
-		"daemon/store":     {never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses}},
+		"daemon/store":     {may: []string{"sandbox/durable"}, never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses}},
 		"daemon/auth/cost": {never: map[string]string{"net": "numbers and their bounds", "os/exec": noProcesses}},
-		"daemon/auth":      {may: []string{"daemon/auth/cost"}, never: map[string]string{"net/http": noNetwork, "os/exec": "who calls must not be able to start anything"}},
+		"daemon/auth":      {may: []string{"daemon/auth/cost", "sandbox/durable"}, never: map[string]string{"net/http": noNetwork, "os/exec": "who calls must not be able to start anything"}},
 		"daemon/auth/webhook": {
 			never: map[string]string{"net": "bytes in, yes or no out", "os/exec": "who calls must not be able to start anything"},
 		},
@@ -88,6 +88,7 @@ func rules() map[string]rule {
 		"sandbox/spec":      {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/wire":      {may: []string{"sandbox/spec"}, never: map[string]string{"net/http": small, "os/exec": noProcesses}},
 		"sandbox/log":       {never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/durable":   {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/wording":   {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/scope":     {may: []string{"sandbox/wording"}, never: map[string]string{"net/http": noNetwork}},
 		"sandbox/cgroup":    {may: []string{"sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
@@ -103,7 +104,7 @@ func rules() map[string]rule {
 			never: map[string]string{"net": small, "os/exec": noProcesses},
 		},
 		"sandbox/shim": {
-			may: []string{"sandbox/cgroup", "sandbox/jail", "sandbox/log", "sandbox/privilege", "sandbox/spec", "sandbox/wire"},
+			may: []string{"sandbox/cgroup", "sandbox/durable", "sandbox/jail", "sandbox/log", "sandbox/privilege", "sandbox/spec", "sandbox/wire"},
 			never: map[string]string{
 				"net/http": small, "os/exec": noProcesses, "github.com/godbus/dbus/v5": small,
 				"google.golang.org/protobuf/proto": small,

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/sandbox/durable"
 )
 
 // keptName is the file in the state folder with the last configuration that was good. It serves at a start while the one on
@@ -41,7 +42,7 @@ func (s *settings) keep(c *config.Config, at time.Time) {
 	k := &kept{ReadAt: at, Files: c.Files}
 	b, err := json.Marshal(k)
 	if err == nil {
-		err = replaceFile(s.keptFile, b)
+		err = durable.Replace(s.keptFile, s.keptFile+".new", b, 0o600)
 	}
 	if err != nil {
 		s.logger.Error("cannot keep the configuration for a start at which the one on disk has errors", "error", err)

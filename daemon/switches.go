@@ -7,9 +7,9 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 
 	"github.com/rtask/rtask/daemon/control"
+	"github.com/rtask/rtask/sandbox/durable"
 )
 
 // loadSwitches reads what SwitchTask left behind. They are read once: nobody else writes the file.
@@ -47,35 +47,11 @@ func (s *settings) switchTask(task string, to *control.TaskSwitch) error {
 	}
 	b, err := json.MarshalIndent(next.Switches, "", "  ")
 	if err == nil {
-		err = replaceFile(s.switchesFile, append(b, '\n'))
+		err = durable.Replace(s.switchesFile, s.switchesFile+".new", append(b, '\n'), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot record which tasks are enabled: %w", err)
 	}
 	s.current.Store(&next)
 	return nil
-}
-
-// replaceFile replaces a file of the engine's own: after a crash at any point there is the old one or the new one.
-func replaceFile(path string, content []byte) error {
-	next := path + ".new"
-	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(next, path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(next))
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

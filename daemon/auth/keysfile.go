@@ -15,6 +15,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/sandbox/durable"
 )
 
 // maxKeysFile is more than 10,000 keys take, in bytes.
@@ -228,39 +230,16 @@ func writeKeysFile(path string, entries []keyEntry) (fileStamp, error) {
 	if err != nil {
 		return fileStamp{}, err
 	}
-	next := path + ".new" // What a crash left behind is in the way, and is removed: it is nothing that counts.
-	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	next := path + ".new"
+	if err := durable.Create(next, content, 0o600); err != nil {
 		return fileStamp{}, err
 	}
-	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fileStamp{}, err
-	}
-	err = func() error {
-		defer f.Close()
-		if _, err := f.Write(content); err != nil {
-			return err
-		}
-		if err := f.Sync(); err != nil {
-			return err
-		}
-		return os.Rename(next, path)
-	}()
-	if err != nil {
+	if err := os.Rename(next, path); err != nil {
 		return fileStamp{}, errors.Join(err, os.Remove(next))
 	}
 	stamp, err := stampAt(path)
 	if err != nil {
 		return fileStamp{}, err
 	}
-	return stamp, syncDir(filepath.Dir(path))
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	return stamp, durable.SyncFolder(filepath.Dir(path))
 }

@@ -10,8 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/rtask/rtask/sandbox/durable"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -144,27 +143,10 @@ func (m *Manager) keepInput(l *live) error {
 
 // writeInput writes a file that is there for good when it returns.
 func writeInput(path string, input []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return fmt.Errorf("cannot keep the job's input: %w", err)
-	}
-	_, err = f.Write(input)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close(), syncFolder(filepath.Dir(f.Name()))); err != nil {
+	if err := durable.Create(path, input, 0o600); err != nil {
 		return fmt.Errorf("cannot keep the job's input: %w", err)
 	}
 	return nil
-}
-
-// syncFolder makes the names in a folder durable (fsync(2)).
-func syncFolder(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // readInput is what keepInput kept.

@@ -10,13 +10,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
 	bberrors "go.etcd.io/bbolt/errors"
+
+	"github.com/rtask/rtask/sandbox/durable"
 )
 
 const (
@@ -134,7 +135,7 @@ func open[T any](path string, opts Options[T], timeout time.Duration) (*Store[T]
 	if err != nil {
 		return nil, fmt.Errorf("cannot open records %s: %w", path, err)
 	}
-	if err := errors.Join(db.Update(codec.prepare), syncDir(filepath.Dir(path))); err != nil {
+	if err := errors.Join(db.Update(codec.prepare), durable.SyncFolder(filepath.Dir(path))); err != nil {
 		return nil, fmt.Errorf("cannot open records %s: %w", path, errors.Join(err, db.Close()))
 	}
 	s := &Store[T]{
@@ -184,16 +185,6 @@ func (c *codec[T]) extractAll(tx *bbolt.Tx) error {
 		x := c.extract(&v)
 		return errors.Join(byTime.Put(indexKey(record, string(k)), x), regroup(tx, string(k), nil, x))
 	})
-}
-
-// syncDir makes the name of a new file durable, which bbolt leaves to others (fsync(2), "calling fsync() does not
-// necessarily ensure that the entry in the directory containing the file has also reached disk").
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // Close commits what waits, ends the Store's goroutine and closes the file. What is called afterwards returns ErrClosed.

@@ -3,7 +3,6 @@ package shim
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rtask/rtask/sandbox/durable"
 	"github.com/rtask/rtask/sandbox/spec"
 	"github.com/rtask/rtask/sandbox/wire"
 )
@@ -133,27 +133,9 @@ func writeRecord(path string, exit *spec.Exit) (err error) {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".exit-*")
-	if err != nil {
+	next := filepath.Join(filepath.Dir(path), ".exit-"+filepath.Base(path))
+	if err := durable.Replace(path, next, b, 0o600); err != nil {
 		return fmt.Errorf("cannot write the exit record: %w", err)
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("cannot write the exit record: %w", err), os.Remove(f.Name()))
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("cannot sync the exit record: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("cannot sync the exit record: %w", err)
 	}
 	return nil
 }
