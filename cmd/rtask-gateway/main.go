@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -18,14 +17,7 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-// share of the machine's processors is what the gateway uses at a time, at least one: what it passes on takes many times as long
-// where it goes, and with more processors than it needs Go's scheduler wakes a thread for each packet.
-const share = 4
-
 func main() {
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/share))
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	app := &cli.App{
