@@ -25,15 +25,15 @@ ok:
 	MOVD	ZR, errno+32(FP)
 	RET
 
-// func rawPark(args, size, state uintptr) (r1 uintptr, errno syscall.Errno)
+// func rawPark(args, size, calls, n uintptr) (r1 uintptr, errno syscall.Errno)
 //
-// The child has the parent's memory and stack pointer while the parent runs on, so it touches neither: all it does is
-// system calls with what lies in state, which is a *parked: a sigaction at 0, the name at 32, a byte to read into at 48
-// and the descriptor of the pipe at 56.
-TEXT ·rawPark(SB),NOSPLIT|NOFRAME,$0-40
+// The child has the parent's memory and stack pointer while the parent runs on, so it touches neither: it makes the n system
+// calls that lie at calls, each a number and five arguments, and ends.
+TEXT ·rawPark(SB),NOSPLIT|NOFRAME,$0-48
 	MOVD	args+0(FP), R0
 	MOVD	size+8(FP), R1
-	MOVD	state+16(FP), R19
+	MOVD	calls+16(FP), R19
+	MOVD	n+24(FP), R20
 	MOVD	$0, R2
 	MOVD	$0, R3
 	MOVD	$0, R4
@@ -44,44 +44,27 @@ TEXT ·rawPark(SB),NOSPLIT|NOFRAME,$0-40
 	CMN	$4095, R0
 	BCC	ok
 	MOVD	$-1, R4
-	MOVD	R4, r1+24(FP)
+	MOVD	R4, r1+32(FP)
 	NEG	R0, R0
-	MOVD	R0, errno+32(FP)
+	MOVD	R0, errno+40(FP)
 	RET
 ok:
-	MOVD	R0, r1+24(FP)
-	MOVD	ZR, errno+32(FP)
+	MOVD	R0, r1+32(FP)
+	MOVD	ZR, errno+40(FP)
 	RET
 child:
-	MOVD	$134, R8	// rt_sigaction
-	MOVD	$17, R0		// SIGCHLD
-	MOVD	R19, R1
-	MOVD	$0, R2
-	MOVD	$8, R3
+	MOVD	0(R19), R8
+	MOVD	8(R19), R0
+	MOVD	16(R19), R1
+	MOVD	24(R19), R2
+	MOVD	32(R19), R3
+	MOVD	40(R19), R4
 	SVC
-	MOVD	$167, R8	// prctl
-	MOVD	$15, R0		// PR_SET_NAME
-	ADD	$32, R19, R1
-	SVC
-	MOVD	$24, R8		// dup3
-	MOVD	56(R19), R0
-	MOVD	$0, R1
-	MOVD	$0, R2
-	SVC
-	MOVD	$436, R8	// close_range
-	MOVD	$1, R0
-	MOVD	$0xffffffff, R1
-	MOVD	$0, R2
-	SVC
-wait:
-	MOVD	$63, R8		// read
-	MOVD	$0, R0
-	ADD	$48, R19, R1
-	MOVD	$1, R2
-	SVC
-	CMN	$4, R0		// EINTR
-	BEQ	wait
+	ADD	$48, R19
+	SUBS	$1, R20
+	BNE	child
+end:
 	MOVD	$94, R8		// exit_group
 	MOVD	$0, R0
 	SVC
-	B	wait
+	B	end
