@@ -45,6 +45,7 @@ func rules() map[string]rule {
 		"daemon/api/codec":                   {may: []string{"daemon/api/rtask/v1"}},
 		"daemon/api/rtask/v1/rtaskv1connect": {may: []string{"daemon/api/rtask/v1"}},
 		"daemon/jobid":                       {never: map[string]string{"net": "it only makes names", "os/exec": noProcesses}},
+		"daemon/origin":                      {never: map[string]string{"net": "numbers in, numbers out", "os/exec": noProcesses}},
 		"daemon/logging":                     {never: map[string]string{"net/http": "it only writes lines"}},
 		"daemon/companion":                   {never: map[string]string{"net/http": "it only starts the gateway"}},
 		"daemon/config/oldtoml":              {may: []string{"sandbox/wording"}, never: map[string]string{"os/exec": noProcesses, "net/http": noNetwork}},
@@ -63,7 +64,7 @@ func rules() map[string]rule {
 		},
 		"daemon/store":     {may: []string{"sandbox/durable"}, never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses}},
 		"daemon/auth/cost": {never: map[string]string{"net": "numbers and their bounds", "os/exec": noProcesses}},
-		"daemon/auth":      {may: []string{"daemon/auth/cost", "sandbox/durable"}, never: map[string]string{"net/http": noNetwork, "os/exec": "who calls must not be able to start anything"}},
+		"daemon/auth":      {may: []string{"daemon/auth/cost", "daemon/origin", "sandbox/durable"}, never: map[string]string{"net/http": noNetwork, "os/exec": "who calls must not be able to start anything"}},
 		"daemon/auth/webhook": {
 			never: map[string]string{"net": "bytes in, yes or no out", "os/exec": "who calls must not be able to start anything"},
 		},
@@ -74,7 +75,7 @@ func rules() map[string]rule {
 			},
 		},
 		"daemon/gateway": {
-			may: []string{"ctl/client", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/api/view", "daemon/jobid", "daemon/logging"},
+			may: []string{"ctl/client", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/api/view", "daemon/jobid", "daemon/logging", "daemon/origin"},
 			never: map[string]string{
 				"os/exec": decides, module + "daemon/auth": decides, module + "daemon/config": decides,
 				module + "daemon/job": decides, module + "daemon/store": decides, module + "sandbox": decides,
@@ -90,7 +91,7 @@ func rules() map[string]rule {
 		"sandbox/log":       {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/durable":   {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/wording":   {never: map[string]string{"net": small, "os/exec": noProcesses}},
-		"sandbox/scope":     {may: []string{"sandbox/wording"}, never: map[string]string{"net/http": noNetwork}},
+		"sandbox/scope":     {may: []string{"sandbox/cgroup", "sandbox/wording"}, never: map[string]string{"net/http": noNetwork}},
 		"sandbox/cgroup":    {may: []string{"sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/jail":      {may: []string{"sandbox/jail/fork", "sandbox/jail/landlock", "sandbox/jail/seccomp", "sandbox/privilege", "sandbox/safepath", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/safepath":  {never: map[string]string{"net": small, "os/exec": noProcesses}},

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rtask/rtask/daemon/config"
 )
 
 // parseSpan reads a time span of systemd.time(7), such as "90d" or "1h 30min". Only 0 needs no unit: systemd's seconds are not
@@ -30,7 +32,7 @@ func parseSpan(text string) (time.Duration, error) {
 		if name == "" {
 			return 0, fmt.Errorf("%q has no unit: write %sd for days, %sh for hours, %smin or %ss", text, digits, digits, digits, digits)
 		}
-		unit, ok := spanUnit(name)
+		unit, ok := config.TimeUnit(name)
 		if !ok {
 			return 0, fmt.Errorf("%q is not a time span: it has no unit %q; units are s, min, h, d, w, month, y", text, name)
 		}
@@ -41,30 +43,4 @@ func parseSpan(text string) (time.Duration, error) {
 		return 0, fmt.Errorf("%q is too long a time, 292 years are the most", text)
 	}
 	return time.Duration(sum), nil
-}
-
-// spanUnit knows the units of systemd.time(7).
-func spanUnit(name string) (time.Duration, bool) {
-	const day = 24 * time.Hour
-	switch name {
-	case "usec", "us", "µs", "μs":
-		return time.Microsecond, true
-	case "msec", "ms":
-		return time.Millisecond, true
-	case "seconds", "second", "sec", "s":
-		return time.Second, true
-	case "minutes", "minute", "min", "m":
-		return time.Minute, true
-	case "hours", "hour", "hr", "h":
-		return time.Hour, true
-	case "days", "day", "d":
-		return day, true
-	case "weeks", "week", "w":
-		return 7 * day, true
-	case "months", "month", "M":
-		return 2629800 * time.Second, true
-	case "years", "year", "y":
-		return 31557600 * time.Second, true
-	}
-	return 0, false
 }

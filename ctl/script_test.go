@@ -6,11 +6,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/rtask/rtask/packaging/testkit"
 )
 
 // TestMain lets the test binary be rtaskctl for the scripts, as cmd/rtaskctl makes it.
@@ -46,7 +47,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("XDG_RUNTIME_DIR", filepath.Join(env.WorkDir, "run"))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"ends": ends},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"ends": testkit.Ends},
 		Condition: func(name string) (bool, error) {
 			if name != "systemd" {
 				return false, errors.New("unknown condition " + name)
@@ -54,22 +55,4 @@ func TestScripts(t *testing.T) {
 			return exists("/run/systemd/system"), nil // sd_booted(3)
 		},
 	})
-}
-
-// ends N COMMAND… runs a command as exec does and checks its exit status.
-func ends(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: ends N COMMAND [ARG…]")
-	}
-	got := 0
-	var exit interface{ ExitCode() int }
-	switch err := ts.Exec(args[1], args[2:]...); {
-	case errors.As(err, &exit):
-		got = exit.ExitCode()
-	case err != nil:
-		ts.Fatalf("%v", err)
-	}
-	if strconv.Itoa(got) != args[0] {
-		ts.Fatalf("exit status %d, want %s", got, args[0])
-	}
 }

@@ -22,6 +22,7 @@ import (
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/job"
 	"github.com/rtask/rtask/daemon/logging"
+	"github.com/rtask/rtask/packaging/testkit"
 )
 
 const shimVariable = "RTASK_TEST_SHIM"
@@ -133,15 +134,6 @@ func (r *running) tasks(t testing.TB) string {
 	return strings.Join(names, " ")
 }
 
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
-		}
-	}
-}
-
 const one, two, wrong = "task \"one\" { command = [\"/bin/true\"] }\n", "task \"two\" { command = [\"/bin/true\"] }\n", "task \"x\" { comand = 1 }\n"
 
 func TestFolders(t *testing.T) {
@@ -185,7 +177,7 @@ func TestInvalidConfiguration(t *testing.T) {
 	}
 	write(t, file, one)
 	r.reload <- struct{}{}
-	eventually(t, "the task is there", func() bool { return r.tasks(t) == "one" })
+	testkit.Eventually(t, "the task is there", func() bool { return r.tasks(t) == "one" })
 }
 
 func TestReload(t *testing.T) {
@@ -212,7 +204,7 @@ func TestReload(t *testing.T) {
 		}
 	}
 	r.reload <- struct{}{}
-	eventually(t, "it was loaded twice", func() bool { return strings.Count(r.logs.String(), "configuration not loaded") == 2 })
+	testkit.Eventually(t, "it was loaded twice", func() bool { return strings.Count(r.logs.String(), "configuration not loaded") == 2 })
 	if got := r.tasks(t); got != "one" {
 		t.Error(got)
 	}

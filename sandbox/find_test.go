@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rtask/rtask/packaging/testkit"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -30,7 +31,7 @@ func freeze(t *testing.T, pid int) {
 	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the shim to stop", func() bool {
+	testkit.Eventually(t, "the shim to stop", func() bool {
 		files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 		for _, f := range files {
 			b, err := os.ReadFile(f)
@@ -56,14 +57,14 @@ func TestFindAfterItEnded(t *testing.T) {
 	j := l.job("sleep 0.2; echo out; exit 6")
 	p := l.mustStart(j)
 	l.leave(p)
-	eventually(t, "the record", func() bool { _, err := os.Stat(j.Record); return err == nil })
+	testkit.Eventually(t, "the record", func() bool { _, err := os.Stat(j.Record); return err == nil })
 	next := l.again()
 	exit := next.end(next.find(j))
 	is(t, exit, spec.ExitCode, 6, 0)
 	if string(exit.Stdout) != "out\n" || exit.Job != j.ID {
 		t.Errorf("job %q, reply %q", exit.Job, exit.Stdout)
 	}
-	eventually(t, "the socket to go", func() bool { return l.noSockets() })
+	testkit.Eventually(t, "the socket to go", func() bool { return l.noSockets() })
 }
 
 func (l *lab) noSockets() bool {
@@ -159,7 +160,7 @@ func TestShimKilled(t *testing.T) {
 	if !l.noSockets() {
 		t.Error("the socket is left")
 	}
-	eventually(t, "what cannot be found without a control group", func() bool { return len(l.left()) == 0 })
+	testkit.Eventually(t, "what cannot be found without a control group", func() bool { return len(l.left()) == 0 })
 }
 
 func TestFindKilledShim(t *testing.T) {
@@ -179,7 +180,7 @@ func TestFindKilledShim(t *testing.T) {
 	}
 	never := l.job("never started")
 	is(t, next.end(next.find(never)), spec.Lost, -1, 0)
-	eventually(t, "what cannot be found without a control group", func() bool { return len(l.left()) == 0 })
+	testkit.Eventually(t, "what cannot be found without a control group", func() bool { return len(l.left()) == 0 })
 }
 
 // TestFindDoesNotGuess: what cannot be found out is an error, and no end of the job.
@@ -283,7 +284,7 @@ func TestNothingLeaks(t *testing.T) {
 			k()
 		}
 	}
-	eventually(t, "goroutines and descriptors to go", func() bool {
+	testkit.Eventually(t, "goroutines and descriptors to go", func() bool {
 		now := count(t)
 		return now.descriptors <= before.descriptors && now.goroutines <= before.goroutines
 	})
@@ -293,5 +294,5 @@ func TestNothingLeaks(t *testing.T) {
 	if !l.noSockets() {
 		t.Error("sockets are left")
 	}
-	eventually(t, "what cannot be found without a control group", func() bool { return len(l.left()) == 0 })
+	testkit.Eventually(t, "what cannot be found without a control group", func() bool { return len(l.left()) == 0 })
 }

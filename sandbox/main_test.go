@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rtask/rtask/packaging/testkit"
 	"github.com/rtask/rtask/sandbox/log"
 	"github.com/rtask/rtask/sandbox/spec"
 	"github.com/rtask/rtask/sandbox/wire"
@@ -247,20 +248,10 @@ func (l *lab) logged(j spec.Run) (stdout, stderr string) {
 // waitLogged waits for text in a job's log.
 func (l *lab) waitLogged(j spec.Run, text string) {
 	l.t.Helper()
-	eventually(l.t, "the job to write "+strconv.Quote(text), func() bool {
+	testkit.Eventually(l.t, "the job to write "+strconv.Quote(text), func() bool {
 		b, err := os.ReadFile(l.log(j))
 		return err == nil && bytes.Contains(b, []byte(text))
 	})
-}
-
-// eventually waits for done, which is something that nobody wakes a test for.
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
 }
 
 // is compares how a job ended.

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rtask/rtask/packaging/testkit"
 	"github.com/rtask/rtask/sandbox/spec"
 	"github.com/rtask/rtask/sandbox/wire"
 )
@@ -105,7 +106,7 @@ func TestNoAcknowledgement(t *testing.T) {
 	if err := s.Send(wire.Message{Ack: &wire.Ack{Job: "another"}}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the record", func() bool { _, err := os.Stat(j.Record); return err == nil })
+	testkit.Eventually(t, "the record", func() bool { _, err := os.Stat(j.Record); return err == nil })
 	exit, err := ReadRecord(j.Record)
 	if err != nil {
 		t.Fatal(err)
@@ -274,5 +275,5 @@ func TestStopWithoutAnswer(t *testing.T) {
 	if err := unix.Kill(p.PID, unix.SIGKILL); err != nil { // nobody else can, without a control group
 		t.Error(err)
 	}
-	eventually(t, "the job to go", func() bool { return len(l.left()) == 0 })
+	testkit.Eventually(t, "the job to go", func() bool { return len(l.left()) == 0 })
 }

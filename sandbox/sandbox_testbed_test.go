@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rtask/rtask/packaging/testkit"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -29,7 +30,7 @@ func newSystemLab(t *testing.T) *lab {
 		t.Fatalf("jobs are run by %q: %v", l.Kind(), l.Weaker())
 	}
 	t.Cleanup(func() {
-		eventually(t, "all scopes to go", func() bool {
+		testkit.Eventually(t, "all scopes to go", func() bool {
 			out, err := exec.Command("systemctl", "list-units", "--all", "--plain", "--no-legend", "rtask-test-*").CombinedOutput()
 			return err == nil && len(out) == 0
 		})
@@ -189,7 +190,7 @@ func TestSystemdStopWithoutAnswer(t *testing.T) {
 	if err := p.Stop("somebody", true); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the job to be killed from outside", func() bool { return len(l.left()) == 0 })
+	testkit.Eventually(t, "the job to be killed from outside", func() bool { return len(l.left()) == 0 })
 	if err := p.slot.command.Process.Signal(unix.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +250,7 @@ func TestSystemdSweep(t *testing.T) {
 	if err := gone.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the process to be a zombie", func() bool {
+	testkit.Eventually(t, "the process to be a zombie", func() bool {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", gone.Process.Pid))
 		return err == nil && strings.Contains(string(b), ") Z ")
 	})
@@ -259,7 +260,7 @@ func TestSystemdSweep(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	eventually(t, "the scope to be active", func() bool {
+	testkit.Eventually(t, "the scope to be active", func() bool {
 		return exec.Command("systemctl", "is-active", "-q", unit).Run() == nil
 	})
 	_ = gone.Wait() // how it ended does not matter
@@ -270,7 +271,7 @@ func TestSystemdSweep(t *testing.T) {
 		defer close(done)
 		l.Sweep(ctx)
 	}()
-	eventually(t, "the empty scope to go", func() bool {
+	testkit.Eventually(t, "the empty scope to go", func() bool {
 		return exec.Command("systemctl", "is-active", "-q", unit).Run() != nil
 	})
 	cancel()

@@ -3,6 +3,8 @@ package auth
 import (
 	"net/netip"
 	"time"
+
+	"github.com/rtask/rtask/daemon/origin"
 )
 
 const (
@@ -19,40 +21,26 @@ type failures struct {
 	until map[string]time.Time // when all of them are forgiven
 }
 
-// Address is what of a client's address counts as one: all of it, or of IPv6 the /64 that one customer has. It is "" for what is
-// no address.
+// Address is what of a client's address counts as one: see origin.Client. It is "" for what is no address.
 func Address(remote string) string {
-	a, err := netip.ParseAddr(remote)
-	if err != nil {
+	a, _ := netip.ParseAddr(remote)
+	p := origin.Client(a)
+	switch {
+	case !p.IsValid():
 		return ""
-	}
-	a = a.Unmap().WithZone("")
-	if a.Is4() {
-		return a.String()
-	}
-	p, err := a.Prefix(64)
-	if err != nil {
-		return ""
+	case p.IsSingleIP():
+		return p.Addr().String()
 	}
 	return p.String()
 }
 
-// around is the wider network of an address, of which one customer may have many: of IPv6 the /48, of IPv4 the /24.
+// around is the wider network of an address: see origin.Network.
 func around(remote string) string {
-	a, err := netip.ParseAddr(remote)
-	if err != nil {
-		return ""
+	a, _ := netip.ParseAddr(remote)
+	if p := origin.Network(a); p.IsValid() {
+		return p.String()
 	}
-	a = a.Unmap().WithZone("")
-	bits := 48
-	if a.Is4() {
-		bits = 24
-	}
-	p, err := a.Prefix(bits)
-	if err != nil {
-		return ""
-	}
-	return p.String()
+	return ""
 }
 
 // any reports whether there was one of a kind.

@@ -76,7 +76,7 @@ func parseSpan(text string, without time.Duration) (time.Duration, error) {
 		if end < 0 {
 			end = len(after)
 		}
-		unit, ok := durationUnit(after[:end])
+		unit, ok := TimeUnit(after[:end])
 		if end == 0 {
 			unit = without
 		}
@@ -93,8 +93,8 @@ func parseSpan(text string, without time.Duration) (time.Duration, error) {
 	return time.Duration(got), nil
 }
 
-// durationUnit knows the units of systemd.time(7).
-func durationUnit(s string) (time.Duration, bool) {
+// TimeUnit knows the units of systemd.time(7).
+func TimeUnit(s string) (time.Duration, bool) {
 	const day = 24 * time.Hour
 	switch s {
 	case "usec", "us", "µs", "μs":

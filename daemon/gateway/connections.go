@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/rtask/rtask/daemon/origin"
 )
 
 const (
@@ -93,20 +95,12 @@ func prefixOf(a net.Addr) netip.Prefix {
 	return clientOf(t.AddrPort().Addr())
 }
 
+// clientOf is what of an address counts as one client; the zero Prefix is not held to each.
 func clientOf(addr netip.Addr) netip.Prefix {
-	addr = addr.Unmap().WithZone("")
-	bits := 64
-	switch {
-	case addr.IsLoopback():
-		return netip.Prefix{}
-	case addr.Is4():
-		bits = 32
-	}
-	p, err := addr.Prefix(bits)
-	if err != nil {
+	if addr.Unmap().IsLoopback() {
 		return netip.Prefix{}
 	}
-	return p
+	return origin.Client(addr)
 }
 
 // groups are those that a connection counts in. mu is held.

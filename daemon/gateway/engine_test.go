@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rtask/rtask/ctl/client"
+	"github.com/rtask/rtask/packaging/testkit"
 )
 
 // silent is an engine that takes requests and never answers.
@@ -48,7 +49,7 @@ func TestWebhookWaitsForTheEngine(t *testing.T) {
 	if _, err := io.WriteString(c, "POST /wh/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the connection counts as in use", func() bool {
+	testkit.Eventually(t, "the connection counts as in use", func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return l.here.open == 1 && l.here.idle.Len() == 0
@@ -59,7 +60,7 @@ func TestWebhookWaitsForTheEngine(t *testing.T) {
 func TestPraise(t *testing.T) {
 	f := newFixture(t)
 	f.configure("trusted_proxies = [\"127.0.0.1\"]\n")
-	eventually(t, "the proxy is trusted", func() bool {
+	testkit.Eventually(t, "the proxy is trusted", func() bool {
 		framing, err := f.inner.limits(t.Context(), 0)
 		return err == nil && len(framing.TrustedProxies) == 1
 	})

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/rtask/rtask/daemon/logging"
+	"github.com/rtask/rtask/packaging/testkit"
 )
 
 // certify makes a certificate for 127.0.0.1 that is valid for a time around now, and its key.
@@ -230,7 +231,7 @@ func TestComplaints(t *testing.T) {
 		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
 		_, _ = io.Copy(io.Discard, c) // until it is closed
 	}
-	eventually(t, "net/http complains", func() bool { return strings.Contains(all.String(), "level=DEBUG msg=\"http2: ") })
+	testkit.Eventually(t, "net/http complains", func() bool { return strings.Contains(all.String(), "level=DEBUG msg=\"http2: ") })
 	l := logging.ForServer(both).Writer()
 	for _, text := range []string{"http: panic serving 192.0.2.7:1: x\n", "http2: panic serving 192.0.2.7:1: x\n", "http: Accept error: x; retrying in 5ms\n"} {
 		if n, err := l.Write([]byte(text)); n != len(text) || err != nil || !strings.Contains(log.String(), strings.TrimSpace(text)) {
@@ -288,7 +289,7 @@ func TestBadCertificate(t *testing.T) {
 	var later lines
 	soon, soonKey := certify(t, -time.Hour, 3*time.Second)
 	f.serve(Options{HTTPSAddress: "127.0.0.1:0", CredentialsDir: credentials(t, soon, soonKey), Logger: later.logger()}, nil)
-	eventually(t, "it is logged that a certificate has expired", func() bool { return strings.Contains(later.String(), "has expired, on 2") })
+	testkit.Eventually(t, "it is logged that a certificate has expired", func() bool { return strings.Contains(later.String(), "has expired, on 2") })
 	// Without a socket for HTTPS, that there is no certificate is nothing to complain of.
 	var log lines
 	f.serve(Options{APIAddress: "127.0.0.1:0", Logger: log.logger()}, nil)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/packaging/testkit"
 )
 
 // lines are what was logged.
@@ -73,15 +74,6 @@ func healthy(port string) bool {
 	return err == nil && string(b) == "ok\n"
 }
 
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("it did not come about that %s", what)
-		}
-	}
-}
-
 // Without TLS others than this machine are served only where rtask.hcl says so, and whatever it says, the other sockets are.
 func TestPlaintext(t *testing.T) {
 	f := newFixture(t)
@@ -95,7 +87,7 @@ func TestPlaintext(t *testing.T) {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	_, safe, _ := net.SplitHostPort(loop.Addr().String())
 
-	eventually(t, "the refusal is logged", func() bool { return strings.Contains(log.String(), "plain HTTP is not served") })
+	testkit.Eventually(t, "the refusal is logged", func() bool { return strings.Contains(log.String(), "plain HTTP is not served") })
 	for range 3 {
 		if healthy(port) || !healthy(safe) {
 			t.Errorf("not allowed: loopback %v, others %v", healthy(safe), healthy(port))
@@ -105,7 +97,7 @@ func TestPlaintext(t *testing.T) {
 		t.Errorf("logged:\n%s", got)
 	}
 	f.configure("allow_plaintext = true\n")
-	eventually(t, "it is served once that is allowed", func() bool { return healthy(port) })
+	testkit.Eventually(t, "it is served once that is allowed", func() bool { return healthy(port) })
 	kept := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}, Timeout: 10 * time.Second}
 	defer kept.CloseIdleConnections()
 	onKept := func() error {
@@ -127,8 +119,8 @@ func TestPlaintext(t *testing.T) {
 	}
 	f.stopEngine = engine(t, f.dir)
 	f.configure("allow_plaintext = false\n")
-	eventually(t, "a request on a connection from before is refused", func() bool { return onKept() != nil })
-	eventually(t, "it is refused again", func() bool { return !healthy(port) })
+	testkit.Eventually(t, "a request on a connection from before is refused", func() bool { return onKept() != nil })
+	testkit.Eventually(t, "it is refused again", func() bool { return !healthy(port) })
 	if !healthy(safe) {
 		t.Error("loopback is not served")
 	}

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rtask/rtask/packaging/testkit"
 	"github.com/rtask/rtask/sandbox"
 	"github.com/rtask/rtask/sandbox/log"
 	"github.com/rtask/rtask/sandbox/spec"
@@ -175,11 +176,7 @@ func parent(t testing.TB, pid int) int {
 // eventually waits for something that nobody tells of.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
-		}
-	}
+	testkit.Eventually(t, what, ok)
 }
 
 func needRoot(t testing.TB) {

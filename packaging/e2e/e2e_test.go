@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/rtask/rtask/packaging/testkit"
 )
 
 // commands are what scripts can do beside testscript's own.
@@ -28,7 +30,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
 		"capture": capture, "cursor": cursor, "retry": retry, "prefix": prefix, "followers": followers, "storm": storm, "deaf": deaf, "in-turn": inTurn,
 		"hold": hold, "held-closed": heldClosed, "held-to": heldTo, "serve-while": serveWhile, "reloads": reloads,
-		"relay": startRelay, "cut": cut, "broke": broke, "ends": ends,
+		"relay": startRelay, "cut": cut, "broke": broke, "ends": testkit.Ends,
 		"flood": flood,
 	}
 }

@@ -167,21 +167,3 @@ func broke(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%d connections broke off", r.broken)
 	}
 }
-
-// ends N COMMAND… runs a command as exec does and checks its exit status.
-func ends(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: ends N COMMAND [ARG…]")
-	}
-	got := 0
-	var exit interface{ ExitCode() int }
-	switch err := ts.Exec(args[1], args[2:]...); {
-	case errors.As(err, &exit):
-		got = exit.ExitCode()
-	case err != nil:
-		ts.Fatalf("%v", err)
-	}
-	if strconv.Itoa(got) != args[0] {
-		ts.Fatalf("exit status %d, want %s", got, args[0])
-	}
-}

@@ -226,7 +226,7 @@ func (g *Group) signal(pid int, sig unix.Signal) error {
 	if err != nil {
 		return unix.ESRCH // it has ended
 	}
-	if at := unified(b); at != g.path && !strings.HasPrefix(at, g.path+"/") {
+	if at := Of(b); at != g.path && !strings.HasPrefix(at, g.path+"/") {
 		return unix.ESRCH
 	}
 	return unix.PidfdSendSignal(fd, sig, nil, 0)
@@ -375,8 +375,8 @@ func (g *Group) Remove() error {
 	return nil
 }
 
-// unified returns the cgroup v2 path in the content of a /proc/PID/cgroup (cgroups(7)), or "".
-func unified(procCgroup []byte) string {
+// Of returns the cgroup v2 path in the content of a /proc/PID/cgroup (cgroups(7)), or "".
+func Of(procCgroup []byte) string {
 	for line := range strings.Lines(string(procCgroup)) {
 		if group, ok := strings.CutPrefix(line, "0::"); ok {
 			return strings.TrimSuffix(group, "\n")

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rtask/rtask/packaging/testkit"
 	"github.com/rtask/rtask/sandbox/jail/fork"
 	"github.com/rtask/rtask/sandbox/spec"
 )
@@ -63,12 +64,13 @@ func TestNumber(t *testing.T) {
 	}
 }
 
-func TestUnified(t *testing.T) {
+func TestOf(t *testing.T) {
 	for in, want := range map[string]string{
 		"0::/a/b\n": "/a/b", "9:name=systemd:/x\n1:cpu:/y\n0::/a b\n": "/a b", "1:cpu:/y\n": "", "": "", "10::/x\n": "", "0::/": "/",
+		"0::/a.scope (deleted)\n": "/a.scope (deleted)", "0::/user.slice/u.slice/a.scope/supervisor": "/user.slice/u.slice/a.scope/supervisor",
 	} {
-		if got := unified([]byte(in)); got != want {
-			t.Errorf("unified(%q) = %q, want %q", in, got, want)
+		if got := Of([]byte(in)); got != want {
+			t.Errorf("Of(%q) = %q, want %q", in, got, want)
 		}
 	}
 }
@@ -139,7 +141,7 @@ func inGroup(t *testing.T, mount, group string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := unified(b); got != group+"/supervisor" {
+	if got := Of(b); got != group+"/supervisor" {
 		t.Fatalf("this process is in %q", got)
 	}
 	if _, err := Delegated(mount, group); err != nil {
@@ -281,7 +283,7 @@ child=$!
 trap 'wait $child; [ $? = 138 ] && exit 7; exit 8' USR1
 while :; do sleep 0.02; done`)
 	below := &Group{dir: g.dir + "/below", path: g.path + "/below"}
-	eventually(t, "the process below", func() bool { p, err := below.Populated(); return p && err == nil })
+	testkit.Eventually(t, "the process below", func() bool { p, err := below.Populated(); return p && err == nil })
 	time.Sleep(50 * time.Millisecond)
 	if err := g.Signal(unix.SIGUSR1); err != nil {
 		t.Error(err)
@@ -298,15 +300,6 @@ while :; do sleep 0.02; done`)
 		t.Errorf("a process outside: %v", err)
 	}
 	remove(t, g)
-}
-
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
 }
 
 // testKill: whatever forks as fast as it can is gone after one Kill.
@@ -372,7 +365,7 @@ func testNested(t *testing.T, tree *Tree) {
 sh -c 'echo $$ >"$1/cgroup.procs"; exec sleep 60' sh "$1/$d" &
 done; wait`)
 	deepest := &Group{dir: g.dir + "/a/b/c"}
-	eventually(t, "the deepest process", func() bool { p, err := deepest.Populated(); return p && err == nil })
+	testkit.Eventually(t, "the deepest process", func() bool { p, err := deepest.Populated(); return p && err == nil })
 	if err := g.Kill(); err != nil {
 		t.Error(err)
 	}
@@ -382,7 +375,7 @@ done; wait`)
 
 	g = newGroup(t, tree, "job-frozen")
 	pid = run(t, g, `echo 1 >"$1/cgroup.freeze"; sleep 60`)
-	eventually(t, "the job to freeze itself", func() bool { v, err := keyed(g.dir, "cgroup.events", "frozen"); return v == 1 && err == nil })
+	testkit.Eventually(t, "the job to freeze itself", func() bool { v, err := keyed(g.dir, "cgroup.events", "frozen"); return v == 1 && err == nil })
 	if err := g.Kill(); err != nil {
 		t.Error(err)
 	}
@@ -393,7 +386,7 @@ done; wait`)
 	// The processes of a threaded group are listed by the one above; the file of its own cannot be read.
 	g = newGroup(t, tree, "job-threaded")
 	pid = run(t, g, `mkdir "$1/t" && echo threaded >"$1/t/cgroup.type" && echo $$ >"$1/t/cgroup.threads"; exec sleep 60`)
-	eventually(t, "the group to be threaded", func() bool {
+	testkit.Eventually(t, "the group to be threaded", func() bool {
 		b, err := os.ReadFile(g.dir + "/t/cgroup.threads")
 		return err == nil && strings.TrimSpace(string(b)) != ""
 	})

@@ -15,22 +15,6 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-func TestGroup(t *testing.T) {
-	for in, want := range map[string]string{
-		"0::/rtask.slice/rtask-x-1.scope\n":      "/rtask.slice/rtask-x-1.scope",
-		"9:name=systemd:/x\n1:cpu:/y\n0::/a b\n": "/a b",
-		"0::/a.scope (deleted)\n":                "/a.scope (deleted)",
-		"1:cpu:/y\n":                             "",
-		"":                                       "",
-		"10::/x\n":                               "",
-		"0::/user.slice/u.slice/a.scope/supervisor": "/user.slice/u.slice/a.scope/supervisor",
-	} {
-		if got := Group([]byte(in)); got != want {
-			t.Errorf("Group(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
 func TestUnitPath(t *testing.T) {
 	const want = "/org/freedesktop/systemd1/unit/rtask_2dbuild_2d17_2escope"
 	if got := unitPath("rtask-build-17.scope"); string(got) != want || !got.IsValid() {

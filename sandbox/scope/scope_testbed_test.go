@@ -18,6 +18,8 @@ import (
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/sandbox/cgroup"
 )
 
 func manager(t *testing.T) *Manager {
@@ -129,7 +131,7 @@ func TestStart(t *testing.T) {
 		t.Errorf("scope %+v", s)
 	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
-	if err != nil || Group(b) != s.ControlGroup {
+	if err != nil || cgroup.Of(b) != s.ControlGroup {
 		t.Errorf("the process is in %q, %v", b, err)
 	}
 	if group, err := m.ControlGroup(t.Context(), u.Name); group != s.ControlGroup || err != nil {

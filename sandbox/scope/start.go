@@ -12,6 +12,7 @@ import (
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
 
+	"github.com/rtask/rtask/sandbox/cgroup"
 	"github.com/rtask/rtask/sandbox/wording"
 )
 
@@ -272,21 +273,11 @@ func verify(unit string, pid, pidfd int) (string, error) {
 	if n, err := unix.Poll(fds, 0); n != 0 || err != nil {
 		return "", fmt.Errorf("%w: it has ended", ErrNotVerified)
 	}
-	group := Group(b)
+	group := cgroup.Of(b)
 	if group == "" || !strings.HasSuffix(group, "/"+unit) {
 		return "", fmt.Errorf("%w: it is in %q", ErrNotVerified, group)
 	}
 	return group, nil
-}
-
-// Group returns the cgroup v2 path in the content of a /proc/PID/cgroup (cgroups(7)), or "" if there is none.
-func Group(procCgroup []byte) string {
-	for line := range strings.Lines(string(procCgroup)) {
-		if group, ok := strings.CutPrefix(line, "0::"); ok {
-			return strings.TrimSuffix(group, "\n")
-		}
-	}
-	return ""
 }
 
 // ControlGroup returns the control group of a scope below the cgroup v2 mount, or "" if there is no such scope.
