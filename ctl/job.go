@@ -11,12 +11,11 @@ import (
 
 	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
-	"github.com/rtask/rtask/daemon/api/view"
 )
 
 // resultText is how a job ended, in a few words; "" if it has not.
 func resultText(j *rtaskv1.Job) string {
-	if !view.Ended(j) {
+	if !j.Ended() {
 		return ""
 	}
 	text := j.GetReason().Word()
@@ -60,7 +59,7 @@ func exitOf(j *rtaskv1.Job) int {
 		}
 		return own
 	}
-	if !view.Ended(j) {
+	if !j.Ended() {
 		return exitRtask
 	}
 	switch j.GetReason() {

@@ -8,7 +8,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
-	"github.com/rtask/rtask/daemon/api/view"
 )
 
 func (a *app) logsCommand() *cli.Command {
@@ -97,7 +96,7 @@ func (a *app) logs(c *cli.Context) error {
 	if err := f.copy(c.Context); err != nil {
 		return err
 	}
-	if request.GetFollow() && !view.Ended(job) {
+	if request.GetFollow() && !job.Ended() {
 		if job, err = show(c.Context, engine, job.GetId()); err != nil {
 			return err
 		}

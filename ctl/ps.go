@@ -58,19 +58,19 @@ func psRequest(c *cli.Context) (*rtaskv1.ListRequest, error) {
 		return nil, err
 	}
 	for _, word := range states {
-		r.States = append(r.States, rtaskv1.State(rtaskv1.State_value["STATE_"+enumName(word)]))
+		r.States = append(r.States, rtaskv1.StateOf(word))
 	}
 	reasons, err := choices(c, "reason", reasonWords())
 	if err != nil {
 		return nil, err
 	}
 	for _, word := range reasons {
-		r.Reasons = append(r.Reasons, rtaskv1.Reason(rtaskv1.Reason_value["REASON_"+enumName(word)]))
+		r.Reasons = append(r.Reasons, rtaskv1.ReasonOf(word))
 	}
 	if c.IsSet("status") {
 		switch word := c.String("status"); word {
 		case "success", "failure":
-			r.Status = rtaskv1.Status(rtaskv1.Status_value["STATUS_"+enumName(word)])
+			r.Status = rtaskv1.StatusOf(word)
 		default:
 			return nil, misuse(c, "--status: %q is neither success nor failure", word)
 		}
@@ -78,14 +78,11 @@ func psRequest(c *cli.Context) (*rtaskv1.ListRequest, error) {
 	return r, nil
 }
 
-// enumName is a word as the API's enumerations have it.
-func enumName(word string) string { return strings.ToUpper(strings.ReplaceAll(word, "-", "_")) }
-
 // stateWords are the states in the order of a job's life, reasonWords all there are.
 func stateWords() (all []string) {
 	for n := range int32(len(rtaskv1.State_name)) {
 		if s := rtaskv1.State(n); s != rtaskv1.State_STATE_UNSPECIFIED {
-			all = append(all, view.State(s))
+			all = append(all, s.Word())
 		}
 	}
 	return all
@@ -144,11 +141,11 @@ func (a *app) psRow(j *rtaskv1.Job) []string {
 	if name == "" {
 		name = commandLine(j.GetCommand())
 	}
-	if n := j.GetPid(); n > 0 && !view.Ended(j) {
+	if n := j.GetPid(); n > 0 && !j.Ended() {
 		pid = fmt.Sprint(n)
 	}
 	if since == nil {
 		since = j.GetQueuedAt()
 	}
-	return []string{j.GetId(), a.narrow(name), j.GetUser(), view.State(j.GetState()), pid, ago(since), resultText(j)}
+	return []string{j.GetId(), a.narrow(name), j.GetUser(), j.GetState().Word(), pid, ago(since), resultText(j)}
 }

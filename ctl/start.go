@@ -55,7 +55,7 @@ func (a *app) startCommand() *cli.Command {
 			} else {
 				err = a.print("Job: " + printable(job.GetId()) + "\n")
 			}
-			if err == nil && view.Ended(job) && job.GetReason() == rtaskv1.Reason_REASON_SETUP {
+			if err == nil && job.Ended() && job.GetReason() == rtaskv1.Reason_REASON_SETUP {
 				return notStarted(job)
 			}
 			return err

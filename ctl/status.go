@@ -38,7 +38,7 @@ func (a *app) showStatus(c *cli.Context) error {
 		return a.printJSON(value)
 	}
 	word := "running"
-	if view.Ended(job) {
+	if job.Ended() {
 		word = "complete"
 	}
 	if err := a.print("Job " + printable(job.GetId()) + " " + word + "\n"); err != nil {
@@ -104,7 +104,7 @@ func (a *app) jobFields(j *rtaskv1.Job, u *rtaskv1.Usage) [][2]string {
 		u = &rtaskv1.Usage{}
 	}
 	output := ""
-	if view.Ended(j) {
+	if j.Ended() {
 		output = size(j.GetLogBytes())
 		if n := j.GetLogDroppedBytes(); n > 0 {
 			output += " (" + size(n) + " of it not kept)"
@@ -230,13 +230,13 @@ func groupField(j *rtaskv1.Job, u *rtaskv1.Usage) string {
 func (a *app) stateField(j *rtaskv1.Job) string {
 	since := j.GetStartedAt()
 	switch {
-	case view.Ended(j):
+	case j.Ended():
 		since = j.GetEndedAt()
 	case since == nil:
 		since = j.GetQueuedAt()
 	}
-	text := view.State(j.GetState())
-	if !view.Ended(j) {
+	text := j.GetState().Word()
+	if !j.Ended() {
 		text = a.paint(green, text)
 	}
 	if j.GetState() == rtaskv1.State_STATE_STOPPING {
@@ -247,7 +247,7 @@ func (a *app) stateField(j *rtaskv1.Job) string {
 	if since != nil {
 		text += " " + moment(since) + "; " + ago(since)
 	}
-	if view.Ended(j) && j.GetStartedAt() != nil && j.GetEndedAt() != nil {
+	if j.Ended() && j.GetStartedAt() != nil && j.GetEndedAt() != nil {
 		text += ", after " + span(j.GetEndedAt().AsTime().Sub(j.GetStartedAt().AsTime()))
 	}
 	return text

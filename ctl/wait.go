@@ -25,7 +25,7 @@ func (a *app) wait(c *cli.Context) error {
 		return err
 	}
 	job, err := show(c.Context, engine, ref)
-	if err == nil && !view.Ended(job) {
+	if err == nil && !job.Ended() {
 		job, err = await(c.Context, engine, job.GetId())
 	}
 	if err != nil {

@@ -90,28 +90,19 @@ func (m *metrics) observe(jobs *job.Manager, snapshot func() control.Snapshot) {
 
 // ended counts a job. Commands, whose names are anybody's choice, count as the task "".
 func (m *metrics) ended(j job.Job) {
-	status := "failure"
-	if j.Succeeded() {
-		status = "success"
-	}
-	reason := spec.Lost
-	if j.Exit != nil {
-		reason = j.Exit.Reason
-	}
-	m.endings.WithLabelValues(j.Task, status, string(reason)).Inc()
+	e := j.Exit
+	m.endings.WithLabelValues(j.Task, e.Status(), string(e.Reason)).Inc()
 	if j.Succeeded() {
 		m.success.WithLabelValues(j.Task).Set(float64(j.EndedAt.UnixNano()) / 1e9)
 	}
-	if e := j.Exit; e != nil {
-		if e.Usage.CPUUsec != nil {
-			m.cpu.WithLabelValues(j.Task).Add(float64(*e.Usage.CPUUsec) / 1e6)
-		}
-		if e.Usage.MemoryPeak != nil {
-			m.memory.WithLabelValues(j.Task).Set(float64(*e.Usage.MemoryPeak))
-		}
-		if e.Reason == spec.OOM {
-			m.oom.WithLabelValues(j.Task).Inc()
-		}
+	if e.Usage.CPUUsec != nil {
+		m.cpu.WithLabelValues(j.Task).Add(float64(*e.Usage.CPUUsec) / 1e6)
+	}
+	if e.Usage.MemoryPeak != nil {
+		m.memory.WithLabelValues(j.Task).Set(float64(*e.Usage.MemoryPeak))
+	}
+	if e.Reason == spec.OOM {
+		m.oom.WithLabelValues(j.Task).Inc()
 	}
 	if j.Task != "" && !j.StartedAt.IsZero() {
 		m.durations.observe(j.Task, j.EndedAt.Sub(j.StartedAt).Seconds())

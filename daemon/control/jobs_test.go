@@ -438,13 +438,14 @@ func TestKeys(t *testing.T) {
 // Every state and reason has a word of its own in the API.
 func TestMessages(t *testing.T) {
 	for i, s := range []job.State{"?", job.Queued, job.Running, job.Stopping, job.Ended} {
-		if stateMessage(s) != rtaskv1.State(i) {
-			t.Errorf("%s: %v", s, stateMessage(s))
+		if m := jobMessage(job.Job{State: s}); m.State != rtaskv1.State(i) || i > 0 && m.State.Word() != string(s) {
+			t.Errorf("%s: %v, %s", s, m.State, m.State.Word())
 		}
 	}
 	for i, r := range []spec.Reason{spec.Succeeded, spec.ExitCode, spec.Signal, spec.Timeout, spec.OOM, spec.Stopped, spec.Lost, spec.Setup} {
-		if reasonMessage(r) != rtaskv1.Reason(i) {
-			t.Errorf("%s: %v", r, reasonMessage(r))
+		j := job.Job{State: job.Ended, Exit: &spec.Exit{Reason: r}}
+		if m := jobMessage(j); m.Reason != rtaskv1.Reason(i) || m.Reason.Word() != string(r) || m.Succeeded() != j.Succeeded() {
+			t.Errorf("%s: %v, %s", r, m.Reason, m.Reason.Word())
 		}
 	}
 	if m := jobMessage(job.Job{Exit: &spec.Exit{Code: 0}}); m.ExitCode == nil || m.StartedAt != nil {

@@ -44,28 +44,18 @@ func jobFilter(r *rtaskv1.ListRequest) (job.Filter, error) {
 		return invalid("limit %d is below 0", r.Limit)
 	}
 	for _, m := range r.States {
-		all := []job.State{job.Queued, job.Running, job.Stopping, job.Ended}
-		n := len(f.States)
-		for _, state := range all {
-			if stateMessage(state) == m {
-				f.States = append(f.States, state)
-			}
-		}
-		if len(f.States) == n {
+		state := job.State(m.Word())
+		if m == 0 || rtaskv1.StateOf(string(state)) != m {
 			return invalid("there is no state %d", m)
 		}
+		f.States = append(f.States, state)
 	}
 	for _, m := range r.Reasons {
-		all := []spec.Reason{spec.ExitCode, spec.Signal, spec.Timeout, spec.OOM, spec.Stopped, spec.Lost, spec.Setup}
-		n := len(f.Reasons)
-		for _, reason := range all {
-			if reasonMessage(reason) == m {
-				f.Reasons = append(f.Reasons, reason)
-			}
-		}
-		if len(f.Reasons) == n {
+		reason := spec.Reason(m.Word())
+		if m == 0 || rtaskv1.ReasonOf(string(reason)) != m {
 			return invalid("there is no reason %d", m)
 		}
+		f.Reasons = append(f.Reasons, reason)
 	}
 	switch r.Status {
 	case rtaskv1.Status_STATUS_UNSPECIFIED:

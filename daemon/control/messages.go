@@ -9,13 +9,12 @@ import (
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
-	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // jobMessage is a job as the API shows it.
 func jobMessage(j job.Job) *rtaskv1.Job {
 	m := &rtaskv1.Job{
-		Id: j.ID, Task: j.Task, Command: j.Args, User: j.User, State: stateMessage(j.State),
+		Id: j.ID, Task: j.Task, Command: j.Args, User: j.User, State: rtaskv1.StateOf(string(j.State)),
 		Signal: j.Signal(), Pid: int32(j.ProcessID), Unit: j.Unit, ControlGroup: j.ControlGroup, Trigger: j.Trigger,
 		Owner: j.Owner.String(), QueuedAt: timestamp(j.QueuedAt), StartedAt: timestamp(j.StartedAt), EndedAt: timestamp(j.EndedAt),
 	}
@@ -24,7 +23,7 @@ func jobMessage(j job.Job) *rtaskv1.Job {
 		m.Triggered = append(m.Triggered, &rtaskv1.Triggered{Task: t.Task, Job: t.Job})
 	}
 	if e := j.Exit; e != nil {
-		m.Reason, m.Detail = reasonMessage(e.Reason), e.Detail
+		m.Reason, m.Detail = rtaskv1.ReasonOf(string(e.Reason)), e.Detail
 		if e.Code >= 0 {
 			code := int32(e.Code)
 			m.ExitCode = &code
@@ -42,42 +41,6 @@ func timestamp(t time.Time) *timestamppb.Timestamp {
 		return nil
 	}
 	return timestamppb.New(t)
-}
-
-func stateMessage(s job.State) rtaskv1.State {
-	switch s {
-	case job.Queued:
-		return rtaskv1.State_STATE_QUEUED
-	case job.Running:
-		return rtaskv1.State_STATE_RUNNING
-	case job.Stopping:
-		return rtaskv1.State_STATE_STOPPING
-	case job.Ended:
-		return rtaskv1.State_STATE_ENDED
-	default:
-		return rtaskv1.State_STATE_UNSPECIFIED
-	}
-}
-
-func reasonMessage(r spec.Reason) rtaskv1.Reason {
-	switch r {
-	case spec.ExitCode:
-		return rtaskv1.Reason_REASON_EXIT_CODE
-	case spec.Signal:
-		return rtaskv1.Reason_REASON_SIGNAL
-	case spec.Timeout:
-		return rtaskv1.Reason_REASON_TIMEOUT
-	case spec.OOM:
-		return rtaskv1.Reason_REASON_OOM
-	case spec.Stopped:
-		return rtaskv1.Reason_REASON_STOPPED
-	case spec.Lost:
-		return rtaskv1.Reason_REASON_LOST
-	case spec.Setup:
-		return rtaskv1.Reason_REASON_SETUP
-	default:
-		return rtaskv1.Reason_REASON_UNSPECIFIED
-	}
 }
 
 func keyMessage(k auth.KeyInfo) *rtaskv1.Key {

@@ -34,7 +34,7 @@ func writeRun(w http.ResponseWriter, task string, m *rtaskv1.RunResponse) {
 	}
 	r := resultOf(m)
 	status := http.StatusOK
-	if r.Status != "success" {
+	if !m.GetJob().Succeeded() {
 		status = http.StatusInternalServerError
 	}
 	writeJSON(w, status, "application/json", r)

@@ -118,7 +118,7 @@ func (o Owner) String() string {
 
 // Succeeded reports whether the job has ended, with status 0 and by itself.
 func (j Job) Succeeded() bool {
-	return j.State == Ended && j.Exit != nil && j.Exit.Reason == spec.Succeeded
+	return j.State == Ended && j.Exit != nil && j.Exit.Succeeded()
 }
 
 // Signal is the name of the signal that ended the main process, or "".

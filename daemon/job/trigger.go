@@ -197,12 +197,8 @@ func (m *Manager) tryTriggered(by Job, t Triggered) error {
 // outcome is what a triggered job is told of the one that triggered it, in the manner of the MONITOR_* variables of
 // systemd.exec(5).
 func outcome(j Job) []string {
-	status := "failure"
-	if j.Succeeded() {
-		status = "success"
-	}
 	env := []string{
-		"RTASK_ON_JOB_ID=" + j.ID, "RTASK_ON_TASK=" + j.Task, "RTASK_ON_STATUS=" + status, "RTASK_ON_REASON=" + string(j.Exit.Reason),
+		"RTASK_ON_JOB_ID=" + j.ID, "RTASK_ON_TASK=" + j.Task, "RTASK_ON_STATUS=" + j.Exit.Status(), "RTASK_ON_REASON=" + string(j.Exit.Reason),
 	}
 	if j.Exit.Code >= 0 {
 		env = append(env, "RTASK_ON_EXIT_CODE="+strconv.Itoa(j.Exit.Code))

@@ -63,7 +63,7 @@ func (s *shim) run(start *wire.Start, stdin, logFile *os.File) {
 	exit.Job = j.spec.ID
 	exit.LogBytes, exit.LogDropped = w.Stats()
 	exit.LogBytes += exit.LogDropped
-	message, fields := "Job "+exit.Job+" "+outcome(exit), []field{{"MESSAGE_ID", messageEnded}, {"RTASK_STATUS", status(exit)}, {"RTASK_REASON", string(exit.Reason)}}
+	message, fields := "Job "+exit.Job+" "+outcome(exit), []field{{"MESSAGE_ID", messageEnded}, {"RTASK_STATUS", exit.Status()}, {"RTASK_REASON", string(exit.Reason)}}
 	if exit.LeftProcesses > 0 {
 		message += "; " + leftText(exit.LeftProcesses)
 		fields = append(fields, field{"RTASK_LEFT_PROCESSES", strconv.Itoa(exit.LeftProcesses)})

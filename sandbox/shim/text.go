@@ -8,15 +8,8 @@ import (
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-func status(e *spec.Exit) string {
-	if e.Reason == spec.Succeeded {
-		return "success"
-	}
-	return "failure"
-}
-
 func endPriority(e *spec.Exit) int {
-	if e.Reason == spec.Succeeded {
+	if e.Succeeded() {
 		return priorityInfo
 	}
 	return priorityWarning

@@ -121,6 +121,17 @@ type Exit struct {
 	Truncated bool `cbor:"truncated,omitempty"`
 }
 
+// Succeeded reports whether a job that ended so did what it was to do: this is where that is decided.
+func (e *Exit) Succeeded() bool { return e.Reason == Succeeded }
+
+// Status is "success" or "failure".
+func (e *Exit) Status() string {
+	if e.Succeeded() {
+		return "success"
+	}
+	return "failure"
+}
+
 // Usage is what a job used, read after its last process was gone. A nil field is not known here.
 type Usage struct {
 	// CPUUsec is processor time in microseconds.

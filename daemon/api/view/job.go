@@ -117,7 +117,7 @@ type Triggered struct {
 // JobOf is a job for operators and its owner.
 func JobOf(j *rtaskv1.Job) Job {
 	v := Job{
-		ID: j.GetId(), Task: j.GetTask(), User: j.GetUser(), State: State(j.GetState()), End: EndOf(j), Times: TimesOf(j),
+		ID: j.GetId(), Task: j.GetTask(), User: j.GetUser(), State: j.GetState().Word(), End: EndOf(j), Times: TimesOf(j),
 		PID: j.GetPid(), Unit: j.GetUnit(), ControlGroup: j.GetControlGroup(), Owner: j.GetOwner(), Trigger: j.GetTrigger(),
 		TriggerJob: j.GetTriggerJob(), LeftProcesses: j.GetLeftProcesses(),
 	}
@@ -129,29 +129,10 @@ func JobOf(j *rtaskv1.Job) Job {
 	for _, t := range j.GetTriggered() {
 		v.Triggered = append(v.Triggered, Triggered{Task: t.GetTask(), ID: t.GetJob()})
 	}
-	if truncated := j.GetLogDroppedBytes() > 0; truncated || Ended(j) {
+	if truncated := j.GetLogDroppedBytes() > 0; truncated || j.Ended() {
 		v.Truncated = &truncated
 	}
 	return v
-}
-
-// Ended reports whether a job has ended.
-func Ended(j *rtaskv1.Job) bool { return j.GetState() == rtaskv1.State_STATE_ENDED }
-
-// State is the word for a state.
-func State(s rtaskv1.State) string {
-	switch s {
-	case rtaskv1.State_STATE_QUEUED:
-		return "queued"
-	case rtaskv1.State_STATE_RUNNING:
-		return "running"
-	case rtaskv1.State_STATE_STOPPING:
-		return "stopping"
-	case rtaskv1.State_STATE_ENDED:
-		return "ended"
-	default:
-		return "unknown"
-	}
 }
 
 // Status is a job's state and result in one word: queued, running, success or failure.
@@ -159,9 +140,9 @@ func Status(j *rtaskv1.Job) string {
 	switch {
 	case j.GetState() == rtaskv1.State_STATE_QUEUED:
 		return "queued"
-	case !Ended(j):
+	case !j.Ended():
 		return "running"
-	case j.GetReason() == rtaskv1.Reason_REASON_UNSPECIFIED:
+	case j.Succeeded():
 		return "success"
 	default:
 		return "failure"

@@ -14,8 +14,8 @@ import (
 func TestStatus(t *testing.T) {
 	for n, name := range rtaskv1.State_name {
 		s := rtaskv1.State(n)
-		if known := s != rtaskv1.State_STATE_UNSPECIFIED; known == (State(s) == "unknown") {
-			t.Errorf("%s: %s", name, State(s))
+		if known := s != rtaskv1.State_STATE_UNSPECIFIED; known == (s.Word() == "unknown") {
+			t.Errorf("%s: %s", name, s.Word())
 		}
 		for m, reason := range rtaskv1.Reason_name {
 			want := "running"
