@@ -39,7 +39,7 @@ func byPath() map[string]string {
 		"daemon/auth/keysfile.go Rename":       own,
 		"daemon/daemon.go MkdirAll":            own,
 		"daemon/job/manager.go MkdirAll":       own,
-		"daemon/job/start.go OpenFile":         own,
+		"daemon/job/launch.go OpenFile":        own,
 		"daemon/listen.go Lchown":              own,
 		"sandbox/cgroup/cgroup.go Mkdir":       kernel,
 		"sandbox/claim.go WriteFile":           own,

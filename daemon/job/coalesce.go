@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -26,6 +27,7 @@ type alias struct {
 	queuedAt   time.Time
 	once       Once
 	promised   time.Time
+	settled    chan struct{} // closed once it is on record, or none
 }
 
 // record is the record of an alias, given the job that it is of.
@@ -81,9 +83,9 @@ func (m *Manager) join(l *live, s *Spec, j Job) (*joined, error) {
 	next.State, next.QueuedAt, next.Digest = Queued, l.job.QueuedAt, l.job.Digest
 	next.Promised = l.job.Promised
 	next.Once = l.job.Once // what this request may do once, its alias holds
-	g := &joined{alias: &alias{of: l, id: j.ID, digest: j.Digest, queuedAt: j.QueuedAt, once: j.Once, promised: j.Promised}}
+	g := &joined{alias: &alias{of: l, id: j.ID, digest: j.Digest, queuedAt: j.QueuedAt, once: j.Once, promised: j.Promised, settled: make(chan struct{})}}
 	if l.job.InputFile {
-		g.old = m.inputPath(&l.job)
+		g.old = m.inputs.path(&l.job)
 	}
 	if next.InputFile = len(s.Input) > maxInline; next.InputFile {
 		next.InputName = s.InputName // see keepLong
@@ -147,8 +149,10 @@ func (m *Manager) commitJoin(ctx context.Context, l *live, g *joined) error {
 func (m *Manager) beginJoin(l *live, g *joined) (committed func(context.Context) error, err error) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	j := m.snapshot(l)
-	if j.Volatile {
+	m.mu.Lock()
+	j, gone := l.job, l.err != nil
+	m.mu.Unlock()
+	if gone || j.Volatile {
 		return func(context.Context) error { return nil }, nil
 	}
 	return m.store.Begin([]Job{j, g.alias.record(&j)})
@@ -171,59 +175,10 @@ func aliasRecord(alias Job, of *Job) Job {
 	return alias
 }
 
-// errUnkept is returned by admit for a request with a long input that is in no file, since its id was known when keepLong looked.
-var errUnkept = errors.New("the input is not kept")
-
-// keepLong writes an input that is too long for a record to a file, before anything is known of its request: whether it becomes
-// an input of its own or that of a job that waits, no record ever names a file that is not there. The file has a name that no
-// other request has, not even one with the same id. keepLong returns what removes the file again.
-func (m *Manager) keepLong(s *Spec) (drop func(), err error) {
-	s.InputName = ""
-	if s.Overflow != spec.Coalesce || len(s.Input) <= maxInline {
-		return func() {}, nil
-	}
-	if s.ID != "" {
-		if _, known := m.AcceptedAt(s.ID); known {
-			return func() {}, nil // with its input
-		}
-	}
-	s.InputName = newID()
-	file := Job{Spec: Spec{Run: spec.Run{ID: s.ID}, Terms: Terms{InputFile: true, InputName: s.InputName}}}
-	drop = func() { m.dropInput(&file) }
-	if err := writeInput(m.inputPath(&file), s.Input); err != nil {
-		drop()
-		return nil, err
-	}
-	return drop, nil
-}
-
-// uses reports whether the input of a job is the file with this name.
-func (m *Manager) uses(l *live, name string) bool {
-	j := m.snapshot(l)
-	return j.InputFile && j.InputName == name
-}
-
-// aliased returns the live job that id is an alias of, and the alias. Manager.mu is held.
-func (m *Manager) aliased(id string) (*live, Job) {
-	a := m.aliases[id]
-	if a == nil {
-		return nil, Job{}
-	}
-	return a.of, a.record(&a.of.job)
-}
-
 // resolve returns the id of the job that id is an alias of, or id.
 func (m *Manager) resolve(id string) string {
-	m.mu.Lock()
-	l, _ := m.aliased(id)
-	_, known := m.live[id]
-	to := id
-	if l != nil {
-		to = l.job.ID
-	}
-	m.mu.Unlock()
-	if known || l != nil {
-		return to
+	if l, j, _ := m.remembered(id); l != nil {
+		return cmp.Or(j.Into, j.ID)
 	}
 	if j, err := m.store.Get(id); err == nil && j.Into != "" {
 		return j.Into
@@ -266,7 +221,7 @@ func withoutAliases(all []Job) (jobs, aliases []Job) {
 func (m *Manager) takeUpAliases(aliases []Job) {
 	for _, a := range aliases {
 		if l := m.live[a.Into]; l != nil {
-			m.alias(&alias{of: l, id: a.ID, digest: a.Digest, queuedAt: a.QueuedAt, once: a.Once, promised: a.Promised})
+			m.alias(&alias{of: l, id: a.ID, digest: a.Digest, queuedAt: a.QueuedAt, once: a.Once, promised: a.Promised, settled: closed()})
 			l.ticket.Joined(1)
 			continue
 		}
@@ -309,16 +264,8 @@ func (m *Manager) StopQueued(ctx context.Context, key string, o StopOptions) {
 
 // AcceptedAt returns when the job, or the alias of one, with this id was accepted; false: there is none.
 func (m *Manager) AcceptedAt(id string) (time.Time, bool) {
-	m.mu.Lock()
-	l, a := m.aliased(id)
-	if l == nil {
-		if l = m.live[id]; l != nil {
-			a = l.job
-		}
-	}
-	m.mu.Unlock()
-	if l != nil {
-		return a.QueuedAt, true
+	if l, j, _ := m.remembered(id); l != nil {
+		return j.QueuedAt, true
 	}
 	j, err := m.store.Get(id)
 	return j.QueuedAt, err == nil

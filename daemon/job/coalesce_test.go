@@ -355,7 +355,7 @@ func TestCoalesceRepeat(t *testing.T) {
 			t.Fatal(err)
 		}
 		var err error
-		if joins[i], err = m.admit(s); err != nil || joins[i].joined == nil {
+		if joins[i], err = m.admit(t.Context(), s); err != nil || joins[i].joined == nil {
 			t.Fatalf("%+v, %v", joins[i], err)
 		}
 	}
@@ -399,27 +399,25 @@ func TestCoalesceGone(t *testing.T) {
 		if err := m.check(s); err != nil {
 			t.Fatal(err)
 		}
-		a, err := m.admit(s)
+		a, err := m.admit(t.Context(), s)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return a
 	}
 	a, b := admit(&once), admit(&repeat)
-	if _, err := m.beginNew(t.Context(), &once, a.l); err != nil {
+	if _, err := m.place(t.Context(), &once, a); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.keepLong(&third); err != nil {
-		t.Fatal(err)
-	}
+	m.enqueue(a.l)
 	c := admit(&third)
 	if c.joined == nil || c.l != b.l {
 		t.Fatalf("%+v", c)
 	}
-	if err := m.commitJoin(t.Context(), c.l, c.joined); !errors.Is(err, errGone) {
+	if err := m.placeJoined(t.Context(), &third, c); !errors.Is(err, errGone) {
 		t.Errorf("%v", err)
 	}
-	if _, err := m.beginNew(t.Context(), &repeat, b.l); !errors.As(err, new(*RepeatError)) {
+	if _, err := m.place(t.Context(), &repeat, b); !errors.As(err, new(*RepeatError)) {
 		t.Errorf("the repeat: %v", err)
 	}
 	third.ID = c.job.ID
@@ -526,7 +524,7 @@ func TestUnkeptInput(t *testing.T) {
 	if err := m.check(&s); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.admit(&s); !errors.Is(err, errUnkept) {
+	if _, err := m.admitKept(t.Context(), &s); !errors.Is(err, errUnkept) {
 		t.Errorf("%v", err)
 	}
 	drop, err := m.keepLong(&s)

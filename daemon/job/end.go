@@ -166,7 +166,7 @@ func (m *Manager) recorded(l *live) {
 	if err := m.opts.Host.Forget(j.ID); err != nil {
 		m.opts.Logger.Warn("cannot remove the claim of a job", "job", j.ID, "error", err)
 	}
-	m.dropInput(&j)
+	m.inputs.drop(&j)
 	m.retention.add(j.ID, j.share())
 	if l.proc != nil {
 		l.proc.Release()

@@ -70,14 +70,7 @@ func (m *Manager) byPrefix(ref string, seen func(Job) bool) ([]Job, error) {
 
 // byID returns the job, or the alias of one, that has exactly this id. Clients on the network ask so: it looks at no other job.
 func (m *Manager) byID(id string, seen func(Job) bool) ([]Job, error) {
-	m.mu.Lock()
-	l, j := m.aliased(id)
-	if l == nil {
-		if l = m.live[id]; l != nil {
-			j = l.job
-		}
-	}
-	m.mu.Unlock()
+	l, j, _ := m.remembered(id)
 	if l == nil {
 		var err error
 		if j, err = m.store.Get(id); errors.Is(err, store.ErrNotFound) {

@@ -40,6 +40,7 @@ type Manager struct {
 	store     *store.Store[Job]
 	watcher   *log.Watcher
 	pool      *pool
+	inputs    inputs
 	null      *os.File // the standard input of jobs without one
 	euid      int      // the engine's own user
 	retention *retention
@@ -85,6 +86,8 @@ type live struct {
 	input   []byte       // its launcher's
 	stop    *StopOptions // guarded by Manager.mu: somebody wants it stopped
 
+	settled chan struct{} // closed when the job is on record, or turned out to be none
+
 	ready chan struct{}    // closed when the job was launched, or could not be
 	halt  chan string      // takes who stops it before that
 	proc  *sandbox.Process // readable once ready is closed; nil if it could not be
@@ -93,6 +96,13 @@ type live struct {
 	err    error         // likewise; set when there never was a job
 	done   chan struct{} // closed when the job has ended
 	gone   chan struct{} // closed when its shim has ended too, or was let go
+}
+
+func newLive(j Job) *live {
+	return &live{
+		job: j, settled: make(chan struct{}), ready: make(chan struct{}), halt: make(chan string, 1), done: make(chan struct{}),
+		gone: make(chan struct{}),
+	}
 }
 
 // Result is a job that has ended, and the beginning of what it wrote.
@@ -148,6 +158,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		recorder: make(chan struct{}),
 		owing:    map[string]chan struct{}{}, triggers: make(chan struct{}),
 	}
+	m.inputs = inputs{filepath.Join(o.StateDir, "inputs"), o.Logger}
 	m.pool = newPool(&o, boot, m.quit)
 	m.retention = newRetention(s, o, m.isLive)
 	if err := m.recover(); err != nil {

@@ -43,14 +43,7 @@ func (m *Manager) notYet(s *Spec) error {
 	if err != nil || id == "" || id == s.ID {
 		return err
 	}
-	m.mu.Lock()
-	var j Job
-	if l := m.live[id]; l != nil {
-		j = l.job
-	} else if l, alias := m.aliased(id); l != nil {
-		j = alias
-	}
-	m.mu.Unlock()
+	_, j, _ := m.remembered(id)
 	failed := j.State == Ended && !j.Succeeded()
 	if !failed {
 		return &RepeatError{ID: id}

@@ -124,7 +124,7 @@ func isPromises(group string) bool { return strings.HasPrefix(group, promisesOf)
 func (m *Manager) another(s *Spec) bool {
 	now := time.Now()
 	for _, id := range s.Otherwise {
-		if l, a := m.aliased(id); l != nil && a.Promised.After(now) {
+		if a := m.aliases[id]; a != nil && a.promised.After(now) {
 			return true
 		}
 		if l := m.live[id]; l != nil && l.job.Promised.After(now) {

@@ -1,21 +1,11 @@
 package job
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/rtask/rtask/sandbox/durable"
 	"github.com/rtask/rtask/sandbox/spec"
 )
-
-// maxInline is the longest input that is kept in a job's record, in bytes.
-const maxInline = 64 << 10
 
 // enqueue has a job wait that is on record now.
 func (m *Manager) enqueue(l *live) {
@@ -68,7 +58,7 @@ func (m *Manager) dispatch(l *live) {
 		err = pause(recordAgain, m.quit)
 	}
 	if err == nil && l.input == nil {
-		if l.input, err = m.readInput(&l.job); err != nil {
+		if l.input, err = m.inputs.read(&l.job); err != nil {
 			m.opts.Logger.Error("cannot read the input of a job that waited", "job", l.job.ID, "error", err)
 			err = m.fail(l, err)
 		}
@@ -85,21 +75,13 @@ func (m *Manager) leaseQueued(l *live) error {
 	for {
 		j := m.snapshot(l)
 		key := slotKey(&j)
-		if m.leaseFor(l, key) == nil {
+		if m.lease(l, key) == nil {
 			return nil
 		}
 		if err := pause(waitAgain, m.quit); err != nil {
 			return err
 		}
 	}
-}
-
-// leaseFor gets a slot for a job.
-func (m *Manager) leaseFor(l *live, key string) (err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	l.slot, err = m.pool.lease(&l.job, key)
-	return err
 }
 
 // pause waits, and returns ErrClosed when quit is closed before.
@@ -119,62 +101,4 @@ func (m *Manager) fail(l *live, cause error) error {
 	m.end(l, spec.Exit{Job: l.job.ID, Reason: spec.Setup, Code: -1, Detail: cause.Error(), Ended: time.Now()})
 	close(l.ready)
 	return cause
-}
-
-// inputPath is where a long input is kept.
-func (m *Manager) inputPath(j *Job) string {
-	return filepath.Join(m.opts.StateDir, "inputs", cmp.Or(j.InputName, j.ID))
-}
-
-// keepInput keeps a job's input with its record, so that any engine can start it.
-func (m *Manager) keepInput(l *live) error {
-	m.mu.Lock()
-	j, input := &l.job, l.input
-	if j.InputFile = len(input) > maxInline; !j.InputFile {
-		j.Input = input
-	}
-	long := j.InputFile
-	m.mu.Unlock()
-	if !long {
-		return nil
-	}
-	return writeInput(m.inputPath(j), input)
-}
-
-// writeInput writes a file that is there for good when it returns.
-func writeInput(path string, input []byte) error {
-	if err := durable.Create(path, input, 0o600); err != nil {
-		return fmt.Errorf("cannot keep the job's input: %w", err)
-	}
-	return nil
-}
-
-// readInput is what keepInput kept.
-func (m *Manager) readInput(j *Job) ([]byte, error) {
-	if !j.InputFile {
-		return j.Input, nil
-	}
-	return os.ReadFile(m.inputPath(j))
-}
-
-// inputSize is how long the input of a job is that an earlier engine left.
-func (m *Manager) inputSize(j *Job) int64 {
-	if !j.InputFile {
-		return int64(len(j.Input))
-	}
-	fi, err := os.Stat(m.inputPath(j))
-	if err != nil {
-		return 0 // its start says what is wrong
-	}
-	return fi.Size()
-}
-
-// dropInput removes an input that is not needed any more.
-func (m *Manager) dropInput(j *Job) {
-	if !j.InputFile {
-		return
-	}
-	if err := os.Remove(m.inputPath(j)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		m.opts.Logger.Warn("cannot remove the input of a job", "job", j.ID, "error", err)
-	}
 }

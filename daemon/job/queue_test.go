@@ -122,15 +122,14 @@ func TestReopenBetweenDispatchAndStart(t *testing.T) {
 			if err := m.check(&s); err != nil {
 				t.Fatal(err)
 			}
-			a, err := m.admit(&s)
+			a, err := m.admit(t.Context(), &s)
 			if err != nil {
 				t.Fatal(err)
 			}
-			l := a.l
-			if err := m.record(t.Context(), l); err != nil {
+			if _, err := m.place(t.Context(), &s, a); err != nil {
 				t.Fatal(err)
 			}
-			j := m.snapshot(l)
+			j := m.snapshot(a.l)
 			claim := filepath.Join(dir, "run", j.ID+".claim")
 			if taken {
 				claim += ".taken"
@@ -194,6 +193,52 @@ func TestAgain(t *testing.T) {
 	if b, err := filepath.Glob(m.opts.LogDir + "/*"); err != nil || len(b) != 1 {
 		t.Errorf("logs %v", b)
 	}
+}
+
+// Whoever asks for an id again while its first request is being put on record waits for that. Where it cannot be, the id is free once
+// nothing is left of the first, and what the second one leaves stays.
+func TestAgainWhileItIsPlaced(t *testing.T) {
+	m := open(t)
+	s := sh("wc -c")
+	s.ID, s.Task, s.As, s.Input = newID(), "t", self(), make([]byte, maxInline+1)
+	first := s
+	if err := m.check(&first); err != nil {
+		t.Fatal(err)
+	}
+	a, err := m.admit(t.Context(), &first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.keepInput(a.l); err != nil {
+		t.Fatal(err)
+	}
+	second := make(chan Job, 1)
+	go func() {
+		j, err := m.Start(t.Context(), s)
+		if err != nil {
+			t.Error(err)
+		}
+		second <- j
+	}()
+	select {
+	case j := <-second:
+		t.Fatalf("a job that is not on record was answered: %s", j.State)
+	case <-time.After(100 * time.Millisecond):
+	}
+	if !m.forget(a.l) { // as if it could not be recorded
+		t.Fatal("it was kept")
+	}
+	j := <-second
+	if j.Repeated || j.ID != s.ID {
+		t.Errorf("%s, repeated %v", j.ID, j.Repeated)
+	}
+	if j := wait(t, m, s.ID); !j.Succeeded() || strings.TrimSpace(output(t, m, s.ID)) != strconv.Itoa(maxInline+1) {
+		t.Errorf("%+v %q", j.Exit, output(t, m, s.ID))
+	}
+	if again, err := m.Start(t.Context(), s); err != nil || !again.Repeated {
+		t.Errorf("again: %v, %v", again.Repeated, err)
+	}
+	noneInUse(t, m)
 }
 
 // Slots are kept for the same configuration, end when it changes or time is up, and are ready before they are needed.

@@ -147,7 +147,8 @@ func (m *Manager) findAll(left []Job) (found, again []*live) {
 
 // find looks for one job. It returns nil where there is nothing to be done about it.
 func (m *Manager) find(j Job) *live {
-	l := &live{job: j, ready: make(chan struct{}), halt: make(chan string, 1), done: make(chan struct{}), gone: make(chan struct{})}
+	l := newLive(j)
+	close(l.settled)
 	never := j.State == Queued
 	if !never {
 		p, err := m.opts.Host.Find(sandbox.Left{
@@ -192,6 +193,6 @@ func (m *Manager) takeUp(l *live) {
 // requestOf is what admission is to know of a job of an earlier run.
 func (m *Manager) requestOf(j *Job) admission.Request {
 	return admission.Request{
-		ID: j.ID, Task: j.Task, Share: j.share(), MaxConcurrent: j.MaxConcurrent, Same: j.Same, Input: m.inputSize(j),
+		ID: j.ID, Task: j.Task, Share: j.share(), MaxConcurrent: j.MaxConcurrent, Same: j.Same, Input: m.inputs.size(j),
 	}
 }
