@@ -147,7 +147,7 @@ func (p *pool) lease(j *Job, key string) (*slot, error) {
 	return s, nil
 }
 
-// waiting takes a slot from those that wait under a key, or returns nil.
+// waiting takes a slot from those that wait under a key, or returns nil. The lock is held.
 func (p *pool) waiting(key string) *slot {
 	for list := p.idle[key]; key != "" && len(list) > 0; list = p.idle[key] {
 		s := list[len(list)-1]
@@ -173,7 +173,7 @@ func (s *slot) lend(j *Job) {
 	j.Credentials = &c
 }
 
-// newSlot returns a slot that is to be opened. For a uid, it may end one that waits.
+// newSlot returns a slot that is to be opened. For a uid, it may end one that waits. The lock is held.
 func (p *pool) newSlot(j *Job, key string, evict bool) (*slot, bool) {
 	s := &slot{id: newID(), of: j.configuration(), key: key, keep: j.Keep}
 	if j.Dynamic {
@@ -192,7 +192,7 @@ func (p *pool) newSlot(j *Job, key string, evict bool) (*slot, bool) {
 	return s, true
 }
 
-// evict ends a slot that waits and returns its uid, under which nothing runs.
+// evict ends a slot that waits and returns its uid, under which nothing runs. The lock is held.
 func (p *pool) evict() (uint32, bool) {
 	for _, list := range p.idle {
 		for _, s := range list {

@@ -44,7 +44,8 @@ func (p *pool) setTasks(current map[configuration]bool, want map[configuration]*
 	}
 }
 
-// replace ends the slots that are kept ready where they bind what is not there any more: from now on they have another key.
+// replace ends the slots that are kept ready where they bind what is not there any more: from now on they have another key. The lock
+// is held.
 func (p *pool) replace(w *warm, key string) {
 	if w.key == key {
 		return

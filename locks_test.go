@@ -1,0 +1,99 @@
+package rtask_test
+
+import (
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io/fs"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestLockIsHeld: a function whose comment says "mu is held." (or "The lock is held.") is called by functions that say so, too, or that lock a mutex before. It looks
+// at the order of the text alone, so it finds who forgot the lock, and not who gave it back too early.
+func TestLockIsHeld(t *testing.T) {
+	held := 0
+	for _, root := range []string{"cmd", "ctl", "daemon", "sandbox"} {
+		err := filepath.WalkDir(root, func(dir string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				held += checkLocks(t, dir)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if held == 0 {
+		t.Error("no function says so any more: this test looks for the wrong words")
+	}
+}
+
+// noPackages imports nothing: what is called here is in the package itself.
+type noPackages struct{}
+
+func (noPackages) Import(string) (*types.Package, error) { return nil, errors.New("not imported") }
+
+// checkLocks looks at one package, and returns how many of its functions want a lock.
+func checkLocks(t *testing.T, dir string) int {
+	paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fset := token.NewFileSet()
+	var files []*ast.File
+	for _, p := range paths {
+		if strings.HasSuffix(p, "_test.go") || strings.Contains(p, "_arm64.") {
+			continue
+		}
+		f, err := parser.ParseFile(fset, p, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, f)
+	}
+	info := &types.Info{Uses: map[*ast.Ident]types.Object{}, Defs: map[*ast.Ident]types.Object{}}
+	// What it does not know of other packages are no errors.
+	_, _ = (&types.Config{Importer: noPackages{}, Error: func(error) {}}).Check(dir, fset, files, info)
+	wants, says := map[types.Object]bool{}, regexp.MustCompile(`(\bmu|^The lock|\. The lock)\s+is\s+held\.`)
+	var functions []*ast.FuncDecl
+	for _, f := range files {
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Body != nil {
+				functions = append(functions, fn)
+				if says.MatchString(fn.Doc.Text()) {
+					wants[info.Defs[fn.Name]] = true
+				}
+			}
+		}
+	}
+	for _, fn := range functions {
+		if wants[info.Defs[fn.Name]] {
+			continue
+		}
+		locked := false
+		ast.Inspect(fn.Body, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			name, _ := call.Fun.(*ast.Ident)
+			if s, ok := call.Fun.(*ast.SelectorExpr); ok {
+				name = s.Sel
+			}
+			switch {
+			case name == nil:
+			case name.Name == "Lock" || name.Name == "RLock":
+				locked = true
+			case wants[info.Uses[name]] && !locked:
+				t.Errorf("%s: %s is called without its lock", fset.Position(call.Pos()), name.Name)
+			}
+			return true
+		})
+	}
+	return len(wants)
+}
