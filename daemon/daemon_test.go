@@ -2,13 +2,11 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -25,23 +23,7 @@ import (
 	"github.com/rtask/rtask/packaging/testkit"
 )
 
-const shimVariable = "RTASK_TEST_SHIM"
-
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "rtask-daemon-test-")
-	if err != nil {
-		panic(err)
-	}
-	shim := filepath.Join(dir, "rtask-shim")
-	if out, err := exec.Command("env", "CGO_ENABLED=0", "go", "build", "-o", shim, "github.com/rtask/rtask/cmd/rtask-shim").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "cannot build the shim: %v\n%s", err, out)
-		os.Exit(1)
-	}
-	os.Setenv(shimVariable, shim)
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 type buffer struct {
 	mu sync.Mutex
@@ -73,7 +55,7 @@ type running struct {
 func options(dir string) Options {
 	return Options{
 		ConfigFile: filepath.Join(dir, "rtask.hcl"), TasksDir: filepath.Join(dir, "tasks.d"), StateDir: filepath.Join(dir, "state"),
-		LogDir: filepath.Join(dir, "state", "jobs"), RuntimeDir: filepath.Join(dir, "state", "run"), Shim: os.Getenv(shimVariable),
+		LogDir: filepath.Join(dir, "state", "jobs"), RuntimeDir: filepath.Join(dir, "state", "run"), Shim: testkit.Shim(),
 		NoSystemd: true, Version: "1.2.3",
 	}
 }
@@ -357,7 +339,7 @@ func TestCommandLine(t *testing.T) {
 	if err := Main(gone, env(append(args, "--shim", filepath.Join(dir, "no-shim"))...)); err == nil || !strings.Contains(err.Error(), "rtask-shim") {
 		t.Errorf("%v", err)
 	}
-	if err := Main(gone, env(append(args, "--shim", os.Getenv(shimVariable))...)); err != nil {
+	if err := Main(gone, env(append(args, "--shim", testkit.Shim())...)); err != nil {
 		t.Errorf("%v", err)
 	}
 	d := defaultDirs(func(name string) string {

@@ -4,6 +4,7 @@ package packaging
 
 import (
 	"bytes"
+	"cmp"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/packaging/testkit"
 )
 
 // tool returns the path of a program that is not part of Go, or skips the test. Where CI is set, what packaging/test
@@ -219,6 +221,64 @@ func TestManualsAreClean(t *testing.T) {
 	}
 }
 
+// entries are the texts of the "It Ic" entries of a section of a manual, by name.
+func entries(page, heading string) map[string]string {
+	found := map[string]string{}
+	_, text, _ := strings.Cut(page, "\n.Sh "+heading+"\n")
+	text, _, _ = strings.Cut(text, "\n.Sh ")
+	for _, item := range strings.Split(text, "\n.It Ic ")[1:] {
+		names, _, _ := strings.Cut(item, " Ta ")
+		names, _, _ = strings.Cut(names, " No ")
+		for name := range strings.SplitSeq(names, " , ") {
+			found[name] = item
+		}
+	}
+	return found
+}
+
+// TestConfigurationManual: rtask.hcl(5) has what daemon/config has, no more and no less, with the same defaults.
+func TestConfigurationManual(t *testing.T) {
+	page := read(t, "man/rtask.hcl.5")
+	headings := map[string]string{"": "RTASK.HCL", "task": "TASKS", "param": "PARAMETERS", "webhook": "WEBHOOKS"}
+	documented := map[string]map[string]string{}
+	heading := func(block string) string {
+		if h := headings[block]; h != "" {
+			return h
+		}
+		return strings.ToUpper(block)
+	}
+	for _, s := range config.Settings() {
+		h := heading(s.Block)
+		if s.Block == "defaults" { // which has what a task has
+			continue
+		}
+		if documented[h] == nil {
+			documented[h] = entries(page, h)
+			above := "TASKS"
+			if s.Block == "argon2" || s.Block == "retention" {
+				above = "RTASK.HCL"
+			}
+			if s.Block != "" && s.Block != "task" && entries(page, above)[s.Block] == "" {
+				t.Errorf("rtask.hcl(5), %s: the block %s is missing", above, s.Block)
+			}
+		}
+		text, ok := documented[h][s.Name]
+		if !ok {
+			t.Errorf("rtask.hcl(5), %s: %s is missing", h, s.Name)
+			continue
+		}
+		if d := cmp.Or(s.Otherwise, strings.Trim(s.Default, `"`)); d != "" && s.Block != "sandbox" && !regexp.MustCompile(`Default: "?`+regexp.QuoteMeta(d)).MatchString(text) {
+			t.Errorf("rtask.hcl(5), %s: %s does not say that its default is %s", h, s.Name, d)
+		}
+		if h == "LIMITS" && (s.Directive == "" || !strings.Contains(text, "\n.Ql "+s.Directive+"= .\n")) {
+			t.Errorf("rtask.hcl(5), %s: %s does not name the directive %q", h, s.Name, s.Directive)
+		}
+		if h == "TASKS" && strings.Contains(text, "\nInheritable.") != s.Inherit {
+			t.Errorf("rtask.hcl(5), %s: whether %s is inheritable is wrong", h, s.Name)
+		}
+	}
+}
+
 // TestDirectives: systemd knows each directive that a limit is named after, and takes the example of its value.
 func TestDirectives(t *testing.T) {
 	unit := "[Service]\nExecStart=/bin/true\n"
@@ -273,11 +333,7 @@ func TestDefaultConfiguration(t *testing.T) {
 
 // TestProgramManuals: the manuals have every command and flag that the programs show in their help.
 func TestProgramManuals(t *testing.T) {
-	bin := t.TempDir()
-	build := exec.Command("env", "CGO_ENABLED=0", "go", "build", "-o", bin+"/", "../cmd/...")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	bin := testkit.Programs(t)
 	help := func(args ...string) string {
 		out, err := exec.Command(filepath.Join(bin, args[0]), append(args[1:], "--help")...).CombinedOutput()
 		if err != nil {

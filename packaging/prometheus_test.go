@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rtask/rtask/packaging/testkit"
 )
 
 const prometheusTasks = `
@@ -184,12 +186,7 @@ func dashboardQueries(t *testing.T) []string {
 // engineWithJobs runs rtaskd as `make run` does, and some jobs.
 func engineWithJobs(t *testing.T) (api, metrics, key string) {
 	t.Helper()
-	dir := t.TempDir()
-	build := exec.Command("go", "build", "-o", dir+"/", "../cmd/...")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	bin, dir := testkit.Programs(t), t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "tasks.d"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +208,7 @@ func engineWithJobs(t *testing.T) (api, metrics, key string) {
 	if err := os.Chmod(run, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(filepath.Join(dir, "rtaskd"), "run", "--no-systemd", "--config", filepath.Join(dir, "rtask.hcl"),
+	cmd := exec.Command(filepath.Join(bin, "rtaskd"), "run", "--no-systemd", "--config", filepath.Join(dir, "rtask.hcl"),
 		"--state-dir", filepath.Join(dir, "state"), "--log-dir", filepath.Join(dir, "log"), "--runtime-dir", run,
 		"--api-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0")
 	stderr, err := cmd.StderrPipe()
@@ -228,7 +225,7 @@ func engineWithJobs(t *testing.T) (api, metrics, key string) {
 		}
 	}
 	go func() { _, _ = io.Copy(io.Discard, stderr) }() // until it ends
-	out, err := exec.Command(filepath.Join(dir, "rtaskctl"), "--socket", filepath.Join(run, "rtask.sock"), "key", "add", "demo").Output()
+	out, err := exec.Command(filepath.Join(bin, "rtaskctl"), "--socket", filepath.Join(run, "rtask.sock"), "key", "add", "demo").Output()
 	if err != nil || len(addresses) < 2 {
 		t.Fatalf("rtaskd did not come up: %v, %v", addresses, err)
 	}

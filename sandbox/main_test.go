@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -23,35 +22,10 @@ import (
 	"github.com/rtask/rtask/sandbox/wire"
 )
 
-// shimVariable names a rtask-shim that was built before, for where there is no Go.
-const shimVariable = "RTASK_SHIM"
-
 // markVariable is in the environment of every job of a test, so that what is left of it can be found.
 const markVariable = "RTASK_TEST_MARK"
 
-func TestMain(m *testing.M) {
-	if os.Getenv(shimVariable) != "" {
-		os.Exit(m.Run())
-	}
-	dir, err := os.MkdirTemp("", "rtask-shim-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	shim := filepath.Join(dir, "rtask-shim")
-	build := exec.Command("go", "build", "-o", shim, "../cmd/rtask-shim")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stderr = os.Stderr
-	code := 1
-	// Others than root become the job's user, and must reach the program.
-	if err := errors.Join(build.Run(), os.Chmod(dir, 0o755), os.Setenv(shimVariable, shim)); err != nil {
-		fmt.Fprintln(os.Stderr, "cannot build rtask-shim:", err)
-	} else {
-		code = m.Run()
-	}
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // lab is a Host with folders for what its jobs need, and the jobs of one test.
 type lab struct {
@@ -65,7 +39,7 @@ type lab struct {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	return newLabWith(t, Options{Shim: os.Getenv(shimVariable), NoSystemd: true})
+	return newLabWith(t, Options{Shim: testkit.Shim(), NoSystemd: true})
 }
 
 func newLabWith(t *testing.T, o Options) *lab {

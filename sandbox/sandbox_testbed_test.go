@@ -1,6 +1,6 @@
 //go:build testbed
 
-// These tests run against the systemd of packaging/testbed, as root, with a rtask-shim that shimVariable names.
+// These tests run against the systemd of packaging/testbed, as root, with a rtask-shim of RTASK_PROGRAMS.
 
 package sandbox
 
@@ -25,7 +25,7 @@ import (
 
 func newSystemLab(t *testing.T) *lab {
 	t.Helper()
-	l := newLabWith(t, Options{Shim: os.Getenv(shimVariable)})
+	l := newLabWith(t, Options{Shim: testkit.Shim()})
 	if !strings.HasPrefix(l.Kind(), "systemd") {
 		t.Fatalf("jobs are run by %q: %v", l.Kind(), l.Weaker())
 	}

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rtask/rtask/packaging/testkit"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -405,11 +406,11 @@ func TestManyAtOnce(t *testing.T) {
 
 func TestOpenRefusesLongPaths(t *testing.T) {
 	long := "/" + strings.Repeat("x", maxSocketPath-idLength-1)
-	_, err := Open(t.Context(), Options{Shim: os.Getenv(shimVariable), RuntimeDir: long, NoSystemd: true})
+	_, err := Open(t.Context(), Options{Shim: testkit.Shim(), RuntimeDir: long, NoSystemd: true})
 	if err == nil || !strings.Contains(err.Error(), "107") {
 		t.Errorf("error %v", err)
 	}
-	for _, o := range []Options{{Shim: "shim", RuntimeDir: t.TempDir()}, {Shim: os.Getenv(shimVariable), RuntimeDir: "run"}} {
+	for _, o := range []Options{{Shim: "shim", RuntimeDir: t.TempDir()}, {Shim: testkit.Shim(), RuntimeDir: "run"}} {
 		if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "absolute") {
 			t.Errorf("%+v: error %v", o, err)
 		}
@@ -446,7 +447,7 @@ func TestOpenRefusesOthersFolders(t *testing.T) {
 		dirs = append(dirs, foreign)
 	}
 	for _, dir := range dirs {
-		_, err := Open(t.Context(), Options{Shim: os.Getenv(shimVariable), RuntimeDir: dir, NoSystemd: true})
+		_, err := Open(t.Context(), Options{Shim: testkit.Shim(), RuntimeDir: dir, NoSystemd: true})
 		if err == nil || !strings.Contains(err.Error(), "a folder of user") {
 			t.Errorf("%s: %v", dir, err)
 		}

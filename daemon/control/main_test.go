@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -27,27 +26,12 @@ import (
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
+	"github.com/rtask/rtask/packaging/testkit"
 	"github.com/rtask/rtask/sandbox"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-const shimVariable = "RTASK_TEST_SHIM"
-
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "rtask-control-test-")
-	if err != nil {
-		panic(err)
-	}
-	shim := filepath.Join(dir, "rtask-shim")
-	if out, err := exec.Command("env", "CGO_ENABLED=0", "go", "build", "-o", shim, "github.com/rtask/rtask/cmd/rtask-shim").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "cannot build the shim: %v\n%s", err, out)
-		os.Exit(1)
-	}
-	os.Setenv(shimVariable, shim)
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // The users of the tests. As root they are who their peers say. As an ordinary user, jobs can run as that user alone, so
 // that what needs another one is skipped.
@@ -106,7 +90,7 @@ func newFixture(t testing.TB, hcl string) *fixture {
 	f := &fixture{t: t, dir: t.TempDir(), logs: &lockedBuffer{}, address: map[string]string{}, peers: map[string]auth.Peer{}}
 	logger := slog.New(slog.NewTextHandler(f.logs, nil))
 	h, err := sandbox.Open(t.Context(), sandbox.Options{
-		Shim: os.Getenv(shimVariable), RuntimeDir: filepath.Join(f.dir, "shim"), NoSystemd: true, Logger: logger,
+		Shim: testkit.Shim(), RuntimeDir: filepath.Join(f.dir, "shim"), NoSystemd: true, Logger: logger,
 	})
 	if err != nil {
 		t.Fatal(err)

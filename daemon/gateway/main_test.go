@@ -3,13 +3,11 @@ package gateway
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,25 +16,10 @@ import (
 	"github.com/rtask/rtask/ctl/client"
 	"github.com/rtask/rtask/daemon"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/packaging/testkit"
 )
 
-const shimVariable = "RTASK_TEST_SHIM"
-
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "rtask-gateway-test-")
-	if err != nil {
-		panic(err)
-	}
-	shim := filepath.Join(dir, "rtask-shim")
-	if out, err := exec.Command("env", "CGO_ENABLED=0", "go", "build", "-o", shim, "github.com/rtask/rtask/cmd/rtask-shim").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "cannot build the shim: %v\n%s", err, out)
-		os.Exit(1)
-	}
-	os.Setenv(shimVariable, shim)
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 const tasks = `
 task "hello" {
@@ -204,7 +187,7 @@ func engine(t testing.TB, dir string) (stop func()) {
 	go func() {
 		done <- daemon.Run(ctx, daemon.Options{
 			ConfigFile: filepath.Join(dir, "rtask.hcl"), TasksDir: filepath.Join(dir, "tasks.d"), StateDir: filepath.Join(dir, "state"),
-			LogDir: filepath.Join(dir, "log"), RuntimeDir: filepath.Join(dir, "run"), Shim: os.Getenv(shimVariable), NoSystemd: true,
+			LogDir: filepath.Join(dir, "log"), RuntimeDir: filepath.Join(dir, "run"), Shim: testkit.Shim(), NoSystemd: true,
 			Version: "1.2.3", Logger: slog.New(slog.NewTextHandler(log, nil)), Ready: func() { close(ready) },
 		})
 	}()

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/rtask/rtask/daemon/job"
+	"github.com/rtask/rtask/packaging/testkit"
 	"github.com/rtask/rtask/sandbox"
 	"github.com/rtask/rtask/sandbox/log"
 	"github.com/rtask/rtask/sandbox/spec"
@@ -22,8 +23,8 @@ func open() (*job.Manager, func()) {
 	}
 	logger := slog.New(slog.DiscardHandler)
 	host, err := sandbox.Open(context.Background(), sandbox.Options{
-		Shim:       os.Getenv("RTASK_TEST_SHIM"), // /usr/libexec/rtask/rtask-shim
-		RuntimeDir: filepath.Join(dir, "run"),    // /run/rtask/shim
+		Shim:       testkit.Shim(),            // /usr/libexec/rtask/rtask-shim
+		RuntimeDir: filepath.Join(dir, "run"), // /run/rtask/shim
 		NoSystemd:  true,
 		Logger:     logger,
 	})

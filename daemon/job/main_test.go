@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -21,24 +20,7 @@ import (
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// shimVariable is the environment variable that names the shim under test to the examples.
-const shimVariable = "RTASK_TEST_SHIM"
-
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "rtask-job-test-")
-	if err != nil {
-		panic(err)
-	}
-	shim := filepath.Join(dir, "rtask-shim")
-	if out, err := exec.Command("env", "CGO_ENABLED=0", "go", "build", "-o", shim, "github.com/rtask/rtask/cmd/rtask-shim").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "cannot build the shim: %v\n%s", err, out)
-		os.Exit(1)
-	}
-	os.Setenv(shimVariable, shim)
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // open opens a Manager in folders of its own, and ends what still runs at the end of the test.
 func open(t testing.TB, change ...func(*Options)) *Manager {
@@ -53,7 +35,7 @@ func openIn(t testing.TB, dir string, change ...func(*Options)) *Manager {
 	t.Helper()
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	h, err := sandbox.Open(t.Context(), sandbox.Options{
-		Shim: os.Getenv(shimVariable), RuntimeDir: filepath.Join(dir, "run"), NoSystemd: true, Logger: logger,
+		Shim: testkit.Shim(), RuntimeDir: filepath.Join(dir, "run"), NoSystemd: true, Logger: logger,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -106,7 +106,7 @@ func retry(ts *testscript.TestScript, neg bool, args []string) {
 // TestForeground runs rtaskd as `make run` does, without systemd, anew for each script. A script finds KEY, SOCKET, API and
 // METRICS in its environment, its tasks.d in $TASKS, and rtaskctl set up to use it.
 func TestForeground(t *testing.T) {
-	bin := build(t)
+	bin := testkit.Programs(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/foreground", Cmds: commands(), RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error { return startForeground(e, bin) },
@@ -163,21 +163,6 @@ func freeAddress(t *testing.T) string {
 	}
 	defer l.Close()
 	return l.Addr().String()
-}
-
-// build makes the programs once.
-func build(t *testing.T) string {
-	t.Helper()
-	bin := t.TempDir()
-	cmd := exec.Command("go", "build", "-o", bin, "github.com/rtask/rtask/cmd/...")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("cannot build: %v\n%s", err, out)
-	}
-	if err := open(bin); err != nil {
-		t.Fatal(err)
-	}
-	return bin
 }
 
 // open lets other users into a temporary folder: the gateway and some commands run as such.
