@@ -4,9 +4,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 30s
 SOAKTIME ?= 30m
 PREFIX ?= /usr
-# packaging/test and packaging/lint compile alike, so that neither does it anew. What is linked is stripped, so nothing for a
-# debugger is compiled. The version is VERSION; Go would ask git, too, which refuses a tree of another owner.
-export GOFLAGS += -trimpath -gcflags=all=-dwarf=false -buildvcs=false
+export GOFLAGS := $(shell . packaging/common.sh && echo "$$GOFLAGS")
 export CGO_ENABLED = 0
 
 .PHONY: build run check test bench soak lint fuzz packages install shell generate clean

@@ -1,0 +1,15 @@
+# shellcheck shell=sh
+# How everything here is compiled, so that no script compiles what another one has: the Makefile and the scripts beside this file read it.
+# What is linked is stripped, so nothing for a debugger is compiled. The version is packaging/version's; Go would ask git, too, which
+# refuses a tree of another owner.
+case " ${GOFLAGS:-} " in
+*' -buildvcs=false '*) ;;
+*) GOFLAGS="${GOFLAGS:+$GOFLAGS }-trimpath -gcflags=all=-dwarf=false -buildvcs=false" ;;
+esac
+export GOFLAGS CGO_ENABLED=0
+
+# build_programs builds all programs into a new folder of the temporary one, once for all tests, which find them there by
+# RTASK_PROGRAMS (packaging/testkit). Other users must reach them. Whoever calls it removes the folder.
+build_programs() {
+	RTASK_PROGRAMS=$(mktemp -d) && chmod 0755 "$RTASK_PROGRAMS" && go build -o "$RTASK_PROGRAMS/" ./cmd/... && export RTASK_PROGRAMS
+}
