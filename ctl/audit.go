@@ -58,7 +58,7 @@ func (v *auditJSON) fields() map[string]*string {
 func (a *app) auditCommand() *cli.Command {
 	return &cli.Command{
 		Name: "audit", Usage: "show which requests were accepted and refused, and why", UsageText: "rtaskctl audit [OPTION…]",
-		Description: "Entries of the journal, oldest first. Only entries that the engine wrote count.\n" + momentHelp,
+		Description: "Entries of the journal, the oldest first. Entries that the engine did not write are left out.\n" + momentHelp,
 		Flags: []cli.Flag{
 			boolFlag("show only refused requests", "refused"),
 			&cli.StringFlag{Name: "task", Usage: "show only requests for this `TASK`"},
@@ -178,7 +178,7 @@ func (a *app) auditWriter(c *cli.Context) ([]string, error) {
 		return []string{fmt.Sprintf("_UID=%d", a.env.UID), "_SYSTEMD_USER_UNIT=" + auditUnit}, nil
 	}
 	return nil, &hintError{
-		fmt.Errorf("the journal has no decisions of the engine at %s: it is not the one of %s", path, auditUnit),
+		fmt.Errorf("the journal has no decisions of the engine at %s: only %s writes to it", path, auditUnit),
 		"look at the standard error of that engine",
 	}
 }

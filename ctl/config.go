@@ -23,7 +23,7 @@ func (a *app) configCommand() *cli.Command {
 		Subcommands: []*cli.Command{a.convertCommand(), {
 			Name: "check", Usage: "check the configuration, or what a request would do",
 			UsageText:   "rtaskctl config check [--json] [PATH]\nrtaskctl config check --task TASK [--key NAME | --webhook NAME] [--param NAME=VALUE…] [--json]",
-			Description: "PATH is a file or a folder, which is checked without an engine: rtask.hcl, a file of tasks, or a folder of either.\nWithout PATH the engine checks its own configuration.\nThe exit status is 1 if there is an error, and if the request would be refused.",
+			Description: "PATH is checked without an engine. It is rtask.hcl, a file of tasks, or a folder with either.\nWithout PATH the engine checks its own configuration.\nThe exit status is 1 if there is an error, or if the request would be refused.",
 			Flags:       append(dryRunFlags(), jsonFlag()),
 			Action:      a.configCheck,
 		}},
@@ -53,7 +53,7 @@ const maxConfig = 1 << 20
 func (a *app) convertCommand() *cli.Command {
 	return &cli.Command{
 		Name: "convert", Usage: "print a config.toml as a file of tasks.d", UsageText: "rtaskctl config convert FILE.toml",
-		Description: "It needs no engine. A relative command without a workdir is taken from the folder that FILE.toml is in.",
+		Description: "No engine is needed. A relative command without a workdir is looked up in the folder of FILE.toml.",
 		Action: func(c *cli.Context) error {
 			path, err := oneArg(c, "FILE.toml")
 			if err != nil {
@@ -107,7 +107,7 @@ func (a *app) refuseUnusable(path string, data []byte) error {
 func (a *app) reloadCommand() *cli.Command {
 	return &cli.Command{
 		Name: "reload", Usage: "read the configuration again", UsageText: "rtaskctl reload [--json]",
-		Description: "A configuration with an error changes nothing.",
+		Description: "If the configuration has an error, nothing changes.",
 		Flags:       []cli.Flag{jsonFlag()},
 		Action:      func(c *cli.Context) error { return a.reload(c, false) },
 	}

@@ -15,10 +15,10 @@ import (
 func (a *app) drainCommand() *cli.Command {
 	return &cli.Command{
 		Name: "drain", Usage: "stop accepting jobs and wait until the last one has ended", UsageText: "rtaskctl drain [--timeout TIME | --cancel] [--json]",
-		Description: "Jobs that were accepted run to their end. It lasts until `rtaskctl drain --cancel`, or until rtaskd ends.\n" +
-			"The exit status is 1 if jobs are left when this returns.",
+		Description: "Accepted jobs run to their end. Draining lasts until `rtaskctl drain --cancel`, or until rtaskd ends.\n" +
+			"The exit status is 1 if jobs are left when this command returns.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "timeout", Usage: "wait for `TIME` at most, such as 5min; 0: not at all"},
+			&cli.StringFlag{Name: "timeout", Usage: "wait for at most `TIME`, such as 5min; 0: do not wait"},
 			boolFlag("accept jobs again", "cancel"),
 			jsonFlag(),
 		},
@@ -59,7 +59,7 @@ func (a *app) drain(c *cli.Context) error {
 	r, err = ask(ctx, a.engine, jobs.Drain, &rtaskv1.DrainRequest{Wait: true})
 	switch {
 	case err == nil && !r.GetDraining():
-		return errors.New("somebody else has ended the draining: jobs are accepted again")
+		return errors.New("another operator cancelled draining: jobs are accepted again")
 	case err == nil:
 		return a.drainResult(c, r, "Drained: no job is left and no new ones are accepted")
 	case errors.Is(context.Cause(ctx), errNotDrained), connect.CodeOf(err) == connect.CodeDeadlineExceeded: // the engine knows it, too

@@ -34,7 +34,7 @@ type dryRunJSON struct {
 // dryRunFlags are those of config check about a request.
 func dryRunFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "task", Usage: "say what a request for `TASK` would do, by default one of yours with rtaskctl start"},
+		&cli.StringFlag{Name: "task", Usage: "say what a request for `TASK` would do; by default, your own with rtaskctl start"},
 		&cli.StringFlag{Name: "key", Usage: "… with the API key of this `NAME` or id"},
 		&cli.StringFlag{Name: "webhook", Usage: "… to the task's webhook `NAME`, correctly signed"},
 		&cli.GenericFlag{Name: "param", Value: &settings{}, Usage: "… with the parameter `NAME=VALUE`"},

@@ -40,7 +40,7 @@ func parseSpan(text string) (time.Duration, error) {
 		rest = strings.TrimLeft(rest[len(name):], " \t")
 	}
 	if sum >= math.MaxInt64 {
-		return 0, fmt.Errorf("%q is too long a time, 292 years are the most", text)
+		return 0, fmt.Errorf("%q is too long: the maximum is 292 years", text)
 	}
 	return time.Duration(sum), nil
 }

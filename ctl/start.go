@@ -26,11 +26,11 @@ func startFlags() []cli.Flag {
 	properties := &settings{} // two flags, since an alias would give each value twice
 	return []cli.Flag{
 		boolFlag("run a command, even if a task has that name", "command"),
-		&cli.GenericFlag{Name: "E", Value: &settings{}, Usage: "set the variable `NAME[=VALUE]` for a command; without a value, pass on that of rtaskctl"},
+		&cli.GenericFlag{Name: "E", Value: &settings{}, Usage: "set the variable `NAME[=VALUE]` for a command; without a value, pass on rtaskctl's own"},
 		&cli.GenericFlag{Name: "p", Value: properties, Usage: "set `NAME=VALUE` for a command, such as memory_max=512M or private_network=true; see limits and sandbox in rtask.hcl(5)"},
 		&cli.GenericFlag{Name: "property", Value: properties, Usage: "the same as -p `NAME=VALUE`"},
 		&cli.StringFlag{Name: "sandbox", Usage: "run a command under `PROFILE`: off, default or strict; see rtask.hcl(5)"},
-		&cli.StringFlag{Name: "input", Usage: "use `FILE` as standard input, - for that of rtaskctl"},
+		&cli.StringFlag{Name: "input", Usage: "use `FILE` as standard input; - is rtaskctl's own"},
 		&cli.GenericFlag{Name: "param", Value: &settings{}, Usage: "set the parameter `NAME=VALUE` of a task"},
 		boolFlag("start a command even if you already run it with the same arguments", "allow-duplicate"),
 	}
@@ -96,7 +96,7 @@ func (a *app) launch(ctx context.Context, c *cli.Context) (*rtaskv1.Job, error) 
 		}
 	case connect.CodePermissionDenied:
 		if d, ok := client.Detail(err); ok && d.GetKind() == "property" { // it is not about who may start something
-			return nil, &hintError{err, "rtaskctl(1) says under -p what a user who is not root can set"}
+			return nil, &hintError{err, "rtaskctl(1) says under -p what a non-root user can set"}
 		}
 	}
 	if err != nil {
@@ -111,11 +111,11 @@ func folderError() error {
 	_, err := os.Getwd()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return &hintError{errors.New("a command runs in the current folder, and that has been removed"), "cd to another folder first"}
+		return &hintError{errors.New("a command runs in the current folder, which was removed"), "cd to another folder first"}
 	case errors.Is(err, fs.ErrPermission):
-		return &hintError{errors.New("a command runs in the current folder, and this user may not enter that"), "cd to another folder first"}
+		return &hintError{errors.New("a command runs in the current folder, which this user may not enter"), "cd to another folder first"}
 	}
-	return fmt.Errorf("a command runs in the current folder, and its path cannot be found out: %w", err)
+	return fmt.Errorf("cannot find the current folder, in which a command runs: %w", err)
 }
 
 // startRequest is the request that a command line means. Found is why no command of that name was found: it may be a

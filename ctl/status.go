@@ -15,7 +15,7 @@ import (
 func (a *app) statusCommand() *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "show a job and its output so far", UsageText: "rtaskctl status [--json] JOB",
-		Description: "JOB is a job's id, an unambiguous prefix of it of at least four characters or, digits only, the PID of its main process.\n" +
+		Description: "JOB is a job's id, its first four or more characters if they are unambiguous, or the PID of its main process.\n" +
 			"Control characters in the output are escaped, as \\x1b; rtaskctl logs shows the output unchanged.",
 		Flags:  []cli.Flag{jsonFlag()},
 		Action: a.showStatus,

@@ -32,7 +32,7 @@ func (a *app) webhookCommand() *cli.Command {
 			},
 			{
 				Name: "test", Usage: "show what a correctly signed request would do", UsageText: "rtaskctl webhook test [--run] [--json] TASK/NAME",
-				Description: "The request is a push, or the first of events, for the first of refs. Without --run, nothing is started.",
+				Description: "The request is a push, or the first event and ref that the webhook takes. Without --run, nothing is started.",
 				Flags:       []cli.Flag{boolFlag("send the request for real: the task starts", "run"), jsonFlag()}, Action: a.webhookTest,
 			},
 		},

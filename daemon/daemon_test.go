@@ -265,7 +265,7 @@ func TestSockets(t *testing.T) {
 	other.Logger = slog.New(slog.DiscardHandler)
 	precious := filepath.Join(other.RuntimeDir, "rtask.sock")
 	write(t, precious, "precious")
-	if err := Run(t.Context(), other); err == nil || !strings.Contains(err.Error(), "something else") {
+	if err := Run(t.Context(), other); err == nil || !strings.Contains(err.Error(), "another file has that name") {
 		t.Errorf("a file in the way: %v", err)
 	}
 	if b, err := os.ReadFile(precious); err != nil || string(b) != "precious" {

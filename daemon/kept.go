@@ -71,7 +71,7 @@ func loadKept(path string) (*kept, error) {
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 || stat.Uid != 0 && int64(stat.Uid) != int64(os.Geteuid()) {
-		return nil, fmt.Errorf("%s is not a file of rtaskd's own user that nobody else may use", path)
+		return nil, fmt.Errorf("%s must be a regular file that belongs to rtaskd's user, with mode 0600", path)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxKept+1))
 	if err != nil {

@@ -48,7 +48,7 @@ func (e *engine) socket(given map[string][]net.Listener, name, file string, mode
 	if l := given[name]; len(l) > 0 {
 		u, ok := l[0].(*net.UnixListener)
 		if !ok {
-			return nil, fmt.Errorf("cannot use the socket %q from systemd: it is no Unix socket", name)
+			return nil, fmt.Errorf("cannot use the socket %q from systemd: it is not a Unix socket", name)
 		}
 		u.SetUnlinkOnClose(false) // it is systemd's
 		return u, nil
@@ -76,7 +76,7 @@ func removeStale(path string) error {
 	case err != nil:
 		return fmt.Errorf("cannot open a socket: %w", err)
 	case fi.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("cannot open the socket %s: there is something else of that name", path)
+		return fmt.Errorf("cannot open the socket %s: another file has that name", path)
 	}
 	c, err := net.Dial("unix", path)
 	if err == nil || errors.Is(err, unix.EAGAIN) { // EAGAIN: it has a queue, which is full (connect(2))

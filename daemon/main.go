@@ -65,12 +65,12 @@ func Main(ctx context.Context, env Environment) error {
 		return Run(c.Context, o)
 	}
 	flags := []cli.Flag{
-		&cli.StringFlag{Name: "config", Value: d.config, Usage: "what is not a task: `FILE`"},
-		&cli.StringFlag{Name: "tasks-dir", Usage: "`FOLDER` of task files (default: tasks.d beside the configuration file)"},
-		&cli.StringFlag{Name: "state-dir", Value: d.state, Usage: "`FOLDER` of records and keys"},
-		&cli.StringFlag{Name: "log-dir", Value: d.log, Usage: "`FOLDER` of the jobs' output"},
-		&cli.StringFlag{Name: "runtime-dir", Value: d.runtime, Usage: "`FOLDER` of sockets"},
-		&cli.StringFlag{Name: "shim", Usage: "the `PROGRAM` rtask-shim (default: beside rtaskd, or in /usr/libexec/rtask)"},
+		&cli.StringFlag{Name: "config", Value: d.config, Usage: "read the settings that are not of a task from `FILE`"},
+		&cli.StringFlag{Name: "tasks-dir", Usage: "read the task files of `FOLDER` (default: tasks.d beside the configuration file)"},
+		&cli.StringFlag{Name: "state-dir", Value: d.state, Usage: "keep records and keys in `FOLDER`"},
+		&cli.StringFlag{Name: "log-dir", Value: d.log, Usage: "keep the output of jobs in `FOLDER`"},
+		&cli.StringFlag{Name: "runtime-dir", Value: d.runtime, Usage: "make the sockets in `FOLDER`"},
+		&cli.StringFlag{Name: "shim", Usage: "use `PROGRAM` as rtask-shim (default: beside rtaskd, or in /usr/libexec/rtask)"},
 		&cli.BoolFlag{Name: "no-systemd", Usage: "run jobs as plain processes even where systemd runs"},
 	}
 	app := &cli.App{
@@ -84,12 +84,12 @@ func Main(ctx context.Context, env Environment) error {
 		}, {
 			Name: "run", Usage: "run engine and gateway together in the foreground", HideHelpCommand: true,
 			Flags: append([]cli.Flag{
-				&cli.StringFlag{Name: "api-address", Value: "127.0.0.1:8800", Usage: "`HOST:PORT` of the HTTP API"},
-				&cli.StringFlag{Name: "https-address", Usage: "`HOST:PORT` of the HTTP API over TLS (default: not served)"},
-				&cli.StringFlag{Name: "https-cert", Usage: "the `FILE` of the certificate for it, PEM"},
-				&cli.StringFlag{Name: "https-key", Usage: "the `FILE` of the certificate's key, PEM"},
-				&cli.StringFlag{Name: "metrics-address", Value: "127.0.0.1:9090", Usage: "`HOST:PORT` of the metrics"},
-				&cli.StringFlag{Name: "gateway", Usage: "the `PROGRAM` rtask-gateway (default: beside rtaskd)"},
+				&cli.StringFlag{Name: "api-address", Value: "127.0.0.1:8800", Usage: "serve the HTTP API at `HOST:PORT`"},
+				&cli.StringFlag{Name: "https-address", Usage: "serve the HTTP API over TLS at `HOST:PORT` (default: do not)"},
+				&cli.StringFlag{Name: "https-cert", Usage: "read the certificate for TLS from `FILE`, in PEM"},
+				&cli.StringFlag{Name: "https-key", Usage: "read the certificate's key from `FILE`, in PEM"},
+				&cli.StringFlag{Name: "metrics-address", Value: "127.0.0.1:9090", Usage: "serve the metrics at `HOST:PORT`"},
+				&cli.StringFlag{Name: "gateway", Usage: "use `PROGRAM` as rtask-gateway (default: beside rtaskd)"},
 			}, flags...),
 			Action: func(c *cli.Context) error {
 				g := &companion.Options{

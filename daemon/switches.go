@@ -27,7 +27,7 @@ func (s *settings) loadSwitches(path string) error {
 	next := *s.current.Load()
 	if err := json.Unmarshal(b, &next.Switches); err != nil {
 		// Without them, a task that somebody disabled would run.
-		return fmt.Errorf("cannot read which tasks are enabled, in %s (remove the file to go by the configuration alone): %w", path, err)
+		return fmt.Errorf("cannot read which tasks are enabled, in %s (remove the file to use the configuration only): %w", path, err)
 	}
 	s.current.Store(&next)
 	return nil

@@ -26,11 +26,11 @@ func main() {
 		Version:         version,
 		HideHelpCommand: true,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "engine", Value: "/run/rtask/gateway.sock", Usage: "rtaskd's `SOCKET` for gateways"},
-			&cli.StringFlag{Name: "api-address", Usage: "`HOST:PORT` of the API, where systemd gives no socket named api"},
-			&cli.StringFlag{Name: "https-address", Usage: "`HOST:PORT` of the API over TLS, where systemd gives no socket named https"},
+			&cli.StringFlag{Name: "engine", Value: "/run/rtask/gateway.sock", Usage: "connect to rtaskd at `SOCKET`"},
+			&cli.StringFlag{Name: "api-address", Usage: "serve the API at `HOST:PORT` if systemd passes no socket named api"},
+			&cli.StringFlag{Name: "https-address", Usage: "serve the API over TLS at `HOST:PORT` if systemd passes no socket named https"},
 			&cli.BoolFlag{Name: "https-stdin", Usage: "read certificate and key from standard input, not from systemd's credentials https.cert and https.key"},
-			&cli.StringFlag{Name: "metrics-address", Usage: "`HOST:PORT` of the metrics, where systemd gives no socket named metrics"},
+			&cli.StringFlag{Name: "metrics-address", Usage: "serve the metrics at `HOST:PORT` if systemd passes no socket named metrics"},
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {

@@ -261,7 +261,7 @@ func (a *api) readBody(w http.ResponseWriter, r *http.Request, from *room, sende
 	case errors.Is(err, errTooLong):
 		return tooLong()
 	case errors.Is(err, errFull):
-		p = problem{Status: http.StatusServiceUnavailable, Kind: "unavailable", Detail: "too much is being received", retryAfter: time.Second}
+		p = problem{Status: http.StatusServiceUnavailable, Kind: "unavailable", Detail: "too many request bodies are being received", retryAfter: time.Second}
 	case errors.Is(err, errSlow):
 		p.Detail = err.Error()
 	}

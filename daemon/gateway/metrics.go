@@ -61,7 +61,7 @@ func newMetrics(engine rtaskv1connect.GatewayServiceClient, o Options) http.Hand
 		case !ours(r):
 			writeProblem(w, problem{
 				Status: http.StatusForbidden, Kind: "forbidden",
-				Detail: "the Host of the request is no name of this machine: ask for the metrics at localhost, by an IP address, or by the machine's host name",
+				Detail: "the Host header does not name this machine: ask for the metrics at localhost, by an IP address, or by the machine's host name",
 			})
 			return
 		case token != nil && subtle.ConstantTimeCompare(presentedKey(r), token) != 1:
