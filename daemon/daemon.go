@@ -221,7 +221,7 @@ func (e *engine) apply(c *config.Config) {
 	e.jobs.SetLimits(c.MaxJobs, c.DynamicUIDs)
 	e.jobs.SetRetention(c.Retention)
 	if e.control != nil {
-		e.jobs.SetTasks(e.control.TaskSpecs(c))
+		e.jobs.SetTasks(e.control.TaskSpecs())
 	}
 	// A key's record carries its own parameters; these are for new ones.
 	if err := e.keys.SetParams(auth.Argon2Params{Memory: c.Argon2.MemoryKiB, Time: c.Argon2.Time, Threads: c.Argon2.Threads}); err != nil {
@@ -254,7 +254,7 @@ func (e *engine) serve(ctx context.Context, l listeners) error {
 		CheckLimits:  e.host.Check, Give: e.host.Give, Unlimited: e.host.Unlimited(), Metrics: e.metrics.registry, Rejected: e.metrics.rejected, Requested: e.metrics.requested, Logger: e.Logger,
 		Info: control.Info{Version: e.Version, Manager: e.host.Kind(), Started: e.started, Weaker: e.host.Weaker()},
 	})
-	e.jobs.SetTasks(e.control.TaskSpecs(e.settings.orDefaults()))
+	e.jobs.SetTasks(e.control.TaskSpecs())
 	e.jobs.StartTriggered(e.control.Triggered)
 	// Streams and waits end with this context when the engine stops, so that they do not hold it up.
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))

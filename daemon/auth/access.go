@@ -16,6 +16,10 @@ const (
 	Admin
 	// Gateway is the gateway on its own socket, and may nothing else.
 	Gateway
+	// KeyHolder is a client on the network with a good API key, for whom the gateway speaks.
+	KeyHolder
+	// Sender is the sender of a request to a webhook. It is known by its message, so it calls nothing itself: the gateway does.
+	Sender
 )
 
 // String returns the kind in one lower-case word.
@@ -29,22 +33,28 @@ func (k Kind) String() string {
 		return "admin"
 	case Gateway:
 		return "gateway"
+	case KeyHolder:
+		return "key"
+	case Sender:
+		return "webhook"
 	default:
 		return "nobody"
 	}
 }
 
 // Kinds returns every kind of caller.
-func Kinds() []Kind { return []Kind{Nobody, User, Operator, Admin, Gateway} }
+func Kinds() []Kind { return []Kind{Nobody, User, Operator, Admin, Gateway, KeyHolder, Sender} }
 
 // Rule is what a method asks of its caller. The zero Rule lets nobody in.
 type Rule struct {
-	// Least is the kind that is enough: User, Operator and Admin each include the ones before. With Gateway it is the
-	// gateway and nobody else, an Admin neither.
+	// Least is the kind that is enough: User, Operator and Admin each include the ones before. Gateway and KeyHolder include
+	// nobody else, an Admin neither.
 	Least Kind
 	// Objects says that the method is about tasks or jobs, and that a caller for whom AllObjects does not hold may use
 	// it only on its own: the tasks that name it and the jobs it owns.
 	Objects bool
+	// Task says that a KeyHolder's call is about the task that it names, and that its key must be one of those of the task.
+	Task bool
 }
 
 // Allows reports whether a kind of caller may call.
@@ -52,8 +62,8 @@ func (r Rule) Allows(k Kind) bool {
 	switch r.Least {
 	case User, Operator, Admin:
 		return r.Least <= k && k <= Admin
-	case Gateway:
-		return k == Gateway
+	case Gateway, KeyHolder:
+		return k == r.Least
 	default:
 		return false
 	}
@@ -84,14 +94,15 @@ var table = [...]struct {
 	{"/rtask.v1.JobService/TestWebhook", Rule{Least: Admin}},
 	{"/rtask.v1.JobService/Reload", Rule{Least: Admin}},
 	{"/rtask.v1.JobService/DryRun", Rule{Least: Admin}},
-	{"/rtask.v1.GatewayService/Run", Rule{Least: Gateway}},
-	{"/rtask.v1.GatewayService/RunFraming", Rule{Least: Gateway}},
-	{"/rtask.v1.GatewayService/Result", Rule{Least: Gateway}},
-	{"/rtask.v1.GatewayService/RunStream", Rule{Least: Gateway}},
-	{"/rtask.v1.GatewayService/Logs", Rule{Least: Gateway}},
-	{"/rtask.v1.GatewayService/End", Rule{Least: Gateway}},
-	{"/rtask.v1.GatewayService/KeyTasks", Rule{Least: Gateway}},
-	{"/rtask.v1.GatewayService/KeyJobs", Rule{Least: Gateway}},
+	{"/rtask.v1.GatewayService/Run", Rule{Least: KeyHolder, Objects: true, Task: true}},
+	{"/rtask.v1.GatewayService/RunFraming", Rule{Least: KeyHolder, Objects: true, Task: true}},
+	{"/rtask.v1.GatewayService/Result", Rule{Least: KeyHolder, Objects: true, Task: true}},
+	{"/rtask.v1.GatewayService/RunStream", Rule{Least: KeyHolder, Objects: true, Task: true}},
+	{"/rtask.v1.GatewayService/Logs", Rule{Least: KeyHolder, Objects: true, Task: true}},
+	{"/rtask.v1.GatewayService/End", Rule{Least: KeyHolder, Objects: true, Task: true}},
+	{"/rtask.v1.GatewayService/KeyTasks", Rule{Least: KeyHolder, Objects: true}},
+	{"/rtask.v1.GatewayService/KeyJobs", Rule{Least: KeyHolder, Objects: true, Task: true}},
+	{"/rtask.v1.GatewayService/Disconnected", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/WebhookFraming", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Webhook", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Refused", Rule{Least: Gateway}},

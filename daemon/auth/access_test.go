@@ -34,16 +34,17 @@ func TestEveryProcedureForEveryKind(t *testing.T) {
 		"/rtask.v1.JobService/ListWebhooks":       {Admin},
 		"/rtask.v1.JobService/TestWebhook":        {Admin},
 		"/rtask.v1.GatewayService/Webhook":        {Gateway},
+		"/rtask.v1.GatewayService/Disconnected":   {Gateway},
 		"/rtask.v1.GatewayService/Refused":        {Gateway},
 		"/rtask.v1.GatewayService/WebhookFraming": {Gateway},
-		"/rtask.v1.GatewayService/Run":            {Gateway},
-		"/rtask.v1.GatewayService/RunFraming":     {Gateway},
-		"/rtask.v1.GatewayService/Result":         {Gateway},
-		"/rtask.v1.GatewayService/RunStream":      {Gateway},
-		"/rtask.v1.GatewayService/Logs":           {Gateway},
-		"/rtask.v1.GatewayService/End":            {Gateway},
-		"/rtask.v1.GatewayService/KeyTasks":       {Gateway},
-		"/rtask.v1.GatewayService/KeyJobs":        {Gateway},
+		"/rtask.v1.GatewayService/Run":            {KeyHolder},
+		"/rtask.v1.GatewayService/RunFraming":     {KeyHolder},
+		"/rtask.v1.GatewayService/Result":         {KeyHolder},
+		"/rtask.v1.GatewayService/RunStream":      {KeyHolder},
+		"/rtask.v1.GatewayService/Logs":           {KeyHolder},
+		"/rtask.v1.GatewayService/End":            {KeyHolder},
+		"/rtask.v1.GatewayService/KeyTasks":       {KeyHolder},
+		"/rtask.v1.GatewayService/KeyJobs":        {KeyHolder},
 		"/rtask.v1.GatewayService/Framing":        {Gateway},
 		"/rtask.v1.GatewayService/Metrics":        {Gateway},
 	}
@@ -62,7 +63,7 @@ func TestEveryProcedureForEveryKind(t *testing.T) {
 				t.Errorf("%s, %v: allowed %v", procedure, k, got)
 			}
 		}
-		if rule.Objects && !slices.Contains(kinds, User) {
+		if rule.Objects && !slices.Contains(kinds, User) && !slices.Contains(kinds, KeyHolder) {
 			t.Errorf("%s holds users to their own objects, and lets none in", procedure)
 		}
 	}
@@ -114,7 +115,7 @@ func TestUnknownIsRefused(t *testing.T) {
 		}
 	}
 	for procedure := range Procedures() {
-		for _, k := range []Kind{-1, 0, Gateway + 1} {
+		for _, k := range []Kind{-1, 0, Sender, Sender + 1} {
 			// A kind that is no kind is never the gateway; above Admin it must not be an admin either.
 			if Allowed(procedure, Caller{Kind: k}) {
 				t.Errorf("%s is allowed to kind %d", procedure, int(k))

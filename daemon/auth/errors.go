@@ -21,6 +21,10 @@ var (
 	// ErrKeyExists is returned when a new key is to have a name that another one has.
 	ErrKeyExists = errors.New("a key of this name exists")
 
+	// ErrBusy is returned when too many texts wait to be verified that might be one key, from addresses with failures or without.
+	// None that has passed before, and none while there are few failures at the key, waits there.
+	ErrBusy = errors.New("too many guesses at this API key wait to be checked")
+
 	// ErrKeysUnread is returned while the keys file has an error since the engine started, so that no key is known.
 	ErrKeysUnread = errors.New("the keys file cannot be read, so no API key is known")
 

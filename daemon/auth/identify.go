@@ -10,15 +10,26 @@ import (
 // Caller is who calls, and what it counts as.
 type Caller struct {
 	Kind Kind
+	// Peer is the process that connected: that of a local caller, or the gateway's.
 	Peer Peer
 	// UserName is the name of the peer's user, empty where it has none.
 	UserName string
+	// Key is of a KeyHolder, and Webhook of a Sender.
+	Key     KeyInfo
+	Webhook string
+	// Remote is the address of the client that the gateway speaks for, as it says; see codec.Presented. Nothing is allowed by it.
+	Remote string
 }
 
-// Name is what records and people call the caller: its user's name, or the number where it has none. Two users can
-// share a Name, if one's name is the other's number; decide by Peer.UID.
+// Name is what records and people call the caller: "key:NAME", "webhook:NAME", or its user's name, or the number where it has none.
+// Two users can share a Name, if one's name is the other's number; decide by Peer.UID.
 func (c Caller) Name() string {
-	if c.UserName != "" {
+	switch {
+	case c.Kind == KeyHolder:
+		return "key:" + c.Key.Name
+	case c.Kind == Sender:
+		return "webhook:" + c.Webhook
+	case c.UserName != "":
 		return c.UserName
 	}
 	return strconv.FormatUint(uint64(c.Peer.UID), 10)

@@ -25,6 +25,8 @@ const (
 	defaultMemoryBudget = 128 << 20
 	// maxGuesses is how many texts with unknown ids wait for a hash at a time. One more is refused without a hash.
 	maxGuesses = 16
+	// maxWaiting is how many texts wait in one lane of a key that is guessed at.
+	maxWaiting = 64
 )
 
 // KeyOptions are what a store of keys needs.
@@ -45,6 +47,9 @@ type KeyOptions struct {
 type KeyInfo struct {
 	Name, ID                   string
 	Created, Expires, LastUsed time.Time
+
+	// salt is of the hash that the text passed which Verify had. It tells one text of a key from the next.
+	salt string
 }
 
 // Keys are the API keys of a keys file. Many goroutines may use them.
@@ -68,9 +73,9 @@ type Keys struct {
 	records map[keyID]*keyRecord
 	dirty   bool // something in the records is not in the file
 	unread  bool // the file could not be read yet
-	// failures are the bad keys of late, and slow has a channel of one for each lane at a key that somebody guesses at.
+	// failures are the bad keys of late, and slow has each lane at a key that somebody guesses at.
 	failures failures
-	slow     map[lane]chan struct{}
+	slow     map[lane]*queue
 	// guesses is how many texts with unknown ids wait for a hash, or are hashed.
 	guesses int
 	// hashing has the texts that are being hashed, by their HMAC, with what is closed when that is done.
@@ -127,7 +132,7 @@ func OpenKeys(opts KeyOptions) (*Keys, error) {
 
 		hashing:  map[[sha256.Size]byte]chan struct{}{},
 		failures: failures{until: map[string]time.Time{}},
-		slow:     map[lane]chan struct{}{},
+		slow:     map[lane]*queue{},
 	}
 	if k.now == nil {
 		k.now = time.Now
@@ -373,6 +378,8 @@ func (k *Keys) Revoke(nameOrID string) (KeyInfo, error) {
 // A malformed text costs nothing, since everybody can tell that it is one. Everything else costs one Argon2id, known
 // id or not, but for a key that has passed lately: so who has a good key is not held up by who tries bad ones.
 //
+// It returns ErrBusy where too many texts wait in the slow lane of the key, as below.
+//
 // When there were many failures lately, from one address (of IPv6 the /64; "": not known) or at one key id, unknown ids are
 // refused without a hash, and known ones are verified one at a time for each key: so made-up keys cost nothing for long, and
 // a good key is never refused because of others. Nor does its holder wait behind those who guess at it: a text that has passed
@@ -525,18 +532,34 @@ type lane struct {
 	clean bool
 }
 
-// slowly waits for a text's turn in a lane, and returns what ends the turn.
+// queue is a lane with its texts.
+type queue struct {
+	taken   chan struct{} // full while one of them is verified
+	waiting int           // how many wait for that; Keys.mu guards it
+}
+
+// slowly waits for a text's turn in a lane, and returns what ends the turn. It returns ErrBusy where maxWaiting wait.
 func (k *Keys) slowly(ctx context.Context, in lane) (done func(), err error) {
 	k.mu.Lock()
 	turn := k.slow[in]
 	if turn == nil {
-		turn = make(chan struct{}, 1)
+		turn = &queue{taken: make(chan struct{}, 1)}
 		k.slow[in] = turn // two for each key, and no more
 	}
+	if turn.waiting >= maxWaiting {
+		k.mu.Unlock()
+		return nil, ErrBusy
+	}
+	turn.waiting++
 	k.mu.Unlock()
+	defer func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		turn.waiting--
+	}()
 	select {
-	case turn <- struct{}{}:
-		return func() { <-turn }, nil
+	case turn.taken <- struct{}{}:
+		return func() { <-turn.taken }, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -604,7 +627,21 @@ func (k *Keys) use(r *keyRecord, i int, now time.Time) KeyInfo {
 		r.LastUsed = last
 		k.dirty = true
 	}
-	return r.info()
+	info := r.info()
+	info.salt = string(r.hashes(now)[i].Salt)
+	return info
+}
+
+// Still reports whether the text that Verify has returned a key for is good now, too.
+func (k *Keys) Still(info KeyInfo) bool {
+	var id keyID
+	if id.UnmarshalText([]byte(info.ID)) != nil {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	r, now := k.records[id], k.now()
+	return r != nil && r.good(now) && slices.ContainsFunc(r.hashes(now), func(h hashRecord) bool { return string(h.Salt) == info.salt })
 }
 
 // Flush writes what is not in the file yet, times of last use above all, at most once a minute; the engine calls it

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -271,5 +272,82 @@ func TestFailuresAreBounded(t *testing.T) {
 	}
 	if n := len(f.until); n > maxFailures {
 		t.Errorf("%d", n)
+	}
+}
+
+// However many guess at a key, so many of them wait for a hash at a time, and the others are told to come again.
+func TestGuessesAtAKeyAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t, filepath.Join(t.TempDir(), "keys.toml"), KeyOptions{MemoryBudget: 2 << 20})
+		_, good := s.add(t, "a", time.Time{})
+		slowHash(s)
+		for i := range 2 * failureBurst {
+			guess(t, s, "192.0.2.1", good, i)
+		}
+		const all = 1000
+		var busy, bad atomic.Int64
+		var wg sync.WaitGroup
+		for i := range all {
+			wg.Go(func() {
+				_, err := s.Verify(t.Context(), "192.0.2.1", with(t, good, func(k *Key) { k.secret[0] ^= byte(i%255 + 1); k.secret[1] ^= byte(i / 255) }))
+				switch {
+				case errors.Is(err, ErrBusy):
+					busy.Add(1)
+				case errors.Is(err, ErrUnauthorized):
+					bad.Add(1)
+				default:
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		// One of them has its turn, and maxWaiting wait for it.
+		if got := busy.Load(); got != all-maxWaiting-1 {
+			t.Errorf("%d of %d do not wait", got, all)
+		}
+		if _, err := s.Verify(t.Context(), "198.51.100.1", good); err != nil {
+			t.Errorf("the key itself, from an address without failures: %v", err)
+		}
+		wg.Wait()
+		if got := bad.Load(); got != maxWaiting+1 {
+			t.Errorf("%d were looked at", got)
+		}
+	})
+}
+
+// A key that was verified is one until it is revoked, expires, or the text is no longer one of its two.
+func TestStill(t *testing.T) {
+	s := newStore(t)
+	_, text := s.add(t, "a", time.Time{})
+	verified := func(text []byte) KeyInfo {
+		t.Helper()
+		info, err := s.Verify(t.Context(), "", text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info
+	}
+	first := verified(text)
+	_, next, err := s.Rotate("a", time.Hour, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := verified(next)
+	if !s.Still(first) || !s.Still(second) || !s.Still(verified(text)) {
+		t.Error("within the overlap one of the two is not good")
+	}
+	if _, _, err := s.Rotate("a", 0, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if s.Still(first) || s.Still(second) {
+		t.Error("a text from before a rotation is good")
+	}
+	if s.Still(KeyInfo{}) {
+		t.Error("no key is good")
+	}
+	_, other := s.add(t, "b", time.Time{})
+	third := verified(other)
+	if _, err := s.Revoke("b"); err != nil || s.Still(third) {
+		t.Errorf("a revoked key is good: %v", err)
 	}
 }

@@ -4,37 +4,59 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect/v2"
-	"connectrpc.com/connect/v2/connecthttp"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
-	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 	"github.com/rtask/rtask/daemon/auth"
 )
 
 // Every row of the table against every kind of caller, on both sockets.
 func TestEveryProcedureForEveryCaller(t *testing.T) {
-	f := newFixture(t, "")
+	f := newFixture(t, tasks)
 	for _, socket := range []string{"control", "gateway"} {
 		for kind, peer := range peers() {
 			for procedure, rule := range auth.Procedures() {
 				// Who one is depends on the socket: the gateway's lets nobody else in, and the other one not the gateway.
 				ours := strings.HasPrefix(procedure, "/rtask.v1.GatewayService/") == (socket == "gateway")
-				want := ours && rule.Allows(kind) && (socket == "gateway") == (kind == auth.Gateway)
+				want := ours && (rule.Allows(kind) || rule.Least == auth.KeyHolder) && (socket == "gateway") == (kind == auth.Gateway)
 				status, reply := f.call(socket, peer, procedure, "{}")
 				if got := status != http.StatusForbidden; got != want {
 					t.Errorf("%s socket, %v, %s: %d %s", socket, kind, procedure, status, reply)
 				}
 				if status == http.StatusForbidden && code(reply) != "permission_denied" {
 					t.Errorf("%s socket, %v, %s: %s", socket, kind, procedure, reply)
+				}
+				// What is for holders of keys the gateway may not by itself.
+				if want && rule.Least == auth.KeyHolder && code(reply) != "unauthenticated" {
+					t.Errorf("%s without a key: %d %s", procedure, status, reply)
+				}
+			}
+		}
+	}
+	// A key makes nobody but the gateway the holder of one, and is good for nothing but what is for these.
+	key := base64.RawStdEncoding.EncodeToString(f.key("demo"))
+	for kind, peer := range peers() {
+		for procedure, rule := range auth.Procedures() {
+			for _, socket := range []string{"control", "gateway"} {
+				status, reply := f.call(socket, peer, procedure, "{}", "Rtask-Key-Bin", key, "Rtask-Task", "async")
+				got := status != http.StatusForbidden && code(reply) != "unauthenticated"
+				ours := strings.HasPrefix(procedure, "/rtask.v1.GatewayService/") == (socket == "gateway")
+				want := ours && (socket == "gateway") == (kind == auth.Gateway) && (rule.Allows(kind) || kind == auth.Gateway && rule.Allows(auth.KeyHolder))
+				if got != want {
+					t.Errorf("%s socket, %v, %s, with a key: %d %s", socket, kind, procedure, status, reply)
+				}
+				if want && rule.Task {
+					if _, reply := f.call(socket, peer, procedure, "{}", "Rtask-Key-Bin", key, "Rtask-Task", "nothing"); code(reply) != "permission_denied" {
+						t.Errorf("%s, for a task that is not the key's: %s", procedure, reply)
+					}
 				}
 			}
 		}
@@ -74,37 +96,15 @@ func TestUnknownProcedures(t *testing.T) {
 	}
 }
 
-// The interceptors hold the table by themselves, too: nothing gets past them that came without admit.
+// The table is held by the interceptor alone: nothing gets past it that came by no door.
 func TestInterceptorsDenyByDefault(t *testing.T) {
 	f := newFixture(t, "")
-	server := connect.NewServer(authorize)
-	rtaskv1connect.RegisterJobServiceHandler(server, f.Server)
-	rtaskv1connect.RegisterGatewayServiceHandler(server, f.Server)
-	s := httptest.NewServer(mount(server))
-	defer s.Close()
+	f.serve("none", f.handler())
 	for procedure := range auth.Procedures() {
-		if streams(procedure) {
-			continue
-		}
-		r, err := http.Post(s.URL+procedure, "application/json", strings.NewReader("{}"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Body.Close()
-		if r.StatusCode != http.StatusForbidden {
-			t.Errorf("%s: %d", procedure, r.StatusCode)
+		if status, reply := f.call("none", auth.Peer{}, procedure, "{}"); status != http.StatusForbidden {
+			t.Errorf("%s: %d %s", procedure, status, reply)
 		}
 	}
-	c := connect.NewClient(connecthttp.NewTransport(s.Client(), s.URL))
-	network := rtaskv1connect.NewGatewayServiceClient(c)
-	denied := func(name string, err error) {
-		if connect.CodeOf(err) != connect.CodePermissionDenied {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	denied("StreamLogs", firstError(rtaskv1connect.NewJobServiceClient(c).StreamLogs(t.Context(), &rtaskv1.StreamLogsRequest{Job: "a"})))
-	denied("Logs", firstError(network.Logs(t.Context(), &rtaskv1.LogsRequest{})))
-	denied("RunStream", firstError(network.RunStream(t.Context(), &rtaskv1.RunRequest{})))
 }
 
 // firstError returns the error with which a stream begins, if it does.
@@ -130,7 +130,7 @@ func TestStrangersAreRefusedAtOnce(t *testing.T) {
 		"chunked":                 {peers()[auth.Nobody], "Transfer-Encoding: chunked", "control", method + "Start"},
 		"expect":                  {peers()[auth.Nobody], "Content-Length: 1000\r\nExpect: 100-continue", "control", method + "Start"},
 		"gateway":                 {peers()[auth.Admin], "Content-Length: 1000", "gateway", "/rtask.v1.GatewayService/Run"},
-		"method of others":        {user, "Content-Length: 1000", "control", method + "AddKey"},
+		"method of others":        {user, "Content-Length: 1000\r\nContent-Type: application/json", "control", method + "AddKey"},
 		"without a known content": {peers()[auth.Nobody], "Content-Length: 1000\r\nContent-Type: text/plain", "control", method + "Start"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -162,7 +162,7 @@ func streams(procedure string) bool {
 // What a message may be is bounded before it is decoded: compressed ones are not taken, and large ones only where there
 // is an input.
 func TestMessagesAreBounded(t *testing.T) {
-	f := newFixture(t, "")
+	f := newFixture(t, tasks)
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
 	io.WriteString(z, "{}")
@@ -181,7 +181,7 @@ func TestMessagesAreBounded(t *testing.T) {
 	if b, _ := io.ReadAll(reply.Body); code(string(b)) != "unimplemented" {
 		t.Errorf("compressed: %d %s", reply.StatusCode, b)
 	}
-	big := strings.Repeat("x", 1<<20)
+	big, demo := strings.Repeat("x", 1<<20), f.key("demo")
 	for procedure := range auth.Procedures() {
 		socket, peer := "control", peers()[auth.Admin]
 		if strings.HasPrefix(procedure, "/rtask.v1.GatewayService/") {
@@ -190,7 +190,7 @@ func TestMessagesAreBounded(t *testing.T) {
 		if streams(procedure) {
 			continue
 		}
-		_, text := f.call(socket, peer, procedure, `{"unknown":"`+big+`"}`)
+		_, text := f.call(socket, peer, procedure, `{"unknown":"`+big+`"}`, "Rtask-Key-Bin", base64.RawStdEncoding.EncodeToString(demo), "Rtask-Task", "async")
 		takes := strings.HasSuffix(procedure, "/Start") || strings.HasSuffix(procedure, "/Run") || strings.HasSuffix(procedure, "/ImportKeys") || strings.HasSuffix(procedure, "/Webhook")
 		if got := code(text) != "resource_exhausted"; got != takes {
 			t.Errorf("%s with 1 MiB: %.100s", procedure, text)
@@ -198,14 +198,14 @@ func TestMessagesAreBounded(t *testing.T) {
 	}
 	for name, err := range map[string]error{
 		"StreamLogs": firstError(f.as(peers()[auth.Admin]).StreamLogs(t.Context(), &rtaskv1.StreamLogsRequest{Job: big})),
-		"Logs":       firstError(f.net().Logs(t.Context(), &rtaskv1.LogsRequest{Id: big})),
+		"Logs":       firstError(f.net(demo, "async").Logs(t.Context(), &rtaskv1.LogsRequest{Id: big})),
 	} {
 		if connect.CodeOf(err) != connect.CodeResourceExhausted {
 			t.Errorf("%s with 1 MiB: %v", name, err)
 		}
 	}
-	err = firstError(f.net().RunStream(t.Context(), &rtaskv1.RunRequest{Input: []byte(big)}))
-	if connect.CodeOf(err) != connect.CodeUnauthenticated { // it has an input
+	err = firstError(f.net(demo, "async").RunStream(t.Context(), &rtaskv1.RunRequest{Input: []byte(big)}))
+	if detail(err).GetKind() != "input-too-large" { // it has an input
 		t.Errorf("RunStream with 1 MiB: %v", err)
 	}
 }

@@ -28,7 +28,7 @@ func (s *Server) AddKey(ctx context.Context, r *rtaskv1.AddKeyRequest) (*rtaskv1
 	if err != nil {
 		return nil, keyError(err)
 	}
-	s.Logger.Info("API key added", "key", info.ID, "name", info.Name, "by", callerFrom(ctx).Name())
+	s.Logger.Info("API key added", "key", info.ID, "name", info.Name, "by", callOf(ctx).Name())
 	return &rtaskv1.AddKeyResponse{Key: keyMessage(info), Secret: string(secret)}, nil
 }
 
@@ -46,12 +46,12 @@ func (s *Server) RevokeKey(ctx context.Context, r *rtaskv1.RevokeKeyRequest) (*r
 	info, err := s.Keys.Revoke(r.Key)
 	if info.ID != "" { // useless from now on, even if the file could not be written
 		s.waits.end(ctx, info.ID)
-		s.Jobs.StopQueued(ctx, info.ID, job.StopOptions{By: callerFrom(ctx).Name() + ", who revoked its key"})
+		s.Jobs.StopQueued(ctx, info.ID, job.StopOptions{By: callOf(ctx).Name() + ", who revoked its key"})
 	}
 	if err != nil {
 		return nil, keyError(err)
 	}
-	s.Logger.Info("API key revoked", "key", info.ID, "name", info.Name, "by", callerFrom(ctx).Name())
+	s.Logger.Info("API key revoked", "key", info.ID, "name", info.Name, "by", callOf(ctx).Name())
 	return &rtaskv1.RevokeKeyResponse{Key: keyMessage(info)}, nil
 }
 
@@ -101,7 +101,7 @@ func (s *Server) keyProblems(c *config.Config) config.Diagnostics {
 // Info implements JobService.
 func (s *Server) Info(ctx context.Context, _ *rtaskv1.InfoRequest) (*rtaskv1.InfoResponse, error) {
 	i := s.Options.Info
-	snapshot := s.Snapshot()
+	snapshot := callOf(ctx).snapshot
 	states, _ := s.Jobs.Count()
 	var sockets []*rtaskv1.SocketUnit
 	if s.Sockets != nil {

@@ -106,22 +106,26 @@ func cut(s string, most int) string {
 	return s[:most]
 }
 
-// actionOf is what a client on the network asks for.
-func actionOf(r presented) string {
-	switch r.(type) {
-	case *rtaskv1.RunRequest, *rtaskv1.RunFramingRequest:
+// actionOf is what a call asks for; "": nothing that is audited unless it is refused.
+func actionOf(procedure string) string {
+	switch procedure {
+	case rtaskv1connect.JobServiceStartProcedure, rtaskv1connect.GatewayServiceRunProcedure, rtaskv1connect.GatewayServiceRunFramingProcedure,
+		rtaskv1connect.GatewayServiceRunStreamProcedure:
 		return actionStart
-	case *rtaskv1.EndRequest:
+	case rtaskv1connect.JobServiceStopProcedure, rtaskv1connect.GatewayServiceEndProcedure, rtaskv1connect.GatewayServiceDisconnectedProcedure:
 		return actionStop
-	default:
+	case rtaskv1connect.GatewayServiceResultProcedure, rtaskv1connect.GatewayServiceLogsProcedure, rtaskv1connect.GatewayServiceKeyTasksProcedure,
+		rtaskv1connect.GatewayServiceKeyJobsProcedure:
 		return actionRead
+	default:
+		return ""
 	}
 }
 
 // localStart is the decision about a start over the control socket, as far as it is known before there is one.
-func localStart(c auth.Caller, snapshot Snapshot, r *rtaskv1.StartRequest) decision {
-	d := decision{action: actionStart, user: c.Name()}
-	if snapshot.Config != nil && !r.Command && snapshot.Config.Tasks[r.Name] != nil {
+func localStart(c *call, r *rtaskv1.StartRequest) decision {
+	d := c.decision()
+	if c.snapshot.Config != nil && !r.Command && c.snapshot.Config.Tasks[r.Name] != nil {
 		d.task = r.Name
 	} else {
 		d.command = r.Name
@@ -140,18 +144,12 @@ func (s *Server) decide(d decision, job string, err error) {
 
 // auditStranger writes of a call that was refused before it was read.
 func (s *Server) auditStranger(procedure string, c auth.Caller, known bool) {
-	d := decision{decision: refused, kind: "forbidden", user: c.Name(), reason: path.Base(procedure) + ": user " + c.Name() + " may not", stranger: true}
+	d := decision{decision: refused, action: actionOf(procedure), kind: "forbidden", user: c.Name(), reason: path.Base(procedure) + ": user " + c.Name() + " may not", stranger: true}
 	switch {
 	case !known:
 		d.user, d.reason = "", path.Base(procedure)+": who calls is not known"
 	case c.Peer.InSlice:
 		d.reason = path.Base(procedure) + ": a job may not use rtask"
-	}
-	switch procedure {
-	case rtaskv1connect.JobServiceStartProcedure:
-		d.action = actionStart
-	case rtaskv1connect.JobServiceStopProcedure:
-		d.action = actionStop
 	}
 	s.audit(d)
 }

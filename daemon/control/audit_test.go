@@ -111,21 +111,20 @@ task "said" {
 // What the gateway refuses by itself is an entry like any other, as long as it is of the two kinds that there are.
 func TestAuditRefused(t *testing.T) {
 	f := newFixture(t, tasks)
-	refuse := func(m *rtaskv1.RefusedRequest) error {
-		m.RemoteAddr = "192.0.2.7"
-		_, err := f.net().Refused(t.Context(), m)
+	refuse := func(key []byte, task string, m *rtaskv1.RefusedRequest) error {
+		_, err := f.net(key, task).Refused(t.Context(), m)
 		return err
 	}
-	if err := refuse(&rtaskv1.RefusedRequest{Task: strings.Repeat("x", 100), Kind: "unavailable", Reason: "too many"}); err != nil {
+	if err := refuse(nil, strings.Repeat("x", 100), &rtaskv1.RefusedRequest{Kind: "unavailable", Reason: "too many"}); err != nil {
 		t.Error(err)
 	}
 	demo, other := f.key("demo"), f.key("other")
 	for _, key := range [][]byte{demo, nil, []byte("x"), other} {
-		if err := refuse(&rtaskv1.RefusedRequest{Task: "hello", ApiKey: key, Kind: "bad-request", Reason: "no body"}); err != nil {
+		if err := refuse(key, "hello", &rtaskv1.RefusedRequest{Kind: "bad-request", Reason: "no body"}); err != nil {
 			t.Error(err)
 		}
 	}
-	codes(t, refuse(&rtaskv1.RefusedRequest{Task: "hello", Kind: "made-up"}), connect.CodeInvalidArgument)
+	codes(t, refuse(nil, "hello", &rtaskv1.RefusedRequest{Kind: "made-up"}), connect.CodeInvalidArgument)
 	info, err := f.Keys.Verify(t.Context(), "", demo)
 	if err != nil {
 		t.Fatal(err)

@@ -61,10 +61,10 @@ func TestFormOfParameters(t *testing.T) {
 		{"plain", urlencoded, "", "env=prod", ""},
 	} {
 		r := &rtaskv1.RunRequest{
-			Task: c.task, ApiKey: key, Input: []byte(c.body), Query: []byte(c.query),
+			Input: []byte(c.body), Query: []byte(c.query),
 			Headers: []*rtaskv1.Header{{Name: "content-type", Value: []byte(c.kind)}},
 		}
-		reply, err := f.net().Run(t.Context(), r)
+		reply, err := f.net(key, c.task).Run(t.Context(), r)
 		if c.refused != "" {
 			if detail(err).GetKind() != "bad-request" || !strings.Contains(err.Error(), c.refused) {
 				t.Errorf("%s %q: %v, want %s", c.kind, c.body, err, c.refused)
@@ -87,8 +87,8 @@ func TestContentCodings(t *testing.T) {
 	for coding, refused := range map[string]bool{
 		"gzip": true, "GZip": true, "deflate": true, "br": true, "identity, gzip": true, "x": true, "": false, "identity": false, "Identity ,": false,
 	} {
-		_, err := f.net().Run(t.Context(), &rtaskv1.RunRequest{
-			Task: "plain", ApiKey: key, Input: []byte("x"), Headers: []*rtaskv1.Header{{Name: "Content-Encoding", Value: []byte(coding)}},
+		_, err := f.net(key, "plain").Run(t.Context(), &rtaskv1.RunRequest{
+			Input: []byte("x"), Headers: []*rtaskv1.Header{{Name: "Content-Encoding", Value: []byte(coding)}},
 		})
 		if kind := detail(err).GetKind(); (kind == "unsupported-media-type") != refused || !refused && err != nil {
 			t.Errorf("%q: %v", coding, err)

@@ -7,8 +7,6 @@ package control
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -130,25 +128,16 @@ func New(o Options) *Server {
 }
 
 // Control returns the handler of the control socket.
-func (s *Server) Control() http.Handler { return s.control(s.peer(s.controlCaller)) }
+func (s *Server) Control() http.Handler { return s.door(s.handler(), s.peer(s.controlCaller)) }
 
-// Gateway returns the handler of the gateway's socket.
-func (s *Server) Gateway() http.Handler { return s.gateway(s.peer(s.Identify.Gateway)) }
+// Gateway returns the handler of the gateway's socket. It has the same methods: who may call them is known by the socket.
+func (s *Server) Gateway() http.Handler { return s.door(s.handler(), s.peer(s.Identify.Gateway)) }
 
-func (s *Server) control(identify identify) http.Handler {
-	server := connect.NewServer(codec.ErrorTexts, authorize)
+// handler returns the handler of both services, for callers that door has let in.
+func (s *Server) handler() http.Handler {
+	server := connect.NewServer(codec.ErrorTexts, s.authorize)
 	rtaskv1connect.RegisterJobServiceHandler(server, s)
-	return s.admit(mount(server), identify)
-}
-
-func (s *Server) gateway(identify identify) http.Handler {
-	server := connect.NewServer(codec.ErrorTexts, authorize)
 	rtaskv1connect.RegisterGatewayServiceHandler(server, s)
-	return s.admit(mount(server), identify)
-}
-
-// mount returns the handler of a server's methods.
-func mount(server *connect.Server) http.Handler {
 	mux := http.NewServeMux()
 	connecthttp.Mount(mux, server, append(codec.Options(), connecthttp.WithConditionalOptions(func(spec connect.Spec) []connecthttp.Option {
 		size := maxSmallRequest
@@ -160,16 +149,16 @@ func mount(server *connect.Server) http.Handler {
 		return []connecthttp.Option{connecthttp.WithReadMaxBytes(size)}
 	}))...)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = &rest{ReadCloser: r.Body}
+		r.Body = &rest{ReadCloser: r.Body, gateway: callOf(r.Context()).Kind == auth.Gateway}
 		mux.ServeHTTP(w, r)
 	})
 }
 
 // rest is a body of which what comes behind a message that is too long is read and dropped, up to maxRest: most clients read no
-// answer while they send. Of a call that is refused unread, nothing is read.
+// answer while they send. Of a call that is refused before its message is read, only what the gateway sends is.
 type rest struct {
 	io.ReadCloser
-	begun bool
+	gateway, begun bool
 }
 
 // Read implements io.Reader.
@@ -180,88 +169,15 @@ func (r *rest) Read(b []byte) (int, error) {
 
 // Close implements io.Closer.
 func (r *rest) Close() error {
-	if r.begun {
-		_, _ = io.CopyN(io.Discard, r.ReadCloser, maxRest) // an error is the client's end
+	most := int64(maxRest)
+	switch {
+	case r.gateway:
+		most = maxRequest
+	case !r.begun:
+		return nil // net/http closes it, behind the answer
 	}
+	_, _ = io.CopyN(io.Discard, r.ReadCloser, most) // an error is the client's end
 	return r.ReadCloser.Close()
-}
-
-// identify says who sent a request.
-type identify func(context.Context) (auth.Caller, error)
-
-// peer makes an identify of the process at the other end of the connection.
-func (s *Server) peer(of func(auth.Peer) (auth.Caller, error)) identify {
-	return func(ctx context.Context) (auth.Caller, error) {
-		p, ok := auth.PeerFrom(ctx)
-		if !ok {
-			return auth.Caller{}, auth.PeerError(ctx)
-		}
-		return of(p)
-	}
-}
-
-func (s *Server) controlCaller(p auth.Peer) (auth.Caller, error) {
-	c := s.Identify.Control(p)
-	if c.Kind == auth.Nobody {
-		return c, auth.ErrForbidden
-	}
-	return c, nil
-}
-
-type callerKey struct{}
-
-// callerFrom returns who calls.
-func callerFrom(ctx context.Context) auth.Caller {
-	c, _ := ctx.Value(callerKey{}).(auth.Caller)
-	return c // the zero Caller is nobody
-}
-
-// strangerText is what everybody is told who may nothing at all.
-const strangerText = "permission denied: only root, members of the groups rtask and rtask-admin, and users that a task names may use rtask; a job may not"
-
-// admit authenticates a request, and looks up its method in the table, before a byte of its body is read.
-func (s *Server) admit(next http.Handler, identify identify) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		caller, err := identify(r.Context())
-		if err != nil {
-			s.auditStranger(r.URL.Path, caller, errors.Is(err, auth.ErrForbidden)) // else it could not be told who calls
-			refuse(w, r, strangerText)
-			return
-		}
-		// A path without a row is no method, which next says.
-		if rule := auth.RuleOf(r.URL.Path); rule != (auth.Rule{}) && !rule.Allows(caller.Kind) {
-			s.auditStranger(r.URL.Path, caller, true)
-			refuse(w, r, deniedText(caller))
-			return
-		}
-		s.counted(next, w, r.WithContext(context.WithValue(r.Context(), callerKey{}, caller)), caller)
-	})
-}
-
-// refuse answers without reading what may still come.
-func refuse(w http.ResponseWriter, r *http.Request, text string) {
-	w.Header().Set("Connection", "close") // otherwise net/http reads on, to use the connection again
-	writer := connecthttp.NewErrorWriter()
-	if !writer.IsSupported(r) {
-		http.Error(w, text, http.StatusForbidden)
-		return
-	}
-	// Somebody who does not read the answer is no loss.
-	_ = writer.Write(w, r, connect.NewError(connect.CodePermissionDenied, text))
-}
-
-func deniedText(c auth.Caller) string {
-	return fmt.Sprintf("permission denied: this needs more than user %s may do", c.Name())
-}
-
-// authorize holds every call against the table, before its message is read.
-func authorize(next connect.ServerFunc) connect.ServerFunc {
-	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
-		if caller := callerFrom(ctx); !auth.Allowed(spec.Procedure, caller) {
-			return connect.NewError(connect.CodePermissionDenied, deniedText(caller))
-		}
-		return next(ctx, spec, stream)
-	}
 }
 
 // coded makes an error with a code and the text of err.

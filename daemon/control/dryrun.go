@@ -26,7 +26,9 @@ func (s *Server) DryRun(ctx context.Context, r *rtaskv1.DryRunRequest) (*rtaskv1
 	case m.Webhook != "" && len(m.Parameters) > 0:
 		return nil, connect.NewError(connect.CodeInvalidArgument, "a request to a webhook has no parameters")
 	}
+	by := callOf(ctx)
 	c, diags := s.Options.Reload(true)
+	in := Snapshot{Config: c, Switches: by.snapshot.Switches}
 	reply := &rtaskv1.DryRunResponse{Diagnostics: diagnosticMessages(diags)}
 	if diags.HasErrors() {
 		return reply, nil
@@ -47,7 +49,7 @@ func (s *Server) DryRun(ctx context.Context, r *rtaskv1.DryRunRequest) (*rtaskv1
 	var err error
 	switch {
 	case m.Key != "":
-		js, err = s.dryKey(c, t, m)
+		js, err = s.dryKey(in, t, m)
 	case t == nil:
 		err = fail(connect.CodeNotFound, "not-found", fmt.Errorf("there is no task %q", m.Task))
 	case m.Webhook != "":
@@ -55,14 +57,11 @@ func (s *Server) DryRun(ctx context.Context, r *rtaskv1.DryRunRequest) (*rtaskv1
 		if i < 0 {
 			return nil, fail(connect.CodeNotFound, "not-found", fmt.Errorf("task %q has no webhook %q", m.Task, m.Webhook))
 		}
-		h := &hook{config: c, task: t, webhook: t.Webhooks[i], user: callerFrom(ctx).Name()}
+		h := sample(by, in, t, t.Webhooks[i])
 		err = s.judgeSample(h)
 		js, reply.Reason = h.spec, h.skip
 	default:
-		caller := callerFrom(ctx)
-		js, err = s.requestSpec(c, t, request{
-			owner: job.Owner{UID: caller.Peer.UID, Name: caller.Name()}, trigger: "local", params: messageParameters(m.Parameters),
-		})
+		js, err = s.requestSpec(in, t, request{owner: by.owner(), trigger: "local", params: messageParameters(m.Parameters)})
 	}
 	if err == nil && s.Jobs.Draining() {
 		err = drainError()
@@ -80,7 +79,7 @@ func (s *Server) DryRun(ctx context.Context, r *rtaskv1.DryRunRequest) (*rtaskv1
 
 // dryKey is what a request with an API key would start. An error says what is wrong in the administrator's words: who presents a
 // bad key, or a good one for another task, is told less.
-func (s *Server) dryKey(c *config.Config, t *config.Task, m *rtaskv1.DryRunRequest) (job.Spec, error) {
+func (s *Server) dryKey(in Snapshot, t *config.Task, m *rtaskv1.DryRunRequest) (job.Spec, error) {
 	keys := s.Keys.List()
 	i := slices.IndexFunc(keys, func(k auth.KeyInfo) bool { return k.Name == m.Key || k.ID == m.Key })
 	refuse := func(code connect.Code, kind, format string, args ...any) (job.Spec, error) {
@@ -96,7 +95,7 @@ func (s *Server) dryKey(c *config.Config, t *config.Task, m *rtaskv1.DryRunReque
 	case !slices.Contains(t.APIKeys, keys[i].Name):
 		return refuse(connect.CodePermissionDenied, "forbidden", "the key %s is not in api_keys of task %s", keys[i].Name, t.Name)
 	}
-	return s.requestSpec(c, t, request{
+	return s.requestSpec(in, t, request{
 		owner: job.Owner{Key: keys[i].ID, Name: keys[i].Name}, trigger: "http", params: messageParameters(m.Parameters),
 	})
 }

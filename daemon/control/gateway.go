@@ -11,127 +11,40 @@ import (
 
 	"github.com/rtask/rtask/daemon/api/codec"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
-	"github.com/rtask/rtask/daemon/auth"
-	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
 )
 
 // longestTask is how many bytes of a task's name that strangers made up are logged.
 const longestTask = 64
 
-// presented is what a client on the network presented.
-type presented interface {
-	GetTask() string
-	GetApiKey() []byte
-	GetRemoteAddr() string
-}
-
-// refuse counts and logs a refusal, and returns it. The task is one of the configuration, or "".
-func (s *Server) refuse(r presented, key auth.KeyInfo, task, kind string, err error) error {
-	return s.refuseFor(r, key, task, kind, errorText(err), err)
-}
-
-// refuseFor is refuse with a reason for the log alone.
-func (s *Server) refuseFor(r presented, key auth.KeyInfo, task, kind, reason string, err error) error {
-	s.Rejected(task, kind)
-	name := r.GetTask()
-	s.audit(decision{
-		decision: refused, action: actionOf(r), kind: kind, task: cut(name, longestTask), key: key.Name, keyID: key.ID, remote: r.GetRemoteAddr(),
-		reason: reason, stranger: key.ID == "",
-	})
-	return err
-}
-
-func (s *Server) unauthorized(r presented, key auth.KeyInfo) error {
-	return s.refuse(r, key, "", "unauthorized", fail(connect.CodeUnauthenticated, "unauthorized", auth.ErrUnauthorized))
-}
-
-// verify returns the presented key, if it is good.
-func (s *Server) verify(ctx context.Context, r presented) (auth.KeyInfo, error) {
-	key, err := s.Keys.Verify(ctx, r.GetRemoteAddr(), r.GetApiKey())
-	if errors.Is(err, auth.ErrUnauthorized) {
-		return key, s.unauthorized(r, key)
-	}
-	if err != nil {
-		return key, waitError(err)
-	}
-	return key, nil
-}
-
-// taskFor returns the configuration and the task that a key may use.
-func (s *Server) taskFor(r presented, key auth.KeyInfo) (*config.Config, *config.Task, error) {
-	c := s.Snapshot().Config
-	if c == nil {
-		return nil, nil, s.refuse(r, key, "", "configuration", noTasks())
-	}
-	task, ok := c.Tasks[r.GetTask()]
-	if !ok || !slices.Contains(task.APIKeys, key.Name) {
-		name := ""
-		if ok {
-			name = task.Name
-		}
-		return nil, nil, s.refuse(r, key, name, "forbidden",
-			fail(connect.CodePermissionDenied, "forbidden", errors.New("this key may not use a task of this name")))
-	}
-	return c, task, nil
-}
-
-// noTasks is the error of a configuration with errors. What is wrong with it is the administrator's to know: `rtaskctl config
-// check` and the journal say so.
-func noTasks() error {
-	return fail(connect.CodeUnavailable, "configuration", errors.New("the configuration has errors, so there are no tasks"))
-}
-
 // Run implements GatewayService: the whole decision about a request from the network.
 func (s *Server) Run(ctx context.Context, r *rtaskv1.RunRequest) (*rtaskv1.RunResponse, error) {
-	ctx, key, done, err := s.keyed(ctx, r)
+	c := callOf(ctx)
+	js, err := s.runSpec(c, r)
 	if err != nil {
 		return nil, err
 	}
-	defer done()
-	task, js, err := s.runSpec(r, key)
+	result, err := s.run(ctx, c.task.Blocking, js, c.decision())
+	s.count(c.task, c.Key.Name, err)
 	if err != nil {
 		return nil, err
 	}
-	result, err := s.run(ctx, task.Blocking, js, keyDecision(task, key, r))
-	s.count(task, key.Name, err)
-	switch {
-	case err != nil:
-		return nil, s.ended(ctx, r, key, err)
-	case !task.Blocking:
-		return &rtaskv1.RunResponse{Job: jobMessage(result.Job), Accepted: true}, nil
-	}
-	return resultMessage(result), nil
+	return reply(c.task.Blocking, result), nil
 }
 
-// RunFraming implements GatewayService.
-func (s *Server) RunFraming(ctx context.Context, r *rtaskv1.RunFramingRequest) (*rtaskv1.RunFramingResponse, error) {
-	key, err := s.verify(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	_, task, err := s.taskFor(r, key)
-	if err != nil {
-		s.Requested("", key.Name, kindOf(err))
-		return nil, err
-	}
-	return &rtaskv1.RunFramingResponse{MaxInputBytes: task.MaxInputBytes, KeyId: key.ID}, nil
-}
-
-// keyDecision is the decision about a request with a key, as far as it is known before there is one.
-func keyDecision(t *config.Task, key auth.KeyInfo, r presented) decision {
-	return decision{action: actionOf(r), task: t.Name, key: key.Name, keyID: key.ID, remote: r.GetRemoteAddr()}
+// RunFraming implements GatewayService: that the call came here says that the key is good.
+func (s *Server) RunFraming(ctx context.Context, _ *rtaskv1.RunFramingRequest) (*rtaskv1.RunFramingResponse, error) {
+	c := callOf(ctx)
+	return &rtaskv1.RunFramingResponse{MaxInputBytes: c.task.MaxInputBytes, KeyId: c.Key.ID}, nil
 }
 
 // keySpec is what a run of a task is for a request that came with a key.
-func (s *Server) keySpec(c *config.Config, t *config.Task, key auth.KeyInfo, r *rtaskv1.RunRequest) (job.Spec, error) {
+func (s *Server) keySpec(c *call, r *rtaskv1.RunRequest) (job.Spec, error) {
 	params, err := queryParameters(string(r.Query))
 	if err != nil {
 		return job.Spec{}, err
 	}
-	return s.requestSpec(c, t, request{
-		owner: job.Owner{Key: key.ID, Name: key.Name}, trigger: "http", input: r.Input, params: params, headers: r.Headers,
-	})
+	return s.requestSpec(c.snapshot, c.task, request{owner: c.owner(), trigger: "http", input: r.Input, params: params, headers: r.Headers})
 }
 
 func resultMessage(r job.Result) *rtaskv1.RunResponse {
@@ -140,22 +53,14 @@ func resultMessage(r job.Result) *rtaskv1.RunResponse {
 
 // Result implements GatewayService.
 func (s *Server) Result(ctx context.Context, r *rtaskv1.ResultRequest) (*rtaskv1.RunResponse, error) {
-	ctx, key, done, err := s.keyed(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	_, task, err := s.taskFor(r, key)
-	if err != nil {
-		return nil, err
-	}
-	j, err := s.jobOf(task, key, r.Id)
+	c := callOf(ctx)
+	j, err := s.find(c, r.Id)
 	if err == nil {
-		j, err = s.waitFor(ctx, key, j, r.Wait)
+		j, err = s.waitFor(ctx, c, j, r.Wait)
 	}
 	switch {
 	case err != nil:
-		return nil, s.ended(ctx, r, key, err)
+		return nil, err
 	case j.State != job.Ended:
 		return &rtaskv1.RunResponse{Job: jobMessage(j), Accepted: true}, nil
 	}
@@ -235,16 +140,17 @@ func (s *Server) Refused(ctx context.Context, r *rtaskv1.RefusedRequest) (*rtask
 	if m.Kind != "bad-request" && m.Kind != "unavailable" {
 		return nil, connect.Errorf(connect.CodeInvalidArgument, "the gateway refuses nothing as %q", m.Kind)
 	}
-	d := decision{decision: refused, action: actionStart, kind: m.Kind, reason: m.Reason, remote: m.RemoteAddr, stranger: true}
+	c, presented := callOf(ctx), codec.PresentedIn(ctx)
+	d := decision{decision: refused, action: actionStart, kind: m.Kind, reason: m.Reason, remote: c.Remote, stranger: true}
 	known := "" // a task, to who may use it
-	if c := s.Snapshot().Config; c != nil && m.Hash != "" {
-		if t, w := c.Webhook(m.Hash, s.ReadSecret); w != nil {
+	if cfg := c.snapshot.Config; cfg != nil && m.Hash != "" {
+		if t, w := cfg.Webhook(m.Hash, s.ReadSecret); w != nil {
 			d.task, d.webhook, known = t.Name, w.Name, t.Name
 		}
-	} else if c != nil && c.Tasks[m.Task] != nil {
+	} else if cfg != nil && cfg.Tasks[c.named] != nil {
 		// That a key is bad is not what this was refused for.
-		if key, err := s.Keys.Verify(ctx, m.RemoteAddr, m.ApiKey); err == nil && slices.Contains(c.Tasks[m.Task].APIKeys, key.Name) {
-			d.task, d.key, d.keyID, d.stranger, known = m.Task, key.Name, key.ID, false, m.Task
+		if key, err := s.Keys.Verify(ctx, c.Remote, presented.Key); err == nil && slices.Contains(cfg.Tasks[c.named].APIKeys, key.Name) {
+			d.task, d.key, d.keyID, d.stranger, known = c.named, key.Name, key.ID, false, c.named
 		}
 	}
 	s.Rejected(known, m.Kind)
@@ -256,8 +162,8 @@ func (s *Server) Refused(ctx context.Context, r *rtaskv1.RefusedRequest) (*rtask
 }
 
 // Framing implements GatewayService.
-func (s *Server) Framing(context.Context, *rtaskv1.FramingRequest) (*rtaskv1.FramingResponse, error) {
-	snapshot := s.Snapshot()
+func (s *Server) Framing(ctx context.Context, _ *rtaskv1.FramingRequest) (*rtaskv1.FramingResponse, error) {
+	snapshot := callOf(ctx).snapshot
 	reply := &rtaskv1.FramingResponse{
 		Draining: s.Jobs.Draining(), ConfigurationErrors: snapshot.Diagnostics.HasErrors(), NoConfiguration: snapshot.Config == nil,
 	}

@@ -18,9 +18,9 @@ import (
 )
 
 // refusal is all that a client can see of a refused call.
-func refusal(t *testing.T, f *fixture, r *rtaskv1.RunRequest) string {
+func refusal(t *testing.T, f *fixture, key []byte, task string, r *rtaskv1.RunRequest) string {
 	t.Helper()
-	_, err := f.net().Run(t.Context(), r)
+	_, err := f.net(key, task).Run(t.Context(), r)
 	if err == nil {
 		t.Errorf("%v was not refused", r)
 		return ""
@@ -44,9 +44,9 @@ func TestRunUnauthorized(t *testing.T) {
 	wrong := []byte(string(good))
 	wrong[10] ^= 1
 	seen := map[string]bool{}
-	for _, key := range [][]byte{nil, {}, []byte("x"), []byte("rtk_"), wrong, append(good, ' '), revoked, expired, []byte(strings.Repeat("rtk_", 1<<18))} {
+	for _, key := range [][]byte{nil, {}, []byte("x"), []byte("rtk_"), wrong, append(good, ' '), revoked, expired, []byte(strings.Repeat("rtk_", 1<<12))} {
 		for _, task := range []string{"hello", "no-such-task", ""} {
-			seen[refusal(t, f, &rtaskv1.RunRequest{Task: task, ApiKey: key, InputTooLarge: task == "hello"})] = true
+			seen[refusal(t, f, key, task, &rtaskv1.RunRequest{InputTooLarge: task == "hello"})] = true
 		}
 	}
 	if len(seen) != 1 {
@@ -69,11 +69,11 @@ func TestRunRefused(t *testing.T) {
 	f := newFixture(t, tasks)
 	demo, other := f.key("demo"), f.key("other")
 	// A task that is not the key's is a task that is not there.
-	none := refusal(t, f, &rtaskv1.RunRequest{Task: "no-such-task", ApiKey: other})
+	none := refusal(t, f, other, "no-such-task", &rtaskv1.RunRequest{})
 	for _, task := range []string{"hello", "off", "nowhere", "true", "", "../hello", strings.Repeat("x", 1<<16)} {
 		for _, large := range []bool{false, true} {
-			r := &rtaskv1.RunRequest{Task: task, ApiKey: other, InputTooLarge: large, Input: []byte(strings.Repeat("x", 100))}
-			if got := refusal(t, f, r); got != none {
+			r := &rtaskv1.RunRequest{InputTooLarge: large, Input: []byte(strings.Repeat("x", 100))}
+			if got := refusal(t, f, other, task, r); got != none {
 				t.Errorf("%.40q: %s, and of none: %s", task, got, none)
 			}
 		}
@@ -82,19 +82,19 @@ func TestRunRefused(t *testing.T) {
 		t.Error(none)
 	}
 	for _, c := range []struct {
+		task string
 		r    *rtaskv1.RunRequest
 		kind string
 	}{
-		{&rtaskv1.RunRequest{Task: "hello", Input: []byte(strings.Repeat("x", 17))}, "input-too-large"},
-		{&rtaskv1.RunRequest{Task: "hello", InputTooLarge: true}, "input-too-large"},
-		{&rtaskv1.RunRequest{Task: "off"}, "disabled"},
-		{&rtaskv1.RunRequest{Task: "nowhere"}, "configuration"},
-		{&rtaskv1.RunRequest{Task: "limited"}, "configuration"},
+		{"hello", &rtaskv1.RunRequest{Input: []byte(strings.Repeat("x", 17))}, "input-too-large"},
+		{"hello", &rtaskv1.RunRequest{InputTooLarge: true}, "input-too-large"},
+		{"off", &rtaskv1.RunRequest{}, "disabled"},
+		{"nowhere", &rtaskv1.RunRequest{}, "configuration"},
+		{"limited", &rtaskv1.RunRequest{}, "configuration"},
 	} {
-		c.r.ApiKey = demo
-		_, err := f.net().Run(t.Context(), c.r)
+		_, err := f.net(demo, c.task).Run(t.Context(), c.r)
 		if got := detail(err).GetKind(); got != c.kind {
-			t.Errorf("%s: %q %v, want %q", c.r.Task, got, err, c.kind)
+			t.Errorf("%s: %q %v, want %q", c.task, got, err, c.kind)
 		}
 	}
 	f.noJobs()
@@ -115,7 +115,7 @@ func TestRun(t *testing.T) {
 	demo := f.key("demo")
 	run := func(task, input string) *rtaskv1.RunResponse {
 		t.Helper()
-		return must[rtaskv1.RunResponse](t)(f.net().Run(t.Context(), &rtaskv1.RunRequest{Task: task, ApiKey: demo, Input: []byte(input)}))
+		return must[rtaskv1.RunResponse](t)(f.net(demo, task).Run(t.Context(), &rtaskv1.RunRequest{Input: []byte(input)}))
 	}
 	for range 10 {
 		r := run("hello", "sixteen bytes..\n")
@@ -133,7 +133,7 @@ func TestRun(t *testing.T) {
 	if res, err := f.Jobs.Wait(t.Context(), r.Job.Id); err != nil || !res.Succeeded() {
 		t.Errorf("%v, %v", res.Exit, err)
 	}
-	if m := must[rtaskv1.RunFramingResponse](t)(f.net().RunFraming(t.Context(), &rtaskv1.RunFramingRequest{Task: "hello", ApiKey: demo})); m.MaxInputBytes != 16 || m.KeyId == "" {
+	if m := must[rtaskv1.RunFramingResponse](t)(f.net(demo, "hello").RunFraming(t.Context(), &rtaskv1.RunFramingRequest{})); m.MaxInputBytes != 16 || m.KeyId == "" {
 		t.Errorf("%v", m)
 	}
 }
@@ -152,7 +152,7 @@ func (h slowLog) Handle(ctx context.Context, r slog.Record) error {
 func TestRunReplyIsNotLost(t *testing.T) {
 	f := newFixture(t, tasks)
 	f.Logger = slog.New(slowLog{f.Logger.Handler()})
-	r := must[rtaskv1.RunResponse](t)(f.net().Run(t.Context(), &rtaskv1.RunRequest{Task: "hello", ApiKey: f.key("demo"), Input: []byte("x\n")}))
+	r := must[rtaskv1.RunResponse](t)(f.net(f.key("demo"), "hello").Run(t.Context(), &rtaskv1.RunRequest{Input: []byte("x\n")}))
 	if string(r.Stdout) != "hello x\n" {
 		t.Errorf("%q", r.Stdout)
 	}
@@ -165,7 +165,7 @@ func TestRunRevoked(t *testing.T) {
 	waits := make(chan error, 3)
 	for range cap(waits) {
 		go func() {
-			_, err := f.net().Run(t.Context(), &rtaskv1.RunRequest{Task: "sleeps", ApiKey: demo})
+			_, err := f.net(demo, "sleeps").Run(t.Context(), &rtaskv1.RunRequest{})
 			waits <- err
 		}()
 	}
@@ -188,7 +188,7 @@ func TestRunRevoked(t *testing.T) {
 	if jobs, err := f.Jobs.List(job.Filter{}); err != nil || len(jobs) != 3 {
 		t.Errorf("%d jobs run on, %v", len(jobs), err)
 	}
-	if got := refusal(t, f, &rtaskv1.RunRequest{Task: "sleeps", ApiKey: demo}); !strings.HasPrefix(got, "unauthenticated") {
+	if got := refusal(t, f, demo, "sleeps", &rtaskv1.RunRequest{}); !strings.HasPrefix(got, "unauthenticated") {
 		t.Error(got)
 	}
 }
@@ -202,14 +202,14 @@ func TestCallsAreBounded(t *testing.T) {
 	defer cancel()
 	var calls sync.WaitGroup
 	for range 3 {
-		calls.Go(func() { _, _ = f.net().Run(ctx, &rtaskv1.RunRequest{Task: "sleeps", ApiKey: demo}) })
+		calls.Go(func() { _, _ = f.net(demo, "sleeps").Run(ctx, &rtaskv1.RunRequest{}) })
 	}
 	for deadline := time.Now().Add(10 * time.Second); f.Jobs.Running() < 3; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the jobs do not start")
 		}
 	}
-	_, err := f.net().Run(t.Context(), &rtaskv1.RunRequest{Task: "hello", ApiKey: demo})
+	_, err := f.net(demo, "hello").Run(t.Context(), &rtaskv1.RunRequest{})
 	if d := detail(err); d.GetKind() != "concurrency" || d.GetRetryAfter() == nil || connect.CodeOf(err) != connect.CodeResourceExhausted {
 		t.Errorf("%v", err)
 	}
@@ -217,14 +217,14 @@ func TestCallsAreBounded(t *testing.T) {
 	if err != nil || len(jobs) != 3 {
 		t.Fatalf("%d jobs, %v", len(jobs), err)
 	}
-	stream, err := f.net().Logs(t.Context(), &rtaskv1.LogsRequest{Task: "sleeps", ApiKey: demo, Id: jobs[0].ID, Follow: true})
+	stream, err := f.net(demo, "sleeps").Logs(t.Context(), &rtaskv1.LogsRequest{Id: jobs[0].ID, Follow: true})
 	if err == nil {
 		_, err = stream.Receive()
 	}
 	if detail(err).GetKind() != "concurrency" {
 		t.Errorf("a follower: %v", err)
 	}
-	if r, err := f.net().Run(t.Context(), &rtaskv1.RunRequest{Task: "hello", ApiKey: other}); detail(err).GetKind() != "forbidden" {
+	if r, err := f.net(other, "hello").Run(t.Context(), &rtaskv1.RunRequest{}); detail(err).GetKind() != "forbidden" {
 		t.Errorf("another key: %v, %v", r, err)
 	}
 	cancel()
@@ -240,5 +240,5 @@ func TestCallsAreBounded(t *testing.T) {
 			t.Fatal("calls that ended are still counted")
 		}
 	}
-	must[rtaskv1.RunResponse](t)(f.net().Run(t.Context(), &rtaskv1.RunRequest{Task: "hello", ApiKey: demo}))
+	must[rtaskv1.RunResponse](t)(f.net(demo, "hello").Run(t.Context(), &rtaskv1.RunRequest{}))
 }

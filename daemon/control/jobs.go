@@ -1,10 +1,10 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -24,15 +24,15 @@ const promisesRetryAfter = time.Minute
 
 // Start implements JobService.
 func (s *Server) Start(ctx context.Context, r *rtaskv1.StartRequest) (*rtaskv1.StartResponse, error) {
-	snapshot := s.Snapshot()
-	spec, err := s.startSpec(callerFrom(ctx), snapshot, r)
+	c := callOf(ctx)
+	spec, err := s.startSpec(c, r)
 	var j job.Job
 	if err == nil {
 		if j, err = s.Jobs.Start(ctx, spec); err != nil {
 			err = s.startError(spec.Task, err)
 		}
 	}
-	s.decide(localStart(callerFrom(ctx), snapshot, r), j.ID, err)
+	s.decide(localStart(c, r), j.ID, err)
 	if err != nil {
 		return nil, err
 	}
@@ -40,20 +40,19 @@ func (s *Server) Start(ctx context.Context, r *rtaskv1.StartRequest) (*rtaskv1.S
 }
 
 // startSpec turns a request into what to run, or says what is wrong with it.
-func (s *Server) startSpec(c auth.Caller, snapshot Snapshot, r *rtaskv1.StartRequest) (job.Spec, error) {
+func (s *Server) startSpec(c *call, r *rtaskv1.StartRequest) (job.Spec, error) {
 	if r.Name == "" {
 		return job.Spec{}, connect.NewError(connect.CodeInvalidArgument, "no task and no command was named")
 	}
 	var task *config.Task
-	if snapshot.Config != nil && !r.Command {
-		task = snapshot.Config.Tasks[r.Name]
+	if c.snapshot.Config != nil && !r.Command {
+		task = c.snapshot.Config.Tasks[r.Name]
 	}
-	if !c.AllObjects() && (task == nil || !mayStart(c, task)) {
+	if !c.AllObjects() && (task == nil || !c.may(task)) {
 		return job.Spec{}, connect.Errorf(connect.CodePermissionDenied, "permission denied: %s may not start %q", c.Name(), r.Name)
 	}
-	owner := job.Owner{UID: c.Peer.UID, Name: c.Name()}
 	if task == nil {
-		return s.commandSpec(c, owner, r, snapshot)
+		return s.commandSpec(c.Caller, c.owner(), r, c.snapshot)
 	}
 	switch {
 	case len(r.Arguments) > 0:
@@ -63,22 +62,8 @@ func (s *Server) startSpec(c auth.Caller, snapshot Snapshot, r *rtaskv1.StartReq
 	case len(r.Properties) > 0:
 		return job.Spec{}, connect.Errorf(connect.CodeInvalidArgument, "task %q has limits of its own, none can be set: -p is for commands", r.Name)
 	}
-	return s.requestSpec(snapshot.Config, task, request{owner: owner, trigger: "local", input: r.Input, params: messageParameters(r.Parameters)})
+	return s.requestSpec(c.snapshot, task, request{owner: c.owner(), trigger: "local", input: r.Input, params: messageParameters(r.Parameters)})
 }
-
-// mayStart reports whether a task names the caller.
-func mayStart(c auth.Caller, t *config.Task) bool {
-	if c.UserName != "" && slices.Contains(t.AllowUsers, c.UserName) {
-		return true
-	}
-	return slices.ContainsFunc(t.AllowUsers, func(name string) bool { return isNumber(name, c.Peer.UID) }) ||
-		slices.ContainsFunc(t.AllowGroups, func(name string) bool {
-			gid, err := job.LookupGroup(name)
-			return err == nil && c.Peer.In(gid)
-		})
-}
-
-func isNumber(name string, id uint32) bool { return name == fmt.Sprint(id) }
 
 // startError turns an error of job.Start into one of the API.
 func (s *Server) startError(task string, err error) error {
@@ -130,23 +115,32 @@ func (s *Server) startError(task string, err error) error {
 	return e
 }
 
-// find returns the job that ref names, if the caller may see it. One that it may not see is not there.
-func (s *Server) find(ctx context.Context, ref string) (job.Job, error) {
-	c := callerFrom(ctx)
-	if err := s.noTask(c, ref); err != nil {
+// find returns the job that ref names, if the caller may see it. One that it may not see is not there. Clients on the network name
+// a job by its whole id, and see it until its task's retention is over.
+func (s *Server) find(c *call, ref string) (job.Job, error) {
+	network, unknown := c.Kind == auth.KeyHolder, fmt.Errorf("no such job: %q", ref)
+	var seen func(job.Job) bool
+	switch {
+	case network:
+		unknown = errors.New("there is no such job of this task and key, or its result is not kept any more")
+		seen = func(j job.Job) bool { return j.ID == ref && c.sees(j) }
+	case !c.AllObjects():
+		seen = c.sees
+	}
+	if err := c.noTask(ref); err != nil {
 		return job.Job{}, err
 	}
-	var seen func(job.Job) bool
-	if !c.AllObjects() {
-		seen = func(j job.Job) bool { return visible(c, j) }
+	j, err := job.Job{}, job.ErrNotFound
+	if !network || jobid.Valid(ref) {
+		j, err = s.Jobs.Find(ref, seen)
 	}
-	j, err := s.Jobs.Find(ref, seen)
 	switch {
+	case errors.Is(err, job.ErrNotFound), network && errors.Is(err, job.ErrAmbiguous),
+		network && err == nil && j.State == job.Ended && time.Since(j.EndedAt) > c.task.Retention:
+		return job.Job{}, fail(connect.CodeNotFound, "not-found", unknown)
 	case errors.Is(err, job.ErrAmbiguous), errors.Is(err, job.ErrShort):
 		return job.Job{}, coded(connect.CodeInvalidArgument, err)
-	case errors.Is(err, job.ErrNotFound):
-		return job.Job{}, fail(connect.CodeNotFound, "not-found", fmt.Errorf("no such job: %q", ref))
-	case errors.Is(err, job.ErrClosed):
+	case errors.Is(err, job.ErrClosed), network && err != nil:
 		return job.Job{}, fail(connect.CodeUnavailable, "unavailable", err)
 	case err != nil:
 		return job.Job{}, coded(connect.CodeInternal, err)
@@ -154,50 +148,56 @@ func (s *Server) find(ctx context.Context, ref string) (job.Job, error) {
 	return j, nil
 }
 
-// noTask returns an error if ref is the name of a task that the caller may know. Whoever names a task where a job is meant does not
-// mean a job whose id happens to begin so.
-func (s *Server) noTask(c auth.Caller, ref string) error {
-	cfg := s.Snapshot().Config
-	if cfg == nil || len(ref) == jobid.Length {
+// noTask returns an error if ref is the name of a task that a local caller may know. Whoever names a task where a job is meant does
+// not mean a job whose id happens to begin so.
+func (c *call) noTask(ref string) error {
+	cfg := c.snapshot.Config
+	if cfg == nil || c.Kind == auth.KeyHolder || len(ref) == jobid.Length {
 		return nil
 	}
-	t := cfg.Tasks[ref]
-	if t == nil || !c.AllObjects() && !mayStart(c, t) {
+	if t := cfg.Tasks[ref]; t == nil || !c.may(t) {
 		return nil
 	}
 	return fail(connect.CodeNotFound, "not-found", fmt.Errorf("%q is a task, not a job; rtaskctl ps -a --task %s lists its jobs", ref, ref))
 }
 
-// visible reports whether a caller may see and stop a job.
-func visible(c auth.Caller, j job.Job) bool {
-	return c.AllObjects() || c.Kind == auth.User && j.Owner.Key == "" && j.Owner.UID == c.Peer.UID
-}
-
 // Stop implements JobService.
 func (s *Server) Stop(ctx context.Context, r *rtaskv1.StopRequest) (*rtaskv1.StopResponse, error) {
-	c := callerFrom(ctx)
-	j, err := s.find(ctx, r.Job)
-	d := decision{action: actionStop, user: c.Name(), task: j.Task, moot: j.State == job.Ended}
-	if j.Task == "" {
-		d.command = j.Command()
-	}
-	s.decide(d, j.ID, err)
+	c := callOf(ctx)
+	j, err := s.find(c, r.Job)
+	j, hadEnded, err := s.stop(ctx, c, j, err, job.StopOptions{Kill: r.Kill}, "")
 	if err != nil {
 		return nil, err
 	}
-	hadEnded := j.State == job.Ended
-	j, err = s.Jobs.Stop(ctx, j.ID, job.StopOptions{By: c.Name(), Kill: r.Kill})
+	return &rtaskv1.StopResponse{Job: jobMessage(j), HadEnded: hadEnded}, nil
+}
+
+// stop stops the job that find has returned, or notes why there is none. The reason is for the log alone.
+func (s *Server) stop(ctx context.Context, c *call, j job.Job, err error, how job.StopOptions, reason string) (_ job.Job, hadEnded bool, _ error) {
+	hadEnded = j.State == job.Ended
+	d := c.decision()
+	d.reason, d.moot = reason, err == nil && hadEnded
+	if err == nil {
+		d.task = j.Task
+		if j.Task == "" {
+			d.command = j.Command()
+		}
+	}
+	s.decide(d, j.ID, err)
 	if err != nil {
-		return nil, waitError(err)
+		return j, false, err
+	}
+	how.By = cmp.Or(how.By, c.Name())
+	if j, err = s.Jobs.Stop(ctx, j.ID, how); err != nil {
+		return j, false, waitError(err)
 	}
 	// It may have ended by itself since it was found.
-	hadEnded = hadEnded || j.Exit != nil && j.Exit.Reason != spec.Stopped
-	return &rtaskv1.StopResponse{Job: jobMessage(j), HadEnded: hadEnded}, nil
+	return j, hadEnded || j.Exit != nil && j.Exit.Reason != spec.Stopped, nil
 }
 
 // Status implements JobService.
 func (s *Server) Status(ctx context.Context, r *rtaskv1.StatusRequest) (*rtaskv1.StatusResponse, error) {
-	j, err := s.find(ctx, r.Job)
+	j, err := s.find(callOf(ctx), r.Job)
 	if err != nil {
 		return nil, err
 	}
@@ -210,11 +210,11 @@ func (s *Server) Status(ctx context.Context, r *rtaskv1.StatusRequest) (*rtaskv1
 
 // Wait implements JobService.
 func (s *Server) Wait(ctx context.Context, r *rtaskv1.WaitRequest) (*rtaskv1.WaitResponse, error) {
-	j, err := s.find(ctx, r.Job)
+	j, err := s.find(callOf(ctx), r.Job)
 	if err != nil {
 		return nil, err
 	}
-	done, err := s.watchAs(ctx)
+	done, err := s.watch(callOf(ctx))
 	if err != nil {
 		return nil, err
 	}

@@ -389,7 +389,7 @@ func TestInvalidConfiguration(t *testing.T) {
 	if i := must[rtaskv1.InfoResponse](t)(jobs.Info(t.Context(), &rtaskv1.InfoRequest{})); len(i.Diagnostics) == 0 {
 		t.Error("Info does not say so")
 	}
-	_, err := f.net().Run(t.Context(), &rtaskv1.RunRequest{Task: "x", ApiKey: f.key("demo")})
+	_, err := f.net(f.key("demo"), "x").Run(t.Context(), &rtaskv1.RunRequest{})
 	if d := detail(err); d.GetKind() != "configuration" || len(d.GetDiagnostics()) != 0 || strings.Contains(err.Error(), "comand") {
 		t.Errorf("to the network: %v %v", err, d)
 	}

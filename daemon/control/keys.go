@@ -31,7 +31,7 @@ func (s *Server) RotateKey(ctx context.Context, r *rtaskv1.RotateKeyRequest) (*r
 	if overlap == 0 {
 		s.waits.end(ctx, info.ID)
 	}
-	s.Logger.Info("API key rotated", "key", info.ID, "name", info.Name, "overlap", overlap, "by", callerFrom(ctx).Name())
+	s.Logger.Info("API key rotated", "key", info.ID, "name", info.Name, "overlap", overlap, "by", callOf(ctx).Name())
 	return &rtaskv1.RotateKeyResponse{Key: keyMessage(info), Secret: string(secret)}, nil
 }
 
@@ -43,7 +43,7 @@ func (s *Server) ImportKeys(ctx context.Context, r *rtaskv1.ImportKeysRequest) (
 	}
 	reply := &rtaskv1.ImportKeysResponse{}
 	for _, k := range infos {
-		s.Logger.Info("API key imported", "key", k.ID, "name", k.Name, "by", callerFrom(ctx).Name())
+		s.Logger.Info("API key imported", "key", k.ID, "name", k.Name, "by", callOf(ctx).Name())
 		reply.Keys = append(reply.Keys, keyMessage(k))
 	}
 	return reply, nil

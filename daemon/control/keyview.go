@@ -17,19 +17,12 @@ import (
 const keyJobs = 100
 
 // KeyTasks implements GatewayService.
-func (s *Server) KeyTasks(ctx context.Context, r *rtaskv1.KeyRequest) (*rtaskv1.KeyTasksResponse, error) {
-	key, err := s.verify(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	snapshot := s.Snapshot()
-	if snapshot.Config == nil {
-		return nil, s.refuse(r, key, "", "configuration", noTasks())
-	}
+func (s *Server) KeyTasks(ctx context.Context, _ *rtaskv1.KeyTasksRequest) (*rtaskv1.KeyTasksResponse, error) {
+	c := callOf(ctx)
 	reply := &rtaskv1.KeyTasksResponse{}
-	for _, name := range slices.Sorted(maps.Keys(snapshot.Config.Tasks)) {
-		if t := snapshot.Config.Tasks[name]; slices.Contains(t.APIKeys, key.Name) {
-			reply.Tasks = append(reply.Tasks, keyTask(snapshot, t))
+	for _, name := range slices.Sorted(maps.Keys(c.snapshot.Config.Tasks)) {
+		if t := c.snapshot.Config.Tasks[name]; c.may(t) {
+			reply.Tasks = append(reply.Tasks, keyTask(c.snapshot, t))
 		}
 	}
 	return reply, nil
@@ -48,16 +41,8 @@ func keyTask(snapshot Snapshot, t *config.Task) *rtaskv1.KeyTask {
 }
 
 // KeyJobs implements GatewayService.
-func (s *Server) KeyJobs(ctx context.Context, r *rtaskv1.KeyRequest) (*rtaskv1.KeyJobsResponse, error) {
-	key, err := s.verify(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	_, task, err := s.taskFor(r, key)
-	if err != nil {
-		return nil, err
-	}
-	jobs, err := s.jobsOfKey(ctx, task.Name, key.ID)
+func (s *Server) KeyJobs(ctx context.Context, _ *rtaskv1.KeyJobsRequest) (*rtaskv1.KeyJobsResponse, error) {
+	jobs, err := s.jobsOf(ctx, callOf(ctx))
 	switch {
 	case errors.Is(err, job.ErrClosed):
 		return nil, fail(connect.CodeUnavailable, "unavailable", err, func(e *rtaskv1.Error) { e.Restarting = true })
@@ -73,8 +58,8 @@ func (s *Server) KeyJobs(ctx context.Context, r *rtaskv1.KeyRequest) (*rtaskv1.K
 	return reply, nil
 }
 
-// jobsOfKey looks through all records in the worst case, so it does that for one client at a time.
-func (s *Server) jobsOfKey(ctx context.Context, task, key string) ([]job.Job, error) {
+// jobsOf looks through all records in the worst case, so it does that for one client at a time.
+func (s *Server) jobsOf(ctx context.Context, c *call) ([]job.Job, error) {
 	select {
 	case s.scan <- struct{}{}:
 		defer func() { <-s.scan }()
@@ -82,6 +67,6 @@ func (s *Server) jobsOfKey(ctx context.Context, task, key string) ([]job.Job, er
 		return nil, ctx.Err()
 	}
 	return s.Jobs.List(job.Filter{
-		Ended: true, Task: task, Limit: keyJobs, Visible: func(j job.Job) bool { return j.Owner.Key == key },
+		Ended: true, Task: c.task.Name, Limit: keyJobs, Visible: c.sees,
 	})
 }

@@ -17,8 +17,8 @@ func (s *Server) List(ctx context.Context, r *rtaskv1.ListRequest) (*rtaskv1.Lis
 	if err != nil {
 		return nil, err
 	}
-	if c := callerFrom(ctx); !c.AllObjects() {
-		filter.Visible = func(j job.Job) bool { return visible(c, j) }
+	if c := callOf(ctx); !c.AllObjects() {
+		filter.Visible = c.sees
 	}
 	jobs, err := s.Jobs.List(filter)
 	switch {

@@ -16,7 +16,7 @@ import (
 
 // StreamLogs implements JobService.
 func (s *Server) StreamLogs(ctx context.Context, r *rtaskv1.StreamLogsRequest, stream rtaskv1connect.JobServiceStreamLogsServerStream) error {
-	j, err := s.find(ctx, r.Job)
+	j, err := s.find(callOf(ctx), r.Job)
 	if err != nil {
 		return err
 	}
@@ -24,7 +24,7 @@ func (s *Server) StreamLogs(ctx context.Context, r *rtaskv1.StreamLogsRequest, s
 	if err != nil {
 		return err
 	}
-	done, err := s.watchAs(ctx)
+	done, err := s.watch(callOf(ctx))
 	if err != nil {
 		return err
 	}

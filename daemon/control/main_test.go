@@ -3,6 +3,7 @@ package control
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -22,6 +23,7 @@ import (
 	"connectrpc.com/connect/v2/connecthttp"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/rtask/rtask/daemon/api/codec"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/config"
@@ -148,8 +150,8 @@ func newFixture(t testing.TB, hcl string) *fixture {
 			f.rejected = append(f.rejected, task+" "+kind)
 		},
 	})
-	f.serve("control", f.control(f.asPeer(f.controlCaller)))
-	f.serve("gateway", f.gateway(f.asPeer(f.Identify.Gateway)))
+	f.serve("control", f.door(f.handler(), f.asPeer(f.controlCaller)))
+	f.serve("gateway", f.door(f.handler(), f.asPeer(f.Identify.Gateway)))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
@@ -239,14 +241,33 @@ func (f *fixture) as(p auth.Peer) rtaskv1connect.JobServiceClient {
 	return rtaskv1connect.NewJobServiceClient(dialed(f.client("control", p)))
 }
 
-func (f *fixture) net() rtaskv1connect.GatewayServiceClient {
-	return rtaskv1connect.NewGatewayServiceClient(dialed(f.client("gateway", peers()[auth.Gateway])))
+// net is the gateway, on behalf of a client that presents a key for a task.
+func (f *fixture) net(key []byte, task string) rtaskv1connect.GatewayServiceClient {
+	h := f.client("gateway", peers()[auth.Gateway])
+	presents := func(next connect.ClientFunc) connect.ClientFunc {
+		return func(ctx context.Context, spec connect.Spec) (connect.ClientStream, error) {
+			return next(codec.Presented{Key: key, RemoteAddr: "192.0.2.7", Task: task}.Context(ctx), spec)
+		}
+	}
+	return rtaskv1connect.NewGatewayServiceClient(connect.NewClient(connecthttp.NewTransport(h, "http://rtask"), presents))
 }
 
 // call sends a message of JSON and returns the status and the reply.
-func (f *fixture) call(socket string, p auth.Peer, procedure, message string) (int, string) {
+func (f *fixture) call(socket string, p auth.Peer, procedure, message string, head ...string) (int, string) {
 	f.t.Helper()
-	r, err := f.client(socket, p).Post("http://rtask"+procedure, "application/json", bytes.NewReader([]byte(message)))
+	kind := "application/json"
+	if streams(procedure) { // of which each message is an envelope, and the last one may be an error
+		kind, message = "application/connect+json", string(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))))+message
+	}
+	request, err := http.NewRequest("POST", "http://rtask"+procedure, strings.NewReader(message))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", kind)
+	for i := 0; i < len(head); i += 2 {
+		request.Header.Set(head[i], head[i+1])
+	}
+	r, err := f.client(socket, p).Do(request)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -254,6 +275,18 @@ func (f *fixture) call(socket string, p auth.Peer, procedure, message string) (i
 	b, err := io.ReadAll(r.Body)
 	if err != nil {
 		f.t.Fatal(err)
+	}
+	if streams(procedure) && r.StatusCode == http.StatusOK {
+		for size := 0; len(b) >= 5; b = b[size:] {
+			size = 5 + int(binary.BigEndian.Uint32(b[1:5]))
+			var end struct{ Error json.RawMessage }
+			if json.Unmarshal(b[5:size], &end) == nil && end.Error != nil {
+				if code(string(end.Error)) == "permission_denied" {
+					return http.StatusForbidden, string(end.Error)
+				}
+				return http.StatusBadRequest, string(end.Error)
+			}
+		}
 	}
 	return r.StatusCode, string(b)
 }

@@ -6,13 +6,12 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
 	"connectrpc.com/connect/v2"
-	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/rtask/rtask/daemon/api/codec"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 	"github.com/rtask/rtask/daemon/auth"
@@ -31,33 +30,6 @@ const (
 	longestWait = 5 * time.Minute
 )
 
-// keyed begins a call that comes with a key: it returns the key if that is good, and a context that ends with
-// auth.ErrUnauthorized as its cause when it is revoked. The caller calls done when the call is over, unless there is an error.
-func (s *Server) keyed(ctx context.Context, r presented) (_ context.Context, key auth.KeyInfo, done func(), err error) {
-	if key, err = s.verify(ctx, r); err != nil {
-		return ctx, key, nil, err
-	}
-	waiting, done := s.waits.add(ctx, key.ID)
-	if done == nil {
-		return ctx, key, nil, s.refuse(r, key, "", "concurrency", fail(connect.CodeResourceExhausted, "concurrency",
-			fmt.Errorf("too many requests of this key are under way: %d", s.waits.most), func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(retryAfter) }))
-	}
-	// Again, now that a revocation finds this call.
-	if key, err = s.verify(waiting, r); err != nil {
-		done()
-		return ctx, key, nil, err
-	}
-	return waiting, key, done, nil
-}
-
-// ended returns the error of a call whose key may have been revoked meanwhile.
-func (s *Server) ended(ctx context.Context, r presented, key auth.KeyInfo, err error) error {
-	if errors.Is(context.Cause(ctx), auth.ErrUnauthorized) {
-		return s.unauthorized(r, key)
-	}
-	return err
-}
-
 // count counts a request that came to admission, under the name of its key or webhook. One whose wait broke off was accepted.
 func (s *Server) count(task *config.Task, name string, err error) {
 	result := "accepted"
@@ -71,40 +43,38 @@ func (s *Server) count(task *config.Task, name string, err error) {
 }
 
 // runSpec is what a request with a key starts, or why it does not.
-func (s *Server) runSpec(r *rtaskv1.RunRequest, key auth.KeyInfo) (*config.Task, job.Spec, error) {
-	c, task, err := s.taskFor(r, key)
-	if err != nil {
-		s.Requested("", key.Name, kindOf(err))
-		return nil, job.Spec{}, err
+func (s *Server) runSpec(c *call, r *rtaskv1.RunRequest) (job.Spec, error) {
+	refuse := func(reason string, err error) (job.Spec, error) {
+		s.Requested(c.task.Name, c.Key.Name, kindOf(err))
+		return job.Spec{}, s.refuseFor(c, c.task.Name, reason, err)
 	}
 	if r.InputTooLarge {
-		s.Requested(task.Name, key.Name, "input-too-large")
-		return nil, job.Spec{}, s.refuse(r, key, task.Name, "input-too-large", inputTooLarge(task))
+		err := inputTooLarge(c.task)
+		return refuse(errorText(err), err)
 	}
-	if err := misplaced(task, r); err != nil {
-		s.Requested(task.Name, key.Name, kindOf(err))
-		return nil, job.Spec{}, s.refuseFor(r, key, task.Name, kindOf(err), errMisplaced.Error(), err)
+	if err := misplaced(c.task, r); err != nil {
+		return refuse(errMisplaced.Error(), err)
 	}
+	err := encoded(valuesOf(r.Headers, "Content-Encoding"))
 	var js job.Spec
-	if err = encoded(valuesOf(r.Headers, "Content-Encoding")); err == nil {
-		js, err = s.keySpec(c, task, key, r)
+	if err == nil {
+		js, err = s.keySpec(c, r)
 	}
 	if err == nil {
 		js.ID = r.Id
-		err = s.idempotent(r, key, &js)
+		err = idempotent(c, r, &js)
 	}
 	if err != nil {
-		s.Requested(task.Name, key.Name, kindOf(err))
-		return nil, job.Spec{}, s.refuse(r, key, task.Name, kindOf(err), err)
+		return refuse(errorText(err), err)
 	}
-	return task, js, nil
+	return js, nil
 }
 
 // idempotent gives a job the id that its idempotency key stands for, so that a client that asks again finds it, a digest of what
 // is asked for, and the time until which the job library knows it whatever retention says. The id is made of API key, task,
 // idempotency key and day. So a repeat within 24 hours has the id of the same day, or of the day before; of two requests that
 // come at midnight one may have the id of the day after.
-func (s *Server) idempotent(r *rtaskv1.RunRequest, key auth.KeyInfo, js *job.Spec) error {
+func idempotent(c *call, r *rtaskv1.RunRequest, js *job.Spec) error {
 	if len(r.IdempotencyKey) == 0 {
 		return nil
 	}
@@ -114,7 +84,7 @@ func (s *Server) idempotent(r *rtaskv1.RunRequest, key auth.KeyInfo, js *job.Spe
 	now := time.Now()
 	of := func(t time.Time) string {
 		day := t.Unix() / int64(idempotencyTime/time.Second)
-		return idOf([]byte(key.ID), []byte(js.Task), r.IdempotencyKey, binary.BigEndian.AppendUint64(nil, uint64(day)))
+		return idOf([]byte(c.Key.ID), []byte(js.Task), r.IdempotencyKey, binary.BigEndian.AppendUint64(nil, uint64(day)))
 	}
 	js.Digest, js.Promised = digest(r.Input, r.Query), now.Add(idempotencyTime)
 	js.ID, js.Otherwise = of(now), []string{of(now.Add(-idempotencyTime)), of(now.Add(idempotencyTime))}
@@ -136,26 +106,8 @@ func idOf(parts ...[]byte) string {
 	return jobid.Of(sha256.Sum256([]byte("rtask job " + digest(parts...))))
 }
 
-// jobOf returns a job that a key started over the network, if it has not ended for longer than its task's retention.
-func (s *Server) jobOf(task *config.Task, key auth.KeyInfo, id string) (job.Job, error) {
-	unknown := fail(connect.CodeNotFound, "not-found", errors.New("there is no such job of this task and key, or its result is not kept any more"))
-	if !jobid.Valid(id) { // it is no prefix and no PID
-		return job.Job{}, unknown
-	}
-	j, err := s.Jobs.Find(id, func(j job.Job) bool { return j.ID == id && j.Owner.Key == key.ID && j.Task == task.Name })
-	switch {
-	case errors.Is(err, job.ErrNotFound), errors.Is(err, job.ErrAmbiguous):
-		return job.Job{}, unknown
-	case err != nil:
-		return job.Job{}, waitError(err)
-	case j.State == job.Ended && time.Since(j.EndedAt) > task.Retention:
-		return job.Job{}, unknown
-	}
-	return j, nil
-}
-
 // waitFor waits for the end of a job, as long as a client wants to, and returns it as it is then.
-func (s *Server) waitFor(ctx context.Context, key auth.KeyInfo, j job.Job, wait string) (job.Job, error) {
+func (s *Server) waitFor(ctx context.Context, c *call, j job.Job, wait string) (job.Job, error) {
 	if wait == "" {
 		return j, nil
 	}
@@ -166,7 +118,7 @@ func (s *Server) waitFor(ctx context.Context, key auth.KeyInfo, j job.Job, wait 
 	if j.State == job.Ended {
 		return j, nil
 	}
-	done, err := s.watch(key.ID, maxWatchesOfKey)
+	done, err := s.watch(c)
 	if err != nil {
 		return j, err
 	}
@@ -188,38 +140,26 @@ func (s *Server) waitFor(ctx context.Context, key auth.KeyInfo, j job.Job, wait 
 
 // RunStream implements GatewayService.
 func (s *Server) RunStream(ctx context.Context, r *rtaskv1.RunRequest, stream rtaskv1connect.GatewayServiceRunStreamServerStream) error {
-	ctx, key, done, err := s.keyed(ctx, r)
+	c := callOf(ctx)
+	js, err := s.runSpec(c, r)
 	if err != nil {
 		return err
 	}
-	defer done()
-	task, js, err := s.runSpec(r, key)
+	started, err := s.run(ctx, false, js, c.decision())
+	s.count(c.task, c.Key.Name, err)
 	if err != nil {
 		return err
 	}
-	started, err := s.run(ctx, false, js, keyDecision(task, key, r))
-	s.count(task, key.Name, err)
-	if err != nil {
-		return s.ended(ctx, r, key, err)
-	}
-	if err := stream.Send(&rtaskv1.RunStreamResponse{Job: jobMessage(started.Job), Accepted: !task.Blocking}); err != nil || !task.Blocking {
+	if err := stream.Send(&rtaskv1.RunStreamResponse{Job: jobMessage(started.Job), Accepted: !c.task.Blocking}); err != nil || !c.task.Blocking {
 		return err
 	}
-	return s.ended(ctx, r, key, s.sendOutput(ctx, started.ID, true, r.Offset, stream))
+	return s.sendOutput(ctx, started.ID, true, r.Offset, stream)
 }
 
 // Logs implements GatewayService.
 func (s *Server) Logs(ctx context.Context, r *rtaskv1.LogsRequest, stream rtaskv1connect.GatewayServiceLogsServerStream) error {
-	ctx, key, done, err := s.keyed(ctx, r)
-	if err != nil {
-		return err
-	}
-	defer done()
-	_, task, err := s.taskFor(r, key)
-	if err != nil {
-		return err
-	}
-	j, err := s.jobOf(task, key, r.Id)
+	c := callOf(ctx)
+	j, err := s.find(c, r.Id)
 	if err != nil {
 		return err
 	}
@@ -229,7 +169,7 @@ func (s *Server) Logs(ctx context.Context, r *rtaskv1.LogsRequest, stream rtaskv
 			return badRequest("the Last-Event-ID is not one that was sent")
 		}
 	}
-	watched, err := s.watch(key.ID, maxWatchesOfKey)
+	watched, err := s.watch(c)
 	if err != nil {
 		return err
 	}
@@ -237,7 +177,7 @@ func (s *Server) Logs(ctx context.Context, r *rtaskv1.LogsRequest, stream rtaskv
 	if err := stream.Send(&rtaskv1.RunStreamResponse{Job: jobMessage(j)}); err != nil {
 		return err
 	}
-	return s.ended(ctx, r, key, s.sendOutput(ctx, j.ID, r.Follow, offset, stream))
+	return s.sendOutput(ctx, j.ID, r.Follow, offset, stream)
 }
 
 // runStream is where a job's output is sent.
@@ -277,34 +217,31 @@ func (s *Server) sendOutput(ctx context.Context, id string, follow bool, offset 
 
 // End implements GatewayService.
 func (s *Server) End(ctx context.Context, r *rtaskv1.EndRequest) (*rtaskv1.EndResponse, error) {
-	ctx, key, done, err := s.keyed(ctx, r)
-	if err != nil {
+	c := callOf(ctx)
+	j, err := s.find(c, r.Id)
+	if j, _, err = s.stop(ctx, c, j, err, job.StopOptions{}, ""); err != nil {
 		return nil, err
-	}
-	defer done()
-	_, task, err := s.taskFor(r, key)
-	if err != nil {
-		return nil, err
-	}
-	d := keyDecision(task, key, r)
-	j, err := s.jobOf(task, key, r.Id)
-	if err != nil {
-		s.decide(d, "", err)
-		return nil, err
-	}
-	by := "key:" + key.Name
-	if r.Disconnected {
-		// What others asked for, too, does not end with one of them.
-		if task.OnDisconnect != config.OnDisconnectStop || s.Jobs.Shared(r.Id) {
-			return &rtaskv1.EndResponse{Job: jobMessage(j)}, nil
-		}
-		by += ", whose client went away"
-		d.reason = "the client went away"
-	}
-	d.moot = j.State == job.Ended
-	s.decide(d, j.ID, nil)
-	if j, err = s.Jobs.Stop(ctx, j.ID, job.StopOptions{By: by}); err != nil {
-		return nil, s.ended(ctx, r, key, waitError(err))
 	}
 	return &rtaskv1.EndResponse{Job: jobMessage(j)}, nil
+}
+
+// Disconnected implements GatewayService. A client whose request was refused has no job, and its key is looked at no second time.
+func (s *Server) Disconnected(ctx context.Context, r *rtaskv1.DisconnectedRequest) (*rtaskv1.DisconnectedResponse, error) {
+	c := *callOf(ctx)
+	j, err := s.Jobs.Find(r.Id, func(j job.Job) bool { return j.ID == r.Id && j.Owner.Key != "" && j.Task == c.named })
+	if err != nil {
+		return nil, fail(connect.CodeNotFound, "not-found", errors.New("there is no such job"))
+	}
+	key, err := s.Keys.Verify(ctx, c.Remote, codec.PresentedIn(ctx).Key)
+	if err != nil || key.ID != j.Owner.Key {
+		return nil, fail(connect.CodeUnauthenticated, "unauthorized", auth.ErrUnauthorized)
+	}
+	c.Kind, c.Key = auth.KeyHolder, key
+	cfg := c.snapshot.Config
+	// What others asked for, too, does not end with one of them.
+	if cfg == nil || cfg.Tasks[j.Task] == nil || cfg.Tasks[j.Task].OnDisconnect != config.OnDisconnectStop || s.Jobs.Shared(j.ID) {
+		return &rtaskv1.DisconnectedResponse{}, nil
+	}
+	_, _, err = s.stop(ctx, &c, j, nil, job.StopOptions{By: c.Name() + ", whose client went away"}, "the client went away")
+	return &rtaskv1.DisconnectedResponse{}, err
 }

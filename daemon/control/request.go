@@ -25,8 +25,8 @@ type request struct {
 
 // requestSpec is what a run of a task is for a request: taskSpec, and what the request says in words of its own. That never
 // becomes an argument.
-func (s *Server) requestSpec(c *config.Config, t *config.Task, r request) (job.Spec, error) {
-	js, err := s.taskSpec(c, t, r.owner, r.trigger, r.input)
+func (s *Server) requestSpec(in Snapshot, t *config.Task, r request) (job.Spec, error) {
+	js, err := s.taskSpec(in, t, r.owner, r.trigger, r.input)
 	if err != nil {
 		return js, err
 	}

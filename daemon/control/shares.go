@@ -61,23 +61,22 @@ func (s *shares) giveBack(who any, n int64) {
 	}
 }
 
-// watch begins a call that waits for a job, or follows its output, for an API key or a local user. The caller calls done when the call
-// is over, unless there is an error.
-func (s *Server) watch(who any, most int64) (done func(), err error) {
+// watch begins a call that waits for a job, or follows its output. The caller of watch calls done when the call is over, unless
+// there is an error.
+func (s *Server) watch(c *call) (done func(), err error) {
+	var who any = c.Peer.UID
+	most := int64(maxWatchesOfUser)
+	switch {
+	case c.Kind == auth.KeyHolder:
+		who, most = c.Key.ID, maxWatchesOfKey
+	case s.Identify.Owns(c.Peer):
+		return func() {}, nil
+	}
 	if !s.watches.take(who, 1, most) {
 		return nil, fail(connect.CodeResourceExhausted, "concurrency", errors.New("too many calls that wait for jobs or follow their output are under way"),
 			func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(watchRetryAfter) })
 	}
 	return func() { s.watches.giveBack(who, 1) }, nil
-}
-
-// watchAs is watch for callers on the control socket.
-func (s *Server) watchAs(ctx context.Context) (done func(), err error) {
-	peer := callerFrom(ctx).Peer
-	if s.Identify.Owns(peer) {
-		return func() {}, nil
-	}
-	return s.watch(peer.UID, maxWatchesOfUser)
 }
 
 // message is the body of a request as it is read: what came of it counts until something is decided.

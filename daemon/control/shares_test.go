@@ -47,7 +47,7 @@ func TestWatchesOfKey(t *testing.T) {
 	id := map[string]string{}
 	for name, key := range map[string][]byte{"demo": demo, "other": other} {
 		ctx, cancel := context.WithCancel(t.Context())
-		stream, err := f.net().RunStream(ctx, &rtaskv1.RunRequest{Task: "runs", ApiKey: key})
+		stream, err := f.net(key, "runs").RunStream(ctx, &rtaskv1.RunRequest{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +57,7 @@ func TestWatchesOfKey(t *testing.T) {
 	}
 	follow := func(name string, key []byte) (end func(), err error) {
 		ctx, cancel := context.WithCancel(t.Context())
-		stream, err := f.net().Logs(ctx, &rtaskv1.LogsRequest{Task: "runs", Id: id[name], ApiKey: key, Follow: true})
+		stream, err := f.net(key, "runs").Logs(ctx, &rtaskv1.LogsRequest{Id: id[name], Follow: true})
 		if err == nil {
 			_, err = stream.Receive()
 		}
@@ -67,7 +67,7 @@ func TestWatchesOfKey(t *testing.T) {
 		}, err
 	}
 	wait := func(name string, key []byte, d string) error {
-		_, err := f.net().Result(t.Context(), &rtaskv1.ResultRequest{Task: "runs", Id: id[name], ApiKey: key, Wait: d})
+		_, err := f.net(key, "runs").Result(t.Context(), &rtaskv1.ResultRequest{Id: id[name], Wait: d})
 		return err
 	}
 	var ends []func()
@@ -175,7 +175,7 @@ func TestMessagesAtATime(t *testing.T) {
 	f.mostOfGateway, f.mostOfUser = 1<<20, 1<<20
 	demo := f.key("demo")
 	run := func(n int) error {
-		_, err := f.net().Run(t.Context(), &rtaskv1.RunRequest{Task: "takes", ApiKey: demo, Input: make([]byte, n)})
+		_, err := f.net(demo, "takes").Run(t.Context(), &rtaskv1.RunRequest{Input: make([]byte, n)})
 		return err
 	}
 	full := func(err error) bool {
@@ -241,7 +241,7 @@ func TestMessagesAtATime(t *testing.T) {
 	// A job that runs has its input, and its request holds nothing.
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	go f.net().Run(ctx, &rtaskv1.RunRequest{Task: "runs", ApiKey: demo, Input: make([]byte, 10_000)})
+	go f.net(demo, "runs").Run(ctx, &rtaskv1.RunRequest{Input: make([]byte, 10_000)})
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		jobs, err := f.Jobs.List(job.Filter{})
 		f.messages.mu.Lock()

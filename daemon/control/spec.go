@@ -29,11 +29,11 @@ const (
 )
 
 // taskSpec is what a run of a task is. Every reason why the task cannot run now is found here, before there is a job.
-func (s *Server) taskSpec(c *config.Config, t *config.Task, owner job.Owner, trigger string, input []byte) (job.Spec, error) {
+func (s *Server) taskSpec(in Snapshot, t *config.Task, owner job.Owner, trigger string, input []byte) (job.Spec, error) {
 	unusable := func(err error) error {
 		return fail(connect.CodeUnavailable, "configuration", fmt.Errorf("task %q cannot run: %w", t.Name, err))
 	}
-	if !s.Snapshot().Enabled(t) {
+	if !in.Enabled(t) {
 		return job.Spec{}, fail(connect.CodeUnavailable, "disabled", fmt.Errorf("task %q is disabled", t.Name))
 	}
 	if int64(len(input)) > t.MaxInputBytes {
@@ -42,7 +42,7 @@ func (s *Server) taskSpec(c *config.Config, t *config.Task, owner job.Owner, tri
 	js := job.Spec{
 		Run: spec.Run{
 			Task: t.Name, Args: t.Command, Env: t.Environment, Dir: t.Workdir, Sandbox: t.Sandbox,
-			Limits: t.Limits, LimitsOptional: c.LimitsUnavailable == config.LimitsUnavailableWarn,
+			Limits: t.Limits, LimitsOptional: in.Config.LimitsUnavailable == config.LimitsUnavailableWarn,
 			Timeout: t.Timeout, TimeoutStop: t.TimeoutStop, KillSignal: t.KillSignal,
 			RedirectStderr: t.RedirectStderr, MaxReply: t.MaxOutputBytes, LogMax: t.LogMaxBytes, Journal: t.Journal,
 		},
@@ -108,10 +108,14 @@ func (s *Server) taskSpec(c *config.Config, t *config.Task, owner job.Owner, tri
 }
 
 // TaskSpecs returns what a job is of each task that can run now.
-func (s *Server) TaskSpecs(c *config.Config) []job.Spec {
+func (s *Server) TaskSpecs() []job.Spec {
+	in := s.Snapshot()
+	if in.Config == nil {
+		return nil
+	}
 	var specs []job.Spec
-	for _, t := range c.Tasks {
-		if js, err := s.taskSpec(c, t, job.Owner{}, "", nil); err == nil {
+	for _, t := range in.Config.Tasks {
+		if js, err := s.taskSpec(in, t, job.Owner{}, "", nil); err == nil {
 			specs = append(specs, js)
 		}
 	}

@@ -35,15 +35,14 @@ func (s Snapshot) Enabled(t *config.Task) bool {
 
 // Tasks implements JobService.
 func (s *Server) Tasks(ctx context.Context, _ *rtaskv1.TasksRequest) (*rtaskv1.TasksResponse, error) {
-	c := callerFrom(ctx)
-	snapshot := s.Snapshot()
-	if snapshot.Config == nil {
-		return nil, configurationError(snapshot)
+	c := callOf(ctx)
+	if c.snapshot.Config == nil {
+		return nil, configurationError(c.snapshot)
 	}
 	reply := &rtaskv1.TasksResponse{}
-	for _, name := range slices.Sorted(maps.Keys(snapshot.Config.Tasks)) {
-		if t := snapshot.Config.Tasks[name]; c.AllObjects() || mayStart(c, t) {
-			reply.Tasks = append(reply.Tasks, s.taskMessage(snapshot, t))
+	for _, name := range slices.Sorted(maps.Keys(c.snapshot.Config.Tasks)) {
+		if t := c.snapshot.Config.Tasks[name]; c.may(t) {
+			reply.Tasks = append(reply.Tasks, s.taskMessage(c.snapshot, t))
 		}
 	}
 	return reply, nil
@@ -51,20 +50,20 @@ func (s *Server) Tasks(ctx context.Context, _ *rtaskv1.TasksRequest) (*rtaskv1.T
 
 // ShowTask implements JobService.
 func (s *Server) ShowTask(ctx context.Context, r *rtaskv1.ShowTaskRequest) (*rtaskv1.ShowTaskResponse, error) {
-	c := callerFrom(ctx)
-	snapshot, t, err := s.taskNamed(c, r.Task)
+	c := callOf(ctx)
+	t, err := c.taskNamed(r.Task)
 	if err != nil {
 		return nil, err
 	}
-	text, object, err := snapshot.Config.Show(t.Name, c.Kind == auth.Admin)
+	text, object, err := c.snapshot.Config.Show(t.Name, c.Kind == auth.Admin)
 	if err != nil {
 		return nil, coded(connect.CodeInternal, err)
 	}
 	m := &rtaskv1.ShowTaskResponse{
-		Task: s.taskMessage(snapshot, t), File: t.Pos.File, Line: int32(t.Pos.Line), Hcl: text, Json: string(object),
+		Task: s.taskMessage(c.snapshot, t), File: t.Pos.File, Line: int32(t.Pos.Line), Hcl: text, Json: string(object),
 	}
 	_, m.Missing = s.Give(t.Sandbox)
-	m.LimitsMissing = s.limitsMissing(t.Limits, optional(snapshot.Config))
+	m.LimitsMissing = s.limitsMissing(t.Limits, optional(c.snapshot.Config))
 	e := s.exposure(t)
 	m.Exposure, m.ExposureWord = e.Score, e.Word()
 	for _, r := range e.Rows {
@@ -98,8 +97,8 @@ func (s *Server) asRoot(t *config.Task) bool {
 
 // SwitchTask implements JobService.
 func (s *Server) SwitchTask(ctx context.Context, r *rtaskv1.SwitchTaskRequest) (*rtaskv1.SwitchTaskResponse, error) {
-	c := callerFrom(ctx)
-	_, t, err := s.taskNamed(c, r.Task)
+	c := callOf(ctx)
+	t, err := c.taskNamed(r.Task)
 	if err != nil {
 		return nil, err
 	}
@@ -110,37 +109,34 @@ func (s *Server) SwitchTask(ctx context.Context, r *rtaskv1.SwitchTaskRequest) (
 	if err := s.Options.SwitchTask(t.Name, to); err != nil {
 		return nil, coded(connect.CodeInternal, err)
 	}
-	if c := s.Snapshot().Config; c != nil {
-		s.Jobs.SetTasks(s.TaskSpecs(c)) // a disabled one keeps no slots
-	}
+	s.Jobs.SetTasks(s.TaskSpecs()) // a disabled one keeps no slots
 	s.Logger.Info("task switched", "task", t.Name, "enabled", r.Enabled, "by", c.Name())
 	return &rtaskv1.SwitchTaskResponse{Task: s.taskMessage(s.Snapshot(), t)}, nil
 }
 
 // taskNamed returns a task that the caller may start. Another one is not there.
-func (s *Server) taskNamed(c auth.Caller, name string) (Snapshot, *config.Task, error) {
-	snapshot := s.Snapshot()
-	if snapshot.Config == nil {
-		return snapshot, nil, configurationError(snapshot)
+func (c *call) taskNamed(name string) (*config.Task, error) {
+	if c.snapshot.Config == nil {
+		return nil, configurationError(c.snapshot)
 	}
-	t := snapshot.Config.Tasks[name]
-	if t == nil || !c.AllObjects() && !mayStart(c, t) {
-		return snapshot, nil, fail(connect.CodeNotFound, "not-found", fmt.Errorf("there is no task %q", name))
+	t := c.snapshot.Config.Tasks[name]
+	if t == nil || !c.may(t) {
+		return nil, fail(connect.CodeNotFound, "not-found", fmt.Errorf("there is no task %q", name))
 	}
-	return snapshot, t, nil
+	return t, nil
 }
 
 // Triggered returns what a task is that the end of a job starts, for job.Manager.StartTriggered.
 func (s *Server) Triggered(task string) (job.Spec, error) {
-	c := s.Snapshot().Config
-	if c == nil {
+	now := s.Snapshot()
+	if now.Config == nil {
 		return job.Spec{}, job.ErrNotNow
 	}
-	t := c.Tasks[task]
+	t := now.Config.Tasks[task]
 	if t == nil {
 		return job.Spec{}, errors.New("it is not configured any more")
 	}
-	return s.taskSpec(c, t, job.Owner{}, "", nil)
+	return s.taskSpec(now, t, job.Owner{}, "", nil)
 }
 
 func (s *Server) taskMessage(snapshot Snapshot, t *config.Task) *rtaskv1.Task {
@@ -151,7 +147,7 @@ func (s *Server) taskMessage(snapshot Snapshot, t *config.Task) *rtaskv1.Task {
 	if is, ok := snapshot.Switches[t.Name]; ok {
 		m.Switch = switchMessage(t.Name, is)
 	}
-	if _, err := s.taskSpec(snapshot.Config, t, job.Owner{}, "", nil); err != nil {
+	if _, err := s.taskSpec(snapshot, t, job.Owner{}, "", nil); err != nil {
 		m.Problem = errorText(err)
 	}
 	return m

@@ -45,7 +45,7 @@ func TestSwitchTask(t *testing.T) {
 		t.Errorf("%v", m)
 	}
 	starts("on", "disabled")
-	_, err := f.net().Run(t.Context(), &rtaskv1.RunRequest{Task: "on", ApiKey: demo})
+	_, err := f.net(demo, "on").Run(t.Context(), &rtaskv1.RunRequest{})
 	if detail(err).GetKind() != "disabled" {
 		t.Errorf("%v", err)
 	}
@@ -125,7 +125,7 @@ func TestDrain(t *testing.T) {
 		return must[rtaskv1.DrainResponse](t)(admin.Drain(t.Context(), r))
 	}
 	framing := func() bool {
-		return must[rtaskv1.FramingResponse](t)(f.net().Framing(t.Context(), &rtaskv1.FramingRequest{})).Draining
+		return must[rtaskv1.FramingResponse](t)(f.net(nil, "").Framing(t.Context(), &rtaskv1.FramingRequest{})).Draining
 	}
 	j := must[rtaskv1.StartResponse](t)(f.as(self()).Start(t.Context(), &rtaskv1.StartRequest{
 		Name: "sleep", Path: "/bin/sleep", Arguments: []string{"1000"}, WorkingDirectory: "/",
@@ -137,7 +137,7 @@ func TestDrain(t *testing.T) {
 		t.Errorf("%v, told %d", r, told)
 	}
 	_, local := admin.Start(t.Context(), &rtaskv1.StartRequest{Name: "on"})
-	_, http := f.net().Run(t.Context(), &rtaskv1.RunRequest{Task: "on", ApiKey: demo})
+	_, http := f.net(demo, "on").Run(t.Context(), &rtaskv1.RunRequest{})
 	for _, err := range []error{local, http} {
 		if d := detail(err); d.GetKind() != "unavailable" || d.GetRetryAfter().AsDuration() <= 0 || !strings.Contains(err.Error(), "draining") {
 			t.Errorf("%v %v", err, d)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"connectrpc.com/connect/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/auth/webhook"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
@@ -30,14 +30,14 @@ const (
 
 // hook is a request to a webhook, and what is known of it so far.
 type hook struct {
-	config  *config.Config
+	// call is the sender's, or that of the local user who tries the webhook.
+	call    *call
 	task    *config.Task
 	webhook *config.Webhook
 	headers webhook.Headers
 	body    []byte
 	// tooLarge says that the body is missing for its size.
 	tooLarge bool
-	remote   string
 	// user is the local user who tries it.
 	user string
 	id   string // of the job; "": the engine makes one
@@ -56,26 +56,26 @@ func (h *hook) decided(what string) decision {
 	if id == "" {
 		id = webhook.ID(h.webhook.Scheme.Kind, h.headers)
 	}
-	return decision{
-		decision: what, action: actionStart, task: h.task.Name, webhook: h.webhook.Name, remote: h.remote, user: h.user,
-		delivery: cut(id, longestTask), stranger: !h.proven && h.user == "",
-	}
+	d := h.call.decision()
+	d.decision, d.action, d.task, d.user = what, actionStart, h.task.Name, h.user
+	d.delivery, d.stranger = cut(id, longestTask), !h.proven && h.user == ""
+	return d
 }
 
 // findWebhook returns what a URL's last part is of. What is wrong is not told with the part itself, which may be a token with a
 // slip in it.
-func (s *Server) findWebhook(hash, remote string) (*hook, error) {
-	c := s.Snapshot().Config
-	if c == nil {
+func (s *Server) findWebhook(c *call, hash string) (*hook, error) {
+	cfg := c.snapshot.Config
+	if cfg == nil {
 		err := fail(connect.CodeUnavailable, "configuration", errors.New("the configuration has errors, so there are no webhooks"))
-		return nil, s.refuseHook(decision{remote: remote, stranger: true}, err, "")
+		return nil, s.refuseHook(decision{remote: c.Remote, stranger: true}, err, "")
 	}
-	t, w := c.Webhook(hash, s.ReadSecret)
+	t, w := cfg.Webhook(hash, s.ReadSecret)
 	if w == nil {
 		err := fail(connect.CodeNotFound, "not-found", errors.New("there is no webhook at this URL"))
-		return nil, s.refuseHook(decision{remote: remote, reason: "there is no webhook at its URL", stranger: true}, err, "")
+		return nil, s.refuseHook(decision{remote: c.Remote, reason: "there is no webhook at its URL", stranger: true}, err, "")
 	}
-	return &hook{config: c, task: t, webhook: w, remote: remote}, nil
+	return &hook{call: c.sending(w), task: t, webhook: w}, nil
 }
 
 // refuseHook counts and logs a refusal, and returns it.
@@ -93,8 +93,8 @@ func (s *Server) refuseHook(d decision, err error, task string) error {
 }
 
 // WebhookFraming implements GatewayService.
-func (s *Server) WebhookFraming(_ context.Context, r *rtaskv1.WebhookFramingRequest) (*rtaskv1.WebhookFramingResponse, error) {
-	h, err := s.findWebhook(r.Hash, r.RemoteAddr)
+func (s *Server) WebhookFraming(ctx context.Context, r *rtaskv1.WebhookFramingRequest) (*rtaskv1.WebhookFramingResponse, error) {
+	h, err := s.findWebhook(callOf(ctx), r.Hash)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func hookLimit(w *config.Webhook) int64 { return w.MaxInputBytes }
 
 // Webhook implements GatewayService: the whole decision about a webhook.
 func (s *Server) Webhook(ctx context.Context, r *rtaskv1.WebhookRequest) (*rtaskv1.WebhookResponse, error) {
-	h, err := s.findWebhook(r.Hash, r.RemoteAddr)
+	h, err := s.findWebhook(callOf(ctx), r.Hash)
 	if err != nil {
 		return nil, err
 	}
@@ -202,8 +202,7 @@ func (s *Server) judge(h *hook) (reason string, err error) {
 	if h.skip = h.delivery.Skip(h.webhook.Wanted); h.skip != "" {
 		return "", nil
 	}
-	owner := job.Owner{UID: uint32(os.Geteuid()), Name: "webhook:" + h.webhook.Name}
-	if h.spec, err = s.requestSpec(h.config, h.task, request{owner: owner, trigger: "webhook"}); err != nil {
+	if h.spec, err = s.requestSpec(h.call.snapshot, h.task, request{owner: h.call.owner(), trigger: "webhook"}); err != nil {
 		return "", err
 	}
 	h.spec.ID, h.spec.Input = h.id, h.delivery.Payload
@@ -248,7 +247,7 @@ func headerEnvironment(t *config.Task, h webhook.Headers) []string {
 
 // ListWebhooks implements JobService.
 func (s *Server) ListWebhooks(ctx context.Context, _ *rtaskv1.ListWebhooksRequest) (*rtaskv1.ListWebhooksResponse, error) {
-	snapshot := s.Snapshot()
+	snapshot := callOf(ctx).snapshot
 	if snapshot.Config == nil {
 		return nil, configurationError(snapshot)
 	}
@@ -277,20 +276,20 @@ func (s *Server) webhookMessage(base string, w *config.Webhook) *rtaskv1.Webhook
 
 // TestWebhook implements JobService.
 func (s *Server) TestWebhook(ctx context.Context, r *rtaskv1.TestWebhookRequest) (*rtaskv1.TestWebhookResponse, error) {
-	snapshot := s.Snapshot()
-	if snapshot.Config == nil {
-		return nil, configurationError(snapshot)
+	c := callOf(ctx)
+	if c.snapshot.Config == nil {
+		return nil, configurationError(c.snapshot)
 	}
-	h := &hook{config: snapshot.Config, task: snapshot.Config.Tasks[r.Task], user: callerFrom(ctx).Name()}
-	if h.task == nil {
+	t := c.snapshot.Config.Tasks[r.Task]
+	if t == nil {
 		return nil, fail(connect.CodeNotFound, "not-found", fmt.Errorf("there is no task %q", r.Task))
 	}
-	i := slices.IndexFunc(h.task.Webhooks, func(w *config.Webhook) bool { return w.Name == r.Name })
+	i := slices.IndexFunc(t.Webhooks, func(w *config.Webhook) bool { return w.Name == r.Name })
 	if i < 0 {
 		return nil, fail(connect.CodeNotFound, "not-found", fmt.Errorf("task %q has no webhook %q", r.Task, r.Name))
 	}
-	h.webhook = h.task.Webhooks[i]
-	base, _ := s.baseURL(ctx, snapshot.Config)
+	h := sample(c, c.snapshot, t, t.Webhooks[i])
+	base, _ := s.baseURL(ctx, c.snapshot.Config)
 	reply := &rtaskv1.TestWebhookResponse{Webhook: s.webhookMessage(base, h.webhook)}
 	err := s.judgeSample(h)
 	var result job.Result
@@ -312,18 +311,32 @@ func (s *Server) TestWebhook(ctx context.Context, r *rtaskv1.TestWebhookRequest)
 	return reply, nil
 }
 
+// sending is the call as one of a webhook's sender.
+func (c *call) sending(w *config.Webhook) *call {
+	as := *c
+	as.Kind, as.Webhook = auth.Sender, w.Name
+	return &as
+}
+
+// sample is a request to a webhook that a local user tries on a configuration.
+func sample(by *call, in Snapshot, t *config.Task, w *config.Webhook) *hook {
+	c := by.sending(w)
+	c.snapshot = in
+	return &hook{call: c, task: t, webhook: w, user: by.Name()}
+}
+
 // judgeSample decides on a request as the webhook's sender would make it.
 func (s *Server) judgeSample(h *hook) error {
 	if m := s.webhookMessage("", h.webhook); m.Url == "" {
 		return fail(connect.CodeUnavailable, "configuration", errors.New(m.Problem))
 	}
-	s.sample(h)
+	s.sign(h)
 	_, err := s.judge(h)
 	return err
 }
 
-// sample fills in a request as the webhook's sender would make it.
-func (s *Server) sample(h *hook) {
+// sign fills in a request as the webhook's sender would make it.
+func (s *Server) sign(h *hook) {
 	event, ref := "", ""
 	if len(h.webhook.Wanted.Events) > 0 {
 		event = h.webhook.Wanted.Events[0]

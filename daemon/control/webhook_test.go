@@ -112,7 +112,7 @@ func (f *fixture) sent(task, name string, body []byte, at time.Time, head ...web
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	r := &rtaskv1.WebhookRequest{Hash: w.Hash(f.ReadSecret), Body: body, RemoteAddr: "192.0.2.7"}
+	r := &rtaskv1.WebhookRequest{Hash: w.Hash(f.ReadSecret), Body: body}
 	secret := ""
 	if len(secrets) > 0 {
 		secret = secrets[len(secrets)-1]
@@ -124,7 +124,7 @@ func (f *fixture) sent(task, name string, body []byte, at time.Time, head ...web
 }
 
 func (f *fixture) hook(r *rtaskv1.WebhookRequest) (*rtaskv1.WebhookResponse, error) {
-	reply, err := f.net().Webhook(f.t.Context(), r)
+	reply, err := f.net(nil, "").Webhook(f.t.Context(), r)
 	if err != nil {
 		return nil, err
 	}
@@ -339,7 +339,7 @@ func TestWebhookRepeatsAtOnce(t *testing.T) {
 	ran := make(chan string, 30)
 	for range cap(ran) {
 		wg.Go(func() {
-			reply, err := f.net().Webhook(context.WithoutCancel(t.Context()), r)
+			reply, err := f.net(nil, "").Webhook(context.WithoutCancel(t.Context()), r)
 			if err != nil {
 				t.Error(err)
 				return
@@ -402,7 +402,7 @@ func TestWebhookEndOfTolerance(t *testing.T) {
 					over = true
 				default:
 				}
-				if _, err := f.net().Webhook(context.WithoutCancel(t.Context()), r); detail(err).GetKind() == "signature" {
+				if _, err := f.net(nil, "").Webhook(context.WithoutCancel(t.Context()), r); detail(err).GetKind() == "signature" {
 					once.Do(func() { close(ended) })
 				} else if err != nil {
 					t.Error(err)

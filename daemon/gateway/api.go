@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/rtask/rtask/daemon/api/codec"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 	"github.com/rtask/rtask/daemon/jobid"
@@ -159,14 +160,15 @@ func (a *api) limits(ctx context.Context, age time.Duration) (*rtaskv1.FramingRe
 
 // run serves POST /tasks/{task}.
 func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
-	request := &rtaskv1.RunRequest{Task: task, ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r), Query: []byte(r.URL.RawQuery), Headers: headers(r, "Authorization")}
+	client := a.presented(r, task)
+	request := &rtaskv1.RunRequest{Query: []byte(r.URL.RawQuery), Headers: headers(r, "Authorization")}
 	request.IdempotencyKey = []byte(strings.Join(r.Header.Values("Idempotency-Key"), ", "))
-	sender := senderOf(r, request.RemoteAddr)
-	if len(request.ApiKey) == 0 {
+	sender := senderOf(r, client.RemoteAddr)
+	if len(client.Key) == 0 {
 		// The engine is to say what it says of all bad keys, and to log it. What else such a client sends is not read.
 		closeAfter(w, r)
 	} else {
-		got, p := a.readInput(w, r, sender, request)
+		got, p := a.readInput(w, r, sender, client)
 		if p != nil {
 			writeProblem(w, *p)
 			return
@@ -177,12 +179,15 @@ func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
 	done := working(r)
 	defer done()
 	if streams(r) {
-		a.stream(w, r, request)
+		a.stream(w, r, client, request)
 		return
 	}
-	reply, err := a.ask(r.Context(), request)
+	// When the engine goes away meanwhile the request is made again under the same id: the next engine knows by that whether the
+	// job is there.
+	request.Id = jobid.New()
+	reply, err := call(r.Context(), client, a.engine.Run, request)
 	if err != nil && r.Context().Err() != nil {
-		a.disconnected(r, request, "")
+		a.disconnected(r, client, request, "")
 		return
 	}
 	if err != nil {
@@ -198,15 +203,6 @@ func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
 	writeRun(w, task, reply)
 }
 
-// ask has the engine run a task. When the engine goes away meanwhile the request is made again under the same id: the next
-// engine knows by that whether the job is there.
-func (a *api) ask(ctx context.Context, request *rtaskv1.RunRequest) (*rtaskv1.RunResponse, error) {
-	request.Id = jobid.New()
-	return persist(ctx, func(ctx context.Context) (*rtaskv1.RunResponse, error) {
-		return a.engine.Run(ctx, request)
-	})
-}
-
 // received is a body as far as it was read.
 type received struct {
 	bytes   []byte
@@ -215,7 +211,7 @@ type received struct {
 }
 
 // readInput reads the body of a request with a key. A key that is to bring more than a little is looked at first.
-func (a *api) readInput(w http.ResponseWriter, r *http.Request, sender any, to *rtaskv1.RunRequest) (got received, p *problem) {
+func (a *api) readInput(w http.ResponseWriter, r *http.Request, sender any, client codec.Presented) (got received, p *problem) {
 	switch size := r.ContentLength; {
 	case size == 0:
 		return received{release: func() {}}, nil
@@ -223,9 +219,7 @@ func (a *api) readInput(w http.ResponseWriter, r *http.Request, sender any, to *
 		got, p = a.readBody(w, r, a.strangers, sender, uncheckedBody)
 	default:
 		defer working(r)()
-		framing, err := persist(r.Context(), func(ctx context.Context) (*rtaskv1.RunFramingResponse, error) {
-			return a.engine.RunFraming(ctx, &rtaskv1.RunFramingRequest{Task: to.Task, ApiKey: to.ApiKey, RemoteAddr: to.RemoteAddr})
-		})
+		framing, err := call(r.Context(), client, a.engine.RunFraming, &rtaskv1.RunFramingRequest{})
 		if err != nil {
 			closeAfter(w, r)
 			p := a.problemOf(err)
@@ -235,7 +229,7 @@ func (a *api) readInput(w http.ResponseWriter, r *http.Request, sender any, to *
 		got, p = a.readBody(w, r, a.keys, framing.KeyId, framing.MaxInputBytes)
 	}
 	if p != nil {
-		a.refused(r, &rtaskv1.RefusedRequest{Task: to.Task, ApiKey: to.ApiKey}, *p)
+		a.refused(r, client, &rtaskv1.RefusedRequest{}, *p)
 	}
 	return got, p
 }
@@ -280,13 +274,18 @@ func senderOf(r *http.Request, remote string) any {
 }
 
 // refused tells the engine of a request that is refused here. That it cannot be told changes nothing for the client.
-func (a *api) refused(r *http.Request, m *rtaskv1.RefusedRequest, p problem) {
+func (a *api) refused(r *http.Request, client codec.Presented, m *rtaskv1.RefusedRequest, p problem) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), askTimeout)
 	defer cancel()
-	m.Kind, m.Reason, m.RemoteAddr = p.Kind, p.Detail, a.remoteAddr(r)
-	if _, err := a.engine.Refused(ctx, m); err != nil {
-		a.logger.Warn("the engine cannot be told of a refusal", "kind", p.Kind, "reason", p.Detail, "remote", m.RemoteAddr, "error", err)
+	m.Kind, m.Reason = p.Kind, p.Detail
+	if _, err := a.engine.Refused(client.Context(ctx), m); err != nil {
+		a.logger.Warn("the engine cannot be told of a refusal", "kind", p.Kind, "reason", p.Detail, "remote", client.RemoteAddr, "error", err)
 	}
+}
+
+// presented is what the engine is told of a request's client.
+func (a *api) presented(r *http.Request, task string) codec.Presented {
+	return codec.Presented{Key: presentedKey(r), RemoteAddr: a.remoteAddr(r), Task: task}
 }
 
 // presentedKey returns the key that a client presents, or nothing: as a bearer token (RFC 6750, section 2.1), or as the password of
@@ -333,12 +332,10 @@ func headers(r *http.Request, without string) []*rtaskv1.Header {
 
 // result serves GET /tasks/{task}/{id}.
 func (a *api) result(w http.ResponseWriter, r *http.Request, task, id string) {
-	request := &rtaskv1.ResultRequest{Task: task, Id: id, ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r), Wait: strings.ToValidUTF8(r.URL.Query().Get("wait"), "?")}
+	request := &rtaskv1.ResultRequest{Id: id, Wait: strings.ToValidUTF8(r.URL.Query().Get("wait"), "?")}
 	done := working(r)
 	defer done()
-	reply, err := persist(r.Context(), func(ctx context.Context) (*rtaskv1.RunResponse, error) {
-		return a.engine.Result(ctx, request)
-	})
+	reply, err := call(r.Context(), a.presented(r, task), a.engine.Result, request)
 	if err != nil {
 		done()
 		writeProblem(w, a.problemOf(err))

@@ -426,12 +426,14 @@ func TestReadTimeout(t *testing.T) {
 // stub is an engine that takes everything.
 type stub struct {
 	ran   *rtaskv1.RunRequest
+	task  string // of ran
+	key   string
 	hook  *rtaskv1.WebhookRequest
 	takes time.Duration
 }
 
 func (s *stub) Run(ctx context.Context, r *rtaskv1.RunRequest) (*rtaskv1.RunResponse, error) {
-	s.ran = r
+	s.ran, s.task, s.key = r, presented(ctx, "Rtask-Task"), presented(ctx, "Rtask-Key-Bin")
 	if s.takes > 0 {
 		select {
 		case <-time.After(s.takes):
@@ -442,12 +444,18 @@ func (s *stub) Run(ctx context.Context, r *rtaskv1.RunRequest) (*rtaskv1.RunResp
 	return &rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa", State: rtaskv1.State_STATE_ENDED}}, nil
 }
 
+// presented is what the engine would be told under a name.
+func presented(ctx context.Context, name string) string {
+	info, _ := connect.CallInfoForClientContext(ctx)
+	return info.RequestHeader().Get(name)
+}
+
 func (*stub) Result(context.Context, *rtaskv1.ResultRequest) (*rtaskv1.RunResponse, error) {
 	return &rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa", State: rtaskv1.State_STATE_ENDED}}, nil
 }
 
-func (s *stub) RunStream(_ context.Context, r *rtaskv1.RunRequest) (none rtaskv1connect.GatewayServiceRunStreamClientStream, err error) {
-	s.ran = r
+func (s *stub) RunStream(ctx context.Context, r *rtaskv1.RunRequest) (none rtaskv1connect.GatewayServiceRunStreamClientStream, err error) {
+	s.ran, s.task, s.key = r, presented(ctx, "Rtask-Task"), presented(ctx, "Rtask-Key-Bin")
 	return none, connect.NewError(connect.CodeUnimplemented, "it has no streams")
 }
 
@@ -459,11 +467,15 @@ func (*stub) End(context.Context, *rtaskv1.EndRequest) (*rtaskv1.EndResponse, er
 	return &rtaskv1.EndResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}}, nil
 }
 
-func (*stub) KeyTasks(context.Context, *rtaskv1.KeyRequest) (*rtaskv1.KeyTasksResponse, error) {
+func (*stub) Disconnected(context.Context, *rtaskv1.DisconnectedRequest) (*rtaskv1.DisconnectedResponse, error) {
+	return &rtaskv1.DisconnectedResponse{}, nil
+}
+
+func (*stub) KeyTasks(context.Context, *rtaskv1.KeyTasksRequest) (*rtaskv1.KeyTasksResponse, error) {
 	return &rtaskv1.KeyTasksResponse{}, nil
 }
 
-func (*stub) KeyJobs(context.Context, *rtaskv1.KeyRequest) (*rtaskv1.KeyJobsResponse, error) {
+func (*stub) KeyJobs(context.Context, *rtaskv1.KeyJobsRequest) (*rtaskv1.KeyJobsResponse, error) {
 	return &rtaskv1.KeyJobsResponse{}, nil
 }
 
@@ -520,11 +532,11 @@ func FuzzServeHTTP(f *testing.F) {
 			t.Errorf("%s %q is webhook %q with the body %q", method, path, s.hook.Hash, s.hook.Body)
 		}
 		if s.ran != nil {
-			if method != "POST" || r.URL.EscapedPath() != "/tasks/"+s.ran.Task || s.ran.Task == "" || strings.ContainsAny(s.ran.Task, "/%") {
-				t.Errorf("%s %q ran %q", method, path, s.ran.Task)
+			if method != "POST" || r.URL.EscapedPath() != "/tasks/"+s.task || s.task == "" || strings.ContainsAny(s.task, "/%") {
+				t.Errorf("%s %q ran %q", method, path, s.task)
 			}
-			if len(s.ran.Input) > uncheckedBody || len(s.ran.ApiKey) == 0 && len(s.ran.Input) > 0 {
-				t.Errorf("%q with the input %q", s.ran.ApiKey, s.ran.Input)
+			if len(s.ran.Input) > uncheckedBody || s.key == "" && len(s.ran.Input) > 0 {
+				t.Errorf("%q with the input %q", s.key, s.ran.Input)
 			}
 		}
 	})

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"net/http"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -10,11 +9,8 @@ import (
 
 // tasks serves GET /tasks.
 func (a *api) tasks(w http.ResponseWriter, r *http.Request) {
-	request := &rtaskv1.KeyRequest{ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r)}
 	defer working(r)()
-	reply, err := persist(r.Context(), func(ctx context.Context) (*rtaskv1.KeyTasksResponse, error) {
-		return a.engine.KeyTasks(ctx, request)
-	})
+	reply, err := call(r.Context(), a.presented(r, ""), a.engine.KeyTasks, &rtaskv1.KeyTasksRequest{})
 	if err != nil {
 		writeProblem(w, a.problemOf(err))
 		return
@@ -24,11 +20,8 @@ func (a *api) tasks(w http.ResponseWriter, r *http.Request) {
 
 // jobs serves GET /tasks/{task}.
 func (a *api) jobs(w http.ResponseWriter, r *http.Request, task string) {
-	request := &rtaskv1.KeyRequest{Task: task, ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r)}
 	defer working(r)()
-	reply, err := persist(r.Context(), func(ctx context.Context) (*rtaskv1.KeyJobsResponse, error) {
-		return a.engine.KeyJobs(ctx, request)
-	})
+	reply, err := call(r.Context(), a.presented(r, task), a.engine.KeyJobs, &rtaskv1.KeyJobsRequest{})
 	if err != nil {
 		writeProblem(w, a.problemOf(err))
 		return

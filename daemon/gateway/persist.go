@@ -8,6 +8,7 @@ import (
 	"connectrpc.com/connect/v2"
 
 	"github.com/rtask/rtask/ctl/client"
+	"github.com/rtask/rtask/daemon/api/codec"
 )
 
 const (
@@ -47,6 +48,11 @@ func persist[T any](ctx context.Context, call func(context.Context) (*T, error))
 			return nil, err
 		}
 	}
+}
+
+// call makes a call to the engine on behalf of a client, as persist does.
+func call[Q, R any](ctx context.Context, client codec.Presented, method func(context.Context, *Q) (*R, error), request *Q) (*R, error) {
+	return persist(ctx, func(ctx context.Context) (*R, error) { return method(client.Context(ctx), request) })
 }
 
 // wentAway reports whether err says that there is no engine any more that could answer. The context of the call has not

@@ -16,6 +16,7 @@ import (
 	"connectrpc.com/connect/v2"
 
 	"github.com/rtask/rtask/ctl/client"
+	"github.com/rtask/rtask/daemon/api/codec"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/view"
 	"github.com/rtask/rtask/daemon/jobid"
@@ -207,7 +208,7 @@ func endEvent(j *rtaskv1.Job) []byte {
 }
 
 // stream serves POST /tasks/{task} for a client that wants the output as it comes.
-func (a *api) stream(w http.ResponseWriter, r *http.Request, request *rtaskv1.RunRequest) {
+func (a *api) stream(w http.ResponseWriter, r *http.Request, client codec.Presented, request *rtaskv1.RunRequest) {
 	request.Id = jobid.New()
 	out := newOutput(w, func(h http.Header) {
 		h.Set("Trailer", trailerStatus+", "+trailerReason+", "+trailerExitCode)
@@ -215,7 +216,7 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, request *rtaskv1.Ru
 	accepted := false
 	err := receive(r.Context(), 0, func(ctx context.Context, offset int64) (runStream, error) {
 		request.Offset = offset
-		return a.engine.RunStream(ctx, request)
+		return a.engine.RunStream(client.Context(ctx), request)
 	}, func(m *rtaskv1.RunStreamResponse) error {
 		if m.Accepted {
 			out.job, accepted = m.Job, true
@@ -225,17 +226,17 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, request *rtaskv1.Ru
 	})
 	switch {
 	case r.Context().Err() != nil:
-		a.disconnected(r, request, out.job.GetId())
+		a.disconnected(r, client, request, out.job.GetId())
 	case err != nil && !out.begun:
 		writeProblem(w, a.problemOf(err))
 	case err != nil:
 		var engines *connect.Error
 		if !errors.As(err, &engines) { // it could not be written
-			a.disconnected(r, request, out.job.GetId())
+			a.disconnected(r, client, request, out.job.GetId())
 		}
 		panic(http.ErrAbortHandler) // the end is missing, and that the connection breaks off is all that can be said now
 	case accepted:
-		writeRun(w, request.Task, &rtaskv1.RunResponse{Job: out.job, Accepted: true})
+		writeRun(w, client.Task, &rtaskv1.RunResponse{Job: out.job, Accepted: true})
 	default:
 		end := view.RunOf(out.job)
 		w.Header().Set(trailerStatus, end.Status)
@@ -250,9 +251,8 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, request *rtaskv1.Ru
 
 // logs serves GET /tasks/{task}/{id}/logs.
 func (a *api) logs(w http.ResponseWriter, r *http.Request, task, id string) {
-	request := &rtaskv1.LogsRequest{
-		Task: task, Id: id, ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r), Offset: r.Header.Get("Last-Event-ID"),
-	}
+	client := a.presented(r, task)
+	request := &rtaskv1.LogsRequest{Id: id, Offset: r.Header.Get("Last-Event-ID")}
 	switch follow := r.URL.Query().Get("follow"); follow {
 	case "", "0", "false":
 	case "1", "true":
@@ -272,7 +272,7 @@ func (a *api) logs(w http.ResponseWriter, r *http.Request, task, id string) {
 	case !out.sse:
 		request.Offset = "" // it is for events
 	case request.Offset == endID:
-		a.behindEnd(w, r, task, id)
+		a.behindEnd(w, r, client, id)
 		return
 	}
 	ctx, cancel := context.WithCancel(r.Context())
@@ -282,7 +282,7 @@ func (a *api) logs(w http.ResponseWriter, r *http.Request, task, id string) {
 		if offset > 0 {
 			request.Offset = strconv.FormatInt(offset, 10)
 		}
-		return a.engine.Logs(ctx, request)
+		return a.engine.Logs(client.Context(ctx), request)
 	}, out.take)
 	stop()
 	switch {
@@ -296,11 +296,8 @@ func (a *api) logs(w http.ResponseWriter, r *http.Request, task, id string) {
 }
 
 // behindEnd answers a reader that has read the event of the end: with 204, by which it does not come again (HTML, section 9.2.3).
-func (a *api) behindEnd(w http.ResponseWriter, r *http.Request, task, id string) {
-	request := &rtaskv1.ResultRequest{Task: task, Id: id, ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r)}
-	reply, err := persist(r.Context(), func(ctx context.Context) (*rtaskv1.RunResponse, error) {
-		return a.engine.Result(ctx, request)
-	})
+func (a *api) behindEnd(w http.ResponseWriter, r *http.Request, client codec.Presented, id string) {
+	reply, err := call(r.Context(), client, a.engine.Result, &rtaskv1.ResultRequest{Id: id})
 	switch {
 	case err != nil:
 		writeProblem(w, a.problemOf(err))
@@ -317,8 +314,8 @@ func (a *api) behindEnd(w http.ResponseWriter, r *http.Request, task, id string)
 const disconnectTries = 5
 
 // disconnected tells the engine that the client of a job is gone. With an idempotency key it may come again for the answer.
-func (a *api) disconnected(r *http.Request, request *rtaskv1.RunRequest, id string) {
-	if len(request.IdempotencyKey) > 0 || len(request.ApiKey) == 0 {
+func (a *api) disconnected(r *http.Request, client codec.Presented, request *rtaskv1.RunRequest, id string) {
+	if len(request.IdempotencyKey) > 0 || len(client.Key) == 0 {
 		return
 	}
 	if id == "" {
@@ -327,9 +324,7 @@ func (a *api) disconnected(r *http.Request, request *rtaskv1.RunRequest, id stri
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), stopTimeout)
 	defer cancel()
 	for range disconnectTries {
-		_, err := a.engine.End(ctx, &rtaskv1.EndRequest{
-			Task: request.Task, Id: id, ApiKey: request.ApiKey, RemoteAddr: request.RemoteAddr, Disconnected: true,
-		})
+		_, err := a.engine.Disconnected(client.Context(ctx), &rtaskv1.DisconnectedRequest{Id: id})
 		if connect.CodeOf(err) != connect.CodeNotFound {
 			return // it is over, or there is nobody to tell
 		}
@@ -343,12 +338,9 @@ func (a *api) disconnected(r *http.Request, request *rtaskv1.RunRequest, id stri
 
 // end serves DELETE /tasks/{task}/{id}.
 func (a *api) end(w http.ResponseWriter, r *http.Request, task, id string) {
-	request := &rtaskv1.EndRequest{Task: task, Id: id, ApiKey: presentedKey(r), RemoteAddr: a.remoteAddr(r)}
 	done := working(r)
 	defer done()
-	reply, err := persist(r.Context(), func(ctx context.Context) (*rtaskv1.EndResponse, error) {
-		return a.engine.End(ctx, request)
-	})
+	reply, err := call(r.Context(), a.presented(r, task), a.engine.End, &rtaskv1.EndRequest{Id: id})
 	if err != nil {
 		done()
 		writeProblem(w, a.problemOf(err))

@@ -1,21 +1,19 @@
 package gateway
 
 import (
-	"context"
 	"net/http"
 
+	"github.com/rtask/rtask/daemon/api/codec"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/jobid"
 )
 
 // webhook serves POST and HEAD /wh/{hash}. It hands on the request as it is; whether it is good, and what comes of it, the engine says.
 func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
-	remote := a.remoteAddr(r)
+	client := codec.Presented{RemoteAddr: a.remoteAddr(r)}
 	asking := working(r) // which may outlast a restart of the engine
 	defer asking()
-	framing, err := persist(r.Context(), func(ctx context.Context) (*rtaskv1.WebhookFramingResponse, error) {
-		return a.engine.WebhookFraming(ctx, &rtaskv1.WebhookFramingRequest{Hash: hash, RemoteAddr: remote})
-	})
+	framing, err := call(r.Context(), client, a.engine.WebhookFraming, &rtaskv1.WebhookFramingRequest{Hash: hash})
 	if err != nil {
 		// Of what comes to no webhook's URL not a byte is read.
 		closeAfter(w, r)
@@ -28,22 +26,20 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 		return
 	}
 	asking()
-	sender := senderOf(r, remote)
+	sender := senderOf(r, client.RemoteAddr)
 	got, p := a.readBody(w, r, a.strangers, sender, framing.MaxInputBytes)
 	if p != nil {
 		writeProblem(w, *p)
-		a.refused(r, &rtaskv1.RefusedRequest{Hash: hash}, *p)
+		a.refused(r, client, &rtaskv1.RefusedRequest{Hash: hash}, *p)
 		return
 	}
 	defer got.release()
 	done := working(r)
 	defer done()
 	request := &rtaskv1.WebhookRequest{
-		Hash: hash, Headers: headers(r, ""), RemoteAddr: remote, Id: jobid.New(), Body: got.bytes, BodyTooLarge: got.tooLong,
+		Hash: hash, Headers: headers(r, ""), Id: jobid.New(), Body: got.bytes, BodyTooLarge: got.tooLong,
 	}
-	reply, err := persist(r.Context(), func(ctx context.Context) (*rtaskv1.WebhookResponse, error) {
-		return a.engine.Webhook(ctx, request)
-	})
+	reply, err := call(r.Context(), client, a.engine.Webhook, request)
 	if err != nil {
 		done()
 		writeProblem(w, a.problemOf(err))

@@ -4045,9 +4045,8 @@ func (x *Header) GetValue() []byte {
 
 type WebhookFramingRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// hash and remote_addr are as in WebhookRequest.
+	// hash is as in WebhookRequest.
 	Hash          string `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
-	RemoteAddr    string `protobuf:"bytes,2,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4085,13 +4084,6 @@ func (*WebhookFramingRequest) Descriptor() ([]byte, []int) {
 func (x *WebhookFramingRequest) GetHash() string {
 	if x != nil {
 		return x.Hash
-	}
-	return ""
-}
-
-func (x *WebhookFramingRequest) GetRemoteAddr() string {
-	if x != nil {
-		return x.RemoteAddr
 	}
 	return ""
 }
@@ -4150,8 +4142,7 @@ type WebhookRequest struct {
 	Body    []byte    `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`
 	// body_too_large: it was longer than WebhookFraming's max_input_bytes, and body is empty.
 	BodyTooLarge bool `protobuf:"varint,4,opt,name=body_too_large,json=bodyTooLarge,proto3" json:"body_too_large,omitempty"`
-	// remote_addr and id are as in RunRequest.
-	RemoteAddr    string `protobuf:"bytes,5,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	// id is as in RunRequest.
 	Id            string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4213,13 +4204,6 @@ func (x *WebhookRequest) GetBodyTooLarge() bool {
 		return x.BodyTooLarge
 	}
 	return false
-}
-
-func (x *WebhookRequest) GetRemoteAddr() string {
-	if x != nil {
-		return x.RemoteAddr
-	}
-	return ""
 }
 
 func (x *WebhookRequest) GetId() string {
@@ -4310,13 +4294,8 @@ func (x *WebhookResponse) GetText() string {
 	return ""
 }
 
-// RunRequest is what a client on the network presented.
 type RunFramingRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// task, api_key and remote_addr are as in RunRequest.
-	Task          string `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
-	ApiKey        []byte `protobuf:"bytes,2,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
-	RemoteAddr    string `protobuf:"bytes,3,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4349,27 +4328,6 @@ func (x *RunFramingRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use RunFramingRequest.ProtoReflect.Descriptor instead.
 func (*RunFramingRequest) Descriptor() ([]byte, []int) {
 	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{58}
-}
-
-func (x *RunFramingRequest) GetTask() string {
-	if x != nil {
-		return x.Task
-	}
-	return ""
-}
-
-func (x *RunFramingRequest) GetApiKey() []byte {
-	if x != nil {
-		return x.ApiKey
-	}
-	return nil
-}
-
-func (x *RunFramingRequest) GetRemoteAddr() string {
-	if x != nil {
-		return x.RemoteAddr
-	}
-	return ""
 }
 
 type RunFramingResponse struct {
@@ -4426,18 +4384,13 @@ func (x *RunFramingResponse) GetKeyId() string {
 	return ""
 }
 
+// RunRequest is what a client on the network sent.
 type RunRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Task  string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
-	// api_key as it was presented, unchecked.
-	ApiKey []byte `protobuf:"bytes,2,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
 	// input: the request's body.
 	Input []byte `protobuf:"bytes,3,opt,name=input,proto3" json:"input,omitempty"`
 	// input_too_large: the body was longer than RunFraming's max_input_bytes, and input is empty.
 	InputTooLarge bool `protobuf:"varint,5,opt,name=input_too_large,json=inputTooLarge,proto3" json:"input_too_large,omitempty"`
-	// remote_addr: the client's address without the port, or "unix" for a Unix socket, for the audit trail, and for how fast its bad keys
-	// are looked at; never for what it may do.
-	RemoteAddr string `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
 	// id is the job's id, 16 characters a–z and 2–7, the first a letter; empty: the engine makes one. A gateway that does not
 	// know whether it was heard asks again with the same id, and gets the same job.
 	Id string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
@@ -4483,20 +4436,6 @@ func (*RunRequest) Descriptor() ([]byte, []int) {
 	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{60}
 }
 
-func (x *RunRequest) GetTask() string {
-	if x != nil {
-		return x.Task
-	}
-	return ""
-}
-
-func (x *RunRequest) GetApiKey() []byte {
-	if x != nil {
-		return x.ApiKey
-	}
-	return nil
-}
-
 func (x *RunRequest) GetInput() []byte {
 	if x != nil {
 		return x.Input
@@ -4509,13 +4448,6 @@ func (x *RunRequest) GetInputTooLarge() bool {
 		return x.InputTooLarge
 	}
 	return false
-}
-
-func (x *RunRequest) GetRemoteAddr() string {
-	if x != nil {
-		return x.RemoteAddr
-	}
-	return ""
 }
 
 func (x *RunRequest) GetId() string {
@@ -4644,11 +4576,8 @@ func (x *RunStreamResponse) GetAccepted() bool {
 
 // LogsRequest names a job as ResultRequest does.
 type LogsRequest struct {
-	state      protoimpl.MessageState `protogen:"open.v1"`
-	Task       string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
-	Id         string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	ApiKey     []byte                 `protobuf:"bytes,3,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
-	RemoteAddr string                 `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	// follow: go on until the job has ended.
 	Follow bool `protobuf:"varint,5,opt,name=follow,proto3" json:"follow,omitempty"`
 	// offset of an earlier reply, as text that the client sent; empty: the first byte.
@@ -4687,30 +4616,9 @@ func (*LogsRequest) Descriptor() ([]byte, []int) {
 	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
 }
 
-func (x *LogsRequest) GetTask() string {
-	if x != nil {
-		return x.Task
-	}
-	return ""
-}
-
 func (x *LogsRequest) GetId() string {
 	if x != nil {
 		return x.Id
-	}
-	return ""
-}
-
-func (x *LogsRequest) GetApiKey() []byte {
-	if x != nil {
-		return x.ApiKey
-	}
-	return nil
-}
-
-func (x *LogsRequest) GetRemoteAddr() string {
-	if x != nil {
-		return x.RemoteAddr
 	}
 	return ""
 }
@@ -4731,13 +4639,8 @@ func (x *LogsRequest) GetOffset() string {
 
 // EndRequest names a job as ResultRequest does.
 type EndRequest struct {
-	state      protoimpl.MessageState `protogen:"open.v1"`
-	Task       string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
-	Id         string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	ApiKey     []byte                 `protobuf:"bytes,3,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
-	RemoteAddr string                 `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
-	// disconnected: the client that waited for it is gone, and it is stopped only if the task wants that.
-	Disconnected  bool `protobuf:"varint,5,opt,name=disconnected,proto3" json:"disconnected,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4772,39 +4675,11 @@ func (*EndRequest) Descriptor() ([]byte, []int) {
 	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
 }
 
-func (x *EndRequest) GetTask() string {
-	if x != nil {
-		return x.Task
-	}
-	return ""
-}
-
 func (x *EndRequest) GetId() string {
 	if x != nil {
 		return x.Id
 	}
 	return ""
-}
-
-func (x *EndRequest) GetApiKey() []byte {
-	if x != nil {
-		return x.ApiKey
-	}
-	return nil
-}
-
-func (x *EndRequest) GetRemoteAddr() string {
-	if x != nil {
-		return x.RemoteAddr
-	}
-	return ""
-}
-
-func (x *EndRequest) GetDisconnected() bool {
-	if x != nil {
-		return x.Disconnected
-	}
-	return false
 }
 
 type EndResponse struct {
@@ -4851,6 +4726,87 @@ func (x *EndResponse) GetJob() *Job {
 	return nil
 }
 
+type DisconnectedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// id of the job, whole.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisconnectedRequest) Reset() {
+	*x = DisconnectedRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisconnectedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisconnectedRequest) ProtoMessage() {}
+
+func (x *DisconnectedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisconnectedRequest.ProtoReflect.Descriptor instead.
+func (*DisconnectedRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *DisconnectedRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type DisconnectedResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisconnectedResponse) Reset() {
+	*x = DisconnectedResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisconnectedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisconnectedResponse) ProtoMessage() {}
+
+func (x *DisconnectedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisconnectedResponse.ProtoReflect.Descriptor instead.
+func (*DisconnectedResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
+}
+
 type RunResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Job   *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -4866,7 +4822,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4878,7 +4834,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4891,7 +4847,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -4932,12 +4888,8 @@ func (x *RunResponse) GetTruncated() bool {
 // ResultRequest names a job that was started by Run.
 type ResultRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Task  string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
 	// id of the job, whole.
 	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	// api_key and remote_addr are as in RunRequest.
-	ApiKey     []byte `protobuf:"bytes,3,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
-	RemoteAddr string `protobuf:"bytes,4,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
 	// wait is for how long the reply waits for the job's end, as text that the client sent, such as "30s"; empty: not at all.
 	Wait          string `protobuf:"bytes,20,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -4946,7 +4898,7 @@ type ResultRequest struct {
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4958,7 +4910,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4971,33 +4923,12 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
-}
-
-func (x *ResultRequest) GetTask() string {
-	if x != nil {
-		return x.Task
-	}
-	return ""
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ResultRequest) GetId() string {
 	if x != nil {
 		return x.Id
-	}
-	return ""
-}
-
-func (x *ResultRequest) GetApiKey() []byte {
-	if x != nil {
-		return x.ApiKey
-	}
-	return nil
-}
-
-func (x *ResultRequest) GetRemoteAddr() string {
-	if x != nil {
-		return x.RemoteAddr
 	}
 	return ""
 }
@@ -5009,33 +4940,27 @@ func (x *ResultRequest) GetWait() string {
 	return ""
 }
 
-// KeyRequest is about what an API key may see.
-type KeyRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// task: of KeyJobs.
-	Task string `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
-	// api_key and remote_addr are as in RunRequest.
-	ApiKey        []byte `protobuf:"bytes,2,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
-	RemoteAddr    string `protobuf:"bytes,3,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
+type KeyTasksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *KeyRequest) Reset() {
-	*x = KeyRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+func (x *KeyTasksRequest) Reset() {
+	*x = KeyTasksRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *KeyRequest) String() string {
+func (x *KeyTasksRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*KeyRequest) ProtoMessage() {}
+func (*KeyTasksRequest) ProtoMessage() {}
 
-func (x *KeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+func (x *KeyTasksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5046,30 +4971,45 @@ func (x *KeyRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use KeyRequest.ProtoReflect.Descriptor instead.
-func (*KeyRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
+// Deprecated: Use KeyTasksRequest.ProtoReflect.Descriptor instead.
+func (*KeyTasksRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
 }
 
-func (x *KeyRequest) GetTask() string {
-	if x != nil {
-		return x.Task
-	}
-	return ""
+type KeyJobsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
-func (x *KeyRequest) GetApiKey() []byte {
-	if x != nil {
-		return x.ApiKey
-	}
-	return nil
+func (x *KeyJobsRequest) Reset() {
+	*x = KeyJobsRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
 }
 
-func (x *KeyRequest) GetRemoteAddr() string {
+func (x *KeyJobsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyJobsRequest) ProtoMessage() {}
+
+func (x *KeyJobsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	if x != nil {
-		return x.RemoteAddr
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
 	}
-	return ""
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyJobsRequest.ProtoReflect.Descriptor instead.
+func (*KeyJobsRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
 }
 
 type KeyTasksResponse struct {
@@ -5081,7 +5021,7 @@ type KeyTasksResponse struct {
 
 func (x *KeyTasksResponse) Reset() {
 	*x = KeyTasksResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5093,7 +5033,7 @@ func (x *KeyTasksResponse) String() string {
 func (*KeyTasksResponse) ProtoMessage() {}
 
 func (x *KeyTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5106,7 +5046,7 @@ func (x *KeyTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTasksResponse.ProtoReflect.Descriptor instead.
 func (*KeyTasksResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *KeyTasksResponse) GetTasks() []*KeyTask {
@@ -5132,7 +5072,7 @@ type KeyTask struct {
 
 func (x *KeyTask) Reset() {
 	*x = KeyTask{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5144,7 +5084,7 @@ func (x *KeyTask) String() string {
 func (*KeyTask) ProtoMessage() {}
 
 func (x *KeyTask) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5157,7 +5097,7 @@ func (x *KeyTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTask.ProtoReflect.Descriptor instead.
 func (*KeyTask) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *KeyTask) GetName() string {
@@ -5211,7 +5151,7 @@ type KeyParam struct {
 
 func (x *KeyParam) Reset() {
 	*x = KeyParam{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5223,7 +5163,7 @@ func (x *KeyParam) String() string {
 func (*KeyParam) ProtoMessage() {}
 
 func (x *KeyParam) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5236,7 +5176,7 @@ func (x *KeyParam) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyParam.ProtoReflect.Descriptor instead.
 func (*KeyParam) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *KeyParam) GetName() string {
@@ -5284,7 +5224,7 @@ type KeyJobsResponse struct {
 
 func (x *KeyJobsResponse) Reset() {
 	*x = KeyJobsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5296,7 +5236,7 @@ func (x *KeyJobsResponse) String() string {
 func (*KeyJobsResponse) ProtoMessage() {}
 
 func (x *KeyJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5309,7 +5249,7 @@ func (x *KeyJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyJobsResponse.ProtoReflect.Descriptor instead.
 func (*KeyJobsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{71}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *KeyJobsResponse) GetJobs() []*Job {
@@ -5319,26 +5259,22 @@ func (x *KeyJobsResponse) GetJobs() []*Job {
 	return nil
 }
 
-// RefusedRequest is a request to start a task, of which only the head is known.
+// RefusedRequest is a request to start a task, of which only the head is known. Without a good key for that task, its name is
+// nobody's word.
 type RefusedRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// task, or hash for a webhook, is the last part of the URL.
-	Task string `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	// hash, for a webhook, is the last part of the URL.
 	Hash string `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
 	// kind: "bad-request" or "unavailable", as in the reply, and reason the reply's detail.
-	Kind   string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
-	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
-	// remote_addr is as in RunRequest.
-	RemoteAddr string `protobuf:"bytes,5,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
-	// api_key is as in RunRequest. Without a good one for that task, its name is nobody's word.
-	ApiKey        []byte `protobuf:"bytes,6,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
+	Kind          string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RefusedRequest) Reset() {
 	*x = RefusedRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5350,7 +5286,7 @@ func (x *RefusedRequest) String() string {
 func (*RefusedRequest) ProtoMessage() {}
 
 func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5363,14 +5299,7 @@ func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedRequest.ProtoReflect.Descriptor instead.
 func (*RefusedRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{72}
-}
-
-func (x *RefusedRequest) GetTask() string {
-	if x != nil {
-		return x.Task
-	}
-	return ""
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *RefusedRequest) GetHash() string {
@@ -5394,20 +5323,6 @@ func (x *RefusedRequest) GetReason() string {
 	return ""
 }
 
-func (x *RefusedRequest) GetRemoteAddr() string {
-	if x != nil {
-		return x.RemoteAddr
-	}
-	return ""
-}
-
-func (x *RefusedRequest) GetApiKey() []byte {
-	if x != nil {
-		return x.ApiKey
-	}
-	return nil
-}
-
 type RefusedResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -5416,7 +5331,7 @@ type RefusedResponse struct {
 
 func (x *RefusedResponse) Reset() {
 	*x = RefusedResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5428,7 +5343,7 @@ func (x *RefusedResponse) String() string {
 func (*RefusedResponse) ProtoMessage() {}
 
 func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5441,7 +5356,7 @@ func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedResponse.ProtoReflect.Descriptor instead.
 func (*RefusedResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{73}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{76}
 }
 
 type FramingRequest struct {
@@ -5452,7 +5367,7 @@ type FramingRequest struct {
 
 func (x *FramingRequest) Reset() {
 	*x = FramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5464,7 +5379,7 @@ func (x *FramingRequest) String() string {
 func (*FramingRequest) ProtoMessage() {}
 
 func (x *FramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5477,7 +5392,7 @@ func (x *FramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingRequest.ProtoReflect.Descriptor instead.
 func (*FramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{74}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{77}
 }
 
 type FramingResponse struct {
@@ -5498,7 +5413,7 @@ type FramingResponse struct {
 
 func (x *FramingResponse) Reset() {
 	*x = FramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5510,7 +5425,7 @@ func (x *FramingResponse) String() string {
 func (*FramingResponse) ProtoMessage() {}
 
 func (x *FramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5523,7 +5438,7 @@ func (x *FramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FramingResponse.ProtoReflect.Descriptor instead.
 func (*FramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{75}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *FramingResponse) GetDraining() bool {
@@ -5569,7 +5484,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5581,7 +5496,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5594,7 +5509,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{76}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{79}
 }
 
 type MetricsResponse struct {
@@ -5607,7 +5522,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5619,7 +5534,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5632,7 +5547,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{77}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -5661,7 +5576,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5673,7 +5588,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5686,7 +5601,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{78}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *Error) GetKind() string {
@@ -6030,43 +5945,31 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x03job\x18\b \x01(\v2\r.rtask.v1.JobR\x03job\"2\n" +
 	"\x06Header\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value\"L\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"+\n" +
 	"\x15WebhookFramingRequest\x12\x12\n" +
-	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x1f\n" +
-	"\vremote_addr\x18\x02 \x01(\tR\n" +
-	"remoteAddr\"@\n" +
+	"\x04hash\x18\x01 \x01(\tR\x04hash\"@\n" +
 	"\x16WebhookFramingResponse\x12&\n" +
-	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\"\xbb\x01\n" +
+	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\"\x9a\x01\n" +
 	"\x0eWebhookRequest\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12*\n" +
 	"\aheaders\x18\x02 \x03(\v2\x10.rtask.v1.HeaderR\aheaders\x12\x12\n" +
 	"\x04body\x18\x03 \x01(\fR\x04body\x12$\n" +
-	"\x0ebody_too_large\x18\x04 \x01(\bR\fbodyTooLarge\x12\x1f\n" +
-	"\vremote_addr\x18\x05 \x01(\tR\n" +
-	"remoteAddr\x12\x0e\n" +
+	"\x0ebody_too_large\x18\x04 \x01(\bR\fbodyTooLarge\x12\x0e\n" +
 	"\x02id\x18\x06 \x01(\tR\x02id\"\x9f\x01\n" +
 	"\x0fWebhookResponse\x12'\n" +
 	"\x03run\x18\x01 \x01(\v2\x15.rtask.v1.RunResponseR\x03run\x12\x1c\n" +
 	"\tchallenge\x18\x02 \x01(\tR\tchallenge\x12\x17\n" +
 	"\x06reason\x18\x8c\x01 \x01(\tR\x06reason\x12\x17\n" +
 	"\x06person\x18\x8d\x01 \x01(\bR\x06person\x12\x13\n" +
-	"\x04text\x18\x8e\x01 \x01(\tR\x04text\"a\n" +
-	"\x11RunFramingRequest\x12\x12\n" +
-	"\x04task\x18\x01 \x01(\tR\x04task\x12\x17\n" +
-	"\aapi_key\x18\x02 \x01(\fR\x06apiKey\x12\x1f\n" +
-	"\vremote_addr\x18\x03 \x01(\tR\n" +
-	"remoteAddr\"S\n" +
+	"\x04text\x18\x8e\x01 \x01(\tR\x04text\"\x13\n" +
+	"\x11RunFramingRequest\"S\n" +
 	"\x12RunFramingResponse\x12&\n" +
 	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\x12\x15\n" +
-	"\x06key_id\x18\x02 \x01(\tR\x05keyId\"\xab\x02\n" +
+	"\x06key_id\x18\x02 \x01(\tR\x05keyId\"\xdd\x01\n" +
 	"\n" +
-	"RunRequest\x12\x12\n" +
-	"\x04task\x18\x01 \x01(\tR\x04task\x12\x17\n" +
-	"\aapi_key\x18\x02 \x01(\fR\x06apiKey\x12\x14\n" +
+	"RunRequest\x12\x14\n" +
 	"\x05input\x18\x03 \x01(\fR\x05input\x12&\n" +
-	"\x0finput_too_large\x18\x05 \x01(\bR\rinputTooLarge\x12\x1f\n" +
-	"\vremote_addr\x18\x04 \x01(\tR\n" +
-	"remoteAddr\x12\x0e\n" +
+	"\x0finput_too_large\x18\x05 \x01(\bR\rinputTooLarge\x12\x0e\n" +
 	"\x02id\x18\x06 \x01(\tR\x02id\x12\x14\n" +
 	"\x05query\x18\x14 \x01(\fR\x05query\x12*\n" +
 	"\aheaders\x18\x15 \x03(\v2\x10.rtask.v1.HeaderR\aheaders\x12'\n" +
@@ -6078,44 +5981,30 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x04data\x18\x03 \x01(\fR\x04data\x12\x16\n" +
 	"\x06offset\x18\x04 \x01(\x03R\x06offset\x12\x10\n" +
 	"\x03end\x18\x05 \x01(\bR\x03end\x12\x1a\n" +
-	"\baccepted\x18\x06 \x01(\bR\baccepted\"\x9b\x01\n" +
-	"\vLogsRequest\x12\x12\n" +
-	"\x04task\x18\x01 \x01(\tR\x04task\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\x12\x17\n" +
-	"\aapi_key\x18\x03 \x01(\fR\x06apiKey\x12\x1f\n" +
-	"\vremote_addr\x18\x04 \x01(\tR\n" +
-	"remoteAddr\x12\x16\n" +
+	"\baccepted\x18\x06 \x01(\bR\baccepted\"M\n" +
+	"\vLogsRequest\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
 	"\x06follow\x18\x05 \x01(\bR\x06follow\x12\x16\n" +
-	"\x06offset\x18\x06 \x01(\tR\x06offset\"\x8e\x01\n" +
+	"\x06offset\x18\x06 \x01(\tR\x06offset\"\x1c\n" +
 	"\n" +
-	"EndRequest\x12\x12\n" +
-	"\x04task\x18\x01 \x01(\tR\x04task\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\x12\x17\n" +
-	"\aapi_key\x18\x03 \x01(\fR\x06apiKey\x12\x1f\n" +
-	"\vremote_addr\x18\x04 \x01(\tR\n" +
-	"remoteAddr\x12\"\n" +
-	"\fdisconnected\x18\x05 \x01(\bR\fdisconnected\".\n" +
+	"EndRequest\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\".\n" +
 	"\vEndResponse\x12\x1f\n" +
-	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\"\x98\x01\n" +
+	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\"%\n" +
+	"\x13DisconnectedRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x16\n" +
+	"\x14DisconnectedResponse\"\x98\x01\n" +
 	"\vRunResponse\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\x12\x1a\n" +
 	"\baccepted\x18\x02 \x01(\bR\baccepted\x12\x16\n" +
 	"\x06stdout\x18\x03 \x01(\fR\x06stdout\x12\x16\n" +
 	"\x06stderr\x18\x04 \x01(\fR\x06stderr\x12\x1c\n" +
-	"\ttruncated\x18\x05 \x01(\bR\ttruncated\"\x81\x01\n" +
-	"\rResultRequest\x12\x12\n" +
-	"\x04task\x18\x01 \x01(\tR\x04task\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\x12\x17\n" +
-	"\aapi_key\x18\x03 \x01(\fR\x06apiKey\x12\x1f\n" +
-	"\vremote_addr\x18\x04 \x01(\tR\n" +
-	"remoteAddr\x12\x12\n" +
-	"\x04wait\x18\x14 \x01(\tR\x04wait\"Z\n" +
-	"\n" +
-	"KeyRequest\x12\x12\n" +
-	"\x04task\x18\x01 \x01(\tR\x04task\x12\x17\n" +
-	"\aapi_key\x18\x02 \x01(\fR\x06apiKey\x12\x1f\n" +
-	"\vremote_addr\x18\x03 \x01(\tR\n" +
-	"remoteAddr\";\n" +
+	"\ttruncated\x18\x05 \x01(\bR\ttruncated\"3\n" +
+	"\rResultRequest\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04wait\x18\x14 \x01(\tR\x04wait\"\x11\n" +
+	"\x0fKeyTasksRequest\"\x10\n" +
+	"\x0eKeyJobsRequest\";\n" +
 	"\x10KeyTasksResponse\x12'\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x11.rtask.v1.KeyTaskR\x05tasks\"\xa7\x01\n" +
 	"\aKeyTask\x12\x12\n" +
@@ -6134,15 +6023,11 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\n" +
 	"\b_default\"4\n" +
 	"\x0fKeyJobsResponse\x12!\n" +
-	"\x04jobs\x18\x01 \x03(\v2\r.rtask.v1.JobR\x04jobs\"\x9e\x01\n" +
+	"\x04jobs\x18\x01 \x03(\v2\r.rtask.v1.JobR\x04jobs\"P\n" +
 	"\x0eRefusedRequest\x12\x12\n" +
-	"\x04task\x18\x01 \x01(\tR\x04task\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\tR\x04hash\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1f\n" +
-	"\vremote_addr\x18\x05 \x01(\tR\n" +
-	"remoteAddr\x12\x17\n" +
-	"\aapi_key\x18\x06 \x01(\fR\x06apiKey\"\x11\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x11\n" +
 	"\x0fRefusedResponse\"\x10\n" +
 	"\x0eFramingRequest\"\xe5\x01\n" +
 	"\x0fFramingResponse\x12\x1a\n" +
@@ -6212,7 +6097,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"ImportKeys\x12\x1b.rtask.v1.ImportKeysRequest\x1a\x1c.rtask.v1.ImportKeysResponse\x12;\n" +
 	"\x06Reload\x12\x17.rtask.v1.ReloadRequest\x1a\x18.rtask.v1.ReloadResponse\x12;\n" +
 	"\x06DryRun\x12\x17.rtask.v1.DryRunRequest\x1a\x18.rtask.v1.DryRunResponse\x125\n" +
-	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\xca\x06\n" +
+	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\xa2\a\n" +
 	"\x0eGatewayService\x122\n" +
 	"\x03Run\x12\x14.rtask.v1.RunRequest\x1a\x15.rtask.v1.RunResponse\x12G\n" +
 	"\n" +
@@ -6222,9 +6107,10 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\aWebhook\x12\x18.rtask.v1.WebhookRequest\x1a\x19.rtask.v1.WebhookResponse\x12@\n" +
 	"\tRunStream\x12\x14.rtask.v1.RunRequest\x1a\x1b.rtask.v1.RunStreamResponse0\x01\x12<\n" +
 	"\x04Logs\x12\x15.rtask.v1.LogsRequest\x1a\x1b.rtask.v1.RunStreamResponse0\x01\x122\n" +
-	"\x03End\x12\x14.rtask.v1.EndRequest\x1a\x15.rtask.v1.EndResponse\x12<\n" +
-	"\bKeyTasks\x12\x14.rtask.v1.KeyRequest\x1a\x1a.rtask.v1.KeyTasksResponse\x12:\n" +
-	"\aKeyJobs\x12\x14.rtask.v1.KeyRequest\x1a\x19.rtask.v1.KeyJobsResponse\x12>\n" +
+	"\x03End\x12\x14.rtask.v1.EndRequest\x1a\x15.rtask.v1.EndResponse\x12M\n" +
+	"\fDisconnected\x12\x1d.rtask.v1.DisconnectedRequest\x1a\x1e.rtask.v1.DisconnectedResponse\x12A\n" +
+	"\bKeyTasks\x12\x19.rtask.v1.KeyTasksRequest\x1a\x1a.rtask.v1.KeyTasksResponse\x12>\n" +
+	"\aKeyJobs\x12\x18.rtask.v1.KeyJobsRequest\x1a\x19.rtask.v1.KeyJobsResponse\x12>\n" +
 	"\aRefused\x12\x18.rtask.v1.RefusedRequest\x1a\x19.rtask.v1.RefusedResponse\x12>\n" +
 	"\aFraming\x12\x18.rtask.v1.FramingRequest\x1a\x19.rtask.v1.FramingResponse\x12>\n" +
 	"\aMetrics\x12\x18.rtask.v1.MetricsRequest\x1a\x19.rtask.v1.MetricsResponseB4Z2github.com/rtask/rtask/daemon/api/rtask/v1;rtaskv1b\x06proto3"
@@ -6242,7 +6128,7 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 83)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                     // 0: rtask.v1.State
 	(Reason)(0),                    // 1: rtask.v1.Reason
@@ -6313,91 +6199,94 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*LogsRequest)(nil),            // 66: rtask.v1.LogsRequest
 	(*EndRequest)(nil),             // 67: rtask.v1.EndRequest
 	(*EndResponse)(nil),            // 68: rtask.v1.EndResponse
-	(*RunResponse)(nil),            // 69: rtask.v1.RunResponse
-	(*ResultRequest)(nil),          // 70: rtask.v1.ResultRequest
-	(*KeyRequest)(nil),             // 71: rtask.v1.KeyRequest
-	(*KeyTasksResponse)(nil),       // 72: rtask.v1.KeyTasksResponse
-	(*KeyTask)(nil),                // 73: rtask.v1.KeyTask
-	(*KeyParam)(nil),               // 74: rtask.v1.KeyParam
-	(*KeyJobsResponse)(nil),        // 75: rtask.v1.KeyJobsResponse
-	(*RefusedRequest)(nil),         // 76: rtask.v1.RefusedRequest
-	(*RefusedResponse)(nil),        // 77: rtask.v1.RefusedResponse
-	(*FramingRequest)(nil),         // 78: rtask.v1.FramingRequest
-	(*FramingResponse)(nil),        // 79: rtask.v1.FramingResponse
-	(*MetricsRequest)(nil),         // 80: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),        // 81: rtask.v1.MetricsResponse
-	(*Error)(nil),                  // 82: rtask.v1.Error
-	nil,                            // 83: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil),  // 84: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 85: google.protobuf.Duration
+	(*DisconnectedRequest)(nil),    // 69: rtask.v1.DisconnectedRequest
+	(*DisconnectedResponse)(nil),   // 70: rtask.v1.DisconnectedResponse
+	(*RunResponse)(nil),            // 71: rtask.v1.RunResponse
+	(*ResultRequest)(nil),          // 72: rtask.v1.ResultRequest
+	(*KeyTasksRequest)(nil),        // 73: rtask.v1.KeyTasksRequest
+	(*KeyJobsRequest)(nil),         // 74: rtask.v1.KeyJobsRequest
+	(*KeyTasksResponse)(nil),       // 75: rtask.v1.KeyTasksResponse
+	(*KeyTask)(nil),                // 76: rtask.v1.KeyTask
+	(*KeyParam)(nil),               // 77: rtask.v1.KeyParam
+	(*KeyJobsResponse)(nil),        // 78: rtask.v1.KeyJobsResponse
+	(*RefusedRequest)(nil),         // 79: rtask.v1.RefusedRequest
+	(*RefusedResponse)(nil),        // 80: rtask.v1.RefusedResponse
+	(*FramingRequest)(nil),         // 81: rtask.v1.FramingRequest
+	(*FramingResponse)(nil),        // 82: rtask.v1.FramingResponse
+	(*MetricsRequest)(nil),         // 83: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),        // 84: rtask.v1.MetricsResponse
+	(*Error)(nil),                  // 85: rtask.v1.Error
+	nil,                            // 86: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil),  // 87: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 88: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,   // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,   // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	84,  // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	84,  // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	84,  // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	87,  // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	87,  // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	87,  // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	5,   // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
 	7,   // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	83,  // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	86,  // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
 	10,  // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
 	9,   // 9: rtask.v1.StartRequest.parameters:type_name -> rtask.v1.Parameter
 	4,   // 10: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
 	4,   // 11: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
 	4,   // 12: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
 	6,   // 13: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	84,  // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	84,  // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	87,  // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	87,  // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	2,   // 16: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
 	2,   // 17: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	84,  // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	87,  // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
 	0,   // 19: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
 	3,   // 20: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
 	1,   // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	84,  // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	84,  // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	87,  // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	87,  // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
 	4,   // 24: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
 	4,   // 25: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	85,  // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	88,  // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
 	24,  // 27: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	84,  // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	87,  // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
 	23,  // 29: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
 	23,  // 30: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
 	28,  // 31: rtask.v1.ShowTaskResponse.exposures:type_name -> rtask.v1.Exposure
 	23,  // 32: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	85,  // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	88,  // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35,  // 34: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	84,  // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	84,  // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	84,  // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	87,  // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	87,  // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	87,  // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
 	35,  // 38: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
 	35,  // 39: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	85,  // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	85,  // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	88,  // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	88,  // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35,  // 42: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
 	35,  // 43: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
 	48,  // 44: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	9,   // 45: rtask.v1.DryRunRequest.parameters:type_name -> rtask.v1.Parameter
 	48,  // 46: rtask.v1.DryRunResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	84,  // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	87,  // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	48,  // 48: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	24,  // 49: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
-	84,  // 50: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
+	87,  // 50: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
 	51,  // 51: rtask.v1.InfoResponse.sockets:type_name -> rtask.v1.SocketUnit
 	54,  // 52: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
 	54,  // 53: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
 	4,   // 54: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
 	57,  // 55: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
-	69,  // 56: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
+	71,  // 56: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
 	57,  // 57: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
 	4,   // 58: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
 	2,   // 59: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
 	4,   // 60: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
 	4,   // 61: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	73,  // 62: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
-	74,  // 63: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
+	76,  // 62: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
+	77,  // 63: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
 	4,   // 64: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
-	85,  // 65: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	88,  // 65: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
 	48,  // 66: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
 	8,   // 67: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
 	12,  // 68: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
@@ -6421,52 +6310,54 @@ var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	49,  // 86: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
 	64,  // 87: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
 	62,  // 88: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
-	70,  // 89: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	72,  // 89: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
 	58,  // 90: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
 	60,  // 91: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
 	64,  // 92: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
 	66,  // 93: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
 	67,  // 94: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
-	71,  // 95: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyRequest
-	71,  // 96: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyRequest
-	76,  // 97: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
-	78,  // 98: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
-	80,  // 99: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	11,  // 100: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13,  // 101: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15,  // 102: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17,  // 103: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19,  // 104: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21,  // 105: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25,  // 106: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27,  // 107: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	30,  // 108: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	32,  // 109: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	34,  // 110: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	37,  // 111: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	39,  // 112: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	53,  // 113: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
-	56,  // 114: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
-	41,  // 115: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
-	43,  // 116: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
-	45,  // 117: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	47,  // 118: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
-	50,  // 119: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	69,  // 120: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	63,  // 121: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
-	69,  // 122: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	59,  // 123: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
-	61,  // 124: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
-	65,  // 125: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
-	65,  // 126: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
-	68,  // 127: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
-	72,  // 128: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
-	75,  // 129: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
-	77,  // 130: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
-	79,  // 131: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
-	81,  // 132: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	100, // [100:133] is the sub-list for method output_type
-	67,  // [67:100] is the sub-list for method input_type
+	69,  // 95: rtask.v1.GatewayService.Disconnected:input_type -> rtask.v1.DisconnectedRequest
+	73,  // 96: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyTasksRequest
+	74,  // 97: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyJobsRequest
+	79,  // 98: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
+	81,  // 99: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	83,  // 100: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	11,  // 101: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13,  // 102: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15,  // 103: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17,  // 104: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19,  // 105: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21,  // 106: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25,  // 107: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27,  // 108: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	30,  // 109: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	32,  // 110: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	34,  // 111: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	37,  // 112: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	39,  // 113: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	53,  // 114: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	56,  // 115: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	41,  // 116: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
+	43,  // 117: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
+	45,  // 118: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	47,  // 119: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
+	50,  // 120: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	71,  // 121: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	63,  // 122: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
+	71,  // 123: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	59,  // 124: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	61,  // 125: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	65,  // 126: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
+	65,  // 127: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
+	68,  // 128: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
+	70,  // 129: rtask.v1.GatewayService.Disconnected:output_type -> rtask.v1.DisconnectedResponse
+	75,  // 130: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
+	78,  // 131: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
+	80,  // 132: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
+	82,  // 133: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	84,  // 134: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	101, // [101:135] is the sub-list for method output_type
+	67,  // [67:101] is the sub-list for method input_type
 	67,  // [67:67] is the sub-list for extension type_name
 	67,  // [67:67] is the sub-list for extension extendee
 	0,   // [0:67] is the sub-list for field type_name
@@ -6480,14 +6371,14 @@ func file_rtask_v1_rtask_proto_init() {
 	file_rtask_v1_rtask_proto_msgTypes[0].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[2].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[12].OneofWrappers = []any{}
-	file_rtask_v1_rtask_proto_msgTypes[70].OneofWrappers = []any{}
+	file_rtask_v1_rtask_proto_msgTypes[73].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   80,
+			NumMessages:   83,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

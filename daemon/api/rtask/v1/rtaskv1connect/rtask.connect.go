@@ -101,6 +101,9 @@ const (
 	GatewayServiceLogsProcedure = "/rtask.v1.GatewayService/Logs"
 	// GatewayServiceEndProcedure is the procedure name of the GatewayService's End RPC.
 	GatewayServiceEndProcedure = "/rtask.v1.GatewayService/End"
+	// GatewayServiceDisconnectedProcedure is the procedure name of the GatewayService's Disconnected
+	// RPC.
+	GatewayServiceDisconnectedProcedure = "/rtask.v1.GatewayService/Disconnected"
 	// GatewayServiceKeyTasksProcedure is the procedure name of the GatewayService's KeyTasks RPC.
 	GatewayServiceKeyTasksProcedure = "/rtask.v1.GatewayService/KeyTasks"
 	// GatewayServiceKeyJobsProcedure is the procedure name of the GatewayService's KeyJobs RPC.
@@ -972,6 +975,13 @@ var (
 			Procedure:  GatewayServiceEndProcedure,
 		}
 	})
+	gatewayServiceDisconnectedSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("GatewayService").Methods().ByName("Disconnected"),
+			Procedure:  GatewayServiceDisconnectedProcedure,
+		}
+	})
 	gatewayServiceKeyTasksSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType: connect.StreamTypeUnary,
@@ -1014,8 +1024,8 @@ type GatewayServiceClient interface {
 	// Run checks an API key and runs a task for it. A blocking task's reply comes when its job has ended; a job that
 	// failed is no error of this call. Errors carry an Error detail.
 	Run(context.Context, *v1.RunRequest) (*v1.RunResponse, error)
-	// RunFraming checks who presents a key, and whether it may use a task, before the body of the request is read. What it refuses is
-	// logged and counted as Run does it.
+	// RunFraming checks who presents a key, and whether it may use the task, before the body of the request is read. What it refuses
+	// is logged and counted as Run does it.
 	RunFraming(context.Context, *v1.RunFramingRequest) (*v1.RunFramingResponse, error)
 	// Result returns a job that the same API key started over the network, as far as it has come. NOT_FOUND: there is no such
 	// job of this task and key, or it has ended for longer than the task's retention.
@@ -1032,10 +1042,13 @@ type GatewayServiceClient interface {
 	Logs(context.Context, *v1.LogsRequest) (GatewayServiceLogsClientStream, error)
 	// End stops a job that the same API key started over the network. NOT_FOUND as with Result.
 	End(context.Context, *v1.EndRequest) (*v1.EndResponse, error)
+	// Disconnected tells that the client which waited for a job is gone. The job is stopped if its task wants that. NOT_FOUND: there
+	// is no such job, or not yet; then the key is not looked at.
+	Disconnected(context.Context, *v1.DisconnectedRequest) (*v1.DisconnectedResponse, error)
 	// KeyTasks returns the tasks that an API key may start, sorted by name.
-	KeyTasks(context.Context, *v1.KeyRequest) (*v1.KeyTasksResponse, error)
+	KeyTasks(context.Context, *v1.KeyTasksRequest) (*v1.KeyTasksResponse, error)
 	// KeyJobs returns the newest jobs of a task that an API key started over the network, a hundred at most.
-	KeyJobs(context.Context, *v1.KeyRequest) (*v1.KeyJobsResponse, error)
+	KeyJobs(context.Context, *v1.KeyJobsRequest) (*v1.KeyJobsResponse, error)
 	// Refused tells of a request that the gateway refused by itself, since there was no body to hand on. It is for the audit trail
 	// and the metrics alone.
 	Refused(context.Context, *v1.RefusedRequest) (*v1.RefusedResponse, error)
@@ -1096,8 +1109,8 @@ type GatewayServiceHandler interface {
 	// Run checks an API key and runs a task for it. A blocking task's reply comes when its job has ended; a job that
 	// failed is no error of this call. Errors carry an Error detail.
 	Run(context.Context, *v1.RunRequest) (*v1.RunResponse, error)
-	// RunFraming checks who presents a key, and whether it may use a task, before the body of the request is read. What it refuses is
-	// logged and counted as Run does it.
+	// RunFraming checks who presents a key, and whether it may use the task, before the body of the request is read. What it refuses
+	// is logged and counted as Run does it.
 	RunFraming(context.Context, *v1.RunFramingRequest) (*v1.RunFramingResponse, error)
 	// Result returns a job that the same API key started over the network, as far as it has come. NOT_FOUND: there is no such
 	// job of this task and key, or it has ended for longer than the task's retention.
@@ -1114,10 +1127,13 @@ type GatewayServiceHandler interface {
 	Logs(context.Context, *v1.LogsRequest, GatewayServiceLogsServerStream) error
 	// End stops a job that the same API key started over the network. NOT_FOUND as with Result.
 	End(context.Context, *v1.EndRequest) (*v1.EndResponse, error)
+	// Disconnected tells that the client which waited for a job is gone. The job is stopped if its task wants that. NOT_FOUND: there
+	// is no such job, or not yet; then the key is not looked at.
+	Disconnected(context.Context, *v1.DisconnectedRequest) (*v1.DisconnectedResponse, error)
 	// KeyTasks returns the tasks that an API key may start, sorted by name.
-	KeyTasks(context.Context, *v1.KeyRequest) (*v1.KeyTasksResponse, error)
+	KeyTasks(context.Context, *v1.KeyTasksRequest) (*v1.KeyTasksResponse, error)
 	// KeyJobs returns the newest jobs of a task that an API key started over the network, a hundred at most.
-	KeyJobs(context.Context, *v1.KeyRequest) (*v1.KeyJobsResponse, error)
+	KeyJobs(context.Context, *v1.KeyJobsRequest) (*v1.KeyJobsResponse, error)
 	// Refused tells of a request that the gateway refused by itself, since there was no body to hand on. It is for the audit trail
 	// and the metrics alone.
 	Refused(context.Context, *v1.RefusedRequest) (*v1.RefusedResponse, error)
@@ -1140,6 +1156,7 @@ func RegisterGatewayServiceHandler(server *connect.Server, svc GatewayServiceHan
 		connect.Method{Spec: gatewayServiceRunStreamSpec(), Handler: adapter.runStream},
 		connect.Method{Spec: gatewayServiceLogsSpec(), Handler: adapter.logs},
 		connect.Method{Spec: gatewayServiceEndSpec(), Handler: adapter.end},
+		connect.Method{Spec: gatewayServiceDisconnectedSpec(), Handler: adapter.disconnected},
 		connect.Method{Spec: gatewayServiceKeyTasksSpec(), Handler: adapter.keyTasks},
 		connect.Method{Spec: gatewayServiceKeyJobsSpec(), Handler: adapter.keyJobs},
 		connect.Method{Spec: gatewayServiceRefusedSpec(), Handler: adapter.refused},
@@ -1213,11 +1230,15 @@ func (UnimplementedGatewayServiceHandler) End(context.Context, *v1.EndRequest) (
 	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.End is not implemented")
 }
 
-func (UnimplementedGatewayServiceHandler) KeyTasks(context.Context, *v1.KeyRequest) (*v1.KeyTasksResponse, error) {
+func (UnimplementedGatewayServiceHandler) Disconnected(context.Context, *v1.DisconnectedRequest) (*v1.DisconnectedResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.Disconnected is not implemented")
+}
+
+func (UnimplementedGatewayServiceHandler) KeyTasks(context.Context, *v1.KeyTasksRequest) (*v1.KeyTasksResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.KeyTasks is not implemented")
 }
 
-func (UnimplementedGatewayServiceHandler) KeyJobs(context.Context, *v1.KeyRequest) (*v1.KeyJobsResponse, error) {
+func (UnimplementedGatewayServiceHandler) KeyJobs(context.Context, *v1.KeyJobsRequest) (*v1.KeyJobsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.KeyJobs is not implemented")
 }
 
@@ -1301,7 +1322,15 @@ func (c *gatewayServiceClient) End(ctx context.Context, req *v1.EndRequest) (*v1
 	return &res, nil
 }
 
-func (c *gatewayServiceClient) KeyTasks(ctx context.Context, req *v1.KeyRequest) (*v1.KeyTasksResponse, error) {
+func (c *gatewayServiceClient) Disconnected(ctx context.Context, req *v1.DisconnectedRequest) (*v1.DisconnectedResponse, error) {
+	var res v1.DisconnectedResponse
+	if err := c.client.CallUnary(ctx, gatewayServiceDisconnectedSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *gatewayServiceClient) KeyTasks(ctx context.Context, req *v1.KeyTasksRequest) (*v1.KeyTasksResponse, error) {
 	var res v1.KeyTasksResponse
 	if err := c.client.CallUnary(ctx, gatewayServiceKeyTasksSpec(), req, &res); err != nil {
 		return nil, err
@@ -1309,7 +1338,7 @@ func (c *gatewayServiceClient) KeyTasks(ctx context.Context, req *v1.KeyRequest)
 	return &res, nil
 }
 
-func (c *gatewayServiceClient) KeyJobs(ctx context.Context, req *v1.KeyRequest) (*v1.KeyJobsResponse, error) {
+func (c *gatewayServiceClient) KeyJobs(ctx context.Context, req *v1.KeyJobsRequest) (*v1.KeyJobsResponse, error) {
 	var res v1.KeyJobsResponse
 	if err := c.client.CallUnary(ctx, gatewayServiceKeyJobsSpec(), req, &res); err != nil {
 		return nil, err
@@ -1431,8 +1460,20 @@ func (h gatewayServiceHandler) end(ctx context.Context, _ connect.Spec, stream c
 	return stream.Send(res)
 }
 
+func (h gatewayServiceHandler) disconnected(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.DisconnectedRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Disconnected(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
 func (h gatewayServiceHandler) keyTasks(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
-	var req v1.KeyRequest
+	var req v1.KeyTasksRequest
 	if err := stream.Receive(&req); err != nil {
 		return err
 	}
@@ -1444,7 +1485,7 @@ func (h gatewayServiceHandler) keyTasks(ctx context.Context, _ connect.Spec, str
 }
 
 func (h gatewayServiceHandler) keyJobs(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
-	var req v1.KeyRequest
+	var req v1.KeyJobsRequest
 	if err := stream.Receive(&req); err != nil {
 		return err
 	}

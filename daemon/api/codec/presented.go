@@ -1,0 +1,50 @@
+package codec
+
+import (
+	"context"
+
+	"connectrpc.com/connect/v2"
+)
+
+// The head of a call in which the gateway says what a client presented.
+const (
+	headerKey    = "Rtask-Key-Bin"
+	headerRemote = "Rtask-Remote-Addr"
+	headerTask   = "Rtask-Task"
+)
+
+// Presented is what the gateway knows of a client on the network. Nothing of it is checked.
+type Presented struct {
+	// Key is the API key; nil: there is none.
+	Key []byte
+	// RemoteAddr is the client's address without the port, or "unix".
+	RemoteAddr string
+	// Task is the task that the request names; "": none.
+	Task string
+}
+
+// Context returns the context for a call on behalf of that client.
+func (p Presented) Context(ctx context.Context) context.Context {
+	ctx, info := connect.NewClientContext(ctx)
+	h := info.RequestHeader()
+	if p.Key != nil {
+		h.Set(headerKey, connect.EncodeBinaryHeader(p.Key))
+	}
+	h.Set(headerRemote, p.RemoteAddr)
+	if p.Task != "" {
+		h.Set(headerTask, p.Task)
+	}
+	return ctx
+}
+
+// PresentedIn returns what came with a call to a server. A key that is not encoded as it should be is an empty one.
+func PresentedIn(ctx context.Context) Presented {
+	info, ok := connect.CallInfoForServerContext(ctx)
+	if !ok {
+		return Presented{}
+	}
+	h := info.RequestHeader()
+	p := Presented{RemoteAddr: h.Get(headerRemote), Task: h.Get(headerTask)}
+	p.Key, _ = connect.DecodeBinaryHeader(h.Get(headerKey)) // what is no key is refused as any other
+	return p
+}

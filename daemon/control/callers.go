@@ -1,0 +1,262 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/rtask/rtask/daemon/api/codec"
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/auth"
+	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/daemon/job"
+)
+
+// call is one call of the API: who makes it, and on what it is decided. Nobody changes it once it was let in.
+type call struct {
+	auth.Caller
+	procedure string
+	// snapshot is the configuration in force when the call came.
+	snapshot Snapshot
+	// named is the task that a client on the network named, and task is that one where the client's key may use it.
+	named string
+	task  *config.Task
+}
+
+type callKey struct{}
+
+// callOf returns the call that a context belongs to. Without one it is nobody's.
+func callOf(ctx context.Context) *call {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		return c
+	}
+	return &call{}
+}
+
+// with returns the context of a call.
+func (c *call) with(ctx context.Context) context.Context { return context.WithValue(ctx, callKey{}, c) }
+
+// identify says who sent a request.
+type identify func(context.Context) (auth.Caller, error)
+
+// peer makes an identify of the process at the other end of the connection.
+func (s *Server) peer(of func(auth.Peer) (auth.Caller, error)) identify {
+	return func(ctx context.Context) (auth.Caller, error) {
+		p, ok := auth.PeerFrom(ctx)
+		if !ok {
+			return auth.Caller{}, auth.PeerError(ctx)
+		}
+		return of(p)
+	}
+}
+
+func (s *Server) controlCaller(p auth.Peer) (auth.Caller, error) {
+	c := s.Identify.Control(p)
+	if c.Kind == auth.Nobody {
+		return c, auth.ErrForbidden
+	}
+	return c, nil
+}
+
+// strangerText is what everybody is told who may nothing at all.
+const strangerText = "permission denied: only root, members of the groups rtask and rtask-admin, and users that a task names may use rtask; a job may not"
+
+// door lets in whom it knows, before a byte of a request's body is read, and says in its context who that is.
+func (s *Server) door(next http.Handler, identify identify) http.Handler {
+	writer := connecthttp.NewErrorWriter()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		caller, err := identify(r.Context())
+		if err == nil {
+			s.counted(next, w, r.WithContext((&call{Caller: caller}).with(r.Context())), caller)
+			return
+		}
+		s.auditStranger(r.URL.Path, caller, errors.Is(err, auth.ErrForbidden)) // else it could not be told who calls
+		w.Header().Set("Connection", "close")                                  // otherwise net/http reads on, to use the connection again
+		if !writer.IsSupported(r) {
+			http.Error(w, strangerText, http.StatusForbidden)
+			return
+		}
+		// Somebody who does not read the answer is no loss.
+		_ = writer.Write(w, r, connect.NewError(connect.CodePermissionDenied, strangerText))
+	})
+}
+
+// authorize holds every call against the table of package auth, before its message is read. It is the one place that does.
+func (s *Server) authorize(next connect.ServerFunc) connect.ServerFunc {
+	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+		c := &call{Caller: callOf(ctx).Caller, procedure: spec.Procedure, snapshot: s.Snapshot()}
+		rule := auth.RuleOf(spec.Procedure)
+		presented := codec.Presented{}
+		if c.Kind == auth.Gateway {
+			presented = codec.PresentedIn(ctx)
+			c.Remote, c.named = presented.RemoteAddr, presented.Task
+		}
+		switch {
+		case c.Kind == auth.Gateway && rule.Allows(auth.KeyHolder):
+			return s.keyed(ctx, c, presented.Key, rule, func(ctx context.Context) error { return next(c.with(ctx), spec, stream) })
+		case !rule.Allows(c.Kind):
+			s.auditStranger(spec.Procedure, c.Caller, true)
+			if info, ok := connect.CallInfoForServerContext(ctx); ok {
+				info.ResponseHeader().Set("Connection", "close") // what may still come is not read
+			}
+			return connect.Errorf(connect.CodePermissionDenied, "permission denied: this needs more than user %s may do", c.Name())
+		}
+		return next(c.with(ctx), spec, stream)
+	}
+}
+
+// keyed makes the gateway's call that of the holder of a key, and has next make it, if the key is good. The context of next ends
+// with auth.ErrUnauthorized as its cause when the key is revoked.
+func (s *Server) keyed(ctx context.Context, c *call, presented []byte, rule auth.Rule, next func(context.Context) error) error {
+	key, err := s.Keys.Verify(ctx, c.Remote, presented)
+	switch {
+	case errors.Is(err, auth.ErrUnauthorized):
+		return s.unauthorized(c)
+	case errors.Is(err, auth.ErrBusy):
+		return s.refuse(c, "", fail(connect.CodeUnavailable, "unavailable", err, func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(retryAfter) }))
+	case err != nil:
+		return waitError(err)
+	}
+	c.Kind, c.Key = auth.KeyHolder, key
+	ctx, done := s.waits.add(ctx, key.ID)
+	if done == nil {
+		return s.refuse(c, "", fail(connect.CodeResourceExhausted, "concurrency",
+			fmt.Errorf("too many requests of this key are under way: %d", s.waits.most), func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(retryAfter) }))
+	}
+	defer done()
+	if !s.Keys.Still(key) { // now that a revocation finds this call
+		return s.unauthorized(c)
+	}
+	if err := s.forTask(c, rule); err != nil {
+		return err
+	}
+	err = next(ctx)
+	switch {
+	case err == nil:
+	case errors.Is(context.Cause(ctx), auth.ErrUnauthorized):
+		return s.unauthorized(c)
+	case actionOf(c.procedure) == actionRead && kindOf(err) != "unavailable":
+		s.decide(c.decision(), "", err)
+	}
+	return err
+}
+
+// forTask looks up the task that a key is presented for.
+func (s *Server) forTask(c *call, rule auth.Rule) error {
+	refuse := func(task string, err error) error {
+		if actionOf(c.procedure) == actionStart {
+			s.Requested("", c.Key.Name, kindOf(err))
+		}
+		return s.refuse(c, task, err)
+	}
+	cfg := c.snapshot.Config
+	switch {
+	case cfg == nil:
+		return refuse("", noTasks())
+	case !rule.Task:
+		return nil
+	}
+	t := cfg.Tasks[c.named]
+	switch {
+	case t != nil && c.may(t):
+		c.task = t
+		return nil
+	case t != nil:
+		return refuse(t.Name, errOtherTask())
+	default:
+		return refuse("", errOtherTask())
+	}
+}
+
+// errOtherTask is the answer for tasks that a key may not use, and for those that there are not.
+func errOtherTask() error {
+	return fail(connect.CodePermissionDenied, "forbidden", errors.New("this key may not use a task of this name"))
+}
+
+// noTasks is the error of a configuration with errors. What is wrong with it is the administrator's to know: `rtaskctl config
+// check` and the journal say so.
+func noTasks() error {
+	return fail(connect.CodeUnavailable, "configuration", errors.New("the configuration has errors, so there are no tasks"))
+}
+
+// unauthorized is the refusal of a key that is not good.
+func (s *Server) unauthorized(c *call) error {
+	return s.refuse(c, "", fail(connect.CodeUnauthenticated, "unauthorized", auth.ErrUnauthorized))
+}
+
+// refuse counts and logs a refusal, and returns it. The task is one of the configuration, or "".
+func (s *Server) refuse(c *call, task string, err error) error {
+	return s.refuseFor(c, task, errorText(err), err)
+}
+
+// refuseFor is refuse with a reason for the log alone.
+func (s *Server) refuseFor(c *call, task, reason string, err error) error {
+	d := c.decision()
+	d.decision, d.kind, d.reason = refused, kindOf(err), reason
+	s.Rejected(task, d.kind)
+	s.audit(d)
+	return err
+}
+
+// decision is the decision about a call, as far as it is known before there is one.
+func (c *call) decision() decision {
+	d := decision{action: actionOf(c.procedure), task: cut(c.named, longestTask), webhook: c.Webhook, remote: c.Remote}
+	switch c.Kind {
+	case auth.KeyHolder:
+		d.key, d.keyID = c.Key.Name, c.Key.ID
+	case auth.Gateway:
+		d.stranger = true
+	case auth.User, auth.Operator, auth.Admin:
+		d.user = c.Name()
+	}
+	return d
+}
+
+// may reports whether the caller may start a task, and know of it.
+func (c *call) may(t *config.Task) bool {
+	switch {
+	case c.AllObjects():
+		return true
+	case c.Kind == auth.KeyHolder:
+		return slices.Contains(t.APIKeys, c.Key.Name)
+	case c.Kind != auth.User:
+		return false
+	case c.UserName != "" && slices.Contains(t.AllowUsers, c.UserName), slices.Contains(t.AllowUsers, fmt.Sprint(c.Peer.UID)):
+		return true
+	}
+	return slices.ContainsFunc(t.AllowGroups, func(name string) bool {
+		gid, err := job.LookupGroup(name)
+		return err == nil && c.Peer.In(gid)
+	})
+}
+
+// sees reports whether the caller may see and stop a job.
+func (c *call) sees(j job.Job) bool {
+	switch c.Kind {
+	case auth.KeyHolder:
+		return j.Owner.Key == c.Key.ID && c.task != nil && j.Task == c.task.Name
+	case auth.User:
+		return j.Owner.Key == "" && j.Owner.UID == c.Peer.UID
+	default:
+		return c.AllObjects()
+	}
+}
+
+// owner is who owns the jobs that the caller starts.
+func (c *call) owner() job.Owner {
+	switch c.Kind {
+	case auth.KeyHolder:
+		return job.Owner{Key: c.Key.ID, Name: c.Key.Name}
+	case auth.Sender:
+		return job.Owner{UID: uint32(os.Geteuid()), Name: c.Name()}
+	default:
+		return job.Owner{UID: c.Peer.UID, Name: c.Name()}
+	}
+}
