@@ -4,7 +4,6 @@ package packaging
 
 import (
 	"bytes"
-	"cmp"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -217,64 +216,6 @@ func TestManualsAreClean(t *testing.T) {
 		out, err := exec.Command(groff, "-mandoc", "-Tutf8", "-ww", "-z", page).CombinedOutput()
 		if err != nil || len(out) > 0 {
 			t.Errorf("%s: %v\n%s", page, err, out)
-		}
-	}
-}
-
-// entries are the texts of the "It Ic" entries of a section of a manual, by name.
-func entries(page, heading string) map[string]string {
-	found := map[string]string{}
-	_, text, _ := strings.Cut(page, "\n.Sh "+heading+"\n")
-	text, _, _ = strings.Cut(text, "\n.Sh ")
-	for _, item := range strings.Split(text, "\n.It Ic ")[1:] {
-		names, _, _ := strings.Cut(item, " Ta ")
-		names, _, _ = strings.Cut(names, " No ")
-		for name := range strings.SplitSeq(names, " , ") {
-			found[name] = item
-		}
-	}
-	return found
-}
-
-// TestConfigurationManual: rtask.hcl(5) has what daemon/config has, no more and no less, with the same defaults.
-func TestConfigurationManual(t *testing.T) {
-	page := read(t, "man/rtask.hcl.5")
-	headings := map[string]string{"": "RTASK.HCL", "task": "TASKS", "param": "PARAMETERS", "webhook": "WEBHOOKS"}
-	documented := map[string]map[string]string{}
-	heading := func(block string) string {
-		if h := headings[block]; h != "" {
-			return h
-		}
-		return strings.ToUpper(block)
-	}
-	for _, s := range config.Settings() {
-		h := heading(s.Block)
-		if s.Block == "defaults" { // which has what a task has
-			continue
-		}
-		if documented[h] == nil {
-			documented[h] = entries(page, h)
-			above := "TASKS"
-			if s.Block == "argon2" || s.Block == "retention" {
-				above = "RTASK.HCL"
-			}
-			if s.Block != "" && s.Block != "task" && entries(page, above)[s.Block] == "" {
-				t.Errorf("rtask.hcl(5), %s: the block %s is missing", above, s.Block)
-			}
-		}
-		text, ok := documented[h][s.Name]
-		if !ok {
-			t.Errorf("rtask.hcl(5), %s: %s is missing", h, s.Name)
-			continue
-		}
-		if d := cmp.Or(s.Otherwise, strings.Trim(s.Default, `"`)); d != "" && s.Block != "sandbox" && !regexp.MustCompile(`Default: "?`+regexp.QuoteMeta(d)).MatchString(text) {
-			t.Errorf("rtask.hcl(5), %s: %s does not say that its default is %s", h, s.Name, d)
-		}
-		if h == "LIMITS" && (s.Directive == "" || !strings.Contains(text, "\n.Ql "+s.Directive+"= .\n")) {
-			t.Errorf("rtask.hcl(5), %s: %s does not name the directive %q", h, s.Name, s.Directive)
-		}
-		if h == "TASKS" && strings.Contains(text, "\nInheritable.") != s.Inherit {
-			t.Errorf("rtask.hcl(5), %s: whether %s is inheritable is wrong", h, s.Name)
 		}
 	}
 }

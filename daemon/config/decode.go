@@ -14,24 +14,19 @@ import (
 // attribute is one NAME = VALUE that may stand in a T.
 type attribute[T any] struct {
 	name string
-	// word is what the manual calls a value of it: boolean, number, size, …
-	word string
+	kind[T]
 	// example is a value as it is written in a file.
 	example string
 	// fallback is the value where nothing is said, as it is written in a file; "": there is none that could be written, and
 	// otherwise may say in words what holds.
 	fallback, otherwise string
-	// doc is what it means, for the manual, in sentences; see package packaging/manual for what may stand in it. The first one
-	// says it in short.
+	// doc is what it means, for the manual, in sentences of which the first says it in short. What may stand in it says
+	// packaging/manual.
 	doc string
 	// directive is the systemd directive of the same meaning, of what a command can be given, too; see Properties.
 	directive string
-	// several says that the value may be a list of such values.
-	several bool
 	// inherit says that it may stand in defaults too. Attributes of tasks only.
 	inherit bool
-	// decode checks v and sets it in t. What is wrong it reports.
-	decode func(d *decoder, v value, t *T)
 }
 
 // set sets an attribute to a value out of a table, as it is written in a file.

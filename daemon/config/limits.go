@@ -20,173 +20,141 @@ const leastMemory = 1 << 20
 // limitsScope is what may stand in limits { … }. See systemd.resource-control(5), and of nice and the names below it
 // systemd.exec(5).
 func limitsScope() scope[spec.Limits] {
-	return scope[spec.Limits]{
-		where: inLimits,
-		attributes: []attribute[spec.Limits]{
-			{
-				name: "memory_max", example: `"512M"`, directive: "MemoryMax",
-				doc: `The most memory. "infinity": no limit.`,
-				decode: func(d *decoder, v value, l *spec.Limits) {
-					d.limit(v, &l.MemoryMax, "a size", parseMemory)
-					if l.MemoryMax != nil && *l.MemoryMax < leastMemory {
-						d.warnf(v.rng(), v.usage(), "memory_max = %d bytes is too small for most programs to start", *l.MemoryMax)
-					}
-				},
-			},
-			{
-				name: "memory_high", example: `"384M"`, directive: "MemoryHigh",
-				doc:    `The memory above which it is slowed down. "infinity": no limit.`,
-				decode: func(d *decoder, v value, l *spec.Limits) { d.limit(v, &l.MemoryHigh, "a size", parseMemory) },
-			},
-			{
-				name: "memory_swap_max", example: `"0"`, directive: "MemorySwapMax",
-				doc:    `The most swap space. "infinity": no limit.`,
-				decode: func(d *decoder, v value, l *spec.Limits) { d.limit(v, &l.MemorySwapMax, "a size", parseSwap) },
-			},
-			{
-				name: "cpu_quota", example: `"150%"`, directive: "CPUQuota",
-				doc:    `The most processor time; 100% is one processor. "infinity": no limit.`,
-				decode: func(d *decoder, v value, l *spec.Limits) { d.limit(v, &l.CPUQuota, "a quota", parseQuota) },
-			},
-			{
-				name: "cpu_weight", example: "100", directive: "CPUWeight",
-				doc:    `Its share of the processors where jobs compete, 1 to 10000, or "idle".`,
-				decode: func(d *decoder, v value, l *spec.Limits) { d.limit(v, &l.CPUWeight, "a weight", parseCPUWeight) },
-			},
-			{
-				name: "allowed_cpus", example: `"0-2,4"`, directive: "AllowedCPUs",
-				doc:    "The processors that it may run on.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.cpus(v, &l.AllowedCPUs) },
-			},
-			{
-				name: "tasks_max", example: "64", directive: "TasksMax",
-				doc:    `The most processes and threads. "infinity": no limit.`,
-				decode: func(d *decoder, v value, l *spec.Limits) { d.limit(v, &l.TasksMax, "a number of tasks", parseTasks) },
-			},
-			{
-				name: "io_weight", example: "100", directive: "IOWeight",
-				doc:    "Its share of the disks where jobs compete, 1 to 10000.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.limit(v, &l.IOWeight, "a weight", parseWeight) },
-			},
-			{
-				name: "io_read_bandwidth_max", example: `"/dev/sda 10M"`, directive: "IOReadBandwidthMax", several: true,
-				doc:    "The most bytes a second that it may read from a device.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.devices(v, &l.IOReadBandwidthMax) },
-			},
-			{
-				name: "io_write_bandwidth_max", example: `"/dev/sda 10M"`, directive: "IOWriteBandwidthMax", several: true,
-				doc:    "The most bytes a second that it may write to a device.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.devices(v, &l.IOWriteBandwidthMax) },
-			},
-			{
-				name: "io_read_iops_max", example: `"/dev/sda 1K"`, directive: "IOReadIOPSMax", several: true,
-				doc:    "The most reads a second from a device.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.devices(v, &l.IOReadIOPSMax) },
-			},
-			{
-				name: "io_write_iops_max", example: `"/dev/sda 1K"`, directive: "IOWriteIOPSMax", several: true,
-				doc:    "The most writes a second to a device.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.devices(v, &l.IOWriteIOPSMax) },
-			},
-			{
-				name: "slice", example: `"rtask-batch.slice"`, directive: "Slice",
-				doc:      "The slice that its scope is put into, rtask.slice or one below it.",
-				fallback: `"rtask.slice"`,
-				decode:   func(d *decoder, v value, l *spec.Limits) { d.slice(v, &l.Slice) },
-			},
-			{
-				name: "nice", example: "10", directive: "Nice",
-				doc:      "The nice value of its processes, -20 to 19.",
-				fallback: "0",
-				decode:   func(d *decoder, v value, l *spec.Limits) { d.number(v, &l.Nice, -20, 19) },
-			},
-			{
-				name: "oom_score_adjust", example: "500", directive: "OOMScoreAdjust",
-				doc:       "How soon the kernel kills it for want of memory: 1000 first, -900 last.",
-				otherwise: "500, and 0 under the profile off",
-				decode:    func(d *decoder, v value, l *spec.Limits) { d.oomScore(v, &l.OOMScoreAdjust) },
-			},
-			{
-				name: "limit_cpu", example: `"1h"`, directive: "LimitCPU",
-				doc:    "The processor time of a process, to the second.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.rlimit(v, l, "cpu", parseSeconds) },
-			},
-			{
-				name: "limit_fsize", example: `"1G"`, directive: "LimitFSIZE",
-				doc:    "The largest file that a process may write.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.rlimit(v, l, "fsize", parseBytes) },
-			},
-			{
-				name: "limit_data", example: `"1G"`, directive: "LimitDATA",
-				doc:    "The data segment of a process.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.rlimit(v, l, "data", parseBytes) },
-			},
-			{
-				name: "limit_stack", example: `"8M"`, directive: "LimitSTACK",
-				doc:    "The stack of a process.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.rlimit(v, l, "stack", parseBytes) },
-			},
-			{
-				name: "limit_core", example: `"0"`, directive: "LimitCORE",
-				doc:    "The largest core file.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.rlimit(v, l, "core", parseBytes) },
-			},
-			{
-				name: "limit_rss", example: `"1G"`, directive: "LimitRSS",
-				doc:    "Linux knows it and does nothing with it.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.rlimit(v, l, "rss", parseBytes) },
-			},
-			{
-				name: "limit_nofile", example: `"1024:4096"`, directive: "LimitNOFILE",
-				doc:    "The number of open files of a process, less one.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.rlimit(v, l, "nofile", parseCount) },
-			},
-			{
-				name: "limit_as", example: `"4G"`, directive: "LimitAS",
-				doc:    "The address space of a process.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.rlimit(v, l, "as", parseBytes) },
-			},
-			{
-				name: "limit_nproc", example: "256", directive: "LimitNPROC",
-				doc:    "The number of processes and threads of its user, in this job and outside of it; tasks_max is the job's own.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.rlimit(v, l, "nproc", parseCount) },
-			},
-			{
-				name: "limit_memlock", example: `"64K"`, directive: "LimitMEMLOCK",
-				doc:    "The memory that a process may lock.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.rlimit(v, l, "memlock", parseBytes) },
-			},
-			{
-				name: "limit_locks", example: "64", directive: "LimitLOCKS",
-				doc:    "Linux knows it and does nothing with it.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.rlimit(v, l, "locks", parseCount) },
-			},
-			{
-				name: "limit_sigpending", example: "256", directive: "LimitSIGPENDING",
-				doc:    "The number of signals that may be queued for its user.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.rlimit(v, l, "sigpending", parseCount) },
-			},
-			{
-				name: "limit_msgqueue", example: `"800K"`, directive: "LimitMSGQUEUE",
-				doc:    "The bytes in POSIX message queues of its user.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.rlimit(v, l, "msgqueue", parseBytes) },
-			},
-			{
-				name: "limit_nice", example: `"-5"`, directive: "LimitNICE",
-				doc:    `The lowest nice value that a process may take: "-20" to "+19", or the kernel's number, 0 to 40.`,
-				decode: func(d *decoder, v value, l *spec.Limits) { d.rlimit(v, l, "nice", parseNiceLimit) },
-			},
-			{
-				name: "limit_rtprio", example: "0", directive: "LimitRTPRIO",
-				doc:    "The highest real-time priority that a process may take.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.rlimit(v, l, "rtprio", parseCount) },
-			},
-			{
-				name: "limit_rttime", example: `"200ms"`, directive: "LimitRTTIME",
-				doc:    "How long a real-time process may run without sleeping; a number without a unit is microseconds.",
-				decode: func(d *decoder, v value, l *spec.Limits) { d.rlimit(v, l, "rttime", parseMicroseconds) },
-			},
+	return scope[spec.Limits]{where: inLimits, attributes: slices.Concat(jobLimits(), processLimits())}
+}
+
+// jobLimits hold for all processes of a job together.
+func jobLimits() []attribute[spec.Limits] {
+	return []attribute[spec.Limits]{
+		{
+			name: "memory_max", example: `"512M"`, directive: "MemoryMax",
+			kind: kind[spec.Limits]{word: "size", decode: func(d *decoder, v value, l *spec.Limits) {
+				d.limit(v, &l.MemoryMax, "a size", parseMemory)
+				if l.MemoryMax != nil && *l.MemoryMax < leastMemory {
+					d.warnf(v.rng(), v.usage(), "memory_max = %d bytes is too small for most programs to start", *l.MemoryMax)
+				}
+			}},
+			doc: "The most memory. At it, the kernel kills all of the job, whose reason then is `oom`.",
 		},
+		{
+			name: "memory_high", example: `"384M"`, directive: "MemoryHigh",
+			kind: limit("size", "a size", func(l *spec.Limits) **uint64 { return &l.MemoryHigh }, parseMemory),
+			doc:  "The memory above which the job is slowed down and has to give some back, but is not killed.",
+		},
+		{
+			name: "memory_swap_max", example: `"0"`, directive: "MemorySwapMax",
+			kind: limit("size", "a size", func(l *spec.Limits) **uint64 { return &l.MemorySwapMax }, parseSwap),
+			doc:  "The most swap space; 0: none.",
+		},
+		{
+			name: "cpu_quota", example: `"150%"`, directive: "CPUQuota",
+			kind: limit("string", "a quota", func(l *spec.Limits) **uint64 { return &l.CPUQuota }, parseQuota),
+			doc:  "The most processor time: a percentage with up to two decimals, from 0.1%, where 100% is one processor.",
+		},
+		{
+			name: "cpu_weight", example: "100", directive: "CPUWeight",
+			kind: limit("number", "a weight", func(l *spec.Limits) **uint64 { return &l.CPUWeight }, parseCPUWeight),
+			doc: "The job's share of the processors while others want them, too: from 1 to 10000, where 100 is what all have that say " +
+				"nothing, or `\"idle\"`: only what nobody else wants.",
+		},
+		{
+			name: "allowed_cpus", example: `"0-2,4"`, directive: "AllowedCPUs",
+			kind: text(func(d *decoder, v value, l *spec.Limits) { d.cpus(v, &l.AllowedCPUs) }),
+			doc:  "The processors it may run on, by their numbers from 0 on: numbers and ranges with commas between them, such as `\"0-2,4\"`.",
+		},
+		{
+			name: "tasks_max", example: "64", directive: "TasksMax",
+			kind: limit("number", "a number of tasks", func(l *spec.Limits) **uint64 { return &l.TasksMax }, parseTasks),
+			doc:  "The most processes and threads, up to 4194304.",
+		},
+		{
+			name: "io_weight", example: "100", directive: "IOWeight",
+			kind: limit("number", "a weight", func(l *spec.Limits) **uint64 { return &l.IOWeight }, parseWeight),
+			doc: "The job's share of a disk while others want it, too, from 1 to 10000, where 100 is what all have that say nothing. It " +
+				"acts on disks with the scheduler BFQ or with the kernel's io.cost.",
+		},
+		device("io_read_bandwidth_max", "IOReadBandwidthMax", "10M", func(l *spec.Limits) *[]spec.DeviceLimit { return &l.IOReadBandwidthMax },
+			"The most bytes a second read from a device: `\"DEVICE VALUE\"`, or a list of such strings, each for another device. DEVICE is "+
+				"the path of a device, or of any file: then the device that its file system is on is meant. Of a partition the whole "+
+				"disk is meant. VALUE may have one of the suffixes K, M, G, T, to the base of 1000."),
+		device("io_write_bandwidth_max", "IOWriteBandwidthMax", "10M", func(l *spec.Limits) *[]spec.DeviceLimit { return &l.IOWriteBandwidthMax },
+			"The same for bytes written."),
+		device("io_read_iops_max", "IOReadIOPSMax", "1K", func(l *spec.Limits) *[]spec.DeviceLimit { return &l.IOReadIOPSMax },
+			"The same for reads a second."),
+		device("io_write_iops_max", "IOWriteIOPSMax", "1K", func(l *spec.Limits) *[]spec.DeviceLimit { return &l.IOWriteIOPSMax },
+			"The same for writes a second."),
+		{
+			name: "slice", example: `"rtask-batch.slice"`, directive: "Slice", fallback: `"rtask.slice"`,
+			kind: text(func(d *decoder, v value, l *spec.Limits) { d.slice(v, &l.Slice) }),
+			doc: "The slice that the job's scope is put into: `\"rtask.slice\"` or one below it, which is named `\"rtask-NAME.slice\"`. " +
+				"What it may use together is set as for any slice, with `systemctl edit rtask-NAME.slice`.",
+		},
+	}
+}
+
+// processLimits hold for each process by itself.
+func processLimits() []attribute[spec.Limits] {
+	return []attribute[spec.Limits]{
+		{
+			name: "nice", example: "10", directive: "Nice", fallback: "0",
+			kind: signed(func(d *decoder, v value, l *spec.Limits) { d.number(v, &l.Nice, -20, 19) }, -20, 19),
+			doc:  "The nice value; -20 is the most processor time.",
+		},
+		{
+			name: "oom_score_adjust", example: "500", directive: "OOMScoreAdjust", otherwise: "500, and 0 under the profile off",
+			kind: signed(func(d *decoder, v value, l *spec.Limits) { d.oomScore(v, &l.OOMScoreAdjust) }, spec.LeastOOMScore, 1000),
+			doc: "How soon the kernel kills the job when the machine is out of memory: 1000 is the first, -900 the last. Less than -900 is " +
+				"an error: rtask's own process beside the job has that, and a job at -1000 could not be ended at its " +
+				"`memory_max`. With the default the kernel kills a job before a service, which has 0. A daemon that is not root leaves " +
+				"the number as it is.",
+		},
+		rlimit("limit_cpu", "LimitCPU", `"1h"`, "duration", parseSeconds,
+			"Processor time, rounded up to seconds: at the soft limit SIGXCPU, at the hard one SIGKILL."),
+		rlimit("limit_fsize", "LimitFSIZE", `"1G"`, "size", parseBytes, "The largest file that it may write."),
+		rlimit("limit_data", "LimitDATA", `"1G"`, "size", parseBytes, "The data segment."),
+		rlimit("limit_stack", "LimitSTACK", `"8M"`, "size", parseBytes, "The stack."),
+		rlimit("limit_core", "LimitCORE", `"0"`, "size", parseBytes, "The largest core file."),
+		rlimit("limit_rss", "LimitRSS", `"1G"`, "size", parseBytes, "Linux knows it and does nothing with it."),
+		rlimit("limit_nofile", "LimitNOFILE", `"1024:4096"`, "number", parseCount, "The highest number of an open file, plus one."),
+		rlimit("limit_as", "LimitAS", `"4G"`, "size", parseBytes, "The address space."),
+		rlimit("limit_nproc", "LimitNPROC", "256", "number", parseCount,
+			"The processes and threads of the user that the job runs as, outside of the job, too. Those of the job alone are `tasks_max`."),
+		rlimit("limit_memlock", "LimitMEMLOCK", `"64K"`, "size", parseBytes, "The memory that it may lock."),
+		rlimit("limit_locks", "LimitLOCKS", "64", "number", parseCount, "Linux knows it and does nothing with it."),
+		rlimit("limit_sigpending", "LimitSIGPENDING", "256", "number", parseCount, "The signals that may be queued for its user."),
+		rlimit("limit_msgqueue", "LimitMSGQUEUE", `"800K"`, "size", parseBytes, "The bytes in POSIX message queues of its user."),
+		rlimit("limit_nice", "LimitNICE", `"-5"`, "string", parseNiceLimit,
+			"The lowest nice value that it may give itself: from `\"-20\"` to `\"+19\"`, or without a sign the number of setrlimit(2)."),
+		rlimit("limit_rtprio", "LimitRTPRIO", "0", "number", parseCount, "The highest real-time priority that it may give itself."),
+		rlimit("limit_rttime", "LimitRTTIME", `"200ms"`, "duration", parseMicroseconds,
+			"How long it may run with a real-time priority without sleeping. A number without a unit is in microseconds."),
+	}
+}
+
+// limit is a number that parse reads.
+func limit(word, want string, field func(*spec.Limits) **uint64, parse func(string) (uint64, error)) kind[spec.Limits] {
+	return kind[spec.Limits]{word: word, decode: func(d *decoder, v value, l *spec.Limits) { d.limit(v, field(l), want, parse) }}
+}
+
+// signed is a whole number that may be below 0.
+func signed(decode func(*decoder, value, *spec.Limits), least, most int) kind[spec.Limits] {
+	return kind[spec.Limits]{word: "number", least: strconv.Itoa(least), most: strconv.Itoa(most), decode: decode}
+}
+
+// device is a limit for each of several devices.
+func device(name, directive, example string, field func(*spec.Limits) *[]spec.DeviceLimit, doc string) attribute[spec.Limits] {
+	return attribute[spec.Limits]{
+		name: name, example: `"/dev/sda ` + example + `"`, directive: directive, doc: doc,
+		kind: kind[spec.Limits]{word: "string | list", several: true, decode: func(d *decoder, v value, l *spec.Limits) { d.devices(v, field(l)) }},
+	}
+}
+
+// rlimit is a resource limit, "SOFT:HARD" or one value for both.
+func rlimit(name, directive, example, word string, parse func(string) (uint64, error), doc string) attribute[spec.Limits] {
+	resource := strings.TrimPrefix(name, "limit_")
+	return attribute[spec.Limits]{
+		name: name, example: example, directive: directive, doc: doc,
+		kind: kind[spec.Limits]{word: word, decode: func(d *decoder, v value, l *spec.Limits) { d.rlimit(v, l, resource, parse) }},
 	}
 }
 

@@ -137,33 +137,27 @@ func paramScope() scope[Param] {
 		attributes: []attribute[Param]{
 			{
 				name: "values", example: `["staging", "prod"]`,
-				doc: "The only values it may have.",
-				decode: func(d *decoder, v value, p *Param) {
+				kind: texts(func(d *decoder, v value, p *Param) {
 					d.names(v, &p.Values, func(value, string) bool { return true })
 					if len(p.Values) == 0 {
 						d.errorf(v.rng(), v.usage(), "values is empty, so it could have none")
 					}
-				},
+				}),
+				doc: "The only values it may have.",
 			},
 			{
 				name: "pattern", example: `"[0-9a-f]{40}"`,
-				doc:    "A regular expression (RE2) that a value matches from its beginning to its end.",
-				decode: func(d *decoder, v value, p *Param) { d.pattern(v, p) },
+				kind: text(func(d *decoder, v value, p *Param) { d.pattern(v, p) }),
+				doc:  "A regular expression, RE2 (https://github.com/google/re2/wiki/Syntax), that a value matches from its beginning to its end.",
 			},
 			{
-				name: "max_length", example: "64",
-				doc:      "The most characters a value may have.",
-				fallback: "1024",
-				decode: func(d *decoder, v value, p *Param) {
-					n := int64(p.MaxLength)
-					d.integer(v, &n, 1, maxParamLength)
-					p.MaxLength = int(n)
-				},
+				name: "max_length", example: "64", fallback: "1024",
+				kind: integer(func(p *Param) *int { return &p.MaxLength }, 1, maxParamLength),
+				doc:  "The most characters a value may have. With `values` it means nothing.",
 			},
 			{
 				name: "default", example: `"staging"`,
-				doc: "Its value where a request does not say; else a request has to.",
-				decode: func(d *decoder, v value, p *Param) {
+				kind: text(func(d *decoder, v value, p *Param) {
 					s, ok := d.string(v, true)
 					if !ok {
 						return
@@ -173,7 +167,8 @@ func paramScope() scope[Param] {
 						return
 					}
 					p.Default = &s
-				},
+				}),
+				doc: "Its value where a request does not say. Without it, a request has to.",
 			},
 		},
 	}

@@ -44,40 +44,49 @@ func rootScope() scope[builder] {
 		where: inRoot,
 		attributes: []attribute[builder]{
 			{
-				name: "limits_unavailable", example: `"refuse"`, fallback: `"refuse"`,
-				doc: "What to do with a task whose limits this machine cannot enforce: refuse it, or warn and go on.",
-				decode: func(d *decoder, v value, b *builder) {
-					d.choice(v, (*string)(&b.cfg.LimitsUnavailable), string(LimitsUnavailableRefuse), string(LimitsUnavailableWarn))
-				},
+				name: "max_jobs", example: "1000", fallback: "1000",
+				kind: integer(func(b *builder) *int { return &b.cfg.MaxJobs }, 1, maxCount),
+				doc: "How many jobs may run at a time, of all tasks and commands together.\n\n" +
+					"When that many run, up to an eighth more may run, so that no API key, local user or webhook can keep all others out. An " +
+					"API key, user or webhook that already has as many jobs as remain free of that eighth gets no more. A job without a " +
+					"`user` also needs one of `dynamic_uids`, so let these have an eighth more numbers than `max_jobs`.",
 			},
 			{
-				name: "max_jobs", example: "1000", fallback: "1000",
-				doc: "How many jobs may run at a time, of all tasks and commands together.",
-				decode: func(d *decoder, v value, b *builder) {
-					n := int64(b.cfg.MaxJobs)
-					d.integer(v, &n, 1, 1_000_000)
-					b.cfg.MaxJobs = int(n)
-				},
+				name: "limits_unavailable", example: `"refuse"`, fallback: `"refuse"`,
+				kind: choice(func(b *builder) *LimitsUnavailable { return &b.cfg.LimitsUnavailable }, LimitsUnavailableRefuse, LimitsUnavailableWarn),
+				doc: "What to do with a task whose limits this machine cannot enforce: `\"refuse\"` to start it, or `\"warn\"` and start it without " +
+					"them. `rtaskctl config check --task`, `tasks show` and `status` say then which limits are not in force.",
 			},
 			{
 				name: "dynamic_uids", example: `"70000-70999"`, fallback: `"70000-70999"`,
-				doc:    "The uids of jobs of tasks that name no user, one for each job. No account may have one of them.",
-				decode: func(d *decoder, v value, b *builder) { d.uidRange(v, &b.cfg.DynamicUIDs) },
+				kind: text(func(d *decoder, v value, b *builder) { d.uidRange(v, &b.cfg.DynamicUIDs) }),
+				doc: "The range of user numbers for tasks that name no user, with both ends in it. No other job has that number at the same " +
+					"time, but a later job may get it. So that files of an earlier job give nobody the rights of a later one, a job without " +
+					"a user always has `private_tmp`, `private_ipc`, `restrict_suid_sgid` and with that `no_new_privileges`, also under the " +
+					"profile `off`, and whatever these switches say. Without namespaces it has only the last two. Other files that it " +
+					"leaves, in a folder that everybody can write to, belong to the job that has the number next: give a user to a task " +
+					"that keeps files. Numbers below 1000, 65534, 65535 and 4294967295 cannot be in it, and no account should be.",
 			},
 			{
 				name: "public_url", example: `"https://ci.example.com"`,
-				doc:    "How the world calls the gateway, for the URLs that are shown.",
-				decode: func(d *decoder, v value, b *builder) { d.publicURL(v, &b.cfg.PublicURL) },
+				kind: text(func(d *decoder, v value, b *builder) { d.publicURL(v, &b.cfg.PublicURL) }),
+				doc: "How the world calls rtask-gateway(8), such as `\"https://ci.example.com\"`. It is the beginning of the URLs that " +
+					"`rtaskctl webhook list` shows, and decides nothing.",
 			},
 			{
 				name: "trusted_proxies", example: `["10.0.0.0/8", "unix"]`,
-				doc:    "The addresses and networks of web servers in front whose X-Forwarded-For is believed; unix: any that connects by a Unix socket.",
-				decode: func(d *decoder, v value, b *builder) { d.proxies(v, b.cfg) },
+				kind: texts(func(d *decoder, v value, b *builder) { d.proxies(v, b.cfg) }),
+				doc: "The addresses and networks of web servers in front of the HTTP API whose `X-Forwarded-For` is believed, such as " +
+					"`[\"127.0.0.1\", \"10.0.0.0/8\"]`. `unix` is a web server that connects by a Unix socket; the mode of that socket " +
+					"decides who else can. Otherwise, the address of a client is that of its connection, and of a Unix socket's client it " +
+					"is `unix`. It is what logs show, and what bad keys are counted by.",
 			},
 			{
 				name: "allow_plaintext", example: "false", fallback: "false",
-				doc:    "Whether HTTP without TLS may be served on other addresses than loopback.",
-				decode: func(d *decoder, v value, b *builder) { d.bool(v, &b.cfg.AllowPlaintext) },
+				kind: boolean(func(b *builder) *bool { return &b.cfg.AllowPlaintext }),
+				doc: "Whether rtask-gateway(8) serves HTTP without TLS on addresses that others than this machine can reach. What goes over " +
+					"them is read by whoever is on the way, API keys first, so this is for a network that holds a proxy and nobody else. A " +
+					"change holds for the next request.",
 			},
 		},
 		blocks: []block[builder]{
@@ -114,30 +123,22 @@ func argon2Scope() scope[Argon2] {
 		attributes: []attribute[Argon2]{
 			{
 				name: "memory", example: `"19M"`, fallback: `"19M"`,
-				doc: "The memory that one hash takes.",
-				decode: func(d *decoder, v value, a *Argon2) {
+				kind: kind[Argon2]{word: "size", most: sizeText(cost.MaxMemory << 10), decode: func(d *decoder, v value, a *Argon2) {
 					size := int64(a.MemoryKiB) << 10
 					d.sizeWithin(v, &size, 0, cost.MaxMemory<<10)
 					a.MemoryKiB = uint32(size >> 10)
-				},
+				}},
+				doc: "The memory that one hash takes.",
 			},
 			{
 				name: "time", example: "2", fallback: "2",
-				doc: "The number of passes over that memory.",
-				decode: func(d *decoder, v value, a *Argon2) {
-					n := int64(a.Time)
-					d.integer(v, &n, 1, cost.MaxTime)
-					a.Time = uint32(n)
-				},
+				kind: integer(func(a *Argon2) *uint32 { return &a.Time }, 1, cost.MaxTime),
+				doc:  "The number of passes over that memory.",
 			},
 			{
 				name: "threads", example: "1", fallback: "1",
-				doc: "The number of lanes.",
-				decode: func(d *decoder, v value, a *Argon2) {
-					n := int64(a.Threads)
-					d.integer(v, &n, 1, cost.MaxThreads)
-					a.Threads = uint8(n)
-				},
+				kind: integer(func(a *Argon2) *uint8 { return &a.Threads }, 1, cost.MaxThreads),
+				doc:  "The number of lanes.",
 			},
 		},
 	}
@@ -150,8 +151,7 @@ func retentionScope() scope[spec.Retention] {
 		attributes: []attribute[spec.Retention]{
 			{
 				name: "keep_for", example: `"30d"`, fallback: `"30d"`,
-				doc: "How long a job that has ended is known.",
-				decode: func(d *decoder, v value, r *spec.Retention) {
+				kind: kind[spec.Retention]{word: "duration", decode: func(d *decoder, v value, r *spec.Retention) {
 					if d.infinite(v) {
 						r.KeepFor = 0
 						return
@@ -163,12 +163,12 @@ func retentionScope() scope[spec.Retention] {
 						return
 					}
 					r.KeepFor = got
-				},
+				}},
+				doc: "How long a job is known after its end.",
 			},
 			{
 				name: "keep_bytes", example: `"2G"`, fallback: `"2G"`,
-				doc: "How much space the output of jobs that have ended takes up on disk.",
-				decode: func(d *decoder, v value, r *spec.Retention) {
+				kind: kind[spec.Retention]{word: "size", decode: func(d *decoder, v value, r *spec.Retention) {
 					if d.infinite(v) {
 						r.KeepBytes = 0
 						return
@@ -180,12 +180,12 @@ func retentionScope() scope[spec.Retention] {
 						return
 					}
 					r.KeepBytes = got
-				},
+				}},
+				doc: "How much space on disk the logs of such jobs take up.",
 			},
 			{
 				name: "keep_jobs", example: "100000", fallback: "100000",
-				doc: "How many jobs that have ended are known.",
-				decode: func(d *decoder, v value, r *spec.Retention) {
+				kind: kind[spec.Retention]{word: "number", most: "1000000000", decode: func(d *decoder, v value, r *spec.Retention) {
 					got := int64(r.KeepJobs)
 					if d.infinite(v) {
 						got = 0
@@ -193,7 +193,8 @@ func retentionScope() scope[spec.Retention] {
 						d.integer(v, &got, 1, 1_000_000_000)
 					}
 					r.KeepJobs = int(got)
-				},
+				}},
+				doc: "How many such jobs are known.",
 			},
 		},
 	}

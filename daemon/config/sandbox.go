@@ -56,14 +56,14 @@ type sandbox = spec.Sandbox
 
 func profileSwitch() []sandboxSwitch {
 	return []sandboxSwitch{{attribute: attribute[sandbox]{
-		name: "profile", word: "name", example: `"strict"`, directive: "profile", fallback: `"default"`,
+		name: "profile", example: `"strict"`, directive: "profile", fallback: `"default"`,
 		doc: "What all other switches begin as, wherever it stands. In a task it sets aside what `defaults` say of the sandbox.\n\n" +
 			".Bl -tag -width Ds\n" +
 			".It Ql off\nNothing, as in a scope that systemd-run(1) starts.\n" +
 			".It Ql default\nFor commands that build, deploy and maintain, root's too: `systemctl restart` and `apt-get install` work.\n" +
 			".It Ql strict\nFor programs that are not trusted, or that read what strangers sent.\n" +
 			".El",
-		decode: func(d *decoder, v value, s *sandbox) { d.profile(v, s) },
+		kind: kind[sandbox]{word: "string", values: []string{ProfileOff, ProfileDefault, ProfileStrict}, decode: (*decoder).profile},
 	}}}
 }
 
@@ -80,13 +80,13 @@ func userSwitches() []sandboxSwitch {
 			"Whether all users but root and its own are nobody to it, and it has no capability over the machine."),
 		{
 			attribute: attribute[sandbox]{
-				name: bounding, word: "list", example: `["CAP_NET_BIND_SERVICE"]`, directive: "CapabilityBoundingSet", several: true,
+				name: bounding, example: `["CAP_NET_BIND_SERVICE"]`, directive: "CapabilityBoundingSet",
 				doc: "The capabilities that it can have at most. An empty list is none, and with `~` they are all but these.",
-				decode: func(d *decoder, v value, s *sandbox) {
+				kind: texts(func(d *decoder, v value, s *sandbox) {
 					if set, ok := d.capabilities(v); ok {
 						s.CapabilityBoundingSet = &set
 					}
-				},
+				}),
 			},
 			usual: `["~CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_PTRACE CAP_SYS_PACCT CAP_SYS_TIME CAP_SYS_TTY_CONFIG CAP_AUDIT_CONTROL ` +
 				`CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ CAP_PERFMON CAP_BPF ` +
@@ -116,13 +116,13 @@ func userSwitches() []sandboxSwitch {
 		},
 		{
 			attribute: attribute[sandbox]{
-				name: "ambient_capabilities", word: "list", example: `["CAP_NET_BIND_SERVICE"]`, directive: "AmbientCapabilities", several: true,
+				name: "ambient_capabilities", example: `["CAP_NET_BIND_SERVICE"]`, directive: "AmbientCapabilities",
 				doc: "The capabilities that it has though it is not root.",
-				decode: func(d *decoder, v value, s *sandbox) {
+				kind: texts(func(d *decoder, v value, s *sandbox) {
 					if set, ok := d.capabilities(v); ok {
 						s.AmbientCapabilities = set
 					}
-				},
+				}),
 			},
 			privileged: "which are privileges",
 			openings: []opening{{
@@ -132,9 +132,9 @@ func userSwitches() []sandboxSwitch {
 		},
 		{
 			attribute: attribute[sandbox]{
-				name: "umask", word: "string", example: `"0022"`, directive: "UMask",
-				doc:    "What the files that it makes may not be, in octal.",
-				decode: func(d *decoder, v value, s *sandbox) { d.umask(v, &s.UMask) },
+				name: "umask", example: `"0022"`, directive: "UMask",
+				doc:  "What the files that it makes may not be, in octal.",
+				kind: text(func(d *decoder, v value, s *sandbox) { d.umask(v, &s.UMask) }),
 			},
 			strict: `"0077"`,
 			openings: []opening{{
@@ -179,39 +179,39 @@ func fileSwitches() []sandboxSwitch {
 		paths("exec_paths", "ExecPaths", func(s *sandbox) *[]string { return &s.ExecPaths }, "What it can execute programs of all the same."),
 		paths("no_exec_paths", "NoExecPaths", func(s *sandbox) *[]string { return &s.NoExecPaths }, "What it cannot execute programs of."),
 		{attribute: attribute[sandbox]{
-			name: "temporary_file_system", word: "list", example: `["/var/lib:ro"]`, directive: "TemporaryFileSystem", several: true,
+			name: "temporary_file_system", example: `["/var/lib:ro"]`, directive: "TemporaryFileSystem",
 			otherwise: "size=10%, and as many inodes as that has pages",
 			doc: "Folders that are empty and in memory, `PATH[:OPTION,...]`, with `ro`, `size=`, `nr_inodes=`, `mode=`, `uid=` and `gid=`. " +
 				"A size is a number of bytes, with K, M or G, or a percentage of the machine's memory.",
-			decode: func(d *decoder, v value, s *sandbox) { d.temporary(v, &s.TemporaryFileSystem) },
+			kind: texts(func(d *decoder, v value, s *sandbox) { d.temporary(v, &s.TemporaryFileSystem) }),
 		}},
 		{
 			attribute: attribute[sandbox]{
-				name: "bind_paths", word: "list", example: `["/srv/data:/data"]`, directive: "BindPaths", several: true,
+				name: "bind_paths", example: `["/srv/data:/data"]`, directive: "BindPaths",
 				doc: "Files and folders that it has in another place, too, `SOURCE[:DESTINATION[:rbind|norbind]]`.\n\n" +
 					"This holds for the paths of all switches, and for the other files that a task names: rtask follows a symbolic link " +
 					"that a user owns only if the same user owns what it leads to. It follows every link that root owns. Links are " +
 					"followed when the slot is made; one that appears after that is an error. If a mount point is missing, rtask creates " +
 					"it on the machine for a task, as systemd does, and root owns it. For the commands of a non-root user it looks up " +
 					"all paths with that user's rights, and creates no mount point.",
-				decode: func(d *decoder, v value, s *sandbox) { d.binds(v, &s.Binds, false) },
+				kind: texts(func(d *decoder, v value, s *sandbox) { d.binds(v, &s.Binds, false) }),
 			},
 			privileged: shows,
 		},
 		{
 			attribute: attribute[sandbox]{
-				name: "bind_read_only_paths", word: "list", example: `["/srv/data:/data"]`, directive: "BindReadOnlyPaths", several: true,
-				doc:    "The same, and it cannot write to them there.",
-				decode: func(d *decoder, v value, s *sandbox) { d.binds(v, &s.Binds, true) },
+				name: "bind_read_only_paths", example: `["/srv/data:/data"]`, directive: "BindReadOnlyPaths",
+				doc:  "The same, and it cannot write to them there.",
+				kind: texts(func(d *decoder, v value, s *sandbox) { d.binds(v, &s.Binds, true) }),
 			},
 			privileged: shows,
 		},
 		{
 			attribute: attribute[sandbox]{
-				name: "load_credential", word: "list", example: `["token:/etc/rtask/token"]`, directive: "LoadCredential", several: true,
+				name: "load_credential", example: `["token:/etc/rtask/token"]`, directive: "LoadCredential",
 				doc: "Files of which it gets copies that it alone can read, in the folder `CREDENTIALS_DIRECTORY`, `NAME[:PATH]`. " +
 					"Without a path it is `/etc/credstore/NAME`.",
-				decode: func(d *decoder, v value, s *sandbox) { d.credentials(v, &s.LoadCredential) },
+				kind: texts(func(d *decoder, v value, s *sandbox) { d.credentials(v, &s.LoadCredential) }),
 			},
 			privileged: "which reads files as root",
 		},
@@ -271,12 +271,12 @@ func callSwitches() []sandboxSwitch {
 			opening{1500, "Its sockets are of some families alone", "Its sockets may be of any family", nil}),
 		{
 			attribute: attribute[sandbox]{
-				name: "restrict_namespaces", word: "boolean | list", example: "true", directive: "RestrictNamespaces", several: true, fallback: "false",
+				name: "restrict_namespaces", example: "true", directive: "RestrictNamespaces", fallback: "false",
 				doc: "Namespaces the job may use: `true` (none), `false` (all) or a list; `~` inverts the list.",
-				decode: func(d *decoder, v value, s *sandbox) {
+				kind: kind[sandbox]{word: "boolean | list", several: true, decode: func(d *decoder, v value, s *sandbox) {
 					d.truthOrLines(v, &s.RestrictNamespaces)
 					d.checkFilters(v, "restrict_namespaces", *s)
-				},
+				}},
 			},
 			usual: "true", strict: "true",
 			openings: []opening{{
@@ -308,14 +308,14 @@ func callSwitches() []sandboxSwitch {
 			refusals("@clock", "@debug", "@module", "@mount", "@raw-io", "@reboot", "@swap", "@privileged", "@resources", "@obsolete", "@cpu-emulation")...),
 		{
 			attribute: attribute[sandbox]{
-				name: "system_call_error_number", word: "string", example: `"EPERM"`, directive: "SystemCallErrorNumber",
+				name: "system_call_error_number", example: `"EPERM"`, directive: "SystemCallErrorNumber",
 				doc: "The error that other system calls get; `\"kill\"`, which holds if nothing is said under `off`: they end the process.",
-				decode: func(d *decoder, v value, s *sandbox) {
+				kind: text(func(d *decoder, v value, s *sandbox) {
 					if text, ok := d.string(v, false); ok {
 						s.SystemCallErrorNumber = text
 						d.checkFilters(v, "system_call_error_number", *s)
 					}
-				},
+				}),
 			},
 			usual: `"EPERM"`, strict: `"EPERM"`,
 		},
@@ -327,8 +327,8 @@ func toggle(name, directive string, field func(*sandbox) *bool, usual, strict st
 	closes.open = unless(func(s *sandbox) bool { return *field(s) })
 	return sandboxSwitch{
 		attribute: attribute[sandbox]{
-			name: name, word: "boolean", example: "true", directive: directive, fallback: "false", doc: doc,
-			decode: func(d *decoder, v value, s *sandbox) { d.boolean(v, field(s)) },
+			name: name, example: "true", directive: directive, fallback: "false", doc: doc,
+			kind: kind[sandbox]{word: "boolean", decode: func(d *decoder, v value, s *sandbox) { d.boolean(v, field(s)) }},
 		},
 		usual: usual, strict: strict, openings: []opening{closes},
 	}
@@ -344,8 +344,8 @@ func level(name, directive string, field func(*sandbox) *string, words []string,
 	}
 	return sandboxSwitch{
 		attribute: attribute[sandbox]{
-			name: name, word: strings.Join(words, " | "), example: strconv.Quote(words[len(words)-1]), directive: directive, fallback: quoted(words[0]), doc: doc,
-			decode: func(d *decoder, v value, s *sandbox) { d.level(v, field(s), words) },
+			name: name, example: strconv.Quote(words[len(words)-1]), directive: directive, fallback: quoted(words[0]), doc: doc,
+			kind: kind[sandbox]{word: "string", values: words, decode: func(d *decoder, v value, s *sandbox) { d.level(v, field(s), words) }},
 		},
 		usual: quoted(usual), strict: quoted(strict), openings: []opening{closes},
 	}
@@ -354,8 +354,8 @@ func level(name, directive string, field func(*sandbox) *string, words []string,
 // paths is a switch that is a list of paths. systemd's "+" is no use without RootDirectory=.
 func paths(name, directive string, field func(*sandbox) *[]string, doc string) sandboxSwitch {
 	return sandboxSwitch{attribute: attribute[sandbox]{
-		name: name, word: "list", example: `["/srv/data"]`, directive: directive, several: true, doc: doc,
-		decode: func(d *decoder, v value, s *sandbox) { d.paths(v, field(s)) },
+		name: name, example: `["/srv/data"]`, directive: directive, doc: doc,
+		kind: texts(func(d *decoder, v value, s *sandbox) { d.paths(v, field(s)) }),
 	}}
 }
 
@@ -368,13 +368,13 @@ func filter(name, directive, example string, field func(*sandbox) *[]string, usu
 	}
 	return sandboxSwitch{
 		attribute: attribute[sandbox]{
-			name: name, word: "list", example: example, directive: directive, several: true, doc: doc,
-			decode: func(d *decoder, v value, s *sandbox) {
+			name: name, example: example, directive: directive, doc: doc,
+			kind: texts(func(d *decoder, v value, s *sandbox) {
 				if _, texts, ok := d.texts(v); ok {
 					*field(s) = texts
 					d.checkFilters(v, name, *s)
 				}
-			},
+			}),
 		},
 		usual: usual, strict: strict, openings: closes,
 	}

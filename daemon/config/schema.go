@@ -35,9 +35,16 @@ type place struct {
 
 // places are all tables. What may stand in defaults may also stand in a place before.
 func (t *tables) places() []place {
+	sandbox := t.sandbox.place("sandbox")
+	for i, one := range sandboxSwitches() {
+		sandbox.settings[i].Profiles = map[string]string{}
+		for _, name := range []string{ProfileOff, ProfileDefault, ProfileStrict} {
+			sandbox.settings[i].Profiles[name] = one.in(name)
+		}
+	}
 	return []place{
 		t.root.place(""), t.file.place(""), t.argon2.place("argon2"), t.retention.place("retention"), t.task.place("task"), t.limits.place("limits"),
-		t.sandbox.place("sandbox"), t.pool.place("pool"), t.param.place("param"), t.webhook.place("webhook"), t.defaults.place("defaults"),
+		sandbox, t.pool.place("pool"), t.param.place("param"), t.webhook.place("webhook"), t.defaults.place("defaults"),
 	}
 }
 
@@ -45,8 +52,8 @@ func (s scope[T]) place(block string) place {
 	p := place{block: block, where: s.where, names: s.names()}
 	for _, a := range s.attributes {
 		p.settings = append(p.settings, Setting{
-			Block: block, Name: a.name, Type: a.word, Example: a.example, Default: a.fallback, Otherwise: a.otherwise, Doc: a.doc,
-			Directive: a.directive, Inherit: a.inherit,
+			Block: block, Name: a.name, Type: a.word, Values: a.values, Least: a.least, Most: a.most, Example: a.example,
+			Default: a.fallback, Otherwise: a.otherwise, Doc: a.doc, Directive: a.directive, Inherit: a.inherit,
 		})
 	}
 	return p
@@ -59,10 +66,15 @@ type Setting struct {
 	Block string
 	// Name is its name, Type what the manual calls its value, and Example a value as it is written in a file.
 	Name, Type, Example string
+	// Values are all that it may have, where there are few words. Least and Most are its bounds, as they are written in a file.
+	Values      []string
+	Least, Most string
 	// Default is the value where nothing is said, as it is written in a file; "": none that could be written, and Otherwise may
 	// say in words what holds.
 	Default, Otherwise string
-	// Doc says what it means.
+	// Profiles are the values of a switch of the sandbox in each profile, as they are written in a file; "": it does nothing.
+	Profiles map[string]string
+	// Doc says what it means, in the form that packaging/manual describes.
 	Doc string
 	// Directive is the systemd directive of the same meaning, "" if none.
 	Directive string

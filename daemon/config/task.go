@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -83,184 +84,182 @@ func taskAttributes() []attribute[draft] {
 	return []attribute[draft]{
 		{
 			name: "command", example: `["/usr/bin/make", "deploy"]`,
-			doc:    "The argument vector. Nothing of a request ever becomes part of it. A relative path with a slash is relative to workdir.",
-			decode: func(d *decoder, v value, t *draft) { d.command(v, &t.Command) },
+			kind: texts(func(d *decoder, v value, t *draft) { d.command(v, &t.Command) }),
+			doc: "The argument vector. It is needed. Nothing of a request ever becomes part of it: a request reaches the job as its standard " +
+				"input. A program without a slash is looked up in `/usr/local/sbin`, `/usr/local/bin`, `/usr/sbin`, `/usr/bin`, `/sbin` " +
+				"and `/bin` or the `PATH` of `environment`. One with a slash that does not begin with one is relative to `workdir`. No " +
+				"shell is involved unless it is named.",
 		},
 		{
-			name: "workdir", example: `"/srv/project"`, inherit: true,
-			doc:      `The folder the job starts in.`,
-			fallback: `"/"`,
-			decode:   func(d *decoder, v value, t *draft) { d.workdir(v, &t.Workdir) },
+			name: "workdir", example: `"/srv/project"`, fallback: `"/"`, inherit: true,
+			kind: text(func(d *decoder, v value, t *draft) { d.workdir(v, &t.Workdir) }),
+			doc:  "The folder the job starts in, an absolute path without `..`. A task whose folder is missing is refused.",
 		},
 		{
 			name: "user", example: `"builder"`, inherit: true,
-			doc:       "The user it runs as.",
-			otherwise: "a uid of the job's own",
-			decode:    func(d *decoder, v value, t *draft) { d.account(v, &t.User, d.opts.LookupUser, "user") },
+			otherwise: "a uid of the job's own, one out of `dynamic_uids`, which implies some switches of the sandbox",
+			kind:      text(func(d *decoder, v value, t *draft) { d.account(v, &t.User, d.opts.LookupUser, "user") }),
+			doc:       "The user it runs as, a name or a number. A task never runs as root unless this says so. `rtask-gateway` is an error.",
 		},
 		{
-			name: "group", example: `"builder"`, inherit: true,
-			doc:       "The group it runs as.",
-			otherwise: "the user's",
-			decode:    func(d *decoder, v value, t *draft) { d.account(v, &t.Group, d.opts.LookupGroup, "group") },
+			name: "group", example: `"builder"`, otherwise: "the user's", inherit: true,
+			kind: text(func(d *decoder, v value, t *draft) { d.account(v, &t.Group, d.opts.LookupGroup, "group") }),
+			doc:  "The group it runs as, a name or a number.",
 		},
 		{
 			name: "supplementary_groups", example: `["docker"]`, inherit: true,
+			kind: list(func(t *draft) *[]string { return &t.SupplementaryGroups }, func(d *decoder, v value, s string) bool {
+				return d.accountName(v, s, d.opts.LookupGroup, "group")
+			}),
 			doc: "Further groups it is in.",
-			decode: func(d *decoder, v value, t *draft) {
-				d.names(v, &t.SupplementaryGroups, func(e value, s string) bool { return d.accountName(e, s, d.opts.LookupGroup, "group") })
-			},
 		},
 		{
-			name: "enabled", example: "true",
-			doc:      "Whether it may be started.",
-			fallback: "true",
-			decode:   func(d *decoder, v value, t *draft) { d.bool(v, &t.Enabled) },
+			name: "enabled", example: "true", fallback: "true",
+			kind: boolean(func(t *draft) *bool { return &t.Enabled }),
+			doc:  "Whether it may be started. `rtaskctl tasks enable` and `disable` go before it.",
 		},
 		{
-			name: "blocking", example: "true", inherit: true,
-			doc:      "Whether the HTTP reply waits for the result.",
-			fallback: "false",
-			decode:   func(d *decoder, v value, t *draft) { d.bool(v, &t.Blocking) },
+			name: "blocking", example: "true", fallback: "false", inherit: true,
+			kind: boolean(func(t *draft) *bool { return &t.Blocking }),
+			doc:  "Whether the HTTP reply waits for the result. Otherwise it has the job's id only.",
 		},
 		{
-			name: "on_disconnect", example: `"stop"`, inherit: true,
-			doc:      "What becomes of a blocking one whose client goes away: continue or stop.",
-			fallback: `"continue"`,
-			decode: func(d *decoder, v value, t *draft) {
-				d.choice(v, (*string)(&t.OnDisconnect), string(OnDisconnectContinue), string(OnDisconnectStop))
-			},
+			name: "on_disconnect", example: `"stop"`, fallback: `"continue"`, inherit: true,
+			kind: choice(func(t *draft) *OnDisconnect { return &t.OnDisconnect }, OnDisconnectContinue, OnDisconnectStop),
+			doc: "What becomes of a job of a blocking task when the HTTP client that waits for it goes away: `\"continue\"` lets it run on, " +
+				"`\"stop\"` stops it, unless another request was merged into it, or the request had an `Idempotency-Key`: its client may come " +
+				"again for the answer, and a job that was stopped meanwhile would be that answer for a day.",
 		},
 		{
 			name: "api_keys", example: `["github-action"]`, inherit: true,
-			doc:    "The names of the API keys that may start it.",
-			decode: func(d *decoder, v value, t *draft) { d.names(v, &t.APIKeys, d.keyName) },
+			kind: list(func(t *draft) *[]string { return &t.APIKeys }, (*decoder).keyName),
+			doc:  "The names of the API keys that may start it over HTTP, see `rtaskctl key add`.",
 		},
 		{
 			name: "allow_users", example: `["alice"]`, inherit: true,
-			doc: "The local users who may start it.",
-			decode: func(d *decoder, v value, t *draft) {
-				d.names(v, &t.AllowUsers, func(e value, s string) bool { return d.callerName(e, s, d.opts.LookupUser, "user") })
-			},
+			kind: list(func(t *draft) *[]string { return &t.AllowUsers }, func(d *decoder, v value, s string) bool {
+				return d.callerName(v, s, d.opts.LookupUser, "user")
+			}),
+			doc: "The local users who may start it, names or numbers, beside root and the groups `rtask` and `rtask-admin`.",
 		},
 		{
 			name: "allow_groups", example: `["devs"]`, inherit: true,
+			kind: list(func(t *draft) *[]string { return &t.AllowGroups }, func(d *decoder, v value, s string) bool {
+				return d.callerName(v, s, d.opts.LookupGroup, "group")
+			}),
 			doc: "The groups of local users who may start it.",
-			decode: func(d *decoder, v value, t *draft) {
-				d.names(v, &t.AllowGroups, func(e value, s string) bool { return d.callerName(e, s, d.opts.LookupGroup, "group") })
-			},
 		},
 		{
-			name: "rate_limit", example: "0.5", inherit: true,
-			doc:      "How many requests a second may start it, on average; 0: any number.",
-			fallback: "0",
-			decode:   func(d *decoder, v value, t *draft) { d.rate(v, &t.RateLimit) },
+			name: "rate_limit", example: "0.5", fallback: "0", inherit: true,
+			kind: kind[draft]{word: "number", least: "0", most: "1000000", decode: func(d *decoder, v value, t *draft) { d.rate(v, &t.RateLimit) }},
+			doc: "How many requests a second may start it, on average, such as 0.5; 0 is any number. As many as one second's share come " +
+				"at once, at least one. A request too many is refused with the time after which there is room for another one. It counts " +
+				"requests of those who may start the task, over HTTP and on the command line, but not what `on_failure` and `on_success` " +
+				"start, and comes before `max_concurrent`.",
 		},
 		{
-			name: "max_concurrent", example: "1", inherit: true,
-			doc:      "How many jobs of it may run at once; 0: any number.",
-			fallback: "0",
-			decode:   func(d *decoder, v value, t *draft) { d.count(v, &t.MaxConcurrent, maxCount) },
+			name: "max_concurrent", example: "1", fallback: "0", inherit: true,
+			kind: integer(func(t *draft) *int { return &t.MaxConcurrent }, 0, maxCount),
+			doc:  "How many jobs of the task may run at once; 0 is any number.",
 		},
 		{
-			name: "overflow", example: `"queue"`, inherit: true,
-			doc:      "What becomes of a request when max_concurrent is reached: reject, queue or coalesce.",
-			fallback: `"reject"`,
-			decode: func(d *decoder, v value, t *draft) {
-				d.choice(v, (*string)(&t.Overflow), string(spec.Reject), string(spec.Queue), string(spec.Coalesce))
-			},
+			name: "overflow", example: `"queue"`, fallback: `"reject"`, inherit: true,
+			kind: choice(func(t *draft) *spec.Overflow { return &t.Overflow }, spec.Reject, spec.Queue, spec.Coalesce),
+			doc: "What becomes of a request when `max_concurrent` is reached: `\"reject\"` refuses it, `\"queue\"` lets it wait for its turn, in " +
+				"the order of arrival, `\"coalesce\"` lets it wait, too, and requests for the same thing become one job: while a job waits, " +
+				"it takes the input and the headers of each further request of the same webhook, event and ref, or with the same API key " +
+				"or user and the same parameters. So ten pushes to one branch that come while a job runs are one more job, with the newest " +
+				"of them, and a push to another branch waits beside it. A request to a webhook that names no ref waits as with `\"queue\"`. " +
+				"Each request has an id of its own, and each of these ids is one of that job: stopping one of them stops it for all. One " +
+				"job takes over 1000 requests at most. Nothing that was accepted is dropped: it survives the daemon and the machine.",
 		},
 		{
-			name: "queue", example: "10", inherit: true,
-			doc:      "How many jobs may wait.",
-			fallback: "10",
-			decode:   func(d *decoder, v value, t *draft) { d.count(v, &t.Queue, maxCount) },
+			name: "queue", example: "10", fallback: "10", inherit: true,
+			kind: integer(func(t *draft) *int { return &t.Queue }, 0, maxCount),
+			doc:  "How many jobs may wait. Further requests are answered with `429`.",
 		},
 		{
-			name: "timeout", example: `"300s"`, directive: "RuntimeMaxSec", inherit: true,
-			doc:      `How long it may run; 0 and "infinity": for ever.`,
-			fallback: `"30s"`,
-			decode:   func(d *decoder, v value, t *draft) { d.duration(v, &t.Timeout, true) },
+			name: "timeout", example: `"300s"`, directive: "RuntimeMaxSec", fallback: `"30s"`, inherit: true,
+			kind: duration(func(t *draft) *time.Duration { return &t.Timeout }, true),
+			doc:  "How long it may run; 0 and `\"infinity\"`: for ever.",
 		},
 		{
-			name: "timeout_stop_sec", example: `"10s"`, directive: "TimeoutStopSec", inherit: true,
-			doc:      "The time between kill_signal and SIGKILL; 0: SIGKILL at once.",
-			fallback: `"10s"`,
-			decode:   func(d *decoder, v value, t *draft) { d.duration(v, &t.TimeoutStop, false) },
+			name: "timeout_stop_sec", example: `"10s"`, directive: "TimeoutStopSec", fallback: `"10s"`, inherit: true,
+			kind: duration(func(t *draft) *time.Duration { return &t.TimeoutStop }, false),
+			doc:  "The time between `kill_signal` and SIGKILL when it is stopped or its time is up; 0: SIGKILL at once.",
 		},
 		{
-			name: "kill_signal", example: `"SIGTERM"`, directive: "KillSignal", inherit: true,
-			doc:      "The signal that asks it to end.",
-			fallback: `"SIGTERM"`,
-			decode:   func(d *decoder, v value, t *draft) { d.signal(v, &t.KillSignal) },
+			name: "kill_signal", example: `"SIGTERM"`, directive: "KillSignal", fallback: `"SIGTERM"`, inherit: true,
+			kind: text(func(d *decoder, v value, t *draft) { d.signal(v, &t.KillSignal) }),
+			doc:  "The signal that asks it to end: a name with or without SIG, `\"SIGRTMIN+N\"`, or a number from 1 to 64.",
 		},
 		{
-			name: "max_input_bytes", example: `"16K"`, inherit: true,
-			doc:      "The most that a request may carry, 32M at most.",
-			fallback: `"16K"`,
-			decode:   func(d *decoder, v value, t *draft) { d.sizeWithin(v, &t.MaxInputBytes, 0, MaxInputBytes) },
+			name: "max_input_bytes", example: `"16K"`, fallback: `"16K"`, inherit: true,
+			kind: size(func(t *draft) *int64 { return &t.MaxInputBytes }, MaxInputBytes),
+			doc:  "The most that a request may carry.",
 		},
 		{
-			name: "max_output_bytes", example: `"16K"`, inherit: true,
-			doc:      "How much of each stream is in the reply, 64M at most. The log has a cap of its own.",
-			fallback: `"16K"`,
-			decode:   func(d *decoder, v value, t *draft) { d.sizeWithin(v, &t.MaxOutputBytes, 0, maxOutputBytes) },
+			name: "max_output_bytes", example: `"16K"`, fallback: `"16K"`, inherit: true,
+			kind: size(func(t *draft) *int64 { return &t.MaxOutputBytes }, maxOutputBytes),
+			doc:  "How much of each stream is in the HTTP reply. The log has a cap of its own.",
 		},
 		{
-			name: "redirect_stderr", example: "true", inherit: true,
-			doc:      "Whether standard error goes where standard output goes.",
-			fallback: "true",
-			decode:   func(d *decoder, v value, t *draft) { d.bool(v, &t.RedirectStderr) },
+			name: "redirect_stderr", example: "true", fallback: "true", inherit: true,
+			kind: boolean(func(t *draft) *bool { return &t.RedirectStderr }),
+			doc:  "Whether standard error goes where standard output goes.",
 		},
 		{
 			name: "environment", example: `{ LOG_LEVEL = "info" }`, inherit: true,
-			doc:    "Variables of the job's environment. Those of defaults are added name by name.",
-			decode: func(d *decoder, v value, t *draft) { d.environment(v, &t.env) },
+			kind: kind[draft]{word: "object", decode: func(d *decoder, v value, t *draft) { d.environment(v, &t.env) }},
+			doc: "Variables of the job's environment: `{ LOG_LEVEL = \"info\" }`. Names that begin with `RTASK_` and `REQUEST_HEADER_` are " +
+				"rtask's own. Those of `defaults` are added name by name.",
 		},
 		{
 			name: "environment_file", example: `"/etc/rtask/deploy.env"`, inherit: true,
-			doc:    "A file of further variables, read at each start, EnvironmentFile=.",
-			decode: func(d *decoder, v value, t *draft) { d.environmentFile(v, &t.EnvironmentFile) },
+			kind: text(func(d *decoder, v value, t *draft) { d.environmentFile(v, &t.EnvironmentFile) }),
+			doc: "A file of further variables, an absolute path, in the notation of `EnvironmentFile=` of systemd.exec(5). It is read at " +
+				"each start, and goes before `environment`. Others than root must not be able to write it. While it cannot be read the " +
+				"task is refused.",
 		},
 		{
 			name: "pass_request_headers", example: `["X-GitHub-Event"]`, inherit: true,
-			doc:    "Headers of a request over HTTP that are passed on as REQUEST_HEADER_X_GITHUB_EVENT.",
-			decode: func(d *decoder, v value, t *draft) { d.requestHeaders(v, &t.PassRequestHeaders) },
+			kind: texts(func(d *decoder, v value, t *draft) { d.requestHeaders(v, &t.PassRequestHeaders) }),
+			doc: "Headers of a request over HTTP that the job is told of: `X-GitHub-Event` is `REQUEST_HEADER_X_GITHUB_EVENT` in its " +
+				"environment. Several of one name are one, with a comma and a space between them. They are what a sender wrote, and " +
+				"nobody has signed them. `Authorization`, `Proxy-Authorization`, `Cookie` and `X-Gitlab-Token` are an error.",
 		},
 		{
-			name: "on_failure", example: `["notify"]`, inherit: true,
-			doc:       "The tasks that are started when it has failed, OnFailure=.",
-			otherwise: "none",
-			decode:    func(d *decoder, v value, t *draft) { d.tasks(v, t) },
+			name: "on_failure", example: `["notify"]`, otherwise: "none", inherit: true,
+			kind: texts((*decoder).tasks),
+			doc: "The tasks that are started when a job of it has failed, as with `OnFailure=` of systemd.unit(5). A job that was stopped " +
+				"has not failed; one that was lost has. They run as they are configured, with no input, see [TRIGGERED TASKS]. That a " +
+				"task would trigger itself, directly or round a circle, is an error. A task that the list of `defaults` names does not " +
+				"inherit that list.",
 		},
 		{
-			name: "on_success", example: `["notify"]`, inherit: true,
-			doc:       "The tasks that are started when it has succeeded, OnSuccess=.",
-			otherwise: "none",
-			decode:    func(d *decoder, v value, t *draft) { d.tasks(v, t) },
+			name: "on_success", example: `["notify"]`, otherwise: "none", inherit: true,
+			kind: texts((*decoder).tasks),
+			doc:  "The tasks that are started when a job of it has succeeded. Otherwise as `on_failure`.",
 		},
 		{
 			name: "duration_buckets", example: "[0.1, 1, 10, 60]", inherit: true,
-			doc:    "The upper bounds of the histogram task_duration_seconds, in seconds.",
-			decode: func(d *decoder, v value, t *draft) { d.buckets(v, &t.DurationBuckets) },
+			kind: texts(func(d *decoder, v value, t *draft) { d.buckets(v, &t.DurationBuckets) }),
+			doc:  "The upper bounds of the histogram `task_duration_seconds`, in seconds: rising numbers, 50 at most.",
 		},
 		{
-			name: "retention", example: `"20s"`, inherit: true,
-			doc:      "How long the HTTP API knows the result.",
-			fallback: `"20s"`,
-			decode:   func(d *decoder, v value, t *draft) { d.duration(v, &t.Retention, false) },
+			name: "retention", example: `"20s"`, fallback: `"20s"`, inherit: true,
+			kind: duration(func(t *draft) *time.Duration { return &t.Retention }, false),
+			doc:  "How long the HTTP API knows the result.",
 		},
 		{
-			name: "log_max_bytes", example: `"64M"`, inherit: true,
-			doc:      "The cap of the job's log.",
-			fallback: `"64M"`,
-			decode:   func(d *decoder, v value, t *draft) { d.size(v, &t.LogMaxBytes) },
+			name: "log_max_bytes", example: `"64M"`, fallback: `"64M"`, inherit: true,
+			kind: size(func(t *draft) *int64 { return &t.LogMaxBytes }, maxSize),
+			doc:  "The cap of the job's log. What the job writes beyond it is counted and dropped; the job is not held up.",
 		},
 		{
-			name: "journal", example: "true", inherit: true,
-			doc:      "Whether the job's lines are copied to the journal.",
-			fallback: "true",
-			decode:   func(d *decoder, v value, t *draft) { d.bool(v, &t.Journal) },
+			name: "journal", example: "true", fallback: "true", inherit: true,
+			kind: boolean(func(t *draft) *bool { return &t.Journal }),
+			doc:  "Whether the job's lines are copied to the journal.",
 		},
 	}
 }
@@ -271,26 +270,17 @@ func poolScope() scope[Pool] {
 		where: inPool,
 		attributes: []attribute[Pool]{
 			{
-				name: "warm", example: "2",
-				doc:      "How many slots are kept ready at any time.",
-				fallback: "0",
-				decode:   func(d *decoder, v value, p *Pool) { d.count(v, &p.Warm, maxWarm) },
+				name: "warm", example: "2", fallback: "0",
+				kind: integer(func(p *Pool) *int { return &p.Warm }, 0, maxWarm),
+				doc:  "How many slots are kept ready at any time, also before the first job.",
 			},
 			{
-				name: "keep", example: `"10s"`,
-				doc:      "How long a slot stays after a job; 0: one scope for each job.",
-				fallback: `"10s"`,
-				decode:   func(d *decoder, v value, p *Pool) { d.duration(v, &p.Keep, false) },
+				name: "keep", example: `"10s"`, fallback: `"10s"`,
+				kind: duration(func(p *Pool) *time.Duration { return &p.Keep }, false),
+				doc:  "How long a slot stays after a job; `\"0s\"` is one scope for each job.",
 			},
 		},
 	}
-}
-
-// count sets dst to a number of things, 0 to most.
-func (d *decoder) count(v value, dst *int, most int64) {
-	n := int64(*dst)
-	d.integer(v, &n, 0, most)
-	*dst = int(n)
 }
 
 // hash returns what Task.Hash is of t.

@@ -211,146 +211,148 @@ func checkToken(s string) error {
 // hookDraft is a Webhook while it is made.
 type hookDraft struct {
 	Webhook
-	// given are the attributes that it has.
+	// given are the attributes that stand in its file.
 	given map[string]value
-	sized bool
 }
 
 // webhookScope is what may stand in webhook "NAME" { … }.
 func webhookScope() scope[hookDraft] {
-	given := func(decode func(*decoder, value, *hookDraft)) func(*decoder, value, *hookDraft) {
-		return func(d *decoder, v value, h *hookDraft) {
-			h.given[v.name] = v
-			decode(d, v, h)
-		}
-	}
-	return scope[hookDraft]{
-		where: inWebhook,
-		attributes: []attribute[hookDraft]{
-			{
-				name: "verify", example: `"github"`,
-				doc:      "How a request is verified.",
-				fallback: `"token"`,
-				decode: func(d *decoder, v value, h *hookDraft) {
-					kinds := make([]string, 0, len(webhook.Kinds()))
-					for _, k := range webhook.Kinds() {
-						kinds = append(kinds, string(k))
-					}
-					d.choice(v, (*string)(&h.Scheme.Kind), kinds...)
-				},
-			},
-			{
-				name: "secret_files", example: `["/etc/rtask/github.secret"]`,
-				doc: "Files with a secret each. All are good.",
-				decode: given(func(d *decoder, v value, h *hookDraft) {
-					d.names(v, new([]string), func(e value, s string) bool { return d.secretFile(e, s, h) })
-				}),
-			},
-			{
-				name: "secrets", example: `["…"]`,
-				doc: "Secrets as they are. All are good.",
-				decode: given(func(d *decoder, v value, h *hookDraft) {
-					list, _ := d.list(v)
-					for i, expr := range list {
-						e := v.element(fmt.Sprintf("secrets[%d]", i), expr)
-						if s, ok := d.string(e, false); ok && d.unseen(e, s) {
-							h.secrets = append(h.secrets, s)
-						}
-					}
-				}),
-			},
-			{
-				name: "credentials", example: `["github"]`,
-				doc: "Names of credentials of rtask.service, LoadCredential=. All are good.",
-				decode: given(func(d *decoder, v value, h *hookDraft) {
-					d.names(v, new([]string), func(e value, s string) bool { return d.credential(e, s, h) })
-				}),
-			},
-			{
-				name: "token_file", example: `"/etc/rtask/chat.token"`,
-				doc: "A file with the last part of the URL.",
-				decode: given(func(d *decoder, v value, h *hookDraft) {
-					if s, ok := d.string(v, false); ok {
-						d.secretFile(v, s, h)
-					}
-				}),
-			},
-			{
-				name: "token", example: `"c0ffee…"`,
-				doc: "The last part of the URL.",
-				decode: given(func(d *decoder, v value, h *hookDraft) {
-					if s, ok := d.string(v, false); ok && d.unseen(v, s) {
+	s := scope[hookDraft]{where: inWebhook, attributes: []attribute[hookDraft]{
+		{
+			name: "verify", example: `"github"`, fallback: `"token"`,
+			kind: choice(func(h *hookDraft) *webhook.Kind { return &h.Scheme.Kind }, webhook.Kinds()...),
+			doc: "How a request is verified:\n" +
+				".Bl -tag -width hmac-sha256 -compact\n" +
+				".It Ql token\nwho knows the URL may call it\n" +
+				".It Ql github\n`X-Hub-Signature-256`\n" +
+				".It Ql gitlab\n`X-Gitlab-Token`, or for a secret that begins with `whsec_`, a signing token, as `standard`\n" +
+				".It Ql gitea , Ql forgejo\n`X-Gitea-Signature`, `X-Forgejo-Signature`\n" +
+				".It Ql standard\nStandard Webhooks: `webhook-signature` with `webhook-id` and `webhook-timestamp`; secrets are `whsec_` and base64\n" +
+				".It Ql slack\n`X-Slack-Signature` with `X-Slack-Request-Timestamp`\n" +
+				".It Ql stripe\n`Stripe-Signature`\n" +
+				".It Ql hmac-sha256\nthe HMAC of the body in the `header` that is named, with or without `sha256=`, `v1=` or the like " +
+				"before it; there may be several, with commas or blanks between them\n" +
+				".El",
+		},
+		{
+			name: "secret_files", example: `["/etc/rtask/github.secret"]`,
+			kind: texts(func(d *decoder, v value, h *hookDraft) {
+				d.names(v, new([]string), func(e value, s string) bool { return d.secretFile(e, s, h) })
+			}),
+			doc: "Files with a secret each. All secrets of a webhook are good at the same time, so that one can be changed.",
+		},
+		{
+			name: "secrets", example: `["…"]`,
+			kind: texts(func(d *decoder, v value, h *hookDraft) {
+				list, _ := d.list(v)
+				for i, expr := range list {
+					e := v.element(fmt.Sprintf("secrets[%d]", i), expr)
+					if s, ok := d.string(e, false); ok && d.unseen(e, s) {
 						h.secrets = append(h.secrets, s)
 					}
-				}),
-			},
-			{
-				name: "token_hash", example: `"sha256:…"`,
-				doc:    "The SHA-256 of the last part of the URL, in hex.",
-				decode: given(func(d *decoder, v value, h *hookDraft) { d.tokenHash(v, h) }),
-			},
-			{
-				name: "header", example: `"X-Signature"`,
-				doc:    "The header with the signature, of hmac-sha256.",
-				decode: given(func(d *decoder, v value, h *hookDraft) { d.header(v, &h.Scheme.Header) }),
-			},
-			{
-				name: "encoding", example: `"hex"`,
-				doc:       "How that is written, hex or base64, of hmac-sha256.",
-				otherwise: "hex",
-				decode: given(func(d *decoder, v value, h *hookDraft) {
-					d.choice(v, (*string)(&h.Scheme.Encoding), string(webhook.Hex), string(webhook.Base64))
-				}),
-			},
-			{
-				name: "events", example: `["push"]`,
-				doc:       "The events that it is for.",
-				otherwise: "all",
-				decode: func(d *decoder, v value, h *hookDraft) {
-					d.names(v, &h.Wanted.Events, func(value, string) bool { return true })
-				},
-			},
-			{
-				name: "refs", example: `["refs/heads/main"]`,
-				doc:       "The branches and tags that it is for.",
-				otherwise: "all",
-				decode:    given(func(d *decoder, v value, h *hookDraft) { d.names(v, &h.Wanted.Refs, d.ref) }),
-			},
-			{
-				name: "deletions", example: "true",
-				doc:      "Whether it is for pushes that delete a branch or a tag, too.",
-				fallback: "false",
-				decode:   func(d *decoder, v value, h *hookDraft) { d.bool(v, &h.Wanted.Deletions) },
-			},
-			{
-				name: "respond", example: `"accepted"`,
-				doc:      "When to answer: once it is accepted, or with the result.",
-				fallback: `"accepted"`,
-				decode: func(d *decoder, v value, h *hookDraft) {
-					d.choice(v, (*string)(&h.Respond), string(RespondAccepted), string(RespondResult))
-				},
-			},
-			{
-				name: "replay", example: `"refuse"`,
-				doc:      "Whether a repeat runs again or is refused, where neither a time nor an id is signed.",
-				fallback: `"run"`,
-				decode: given(func(d *decoder, v value, h *hookDraft) {
-					text := ""
-					d.choice(v, &text, replayRefuse, replayRun)
-					h.RefuseRepeats = text == replayRefuse
-				}),
-			},
-			{
-				name: "max_input_bytes", example: `"25M"`,
-				doc:       "The largest body.",
-				otherwise: "25M where requests are signed, else 1M",
-				decode: func(d *decoder, v value, h *hookDraft) {
-					d.sizeWithin(v, &h.MaxInputBytes, 0, MaxInputBytes)
-					h.sized = true
-				},
-			},
+				}
+			}),
+			doc: "Secrets as they are. Whoever can read the file knows them.",
 		},
+		{
+			name: "credentials", example: `["github"]`,
+			kind: texts(func(d *decoder, v value, h *hookDraft) {
+				d.names(v, new([]string), func(e value, s string) bool { return d.credential(e, s, h) })
+			}),
+			doc: "Secrets in credentials of `rtask.service`, by the names that `LoadCredential=` or `LoadCredentialEncrypted=` of a drop-in " +
+				"gives them, see systemd.exec(5).",
+		},
+		{
+			name: "token_file", example: `"/etc/rtask/chat.token"`,
+			kind: text(func(d *decoder, v value, h *hookDraft) {
+				if s, ok := d.string(v, false); ok {
+					d.secretFile(v, s, h)
+				}
+			}),
+			doc: "A file with the last part of the URL, as a file with a secret. Of the three attributes that begin with `token` a webhook " +
+				"that verifies a token has one, and others have none.",
+		},
+		{
+			name: "token", example: `"c0ffee…"`,
+			kind: text(func(d *decoder, v value, h *hookDraft) {
+				if s, ok := d.string(v, false); ok && d.unseen(v, s) {
+					h.secrets = append(h.secrets, s)
+				}
+			}),
+			doc: "The last part of the URL: letters, digits and `-._~:@!$&'()*+,;=`. One below 16 characters is a warning.",
+		},
+		{
+			name: "token_hash", example: `"sha256:…"`,
+			kind: text((*decoder).tokenHash),
+			doc: "The SHA-256 of the last part of the URL, `sha256:` and 64 digits of hex, as from `printf %s TOKEN | sha256sum`. Whoever " +
+				"reads the configuration does not know the URL then; what `rtaskctl webhook list` shows has the hash in place of the token.",
+		},
+		{
+			name: "header", example: `"X-Signature"`,
+			kind: text(func(d *decoder, v value, h *hookDraft) { d.header(v, &h.Scheme.Header) }),
+			doc:  "The header with the signature, of `hmac-sha256` alone, which needs it.",
+		},
+		{
+			name: "encoding", example: `"hex"`, otherwise: "hex",
+			kind: choice(func(h *hookDraft) *webhook.Encoding { return &h.Scheme.Encoding }, webhook.Hex, webhook.Base64),
+			doc:  "How the signature is written there, `hex` or `base64`.",
+		},
+		{
+			name: "events", example: `["push"]`, otherwise: "all",
+			kind: list(func(h *hookDraft) *[]string { return &h.Wanted.Events }, anyText),
+			doc: "The events that it is for, as the sender calls them: `X-GitHub-Event` and its like, GitLab's `object_kind` or " +
+				"`X-Gitlab-Event`, the `type` in the body of the others. For Slack it is the type of the event or of the interaction, or " +
+				"a command with its slash: `/deploy`. Other events are answered with `{\"status\":\"ignored\"}` and the reason, and a ping " +
+				"always is. GitHub, Gitea and Forgejo do not sign the name of the event. A client that has captured a delivery can send " +
+				"it again under another name. rtask ignores the request if its body shows that it is for another event.",
+		},
+		{
+			name: "refs", example: `["refs/heads/main"]`, otherwise: "all",
+			kind: list(func(h *hookDraft) *[]string { return &h.Wanted.Refs }, (*decoder).ref),
+			doc: "The branches and tags that it is for, in full, as `ref` in the body has them. A `*` matches anything except a slash, and " +
+				"`**` matches anything: `refs/heads/**` is every branch. What names no ref is ignored, too. Slack and Stripe send none.",
+		},
+		{
+			name: "deletions", example: "true", fallback: "false",
+			kind: boolean(func(h *hookDraft) *bool { return &h.Wanted.Deletions }),
+			doc:  "Whether pushes that delete a branch or a tag also start the task. Such a push has no commit, and the job has no `RTASK_GIT_SHA`.",
+		},
+		{
+			name: "respond", example: `"accepted"`, fallback: `"accepted"`,
+			kind: choice(func(h *hookDraft) *Respond { return &h.Respond }, RespondAccepted, RespondResult),
+			doc: "When the sender gets an answer: `accepted`, once the job is on disk, with its id; or `result`, when it has ended, as a " +
+				"blocking task over HTTP. Most senders wait for 10 seconds. A Slack command is always answered immediately, with a text " +
+				"for the person who typed it; an interaction is answered with an empty body.",
+		},
+		{
+			name: "replay", example: `"refuse"`, fallback: `"run"`,
+			kind: kind[hookDraft]{word: "string", values: []string{replayRefuse, replayRun}, decode: func(d *decoder, v value, h *hookDraft) {
+				word := ""
+				d.choice(v, &word, replayRefuse, replayRun)
+				h.RefuseRepeats = word == replayRefuse
+			}},
+			doc: "What becomes of a repeat of a request that was accepted, where neither a time nor an id is signed: it may `run` again, or " +
+				"`refuse` answers it with `409`. There, a repeat is a request with the same body, which is remembered for a year. Where " +
+				"an id is signed (the event of `stripe`, the event or trigger of `slack`, the message of `standard`) or only a time, a " +
+				"repeat never runs again: it is answered as the first request was, with the id of its job. An id is remembered for 30 " +
+				"days; each webhook remembers a million of them at most. A request that was refused, or whose job did not succeed, never " +
+				"counts.",
+		},
+		{
+			name: "max_input_bytes", example: `"25M"`, otherwise: "25M where requests are signed, else 1M",
+			kind: size(func(h *hookDraft) *int64 { return &h.MaxInputBytes }, MaxInputBytes),
+			doc:  "The largest body, in place of the `max_input_bytes` of the task.",
+		},
+	}}
+	for i, a := range s.attributes {
+		s.attributes[i].decode = func(d *decoder, v value, h *hookDraft) {
+			if !d.tabled {
+				h.given[v.name] = v
+			}
+			a.decode(d, v, h)
+		}
 	}
+	return s
 }
 
 // unseen reports a secret with blanks or a byte order mark around it, which no sender has: it would match never, and nobody could
@@ -494,7 +496,6 @@ func (d *decoder) webhook(found *hcl.Block, t *draft) {
 	h.Task, h.Name, h.Pos = t.Name, found.Labels[0], d.pos(found.TypeRange)
 	h.Scheme.Encoding = webhook.Hex
 	d.tables.webhook.begin(&h)
-	clear(h.given) // it is for what stands in the file
 	if !ValidName(h.Name) {
 		d.errorf(label, fmt.Sprintf("A name is 1 to %d of a–z, 0–9, _ and -, and begins with a letter or a digit.", maxNameLength),
 			"%q cannot be the name of a webhook", h.Name)
@@ -514,7 +515,7 @@ func (d *decoder) webhook(found *hcl.Block, t *draft) {
 			d.warnIfExposed(v, d.source.name)
 		}
 	}
-	if !h.sized {
+	if _, sized := h.given["max_input_bytes"]; !sized {
 		h.MaxInputBytes = maxTokenInput
 		if h.Scheme.Kind.Signed() {
 			h.MaxInputBytes = maxSignedInput
