@@ -38,36 +38,72 @@ const (
 	maxProperties = 256
 )
 
+// property is what a command can be given of a T, as somebody calls it.
+type property struct {
+	name, directive string
+	// set sets it to all of its values.
+	set func(values []string) error
+}
+
+func (p property) is(name string) bool { return name == p.name || name == p.directive }
+
+// properties are those of attributes that a command can be given.
+func properties[T any](all *tables, s scope[T], t *T) []property {
+	var found []property
+	for _, a := range s.attributes {
+		if a.directive != "" {
+			found = append(found, property{a.name, a.directive, func(values []string) error { return setProperty(all, a, values, t) }})
+		}
+	}
+	return found
+}
+
+// properties are all, which are set in d.
+func (t *tables) properties(d *draft) []property {
+	return slices.Concat(properties(t, t.limits, &d.Limits), properties(t, t.sandbox, &d.Sandbox), properties(t, t.task, d))
+}
+
+// PropertyNames are the names of all properties, as limits { … } and sandbox { … } have them.
+func PropertyNames() []string {
+	var names []string
+	for _, p := range newTables().properties(new(draft)) {
+		names = append(names, p.name)
+	}
+	return names
+}
+
 // Parse sets what list says, by the same tables as a file is read with. Of a name that comes twice the last value holds,
 // except that those that name a device add up. The error is about the first that is wrong, and says what would be right.
 func (p *Properties) Parse(list []Property) error {
-	all := newTables()
-	t := draft{Task: Task{Limits: p.Limits, Timeout: p.Timeout, TimeoutStop: p.TimeoutStop, KillSignal: p.KillSignal, Sandbox: p.Sandbox}}
-	limits, switches, others := all.limits.attributes, all.sandbox.attributes, properties(taskAttributes())
-	done := map[string]bool{}
 	if len(list) > maxProperties {
 		return fmt.Errorf("there are %d properties, %d are the most", len(list), maxProperties)
 	}
+	t := draft{Task: Task{Limits: p.Limits, Timeout: p.Timeout, TimeoutStop: p.TimeoutStop, KillSignal: p.KillSignal, Sandbox: p.Sandbox}}
+	known := newTables().properties(&t)
 	// The profile goes first, wherever it stands.
 	list = slices.SortedStableFunc(slices.Values(list), func(a, b Property) int {
 		return cmp.Compare(btoi(a.Name != "profile"), btoi(b.Name != "profile"))
 	})
+	done := map[string]bool{}
 	for _, one := range list {
 		if len(one.Name) > maxProperty || len(one.Value) > maxProperty {
 			return fmt.Errorf("the property %.40q is longer than %d bytes", wording.Printable(one.Name, "\t"), maxProperty)
 		}
-		is := func(name, directive string) bool { return one.Name == name || one.Name == directive }
-		var err error
-		if i := slices.IndexFunc(limits, func(a attribute[spec.Limits]) bool { return is(a.name, a.directive) }); i >= 0 {
-			err = decodeProperty(all, limits[i], list, done, &t.Limits)
-		} else if i := slices.IndexFunc(switches, func(a attribute[spec.Sandbox]) bool { return is(a.name, a.directive) }); i >= 0 {
-			err = decodeProperty(all, switches[i], list, done, &t.Sandbox)
-		} else if i := slices.IndexFunc(others, func(a attribute[draft]) bool { return is(a.name, a.directive) }); i >= 0 {
-			err = decodeProperty(all, others[i], list, done, &t)
-		} else {
-			err = unknownProperty(one.Name, slices.Concat(all.limits.names(), all.sandbox.names(), scope[draft]{attributes: others}.names()))
+		i := slices.IndexFunc(known, func(k property) bool { return k.is(one.Name) })
+		if i < 0 {
+			return unknownProperty(one.Name)
 		}
-		if err != nil {
+		if done[known[i].name] {
+			continue
+		}
+		done[known[i].name] = true
+		var values []string
+		for _, other := range list {
+			if known[i].is(other.Name) {
+				values = append(values, other.Value)
+			}
+		}
+		if err := known[i].set(values); err != nil {
 			return err
 		}
 		if one.Name == "profile" && t.Sandbox.Profile == ProfileOff {
@@ -85,26 +121,15 @@ func btoi(b bool) int {
 	return 0
 }
 
-// properties are those of attributes that are properties.
-func properties[T any](attributes []attribute[T]) []attribute[T] {
-	return slices.DeleteFunc(attributes, func(a attribute[T]) bool { return a.directive == "" })
-}
-
-// decodeProperty decodes all that list says of one attribute, once.
-func decodeProperty[T any](all *tables, a attribute[T], list []Property, done map[string]bool, t *T) error {
-	if done[a.name] {
-		return nil
+// setProperty sets an attribute to values: to the last one, unless it is a list.
+func setProperty[T any](all *tables, a attribute[T], values []string, t *T) error {
+	var exprs []hclsyntax.Expression
+	for _, text := range values {
+		exprs = append(exprs, &hclsyntax.LiteralValueExpr{Val: cty.StringVal(text)})
 	}
-	done[a.name] = true
-	var values []hclsyntax.Expression
-	for _, one := range list {
-		if one.Name == a.name || one.Name == a.directive {
-			values = append(values, &hclsyntax.LiteralValueExpr{Val: cty.StringVal(one.Value)})
-		}
-	}
-	v := value{name: a.name, example: strings.Trim(a.example, `["]`), property: true, expr: values[len(values)-1]}
-	if a.several && len(values) > 1 {
-		v.expr = &hclsyntax.TupleConsExpr{Exprs: values}
+	v := value{name: a.name, example: strings.Trim(a.example, `["]`), property: true, expr: exprs[len(exprs)-1]}
+	if a.several && len(exprs) > 1 {
+		v.expr = &hclsyntax.TupleConsExpr{Exprs: exprs}
 	}
 	d := &decoder{source: &source{}, tables: all}
 	a.decode(d, v, t)
@@ -121,7 +146,8 @@ func decodeProperty[T any](all *tables, a attribute[T], list []Property, done ma
 	return nil
 }
 
-func unknownProperty(name string, names []string) error {
+func unknownProperty(name string) error {
+	names := PropertyNames()
 	text := fmt.Sprintf("there is no property %q", wording.Printable(name, "\t"))
 	if near := nearest(name, names); near != "" {
 		return fmt.Errorf("%s; did you mean %q?", text, near)
