@@ -2,9 +2,12 @@ package ctl
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/rtask/rtask/daemon/config"
 )
 
 func (a *app) completionCommand() *cli.Command {
@@ -147,8 +150,15 @@ _rtaskctl() {
         compopt -o default
         return
     fi
-    case $path in
 `)
+	fmt.Fprintf(&b, `    case ${COMP_WORDS[COMP_CWORD - 1]} in -p|--property)
+        compopt -o nospace
+        COMPREPLY=($(compgen -S = -W '%s' -- "$cur"))
+        return
+        ;;
+    esac
+`, strings.Join(config.PropertyNames(), " "))
+	b.WriteString("    case $path in\n")
 	fmt.Fprintf(&b, "    '') flags='%s --help --version' list='echo %s' ;;\n", plainWords(app.Flags), namesOf(app.Commands))
 	cases(app.Commands, "", func(path, flags, list string) {
 		fmt.Fprintf(&b, "    '%s') flags='%s' list=%s ;;\n", path, flags, shellQuote(list))
@@ -200,8 +210,9 @@ _rtaskctl() {
         case $path_ in start|run) ((arguments > 0)) && break ;; esac
     done
     case ${words[CURRENT - 1]} in --input|--socket) _files; return ;; esac
-    case $path_ in
 `)
+	fmt.Fprintf(&b, "    case ${words[CURRENT - 1]} in -p|--property) compadd -S = -- %s; return ;; esac\n", strings.Join(config.PropertyNames(), " "))
+	b.WriteString("    case $path_ in\n")
 	fmt.Fprintf(&b, "    '') flags='%s --help --version' list='echo %s' ;;\n", plainWords(app.Flags), namesOf(app.Commands))
 	cases(app.Commands, "", func(path, flags, list string) {
 		fmt.Fprintf(&b, "    '%s') flags='%s' list=%s ;;\n", path, flags, shellQuote(list))
@@ -268,6 +279,9 @@ func fishFlag(b *strings.Builder, condition string, f cli.Flag) {
 	if d, ok := f.(cli.DocGenerationFlag); ok {
 		if d.TakesValue() {
 			b.WriteString(" -r")
+			if slices.Contains(f.Names(), "p") || slices.Contains(f.Names(), "property") {
+				fmt.Fprintf(b, " -f -a '%s='", strings.Join(config.PropertyNames(), "= "))
+			}
 		}
 		fmt.Fprintf(b, " -d %s", fishQuote(strings.ReplaceAll(d.GetUsage(), "`", "")))
 	}

@@ -19,8 +19,8 @@ import (
 
 func (a *app) configCommand() *cli.Command {
 	return &cli.Command{
-		Name: "config", Usage: "check the configuration, or convert a config.toml", UsageText: "rtaskctl config check|convert",
-		Subcommands: []*cli.Command{a.convertCommand(), {
+		Name: "config", Usage: "check the configuration, convert a config.toml, or print the schema", UsageText: "rtaskctl config check|convert|schema",
+		Subcommands: []*cli.Command{a.convertCommand(), a.schemaCommand(), {
 			Name: "check", Usage: "check the configuration, or what a request would do",
 			UsageText:   "rtaskctl config check [--json] [PATH]\nrtaskctl config check --task TASK [--key NAME | --webhook NAME] [--param NAME=VALUE…] [--json]",
 			Description: "PATH is checked without an engine. It is rtask.hcl, a file of tasks, or a folder with either.\nWithout PATH the engine checks its own configuration.\nThe exit status is 1 if there is an error, or if the request would be refused.",
@@ -83,6 +83,23 @@ func (a *app) convertCommand() *cli.Command {
 				return fmt.Errorf("%s:%w", path, err)
 			}
 			return a.print(string(hcl.Text))
+		},
+	}
+}
+
+func (a *app) schemaCommand() *cli.Command {
+	return &cli.Command{
+		Name: "schema", Usage: "print the JSON Schema of *.hcl.json", UsageText: "rtaskctl config schema",
+		Description: "It needs no engine. Editors complete and check files in HCL's JSON syntax by it.",
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			schema, err := config.JSONSchema()
+			if err != nil {
+				return err
+			}
+			return a.print(string(schema))
 		},
 	}
 }

@@ -59,7 +59,7 @@ func jobLimits() []attribute[spec.Limits] {
 		},
 		{
 			name: "allowed_cpus", example: `"0-2,4"`, directive: "AllowedCPUs",
-			kind: text(func(d *decoder, v value, l *spec.Limits) { d.cpus(v, &l.AllowedCPUs) }),
+			kind: kind[spec.Limits]{word: "string | number", decode: func(d *decoder, v value, l *spec.Limits) { d.cpus(v, &l.AllowedCPUs) }},
 			doc:  "The processors it may run on, by their numbers from 0 on: numbers and ranges with commas between them, such as `\"0-2,4\"`.",
 		},
 		{
@@ -123,7 +123,7 @@ func processLimits() []attribute[spec.Limits] {
 		rlimit("limit_locks", "LimitLOCKS", "64", "number", parseCount, "Linux knows it and does nothing with it."),
 		rlimit("limit_sigpending", "LimitSIGPENDING", "256", "number", parseCount, "The signals that may be queued for its user."),
 		rlimit("limit_msgqueue", "LimitMSGQUEUE", `"800K"`, "size", parseBytes, "The bytes in POSIX message queues of its user."),
-		rlimit("limit_nice", "LimitNICE", `"-5"`, "string", parseNiceLimit,
+		rlimit("limit_nice", "LimitNICE", `"-5"`, "string | number", parseNiceLimit,
 			"The lowest nice value that it may give itself: from `\"-20\"` to `\"+19\"`, or without a sign the number of setrlimit(2)."),
 		rlimit("limit_rtprio", "LimitRTPRIO", "0", "number", parseCount, "The highest real-time priority that it may give itself."),
 		rlimit("limit_rttime", "LimitRTTIME", `"200ms"`, "duration", parseMicroseconds,

@@ -190,7 +190,7 @@ func taskAttributes() []attribute[draft] {
 		},
 		{
 			name: "kill_signal", example: `"SIGTERM"`, directive: "KillSignal", fallback: `"SIGTERM"`, inherit: true,
-			kind: text(func(d *decoder, v value, t *draft) { d.signal(v, &t.KillSignal) }),
+			kind: kind[draft]{word: "string | number", decode: func(d *decoder, v value, t *draft) { d.signal(v, &t.KillSignal) }},
 			doc:  "The signal that asks it to end: a name with or without SIG, `\"SIGRTMIN+N\"`, or a number from 1 to 64.",
 		},
 		{
@@ -243,7 +243,7 @@ func taskAttributes() []attribute[draft] {
 		},
 		{
 			name: "duration_buckets", example: "[0.1, 1, 10, 60]", inherit: true,
-			kind: texts(func(d *decoder, v value, t *draft) { d.buckets(v, &t.DurationBuckets) }),
+			kind: kind[draft]{word: "list of numbers", decode: func(d *decoder, v value, t *draft) { d.buckets(v, &t.DurationBuckets) }},
 			doc:  "The upper bounds of the histogram `task_duration_seconds`, in seconds: rising numbers, 50 at most.",
 		},
 		{
