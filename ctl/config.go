@@ -19,7 +19,7 @@ import (
 
 func (a *app) configCommand() *cli.Command {
 	return &cli.Command{
-		Name: "config", Usage: "check the configuration, convert a config.toml, or print the schema", UsageText: "rtaskctl config check|convert|schema",
+		Name: "config", Usage: "check or convert a configuration, print its schema", UsageText: "rtaskctl config check|convert|schema",
 		Subcommands: []*cli.Command{a.convertCommand(), a.schemaCommand(), {
 			Name: "check", Usage: "check the configuration, or what a request would do",
 			UsageText:   "rtaskctl config check [--json] [PATH]\nrtaskctl config check --task TASK [--key NAME | --webhook NAME] [--param NAME=VALUE…] [--json]",
