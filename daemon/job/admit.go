@@ -84,8 +84,8 @@ func (m *Manager) admitNew(s *Spec, j Job) (_ admitted, taken bool, _ error) {
 	}
 	if s.Unique {
 		for _, other := range m.live {
-			if sameCommand(other.job, j) && other.job.State != Ended {
-				return admitted{}, false, &DuplicateError{ID: other.job.ID}
+			if other := other.snapshot(); sameCommand(other, j) && other.State != Ended {
+				return admitted{}, false, &DuplicateError{ID: other.ID}
 			}
 		}
 	}
@@ -109,7 +109,8 @@ func (m *Manager) admitNew(s *Spec, j Job) (_ admitted, taken bool, _ error) {
 		if err != nil {
 			return admitted{}, false, err
 		}
-		return admitted{l: l, joined: g, job: g.alias.record(&l.job)}, false, nil
+		of := l.snapshot()
+		return admitted{l: l, joined: g, job: g.alias.record(&of)}, false, nil
 	}
 	if t.Waits() {
 		j.State = Queued
@@ -226,10 +227,11 @@ func (m *Manager) remembered(id string) (l *live, j Job, settled <-chan struct{}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if a := m.aliases[id]; a != nil {
-		return a.of, a.record(&a.of.job), a.settled
+		of := a.of.snapshot()
+		return a.of, a.record(&of), a.settled
 	}
 	if l = m.live[id]; l != nil {
-		return l, l.job, l.settled
+		return l, l.snapshot(), l.settled
 	}
 	return nil, Job{}, nil
 }

@@ -74,28 +74,28 @@ type joined struct {
 
 // join makes a request part of a job that waits. Manager.mu is held.
 func (m *Manager) join(l *live, s *Spec, j Job) (*joined, error) {
+	before := l.snapshot()
 	own := *s
-	own.ID, own.Volatile = l.job.ID, s.Volatile && l.job.Volatile
+	own.ID, own.Volatile = before.ID, s.Volatile && before.Volatile
 	next, err := m.draft(&own)
 	if err != nil {
 		return nil, err
 	}
-	next.State, next.QueuedAt, next.Digest = Queued, l.job.QueuedAt, l.job.Digest
-	next.Promised = l.job.Promised
-	next.Once = l.job.Once // what this request may do once, its alias holds
+	next.State, next.QueuedAt, next.Digest = Queued, before.QueuedAt, before.Digest
+	next.Promised = before.Promised
+	next.Once = before.Once // what this request may do once, its alias holds
 	g := &joined{alias: &alias{of: l, id: j.ID, digest: j.Digest, queuedAt: j.QueuedAt, once: j.Once, promised: j.Promised, settled: make(chan struct{})}}
-	if l.job.InputFile {
-		g.old = m.inputs.path(&l.job)
+	if before.InputFile {
+		g.old = m.inputs.path(&before)
 	}
+	l.input = s.Input
 	if next.InputFile = len(s.Input) > maxInline; next.InputFile {
 		next.InputName = s.InputName // see keepLong
+		l.input = nil
 	} else {
 		next.Input = s.Input
 	}
-	l.job, l.input = next, s.Input
-	if next.InputFile {
-		l.input = nil
-	}
+	l.change(func(j *Job) { *j = next })
 	m.alias(g.alias)
 	return g, nil
 }
@@ -114,7 +114,7 @@ func (m *Manager) commitJoin(ctx context.Context, l *live, g *joined) error {
 	var claimed *store.ClaimedError
 	repeat := errors.As(err, &claimed)
 	m.mu.Lock()
-	id := l.job.ID
+	id := l.snapshot().ID
 	gone := l.err != nil || repeat && claimed.Of == id
 	switch {
 	case gone:
@@ -150,7 +150,7 @@ func (m *Manager) beginJoin(l *live, g *joined) (committed func(context.Context)
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	m.mu.Lock()
-	j, gone := l.job, l.err != nil
+	j, gone := l.snapshot(), l.err != nil
 	m.mu.Unlock()
 	if gone || j.Volatile {
 		return func(context.Context) error { return nil }, nil
@@ -192,7 +192,7 @@ func (m *Manager) target(alias Job) (Job, error) {
 	l := m.live[alias.Into]
 	var j Job
 	if l != nil {
-		j = l.job
+		j = l.snapshot()
 	}
 	m.mu.Unlock()
 	if l != nil {
@@ -250,7 +250,7 @@ func (m *Manager) StopQueued(ctx context.Context, key string, o StopOptions) {
 	var ids []string
 	m.mu.Lock()
 	for id, l := range m.live {
-		if l.job.State == Queued && l.job.Owner.Key == key {
+		if j := l.snapshot(); j.State == Queued && j.Owner.Key == key {
 			ids = append(ids, id)
 		}
 	}

@@ -72,7 +72,7 @@ func TestCoalesce(t *testing.T) {
 		}
 	}
 	look("in memory")
-	m.recordNow()
+	m.recorder.now()
 	eventually(t, "they are on record", func() bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -122,7 +122,7 @@ func TestCoalesceReopen(t *testing.T) {
 	if got := output(t, m, d.ID); got != long("2")+" of 2222222222\n" {
 		t.Errorf("%d bytes, %.20q…", len(got), got)
 	}
-	m.recordNow()
+	m.recorder.now()
 	eventually(t, "no input is left", func() bool {
 		left, err := os.ReadDir(filepath.Join(dir, "state", "inputs"))
 		return err == nil && len(left) == 0
@@ -296,7 +296,7 @@ func TestAliasesBounded(t *testing.T) {
 	}
 	signal(t, first.ProcessID, unix.SIGUSR1)
 	wait(t, m, waits.ID)
-	m.recordNow()
+	m.recorder.now()
 	eventually(t, "they are on record", func() bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -372,7 +372,7 @@ func TestCoalesceRepeat(t *testing.T) {
 	}
 	signal(t, first.ProcessID, unix.SIGUSR1)
 	wait(t, m, waits.ID)
-	m.recordNow()
+	m.recorder.now()
 	eventually(t, "they are on record", func() bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()

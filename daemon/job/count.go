@@ -7,8 +7,8 @@ func (m *Manager) Count() (states map[State]int, waiting map[string]int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, l := range m.live {
-		if l.job.State != Ended {
-			states[l.job.State]++
+		if j := l.snapshot(); j.State != Ended {
+			states[j.State]++
 		}
 	}
 	return states, m.admission.Waiting()

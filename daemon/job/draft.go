@@ -36,7 +36,7 @@ func (m *Manager) draft(s *Spec) (Job, error) {
 	}
 	j.User, j.Env = u.Name, environment(&j, u)
 	j.Path = cmp.Or(s.Path, s.Command())
-	j.Record, j.RecordAlways = m.recordPath(j.ID), !s.Volatile
+	j.Record, j.RecordAlways = m.opts.recordPath(j.ID), !s.Volatile
 	if m.euid == 0 {
 		j.Credentials = &u.Credentials
 	}

@@ -64,7 +64,7 @@ func (m *Manager) leftToDrain() (draining, next <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, l := range m.live {
-		if l.job.State != Ended {
+		if l.snapshot().State != Ended {
 			return m.draining, l.done
 		}
 	}

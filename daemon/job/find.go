@@ -91,8 +91,8 @@ func (m *Manager) running(fits func(Job) bool) []Job {
 	defer m.mu.Unlock()
 	var jobs []Job
 	for _, l := range m.live {
-		if fits(l.job) {
-			jobs = append(jobs, l.job)
+		if j := l.snapshot(); fits(j) {
+			jobs = append(jobs, j)
 		}
 	}
 	newestFirst(jobs)

@@ -65,16 +65,15 @@ func (i inputs) drop(j *Job) {
 
 // keepInput keeps a job's input with its record, so that any engine can start it.
 func (m *Manager) keepInput(l *live) error {
-	m.mu.Lock()
-	if l.job.InputFile = len(l.input) > maxInline; !l.job.InputFile {
-		l.job.Input = l.input
-	}
-	j, input := l.job, l.input
-	m.mu.Unlock()
+	j := l.change(func(j *Job) {
+		if j.InputFile = len(l.input) > maxInline; !j.InputFile {
+			j.Input = l.input
+		}
+	})
 	if !j.InputFile {
 		return nil
 	}
-	return m.inputs.write(&j, input)
+	return m.inputs.write(&j, l.input)
 }
 
 // errUnkept is returned by admit for a request with a long input that is in no file, since its id was known when keepLong looked.
@@ -105,6 +104,6 @@ func (m *Manager) keepLong(s *Spec) (drop func(), err error) {
 
 // uses reports whether the input of a job is the file with this name.
 func (m *Manager) uses(l *live, name string) bool {
-	j := m.snapshot(l)
+	j := l.snapshot()
 	return j.InputFile && j.InputName == name
 }

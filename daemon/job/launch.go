@@ -8,82 +8,98 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rtask/rtask/daemon/store"
 	"github.com/rtask/rtask/sandbox"
 	"github.com/rtask/rtask/sandbox/spec"
 	"github.com/rtask/rtask/sandbox/wire"
 	"golang.org/x/sys/unix"
 )
 
-// launch starts the process of a job that has its slot, or ends the job with Setup.
-func (m *Manager) launch(ctx context.Context, l *live) {
-	p, err := m.process(ctx, l)
-	if err != nil && m.putOff(ctx, l) {
-		return
+// runner starts the processes of jobs that are placed, follows them, and finds those of an earlier run again. It has no lock: what it
+// changes of a job is guarded by the job's, and it knows nothing of who waits.
+type runner struct {
+	opts    *Options
+	records *store.Store[Job]
+	pool    *pool
+	inputs  inputs
+	null    *os.File // the standard input of jobs without one
+	euid    int      // the engine's own user
+	quit    <-chan struct{}
+}
+
+// errPutOff is returned by launch for a job that is left to the next engine. Nobody hears of it any more from this one.
+var errPutOff = errors.New("the next engine starts it")
+
+// launch starts the process of a job that has its slot. It returns the end of one that could not be started, or has ended without
+// having run: Start's caller is to see that. All others are to be followed.
+func (r *runner) launch(ctx context.Context, l *live) (*spec.Exit, error) {
+	p, err := r.process(ctx, l)
+	if err != nil && r.putOff(ctx, l) {
+		return nil, errPutOff
 	}
 	if err != nil {
-		m.mu.Lock()
 		if l.slot != nil {
-			m.pool.spoil(l.slot)
+			r.pool.spoil(l.slot)
 		}
-		m.mu.Unlock()
 		close(l.ready)
-		m.end(l, spec.Exit{Job: l.job.ID, Reason: spec.Setup, Code: -1, Detail: err.Error(), Ended: time.Now()})
-		m.workers.Done()
-		return
+		return setupFailed(l, err), nil
 	}
-	m.mu.Lock()
 	l.proc, l.input = p, nil
-	l.job.ProcessID, l.job.ControlGroup, l.job.StartedAt, l.job.Unit = p.PID, p.ControlGroup, p.Started, p.Unit
+	l.mu.Lock()
+	j := &l.job
+	j.ProcessID, j.ControlGroup, j.StartedAt, j.Unit = p.PID, p.ControlGroup, p.Started, p.Unit
 	before := l.job
-	l.job.Input, l.job.InputFile = nil, false
-	if !l.job.Volatile {
-		m.store.PutSoon(l.job)
+	j.Input, j.InputFile = nil, false
+	if !j.Volatile {
+		r.records.PutSoon(*j)
 	}
 	stop := l.stop
-	m.mu.Unlock()
-	m.inputs.drop(&before)
+	l.mu.Unlock()
+	r.inputs.drop(&before)
 	close(l.ready)
 	if stop != nil { // whoever wanted that may be gone
-		if err := p.Stop(stop.By, stop.Kill); err != nil {
-			m.opts.Logger.Warn("job's supervisor could not be told to stop it", "job", l.job.ID, "error", err)
-		}
+		r.stop(l, *stop)
 	}
-	if p.PID == 0 { // it has ended without having run, and Start's caller is to see that
-		m.end(l, p.Exit())
-		m.workers.Done()
+	if p.PID != 0 {
+		return nil, nil
+	}
+	exit := p.Exit()
+	return &exit, nil
+}
+
+// setupFailed is the end of a job that could not be started.
+func setupFailed(l *live, cause error) *spec.Exit {
+	return &spec.Exit{Job: l.snapshot().ID, Reason: spec.Setup, Code: -1, Detail: cause.Error(), Ended: time.Now()}
+}
+
+// stop has the shim of a job that was launched stop it.
+func (r *runner) stop(l *live, o StopOptions) {
+	if l.proc == nil {
 		return
 	}
-	go func() {
-		defer m.workers.Done()
-		m.follow(l)
-	}()
+	if err := l.proc.Stop(o.By, o.Kill); err != nil {
+		r.opts.Logger.Warn("job's supervisor could not be told to stop it", "job", l.snapshot().ID, "error", err)
+	}
 }
 
 // putOff leaves a job for the next engine whose slot could not be opened because the machine, or this engine, is going down.
-// Nobody hears of it any more from this one.
-func (m *Manager) putOff(ctx context.Context, l *live) bool {
-	m.mu.Lock()
-	unsent := l.slot != nil && !m.pool.isOpen(l.slot) && !l.job.Volatile
-	closed := m.closed
-	m.mu.Unlock()
-	if !unsent || !closed && !m.opts.Host.GoingDown(ctx) {
+func (r *runner) putOff(ctx context.Context, l *live) bool {
+	j := l.snapshot()
+	unsent := l.slot != nil && !r.pool.isOpen(l.slot) && !j.Volatile
+	if !unsent || !isClosed(r.quit) && !r.opts.Host.GoingDown(ctx) {
 		return false
 	}
-	m.mu.Lock()
-	j := l.job
 	j.State, j.Slot, j.Unit, j.Boot = Queued, "", "", ""
-	m.mu.Unlock()
-	m.pool.end(l.slot, nil)
-	if err := m.store.Put(ctx, j); err != nil {
-		m.opts.Logger.Error("cannot put off a job", "job", j.ID, "error", err)
+	r.pool.end(l.slot, nil)
+	if err := r.records.Put(ctx, j); err != nil {
+		r.opts.Logger.Error("cannot put off a job", "job", j.ID, "error", err)
 	}
-	m.workers.Done()
 	return true
 }
 
 // process opens what a process needs and starts it, in another slot if its own has become unfit.
-func (m *Manager) process(ctx context.Context, l *live) (*sandbox.Process, error) {
-	stdin := m.null
+func (r *runner) process(ctx context.Context, l *live) (*sandbox.Process, error) {
+	stdin := r.null
 	if len(l.input) > 0 {
 		f, err := wire.SealedFile("rtask-input", l.input)
 		if err != nil {
@@ -92,61 +108,89 @@ func (m *Manager) process(ctx context.Context, l *live) (*sandbox.Process, error
 		defer f.Close()
 		stdin = f
 	}
-	j := m.snapshot(l)
-	logFile, err := makeLog(m.logPath(j.ID))
+	j := l.snapshot()
+	logFile, err := makeLog(r.opts.logPath(j.ID))
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the job's log: %w", err)
 	}
 	defer logFile.Close()
-	if m.euid == 0 { // what others make is their own
-		if err := groupOfFolder(logFile, m.opts.LogDir); err != nil {
+	if r.euid == 0 { // what others make is their own
+		if err := groupOfFolder(logFile, r.opts.LogDir); err != nil {
 			return nil, err
 		}
 	}
 	for range startAttempts {
 		s := l.slot
 		if s.open == nil {
-			if err := m.pool.openSlot(ctx, s, &j, s.keep <= 0); err != nil {
+			if err := r.pool.openSlot(ctx, s, &j, s.keep <= 0); err != nil {
 				return nil, err
 			}
 			if s.unit != j.Unit { // its name was taken
-				m.mu.Lock()
-				l.job.Unit = s.unit
-				m.mu.Unlock()
-				if err := m.record(ctx, l); err != nil {
+				j = l.change(func(j *Job) { j.Unit = s.unit })
+				if err := record(ctx, r.records, l); err != nil {
 					return nil, err
 				}
-				j = m.snapshot(l)
 			}
 		}
-		r := sandbox.Request{Job: j.Run, Input: stdin, Log: logFile, Last: s.keep <= 0, Halt: l.halt}
+		request := sandbox.Request{Job: j.Run, Input: stdin, Log: logFile, Last: s.keep <= 0, Halt: l.halt}
 		if j.Volatile {
-			if r.Memo, err = m.store.Encode(j); err != nil {
+			if request.Memo, err = r.records.Encode(j); err != nil {
 				return nil, err
 			}
 		}
-		p, err := s.open.Start(r)
+		p, err := s.open.Start(request)
 		if !errors.Is(err, sandbox.ErrUnfit) {
 			return p, err
 		}
-		if err := m.moveOn(ctx, l); err != nil {
+		if err := r.moveOn(ctx, l); err != nil {
 			return nil, err
 		}
-		j = m.snapshot(l)
+		j = l.snapshot()
 	}
 	return nil, fmt.Errorf("cannot start the job: %w", sandbox.ErrUnfit)
 }
 
 // moveOn gives a job a new slot in place of one that takes no job any more, and writes that down.
-func (m *Manager) moveOn(ctx context.Context, l *live) error {
-	j := m.snapshot(l)
+func (r *runner) moveOn(ctx context.Context, l *live) error {
+	j := l.snapshot()
 	key := slotKey(&j)
-	m.pool.end(l.slot, nil)
-	if err := m.lease(l, key); err != nil {
+	r.pool.end(l.slot, nil)
+	if err := r.lease(l, key); err != nil {
 		return err
 	}
-	return m.record(ctx, l)
+	return record(ctx, r.records, l)
 }
+
+// lease gets a slot for a job that has its turn.
+func (r *runner) lease(l *live, key string) (err error) {
+	l.change(func(j *Job) { l.slot, err = r.pool.lease(j, key) })
+	return err
+}
+
+// follow waits for a job to end, and returns how it did. It returns false when the engine ends before.
+func (r *runner) follow(l *live) (spec.Exit, bool) {
+	describe := time.NewTimer(describeAfter)
+	defer describe.Stop()
+	for {
+		select {
+		case <-l.proc.Done():
+			return l.proc.Exit(), true
+		case <-describe.C:
+			if l.slot != nil {
+				j := l.snapshot()
+				r.pool.describe(l.slot, &j)
+			}
+		case <-r.quit:
+			if s := l.proc.Slot(); s != nil {
+				s.Leave()
+			}
+			return spec.Exit{}, false
+		}
+	}
+}
+
+// describeAfter is how long a job runs before its scope is renamed for it: a call to systemd that most jobs are not worth.
+const describeAfter = time.Second
 
 // makeLog makes an empty log to append to.
 func makeLog(path string) (*os.File, error) {

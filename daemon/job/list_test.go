@@ -25,7 +25,7 @@ func fill(t testing.TB, m *Manager, begin time.Time, n int) {
 		j.Run = spec.Run{
 			ID: id, Task: fmt.Sprintf("task-%d", i%10), Args: []string{"/usr/bin/make", "-C", "/srv/project", "deploy"}, Path: "/usr/bin/make",
 			Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/home/builder", "USER=builder", "LOGNAME=builder", "SHELL=/bin/sh", "LANG=C.UTF-8", "RTASK_JOB_ID=" + id},
-			Dir: "/srv/project", Timeout: time.Minute, Record: m.recordPath(id),
+			Dir: "/srv/project", Timeout: time.Minute, Record: m.opts.recordPath(id),
 		}
 		if i == n/3 {
 			j.Task = "rare"

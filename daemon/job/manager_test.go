@@ -326,7 +326,7 @@ func TestDiskFails(t *testing.T) {
 		t.Errorf("%+v", j.Exit)
 	}
 	eventually(t, "the shim writes its record", func() bool {
-		_, err := os.Stat(m.recordPath(j.ID))
+		_, err := os.Stat(m.opts.recordPath(j.ID))
 		return err == nil
 	})
 	if j, err := m.Status(j.ID); err != nil || j.State != Ended {

@@ -68,7 +68,7 @@ func TestOnce(t *testing.T) {
 	// A claim is held against the moment at which the request was looked at, however long it takes.
 	held := start(t, m, once("true", "e"))
 	wait(t, m, held.ID)
-	m.recordNow()
+	m.recorder.now()
 	eventually(t, "it is on record", func() bool { return !m.isLive(held.ID) })
 	late := once("true", "e")
 	late.Once.At = held.Once.Until
@@ -87,7 +87,7 @@ func TestOnce(t *testing.T) {
 	if again, err := m.Run(t.Context(), told, nil); err != nil || again.ID != said.ID || string(again.Stdout) != "out\n" {
 		t.Errorf("%s %q, %v", again.ID, again.Stdout, err)
 	}
-	m.recordNow()
+	m.recorder.now()
 	eventually(t, "it is on record", func() bool { return !m.isLive(said.ID) })
 	if err := m.store.Delete(said.ID); err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/rtask/rtask/daemon/store"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -17,19 +18,17 @@ func (m *Manager) place(ctx context.Context, s *Spec, a admitted) (waits bool, e
 		err = m.keepInput(l)
 	}
 	if err == nil && !waits {
-		err = m.lease(l, a.key)
+		err = m.runner.lease(l, a.key)
 	}
 	if err == nil {
-		err = m.record(ctx, l)
+		err = record(ctx, m.store, l)
 	}
 	if err != nil && m.forget(l) {
 		a.drop() // forget has removed what the job had last, which may be another request's
 		return false, err
 	}
 	close(l.settled)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if waits && l.job.InputFile && (!s.Volatile || s.Overflow == spec.Coalesce) {
+	if waits && l.snapshot().InputFile && (!s.Volatile || s.Overflow == spec.Coalesce) {
 		l.input = nil // it is in the file
 	}
 	return waits, nil
@@ -45,34 +44,19 @@ func (m *Manager) placeJoined(ctx context.Context, s *Spec, a admitted) error {
 	return err
 }
 
-// lease gets a slot for a job that has its turn.
-func (m *Manager) lease(l *live, key string) (err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	l.slot, err = m.pool.lease(&l.job, key)
-	return err
-}
-
 // record commits that the job is there, and if it has its turn, that it is about to start: whatever happens from now on, it
 // is not started twice. A volatile job has its caller for a record.
-func (m *Manager) record(ctx context.Context, l *live) error {
+func record(ctx context.Context, records *store.Store[Job], l *live) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	j := m.snapshot(l)
+	j := l.snapshot()
 	if j.Volatile {
 		return nil
 	}
-	if err := m.store.Put(ctx, j); err != nil {
+	if err := records.Put(ctx, j); err != nil {
 		return recordError(err)
 	}
 	return nil
-}
-
-// snapshot returns the job as it is now.
-func (m *Manager) snapshot(l *live) Job {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return l.job
 }
 
 // forget undoes admit. It returns false, and does nothing, for a job that another request has put on record meanwhile, which
@@ -87,7 +71,7 @@ func (m *Manager) forget(l *live) bool {
 	}
 	defer m.workers.Done() // the records are open until then
 	m.admission.TakeNoMore(l.ticket)
-	j := l.job
+	j := l.snapshot()
 	m.mu.Unlock()
 	m.inputs.drop(&j)
 	if err := m.store.Delete(j.ID); err != nil {

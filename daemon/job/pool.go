@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -459,4 +460,13 @@ func (p *pool) close() {
 	}
 	ends.Wait()
 	p.workers.Wait()
+}
+
+// bootID tells one run of the machine from the next (random(4)).
+func bootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("cannot read the boot id: %w", err)
+	}
+	return string(b[:max(0, len(b)-1)]), nil
 }

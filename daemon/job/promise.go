@@ -127,7 +127,7 @@ func (m *Manager) another(s *Spec) bool {
 		if a := m.aliases[id]; a != nil && a.promised.After(now) {
 			return true
 		}
-		if l := m.live[id]; l != nil && l.job.Promised.After(now) {
+		if l := m.live[id]; l != nil && l.snapshot().Promised.After(now) {
 			return true
 		}
 	}

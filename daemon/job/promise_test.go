@@ -34,7 +34,7 @@ func prune(t *testing.T, m *Manager, id string) {
 	m.SetRetention(spec.Retention{KeepFor: time.Nanosecond})
 	eventually(t, "the job is pruned", func() bool {
 		_, err := m.Status(id)
-		_, logErr := os.Stat(m.logPath(id))
+		_, logErr := os.Stat(m.opts.logPath(id))
 		return errors.Is(err, ErrNotFound) && errors.Is(logErr, os.ErrNotExist)
 	})
 	m.SetRetention(spec.Retention{})

@@ -15,9 +15,11 @@ func (m *Manager) enqueue(l *live) {
 		m.workers.Done() // it waits for the next engine
 		return
 	}
-	if l.stop != nil {
-		o := *l.stop
-		m.workers.Go(func() { m.endQueued(l, o) })
+	l.mu.Lock()
+	stop := l.stop
+	l.mu.Unlock()
+	if stop != nil {
+		m.workers.Go(func() { m.endQueued(l, *stop) })
 		return
 	}
 	m.admission.Enqueue(l.ticket)
@@ -26,7 +28,7 @@ func (m *Manager) enqueue(l *live) {
 
 // endQueued ends a job that was stopped before its turn came, and is in no queue.
 func (m *Manager) endQueued(l *live, o StopOptions) {
-	m.end(l, spec.Exit{Job: l.job.ID, Reason: spec.Stopped, Code: -1, Detail: "stopped by " + o.By + " before its turn came", Ended: time.Now()})
+	m.end(l, spec.Exit{Job: l.snapshot().ID, Reason: spec.Stopped, Code: -1, Detail: "stopped by " + o.By + " before its turn came", Ended: time.Now()})
 	close(l.ready)
 	m.workers.Done()
 }
@@ -38,7 +40,7 @@ func (m *Manager) startQueued() {
 	}
 	for _, t := range m.admission.Next() {
 		l := m.live[t.ID]
-		l.job.State = Running
+		l.change(func(j *Job) { j.State = Running })
 		go m.dispatch(l)
 	}
 }
@@ -51,16 +53,17 @@ const waitAgain = 200 * time.Millisecond
 func (m *Manager) dispatch(l *live) {
 	err := m.leaseQueued(l)
 	for err == nil {
-		if err = m.record(context.Background(), l); err == nil {
+		if err = record(context.Background(), m.store, l); err == nil {
 			break
 		}
-		m.opts.Logger.Error("cannot start a job that waits", "job", l.job.ID, "error", err)
+		m.opts.Logger.Error("cannot start a job that waits", "job", l.snapshot().ID, "error", err)
 		err = pause(recordAgain, m.quit)
 	}
-	if err == nil && l.input == nil {
-		if l.input, err = m.inputs.read(&l.job); err != nil {
-			m.opts.Logger.Error("cannot read the input of a job that waited", "job", l.job.ID, "error", err)
-			err = m.fail(l, err)
+	if j := l.snapshot(); err == nil && l.input == nil {
+		if l.input, err = m.inputs.read(&j); err != nil {
+			m.opts.Logger.Error("cannot read the input of a job that waited", "job", l.snapshot().ID, "error", err)
+			m.end(l, *setupFailed(l, err))
+			close(l.ready)
 		}
 	}
 	if err != nil {
@@ -73,9 +76,9 @@ func (m *Manager) dispatch(l *live) {
 // leaseQueued gets a slot for a job that waited. It returns ErrClosed.
 func (m *Manager) leaseQueued(l *live) error {
 	for {
-		j := m.snapshot(l)
+		j := l.snapshot()
 		key := slotKey(&j)
-		if m.lease(l, key) == nil {
+		if m.runner.lease(l, key) == nil {
 			return nil
 		}
 		if err := pause(waitAgain, m.quit); err != nil {
@@ -94,11 +97,4 @@ func pause(d time.Duration, quit <-chan struct{}) error {
 	case <-quit:
 		return ErrClosed
 	}
-}
-
-// fail ends a job that could not be launched. It returns cause.
-func (m *Manager) fail(l *live, cause error) error {
-	m.end(l, spec.Exit{Job: l.job.ID, Reason: spec.Setup, Code: -1, Detail: cause.Error(), Ended: time.Now()})
-	close(l.ready)
-	return cause
 }

@@ -103,7 +103,7 @@ func TestQueueReopen(t *testing.T) {
 	if j := wait(t, m, big.ID); !j.Succeeded() || output(t, m, j.ID) != long+"\n" {
 		t.Errorf("%+v, %d bytes", j.Exit, len(output(t, m, j.ID)))
 	}
-	m.recordNow()
+	m.recorder.now()
 	eventually(t, "no input is left", func() bool {
 		left, err := os.ReadDir(filepath.Join(dir, "state", "inputs"))
 		return err == nil && len(left) == 0
@@ -129,7 +129,7 @@ func TestReopenBetweenDispatchAndStart(t *testing.T) {
 			if _, err := m.place(t.Context(), &s, a); err != nil {
 				t.Fatal(err)
 			}
-			j := m.snapshot(a.l)
+			j := a.l.snapshot()
 			claim := filepath.Join(dir, "run", j.ID+".claim")
 			if taken {
 				claim += ".taken"
@@ -151,7 +151,7 @@ func TestReopenBetweenDispatchAndStart(t *testing.T) {
 			case !taken && (!j.Succeeded() || string(got) != "ran\n"):
 				t.Errorf("%+v, ran %q", j.Exit, got)
 			}
-			m.recordNow()
+			m.recorder.now()
 			eventually(t, "no claim is left", func() bool {
 				left, err := filepath.Glob(filepath.Join(dir, "run", "*.claim*"))
 				return err == nil && len(left) == 0
@@ -171,7 +171,7 @@ func TestAgain(t *testing.T) {
 			t.Errorf("%s %q, %v", r.ID, r.Stdout, err)
 		}
 	}
-	m.recordNow()
+	m.recorder.now()
 	eventually(t, "it is on record", func() bool { _, err := m.store.Get(s.ID); return err == nil })
 	if r, err := m.Run(t.Context(), s, nil); err != nil || string(r.Stdout) != "out\n" {
 		t.Errorf("from the records: %q, %v", r.Stdout, err)

@@ -59,10 +59,12 @@ func (m *Manager) recover() error {
 	found, again := m.findAll(left)
 	// Nobody looks at m before all of them are in it.
 	for _, l := range found {
+		if isClosed(l.proc.Done()) { // whoever asks first is to see that
+			m.end(l, l.proc.Exit())
+			continue
+		}
 		if l.job.State == Stopping { // whoever wanted that may not have been heard
-			if err := l.proc.Stop("somebody before the engine was started anew", false); err != nil {
-				m.opts.Logger.Warn("job's supervisor could not be told to stop it", "job", l.job.ID, "error", err)
-			}
+			m.runner.stop(l, StopOptions{By: "somebody before the engine was started anew"})
 		}
 		m.workers.Go(func() { m.follow(l) })
 	}

@@ -30,7 +30,7 @@ func lent(m *Manager, uid uint32) bool {
 // noneInUse waits for no job to run and no number to be lent.
 func noneInUse(t *testing.T, m *Manager) {
 	t.Helper()
-	m.recordNow()
+	m.recorder.now()
 	eventually(t, "no job runs and no number is lent", func() bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -64,6 +64,9 @@ func TestReopen(t *testing.T) {
 
 			m = openIn(t, dir)
 			defer end(t, m)
+			if j, err := m.Status(ends.ID); err != nil || j.State != Ended {
+				t.Errorf("what ended without an engine is %s, %v", j.State, err)
+			}
 			j, err := m.Status(runs.ID)
 			if err != nil || j.State != Running || j.ProcessID != runs.ProcessID || j.Task != "runs" {
 				t.Fatalf("%+v, %v", j, err)
@@ -221,7 +224,7 @@ func TestLogHasGroupOfFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	var st unix.Stat_t
-	if err := unix.Stat(m.logPath(r.ID), &st); err != nil || st.Gid != 4 || st.Mode&0o777 != 0o640 {
+	if err := unix.Stat(m.opts.logPath(r.ID), &st); err != nil || st.Gid != 4 || st.Mode&0o777 != 0o640 {
 		t.Errorf("group %d, mode %o, %v", st.Gid, st.Mode, err)
 	}
 }

@@ -334,7 +334,7 @@ func TestRetentionOfJobs(t *testing.T) {
 			m.SetRetention(spec.Retention{KeepFor: time.Nanosecond})
 			eventually(t, "jobs that have ended go", func() bool {
 				_, err := m.Status(followed.ID)
-				_, statErr := os.Stat(m.logPath(followed.ID))
+				_, statErr := os.Stat(m.opts.logPath(followed.ID))
 				return errors.Is(err, ErrNotFound) && errors.Is(statErr, os.ErrNotExist)
 			})
 		}

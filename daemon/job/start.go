@@ -73,5 +73,5 @@ func (m *Manager) start(ctx context.Context, s *Spec) (*live, Job, error) {
 	default:
 		m.launch(ctx, a.l)
 	}
-	return a.l, m.snapshot(a.l), nil
+	return a.l, a.l.snapshot(), nil
 }

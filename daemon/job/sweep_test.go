@@ -20,7 +20,7 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := func(folder, name string, age time.Duration) string {
-		path := filepath.Join(filepath.Dir(filepath.Dir(m.recordPath("x"))), folder, name)
+		path := filepath.Join(filepath.Dir(filepath.Dir(m.opts.recordPath("x"))), folder, name)
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}

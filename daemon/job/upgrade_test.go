@@ -64,7 +64,7 @@ func TestUpgrade(t *testing.T) {
 	}
 	var list []Job
 	for _, j := range all {
-		j.Record = m.recordPath(j.ID)
+		j.Record = m.opts.recordPath(j.ID)
 		j.Sandbox.RuntimeDirectory = m.opts.Host.RuntimeDirectory()
 		if os.Geteuid() != 0 {
 			j.Credentials = nil
