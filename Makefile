@@ -7,7 +7,7 @@ PREFIX ?= /usr
 export GOFLAGS := $(shell . packaging/common.sh && echo "$$GOFLAGS")
 export CGO_ENABLED = 0
 
-.PHONY: build run check test bench soak lint fuzz packages install shell generate clean
+.PHONY: build run check test bench soak next-go lint fuzz packages install shell generate clean
 
 build:
 	go build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
@@ -25,9 +25,13 @@ test:
 bench: packages
 	packaging/bench/run $(BENCH)
 
-# All floods at once, for SOAKTIME.
+# Kills, power cuts, storms and escapes at their full count, and all floods at once for SOAKTIME.
 soak: packages
 	packaging/soak $(SOAKTIME)
+
+# With the newest Go, its release candidates included.
+next-go:
+	packaging/next-go
 
 lint:
 	packaging/lint

@@ -29,7 +29,7 @@ import (
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 )
 
-// storm KILLS KEY FOLDER puts jobs of all kinds through rtask and meanwhile kills the engine KILLS times with SIGKILL, stops
+// storm KILLS KEY FOLDER puts jobs of all kinds through rtask and kills the engine KILLS times (or a part of them, see count) with SIGKILL, stops
 // it with SIGSTOP now and then, restarts dbus and has PID 1 execute itself anew and read its units again. At the end every
 // job that was accepted must have run once, and ended as its number says it should, with the output that its number says.
 //
@@ -40,6 +40,7 @@ func storm(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	kills, err := strconv.Atoi(args[0])
 	ts.Check(err)
+	kills = count(kills)
 	s := &tempest{
 		number: 1000, // so that all are unlike those of a script
 		key:    args[1], dir: args[2], quit: make(chan struct{}), engine: jobService(),

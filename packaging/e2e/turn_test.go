@@ -11,7 +11,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// in-turn N KEYFILE TASK has a blocking task run N times over HTTP on one connection, each time as soon as the answer of the
+// in-turn N KEYFILE TASK has a blocking task run N times (or a part of them, see count) over HTTP on one connection, each time as soon as the answer of the
 // time before has come. Each must succeed, and be a job of its own.
 func inTurn(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
@@ -19,6 +19,7 @@ func inTurn(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	n, err := strconv.Atoi(args[0])
 	ts.Check(err)
+	n = count(n)
 	key := strings.TrimSpace(ts.ReadFile(args[1]))
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
