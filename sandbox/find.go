@@ -24,58 +24,52 @@ const (
 	lookTime = 10 * time.Second
 )
 
-// Left is what the engine remembers of a job that it did not see end.
-type Left struct {
-	Job spec.Run
-	// Slot is the id of its slot, and Unit the slot's scope. An engine that knew no slots left none: there the job's id is
-	// the slot's.
-	Slot, Unit string
-	Started    time.Time
-	// SameBoot says that the machine has not been started anew since; else nothing can be left of the job.
-	SameBoot bool
-}
-
-// Find finds a job that an earlier engine started: it reads its exit record, or connects to its shim. A job that is found
+// Find finds a job that an earlier engine started and that was at a place: it reads its exit record, or connects to its shim. A job that is found
 // to have ended, and one that is Lost, comes back as a Process that is done. PID and ControlGroup are not known of a job
 // whose shim did not answer in time. ErrNeverBegun is returned for a job that no shim has taken, or ever will. Another error
 // means that nothing could be found out.
-func (h *Host) Find(l Left) (*Process, error) {
-	p := &Process{host: h, job: l.Job, Unit: l.Unit, Started: l.Started, done: make(chan struct{})}
-	if exit, err := ReadRecord(l.Job.Record); err == nil && exit.Job == l.Job.ID {
+func (h *Host) Find(r spec.Run, at spec.Place) (*Process, error) {
+	p := h.found(r, at)
+	if exit, err := ReadRecord(r.Record); err == nil && exit.Job == r.ID {
 		p.end(exit)
 		return p, nil
 	}
-	if !l.SameBoot {
-		p.end(spec.Exit{Job: l.Job.ID, Reason: spec.Lost, Code: -1, Detail: "the machine went down while it ran", Ended: time.Now()})
+	if at.Boot != "" && at.Boot != h.boot {
+		p.end(spec.Exit{Job: r.ID, Reason: spec.Lost, Code: -1, Detail: "the machine went down while it ran", Ended: time.Now()})
 		return p, nil
 	}
-	if l.Slot == "" {
-		l.Slot = l.Job.ID
-	} else if l.Started.IsZero() {
-		untaken, err := h.takeBack(l.Job.ID)
+	if at.Slot == "" {
+		at.Slot = r.ID
+	} else if at.StartedAt.IsZero() {
+		untaken, err := h.takeBack(r.ID)
 		if err != nil {
-			return nil, fmt.Errorf("cannot find job %s: %w", l.Job.ID, err)
+			return nil, fmt.Errorf("cannot find job %s: %w", r.ID, err)
 		}
 		if untaken {
 			return nil, ErrNeverBegun
 		}
 	}
-	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: h.socketPath(l.Slot), Net: "unixpacket"})
+	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: h.socketPath(at.Slot), Net: "unixpacket"})
 	if err == nil {
-		return h.adopt(l, c)
+		return h.adopt(r, at, c)
 	}
 	if !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("cannot find job %s: %w", l.Job.ID, err)
+		return nil, fmt.Errorf("cannot find job %s: %w", r.ID, err)
 	}
-	return h.lost(p, l), nil
+	return h.lost(p, at), nil
+}
+
+// found is a job of which nothing more is known yet.
+func (h *Host) found(r spec.Run, at spec.Place) *Process {
+	return &Process{Place: at, host: h, job: r, done: make(chan struct{})}
 }
 
 // lost ends a job whose shim is gone. The shim may have written its record between the look and the call.
-func (h *Host) lost(p *Process, l Left) *Process {
-	p.slot = &Slot{ID: l.Slot, Unit: l.Unit, host: h, gone: closed(), controlGroup: h.locate(l)}
+func (h *Host) lost(p *Process, at spec.Place) *Process {
+	p.slot = &Slot{ID: at.Slot, Unit: at.Unit, host: h, gone: closed(), controlGroup: h.locate(p.job.ID, at)}
 	exit := p.remains()
-	_ = os.Remove(h.socketPath(l.Slot)) // nobody listens on it
-	p.slot = nil                        // there is nothing to be told or ended
+	_ = os.Remove(h.socketPath(at.Slot)) // nobody listens on it
+	p.slot = nil                         // there is nothing to be told or ended
 	p.end(exit)
 	return p
 }
@@ -87,32 +81,32 @@ func closed() chan struct{} {
 }
 
 // locate finds out where the scope is of a job whose shim is gone, and cannot say it; "": there is none.
-func (h *Host) locate(l Left) string {
-	if h.manager == nil || l.Unit == "" {
+func (h *Host) locate(job string, at spec.Place) string {
+	if h.manager == nil || at.Unit == "" {
 		return ""
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lookTime)
 	defer cancel()
-	group, err := h.manager.ControlGroup(ctx, l.Unit)
+	group, err := h.manager.ControlGroup(ctx, at.Unit)
 	if err != nil {
-		h.opts.Logger.Warn("cannot look for the scope of a lost job", "job", l.Job.ID, "unit", l.Unit, "error", err)
+		h.opts.Logger.Warn("cannot look for the scope of a lost job", "job", job, "unit", at.Unit, "error", err)
 	}
 	return group
 }
 
 // adopt asks the shim behind c for its job, and follows it.
-func (h *Host) adopt(l Left, c *net.UnixConn) (*Process, error) {
+func (h *Host) adopt(r spec.Run, at spec.Place, c *net.UnixConn) (*Process, error) {
 	conn, err := wire.NewConn(c)
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	s := &Slot{ID: l.Slot, Unit: l.Unit, host: h, conn: conn, gone: make(chan struct{})}
-	p := s.process(l.Job)
-	p.Unit, p.Started = l.Unit, l.Started
+	s := &Slot{ID: at.Slot, Unit: at.Unit, host: h, conn: conn, gone: make(chan struct{})}
+	p := s.process(r)
+	p.Place = at
 	shim := listener(conn)
 	s.worker.Go(s.read)
 	m, known := wire.Message{}, false
-	if err := s.send(wire.Message{Hello: &wire.Hello{Job: l.Job.ID}}); err == nil {
+	if err := s.send(wire.Message{Hello: &wire.Hello{Job: r.ID}}); err == nil {
 		t := time.NewTimer(greetTime)
 		defer t.Stop()
 		select {
@@ -135,13 +129,13 @@ func (h *Host) adopt(l Left, c *net.UnixConn) (*Process, error) {
 			_ = shim.Close() // it may be of another process that has its PID by now
 		}
 		s.End()
-		p = &Process{host: h, job: l.Job, Unit: l.Unit, Started: l.Started, done: make(chan struct{})}
+		p = h.found(r, at)
 		if known {
 			// The slot is another job's now, and this one's end is recorded; or nobody knows.
 			p.end(p.remains())
 			return p, nil
 		}
-		return h.lost(p, l), nil
+		return h.lost(p, at), nil
 	}
 	if m.Started != nil {
 		s.mu.Lock()

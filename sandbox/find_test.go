@@ -45,7 +45,7 @@ func freeze(t *testing.T, pid int) {
 
 func (l *lab) find(j spec.Run) *Process {
 	l.t.Helper()
-	p, err := l.Find(Left{Job: j, Unit: l.unit(j), Started: time.Now(), SameBoot: true})
+	p, err := l.Find(j, spec.Place{Unit: l.unit(j), StartedAt: time.Now()})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -81,12 +81,12 @@ func TestFindWhileItRuns(t *testing.T) {
 	j := l.job(`echo before; while [ ! -e "$1" ]; do sleep 0.02; done; echo after; exit 7`, filepath.Join(l.dir, "go"))
 	p := l.mustStart(j)
 	l.waitLogged(j, "before")
-	pid, started := p.PID, p.Started
+	pid, started := p.PID, p.StartedAt
 	l.leave(p)
 	for range 3 { // engines may come and go
 		q := l.again().find(j)
-		if q.PID != pid || !q.Started.Equal(started) {
-			t.Errorf("found PID %d started %v, want %d and %v", q.PID, q.Started, pid, started)
+		if q.PID != pid || !q.StartedAt.Equal(started) {
+			t.Errorf("found PID %d started %v, want %d and %v", q.PID, q.StartedAt, pid, started)
 		}
 		q.slot.Leave()
 	}
@@ -195,7 +195,7 @@ func TestFindDoesNotGuess(t *testing.T) {
 	if err := os.Chmod(l.socketPath(j.ID), 0); err != nil {
 		t.Fatal(err)
 	}
-	if q, err := l.Find(Left{Job: j, SameBoot: true}); err == nil {
+	if q, err := l.Find(j, spec.Place{}); err == nil {
 		t.Errorf("found %+v", q.Exit())
 	}
 	if err := p.Stop("", true); err != nil {

@@ -43,7 +43,7 @@ func TestResources(t *testing.T) {
 
 func TestUnitSlice(t *testing.T) {
 	for in, want := range map[string]string{"": "rtask.slice", "rtask-batch.slice": "rtask-batch.slice"} {
-		if got := unit(&SlotRequest{Unit: "x.scope", Job: spec.Run{Limits: spec.Limits{Slice: in}}}).Slice; got != want {
+		if got := unit("x.scope", &spec.Run{Limits: spec.Limits{Slice: in}}, false).Slice; got != want {
 			t.Errorf("%q becomes %q", in, got)
 		}
 	}
@@ -148,5 +148,12 @@ func TestUnlimited(t *testing.T) {
 	l := (&Host{tasksMax: &tasks}).Unlimited()
 	if *l.TasksMax != 1000 || len(l.RLimits) != len(spec.Resources()) {
 		t.Errorf("%+v", l)
+	}
+}
+
+func TestDescription(t *testing.T) {
+	r := spec.Run{ID: "aaaaaaaaaaaaaaaa", Args: []string{"/x/program", "--password=secret"}}
+	if got := description(&r); got != "rtask job aaaaaaaaaaaaaaaa: program" {
+		t.Errorf("%q: everybody can read arguments there", got)
 	}
 }

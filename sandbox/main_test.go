@@ -124,13 +124,11 @@ func (l *lab) job(script string, args ...string) spec.Run {
 // start starts j with an input, in a slot of its own.
 func (l *lab) start(j spec.Run, input ...string) (*Process, error) {
 	l.t.Helper()
-	s, err := l.OpenSlot(l.t.Context(), SlotRequest{
-		ID: j.ID, Unit: l.unit(j), Description: "a test's job " + strings.Join(j.Args, " "), Job: j, Single: true,
-	})
+	s, err := l.OpenSlot(l.t.Context(), spec.Place{Slot: j.ID, Unit: l.unit(j)}, &j, true)
 	if err != nil {
 		return nil, err
 	}
-	p, err := l.startIn(s, j, true, input...)
+	p, err := l.startIn(s, j, input...)
 	if err != nil {
 		s.End()
 	}
@@ -138,7 +136,7 @@ func (l *lab) start(j spec.Run, input ...string) (*Process, error) {
 }
 
 // startIn starts j in a slot.
-func (l *lab) startIn(s *Slot, j spec.Run, last bool, input ...string) (*Process, error) {
+func (l *lab) startIn(s *Slot, j spec.Run, input ...string) (*Process, error) {
 	l.t.Helper()
 	in, err := os.Open(os.DevNull)
 	if len(input) > 0 {
@@ -153,7 +151,7 @@ func (l *lab) startIn(s *Slot, j spec.Run, last bool, input ...string) (*Process
 		l.t.Fatal(err)
 	}
 	defer out.Close()
-	return s.Start(Request{Job: j, Input: in, Log: out, Last: last})
+	return s.Start(&j, in, out, nil, nil)
 }
 
 // release lets go of a job that has ended, and of its slot.

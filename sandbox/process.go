@@ -28,12 +28,7 @@ const (
 
 // Process is a job that runs, or has run.
 type Process struct {
-	// PID of the main process, its control group below the cgroup v2 mount, and when it was started. The unit is empty
-	// without systemd.
-	PID          int
-	Unit         string
-	ControlGroup string
-	Started      time.Time
+	spec.Place
 
 	host *Host
 	slot *Slot // nil: the job was over when it was found
@@ -171,15 +166,15 @@ func (p *Process) killed() (ending, bool) {
 // began takes over what the shim said of a job that runs; nil: it has ended by now.
 func (p *Process) began(m *wire.Started) {
 	if m != nil {
-		p.PID, p.ControlGroup, p.Started = m.PID, m.ControlGroup, m.At
+		p.PID, p.ControlGroup, p.StartedAt = m.PID, m.ControlGroup, m.At
 		p.arm()
 	}
 }
 
 // arm sets the deadline of a job that has one.
 func (p *Process) arm() {
-	if p.job.Timeout > 0 && !p.Started.IsZero() {
-		p.deadline.set(time.Until(p.Started.Add(p.job.Timeout+p.job.TimeoutStop+graceTime)), p.killJob)
+	if p.job.Timeout > 0 && !p.StartedAt.IsZero() {
+		p.deadline.set(time.Until(p.StartedAt.Add(p.job.Timeout+p.job.TimeoutStop+graceTime)), p.killJob)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"github.com/rtask/rtask/sandbox/cgroup"
 	"github.com/rtask/rtask/sandbox/scope"
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // Slice is the parent of every scope, and where an administrator caps all of rtask.
@@ -62,6 +63,7 @@ type Options struct {
 // Host is what this machine gives to run jobs with.
 type Host struct {
 	opts        Options
+	boot        string         // the machine's boot id
 	manager     *scope.Manager // nil without systemd
 	kind        string
 	systemd     int      // the version of the manager, 0 without one
@@ -95,7 +97,11 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 		return nil, fmt.Errorf("cannot find rtask-shim: %w", err)
 	}
 	o.Hide = cmp.Or(o.Hide, o.RuntimeDir)
-	h := &Host{opts: o, kind: "none", privileged: os.Geteuid() == 0, noFile: defaultNoFile, startTime: startTimeout}
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
+	}
+	h := &Host{opts: o, boot: boot, kind: "none", privileged: os.Geteuid() == 0, noFile: defaultNoFile, startTime: startTimeout}
 	if err := h.awaitManager(ctx); scope.Away(err) {
 		return nil, fmt.Errorf("cannot reach systemd, which runs here: %w", err)
 	} else if err != nil {
@@ -245,23 +251,48 @@ const (
 	runHeadroom  = 15 * time.Second
 )
 
-// unit is the scope of a slot.
-func unit(r *SlotRequest) scope.Unit {
-	j := &r.Job
+// unit is the scope of a slot for jobs such as r.
+func unit(name string, r *spec.Run, single bool) scope.Unit {
 	u := scope.Unit{
-		Name: r.Unit, Description: r.Description, Slice: cmp.Or(j.Limits.Slice, Slice),
+		Name: name, Description: description(r), Slice: cmp.Or(r.Limits.Slice, Slice),
 		// The shim escalates by itself and writes down what came of it; systemd's SIGKILL comes after that.
-		TimeoutStop: j.TimeoutStop + stopHeadroom,
-		Resources:   resources(j.Limits),
+		TimeoutStop: r.TimeoutStop + stopHeadroom,
+		Resources:   resources(r.Limits),
 	}
 	// A user's manager has not the privilege to enforce this.
-	if j.Sandbox.PrivateDevices && os.Geteuid() == 0 {
+	if r.Sandbox.PrivateDevices && os.Geteuid() == 0 {
 		u.DevicePolicy = "closed"
 	}
-	if r.Single && j.Timeout > 0 {
-		u.RuntimeMax = j.Timeout + j.TimeoutStop + runHeadroom
+	if single && r.Timeout > 0 {
+		u.RuntimeMax = r.Timeout + r.TimeoutStop + runHeadroom
 	}
 	return u
+}
+
+// description is what systemctl shows of a job; package scope makes it printable. Everybody can read it and the journal keeps it, so
+// of a command it is the program's name without arguments, which may be secret.
+func description(r *spec.Run) string {
+	if r.Task != "" {
+		return fmt.Sprintf("rtask job %s of task %s", r.ID, r.Task)
+	}
+	return fmt.Sprintf("rtask job %s: %s", r.ID, filepath.Base(r.Command()))
+}
+
+// place is where a job is from now on that gets a slot.
+func (h *Host) place(slot, unit string) spec.Place {
+	return spec.Place{Slot: slot, Unit: unit, Boot: h.boot}
+}
+
+// Boot is the boot id (random(4)), which tells one run of the machine from the next.
+func (h *Host) Boot() string { return h.boot }
+
+// bootID reads it.
+func bootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("cannot read the boot id: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
 }
 
 // socketPath is where the shim of a slot listens.

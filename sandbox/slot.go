@@ -18,24 +18,12 @@ import (
 	"github.com/rtask/rtask/sandbox/wire"
 )
 
-// SlotRequest is a slot to open.
-type SlotRequest struct {
-	// ID names the slot's socket: the id of its first job, or one that no job has.
-	ID string
-	// Unit is the name of its scope, with ".scope". It must never have been used before. Ignored without systemd.
-	Unit        string
-	Description string
-	// Job is what all its jobs have in common: the limits and the times.
-	Job spec.Run
-	// Single says that there is one job only, so that systemd can end the scope when its time is up.
-	Single bool
-}
-
 // Slot is a scope with a shim in it that runs one job at a time. Where there is no systemd it is a shim alone.
 type Slot struct {
-	// ID, and Unit, which is empty without systemd.
+	// ID names its socket, and Unit is empty without systemd.
 	ID, Unit string
 
+	single  bool // it gets one job only
 	host    *Host
 	conn    *wire.Conn
 	command *exec.Cmd // nil in a slot of an earlier engine
@@ -51,21 +39,23 @@ type Slot struct {
 	controlGroup string
 }
 
-// OpenSlot starts a shim and has systemd put it into a new scope. An error is a failure of the machinery, and nothing is
-// left then.
-func (h *Host) OpenSlot(ctx context.Context, r SlotRequest) (*Slot, error) {
+// OpenSlot starts a shim and has systemd put it into a new scope. at.Slot is the slot's id: that of its first job, or one that no
+// job has. at.Unit is the name of its scope, with ".scope", which must never have been used before; it is ignored without
+// systemd. r is what all its jobs have in common, the sandbox, the limits and the times. single says that there is one job only,
+// so that systemd can end the scope when its time is up. An error is a failure of the machinery, and nothing is left then.
+func (h *Host) OpenSlot(ctx context.Context, at spec.Place, r *spec.Run, single bool) (*Slot, error) {
 	conn, theirs, err := wire.Pair()
 	if err != nil {
 		return nil, err
 	}
-	s := &Slot{ID: r.ID, host: h, conn: conn, gone: make(chan struct{})}
-	err = s.fork(theirs, !s.host.privileged && r.Job.Sandbox.Namespaces())
+	s := &Slot{ID: at.Slot, single: single, host: h, conn: conn, gone: make(chan struct{})}
+	err = s.fork(theirs, !s.host.privileged && r.Sandbox.Namespaces())
 	// The shim has its own by now. While this one is open, the end of the shim would not end the connection.
 	_ = theirs.Close()
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	if err := s.enter(ctx, r); err != nil {
+	if err := s.enter(ctx, at.Unit, r); err != nil {
 		close(s.gone)
 		_, e := s.clear()
 		return nil, errors.Join(err, e, s.end())
@@ -103,14 +93,14 @@ func (s *Slot) fork(theirs *os.File, user bool) error {
 }
 
 // enter puts the shim into its scope.
-func (s *Slot) enter(ctx context.Context, r SlotRequest) error {
+func (s *Slot) enter(ctx context.Context, name string, r *spec.Run) error {
 	if s.host.manager == nil {
 		return nil
 	}
 	if s.pidfd == nil {
 		return errors.New("cannot start the shim: this kernel gives no pidfd (Linux 5.3 is needed)")
 	}
-	started, err := s.host.manager.Start(ctx, unit(&r), s.command.Process.Pid, int(s.pidfd.Fd()))
+	started, err := s.host.manager.Start(ctx, unit(name, r, s.single), s.command.Process.Pid, int(s.pidfd.Fd()))
 	if err != nil {
 		return err
 	}
@@ -118,49 +108,39 @@ func (s *Slot) enter(ctx context.Context, r SlotRequest) error {
 	return nil
 }
 
-// Request is a job to start.
-type Request struct {
-	Job spec.Run
-	// Input is the job's standard input, and Log the file for its output, open for appending. Both stay the caller's.
-	Input, Log *os.File
-	// Last says that the slot gets no job after this one.
-	Last bool
-	// Memo is what Claims tells the next engine of the job.
-	Memo []byte
-	// Halt, if set, brings who wants a job stopped that may not have come to run yet.
-	Halt <-chan string
-}
-
 // Start starts a job and returns when its main process runs. A job that cannot be started is no error of Start: it has
 // ended with the reason Setup. ErrUnfit is returned when the slot takes no job any more; then nothing was begun, and another
 // slot may. Another error is a failure of the machinery, and nothing is left of the job then. No other job of the slot may
 // run.
-func (s *Slot) Start(r Request) (*Process, error) {
+//
+// input is the job's standard input, and log the file for its output, open for appending; both stay the caller's. memo is what
+// Claims tells the next engine of the job. halt, if not nil, brings who wants a job stopped that may not have come to run yet.
+func (s *Slot) Start(r *spec.Run, input, log *os.File, memo []byte, halt <-chan string) (*Process, error) {
 	var hard unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &hard); err != nil {
 		return nil, fmt.Errorf("cannot read RLIMIT_NOFILE: %w", err)
 	}
-	claim, err := s.host.stake(r.Job.ID, r.Memo)
+	claim, err := s.host.stake(r.ID, memo)
 	if err != nil {
 		return nil, err
 	}
 	start := &wire.Start{
-		Job: r.Job, Socket: s.host.socketPath(s.ID), Claim: claim, Last: r.Last,
+		Job: *r, Socket: s.host.socketPath(s.ID), Claim: claim, Last: s.single,
 		NoFileSoft: min(s.host.noFile, hard.Max), NoFileHard: hard.Max, KernelMDWE: s.host.systemd >= kernelMDWE,
 	}
-	start.Job.Env = s.host.environment(&r.Job)
+	start.Job.Env = s.host.environment(r)
 	if group := s.group(); group != "" {
 		start.Mount, start.ControlGroup = s.host.mount, group
 	}
-	p := s.process(r.Job)
-	m, err := wire.Message{}, s.send(wire.Message{Start: start}, r.Input, r.Log)
+	p := s.process(*r)
+	m, err := wire.Message{}, s.send(wire.Message{Start: start}, input, log)
 	if err == nil {
-		m, err = p.answered(r.Halt)
+		m, err = p.answered(halt)
 	}
 	switch {
 	case err != nil:
 		// Nobody takes the job from now on. If the shim did, there is no telling how far it got.
-		if untaken, e := s.host.takeBack(r.Job.ID); untaken && e == nil {
+		if untaken, e := s.host.takeBack(r.ID); untaken && e == nil {
 			return nil, fmt.Errorf("%w: %w", ErrUnfit, err)
 		}
 		empty, e := s.clear()
@@ -169,7 +149,7 @@ func (s *Slot) Start(r Request) (*Process, error) {
 				e = errors.New(unkillable)
 			}
 			p.left = !empty
-			p.end(spec.Exit{Job: r.Job.ID, Reason: why.reason, Code: -1, Detail: joinDetail(why.detail, e), Ended: time.Now()})
+			p.end(spec.Exit{Job: r.ID, Reason: why.reason, Code: -1, Detail: joinDetail(why.detail, e), Ended: time.Now()})
 			return p, nil
 		}
 		if errors.Is(err, ErrShimGone) {
@@ -178,7 +158,7 @@ func (s *Slot) Start(r Request) (*Process, error) {
 		}
 		return nil, errors.Join(fmt.Errorf("cannot start the job: %w", err), e)
 	case m.Refused != nil:
-		_, err := s.host.takeBack(r.Job.ID) // it lies there still
+		_, err := s.host.takeBack(r.ID) // it lies there still
 		return nil, errors.Join(ErrUnfit, err)
 	}
 	p.began(m.Started)
@@ -206,7 +186,7 @@ func joinDetail(detail string, err error) string {
 
 // process makes p the slot's current one.
 func (s *Slot) process(j spec.Run) *Process {
-	p := &Process{slot: s, host: s.host, job: j, Unit: s.Unit, first: make(chan wire.Message, 1), done: make(chan struct{})}
+	p := &Process{Place: s.host.place(s.ID, s.Unit), slot: s, host: s.host, job: j, first: make(chan wire.Message, 1), done: make(chan struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.current = p
@@ -251,12 +231,12 @@ func (s *Slot) send(m wire.Message, files ...*os.File) error {
 // Gone is closed when the slot's shim is gone, or is not this engine's any more.
 func (s *Slot) Gone() <-chan struct{} { return s.gone }
 
-// Describe sets what systemctl shows as the scope's description.
-func (s *Slot) Describe(ctx context.Context, text string) error {
+// Describe has systemctl show the slot's scope as that of a job.
+func (s *Slot) Describe(ctx context.Context, r *spec.Run) error {
 	if s.host.manager == nil {
 		return nil
 	}
-	return s.host.manager.Describe(ctx, s.Unit, text)
+	return s.host.manager.Describe(ctx, s.Unit, description(r))
 }
 
 // End ends the slot and waits for its shim to be gone. No job may run in it.

@@ -15,7 +15,7 @@ import (
 
 func (l *lab) slot() *Slot {
 	l.t.Helper()
-	s, err := l.OpenSlot(l.t.Context(), SlotRequest{ID: "slot", Unit: l.unit(spec.Run{ID: "slot"}), Job: spec.Run{}})
+	s, err := l.OpenSlot(l.t.Context(), spec.Place{Slot: "slot", Unit: l.unit(spec.Run{ID: "slot"})}, &spec.Run{}, false)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func (l *lab) slot() *Slot {
 
 func (l *lab) mustStartIn(s *Slot, j spec.Run) *Process {
 	l.t.Helper()
-	p, err := l.startIn(s, j, false)
+	p, err := l.startIn(s, j)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestUnacknowledged(t *testing.T) {
 	next := l.again()
 	find := func(j spec.Run) *Process {
 		t.Helper()
-		q, err := next.Find(Left{Job: j, Slot: s.ID, Unit: s.Unit, SameBoot: true})
+		q, err := next.Find(j, spec.Place{Slot: s.ID, Unit: s.Unit})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -138,7 +138,7 @@ func TestClaim(t *testing.T) {
 	if claims, err := l.Claims(); err != nil || string(claims[j.ID]) != "memo" {
 		t.Errorf("claims %q, %v", claims, err)
 	}
-	if _, err := l.Find(Left{Job: j, Slot: s.ID, SameBoot: true}); !errors.Is(err, ErrNeverBegun) {
+	if _, err := l.Find(j, spec.Place{Slot: s.ID}); !errors.Is(err, ErrNeverBegun) {
 		t.Errorf("found %v", err)
 	}
 	in, err := os.Open(os.DevNull)
@@ -197,7 +197,7 @@ func TestUnfit(t *testing.T) {
 		<-l.mustStartIn(s, l.job("true")).Done()
 		end(s)
 		ran := filepath.Join(l.dir, "ran")
-		if _, err := l.startIn(s, l.job("touch "+ran), false); !errors.Is(err, ErrUnfit) {
+		if _, err := l.startIn(s, l.job("touch "+ran)); !errors.Is(err, ErrUnfit) {
 			t.Errorf("%s: %v", name, err)
 		}
 		s.End()

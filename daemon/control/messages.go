@@ -15,7 +15,7 @@ import (
 func jobMessage(j job.Job) *rtaskv1.Job {
 	m := &rtaskv1.Job{
 		Id: j.ID, Task: j.Task, Command: j.Args, User: j.User, State: rtaskv1.StateOf(string(j.State)),
-		Signal: j.Signal(), Pid: int32(j.ProcessID), Unit: j.Unit, ControlGroup: j.ControlGroup, Trigger: j.Trigger,
+		Signal: j.Signal(), Pid: int32(j.PID), Unit: j.Unit, ControlGroup: j.ControlGroup, Trigger: j.Trigger,
 		Owner: j.Owner.String(), QueuedAt: timestamp(j.QueuedAt), StartedAt: timestamp(j.StartedAt), EndedAt: timestamp(j.EndedAt),
 	}
 	m.TriggerJob = j.By

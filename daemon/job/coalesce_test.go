@@ -49,7 +49,7 @@ func TestCoalesce(t *testing.T) {
 	if list, err := m.List(Filter{}); err != nil || len(list) != 2 {
 		t.Errorf("%d jobs are listed, %v", len(list), err)
 	}
-	signal(t, first.ProcessID, unix.SIGUSR1)
+	signal(t, first.PID, unix.SIGUSR1)
 	results.Wait()
 	look := func(when string) {
 		t.Helper()
@@ -112,7 +112,7 @@ func TestCoalesceReopen(t *testing.T) {
 	if inputs, err := os.ReadDir(filepath.Join(dir, "state", "inputs")); err != nil || len(inputs) != 1 {
 		t.Errorf("inputs %v, %v", inputs, err)
 	}
-	signal(t, first.ProcessID, unix.SIGUSR1)
+	signal(t, first.PID, unix.SIGUSR1)
 	for _, j := range []Job{b, c, d} {
 		r, err := m.Wait(t.Context(), j.ID)
 		if err != nil || r.ID != b.ID || !r.Succeeded() {
@@ -198,7 +198,7 @@ func TestStopQueued(t *testing.T) {
 			t.Errorf("%s, want %s: %v", j.State, c.want, err)
 		}
 	}
-	signal(t, first.ProcessID, unix.SIGUSR1)
+	signal(t, first.PID, unix.SIGUSR1)
 	wait(t, m, other.ID)
 }
 
@@ -239,7 +239,7 @@ func TestCoalesceOnlyTheSame(t *testing.T) {
 	defer func() { end(t, m) }()
 	late := start(t, m, of("7", "main"))
 	all[1].want = "7 of 7\n"
-	signal(t, first.ProcessID, unix.SIGUSR1)
+	signal(t, first.PID, unix.SIGUSR1)
 	var order []string
 	runs := map[string]Job{}
 	for i, id := range append(ids, late.ID) {
@@ -294,7 +294,7 @@ func TestAliasesBounded(t *testing.T) {
 	if _, err := m.Find(newID(), nil); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
-	signal(t, first.ProcessID, unix.SIGUSR1)
+	signal(t, first.PID, unix.SIGUSR1)
 	wait(t, m, waits.ID)
 	m.recorder.now()
 	eventually(t, "they are on record", func() bool {
@@ -370,7 +370,7 @@ func TestCoalesceRepeat(t *testing.T) {
 	if _, err := m.Start(t.Context(), s); !errors.As(err, &repeat) || repeat.ID != holder {
 		t.Errorf("one that comes later: %v", err)
 	}
-	signal(t, first.ProcessID, unix.SIGUSR1)
+	signal(t, first.PID, unix.SIGUSR1)
 	wait(t, m, waits.ID)
 	m.recorder.now()
 	eventually(t, "they are on record", func() bool {
@@ -424,7 +424,7 @@ func TestCoalesceGone(t *testing.T) {
 	if j := start(t, m, third); j.ID != third.ID || j.Into != "" || j.State != Queued {
 		t.Errorf("%+v", j)
 	}
-	signal(t, first.ProcessID, unix.SIGUSR1)
+	signal(t, first.PID, unix.SIGUSR1)
 	if j := wait(t, m, third.ID); !j.Succeeded() || output(t, m, third.ID) != string(third.Input[:maxInline+1])+" of c\n" {
 		t.Errorf("%+v", j.Exit)
 	}
@@ -453,7 +453,7 @@ func TestCoalesceInput(t *testing.T) {
 	m.admission.Leave(others)
 	m.mu.Unlock()
 	start(t, m, coalesced("b", "main"))
-	signal(t, first.ProcessID, unix.SIGUSR1)
+	signal(t, first.PID, unix.SIGUSR1)
 	wait(t, m, waits.ID)
 	if got := output(t, m, waits.ID); got != "b of b\n" {
 		t.Errorf("%q", got)
@@ -505,7 +505,7 @@ func TestCoalesceOneID(t *testing.T) {
 			t.Errorf("%d inputs are kept for %d jobs, %v", len(left), len(want), err)
 		}
 	}
-	signal(t, first.ProcessID, unix.SIGUSR1)
+	signal(t, first.PID, unix.SIGUSR1)
 	for id, in := range want {
 		if j := wait(t, m, id); !j.Succeeded() || output(t, m, id) != in+" of "+in[:10]+"\n" {
 			t.Errorf("%+v, %.20q, want %.20q", j.Exit, output(t, m, id), in)

@@ -56,7 +56,7 @@ func ExampleManager_Start() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(j.Args, j.State, j.ProcessID > 0, len(j.ID))
+	fmt.Println(j.Args, j.State, j.PID > 0, len(j.ID))
 
 	// The same owner, command and arguments again are a duplicate, where that is asked for.
 	_, err = jobs.Start(ctx, job.Spec{Run: spec.Run{Args: []string{"sleep", "1000"}}, Owner: job.Owner{Name: "ada"}, Trigger: "local", Terms: job.Terms{Unique: true}})

@@ -25,7 +25,7 @@ func (m *Manager) Find(ref string, visible func(Job) bool) (Job, error) {
 	var err error
 	if pid, atoiErr := strconv.Atoi(ref); atoiErr == nil {
 		// 0 is no process, but what a job has that is just being started.
-		found = m.running(func(j Job) bool { return pid > 0 && j.ProcessID == pid && j.State != Ended && seen(j) })
+		found = m.running(func(j Job) bool { return pid > 0 && j.PID == pid && j.State != Ended && seen(j) })
 	} else if ref != "" && len(ref) < minPrefix {
 		return Job{}, fmt.Errorf("%q: %w", ref, ErrShort)
 	} else if ref != "" {

@@ -36,7 +36,7 @@ func FuzzRecord(f *testing.F) {
 			Spec: Spec{Run: spec.Run{
 				ID: id, Args: []string{"c", "\xff"}, Credentials: &spec.Credentials{UID: 70000}, Limits: spec.Limits{MemoryMax: &code},
 			}},
-			State: Running, QueuedAt: at, StartedAt: at, Slot: "s", Unit: "u.scope",
+			State: Running, Place: spec.Place{Slot: "s", Unit: "u.scope", StartedAt: at}, QueuedAt: at,
 		},
 		{Spec: Spec{Run: spec.Run{ID: id}}, State: Ended, QueuedAt: at, EndedAt: at, Exit: &spec.Exit{Job: id, Reason: spec.OOM}},
 	} {

@@ -62,18 +62,11 @@ type Job struct {
 	Reply *Reply `cbor:"reply,omitempty"`
 
 	State State `cbor:"state"`
-	// ProcessID is the PID of the main process, 0 before it runs.
-	ProcessID int `cbor:"pid,omitempty"`
-	// Unit is its scope, empty where there is no systemd; ControlGroup is the job's own below that.
-	Unit         string `cbor:"unit,omitempty"`
-	ControlGroup string `cbor:"control_group,omitempty"`
-	// Slot is the id of the slot it was given to, and Boot the boot id (random(4)) of the machine at that time.
-	Slot string `cbor:"slot,omitempty"`
-	Boot string `cbor:"boot,omitempty"`
+	// Place is where it runs, or ran.
+	spec.Place
 
-	QueuedAt  time.Time `cbor:"queued_at"`
-	StartedAt time.Time `cbor:"started_at,omitzero"`
-	EndedAt   time.Time `cbor:"ended_at,omitzero"`
+	QueuedAt time.Time `cbor:"queued_at"`
+	EndedAt  time.Time `cbor:"ended_at,omitzero"`
 
 	// Exit is how it ended, once it has; its Stdout and Stderr are not kept here.
 	Exit *spec.Exit `cbor:"exit,omitempty"`

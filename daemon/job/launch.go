@@ -47,7 +47,7 @@ func (r *runner) launch(ctx context.Context, l *live) (*spec.Exit, error) {
 	l.proc, l.input = p, nil
 	l.mu.Lock()
 	j := &l.job
-	j.ProcessID, j.ControlGroup, j.StartedAt, j.Unit = p.PID, p.ControlGroup, p.Started, p.Unit
+	j.Place = p.Place
 	before := l.job
 	j.Input, j.InputFile = nil, false
 	if !j.Volatile {
@@ -89,7 +89,7 @@ func (r *runner) putOff(ctx context.Context, l *live) bool {
 	if !unsent || !isClosed(r.quit) && !r.opts.Host.GoingDown(ctx) {
 		return false
 	}
-	j.State, j.Slot, j.Unit, j.Boot = Queued, "", "", ""
+	j.State, j.Place = Queued, spec.Place{}
 	r.pool.end(l.slot, nil)
 	if err := r.records.Put(ctx, j); err != nil {
 		r.opts.Logger.Error("cannot put off a job", "job", j.ID, "error", err)
@@ -132,13 +132,13 @@ func (r *runner) process(ctx context.Context, l *live) (*sandbox.Process, error)
 				}
 			}
 		}
-		request := sandbox.Request{Job: j.Run, Input: stdin, Log: logFile, Last: s.keep <= 0, Halt: l.halt}
+		var memo []byte // where its caller is its record
 		if j.Volatile {
-			if request.Memo, err = r.records.Encode(j); err != nil {
+			if memo, err = r.records.Encode(j); err != nil {
 				return nil, err
 			}
 		}
-		p, err := s.open.Start(request)
+		p, err := s.open.Start(&j.Run, stdin, logFile, memo, l.halt)
 		if !errors.Is(err, sandbox.ErrUnfit) {
 			return p, err
 		}

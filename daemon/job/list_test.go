@@ -16,8 +16,9 @@ func fill(t testing.TB, m *Manager, begin time.Time, n int) {
 	t.Helper()
 	for i := range n {
 		j := Job{
-			Spec: Spec{Owner: Owner{Name: "ci", Key: "k2345678"}, Trigger: "http"}, User: "builder", State: Ended, ProcessID: 1000 + i, Unit: fmt.Sprintf("rtask-task-%d.scope", i),
-			ControlGroup: "/rtask.slice/rtask-task.scope/job", QueuedAt: begin.Add(time.Duration(i) * time.Second),
+			Spec: Spec{Owner: Owner{Name: "ci", Key: "k2345678"}, Trigger: "http"}, User: "builder", State: Ended,
+			Place:    spec.Place{PID: 1000 + i, Unit: fmt.Sprintf("rtask-task-%d.scope", i), ControlGroup: "/rtask.slice/rtask-task.scope/job"},
+			QueuedAt: begin.Add(time.Duration(i) * time.Second),
 		}
 		j.StartedAt, j.EndedAt = j.QueuedAt.Add(time.Millisecond), j.QueuedAt.Add(2*time.Second)
 		id := newID()

@@ -83,10 +83,6 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 			return nil, fmt.Errorf("cannot make a folder: %w", err)
 		}
 	}
-	boot, err := bootID()
-	if err != nil {
-		return nil, err
-	}
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open an empty input: %w", err)
@@ -114,7 +110,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		admission: admission.New(o.MaxJobs), aliases: map[string]*alias{}, owing: map[string]chan struct{}{}, triggers: make(chan struct{}),
 	}
 	m.inputs = inputs{filepath.Join(o.StateDir, "inputs"), o.Logger}
-	m.pool = newPool(&o, boot, m.quit)
+	m.pool = newPool(&o, m.quit)
 	m.runner = &runner{opts: &m.opts, records: s, pool: m.pool, inputs: m.inputs, null: null, euid: m.euid, quit: m.quit}
 	m.recorder = newRecorder(m.recordBatch)
 	m.retention = newRetention(s, o, m.isLive)

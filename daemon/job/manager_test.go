@@ -23,7 +23,7 @@ import (
 func TestFind(t *testing.T) {
 	m := open(t)
 	for _, id := range []string{"abcdefghijklmnop", "abcdzzzzzzzzzzzz", "qqqqqqqqqqqqqqqq"} {
-		j := Job{Spec: Spec{Run: spec.Run{ID: id}, Owner: Owner{UID: uint32(id[4])}}, State: Ended, ProcessID: 4711, Exit: &spec.Exit{Job: id}}
+		j := Job{Spec: Spec{Run: spec.Run{ID: id}, Owner: Owner{UID: uint32(id[4])}}, State: Ended, Place: spec.Place{PID: 4711}, Exit: &spec.Exit{Job: id}}
 		if err := m.store.Put(t.Context(), j); err != nil {
 			t.Fatal(err)
 		}
@@ -56,8 +56,8 @@ func TestFind(t *testing.T) {
 		{ref: "abcdefghijklmnop", visible: of('z'), err: ErrNotFound},
 		{ref: running.ID, visible: of('z'), err: ErrNotFound},
 		{ref: running.ID, id: running.ID},
-		{ref: fmt.Sprint(running.ProcessID), id: running.ID},
-		{ref: fmt.Sprint(running.ProcessID), visible: of('z'), err: ErrNotFound},
+		{ref: fmt.Sprint(running.PID), id: running.ID},
+		{ref: fmt.Sprint(running.PID), visible: of('z'), err: ErrNotFound},
 		{ref: "4711", err: ErrNotFound}, // it has ended, and its PID is anybody's
 		{ref: "0", err: ErrNotFound},    // of a job that is just being started
 		{ref: "-1", err: ErrNotFound},
@@ -279,7 +279,7 @@ func TestClosed(t *testing.T) {
 	m := open(t)
 	j := start(t, m, sh("echo ready; exec sleep 1000"))
 	until(t, m, j.ID, "ready")
-	pid := j.ProcessID
+	pid := j.PID
 	errs := make(chan error, 2)
 	following := make(chan struct{})
 	go func() {
@@ -321,7 +321,7 @@ func TestDiskFails(t *testing.T) {
 	if err := m.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	signal(t, j.ProcessID, unix.SIGUSR1)
+	signal(t, j.PID, unix.SIGUSR1)
 	if j := wait(t, m, j.ID); j.Exit.Code != 7 {
 		t.Errorf("%+v", j.Exit)
 	}
@@ -349,9 +349,9 @@ func TestDamagedRecord(t *testing.T) {
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
-	shim := parent(t, bad.ProcessID)
+	shim := parent(t, bad.PID)
 	defer gone(t, shim)
-	defer signal(t, bad.ProcessID, unix.SIGKILL)
+	defer signal(t, bad.PID, unix.SIGKILL)
 	db, err := bbolt.Open(filepath.Join(dir, "state", "jobs.db"), 0o600, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -8,13 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
-	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -30,7 +27,6 @@ import (
 type pool struct {
 	host   *sandbox.Host
 	logger *slog.Logger
-	boot   string          // the machine's boot id
 	quit   <-chan struct{} // closed before close is called
 
 	workers sync.WaitGroup // those that open slots
@@ -68,8 +64,8 @@ type configuration struct{ task, config string }
 
 func (j *Job) configuration() configuration { return configuration{j.Task, j.Config} }
 
-func newPool(o *Options, boot string, quit <-chan struct{}) *pool {
-	return &pool{host: o.Host, logger: o.Logger, boot: boot, quit: quit, idle: map[string][]*slot{}, uids: newUIDs(o.UIDs), unit: 1}
+func newPool(o *Options, quit <-chan struct{}) *pool {
+	return &pool{host: o.Host, logger: o.Logger, quit: quit, idle: map[string][]*slot{}, uids: newUIDs(o.UIDs), unit: 1}
 }
 
 // setUIDs changes the range of numbers that are lent.
@@ -143,7 +139,7 @@ func (p *pool) lease(j *Job, key string) (*slot, error) {
 		p.replace(w, key)
 		p.warmUp(w)
 	}
-	j.Slot, j.Unit, j.Boot = s.id, s.unit, p.boot
+	j.Place = spec.Place{Slot: s.id, Unit: s.unit, Boot: p.host.Boot()}
 	s.lend(j)
 	return s, nil
 }
@@ -236,9 +232,9 @@ const (
 // the records do not know of. A command's scope has the name of its job; it is taken by the attempt of an engine that died
 // before the job began.
 func (p *pool) openSlot(ctx context.Context, s *slot, j *Job, single bool) error {
-	r := sandbox.SlotRequest{ID: s.id, Unit: s.unit, Description: description(j), Job: j.Run, Single: single}
+	at := spec.Place{Slot: s.id, Unit: s.unit}
 	for range startAttempts {
-		opened, err := p.host.OpenSlot(ctx, r)
+		opened, err := p.host.OpenSlot(ctx, at, &j.Run, single)
 		p.mu.Lock()
 		if err == nil {
 			s.open, s.unit, s.shown = opened, opened.Unit, j.ID
@@ -246,7 +242,7 @@ func (p *pool) openSlot(ctx context.Context, s *slot, j *Job, single bool) error
 			p.mu.Unlock()
 			return nil
 		}
-		r.Unit = p.unitName(j)
+		at.Unit = p.unitName(j)
 		p.mu.Unlock()
 		if !errors.Is(err, scope.ErrExists) {
 			return err
@@ -288,30 +284,9 @@ func (p *pool) describe(s *slot, j *Job) {
 	if !other {
 		return
 	}
-	if err := s.open.Describe(context.Background(), description(j)); err != nil {
+	if err := s.open.Describe(context.Background(), &j.Run); err != nil {
 		p.logger.Warn("cannot describe the scope of a job", "job", j.ID, "unit", j.Unit, "error", err)
 	}
-}
-
-// maxDescription is how many characters of a program's name systemctl shows.
-const maxDescription = 200
-
-// description is what systemctl shows: text that D-Bus takes and that a terminal cannot act on. Everybody can read it and the
-// journal keeps it, so of a command it is the program's name without arguments, which may be secret.
-func description(j *Job) string {
-	if j.Task != "" {
-		return fmt.Sprintf("rtask job %s of task %s", j.ID, j.Task)
-	}
-	name := []rune(filepath.Base(j.Command()))
-	if len(name) > maxDescription {
-		name = append(name[:maxDescription], '…')
-	}
-	for i, r := range name {
-		if !unicode.IsPrint(r) {
-			name[i] = unicode.ReplacementChar
-		}
-	}
-	return fmt.Sprintf("rtask job %s: %s", j.ID, string(name))
 }
 
 // spoil has a slot take no other job: who knows what became of the last one.
@@ -460,13 +435,4 @@ func (p *pool) close() {
 	}
 	ends.Wait()
 	p.workers.Wait()
-}
-
-// bootID tells one run of the machine from the next (random(4)).
-func bootID() (string, error) {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "", fmt.Errorf("cannot read the boot id: %w", err)
-	}
-	return string(b[:max(0, len(b)-1)]), nil
 }

@@ -75,7 +75,7 @@ func (r *retention) promise(id string, now time.Time) (*Job, error) {
 		Spec: Spec{
 			Run: nameOf(j.ID, &j), Owner: j.Owner, Trigger: j.Trigger, Digest: j.Digest, Promised: j.Promised,
 		},
-		Into: j.Into, User: j.User, State: promised, QueuedAt: j.QueuedAt, StartedAt: j.StartedAt, EndedAt: j.EndedAt, Exit: j.Exit,
+		Into: j.Into, User: j.User, State: promised, Place: spec.Place{StartedAt: j.StartedAt}, QueuedAt: j.QueuedAt, EndedAt: j.EndedAt, Exit: j.Exit,
 		Reply: &Reply{Stdout: result.Stdout, Stderr: result.Stderr, Truncated: result.Truncated},
 	}, nil
 }

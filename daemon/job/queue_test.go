@@ -38,8 +38,8 @@ func TestQueue(t *testing.T) {
 	var waiting []Job
 	for _, in := range []string{"a", "b", "c"} {
 		j := start(t, m, one(in))
-		if j.State != Queued || j.ProcessID != 0 || !j.StartedAt.IsZero() {
-			t.Errorf("%s: %s, PID %d, started %v", in, j.State, j.ProcessID, j.StartedAt)
+		if j.State != Queued || j.PID != 0 || !j.StartedAt.IsZero() {
+			t.Errorf("%s: %s, PID %d, started %v", in, j.State, j.PID, j.StartedAt)
 		}
 		waiting = append(waiting, j)
 	}
@@ -53,7 +53,7 @@ func TestQueue(t *testing.T) {
 	if j, err := m.Stop(t.Context(), waiting[1].ID, StopOptions{By: "ada"}); err != nil || j.State != Ended || j.Exit.Reason != spec.Stopped || !j.StartedAt.IsZero() {
 		t.Errorf("stopped: %+v, %v", j.Exit, err)
 	}
-	signal(t, first.ProcessID, unix.SIGUSR1)
+	signal(t, first.PID, unix.SIGUSR1)
 	a, c := wait(t, m, waiting[0].ID), wait(t, m, waiting[2].ID)
 	if output(t, m, a.ID) != "a\n" || output(t, m, c.ID) != "c\n" {
 		t.Errorf("output %q and %q", output(t, m, a.ID), output(t, m, c.ID))
@@ -96,7 +96,7 @@ func TestQueueReopen(t *testing.T) {
 			t.Errorf("%s, %v", now.State, err)
 		}
 	}
-	signal(t, first.ProcessID, unix.SIGUSR1)
+	signal(t, first.PID, unix.SIGUSR1)
 	if j := wait(t, m, short.ID); !j.Succeeded() || output(t, m, j.ID) != "short\n" {
 		t.Errorf("%+v %q", j.Exit, output(t, m, j.ID))
 	}

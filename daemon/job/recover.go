@@ -153,9 +153,7 @@ func (m *Manager) find(j Job) *live {
 	close(l.settled)
 	never := j.State == Queued
 	if !never {
-		p, err := m.opts.Host.Find(sandbox.Left{
-			Job: j.Run, Slot: j.Slot, Unit: j.Unit, Started: j.StartedAt, SameBoot: j.Boot == m.pool.boot || j.Boot == "",
-		})
+		p, err := m.opts.Host.Find(j.Run, j.Place)
 		never = errors.Is(err, sandbox.ErrNeverBegun)
 		if err != nil && !never {
 			m.opts.Logger.Error("cannot find out about a job of an earlier run", "job", j.ID, "error", err)
@@ -177,7 +175,7 @@ func (m *Manager) find(j Job) *live {
 	if j.State != Stopping {
 		l.job.State = Queued
 	}
-	l.job.Slot, l.job.Unit, l.job.Boot = "", "", ""
+	l.job.Place = spec.Place{}
 	return l
 }
 
@@ -186,7 +184,7 @@ func (m *Manager) takeUp(l *live) {
 	j := &l.job
 	l.slot = m.pool.adopt(j, l.proc.Slot())
 	if p := l.proc; p.PID != 0 {
-		j.ProcessID, j.ControlGroup, j.StartedAt = p.PID, p.ControlGroup, p.Started
+		j.Place = p.Place
 	}
 	m.live[j.ID] = l
 	l.ticket = m.admission.Restore(m.requestOf(j), false)

@@ -57,9 +57,9 @@ func TestReopen(t *testing.T) {
 			if err := m.Close(); err != nil {
 				t.Fatal(err)
 			}
-			shim := parent(t, ends.ProcessID)
-			signal(t, runs.ProcessID, unix.SIGUSR2)
-			signal(t, ends.ProcessID, unix.SIGUSR1)
+			shim := parent(t, ends.PID)
+			signal(t, runs.PID, unix.SIGUSR2)
+			signal(t, ends.PID, unix.SIGUSR1)
 			gone(t, shim)
 
 			m = openIn(t, dir)
@@ -68,17 +68,17 @@ func TestReopen(t *testing.T) {
 				t.Errorf("what ended without an engine is %s, %v", j.State, err)
 			}
 			j, err := m.Status(runs.ID)
-			if err != nil || j.State != Running || j.ProcessID != runs.ProcessID || j.Task != "runs" {
+			if err != nil || j.State != Running || j.PID != runs.PID || j.Task != "runs" {
 				t.Fatalf("%+v, %v", j, err)
 			}
 			if os.Geteuid() == 0 && !lent(m, j.Credentials.UID) {
 				t.Error("the number of a job that runs is free")
 			}
-			if byPID, err := m.Status(fmt.Sprint(runs.ProcessID)); err != nil || byPID.ID != runs.ID {
+			if byPID, err := m.Status(fmt.Sprint(runs.PID)); err != nil || byPID.ID != runs.ID {
 				t.Errorf("by PID: %s, %v", byPID.ID, err)
 			}
 			until(t, m, runs.ID, "two")
-			signal(t, runs.ProcessID, unix.SIGUSR1)
+			signal(t, runs.PID, unix.SIGUSR1)
 			for id, want := range map[string]string{runs.ID: "ready\ntwo\nthree\n", ends.ID: "ready\nthree\n"} {
 				j := wait(t, m, id)
 				if j.State != Ended || j.Exit.Code != 7 || j.Exit.Reason != spec.ExitCode || j.EndedAt.IsZero() {
@@ -109,7 +109,7 @@ func TestReopenMany(t *testing.T) {
 	}
 	var pids []int
 	for _, j := range m.running(func(Job) bool { return true }) {
-		pids = append(pids, j.ProcessID, parent(t, j.ProcessID))
+		pids = append(pids, j.PID, parent(t, j.PID))
 	}
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
@@ -138,8 +138,8 @@ func TestLost(t *testing.T) {
 			defer func() { end(t, m) }()
 			j := start(t, m, sh(obedient))
 			until(t, m, j.ID, "ready")
-			shim := parent(t, j.ProcessID)
-			defer func() { _ = unix.Kill(j.ProcessID, unix.SIGKILL) }()
+			shim := parent(t, j.PID)
+			defer func() { _ = unix.Kill(j.PID, unix.SIGKILL) }()
 			if closed {
 				if err := m.Close(); err != nil {
 					t.Fatal(err)

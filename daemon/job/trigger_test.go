@@ -197,10 +197,10 @@ func TestTriggerWithoutManager(t *testing.T) {
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
-	shims := []int{parent(t, ends.ProcessID), parent(t, lost.ProcessID)}
-	signal(t, ends.ProcessID, unix.SIGUSR1)
+	shims := []int{parent(t, ends.PID), parent(t, lost.PID)}
+	signal(t, ends.PID, unix.SIGUSR1)
 	signal(t, shims[1], unix.SIGKILL)
-	signal(t, lost.ProcessID, unix.SIGKILL)
+	signal(t, lost.PID, unix.SIGKILL)
 	for _, pid := range shims {
 		gone(t, pid)
 	}

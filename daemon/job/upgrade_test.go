@@ -50,7 +50,7 @@ func TestUpgrade(t *testing.T) {
 			t.Errorf("%s is\n%s, not\n%s", name, got, want)
 		}
 	}
-	if j := all["running"]; j.ProcessID == 0 || j.Slot == "" || j.Boot == "" || j.Credentials.UID != 70000 && j.Credentials.UID != 70001 || j.KillSignal != 15 || j.TimeoutStop != 5*time.Second {
+	if j := all["running"]; j.PID == 0 || j.Slot == "" || j.Boot == "" || j.Credentials.UID != 70000 && j.Credentials.UID != 70001 || j.KillSignal != 15 || j.TimeoutStop != 5*time.Second {
 		t.Errorf("running is %+v", j)
 	}
 	if j := all["queued"]; string(j.Input) != "new input\n" || j.Same == "" || j.Sandbox.Profile != "default" || j.Identifier() != "one" {

@@ -66,10 +66,10 @@ func TestRoomOfCaller(t *testing.T) {
 		t.Skip("only root can make namespaces here")
 	}
 	dir := t.TempDir()
-	for path, mode := range map[string]os.FileMode{"open": 0o755, "closed": 0o700, "closed/secret": 0o755} {
-		if err := os.Mkdir(filepath.Join(dir, path), mode); err != nil {
-			t.Fatal(err)
-		}
+	err := errors.Join(os.Mkdir(filepath.Join(dir, "open"), 0o755), os.Mkdir(filepath.Join(dir, "closed"), 0o700),
+		os.Mkdir(filepath.Join(dir, "closed", "secret"), 0o755))
+	if err != nil {
+		t.Fatal(err)
 	}
 	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
 		if err := os.Chmod(d, 0o755); err != nil {

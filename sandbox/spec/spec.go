@@ -70,6 +70,20 @@ func (r *Run) Command() string {
 // Identifier is the SYSLOG_IDENTIFIER= of the job's lines in the journal.
 func (r *Run) Identifier() string { return cmp.Or(r.Task, path.Base(r.Command())) }
 
+// Place is where a job runs: what the engine knows of it while it does.
+type Place struct {
+	// Slot is the id of its slot; an engine that knew no slots left none: there the job's id is the slot's. Unit is the slot's
+	// scope, "" without systemd, and Boot the boot id (random(4)) of the machine.
+	Slot string `cbor:"slot,omitempty"`
+	Unit string `cbor:"unit,omitempty"`
+	Boot string `cbor:"boot,omitempty"`
+	// PID is that of the main process, 0 before it runs, and ControlGroup the job's own below the cgroup v2 mount.
+	PID          int    `cbor:"pid,omitempty"`
+	ControlGroup string `cbor:"control_group,omitempty"`
+	// StartedAt is when the main process was started.
+	StartedAt time.Time `cbor:"started_at,omitzero"`
+}
+
 // Reason is why a job did not succeed. The values are those of the HTTP API.
 type Reason string
 
