@@ -16,7 +16,7 @@ import (
 
 // StreamLogs implements JobService.
 func (s *Server) StreamLogs(ctx context.Context, r *rtaskv1.StreamLogsRequest, stream rtaskv1connect.JobServiceStreamLogsServerStream) error {
-	j, err := s.find(callOf(ctx), r.Job)
+	id, err := s.findID(ctx, r.Job)
 	if err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func (s *Server) StreamLogs(ctx context.Context, r *rtaskv1.StreamLogsRequest, s
 	}
 	// One message for all pieces: it is encoded when Send returns.
 	m := &rtaskv1.StreamLogsResponse{Time: &timestamppb.Timestamp{}}
-	err = s.Jobs.StreamLogs(ctx, j.ID, job.LogOptions{Follow: r.Follow, View: view}, func(e log.Entry) error {
+	err = s.Jobs.StreamLogs(ctx, id, job.LogOptions{Follow: r.Follow, View: view}, func(e log.Entry) error {
 		m.Stream, m.Data, m.Offset = rtaskv1.Stream(e.Stream), e.Data, e.Offset
 		m.Time.Seconds, m.Time.Nanos = e.Time.Unix(), int32(e.Time.Nanosecond())
 		return stream.Send(m)
@@ -44,6 +44,15 @@ func (s *Server) StreamLogs(ctx context.Context, r *rtaskv1.StreamLogsRequest, s
 		return waitError(err)
 	}
 	return nil
+}
+
+// findID is the id of what find finds. It is not inlined, since a job.Job is large, and each follower would have one on its stack for
+// as long as it follows.
+//
+//go:noinline
+func (s *Server) findID(ctx context.Context, ref string) (string, error) {
+	j, err := s.find(callOf(ctx), ref)
+	return j.ID, err
 }
 
 // logView is what of a log a request asks for.

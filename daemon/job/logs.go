@@ -48,8 +48,8 @@ func (m *Manager) StreamLogs(ctx context.Context, id string, o LogOptions, yield
 	}
 	f, err := os.Open(m.opts.logPath(id))
 	if errors.Is(err, fs.ErrNotExist) {
-		if j, err := m.Status(id); err == nil && j.State == Ended && j.StartedAt.IsZero() {
-			return nil // it never ran
+		if m.neverRan(id) {
+			return nil
 		}
 		return fmt.Errorf("there is no output of job %s: %w", id, ErrNotFound)
 	}
@@ -62,6 +62,13 @@ func (m *Manager) StreamLogs(ctx context.Context, id string, o LogOptions, yield
 		return ErrClosed
 	}
 	return err
+}
+
+// neverRan reports whether a job has ended without having run. It is a function of its own so that a Job, which is large, takes up
+// no room on the stack of each follower.
+func (m *Manager) neverRan(id string) bool {
+	j, err := m.Status(id)
+	return err == nil && j.State == Ended && j.StartedAt.IsZero()
 }
 
 // Output returns a job with the beginning of what it wrote, as its Result would have had it, read from its log.
