@@ -321,5 +321,3 @@ func must[T any](t testing.TB) func(r *T, err error) *T {
 		return r
 	}
 }
-
-func req[T any](m *T) *T { return m }

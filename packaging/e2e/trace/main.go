@@ -243,7 +243,7 @@ func stay(null int, orphan bool) error {
 		syscall.RawSyscall(unix.SYS_DUP3, uintptr(null), fd, 0)
 	}
 	for {
-		syscall.RawSyscall(unix.SYS_PAUSE, 0, 0, 0)
+		syscall.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0) // until a signal
 	}
 }
 

@@ -38,7 +38,7 @@ func (r Reason) Word() string {
 	return w
 }
 
-// StateOf, ReasonOf and StatusOf return what has a word; 0: nothing has.
+// StateOf returns the state that has a word; 0: none has.
 func StateOf(word string) State { return State(value(State_value, "STATE_", word)) }
 
 // ReasonOf is like StateOf.
