@@ -20,7 +20,7 @@ type rule struct {
 	never map[string]string
 }
 
-// rules has every package of the project, as the table in ARCHITECTURE.md. A package that is not here fails the test.
+// rules has every package of the project, as the table in docs/architecture.md. A package that is not here fails the test.
 func rules() map[string]rule {
 	const (
 		noNetwork   = "the engine's core must not be able to open a network connection by way of a library"
@@ -149,7 +149,7 @@ func TestImports(t *testing.T) {
 		seen[name] = true
 		r, ok := all[name]
 		if !ok {
-			t.Errorf("%s has no rule: add it here and to the table in ARCHITECTURE.md", name)
+			t.Errorf("%s has no rule: add it here and to the table in docs/architecture.md", name)
 			continue
 		}
 		for _, i := range p.Imports {
