@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/rtask/rtask/daemon/job/admission"
-	"github.com/rtask/rtask/daemon/store"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -92,7 +91,7 @@ func (m *Manager) admitNew(s *Spec, j Job) (_ admitted, taken bool, _ error) {
 	if m.live[j.ID] != nil || m.aliases[j.ID] != nil || m.another(s) {
 		return admitted{}, true, nil
 	}
-	if !s.Promised.IsZero() && !m.retention.mayPromise(j.share()) {
+	if !s.Promised.IsZero() && !m.records.retention.mayPromise(j.share()) {
 		return admitted{}, false, fmt.Errorf("%w: at most %d of %s can be kept", ErrPromises, maxPromises, j.Owner)
 	}
 	long := s.Overflow == spec.Coalesce && len(s.Input) > maxInline
@@ -196,12 +195,10 @@ func (m *Manager) known(ctx context.Context, id string) (*live, Job, error) {
 			return nil, Job{}, ErrClosed
 		}
 	}
-	j, err := m.store.Get(id)
+	j, err := m.records.get(id)
 	switch {
-	case errors.Is(err, store.ErrNotFound):
+	case errors.Is(err, ErrNotFound):
 		return nil, Job{}, nil
-	case errors.Is(err, store.ErrClosed):
-		return nil, Job{}, ErrClosed
 	case err != nil:
 		return nil, Job{}, err
 	}

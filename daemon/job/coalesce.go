@@ -126,7 +126,7 @@ func (m *Manager) commitJoin(ctx context.Context, l *live, g *joined) error {
 	switch {
 	case gone:
 		m.unalias(g.alias)
-		if err := m.store.Delete(g.alias.id); err != nil {
+		if err := m.records.Delete(g.alias.id); err != nil {
 			return recordError(err)
 		}
 		return errGone
@@ -155,7 +155,7 @@ func (m *Manager) beginJoin(l *live, g *joined) (committed func(context.Context)
 	if gone || j.Volatile {
 		return func(context.Context) error { return nil }, nil
 	}
-	return m.store.Begin([]Job{j, g.alias.record(&j)})
+	return m.records.Begin([]Job{j, g.alias.record(&j)})
 }
 
 // unalias forgets an alias.
@@ -180,7 +180,7 @@ func (m *Manager) resolve(id string) string {
 	if l, j, _ := m.remembered(id); l != nil {
 		return cmp.Or(j.Into, j.ID)
 	}
-	if j, err := m.store.Get(id); err == nil && j.Into != "" {
+	if j, err := m.records.Get(id); err == nil && j.Into != "" {
 		return j.Into
 	}
 	return id
@@ -198,8 +198,8 @@ func (m *Manager) target(alias Job) (Job, error) {
 	if l != nil {
 		return j, nil
 	}
-	j, err := m.store.Get(alias.Into)
-	if errors.Is(err, store.ErrNotFound) || err == nil && j.State == promised {
+	j, err := m.records.get(alias.Into)
+	if errors.Is(err, ErrNotFound) || err == nil && j.State == promised {
 		return alias, nil
 	}
 	return j, err
@@ -225,13 +225,13 @@ func (m *Manager) takeUpAliases(aliases []Job) {
 			l.ticket.Joined(1)
 			continue
 		}
-		of, err := m.store.Get(a.Into)
+		of, err := m.records.Get(a.Into)
 		if err != nil {
 			now := time.Now()
 			of = Job{State: Ended, EndedAt: now, Exit: &spec.Exit{Job: a.Into, Reason: spec.Lost, Code: -1, Detail: "the job that took this request over is not known any more", Ended: now}}
 		}
 		if of.State == Ended {
-			m.store.PutSoon(aliasRecord(a, &of))
+			m.records.PutSoon(aliasRecord(a, &of))
 		}
 	}
 }
@@ -267,6 +267,6 @@ func (m *Manager) AcceptedAt(id string) (time.Time, bool) {
 	if l, j, _ := m.remembered(id); l != nil {
 		return j.QueuedAt, true
 	}
-	j, err := m.store.Get(id)
+	j, err := m.records.Get(id)
 	return j.QueuedAt, err == nil
 }

@@ -78,7 +78,7 @@ func (m *Manager) recordBatch(batch []*live, last bool) bool {
 		}
 	}
 	m.mu.Unlock()
-	if err := m.store.PutAll(context.Background(), jobs); err != nil {
+	if err := m.records.PutAll(context.Background(), jobs); err != nil {
 		m.opts.Logger.Error("cannot record the end of jobs", "jobs", len(jobs), "error", err)
 		if last {
 			for _, l := range batch {
@@ -105,7 +105,7 @@ func (m *Manager) recorded(l *live) {
 		m.opts.Logger.Warn("cannot remove the claim of a job", "job", j.ID, "error", err)
 	}
 	m.inputs.drop(&j)
-	m.retention.add(j.ID, j.share())
+	m.records.retention.add(j.ID, j.share())
 	if l.proc != nil {
 		l.proc.Release()
 	}
@@ -116,7 +116,7 @@ func (m *Manager) recorded(l *live) {
 	delete(m.live, j.ID)
 	for id := range l.aliases {
 		delete(m.aliases, id)
-		m.retention.add(id, j.share())
+		m.records.retention.add(id, j.share())
 	}
 	s := l.slot
 	l.slot = nil

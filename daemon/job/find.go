@@ -55,7 +55,7 @@ func (m *Manager) byPrefix(ref string, seen func(Job) bool) ([]Job, error) {
 	// Those that run come first: one that ends meanwhile is in the records then, and found twice, but not missed. An alias is in
 	// the records before its id is known to anybody.
 	found := m.running(func(j Job) bool { return strings.HasPrefix(j.ID, ref) && seen(j) })
-	recorded, err := m.store.Match(ref, 0)
+	recorded, err := m.records.Match(ref, 0)
 	for _, j := range recorded {
 		if seen(j) && !slices.ContainsFunc(found, func(k Job) bool { return k.ID == j.ID }) {
 			found = append(found, j)
@@ -73,7 +73,7 @@ func (m *Manager) byID(id string, seen func(Job) bool) ([]Job, error) {
 	l, j, _ := m.remembered(id)
 	if l == nil {
 		var err error
-		if j, err = m.store.Get(id); errors.Is(err, store.ErrNotFound) {
+		if j, err = m.records.get(id); errors.Is(err, ErrNotFound) {
 			return nil, nil
 		} else if err != nil {
 			return nil, err

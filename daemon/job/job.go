@@ -11,6 +11,18 @@
 // Each has an example. Close leaves the jobs running, and the next Manager on the same folders has them again. A Job is a value:
 // it says what was so when it was returned.
 //
+// Inside, a start is admitted (admit.go), placed on record and in a slot (place.go) and launched (launch.go); start.go has these three
+// steps. Its end is made known, then recorded (end.go). What lasts has owners that do not know the Manager, which connects them:
+//
+//   - package admission: who has a turn, who waits, who is refused; in memory, guarded by the Manager's lock;
+//   - pool (pool.go, warm.go, uids.go): the slots, with a lock of its own;
+//   - ledger (ledger.go, retention.go, promise.go): the records and how long they are kept; each change is a transaction;
+//   - inputs (input.go): the files of inputs that are too long for a record;
+//   - runner (launch.go): starts processes and follows them; what it changes of a job is guarded by that job's lock (live.go);
+//   - recorder (recorder.go): has the ends of jobs recorded, many in one commit.
+//
+// Locks are taken in this order: a job's writing, the Manager's, a job's, the pool's.
+//
 // It knows nothing of who may do what (daemon/auth, daemon/control), of configuration files or of the network. How a
 // process is started and confined is package sandbox's business.
 package job

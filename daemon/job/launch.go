@@ -8,7 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/rtask/rtask/daemon/store"
 	"github.com/rtask/rtask/sandbox"
 	"github.com/rtask/rtask/sandbox/spec"
 	"github.com/rtask/rtask/sandbox/wire"
@@ -19,7 +18,7 @@ import (
 // changes of a job is guarded by the job's, and it knows nothing of who waits.
 type runner struct {
 	opts    *Options
-	records *store.Store[Job]
+	records *ledger
 	pool    *pool
 	inputs  inputs
 	null    *os.File // the standard input of jobs without one
@@ -127,7 +126,7 @@ func (r *runner) process(ctx context.Context, l *live) (*sandbox.Process, error)
 			}
 			if s.unit != j.Unit { // its name was taken
 				j = l.change(func(j *Job) { j.Unit = s.unit })
-				if err := record(ctx, r.records, l); err != nil {
+				if err := r.records.record(ctx, l); err != nil {
 					return nil, err
 				}
 			}
@@ -158,7 +157,7 @@ func (r *runner) moveOn(ctx context.Context, l *live) error {
 	if err := r.lease(l, key); err != nil {
 		return err
 	}
-	return record(ctx, r.records, l)
+	return r.records.record(ctx, l)
 }
 
 // lease gets a slot for a job that has its turn.

@@ -1,13 +1,11 @@
 package job
 
 import (
-	"errors"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/rtask/rtask/daemon/store"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -97,7 +95,7 @@ func (m *Manager) List(f Filter) ([]Job, error) {
 	}
 	jobs := m.running(f.fits)
 	if f.ended() {
-		recorded, err := m.onRecord(&f, jobs)
+		recorded, err := m.records.list(&f, jobs)
 		if err != nil {
 			return nil, err
 		}
@@ -105,32 +103,4 @@ func (m *Manager) List(f Filter) ([]Job, error) {
 		newestFirst(jobs)
 	}
 	return jobs[:min(len(jobs), f.Limit)], nil
-}
-
-// onRecord returns the newest jobs on record that fit, but for those in except.
-func (m *Manager) onRecord(f *Filter, except []Job) ([]Job, error) {
-	skip := make(map[string]bool, len(except))
-	for _, j := range except {
-		skip[j.ID] = true
-	}
-	var jobs []Job
-	for j, err := range m.store.Select(f.Since, f.Until, f.summaryFits) {
-		var damaged *store.DecodeError
-		switch {
-		case errors.As(err, &damaged):
-			m.opts.Logger.Error("cannot read a job's record", "error", err)
-			continue
-		case errors.Is(err, store.ErrClosed):
-			return nil, ErrClosed
-		case err != nil:
-			return nil, err
-		}
-		if !f.fits(j) || skip[j.ID] {
-			continue
-		}
-		if jobs = append(jobs, j); len(jobs) == f.Limit {
-			break
-		}
-	}
-	return jobs, nil
 }

@@ -31,9 +31,9 @@ func fill(t testing.TB, m *Manager, begin time.Time, n int) {
 		if i == n/3 {
 			j.Task = "rare"
 		}
-		m.store.PutSoon(j)
+		m.records.PutSoon(j)
 		if i%1000 == 999 {
-			if err := m.store.Put(t.Context(), j); err != nil { // waits, or more would wait than the store takes
+			if err := m.records.Put(t.Context(), j); err != nil { // waits, or more would wait than the store takes
 				t.Fatal(err)
 			}
 		}
@@ -52,7 +52,7 @@ func TestListFilters(t *testing.T) {
 		if i == 3 {
 			j.Task, j.User, j.Owner = "other", "v", Owner{Key: "k", Name: "ci"}
 		}
-		if err := m.store.Put(t.Context(), j); err != nil {
+		if err := m.records.Put(t.Context(), j); err != nil {
 			t.Fatal(err)
 		}
 	}

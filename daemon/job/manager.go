@@ -9,10 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"github.com/rtask/rtask/daemon/job/admission"
-	"github.com/rtask/rtask/daemon/store"
 	"github.com/rtask/rtask/sandbox"
 	"github.com/rtask/rtask/sandbox/log"
 	"github.com/rtask/rtask/sandbox/spec"
@@ -43,13 +41,12 @@ func (o *Options) recordPath(id string) string { return filepath.Join(o.StateDir
 // Manager runs jobs. It is safe for concurrent use.
 type Manager struct {
 	opts      Options
-	store     *store.Store[Job]
+	records   *ledger
 	watcher   *log.Watcher
 	pool      *pool
 	inputs    inputs
 	runner    *runner
 	euid      int // the engine's own user
-	retention *retention
 	workers   sync.WaitGroup
 	quit      chan struct{}
 	stopSweep func()
@@ -91,36 +88,24 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	if err != nil {
 		return nil, errors.Join(err, null.Close())
 	}
-	s, err := store.Open(recordsPath(o.StateDir), store.Options[Job]{
-		ID:         func(j *Job) string { return j.ID },
-		Time:       func(j *Job) time.Time { return j.QueuedAt },
-		Unfinished: unfinished,
-		Group:      group,
-		Summary:    summary,
-		Claim:      claim,
-		MaxClaims:  maxClaims,
-		Upgrade:    upgrade,
-		OnError:    func(err error) { o.Logger.Error("cannot write a job's record", "error", err) },
-	})
-	if err != nil {
-		return nil, errors.Join(err, w.Close(), null.Close())
-	}
 	m := &Manager{
-		opts: o, store: s, watcher: w, euid: os.Geteuid(), quit: make(chan struct{}), live: map[string]*live{},
+		opts: o, watcher: w, euid: os.Geteuid(), quit: make(chan struct{}), live: map[string]*live{},
 		admission: admission.New(o.MaxJobs), aliases: map[string]*alias{}, owing: map[string]chan struct{}{}, triggers: make(chan struct{}),
+	}
+	if m.records, err = openLedger(&m.opts, m.isLive); err != nil {
+		return nil, errors.Join(err, w.Close(), null.Close())
 	}
 	m.inputs = inputs{filepath.Join(o.StateDir, "inputs"), o.Logger}
 	m.pool = newPool(&o, m.quit)
-	m.runner = &runner{opts: &m.opts, records: s, pool: m.pool, inputs: m.inputs, null: null, euid: m.euid, quit: m.quit}
+	m.runner = &runner{opts: &m.opts, records: m.records, pool: m.pool, inputs: m.inputs, null: null, euid: m.euid, quit: m.quit}
 	m.recorder = newRecorder(m.recordBatch)
-	m.retention = newRetention(s, o, m.isLive)
 	if err := m.recover(); err != nil {
-		return nil, errors.Join(err, s.Close(), w.Close(), null.Close())
+		return nil, errors.Join(err, m.records.Close(), w.Close(), null.Close())
 	}
 	sweep, stop := context.WithCancel(context.WithoutCancel(ctx))
 	m.stopSweep = stop
 	m.workers.Go(func() { o.Host.Sweep(sweep) })
-	m.workers.Go(func() { m.retention.run(m.quit) })
+	m.workers.Go(func() { m.records.retention.run(m.quit) })
 	go m.recorder.run()
 	return m, nil
 }
@@ -142,7 +127,7 @@ func (m *Manager) Close() error {
 	m.recorder.close() // nothing ends any more
 	m.background.Wait()
 	m.pool.ends.Wait()
-	return errors.Join(m.watcher.Close(), m.store.Close(), m.runner.null.Close())
+	return errors.Join(m.watcher.Close(), m.records.Close(), m.runner.null.Close())
 }
 
 // SetLimits sets Options.MaxJobs and Options.UIDs anew. They hold for jobs to come.

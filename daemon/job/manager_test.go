@@ -24,7 +24,7 @@ func TestFind(t *testing.T) {
 	m := open(t)
 	for _, id := range []string{"abcdefghijklmnop", "abcdzzzzzzzzzzzz", "qqqqqqqqqqqqqqqq"} {
 		j := Job{Spec: Spec{Run: spec.Run{ID: id}, Owner: Owner{UID: uint32(id[4])}}, State: Ended, Place: spec.Place{PID: 4711}, Exit: &spec.Exit{Job: id}}
-		if err := m.store.Put(t.Context(), j); err != nil {
+		if err := m.records.Put(t.Context(), j); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -318,7 +318,7 @@ func TestDiskFails(t *testing.T) {
 	s.Volatile = true
 	j := start(t, m, s)
 	until(t, m, j.ID, "ready")
-	if err := m.store.Close(); err != nil {
+	if err := m.records.Close(); err != nil {
 		t.Fatal(err)
 	}
 	signal(t, j.PID, unix.SIGUSR1)

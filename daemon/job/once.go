@@ -2,8 +2,6 @@ package job
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/rtask/rtask/daemon/store"
@@ -39,7 +37,7 @@ func (m *Manager) notYet(s *Spec) error {
 	if s.Once.Key == "" {
 		return nil
 	}
-	id, err := m.store.Holder(s.Once.Key, s.Once.At)
+	id, err := m.records.Holder(s.Once.Key, s.Once.At)
 	if err != nil || id == "" || id == s.ID {
 		return err
 	}
@@ -49,21 +47,8 @@ func (m *Manager) notYet(s *Spec) error {
 		return &RepeatError{ID: id}
 	}
 	// Its end waits for others to be recorded with it, and so does its claim.
-	if err := m.store.Put(context.Background(), j); err != nil {
+	if err := m.records.Put(context.Background(), j); err != nil {
 		return recordError(err)
 	}
 	return nil
-}
-
-// recordError is an error of the records for who starts a job.
-func recordError(err error) error {
-	var claimed *store.ClaimedError
-	switch {
-	case errors.As(err, &claimed):
-		return &RepeatError{ID: claimed.ID}
-	case errors.Is(err, store.ErrClosed):
-		return ErrClosed
-	default:
-		return fmt.Errorf("cannot record the job: %w", err)
-	}
 }

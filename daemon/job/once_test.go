@@ -89,7 +89,7 @@ func TestOnce(t *testing.T) {
 	}
 	m.recorder.now()
 	eventually(t, "it is on record", func() bool { return !m.isLive(said.ID) })
-	if err := m.store.Delete(said.ID); err != nil {
+	if err := m.records.Delete(said.ID); err != nil {
 		t.Fatal(err)
 	}
 	repeated(told, said.ID) // of whom nothing else is known

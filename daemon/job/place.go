@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/rtask/rtask/daemon/store"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -21,7 +20,7 @@ func (m *Manager) place(ctx context.Context, s *Spec, a admitted) (waits bool, e
 		err = m.runner.lease(l, a.key)
 	}
 	if err == nil {
-		err = record(ctx, m.store, l)
+		err = m.records.record(ctx, l)
 	}
 	if err != nil && m.forget(l) {
 		a.drop() // forget has removed what the job had last, which may be another request's
@@ -44,21 +43,6 @@ func (m *Manager) placeJoined(ctx context.Context, s *Spec, a admitted) error {
 	return err
 }
 
-// record commits that the job is there, and if it has its turn, that it is about to start: whatever happens from now on, it
-// is not started twice. A volatile job has its caller for a record.
-func record(ctx context.Context, records *store.Store[Job], l *live) error {
-	l.writing.Lock()
-	defer l.writing.Unlock()
-	j := l.snapshot()
-	if j.Volatile {
-		return nil
-	}
-	if err := records.Put(ctx, j); err != nil {
-		return recordError(err)
-	}
-	return nil
-}
-
 // forget undoes admit. It returns false, and does nothing, for a job that another request has put on record meanwhile, which
 // it took over. The id stays taken until nothing of the job is left: whoever asks for it meanwhile waits, see known.
 func (m *Manager) forget(l *live) bool {
@@ -74,7 +58,7 @@ func (m *Manager) forget(l *live) bool {
 	j := l.snapshot()
 	m.mu.Unlock()
 	m.inputs.drop(&j)
-	if err := m.store.Delete(j.ID); err != nil {
+	if err := m.records.Delete(j.ID); err != nil {
 		m.opts.Logger.Error("cannot delete a job's record", "job", j.ID, "error", err)
 	}
 	if l.slot != nil && !m.pool.giveBack(l.slot) {

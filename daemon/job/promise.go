@@ -32,26 +32,6 @@ type Reply struct {
 	Truncated bool   `cbor:"truncated,omitempty"`
 }
 
-// unfinished is Options.Unfinished of the store.
-func unfinished(j *Job) bool { return j.State != promised && (j.State != Ended || j.Owing) }
-
-// group is Options.Group of the store. Jobs that have ended are in that of their share, by the time of their end, but for
-// those that have still to start what their end triggers. Promises are by the time when they end. An alias ended with its job and
-// comes just before it, so that it is pruned while the job's log is there.
-func group(j *Job) (string, time.Time) {
-	switch {
-	case j.State == promised:
-		return promisesOf + j.share(), j.Promised
-	case unfinished(j):
-		return "", time.Time{}
-	case j.EndedAt.IsZero(): // the end was not seen
-		return j.share(), j.QueuedAt
-	case j.Into != "":
-		return j.share(), j.EndedAt.Add(-time.Nanosecond)
-	}
-	return j.share(), j.EndedAt
-}
-
 // promise returns the record that is to take the place of a job's when it is pruned; nil: none.
 func (r *retention) promise(id string, now time.Time) (*Job, error) {
 	j, err := r.store.Get(id)

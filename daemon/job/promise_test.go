@@ -203,9 +203,9 @@ func TestPromiseEnds(t *testing.T) {
 // An owner that has used up its room for promises gets no more of them, and others do.
 func TestPromisesAreBounded(t *testing.T) {
 	m := open(t)
-	m.retention.mu.Lock()
-	m.retention.maxPromises = 3
-	m.retention.mu.Unlock()
+	m.records.retention.mu.Lock()
+	m.records.retention.maxPromises = 3
+	m.records.retention.mu.Unlock()
 	promise := func(owner string) Spec {
 		s := sh("true")
 		s.ID, s.Promised, s.Owner = newID(), time.Now().Add(time.Hour), Owner{Key: owner, Name: owner}

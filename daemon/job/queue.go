@@ -53,7 +53,7 @@ const waitAgain = 200 * time.Millisecond
 func (m *Manager) dispatch(l *live) {
 	err := m.leaseQueued(l)
 	for err == nil {
-		if err = record(context.Background(), m.store, l); err == nil {
+		if err = m.records.record(context.Background(), l); err == nil {
 			break
 		}
 		m.opts.Logger.Error("cannot start a job that waits", "job", l.snapshot().ID, "error", err)

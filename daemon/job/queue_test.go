@@ -172,7 +172,7 @@ func TestAgain(t *testing.T) {
 		}
 	}
 	m.recorder.now()
-	eventually(t, "it is on record", func() bool { _, err := m.store.Get(s.ID); return err == nil })
+	eventually(t, "it is on record", func() bool { _, err := m.records.Get(s.ID); return err == nil })
 	if r, err := m.Run(t.Context(), s, nil); err != nil || string(r.Stdout) != "out\n" {
 		t.Errorf("from the records: %q, %v", r.Stdout, err)
 	}

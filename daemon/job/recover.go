@@ -3,7 +3,6 @@ package job
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -21,17 +20,10 @@ const unitsLooked = 1000
 // findAtOnce is how many jobs of an earlier run are looked for at a time.
 const findAtOnce = 64
 
-// recordsPath is where the records are.
-func recordsPath(stateDir string) string { return filepath.Join(stateDir, "jobs.db") }
-
-// Unfinished reports whether the records in a Manager's StateDir have jobs that a Manager would take up. It returns an error if
-// there is one that uses them.
-func Unfinished(stateDir string) (bool, error) { return store.HasUnfinished(recordsPath(stateDir)) }
-
 // recover takes up the jobs that have not ended as far as the records know.
 func (m *Manager) recover() error {
 	looked := 0
-	for j, err := range m.store.Newest() {
+	for j, err := range m.records.Newest() {
 		if err != nil {
 			m.opts.Logger.Error("cannot read a job's record", "error", err)
 			continue
@@ -41,7 +33,7 @@ func (m *Manager) recover() error {
 			break
 		}
 	}
-	left, err := m.store.Unfinished()
+	left, err := m.records.Unfinished()
 	var damaged *store.DecodeError
 	if errors.As(err, &damaged) {
 		// One record that is damaged does not keep all other jobs from being served.
@@ -104,8 +96,8 @@ func (m *Manager) withClaims(left []Job) ([]Job, error) {
 		if slices.ContainsFunc(left, func(j Job) bool { return j.ID == id }) {
 			continue
 		}
-		if _, err := m.store.Get(id); errors.Is(err, store.ErrNotFound) && len(memo) > 0 {
-			j, err := m.store.Decode(memo)
+		if _, err := m.records.Get(id); errors.Is(err, store.ErrNotFound) && len(memo) > 0 {
+			j, err := m.records.Decode(memo)
 			if err == nil && j.ID == id {
 				left = append(left, j)
 				continue
@@ -167,7 +159,7 @@ func (m *Manager) find(j Job) *live {
 	}
 	if j.Volatile {
 		// Its caller asks again, or is gone, too.
-		if err := m.store.Delete(j.ID); err != nil {
+		if err := m.records.Delete(j.ID); err != nil {
 			m.opts.Logger.Error("cannot delete a job's record", "job", j.ID, "error", err)
 		}
 		return nil

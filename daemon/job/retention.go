@@ -67,7 +67,7 @@ type retention struct {
 type endedJob struct{ id, share string }
 
 // SetRetention sets Options.Retention anew.
-func (m *Manager) SetRetention(r spec.Retention) { m.retention.set(r) }
+func (m *Manager) SetRetention(r spec.Retention) { m.records.retention.set(r) }
 
 // isLive reports whether a job runs, or is not on record yet.
 func (m *Manager) isLive(id string) bool {
@@ -77,7 +77,7 @@ func (m *Manager) isLive(id string) bool {
 	return ok
 }
 
-func newRetention(s *store.Store[Job], o Options, live func(string) bool) *retention {
+func newRetention(s *store.Store[Job], o *Options, live func(string) bool) *retention {
 	return &retention{
 		store: s, logs: o.LogDir, exits: filepath.Join(o.StateDir, "exits"), live: live, logger: o.Logger, bounds: o.Retention,
 		wake: make(chan struct{}, 1), bytes: map[string]int64{}, promised: map[string]int{}, maxPromises: maxPromises,

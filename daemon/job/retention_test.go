@@ -45,7 +45,7 @@ func newShelf(t *testing.T, dir string, bounds spec.Retention, live ...string) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := newRetention(s, o, func(id string) bool {
+	r := newRetention(s, &o, func(id string) bool {
 		for _, l := range live {
 			if id == l {
 				return true

@@ -36,7 +36,7 @@ func (m *Manager) Stop(ctx context.Context, id string, o StopOptions) (Job, erro
 			}
 			j.State = Stopping
 			if !j.Volatile {
-				m.store.PutSoon(*j)
+				m.records.PutSoon(*j)
 			}
 		})
 	}

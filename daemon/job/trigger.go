@@ -117,7 +117,7 @@ func (m *Manager) trigger(j Job) {
 			started = append(started, t)
 			if j.Triggered[i] = t; i+1 < len(j.Triggered) {
 				// While the others wait for room, this one may end and be pruned.
-				m.store.PutSoon(j)
+				m.records.PutSoon(j)
 			}
 		case errors.Is(err, ErrClosed):
 			return
@@ -127,7 +127,7 @@ func (m *Manager) trigger(j Job) {
 	}
 	j.Triggered, j.Owing = started, false
 	// If that is lost, the next Manager finds that they have been started.
-	m.store.PutSoon(j)
+	m.records.PutSoon(j)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	close(m.owing[j.ID])

@@ -170,7 +170,7 @@ func TestTriggerOfAnEarlierRun(t *testing.T) {
 		t.Fatalf("%+v, %v", j, err)
 	}
 	j.Owing = true
-	if err := m.store.Put(t.Context(), j); err != nil {
+	if err := m.records.Put(t.Context(), j); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.Close(); err != nil {

@@ -19,7 +19,7 @@ func records(t *testing.T, m *Manager) map[string]Job {
 		if err != nil {
 			t.Fatal(err)
 		}
-		j, err := m.store.Decode(b)
+		j, err := m.records.Decode(b)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -71,7 +71,7 @@ func TestUpgrade(t *testing.T) {
 		}
 		list = append(list, j)
 	}
-	if err := m.store.PutAll(t.Context(), list); err != nil {
+	if err := m.records.PutAll(t.Context(), list); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.Close(); err != nil {

@@ -2,10 +2,7 @@ package job
 
 import (
 	"context"
-	"errors"
 	"fmt"
-
-	"github.com/rtask/rtask/daemon/store"
 )
 
 // Result is a job that has ended, and the beginning of what it wrote.
@@ -28,16 +25,14 @@ func (m *Manager) Wait(ctx context.Context, id string) (Result, error) {
 	if ok {
 		return m.wait(ctx, l)
 	}
-	j, err := m.store.Get(id)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return Result{}, fmt.Errorf("%q: %w", id, ErrNotFound)
-	case errors.Is(err, store.ErrClosed):
-		return Result{}, ErrClosed
-	case err == nil && j.State == promised:
-		return Result{}, fmt.Errorf("%q: %w", id, ErrNotFound)
+	j, err := m.records.get(id)
+	if err == nil && j.State == promised {
+		err = fmt.Errorf("%q: %w", id, ErrNotFound)
 	}
-	return Result{Job: j}, err
+	if err != nil {
+		return Result{}, err
+	}
+	return Result{Job: j}, nil
 }
 
 func (m *Manager) wait(ctx context.Context, l *live) (Result, error) {

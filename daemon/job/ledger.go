@@ -1,0 +1,134 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/rtask/rtask/daemon/store"
+)
+
+// ledger is the records of jobs, of those that have ended within the bounds of its retention. It has no lock: each change is a
+// transaction of the store's. It knows nothing of how jobs run.
+type ledger struct {
+	*store.Store[Job]
+	retention *retention
+	logger    *slog.Logger
+}
+
+// openLedger opens the records in StateDir. live reports whether a job is in memory; what belongs to one is not pruned.
+func openLedger(o *Options, live func(id string) bool) (*ledger, error) {
+	s, err := store.Open(recordsPath(o.StateDir), store.Options[Job]{
+		ID:         func(j *Job) string { return j.ID },
+		Time:       func(j *Job) time.Time { return j.QueuedAt },
+		Unfinished: unfinished,
+		Group:      group,
+		Summary:    summary,
+		Claim:      claim,
+		MaxClaims:  maxClaims,
+		Upgrade:    upgrade,
+		OnError:    func(err error) { o.Logger.Error("cannot write a job's record", "error", err) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &ledger{Store: s, retention: newRetention(s, o, live), logger: o.Logger}, nil
+}
+
+// recordsPath is where the records are.
+func recordsPath(stateDir string) string { return filepath.Join(stateDir, "jobs.db") }
+
+// Unfinished reports whether the records in a Manager's StateDir have jobs that a Manager would take up. It returns an error if
+// there is one that uses them.
+func Unfinished(stateDir string) (bool, error) { return store.HasUnfinished(recordsPath(stateDir)) }
+
+// unfinished is Options.Unfinished of the store.
+func unfinished(j *Job) bool { return j.State != promised && (j.State != Ended || j.Owing) }
+
+// group is Options.Group of the store. Jobs that have ended are in that of their share, by the time of their end, but for
+// those that have still to start what their end triggers. Promises are by the time when they end. An alias ended with its job and
+// comes just before it, so that it is pruned while the job's log is there.
+func group(j *Job) (string, time.Time) {
+	switch {
+	case j.State == promised:
+		return promisesOf + j.share(), j.Promised
+	case unfinished(j):
+		return "", time.Time{}
+	case j.EndedAt.IsZero(): // the end was not seen
+		return j.share(), j.QueuedAt
+	case j.Into != "":
+		return j.share(), j.EndedAt.Add(-time.Nanosecond)
+	}
+	return j.share(), j.EndedAt
+}
+
+// get returns the record with an id: of a job, of an alias of one, or of a promise. It returns ErrNotFound and ErrClosed.
+func (d *ledger) get(id string) (Job, error) {
+	j, err := d.Get(id)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return Job{}, fmt.Errorf("%q: %w", id, ErrNotFound)
+	case errors.Is(err, store.ErrClosed):
+		return Job{}, ErrClosed
+	}
+	return j, err
+}
+
+// record commits that the job is there, and if it has its turn, that it is about to start: whatever happens from now on, it
+// is not started twice. A volatile job has its caller for a record.
+func (d *ledger) record(ctx context.Context, l *live) error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	j := l.snapshot()
+	if j.Volatile {
+		return nil
+	}
+	if err := d.Put(ctx, j); err != nil {
+		return recordError(err)
+	}
+	return nil
+}
+
+// recordError is an error of the records for who starts a job.
+func recordError(err error) error {
+	var claimed *store.ClaimedError
+	switch {
+	case errors.As(err, &claimed):
+		return &RepeatError{ID: claimed.ID}
+	case errors.Is(err, store.ErrClosed):
+		return ErrClosed
+	default:
+		return fmt.Errorf("cannot record the job: %w", err)
+	}
+}
+
+// list returns the newest jobs on record that fit, but for those in except.
+func (d *ledger) list(f *Filter, except []Job) ([]Job, error) {
+	skip := make(map[string]bool, len(except))
+	for _, j := range except {
+		skip[j.ID] = true
+	}
+	var jobs []Job
+	for j, err := range d.Select(f.Since, f.Until, f.summaryFits) {
+		var damaged *store.DecodeError
+		switch {
+		case errors.As(err, &damaged):
+			d.logger.Error("cannot read a job's record", "error", err)
+			continue
+		case errors.Is(err, store.ErrClosed):
+			return nil, ErrClosed
+		case err != nil:
+			return nil, err
+		}
+		if !f.fits(j) || skip[j.ID] {
+			continue
+		}
+		if jobs = append(jobs, j); len(jobs) == f.Limit {
+			break
+		}
+	}
+	return jobs, nil
+}
