@@ -35,7 +35,7 @@ func (e Exposure) Word() string {
 
 // ExposureOf returns the exposure of jobs with s, which run as root or not. Rows are in the order of the manual.
 func ExposureOf(s spec.Sandbox, root bool) Exposure {
-	asRoot := opening{2000, "It runs as a user who is not root", "It runs as root", unless(func(*spec.Sandbox) bool { return !root })}
+	asRoot := opening{2000, "It runs as a non-root user", "It runs as root", unless(func(*spec.Sandbox) bool { return !root })}
 	all := append([]sandboxSwitch{{attribute: attribute[spec.Sandbox]{name: "user"}, openings: []opening{asRoot}}}, sandboxSwitches()...)
 	var e Exposure
 	var weights, open float64

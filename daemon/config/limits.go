@@ -55,7 +55,7 @@ func jobLimits() []attribute[spec.Limits] {
 			name: "cpu_weight", example: "100", directive: "CPUWeight",
 			kind: limit("number", "a weight", func(l *spec.Limits) **uint64 { return &l.CPUWeight }, parseCPUWeight),
 			doc: "The job's share of the processors while others want them, too: from 1 to 10000, where 100 is what all have that say " +
-				"nothing, or `\"idle\"`: only what nobody else wants.",
+				"nothing, or `\"idle\"`: only what others leave unused.",
 		},
 		{
 			name: "allowed_cpus", example: `"0-2,4"`, directive: "AllowedCPUs",
@@ -75,8 +75,8 @@ func jobLimits() []attribute[spec.Limits] {
 		},
 		device("io_read_bandwidth_max", "IOReadBandwidthMax", "10M", func(l *spec.Limits) *[]spec.DeviceLimit { return &l.IOReadBandwidthMax },
 			"The most bytes a second read from a device: `\"DEVICE VALUE\"`, or a list of such strings, each for another device. DEVICE is "+
-				"the path of a device, or of any file: then the device that its file system is on is meant. Of a partition the whole "+
-				"disk is meant. VALUE may have one of the suffixes K, M, G, T, to the base of 1000."),
+				"the path of a device, or of any file, which means the device of its file system. A partition means "+
+				"its whole disk. VALUE may have one of the suffixes K, M, G, T, to the base of 1000."),
 		device("io_write_bandwidth_max", "IOWriteBandwidthMax", "10M", func(l *spec.Limits) *[]spec.DeviceLimit { return &l.IOWriteBandwidthMax },
 			"The same for bytes written."),
 		device("io_read_iops_max", "IOReadIOPSMax", "1K", func(l *spec.Limits) *[]spec.DeviceLimit { return &l.IOReadIOPSMax },
@@ -118,7 +118,7 @@ func processLimits() []attribute[spec.Limits] {
 		rlimit("limit_nofile", "LimitNOFILE", `"1024:4096"`, "number", parseCount, "The highest number of an open file, plus one."),
 		rlimit("limit_as", "LimitAS", `"4G"`, "size", parseBytes, "The address space."),
 		rlimit("limit_nproc", "LimitNPROC", "256", "number", parseCount,
-			"The processes and threads of the user that the job runs as, outside of the job, too. Those of the job alone are `tasks_max`."),
+			"The processes and threads of the user that the job runs as, outside of the job, too. `tasks_max` limits those of the job only."),
 		rlimit("limit_memlock", "LimitMEMLOCK", `"64K"`, "size", parseBytes, "The memory that it may lock."),
 		rlimit("limit_locks", "LimitLOCKS", "64", "number", parseCount, "Linux knows it and does nothing with it."),
 		rlimit("limit_sigpending", "LimitSIGPENDING", "256", "number", parseCount, "The signals that may be queued for its user."),

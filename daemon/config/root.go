@@ -84,9 +84,9 @@ func rootScope() scope[builder] {
 			{
 				name: "allow_plaintext", example: "false", fallback: "false",
 				kind: boolean(func(b *builder) *bool { return &b.cfg.AllowPlaintext }),
-				doc: "Whether rtask-gateway(8) serves HTTP without TLS on addresses that others than this machine can reach. What goes over " +
-					"them is read by whoever is on the way, API keys first, so this is for a network that holds a proxy and nobody else. A " +
-					"change holds for the next request.",
+				doc: "Whether rtask-gateway(8) serves HTTP without TLS on addresses that others than this machine can reach. Everyone on " +
+					"the way can read what is sent, API keys included, so use this only in a network that you share with nothing but a " +
+					"proxy. A change applies to the next request.",
 			},
 		},
 		blocks: []block[builder]{

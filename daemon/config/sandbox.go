@@ -73,8 +73,8 @@ func userSwitches() []sandboxSwitch {
 	return []sandboxSwitch{
 		toggle("no_new_privileges", "NoNewPrivileges", func(s *sandbox) *bool { return &s.NoNewPrivileges }, "true", "true",
 			opening{1000, "It can gain no privileges by executing programs", "It can gain privileges by executing programs", nil},
-			"Whether it can gain no privileges by executing a program. Of a user who is not root it is implied by every filter of "+
-				"system calls, as with systemd."),
+			"Whether it can gain no privileges by executing a program. For a non-root user, every filter of system calls "+
+				"implies it, as with systemd."),
 		toggle("private_users", "PrivateUsers", func(s *sandbox) *bool { return &s.PrivateUsers }, "", "true",
 			opening{1000, "It has users of its own", "It has the machine's users", nil},
 			"Whether all users but root and its own are nobody to it, and it has no capability over the machine."),
@@ -155,7 +155,7 @@ func fileSwitches() []sandboxSwitch {
 				"`/dev/shm` of `private_ipc`. `temporary_file_system` changes that: `[\"/tmp:size=2G\"]`."),
 		toggle("private_devices", "PrivateDevices", func(s *sandbox) *bool { return &s.PrivateDevices }, "", "true",
 			opening{1000, "It sees no hardware", "It may see hardware", nil},
-			"A `/dev` that has the pseudo devices alone, no CAP_MKNOD, CAP_SYS_RAWIO and @raw-io, and of a daemon that is root no "+
+			"A `/dev` with only the pseudo devices, no CAP_MKNOD, CAP_SYS_RAWIO and @raw-io, and, if the daemon is root, no "+
 				"other devices elsewhere."),
 		level("protect_system", "ProtectSystem", func(s *sandbox) *string { return &s.ProtectSystem }, []string{"false", "true", "full", "strict"}, "", "strict",
 			opening{
@@ -171,7 +171,7 @@ func fileSwitches() []sandboxSwitch {
 			},
 			"What becomes of `/home`, `/root` and `/run/user`: `true` hides them, `\"read-only\"` and `\"tmpfs\"` are what they say."),
 		paths("read_only_paths", "ReadOnlyPaths", func(s *sandbox) *[]string { return &s.ReadOnlyPaths },
-			"What it cannot write to. Of this and the next two, what is deeper wins over what is above it, except that nothing is "+
+			"What it cannot write to. In this list and the next two, a deeper path wins over one above it, except "+
 				"below an inaccessible path."),
 		paths("read_write_paths", "ReadWritePaths", func(s *sandbox) *[]string { return &s.ReadWritePaths },
 			"What it can write to all the same."),
@@ -188,8 +188,8 @@ func fileSwitches() []sandboxSwitch {
 		{
 			attribute: attribute[sandbox]{
 				name: "bind_paths", example: `["/srv/data:/data"]`, directive: "BindPaths",
-				doc: "Files and folders that it has in another place, too, `SOURCE[:DESTINATION[:rbind|norbind]]`.\n\n" +
-					"This holds for the paths of all switches, and for the other files that a task names: rtask follows a symbolic link " +
+				doc: "Files and folders that it has in another place, too, `SOURCE[:DESTINATION[:rbind|norbind]]`.\n\nThis " +
+					"applies to the paths of all switches, and to the other files that a task names: rtask follows a symbolic link " +
 					"that a user owns only if the same user owns what it leads to. It follows every link that root owns. Links are " +
 					"followed when the slot is made; one that appears after that is an error. If a mount point is missing, rtask creates " +
 					"it on the machine for a task, as systemd does, and root owns it. For the commands of a non-root user it looks up " +
@@ -209,7 +209,7 @@ func fileSwitches() []sandboxSwitch {
 		{
 			attribute: attribute[sandbox]{
 				name: "load_credential", example: `["token:/etc/rtask/token"]`, directive: "LoadCredential",
-				doc: "Files of which it gets copies that it alone can read, in the folder `CREDENTIALS_DIRECTORY`, `NAME[:PATH]`. " +
+				doc: "Files of which it gets copies that only it can read, in the folder `CREDENTIALS_DIRECTORY`, `NAME[:PATH]`. " +
 					"Without a path it is `/etc/credstore/NAME`.",
 				kind: texts(func(d *decoder, v value, s *sandbox) { d.credentials(v, &s.LoadCredential) }),
 			},
@@ -226,11 +226,11 @@ func processSwitches() []sandboxSwitch {
 			"System V IPC, POSIX message queues and a `/dev/shm` of its own."),
 		toggle("private_network", "PrivateNetwork", func(s *sandbox) *bool { return &s.PrivateNetwork }, "", "true",
 			opening{2500, "It has no network", "It has the machine's network", nil},
-			"A network of its own that has a loopback device alone."),
+			"A network of its own with only a loopback device."),
 		toggle("private_pids", "PrivatePIDs", func(s *sandbox) *bool { return &s.PrivatePIDs }, "true", "true",
-			opening{1000, "It sees its own processes alone", "It may see others' processes", nil},
-			"Whether it sees and signals its own processes alone. Its main process is not the first of them, as it is with systemd, "+
-				"so signals and orphans are as ever."),
+			opening{1000, "It sees only its own processes", "It may see others' processes", nil},
+			"Whether it sees and signals only its own processes. Unlike with systemd, its main process is not the first of them, so signals "+
+				"and orphans work as without this switch."),
 		level("protect_proc", "ProtectProc", func(s *sandbox) *string { return &s.ProtectProc }, []string{"default", "noaccess", "invisible", "ptraceable"}, "", "invisible",
 			opening{
 				1000, "/proc shows no processes of others", "/proc shows processes of others",

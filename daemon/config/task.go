@@ -128,7 +128,7 @@ func taskAttributes() []attribute[draft] {
 			kind: choice(func(t *draft) *OnDisconnect { return &t.OnDisconnect }, OnDisconnectContinue, OnDisconnectStop),
 			doc: "What becomes of a job of a blocking task when the HTTP client that waits for it goes away: `\"continue\"` lets it run on, " +
 				"`\"stop\"` stops it, unless another request was merged into it, or the request had an `Idempotency-Key`: its client may come " +
-				"again for the answer, and a job that was stopped meanwhile would be that answer for a day.",
+				"again for the answer, and a job that was stopped in between would be that answer for a day.",
 		},
 		{
 			name: "api_keys", example: `["github-action"]`, inherit: true,
@@ -152,15 +152,15 @@ func taskAttributes() []attribute[draft] {
 		{
 			name: "rate_limit", example: "0.5", fallback: "0", inherit: true,
 			kind: kind[draft]{word: "number", least: "0", most: "1000000", decode: func(d *decoder, v value, t *draft) { d.rate(v, &t.RateLimit) }},
-			doc: "How many requests a second may start it, on average, such as 0.5; 0 is any number. As many as one second's share come " +
-				"at once, at least one. A request too many is refused with the time after which there is room for another one. It counts " +
+			doc: "How many requests a second may start it, on average, such as 0.5; 0 is any number. One second's share of them, at least " +
+				"one, may come at the same time. A request too many is refused with the time after which there is room for another one. It counts " +
 				"requests of those who may start the task, over HTTP and on the command line, but not what `on_failure` and `on_success` " +
 				"start, and comes before `max_concurrent`.",
 		},
 		{
 			name: "max_concurrent", example: "1", fallback: "0", inherit: true,
 			kind: integer(func(t *draft) *int { return &t.MaxConcurrent }, 0, maxCount),
-			doc:  "How many jobs of the task may run at once; 0 is any number.",
+			doc:  "How many jobs of the task may run at the same time; 0 is any number.",
 		},
 		{
 			name: "overflow", example: `"queue"`, fallback: `"reject"`, inherit: true,
@@ -186,7 +186,7 @@ func taskAttributes() []attribute[draft] {
 		{
 			name: "timeout_stop_sec", example: `"10s"`, directive: "TimeoutStopSec", fallback: `"10s"`, inherit: true,
 			kind: duration(func(t *draft) *time.Duration { return &t.TimeoutStop }, false),
-			doc:  "The time between `kill_signal` and SIGKILL when it is stopped or its time is up; 0: SIGKILL at once.",
+			doc:  "The time between `kill_signal` and SIGKILL when it is stopped or its time is up; 0: SIGKILL immediately.",
 		},
 		{
 			name: "kill_signal", example: `"SIGTERM"`, directive: "KillSignal", fallback: `"SIGTERM"`, inherit: true,
@@ -224,7 +224,7 @@ func taskAttributes() []attribute[draft] {
 		{
 			name: "pass_request_headers", example: `["X-GitHub-Event"]`, inherit: true,
 			kind: texts(func(d *decoder, v value, t *draft) { d.requestHeaders(v, &t.PassRequestHeaders) }),
-			doc: "Headers of a request over HTTP that the job is told of: `X-GitHub-Event` is `REQUEST_HEADER_X_GITHUB_EVENT` in its " +
+			doc: "Headers of a request over HTTP that the job gets: `X-GitHub-Event` is `REQUEST_HEADER_X_GITHUB_EVENT` in its " +
 				"environment. Several of one name are one, with a comma and a space between them. They are what a sender wrote, and " +
 				"nobody has signed them. `Authorization`, `Proxy-Authorization`, `Cookie` and `X-Gitlab-Token` are an error.",
 		},

@@ -239,7 +239,7 @@ func webhookScope() scope[hookDraft] {
 			kind: texts(func(d *decoder, v value, h *hookDraft) {
 				d.names(v, new([]string), func(e value, s string) bool { return d.secretFile(e, s, h) })
 			}),
-			doc: "Files with a secret each. All secrets of a webhook are good at the same time, so that one can be changed.",
+			doc: "Files with a secret each. All secrets of a webhook are valid at the same time, so that one can be changed.",
 		},
 		{
 			name: "secrets", example: `["…"]`,
@@ -252,7 +252,7 @@ func webhookScope() scope[hookDraft] {
 					}
 				}
 			}),
-			doc: "Secrets as they are. Whoever can read the file knows them.",
+			doc: "Secrets as they are. Everyone who can read the file knows them.",
 		},
 		{
 			name: "credentials", example: `["github"]`,
@@ -269,8 +269,8 @@ func webhookScope() scope[hookDraft] {
 					d.secretFile(v, s, h)
 				}
 			}),
-			doc: "A file with the last part of the URL, as a file with a secret. Of the three attributes that begin with `token` a webhook " +
-				"that verifies a token has one, and others have none.",
+			doc: "A file with the last part of the URL, as a file with a secret. A webhook that verifies a token has one of the three " +
+				"attributes that begin with `token`; others have none.",
 		},
 		{
 			name: "token", example: `"c0ffee…"`,
@@ -284,13 +284,13 @@ func webhookScope() scope[hookDraft] {
 		{
 			name: "token_hash", example: `"sha256:…"`,
 			kind: text((*decoder).tokenHash),
-			doc: "The SHA-256 of the last part of the URL, `sha256:` and 64 digits of hex, as from `printf %s TOKEN | sha256sum`. Whoever " +
-				"reads the configuration does not know the URL then; what `rtaskctl webhook list` shows has the hash in place of the token.",
+			doc: "The SHA-256 of the last part of the URL, `sha256:` and 64 digits of hex, as from `printf %s TOKEN | sha256sum`. Those who " +
+				"read the configuration do not know the URL then; what `rtaskctl webhook list` shows has the hash in place of the token.",
 		},
 		{
 			name: "header", example: `"X-Signature"`,
 			kind: text(func(d *decoder, v value, h *hookDraft) { d.header(v, &h.Scheme.Header) }),
-			doc:  "The header with the signature, of `hmac-sha256` alone, which needs it.",
+			doc:  "The header with the signature, for `hmac-sha256` only, which needs it.",
 		},
 		{
 			name: "encoding", example: `"hex"`, otherwise: "hex",
@@ -339,7 +339,7 @@ func webhookScope() scope[hookDraft] {
 				"counts.",
 		},
 		{
-			name: "max_input_bytes", example: `"25M"`, otherwise: "25M where requests are signed, else 1M",
+			name: "max_input_bytes", example: `"25M"`, otherwise: "25M where requests are signed, otherwise 1M",
 			kind: size(func(h *hookDraft) *int64 { return &h.MaxInputBytes }, MaxInputBytes),
 			doc:  "The largest body, in place of the `max_input_bytes` of the task.",
 		},
