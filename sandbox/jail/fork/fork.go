@@ -97,32 +97,22 @@ func beforeFork()
 //go:linkname afterFork syscall.runtime_AfterFork
 func afterFork()
 
-//go:linkname entersyscallblock runtime.entersyscallblock
-func entersyscallblock()
-
-//go:linkname exitsyscall runtime.exitsyscall
-func exitsyscall()
-
 // rawVfork makes one system call of which the child and the parent both return, on one stack.
 func rawVfork(trap, a1, a2 uintptr) (r1 uintptr, errno syscall.Errno)
 
 // clone forks. In the parent it must not look at what is in its frame once the child has used that.
 //
-// The parent stands until the child has become another program, which a file system that does not answer can put off for ever. So it
-// tells the runtime that it is in a system call that blocks, and other goroutines run meanwhile. Between that and its end nothing may
-// grow the stack.
+// The parent stands until the child has become another program, and with it, as in package syscall, what else runs on its processor.
 //
 //go:noinline
 //go:norace
 //go:nocheckptr
 func clone(args *cloneArgs, c *Program) (pid uintptr, errno syscall.Errno) {
 	args.pidFD = uint64(uintptr(unsafe.Pointer(&c.pidfd)))
-	entersyscallblock()
 	beforeFork()
 	pid, errno = rawVfork(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args))
 	if errno != 0 || pid != 0 {
 		afterFork()
-		exitsyscall()
 		return pid, errno
 	}
 
