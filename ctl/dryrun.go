@@ -74,7 +74,7 @@ func (a *app) dryRun(c *cli.Context, m *rtaskv1.DryRunRequest) error {
 	reply := r
 	status := 0
 	if reply.GetDecision() == "refused" && (m.Key != "" || m.Webhook != "") {
-		status = rtaskv1.HTTPStatus(reply.GetKind())
+		status = rtaskv1.Kind(reply.GetKind()).HTTPStatus()
 	}
 	if c.Bool("json") {
 		v := dryRunJSON{

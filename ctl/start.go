@@ -91,7 +91,7 @@ func (a *app) launch(ctx context.Context, c *cli.Context) (*rtaskv1.Job, error) 
 	case connect.CodeAlreadyExists:
 		return nil, &hintError{err, "use --allow-duplicate to start it again"}
 	case connect.CodeInvalidArgument:
-		if d, ok := client.Detail(err); ok && d.GetKind() == "working-directory" {
+		if d, ok := client.Detail(err); ok && rtaskv1.Kind(d.GetKind()) == rtaskv1.KindWorkingDirectory {
 			return nil, folderError()
 		}
 	case connect.CodePermissionDenied:

@@ -58,9 +58,9 @@ func (s *Server) RevokeKey(ctx context.Context, r *rtaskv1.RevokeKeyRequest) (*r
 func keyError(err error) error {
 	switch {
 	case errors.Is(err, auth.ErrKeyExists):
-		return fail(connect.CodeAlreadyExists, "conflict", err)
+		return fail(connect.CodeAlreadyExists, rtaskv1.KindConflict, err)
 	case errors.Is(err, auth.ErrNoKey):
-		return fail(connect.CodeNotFound, "not-found", err)
+		return fail(connect.CodeNotFound, rtaskv1.KindNotFound, err)
 	case errors.Is(err, auth.ErrBadName), errors.Is(err, auth.ErrBadExpiry), errors.As(err, new(*auth.FileError)):
 		return coded(connect.CodeInvalidArgument, err)
 	default:

@@ -37,7 +37,8 @@ const longestReason = 512
 type decision struct {
 	decision, action string
 	// kind is that of a refusal, and reason what the requester was not told of it.
-	kind, reason  string
+	kind          rtaskv1.Kind
+	reason        string
 	task, command string
 	// key and keyID are of an API key, user is the local user.
 	key, keyID, user string
@@ -80,7 +81,7 @@ func (s *Server) write(d decision) {
 	}
 	r := slog.NewRecord(time.Now(), slog.LevelInfo, message, 0)
 	for _, f := range []struct{ name, value string }{
-		{"RTASK_DECISION", d.decision}, {"RTASK_ACTION", d.action}, {"RTASK_KIND", d.kind}, {"RTASK_TASK", d.task},
+		{"RTASK_DECISION", d.decision}, {"RTASK_ACTION", d.action}, {"RTASK_KIND", string(d.kind)}, {"RTASK_TASK", d.task},
 		{"RTASK_COMMAND", cut(d.command, longestTask)}, {"RTASK_KEY", d.key}, {"RTASK_KEY_ID", d.keyID}, {"RTASK_USER", d.user},
 		{"RTASK_WEBHOOK", d.webhook}, {"RTASK_REMOTE_ADDR", cut(d.remote, longestTask)}, {"RTASK_DELIVERY", d.delivery}, {"RTASK_JOB_ID", d.job},
 		{"RTASK_COUNT", count}, {"RTASK_REASON", cut(d.reason, longestReason)},
@@ -144,7 +145,7 @@ func (s *Server) decide(d decision, job string, err error) {
 
 // auditStranger writes of a call that was refused before it was read.
 func (s *Server) auditStranger(procedure string, c auth.Caller, known bool) {
-	d := decision{decision: refused, action: actionOf(procedure), kind: "forbidden", user: c.Name(), reason: path.Base(procedure) + ": user " + c.Name() + " may not", stranger: true}
+	d := decision{decision: refused, action: actionOf(procedure), kind: rtaskv1.KindForbidden, user: c.Name(), reason: path.Base(procedure) + ": user " + c.Name() + " may not", stranger: true}
 	switch {
 	case !known:
 		d.user, d.reason = "", path.Base(procedure)+": who calls is not known"

@@ -27,7 +27,7 @@ const (
 func encoded(values []string) error {
 	for coding := range strings.SplitSeq(strings.Join(values, ","), ",") {
 		if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
-			return fail(connect.CodeInvalidArgument, "unsupported-media-type", errors.New("a body with a Content-Encoding is not accepted: send it without compression"))
+			return fail(connect.CodeInvalidArgument, rtaskv1.KindUnsupportedMediaType, errors.New("a body with a Content-Encoding is not accepted: send it without compression"))
 		}
 	}
 	return nil

@@ -120,14 +120,14 @@ func (s *Server) keyed(ctx context.Context, c *call, presented []byte, rule auth
 	case errors.Is(err, auth.ErrUnauthorized):
 		return s.unauthorized(c)
 	case errors.Is(err, auth.ErrBusy):
-		return s.refuse(c, "", fail(connect.CodeUnavailable, "unavailable", err, func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(retryAfter) }))
+		return s.refuse(c, "", fail(connect.CodeUnavailable, rtaskv1.KindUnavailable, err, func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(retryAfter) }))
 	case err != nil:
 		return waitError(err)
 	}
 	c.Kind, c.Key = auth.KeyHolder, key
 	ctx, done := s.waits.add(ctx, key.ID)
 	if done == nil {
-		return s.refuse(c, "", fail(connect.CodeResourceExhausted, "concurrency",
+		return s.refuse(c, "", fail(connect.CodeResourceExhausted, rtaskv1.KindConcurrency,
 			fmt.Errorf("too many requests of this key are under way: %d", s.waits.most), func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(retryAfter) }))
 	}
 	defer done()
@@ -142,7 +142,7 @@ func (s *Server) keyed(ctx context.Context, c *call, presented []byte, rule auth
 	case err == nil:
 	case errors.Is(context.Cause(ctx), auth.ErrUnauthorized):
 		return s.unauthorized(c)
-	case actionOf(c.procedure) == actionRead && kindOf(err) != "unavailable":
+	case actionOf(c.procedure) == actionRead && kindOf(err) != rtaskv1.KindUnavailable:
 		s.decide(c.decision(), "", err)
 	}
 	return err
@@ -152,7 +152,7 @@ func (s *Server) keyed(ctx context.Context, c *call, presented []byte, rule auth
 func (s *Server) forTask(c *call, rule auth.Rule) error {
 	refuse := func(task string, err error) error {
 		if actionOf(c.procedure) == actionStart {
-			s.Requested("", c.Key.Name, kindOf(err))
+			s.Requested("", c.Key.Name, string(kindOf(err)))
 		}
 		return s.refuse(c, task, err)
 	}
@@ -177,18 +177,18 @@ func (s *Server) forTask(c *call, rule auth.Rule) error {
 
 // errOtherTask is the answer for tasks that a key may not use, and for those that there are not.
 func errOtherTask() error {
-	return fail(connect.CodePermissionDenied, "forbidden", errors.New("this key may not use a task of this name"))
+	return fail(connect.CodePermissionDenied, rtaskv1.KindForbidden, errors.New("this key may not use a task of this name"))
 }
 
 // noTasks is the error of a configuration with errors. What is wrong with it is the administrator's to know: `rtaskctl config
 // check` and the journal say so.
 func noTasks() error {
-	return fail(connect.CodeUnavailable, "configuration", errors.New("the configuration has errors, so there are no tasks"))
+	return fail(connect.CodeUnavailable, rtaskv1.KindConfiguration, errors.New("the configuration has errors, so there are no tasks"))
 }
 
 // unauthorized is the refusal of a key that is not good.
 func (s *Server) unauthorized(c *call) error {
-	return s.refuse(c, "", fail(connect.CodeUnauthenticated, "unauthorized", auth.ErrUnauthorized))
+	return s.refuse(c, "", fail(connect.CodeUnauthenticated, rtaskv1.KindUnauthorized, auth.ErrUnauthorized))
 }
 
 // refuse counts and logs a refusal, and returns it. The task is one of the configuration, or "".
@@ -200,7 +200,7 @@ func (s *Server) refuse(c *call, task string, err error) error {
 func (s *Server) refuseFor(c *call, task, reason string, err error) error {
 	d := c.decision()
 	d.decision, d.kind, d.reason = refused, kindOf(err), reason
-	s.Rejected(task, d.kind)
+	s.Rejected(task, string(d.kind))
 	s.audit(d)
 	return err
 }

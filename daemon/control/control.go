@@ -186,8 +186,8 @@ func coded(code connect.Code, err error) *connect.Error {
 }
 
 // fail makes an error with a stable kind.
-func fail(code connect.Code, kind string, err error, fill ...func(*rtaskv1.Error)) *connect.Error {
-	d := &rtaskv1.Error{Kind: kind}
+func fail(code connect.Code, kind rtaskv1.Kind, err error, fill ...func(*rtaskv1.Error)) *connect.Error {
+	d := &rtaskv1.Error{Kind: string(kind)}
 	for _, f := range fill {
 		f(d)
 	}

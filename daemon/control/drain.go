@@ -16,7 +16,7 @@ const drainRetryAfter = 30 * time.Second
 
 // drainError is the refusal of a job while the engine drains.
 func drainError() *connect.Error {
-	return fail(connect.CodeUnavailable, "unavailable", job.ErrDraining, func(e *rtaskv1.Error) {
+	return fail(connect.CodeUnavailable, rtaskv1.KindUnavailable, job.ErrDraining, func(e *rtaskv1.Error) {
 		e.RetryAfter = durationpb.New(drainRetryAfter)
 	})
 }

@@ -51,11 +51,11 @@ func (s *Server) DryRun(ctx context.Context, r *rtaskv1.DryRunRequest) (*rtaskv1
 	case m.Key != "":
 		js, err = s.dryKey(in, t, m)
 	case t == nil:
-		err = fail(connect.CodeNotFound, "not-found", fmt.Errorf("there is no task %q", m.Task))
+		err = fail(connect.CodeNotFound, rtaskv1.KindNotFound, fmt.Errorf("there is no task %q", m.Task))
 	case m.Webhook != "":
 		i := slices.IndexFunc(t.Webhooks, func(w *config.Webhook) bool { return w.Name == m.Webhook })
 		if i < 0 {
-			return nil, fail(connect.CodeNotFound, "not-found", fmt.Errorf("task %q has no webhook %q", m.Task, m.Webhook))
+			return nil, fail(connect.CodeNotFound, rtaskv1.KindNotFound, fmt.Errorf("task %q has no webhook %q", m.Task, m.Webhook))
 		}
 		h := sample(by, in, t, t.Webhooks[i])
 		err = s.judgeSample(h)
@@ -68,7 +68,7 @@ func (s *Server) DryRun(ctx context.Context, r *rtaskv1.DryRunRequest) (*rtaskv1
 	}
 	switch {
 	case err != nil:
-		reply.Decision, reply.Kind, reply.Reason = refused, kindOf(err), errorText(err)
+		reply.Decision, reply.Kind, reply.Reason = refused, string(kindOf(err)), errorText(err)
 	case reply.Reason != "":
 		reply.Decision = ignored
 	default:
@@ -82,18 +82,18 @@ func (s *Server) DryRun(ctx context.Context, r *rtaskv1.DryRunRequest) (*rtaskv1
 func (s *Server) dryKey(in Snapshot, t *config.Task, m *rtaskv1.DryRunRequest) (job.Spec, error) {
 	keys := s.Keys.List()
 	i := slices.IndexFunc(keys, func(k auth.KeyInfo) bool { return k.Name == m.Key || k.ID == m.Key })
-	refuse := func(code connect.Code, kind, format string, args ...any) (job.Spec, error) {
+	refuse := func(code connect.Code, kind rtaskv1.Kind, format string, args ...any) (job.Spec, error) {
 		return job.Spec{}, fail(code, kind, fmt.Errorf(format, args...))
 	}
 	switch {
 	case i < 0:
-		return refuse(connect.CodeUnauthenticated, "unauthorized", "there is no API key %q: rtaskctl key add makes one", m.Key)
+		return refuse(connect.CodeUnauthenticated, rtaskv1.KindUnauthorized, "there is no API key %q: rtaskctl key add makes one", m.Key)
 	case !keys[i].Expires.IsZero() && !keys[i].Expires.After(time.Now()):
-		return refuse(connect.CodeUnauthenticated, "unauthorized", "the API key %s expired on %s", keys[i].Name, keys[i].Expires.Format(time.DateTime))
+		return refuse(connect.CodeUnauthenticated, rtaskv1.KindUnauthorized, "the API key %s expired on %s", keys[i].Name, keys[i].Expires.Format(time.DateTime))
 	case t == nil:
-		return refuse(connect.CodePermissionDenied, "forbidden", "no task %q (callers get the same reply for tasks their key may not use)", m.Task)
+		return refuse(connect.CodePermissionDenied, rtaskv1.KindForbidden, "no task %q (callers get the same reply for tasks their key may not use)", m.Task)
 	case !slices.Contains(t.APIKeys, keys[i].Name):
-		return refuse(connect.CodePermissionDenied, "forbidden", "the key %s is not in api_keys of task %s", keys[i].Name, t.Name)
+		return refuse(connect.CodePermissionDenied, rtaskv1.KindForbidden, "the key %s is not in api_keys of task %s", keys[i].Name, t.Name)
 	}
 	return s.requestSpec(in, t, request{
 		owner: job.Owner{Key: keys[i].ID, Name: keys[i].Name}, trigger: "http", params: messageParameters(m.Parameters),

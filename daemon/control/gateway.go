@@ -115,33 +115,34 @@ func runsOn(id string, err error) error {
 	if !errors.Is(err, job.ErrClosed) {
 		return waitError(err)
 	}
-	return fail(connect.CodeUnavailable, "unavailable", errors.New("the engine is restarting; the job runs on"),
+	return fail(connect.CodeUnavailable, rtaskv1.KindUnavailable, errors.New("the engine is restarting; the job runs on"),
 		func(e *rtaskv1.Error) { e.JobId, e.Restarting = id, true })
 }
 
 // kindOf returns the kind of an error that fail made, or what comes nearest to another one's code.
-func kindOf(err error) string {
+func kindOf(err error) rtaskv1.Kind {
 	if d := codec.DetailOf(err); d != nil {
-		return d.Kind
+		return rtaskv1.Kind(d.Kind)
 	}
 	switch connect.CodeOf(err) {
 	case connect.CodePermissionDenied:
-		return "forbidden"
+		return rtaskv1.KindForbidden
 	case connect.CodeInvalidArgument:
-		return "bad-request"
+		return rtaskv1.KindBadRequest
 	default:
-		return "unavailable"
+		return rtaskv1.KindUnavailable
 	}
 }
 
 // Refused implements GatewayService.
 func (s *Server) Refused(ctx context.Context, r *rtaskv1.RefusedRequest) (*rtaskv1.RefusedResponse, error) {
 	m := r
-	if m.Kind != "bad-request" && m.Kind != "unavailable" {
+	kind := rtaskv1.Kind(m.Kind)
+	if kind != rtaskv1.KindBadRequest && kind != rtaskv1.KindUnavailable {
 		return nil, connect.Errorf(connect.CodeInvalidArgument, "the gateway refuses nothing as %q", m.Kind)
 	}
 	c, presented := callOf(ctx), codec.PresentedIn(ctx)
-	d := decision{decision: refused, action: actionStart, kind: m.Kind, reason: m.Reason, remote: c.Remote, stranger: true}
+	d := decision{decision: refused, action: actionStart, kind: kind, reason: m.Reason, remote: c.Remote, stranger: true}
 	known := "" // a task, to who may use it
 	if cfg := c.snapshot.Config; cfg != nil && m.Hash != "" {
 		if t, w := cfg.Webhook(m.Hash, s.ReadSecret); w != nil {

@@ -71,25 +71,25 @@ func (s *Server) startError(task string, err error) error {
 	var duplicate *job.DuplicateError
 	var repeat *job.RepeatError
 	var rate *job.RateError
-	kind := "unavailable"
+	kind := rtaskv1.KindUnavailable
 	switch {
 	case errors.As(err, &repeat):
-		kind = "replay"
+		kind = rtaskv1.KindReplay
 		e = fail(connect.CodeAlreadyExists, kind, err, func(d *rtaskv1.Error) { d.JobId = repeat.ID })
 	case errors.As(err, &duplicate):
-		kind = "conflict"
+		kind = rtaskv1.KindConflict
 		e = fail(connect.CodeAlreadyExists, kind, err, func(d *rtaskv1.Error) { d.JobId = duplicate.ID })
 	case errors.As(err, &rate):
-		kind = "rate-limited"
+		kind = rtaskv1.KindRateLimited
 		e = fail(connect.CodeResourceExhausted, kind, err, func(d *rtaskv1.Error) { d.RetryAfter = durationpb.New(rate.RetryAfter) })
 	case errors.Is(err, job.ErrPromises):
-		kind = "rate-limited"
+		kind = rtaskv1.KindRateLimited
 		e = fail(connect.CodeResourceExhausted, kind, err, func(d *rtaskv1.Error) { d.RetryAfter = durationpb.New(promisesRetryAfter) })
 	case errors.Is(err, job.ErrTaken), errors.Is(err, job.ErrDifferent):
-		kind = "conflict"
+		kind = rtaskv1.KindConflict
 		e = fail(connect.CodeAlreadyExists, kind, err)
 	case errors.Is(err, job.ErrQueueFull):
-		kind = "queue-full"
+		kind = rtaskv1.KindQueueFull
 		e = fail(connect.CodeResourceExhausted, kind, err, func(d *rtaskv1.Error) {
 			d.RetryAfter = durationpb.New(retryAfter)
 		})
@@ -98,20 +98,20 @@ func (s *Server) startError(task string, err error) error {
 	case errors.Is(err, job.ErrDraining):
 		e = drainError()
 	case errors.Is(err, job.ErrTooMany), errors.Is(err, job.ErrConcurrency):
-		kind = "concurrency"
+		kind = rtaskv1.KindConcurrency
 		e = fail(connect.CodeResourceExhausted, kind, err, func(d *rtaskv1.Error) {
 			d.RetryAfter = durationpb.New(retryAfter)
 		})
 	case errors.Is(err, job.ErrInvalid):
-		kind = "configuration"
+		kind = rtaskv1.KindConfiguration
 		if task == "" {
-			kind = "bad-request"
+			kind = rtaskv1.KindBadRequest
 		}
 		e = fail(connect.CodeFailedPrecondition, kind, err)
 	default:
 		e = fail(connect.CodeUnavailable, kind, err)
 	}
-	s.Rejected(task, kind)
+	s.Rejected(task, string(kind))
 	return e
 }
 
@@ -137,11 +137,11 @@ func (s *Server) find(c *call, ref string) (job.Job, error) {
 	switch {
 	case errors.Is(err, job.ErrNotFound), network && errors.Is(err, job.ErrAmbiguous),
 		network && err == nil && j.State == job.Ended && time.Since(j.EndedAt) > c.task.Retention:
-		return job.Job{}, fail(connect.CodeNotFound, "not-found", unknown)
+		return job.Job{}, fail(connect.CodeNotFound, rtaskv1.KindNotFound, unknown)
 	case errors.Is(err, job.ErrAmbiguous), errors.Is(err, job.ErrShort):
 		return job.Job{}, coded(connect.CodeInvalidArgument, err)
 	case errors.Is(err, job.ErrClosed), network && err != nil:
-		return job.Job{}, fail(connect.CodeUnavailable, "unavailable", err)
+		return job.Job{}, fail(connect.CodeUnavailable, rtaskv1.KindUnavailable, err)
 	case err != nil:
 		return job.Job{}, coded(connect.CodeInternal, err)
 	}
@@ -158,7 +158,7 @@ func (c *call) noTask(ref string) error {
 	if t := cfg.Tasks[ref]; t == nil || !c.may(t) {
 		return nil
 	}
-	return fail(connect.CodeNotFound, "not-found", fmt.Errorf("%q is a task, not a job; rtaskctl ps -a --task %s lists its jobs", ref, ref))
+	return fail(connect.CodeNotFound, rtaskv1.KindNotFound, fmt.Errorf("%q is a task, not a job; rtaskctl ps -a --task %s lists its jobs", ref, ref))
 }
 
 // Stop implements JobService.
@@ -234,9 +234,9 @@ func waitError(err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return coded(connect.CodeDeadlineExceeded, err)
 	case errors.Is(err, job.ErrNotFound):
-		return fail(connect.CodeNotFound, "not-found", err)
+		return fail(connect.CodeNotFound, rtaskv1.KindNotFound, err)
 	default:
-		return fail(connect.CodeUnavailable, "unavailable", err)
+		return fail(connect.CodeUnavailable, rtaskv1.KindUnavailable, err)
 	}
 }
 

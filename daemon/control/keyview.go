@@ -45,7 +45,7 @@ func (s *Server) KeyJobs(ctx context.Context, _ *rtaskv1.KeyJobsRequest) (*rtask
 	jobs, err := s.jobsOf(ctx, callOf(ctx))
 	switch {
 	case errors.Is(err, job.ErrClosed):
-		return nil, fail(connect.CodeUnavailable, "unavailable", err, func(e *rtaskv1.Error) { e.Restarting = true })
+		return nil, fail(connect.CodeUnavailable, rtaskv1.KindUnavailable, err, func(e *rtaskv1.Error) { e.Restarting = true })
 	case ctx.Err() != nil:
 		return nil, waitError(ctx.Err())
 	case err != nil:

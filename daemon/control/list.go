@@ -23,7 +23,7 @@ func (s *Server) List(ctx context.Context, r *rtaskv1.ListRequest) (*rtaskv1.Lis
 	jobs, err := s.Jobs.List(filter)
 	switch {
 	case errors.Is(err, job.ErrClosed):
-		return nil, fail(connect.CodeUnavailable, "unavailable", err)
+		return nil, fail(connect.CodeUnavailable, rtaskv1.KindUnavailable, err)
 	case err != nil:
 		return nil, coded(connect.CodeInternal, err)
 	}

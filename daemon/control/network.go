@@ -35,8 +35,8 @@ func (s *Server) count(task *config.Task, name string, err error) {
 	result := "accepted"
 	var e *connect.Error
 	if errors.As(err, &e) && e.Code() != connect.CodeCanceled {
-		if kind := kindOf(err); kind != "unavailable" {
-			result = kind
+		if kind := kindOf(err); kind != rtaskv1.KindUnavailable {
+			result = string(kind)
 		}
 	}
 	s.Requested(task.Name, name, result)
@@ -45,7 +45,7 @@ func (s *Server) count(task *config.Task, name string, err error) {
 // runSpec is what a request with a key starts, or why it does not.
 func (s *Server) runSpec(c *call, r *rtaskv1.RunRequest) (job.Spec, error) {
 	refuse := func(reason string, err error) (job.Spec, error) {
-		s.Requested(c.task.Name, c.Key.Name, kindOf(err))
+		s.Requested(c.task.Name, c.Key.Name, string(kindOf(err)))
 		return job.Spec{}, s.refuseFor(c, c.task.Name, reason, err)
 	}
 	if r.InputTooLarge {
@@ -132,7 +132,7 @@ func (s *Server) waitFor(ctx context.Context, c *call, j job.Job, wait string) (
 	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
 		return s.Jobs.Status(j.ID)
 	case errors.Is(err, job.ErrClosed):
-		return j, fail(connect.CodeUnavailable, "unavailable", errors.New("the engine is restarting"), func(e *rtaskv1.Error) { e.Restarting = true })
+		return j, fail(connect.CodeUnavailable, rtaskv1.KindUnavailable, errors.New("the engine is restarting"), func(e *rtaskv1.Error) { e.Restarting = true })
 	default:
 		return j, waitError(err)
 	}
@@ -230,11 +230,11 @@ func (s *Server) Disconnected(ctx context.Context, r *rtaskv1.DisconnectedReques
 	c := *callOf(ctx)
 	j, err := s.Jobs.Find(r.Id, func(j job.Job) bool { return j.ID == r.Id && j.Owner.Key != "" && j.Task == c.named })
 	if err != nil {
-		return nil, fail(connect.CodeNotFound, "not-found", errors.New("there is no such job"))
+		return nil, fail(connect.CodeNotFound, rtaskv1.KindNotFound, errors.New("there is no such job"))
 	}
 	key, err := s.Keys.Verify(ctx, c.Remote, codec.PresentedIn(ctx).Key)
 	if err != nil || key.ID != j.Owner.Key {
-		return nil, fail(connect.CodeUnauthenticated, "unauthorized", auth.ErrUnauthorized)
+		return nil, fail(connect.CodeUnauthenticated, rtaskv1.KindUnauthorized, auth.ErrUnauthorized)
 	}
 	c.Kind, c.Key = auth.KeyHolder, key
 	cfg := c.snapshot.Config

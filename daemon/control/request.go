@@ -58,7 +58,7 @@ func headerVariables(t *config.Task, headers []*rtaskv1.Header) []string {
 }
 
 func badRequest(format string, args ...any) error {
-	return fail(connect.CodeInvalidArgument, "bad-request", fmt.Errorf(format, args...))
+	return fail(connect.CodeInvalidArgument, rtaskv1.KindBadRequest, fmt.Errorf(format, args...))
 }
 
 // queryParameters reads the parameters out of a query as it was sent, in its order of names.

@@ -73,7 +73,7 @@ func (s *Server) watch(c *call) (done func(), err error) {
 		return func() {}, nil
 	}
 	if !s.watches.take(who, 1, most) {
-		return nil, fail(connect.CodeResourceExhausted, "concurrency", errors.New("too many calls that wait for jobs or follow their output are under way"),
+		return nil, fail(connect.CodeResourceExhausted, rtaskv1.KindConcurrency, errors.New("too many calls that wait for jobs or follow their output are under way"),
 			func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(watchRetryAfter) })
 	}
 	return func() { s.watches.giveBack(who, 1) }, nil
@@ -101,7 +101,7 @@ func (m *message) Read(b []byte) (int, error) {
 	}
 	if !m.of.take(m.who, int64(n), m.most) {
 		_, _ = io.Copy(io.Discard, m.ReadCloser) // who still sends reads no answer
-		return 0, fail(connect.CodeResourceExhausted, "unavailable", errors.New("too much is being sent to the engine at a time"),
+		return 0, fail(connect.CodeResourceExhausted, rtaskv1.KindUnavailable, errors.New("too much is being sent to the engine at a time"),
 			func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(time.Second) })
 	}
 	m.n += int64(n)

@@ -31,10 +31,10 @@ const (
 // taskSpec is what a run of a task is. Every reason why the task cannot run now is found here, before there is a job.
 func (s *Server) taskSpec(in Snapshot, t *config.Task, owner job.Owner, trigger string, input []byte) (job.Spec, error) {
 	unusable := func(err error) error {
-		return fail(connect.CodeUnavailable, "configuration", fmt.Errorf("task %q cannot run: %w", t.Name, err))
+		return fail(connect.CodeUnavailable, rtaskv1.KindConfiguration, fmt.Errorf("task %q cannot run: %w", t.Name, err))
 	}
 	if !in.Enabled(t) {
-		return job.Spec{}, fail(connect.CodeUnavailable, "disabled", fmt.Errorf("task %q is disabled", t.Name))
+		return job.Spec{}, fail(connect.CodeUnavailable, rtaskv1.KindDisabled, fmt.Errorf("task %q is disabled", t.Name))
 	}
 	if int64(len(input)) > t.MaxInputBytes {
 		return job.Spec{}, inputTooLarge(t)
@@ -123,7 +123,7 @@ func (s *Server) TaskSpecs() []job.Spec {
 }
 
 func inputTooLarge(t *config.Task) error {
-	return fail(connect.CodeInvalidArgument, "input-too-large",
+	return fail(connect.CodeInvalidArgument, rtaskv1.KindInputTooLarge,
 		fmt.Errorf("task %q takes an input of at most %d bytes (max_input_bytes)", t.Name, t.MaxInputBytes))
 }
 
@@ -137,16 +137,16 @@ func (s *Server) commandSpec(c auth.Caller, owner job.Owner, r *rtaskv1.StartReq
 		// A name never falls through to a command.
 		return job.Spec{}, configurationError(snapshot)
 	case r.Path == "" && r.Command:
-		return job.Spec{}, fail(connect.CodeNotFound, "not-found", fmt.Errorf("no command %q was found in PATH", r.Name))
+		return job.Spec{}, fail(connect.CodeNotFound, rtaskv1.KindNotFound, fmt.Errorf("no command %q was found in PATH", r.Name))
 	case r.Path == "":
-		return job.Spec{}, fail(connect.CodeNotFound, "not-found",
+		return job.Spec{}, fail(connect.CodeNotFound, rtaskv1.KindNotFound,
 			fmt.Errorf("there is no task %q, and no command of that name was found in PATH", r.Name))
 	case len(r.Parameters) > 0:
 		return job.Spec{}, invalid("a command takes no parameters: --param is for tasks")
 	case !filepath.IsAbs(r.Path):
 		return job.Spec{}, invalid("the path %q of the command is not absolute", r.Path)
 	case !filepath.IsAbs(r.WorkingDirectory):
-		return job.Spec{}, fail(connect.CodeInvalidArgument, "working-directory",
+		return job.Spec{}, fail(connect.CodeInvalidArgument, rtaskv1.KindWorkingDirectory,
 			fmt.Errorf("the working directory %q is not absolute", r.WorkingDirectory))
 	}
 	var env []string
@@ -188,7 +188,7 @@ func configurationError(snapshot Snapshot) error {
 			break
 		}
 	}
-	return fail(connect.CodeUnavailable, "configuration", errors.New(text), func(e *rtaskv1.Error) {
+	return fail(connect.CodeUnavailable, rtaskv1.KindConfiguration, errors.New(text), func(e *rtaskv1.Error) {
 		e.Diagnostics = diagnosticMessages(snapshot.Diagnostics)
 	})
 }

@@ -3,6 +3,7 @@ package control
 import (
 	"sync"
 
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
 )
 
@@ -21,8 +22,9 @@ const (
 
 // source is what decisions that are counted together have in common.
 type source struct {
-	decision, action, kind, keyID, user, webhook, address string
-	stranger                                              bool
+	decision, action, keyID, user, webhook, address string
+	kind                                            rtaskv1.Kind
+	stranger                                        bool
 }
 
 // tally is what there was of a source in this minute.
@@ -43,7 +45,10 @@ type tallies struct {
 func (t *tallies) add(d decision) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	of := source{d.decision, d.action, d.kind, d.keyID, d.user, d.webhook, auth.Address(d.remote), d.stranger}
+	of := source{
+		decision: d.decision, action: d.action, kind: d.kind, keyID: d.keyID, user: d.user, webhook: d.webhook, address: auth.Address(d.remote),
+		stranger: d.stranger,
+	}
 	if t.of[of] == nil && len(t.of) >= maxSources {
 		of = source{decision: d.decision, kind: d.kind, stranger: d.stranger}
 		d = decision{decision: d.decision, kind: d.kind, reason: d.reason, stranger: d.stranger} // of several

@@ -121,7 +121,7 @@ func (c *call) taskNamed(name string) (*config.Task, error) {
 	}
 	t := c.snapshot.Config.Tasks[name]
 	if t == nil || !c.may(t) {
-		return nil, fail(connect.CodeNotFound, "not-found", fmt.Errorf("there is no task %q", name))
+		return nil, fail(connect.CodeNotFound, rtaskv1.KindNotFound, fmt.Errorf("there is no task %q", name))
 	}
 	return t, nil
 }

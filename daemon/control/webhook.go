@@ -67,12 +67,12 @@ func (h *hook) decided(what string) decision {
 func (s *Server) findWebhook(c *call, hash string) (*hook, error) {
 	cfg := c.snapshot.Config
 	if cfg == nil {
-		err := fail(connect.CodeUnavailable, "configuration", errors.New("the configuration has errors, so there are no webhooks"))
+		err := fail(connect.CodeUnavailable, rtaskv1.KindConfiguration, errors.New("the configuration has errors, so there are no webhooks"))
 		return nil, s.refuseHook(decision{remote: c.Remote, stranger: true}, err, "")
 	}
 	t, w := cfg.Webhook(hash, s.ReadSecret)
 	if w == nil {
-		err := fail(connect.CodeNotFound, "not-found", errors.New("there is no webhook at this URL"))
+		err := fail(connect.CodeNotFound, rtaskv1.KindNotFound, errors.New("there is no webhook at this URL"))
 		return nil, s.refuseHook(decision{remote: c.Remote, reason: "there is no webhook at its URL", stranger: true}, err, "")
 	}
 	return &hook{call: c.sending(w), task: t, webhook: w}, nil
@@ -84,9 +84,9 @@ func (s *Server) refuseHook(d decision, err error, task string) error {
 	if d.reason == "" {
 		d.reason = errorText(err)
 	}
-	s.Rejected(task, d.kind)
+	s.Rejected(task, string(d.kind))
 	if d.webhook != "" {
-		s.Requested(task, d.webhook, d.kind)
+		s.Requested(task, d.webhook, string(d.kind))
 	}
 	s.audit(d)
 	return err
@@ -180,17 +180,17 @@ func headersOf(all []*rtaskv1.Header) webhook.Headers {
 func (s *Server) judge(h *hook) (reason string, err error) {
 	secrets, err := h.webhook.Secrets(s.ReadSecret)
 	if err != nil && h.webhook.Scheme.Kind.Signed() {
-		return "", fail(connect.CodeUnavailable, "configuration", fmt.Errorf("webhook %q of task %q: %w", h.webhook.Name, h.task.Name, err))
+		return "", fail(connect.CodeUnavailable, rtaskv1.KindConfiguration, fmt.Errorf("webhook %q of task %q: %w", h.webhook.Name, h.task.Name, err))
 	}
 	if h.tooLarge || int64(len(h.body)) > hookLimit(h.webhook) {
-		return "", fail(connect.CodeInvalidArgument, "input-too-large",
+		return "", fail(connect.CodeInvalidArgument, rtaskv1.KindInputTooLarge,
 			fmt.Errorf("this webhook takes a body of at most %d bytes (max_input_bytes)", hookLimit(h.webhook)))
 	}
 	now := time.Now() // for all that is asked of this request
 	proof, err := webhook.Verify(h.webhook.Scheme, secrets, h.headers, h.body, now)
 	if err != nil {
 		// Whoever it is learns no more than that.
-		return err.Error(), fail(connect.CodeUnauthenticated, "signature", errors.New("the signature is missing or wrong"))
+		return err.Error(), fail(connect.CodeUnauthenticated, rtaskv1.KindSignature, errors.New("the signature is missing or wrong"))
 	}
 	h.proven = true
 	if err := encoded(h.headers.Values("Content-Encoding")); err != nil {
@@ -282,11 +282,11 @@ func (s *Server) TestWebhook(ctx context.Context, r *rtaskv1.TestWebhookRequest)
 	}
 	t := c.snapshot.Config.Tasks[r.Task]
 	if t == nil {
-		return nil, fail(connect.CodeNotFound, "not-found", fmt.Errorf("there is no task %q", r.Task))
+		return nil, fail(connect.CodeNotFound, rtaskv1.KindNotFound, fmt.Errorf("there is no task %q", r.Task))
 	}
 	i := slices.IndexFunc(t.Webhooks, func(w *config.Webhook) bool { return w.Name == r.Name })
 	if i < 0 {
-		return nil, fail(connect.CodeNotFound, "not-found", fmt.Errorf("task %q has no webhook %q", r.Task, r.Name))
+		return nil, fail(connect.CodeNotFound, rtaskv1.KindNotFound, fmt.Errorf("task %q has no webhook %q", r.Task, r.Name))
 	}
 	h := sample(c, c.snapshot, t, t.Webhooks[i])
 	base, _ := s.baseURL(ctx, c.snapshot.Config)
@@ -299,7 +299,7 @@ func (s *Server) TestWebhook(ctx context.Context, r *rtaskv1.TestWebhookRequest)
 	reply.Event, reply.Ref = h.delivery.Event, h.delivery.Ref
 	switch {
 	case err != nil:
-		reply.Decision, reply.Kind, reply.Reason = refused, kindOf(err), errorText(err)
+		reply.Decision, reply.Kind, reply.Reason = refused, string(kindOf(err)), errorText(err)
 	case h.skip != "":
 		reply.Decision, reply.Reason = ignored, h.skip
 	default:
@@ -328,7 +328,7 @@ func sample(by *call, in Snapshot, t *config.Task, w *config.Webhook) *hook {
 // judgeSample decides on a request as the webhook's sender would make it.
 func (s *Server) judgeSample(h *hook) error {
 	if m := s.webhookMessage("", h.webhook); m.Url == "" {
-		return fail(connect.CodeUnavailable, "configuration", errors.New(m.Problem))
+		return fail(connect.CodeUnavailable, rtaskv1.KindConfiguration, errors.New(m.Problem))
 	}
 	s.sign(h)
 	_, err := s.judge(h)

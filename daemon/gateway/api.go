@@ -103,11 +103,11 @@ func allow(w http.ResponseWriter, r *http.Request, h http.HandlerFunc, methods .
 		}
 	}
 	w.Header().Set("Allow", strings.Join(methods, ", "))
-	writeProblem(w, problem{Status: http.StatusMethodNotAllowed, Kind: "method-not-allowed", Detail: "this path takes " + strings.Join(methods, ", ")})
+	writeProblem(w, problem{Kind: rtaskv1.KindMethodNotAllowed, Detail: "this path takes " + strings.Join(methods, ", ")})
 }
 
 func notFound(w http.ResponseWriter, _ *http.Request) {
-	writeProblem(w, problem{Status: http.StatusNotFound, Kind: "not-found", Detail: "there is nothing at this path"})
+	writeProblem(w, problem{Kind: rtaskv1.KindNotFound, Detail: "there is nothing at this path"})
 }
 
 // healthz says that this process serves.
@@ -125,11 +125,11 @@ func (a *api) readyz(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if framing.Draining {
-		writeProblem(w, problem{Status: http.StatusServiceUnavailable, Kind: "unavailable", Detail: "the engine is draining and accepts no new jobs", retryAfter: drainRetryAfter})
+		writeProblem(w, problem{Kind: rtaskv1.KindUnavailable, Detail: "the engine is draining and accepts no new jobs", retryAfter: drainRetryAfter})
 		return
 	}
 	if framing.NoConfiguration {
-		writeProblem(w, problem{Status: http.StatusServiceUnavailable, Kind: "configuration", Detail: "the configuration has errors, so there are no tasks"})
+		writeProblem(w, problem{Kind: rtaskv1.KindConfiguration, Detail: "the configuration has errors, so there are no tasks"})
 		return
 	}
 	a.healthz(w, r)
@@ -192,7 +192,7 @@ func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
 	}
 	if err != nil {
 		p := a.problemOf(err)
-		if p.Kind == "unavailable" && p.retryAfter == 0 && p.job == "" && len(request.IdempotencyKey) == 0 {
+		if p.Kind == rtaskv1.KindUnavailable && p.retryAfter == 0 && p.job == "" && len(request.IdempotencyKey) == 0 {
 			p.job = request.Id // under which it is found if it runs; with an Idempotency-Key the engine makes the id
 		}
 		done()
@@ -244,7 +244,7 @@ func (a *api) readBody(w http.ResponseWriter, r *http.Request, from *room, sende
 		return tooLong()
 	}
 	b, turn, err := from.read(http.NewResponseController(w), r.Body, sender, r.ContentLength, limit)
-	p := problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "the body could not be read"}
+	p := problem{Kind: rtaskv1.KindBadRequest, Detail: "the body could not be read"}
 	switch {
 	case err == nil:
 		decided := time.AfterFunc(decideTimeout, turn.leave)
@@ -255,7 +255,7 @@ func (a *api) readBody(w http.ResponseWriter, r *http.Request, from *room, sende
 	case errors.Is(err, errTooLong):
 		return tooLong()
 	case errors.Is(err, errFull):
-		p = problem{Status: http.StatusServiceUnavailable, Kind: "unavailable", Detail: "too many request bodies are being received", retryAfter: time.Second}
+		p = problem{Kind: rtaskv1.KindUnavailable, Detail: "too many request bodies are being received", retryAfter: time.Second}
 	case errors.Is(err, errSlow):
 		p.Detail = err.Error()
 	}
@@ -277,9 +277,9 @@ func senderOf(r *http.Request, remote string) any {
 func (a *api) refused(r *http.Request, client codec.Presented, m *rtaskv1.RefusedRequest, p problem) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), askTimeout)
 	defer cancel()
-	m.Kind, m.Reason = p.Kind, p.Detail
+	m.Kind, m.Reason = string(p.Kind), p.Detail
 	if _, err := a.engine.Refused(client.Context(ctx), m); err != nil {
-		a.logger.Warn("the engine cannot be told of a refusal", "kind", p.Kind, "reason", p.Detail, "remote", client.RemoteAddr, "error", err)
+		a.logger.Warn("the engine cannot be told of a refusal", "kind", string(p.Kind), "reason", p.Detail, "remote", client.RemoteAddr, "error", err)
 	}
 }
 

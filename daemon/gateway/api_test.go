@@ -386,7 +386,7 @@ func TestWholeCharacters(t *testing.T) {
 func TestProblems(t *testing.T) {
 	a := newAPI(nil, slog.New(slog.DiscardHandler))
 	for _, err := range []error{errors.New("/run/rtask/gateway.sock"), connect.NewError(connect.CodeInternal, "secret"), context.Canceled} {
-		if p := a.problemOf(err); p.Status != 503 || p.Kind != "unavailable" || strings.Contains(p.Detail, "secret") || strings.Contains(p.Detail, "/run") {
+		if p := a.problemOf(err); p.Kind.HTTPStatus() != 503 || p.Kind != "unavailable" || strings.Contains(p.Detail, "secret") || strings.Contains(p.Detail, "/run") {
 			t.Errorf("%v: %+v", err, p)
 		}
 	}
@@ -572,11 +572,11 @@ func FuzzPresentedKey(f *testing.F) {
 func TestRetryOnlyWhatDidNotRun(t *testing.T) {
 	a := newAPI(&stub{}, slog.New(slog.DiscardHandler))
 	gone := connect.NewError(connect.CodeUnavailable, "no engine").WithCause(client.ErrNotRunning)
-	if p := a.problemOf(gone); p.Status != 503 || p.retryAfter <= 0 {
+	if p := a.problemOf(gone); p.Kind.HTTPStatus() != 503 || p.retryAfter <= 0 {
 		t.Errorf("not reached: %+v", p)
 	}
 	broke := connect.NewError(connect.CodeUnavailable, "unexpected EOF").WithCause(io.ErrUnexpectedEOF)
-	if p := a.problemOf(broke); p.Status != 503 || p.retryAfter != 0 || !strings.Contains(p.Detail, "not known") {
+	if p := a.problemOf(broke); p.Kind.HTTPStatus() != 503 || p.retryAfter != 0 || !strings.Contains(p.Detail, "not known") {
 		t.Errorf("broke off: %+v", p)
 	}
 }

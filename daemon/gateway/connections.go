@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/origin"
 )
 
@@ -278,7 +279,7 @@ func counted(h http.Handler) http.Handler {
 		if !c.enter() {
 			closeAfter(w, r)
 			writeProblem(w, problem{
-				Status: http.StatusServiceUnavailable, Kind: "unavailable", Detail: "too many requests at a time come from this address", retryAfter: time.Second,
+				Kind: rtaskv1.KindUnavailable, Detail: "too many requests at a time come from this address", retryAfter: time.Second,
 			})
 			return
 		}

@@ -60,12 +60,12 @@ func newMetrics(engine rtaskv1connect.GatewayServiceClient, o Options) http.Hand
 		switch {
 		case !ours(r):
 			writeProblem(w, problem{
-				Status: http.StatusForbidden, Kind: "forbidden",
+				Kind:   rtaskv1.KindForbidden,
 				Detail: "the Host header does not name this machine: ask for the metrics at localhost, by an IP address, or by the machine's host name",
 			})
 			return
 		case token != nil && subtle.ConstantTimeCompare(presentedKey(r), token) != 1:
-			writeProblem(w, problem{Status: http.StatusUnauthorized, Kind: "unauthorized", Detail: "the metrics need the token of the credential " + credentialMetrics})
+			writeProblem(w, problem{Kind: rtaskv1.KindUnauthorized, Detail: "the metrics need the token of the credential " + credentialMetrics})
 			return
 		}
 		if r.URL.EscapedPath() != "/metrics" {

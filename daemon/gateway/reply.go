@@ -79,22 +79,23 @@ func wholeCharacters(b []byte) []byte {
 
 // problem is an error reply (RFC 9457), with a stable kind.
 type problem struct {
-	Type       string `json:"type"`
-	Title      string `json:"title"`
-	Status     int    `json:"status"`
-	Kind       string `json:"kind"`
-	Detail     string `json:"detail,omitempty"`
+	Type       string       `json:"type"`
+	Title      string       `json:"title"`
+	Status     int          `json:"status"`
+	Kind       rtaskv1.Kind `json:"kind"`
+	Detail     string       `json:"detail,omitempty"`
 	retryAfter time.Duration
 	job        string
 }
 
 func writeProblem(w http.ResponseWriter, p problem) {
+	p.Status = p.Kind.HTTPStatus()
 	p.Type, p.Title = "about:blank", http.StatusText(p.Status)
-	if p.Status == http.StatusUnauthorized && p.Kind == "unauthorized" {
+	if p.Kind == rtaskv1.KindUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="rtask"`)
 		w.Header().Add("WWW-Authenticate", `Basic realm="rtask", charset="UTF-8"`)
 	}
-	if p.Status == http.StatusUnsupportedMediaType {
+	if p.Kind == rtaskv1.KindUnsupportedMediaType {
 		w.Header().Set("Accept-Encoding", "identity") // RFC 9110, section 12.5.3
 	}
 	if p.job != "" {
@@ -126,12 +127,12 @@ func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 // the client's business.
 func (a *api) problemOf(err error) problem {
 	if m := detail(err); m != nil {
-		return problem{Status: rtaskv1.HTTPStatus(m.Kind), Kind: m.Kind, Detail: client.Message(err), retryAfter: m.RetryAfter.AsDuration(), job: m.JobId}
+		return problem{Kind: rtaskv1.Kind(m.Kind), Detail: client.Message(err), retryAfter: m.RetryAfter.AsDuration(), job: m.JobId}
 	}
 	if connect.CodeOf(err) != connect.CodeCanceled {
 		a.logger.Error("the engine cannot be asked", "error", err)
 	}
-	p := problem{Status: http.StatusServiceUnavailable, Kind: "unavailable", Detail: "the engine cannot be reached", retryAfter: time.Second}
+	p := problem{Kind: rtaskv1.KindUnavailable, Detail: "the engine cannot be reached", retryAfter: time.Second}
 	if !errors.Is(err, client.ErrNotRunning) && !errors.Is(err, client.ErrPermission) {
 		// It was reached, and went away: a client that tries again by itself may have the task run twice.
 		p.Detail, p.retryAfter = "the engine went away; whether the task runs is not known", 0

@@ -258,7 +258,7 @@ func (a *api) logs(w http.ResponseWriter, r *http.Request, task, id string) {
 	case "1", "true":
 		request.Follow = r.Method != http.MethodHead
 	default:
-		writeProblem(w, problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "follow is 1 or 0"})
+		writeProblem(w, problem{Kind: rtaskv1.KindBadRequest, Detail: "follow is 1 or 0"})
 		return
 	}
 	if !utf8.ValidString(request.Offset) {
@@ -302,7 +302,7 @@ func (a *api) behindEnd(w http.ResponseWriter, r *http.Request, client codec.Pre
 	case err != nil:
 		writeProblem(w, a.problemOf(err))
 	case reply.Accepted:
-		writeProblem(w, problem{Status: http.StatusBadRequest, Kind: "bad-request", Detail: "the Last-Event-ID is not one that was sent: the job has not ended"})
+		writeProblem(w, problem{Kind: rtaskv1.KindBadRequest, Detail: "the Last-Event-ID is not one that was sent: the job has not ended"})
 	default:
 		w.Header().Set("Rtask-Job-Id", reply.GetJob().GetId())
 		w.Header().Set("Cache-Control", "no-store")

@@ -1,9 +1,6 @@
 package rtaskv1
 
-import (
-	"net/http"
-	"strings"
-)
+import "strings"
 
 // Each State, Reason and Status has a word, which is its name in rtask.proto without the prefix: STATE_RUNNING is "running",
 // REASON_EXIT_CODE "exit-code". It is what the HTTP API, rtaskctl and the engine's own job.State and spec.Reason say.
@@ -52,27 +49,3 @@ func (j *Job) Ended() bool { return j.GetState() == State_STATE_ENDED }
 
 // Succeeded reports whether a job has ended with success: nothing is the reason of a failure.
 func (j *Job) Succeeded() bool { return j.Ended() && j.GetReason() == Reason_REASON_UNSPECIFIED }
-
-// HTTPStatus is the status of the HTTP API's reply for each kind of error.
-func HTTPStatus(kind string) int {
-	switch kind {
-	case "unauthorized", "signature":
-		return http.StatusUnauthorized
-	case "forbidden":
-		return http.StatusForbidden
-	case "not-found":
-		return http.StatusNotFound
-	case "conflict", "replay":
-		return http.StatusConflict
-	case "input-too-large":
-		return http.StatusRequestEntityTooLarge
-	case "unsupported-media-type":
-		return http.StatusUnsupportedMediaType
-	case "rate-limited", "concurrency", "queue-full":
-		return http.StatusTooManyRequests
-	case "bad-request":
-		return http.StatusBadRequest
-	default:
-		return http.StatusServiceUnavailable
-	}
-}
