@@ -175,16 +175,23 @@ func (r *runner) follow(l *live) (spec.Exit, bool) {
 		case <-l.proc.Done():
 			return l.proc.Exit(), true
 		case <-describe.C:
-			if l.slot != nil {
-				j := l.snapshot()
-				r.pool.describe(l.slot, &j)
-			}
+			r.describe(l)
 		case <-r.quit:
 			if s := l.proc.Slot(); s != nil {
 				s.Leave()
 			}
 			return spec.Exit{}, false
 		}
+	}
+}
+
+// describe names the scope of a job for it. It is called once for a job, so that the follower's stack has no job on it.
+//
+//go:noinline
+func (r *runner) describe(l *live) {
+	if l.slot != nil {
+		j := l.snapshot()
+		r.pool.describe(l.slot, &j)
 	}
 }
 

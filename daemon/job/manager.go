@@ -160,16 +160,3 @@ func (m *Manager) SetTasks(specs []Spec) {
 	}
 	m.pool.setTasks(current, want)
 }
-
-// Running returns how many jobs have not ended.
-func (m *Manager) Running() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	n := 0
-	for _, l := range m.live {
-		if l.snapshot().State != Ended { // else its end is not recorded yet
-			n++
-		}
-	}
-	return n
-}

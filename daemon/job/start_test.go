@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/rtask/rtask/sandbox/spec"
 )
@@ -271,5 +272,17 @@ func TestNumbers(t *testing.T) {
 	s.As, s.Group, s.Groups = &User{Name: "x", Home: "/", Shell: "/bin/sh", Credentials: spec.Credentials{UID: 4242, GID: 4242, Groups: []uint32{4245}}}, &group, []uint32{4244}
 	if r, err := m.Run(t.Context(), s, nil); err != nil || string(r.Stdout) != "4242\n4243\n4243 4245 4244\n" && string(r.Stdout) != "4242\n4243\n4243 4244 4245\n" {
 		t.Errorf("named: %q, %v", r.Stdout, err)
+	}
+}
+
+// BenchmarkRun is the whole way of a job that nobody waits behind: admitted, placed in a slot that is ready, launched, and ended.
+func BenchmarkRun(b *testing.B) {
+	m := open(b)
+	s := Spec{Run: spec.Run{Task: "t", Args: []string{"/bin/true"}}}
+	s.Volatile, s.Keep = true, time.Minute
+	for b.Loop() {
+		if r, err := m.Run(b.Context(), s, nil); err != nil || !r.Succeeded() {
+			b.Fatalf("%v, %+v", err, r.Exit)
+		}
 	}
 }

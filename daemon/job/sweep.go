@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -20,15 +21,15 @@ func (m *Manager) sweep(left []Job) {
 		exits[j.ID] = true
 		inputs[cmp.Or(j.InputName, j.ID)] = j.InputFile
 	}
-	m.sweepFolder(filepath.Join(m.opts.StateDir, "exits"), exits)
-	m.sweepFolder(filepath.Join(m.opts.StateDir, "inputs"), inputs)
+	sweepFolder(filepath.Join(m.opts.StateDir, "exits"), exits, m.opts.Logger)
+	sweepFolder(m.inputs.dir, inputs, m.opts.Logger)
 }
 
 // sweepFolder removes the files that do not have the id of a job for a name that needs them.
-func (m *Manager) sweepFolder(dir string, needed map[string]bool) {
+func sweepFolder(dir string, needed map[string]bool, logger *slog.Logger) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		m.opts.Logger.Warn("cannot look for what is left of jobs", "error", err)
+		logger.Warn("cannot look for what is left of jobs", "error", err)
 		return
 	}
 	for _, e := range entries {
@@ -41,7 +42,7 @@ func (m *Manager) sweepFolder(dir string, needed map[string]bool) {
 			}
 		}
 		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			m.opts.Logger.Warn("cannot remove what is left of a job", "error", err)
+			logger.Warn("cannot remove what is left of a job", "error", err)
 		}
 	}
 }
