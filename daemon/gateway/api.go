@@ -36,7 +36,7 @@ type api struct {
 	logger *slog.Logger
 	// strangers is for the bodies of webhooks, and for short ones with a key that nobody has looked at yet; keys for those with a
 	// key that is good.
-	strangers, keys *room
+	strangers, keys *memory
 	plain           word
 
 	mu      sync.Mutex // guards what follows
@@ -45,7 +45,7 @@ type api struct {
 }
 
 func newAPI(engine rtaskv1connect.GatewayServiceClient, l *slog.Logger) *api {
-	return &api{engine: engine, logger: l, strangers: newRoom(bodyRoom / 4), keys: newRoom(0)}
+	return &api{engine: engine, logger: l, strangers: newMemory(bodyMemory / 4), keys: newMemory(0)}
 }
 
 // ServeHTTP routes by the path as it was sent: nothing is cleaned, nothing redirected, so that no POST becomes a GET and no
@@ -235,7 +235,7 @@ func (a *api) readInput(w http.ResponseWriter, r *http.Request, sender any, clie
 }
 
 // readBody reads a body, whose room is its sender's.
-func (a *api) readBody(w http.ResponseWriter, r *http.Request, from *room, sender any, limit int64) (received, *problem) {
+func (a *api) readBody(w http.ResponseWriter, r *http.Request, from *memory, sender any, limit int64) (received, *problem) {
 	tooLong := func() (received, *problem) {
 		closeAfter(w, r) // the rest is not read
 		return received{tooLong: true, release: func() {}}, nil
@@ -243,14 +243,14 @@ func (a *api) readBody(w http.ResponseWriter, r *http.Request, from *room, sende
 	if r.ContentLength > limit {
 		return tooLong()
 	}
-	b, turn, err := from.read(http.NewResponseController(w), r.Body, sender, r.ContentLength, limit)
+	b, held, err := from.read(http.NewResponseController(w), r.Body, sender, r.ContentLength, limit)
 	p := problem{Kind: rtaskv1.KindBadRequest, Detail: "the body could not be read"}
 	switch {
 	case err == nil:
-		decided := time.AfterFunc(decideTimeout, turn.leave)
+		decided := time.AfterFunc(decideTimeout, held.leave)
 		return received{bytes: b, release: func() {
 			decided.Stop()
-			turn.leave()
+			held.leave()
 		}}, nil
 	case errors.Is(err, errTooLong):
 		return tooLong()

@@ -15,10 +15,10 @@ const (
 	// uncheckedBody is the longest body of a request with a key that is read before the engine has looked at the key: for so little
 	// a question of its own costs more than it saves.
 	uncheckedBody = 16 << 10
-	// bodyRoom is how many bytes of bodies there are at a time of those whose sender is not known yet (webhooks, and short bodies
+	// bodyMemory is how many bytes of bodies there are at a time of those whose sender is not known yet (webhooks, and short bodies
 	// with a key), and again of those whose key was found good. Half of either is the most that one client or key has, and a quarter
 	// of the former is kept for clients that were good lately.
-	bodyRoom = 160 << 20
+	bodyMemory = 160 << 20
 	// firstPiece is what a body takes up before its first byte is there. Then it takes up at most twice what came of it.
 	firstPiece = 4 << 10
 	// maxBodies is how many bodies of one client are there at a time: as many as it has connections, however many requests come on
@@ -35,22 +35,22 @@ const (
 )
 
 var (
-	// errFull is returned by room.read when there is no room for the body.
+	// errFull is returned by memory.read when there is no room for the body.
 	errFull = errors.New("there is no room for the body")
-	// errSlow is returned by room.read for a body that comes too slowly.
+	// errSlow is returned by memory.read for a body that comes too slowly.
 	errSlow = errors.New("the body came too slowly: it must be there after 10 seconds, and another one for each 64 KiB")
-	// errTooLong is returned by room.read for a body that is longer than its limit.
+	// errTooLong is returned by memory.read for a body that is longer than its limit.
 	errTooLong = errors.New("the body is too long")
 )
 
-// room bounds the memory of what strangers send. It is given to bytes that came, not to what was announced. Where there is none left,
+// memory bounds the memory of what strangers send. It is given to bytes that came, not to what was announced. Where there is none left,
 // the client with the most bytes of bodies that are still being read loses its oldest one, unless the client that asks has more. So a
 // small body finds room whatever others send.
-type room struct {
+type memory struct {
 	each int64 // bytes of one client
 	kept int64 // bytes of free that only clients have who were good lately
 
-	mu      sync.Mutex // guards what follows, and the turns
+	mu      sync.Mutex // guards what follows, and what is held
 	free    int64
 	senders map[any]*sender // by a netip.Prefix, a *connection or the id of a key
 	reading [2]largest      // those with bodies that are being read: strangers, and who was good lately
@@ -58,19 +58,19 @@ type room struct {
 	praised list.List // of praise, the oldest first
 }
 
-// newRoom returns one of which so many bytes are kept for clients that were good lately.
-func newRoom(kept int64) *room {
-	return &room{free: bodyRoom, each: bodyRoom / 2, kept: kept, senders: map[any]*sender{}, good: map[any]*list.Element{}}
+// newMemory returns one of which so many bytes are kept for clients that were good lately.
+func newMemory(kept int64) *memory {
+	return &memory{free: bodyMemory, each: bodyMemory / 2, kept: kept, senders: map[any]*sender{}, good: map[any]*list.Element{}}
 }
 
 // sender is whose bodies count together.
 type sender struct {
 	who     any
-	class   int   // index of room.reading
+	class   int   // index of memory.reading
 	bytes   int64 // of all its bodies
-	turns   int
+	bodies  int
 	partial int64     // of those that are being read
-	reads   list.List // of *turn: those that are being read, the oldest first
+	reads   list.List // of *held: those that are being read, the oldest first
 	at      int       // in largest; -1: it reads nothing
 }
 
@@ -79,16 +79,16 @@ func (c *sender) since() time.Time {
 	if c.reads.Len() == 0 {
 		return time.Time{}
 	}
-	return c.reads.Front().Value.(*turn).began
+	return c.reads.Front().Value.(*held).began
 }
 
-// turn is the room that one body has.
-type turn struct {
-	room    *room
+// held is the memory that one body has.
+type held struct {
+	memory  *memory
 	sender  *sender
 	bytes   int64
 	began   time.Time
-	wake    func()        // has its reader look whether the turn is over
+	wake    func()        // has its reader look whether that is over
 	reading *list.Element // in sender.reads; nil: it was read, or is over
 	over    bool          // it lost its room
 }
@@ -100,7 +100,7 @@ type praise struct {
 }
 
 // praise notes that a request of a client was accepted.
-func (r *room) praise(who any) {
+func (r *memory) praise(who any) {
 	if _, ok := who.(netip.Prefix); !ok {
 		return // it will not be seen again
 	}
@@ -116,7 +116,7 @@ func (r *room) praise(who any) {
 }
 
 // enter begins a body. It returns nil if its client has too many.
-func (r *room) enter(who any, wake func()) *turn {
+func (r *memory) enter(who any, wake func()) *held {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.senders[who]
@@ -127,18 +127,18 @@ func (r *room) enter(who any, wake func()) *turn {
 		}
 		r.senders[who] = c
 	}
-	if c.turns >= maxBodies {
+	if c.bodies >= maxBodies {
 		return nil
 	}
-	c.turns++
-	t := &turn{room: r, sender: c, began: time.Now(), wake: wake}
+	c.bodies++
+	t := &held{memory: r, sender: c, began: time.Now(), wake: wake}
 	t.reading = c.reads.PushBack(t)
 	r.sort(c)
 	return t
 }
 
 // sort puts a client in its place after a change. mu is held.
-func (r *room) sort(c *sender) {
+func (r *memory) sort(c *sender) {
 	h := &r.reading[c.class]
 	switch {
 	case c.reads.Len() > 0 && c.at < 0:
@@ -150,32 +150,32 @@ func (r *room) sort(c *sender) {
 	}
 }
 
-// count changes what a turn takes up. mu is held.
-func (t *turn) count(bytes int64) {
+// count changes what a body takes up. mu is held.
+func (t *held) count(bytes int64) {
 	more := bytes - t.bytes
 	t.bytes = bytes
-	t.room.free -= more
+	t.memory.free -= more
 	t.sender.bytes += more
 	if t.reading != nil {
 		t.sender.partial += more
-		t.room.sort(t.sender)
+		t.memory.sort(t.sender)
 	}
 }
 
-// stop ends the reading of a turn. mu is held.
-func (t *turn) stop() {
+// stop ends the reading of a body. mu is held.
+func (t *held) stop() {
 	if t.reading == nil {
 		return
 	}
 	t.sender.reads.Remove(t.reading)
 	t.reading = nil
 	t.sender.partial -= t.bytes
-	t.room.sort(t.sender)
+	t.memory.sort(t.sender)
 }
 
-// grow gives the turn room for so many bytes in all. It returns false if there is none.
-func (t *turn) grow(bytes int64) bool {
-	r, c := t.room, t.sender
+// grow gives the body room for so many bytes in all. It returns false if there is none.
+func (t *held) grow(bytes int64) bool {
+	r, c := t.memory, t.sender
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	more := bytes - t.bytes
@@ -200,24 +200,24 @@ func (t *turn) grow(bytes int64) bool {
 	return true
 }
 
-// victim returns the turn that gives its room to a client that will have so many bytes; nil: there is none. mu is held.
-func (r *room) victim(c *sender, bytes int64) *turn {
+// victim returns the body that gives its room to a client that will have so many bytes; nil: there is none. mu is held.
+func (r *memory) victim(c *sender, bytes int64) *held {
 	for class := 0; class <= c.class; class++ {
 		if len(r.reading[class]) == 0 {
 			continue
 		}
 		most := r.reading[class][0]
 		if most != c && most.partial > 0 && (class < c.class || most.bytes >= bytes) {
-			return most.reads.Front().Value.(*turn)
+			return most.reads.Front().Value.(*held)
 		}
 	}
 	return nil
 }
 
 // keep says that the body was read and takes up so many bytes. It returns false if its room was lost before.
-func (t *turn) keep(bytes int64) bool {
-	t.room.mu.Lock()
-	defer t.room.mu.Unlock()
+func (t *held) keep(bytes int64) bool {
+	t.memory.mu.Lock()
+	defer t.memory.mu.Unlock()
 	if t.over {
 		return false
 	}
@@ -227,8 +227,8 @@ func (t *turn) keep(bytes int64) bool {
 }
 
 // leave gives the room back. It may be called again.
-func (t *turn) leave() {
-	r, c := t.room, t.sender
+func (t *held) leave() {
+	r, c := t.memory, t.sender
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c == nil || t.sender == nil {
@@ -237,15 +237,15 @@ func (t *turn) leave() {
 	t.stop()
 	t.count(0)
 	t.over = true
-	if c.turns--; c.turns == 0 {
+	if c.bodies--; c.bodies == 0 {
 		delete(r.senders, c.who)
 	}
 	t.sender = nil
 }
 
-func (t *turn) isOver() bool {
-	t.room.mu.Lock()
-	defer t.room.mu.Unlock()
+func (t *held) isOver() bool {
+	t.memory.mu.Lock()
+	defer t.memory.mu.Unlock()
 	return t.over
 }
 
@@ -288,7 +288,7 @@ type connected interface{ SetReadDeadline(time.Time) error }
 
 // read reads a body of size bytes, or where size is -1 one of which that is not known, and of at most limit bytes. It returns the
 // room that the body has. Its errors are errFull, errSlow, errTooLong, and those of the connection.
-func (r *room) read(conn connected, body io.Reader, who any, size, limit int64) ([]byte, *turn, error) {
+func (r *memory) read(conn connected, body io.Reader, who any, size, limit int64) ([]byte, *held, error) {
 	// Errors of deadlines are those of a connection that takes none, which net/http's do.
 	t := r.enter(who, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	if t == nil {
@@ -307,7 +307,7 @@ func (r *room) read(conn connected, body io.Reader, who any, size, limit int64) 
 	return b, t, nil
 }
 
-func (t *turn) fill(conn connected, body io.Reader, size, limit int64) ([]byte, error) {
+func (t *held) fill(conn connected, body io.Reader, size, limit int64) ([]byte, error) {
 	most := size // that a body can have
 	if size < 0 {
 		most = limit + 1 // the last byte tells that it is longer

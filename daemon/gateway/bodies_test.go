@@ -67,27 +67,27 @@ func TestReadBody(t *testing.T) {
 		{"a", -1, 0, "", errTooLong}, {"ab", 3, 3, "", io.ErrUnexpectedEOF}, {strings.Repeat("x", 100_000), 100_000, 1 << 20, strings.Repeat("x", 100_000), nil},
 		{strings.Repeat("x", 1<<20), -1, 1 << 20, strings.Repeat("x", 1<<20), nil}, {strings.Repeat("x", 1<<20+1), -1, 1 << 20, "", errTooLong},
 	} {
-		r := newRoom(0)
-		got, turn, err := r.read(nowhere{}, bytes.NewBufferString(c.body), "a", c.size, c.limit)
+		r := newMemory(0)
+		got, held, err := r.read(nowhere{}, bytes.NewBufferString(c.body), "a", c.size, c.limit)
 		if !errors.Is(err, c.err) || string(got) != c.want {
 			t.Errorf("%d bytes of %d, at most %d: %d bytes, %v", len(c.body), c.size, c.limit, len(got), err)
 		}
-		if turn != nil {
-			if c.size >= 0 && bodyRoom-r.free != c.size || c.size < 0 && bodyRoom-r.free > max(firstPiece, 2*int64(len(got))) {
-				t.Errorf("%d bytes take up %d", len(got), bodyRoom-r.free)
+		if held != nil {
+			if c.size >= 0 && bodyMemory-r.free != c.size || c.size < 0 && bodyMemory-r.free > max(firstPiece, 2*int64(len(got))) {
+				t.Errorf("%d bytes take up %d", len(got), bodyMemory-r.free)
 			}
-			turn.leave()
-			turn.leave()
+			held.leave()
+			held.leave()
 		}
 		empty(t, r)
 	}
 }
 
 // empty checks that all room is free again.
-func empty(t *testing.T, r *room) {
+func empty(t *testing.T, r *memory) {
 	t.Helper()
-	if r.free != bodyRoom || len(r.senders) != 0 || len(r.reading[0])+len(r.reading[1]) != 0 {
-		t.Errorf("%d of %d bytes are free, %d senders and %d that are read are left", r.free, bodyRoom, len(r.senders), len(r.reading[0])+len(r.reading[1]))
+	if r.free != bodyMemory || len(r.senders) != 0 || len(r.reading[0])+len(r.reading[1]) != 0 {
+		t.Errorf("%d of %d bytes are free, %d senders and %d that are read are left", r.free, bodyMemory, len(r.senders), len(r.reading[0])+len(r.reading[1]))
 	}
 }
 
@@ -105,13 +105,13 @@ func TestSlowBody(t *testing.T) {
 		{pieces{size: bodyRate, left: 16, pause: 2 * time.Second}, errSlow, 18 * time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			r, began, body := newRoom(0), time.Now(), c.body
-			_, turn, err := r.read(&body, &body, "a", 1<<20, 1<<20)
+			r, began, body := newMemory(0), time.Now(), c.body
+			_, held, err := r.read(&body, &body, "a", 1<<20, 1<<20)
 			if took := time.Since(began).Round(time.Second); !errors.Is(err, c.err) || took != c.took || (err == nil) != body.deadline.IsZero() || time.Until(body.deadline) > lingerTime {
 				t.Errorf("%+v: %v after %v", c.body, err, took)
 			}
-			if turn != nil {
-				turn.leave()
+			if held != nil {
+				held.leave()
 			}
 			empty(t, r)
 		})
@@ -191,15 +191,15 @@ func (w *waiting) Read(b []byte) (int, error) {
 
 // Room is for bytes that came. When it is full, whoever has most of it makes room, and not who has little, or was good lately.
 func TestBodyRoom(t *testing.T) {
-	r := newRoom(bodyRoom / 4)
+	r := newMemory(bodyMemory / 4)
 	var all []*waiting
 	// begin has a client send n bytes of a large body, and then no more.
 	begin := func(who any, n int) *waiting {
 		w := newWaiting(n)
 		go func() {
-			_, turn, err := r.read(w, w, who, 25<<20, 25<<20)
-			if turn != nil {
-				turn.leave()
+			_, held, err := r.read(w, w, who, 25<<20, 25<<20)
+			if held != nil {
+				held.leave()
 			}
 			w.ended <- err
 		}()
@@ -228,7 +228,7 @@ func TestBodyRoom(t *testing.T) {
 			t.Fatal("no room for a byte")
 		}
 	}
-	if used := bodyRoom - r.free; used != 1000*firstPiece {
+	if used := bodyMemory - r.free; used != 1000*firstPiece {
 		t.Errorf("1,000 bytes take up %d", used)
 	}
 	// One client has half at most, and so many bodies at most.
@@ -240,7 +240,7 @@ func TestBodyRoom(t *testing.T) {
 		}
 		big = append(big, w)
 	}
-	if n := len(big); n != bodyRoom/2/(8<<20) {
+	if n := len(big); n != bodyMemory/2/(8<<20) {
 		t.Errorf("one client has %d times 8 MiB", n)
 	}
 	// Another one takes what is left, but for what is kept.
@@ -303,10 +303,10 @@ func TestBodyRoom(t *testing.T) {
 
 // A client has so many bodies at a time.
 func TestBodiesOfOne(t *testing.T) {
-	r := newRoom(0)
-	var turns []*turn
+	r := newMemory(0)
+	var all []*held
 	for range maxBodies {
-		turns = append(turns, r.enter("a", nil))
+		all = append(all, r.enter("a", nil))
 	}
 	if r.enter("a", nil) != nil {
 		t.Error("one more")
@@ -316,12 +316,12 @@ func TestBodiesOfOne(t *testing.T) {
 	} else {
 		other.leave()
 	}
-	turns[0].keep(0)
+	all[0].keep(0)
 	if r.enter("a", nil) != nil {
 		t.Error("what was read does not count")
 	}
-	for _, turn := range turns {
-		turn.leave()
+	for _, held := range all {
+		held.leave()
 	}
 	empty(t, r)
 	for i := range maxGood + 10 {

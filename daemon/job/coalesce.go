@@ -111,11 +111,11 @@ func (m *Manager) commitJoin(ctx context.Context, l *live, g *joined) error {
 	if err == nil {
 		err = committed(ctx)
 	}
-	var claimed *store.ClaimedError
-	repeat := errors.As(err, &claimed)
+	var held *store.HeldError
+	repeat := errors.As(err, &held)
 	m.mu.Lock()
 	id := l.snapshot().ID
-	gone := l.err != nil || repeat && claimed.Of == id
+	gone := l.err != nil || repeat && held.Of == id
 	switch {
 	case gone:
 		m.admission.TakeNoMore(l.ticket)

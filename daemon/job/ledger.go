@@ -27,8 +27,8 @@ func openLedger(o *Options, live func(id string) bool) (*ledger, error) {
 		Unfinished: unfinished,
 		Group:      group,
 		Summary:    summary,
-		Claim:      claim,
-		MaxClaims:  maxClaims,
+		Hold:       hold,
+		MaxHolds:   maxHolds,
 		Upgrade:    upgrade,
 		OnError:    func(err error) { o.Logger.Error("cannot write a job's record", "error", err) },
 	})
@@ -94,10 +94,10 @@ func (d *ledger) record(ctx context.Context, l *live) error {
 
 // recordError is an error of the records for who starts a job.
 func recordError(err error) error {
-	var claimed *store.ClaimedError
+	var held *store.HeldError
 	switch {
-	case errors.As(err, &claimed):
-		return &RepeatError{ID: claimed.ID}
+	case errors.As(err, &held):
+		return &RepeatError{ID: held.ID}
 	case errors.Is(err, store.ErrClosed):
 		return ErrClosed
 	default:

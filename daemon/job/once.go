@@ -7,9 +7,9 @@ import (
 	"github.com/rtask/rtask/daemon/store"
 )
 
-// maxClaims is how many Onces of one source are known, which is all of their names up to the last slash. Of more, the ones that
+// maxHolds is how many Onces of one source are known, which is all of their names up to the last slash. Of more, the ones that
 // would be forgotten first go.
-const maxClaims = 1_000_000
+const maxHolds = 1_000_000
 
 // Once names something that is to be done once, until a time.
 type Once struct {
@@ -25,10 +25,10 @@ type Once struct {
 	Answer bool `cbor:"-"`
 }
 
-// claim is what a job's record holds, in the transaction that records the job: while it has not failed, there is no other of
+// hold is what a job's record holds, in the transaction that records the job: while it has not failed, there is no other of
 // its Once.
-func claim(j *Job) store.Claim {
-	return store.Claim{Key: j.Once.Key, Until: j.Once.Until, At: j.Once.At, Released: j.State == Ended && !j.Succeeded()}
+func hold(j *Job) store.Hold {
+	return store.Hold{Key: j.Once.Key, Until: j.Once.Until, At: j.Once.At, Released: j.State == Ended && !j.Succeeded()}
 }
 
 // notYet returns *RepeatError if a job of o is on record, before a new one takes somebody's turn. Of two that come at the same
@@ -46,7 +46,7 @@ func (m *Manager) notYet(s *Spec) error {
 	if !failed {
 		return &RepeatError{ID: id}
 	}
-	// Its end waits for others to be recorded with it, and so does its claim.
+	// Its end waits for others to be recorded with it, and so does its hold.
 	if err := m.records.Put(context.Background(), j); err != nil {
 		return recordError(err)
 	}

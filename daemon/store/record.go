@@ -62,8 +62,8 @@ func (c *codec[T]) encode(v *T) (string, op, error) {
 	record = append(record, version)
 	record = append(record, value...)
 	o := op{record: record, extract: c.extract(v), unfinished: c.opts.Unfinished(v)}
-	if c.opts.Claim != nil {
-		o.claim = c.opts.Claim(v)
+	if c.opts.Hold != nil {
+		o.hold = c.opts.Hold(v)
 	}
 	return id, o, nil
 }

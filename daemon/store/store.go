@@ -44,9 +44,9 @@ const (
 	unfinished bucket = "unfinished" // index of those that Options.Unfinished is true for
 	groups     bucket = "groups"     // index of those that have a group, by group and then by their time in it
 	counts     bucket = "counts"     // group → how many are in it
-	claims     bucket = "claims"     // key of a Claim → who holds it
-	expiries   bucket = "expiries"   // index of claims by the time when they expire
-	crowds     bucket = "crowds"     // key of a claim up to its last slash → how many claims begin so
+	holds      bucket = "claims"     // key of a Hold → who holds it
+	expiries   bucket = "expiries"   // index of holds by the time when they expire
+	crowds     bucket = "crowds"     // key of a hold up to its last slash → how many holds begin so
 )
 
 func (b bucket) of(tx *bbolt.Tx) *bbolt.Bucket { return tx.Bucket([]byte(b)) }
@@ -66,11 +66,11 @@ type Options[T any] struct {
 	Group func(*T) (name string, at time.Time)
 	// Summary is what Select is told of a value. Nil: nothing.
 	Summary func(*T) []byte
-	// Claim is what the value holds for itself alone, whether it is stored anew or again. Nil: nothing. It must be pure.
-	Claim func(*T) Claim
-	// MaxClaims is how many claims there may be whose keys are the same up to the last slash. Beyond it, one that expires early is
+	// Hold is what the value holds for itself alone, whether it is stored anew or again. Nil: nothing. It must be pure.
+	Hold func(*T) Hold
+	// MaxHolds is how many holds there may be whose keys are the same up to the last slash. Beyond it, one that expires early is
 	// forgotten for each new one. 0: any number.
-	MaxClaims int
+	MaxHolds int
 	// Upgrade, if set, is given each value that was read from a record, which may be one of an earlier program.
 	Upgrade func(*T)
 	// OnError is told what becomes of values given to PutSoon that were not committed. It is called by one goroutine at
@@ -101,7 +101,7 @@ type batch struct {
 	soon int           // operations that nobody waits for
 	done chan struct{} // closed after the transaction
 	err  error         // of the transaction, set before done is closed
-	// refused are the ids whose claims others hold; they are left out. Likewise.
+	// refused are the ids whose keys others hold; they are left out. Likewise.
 	refused map[string]error
 }
 
@@ -110,7 +110,7 @@ type op struct {
 	record     []byte
 	extract    []byte
 	unfinished bool
-	claim      Claim
+	hold       Hold
 }
 
 func newBatch() *batch {
@@ -158,7 +158,7 @@ func (c *codec[T]) prepare(tx *bbolt.Tx) error {
 			return fmt.Errorf("%w of the file: %v", ErrVersion, v)
 		}
 	}
-	for _, name := range []bucket{meta, records, order, unfinished, groups, counts, claims, expiries, crowds} {
+	for _, name := range []bucket{meta, records, order, unfinished, groups, counts, holds, expiries, crowds} {
 		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 			return err
 		}
@@ -210,7 +210,7 @@ func (s *Store[T]) Close() error {
 // and may be changed afterwards.
 func (s *Store[T]) Put(ctx context.Context, v T) error { return s.PutAll(ctx, []T{v}) }
 
-// PutAll is Put of several values in one commit: all of them are stored or none, but for one whose claim another value holds.
+// PutAll is Put of several values in one commit: all of them are stored or none, but for one whose key another value holds.
 func (s *Store[T]) PutAll(ctx context.Context, values []T) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -365,9 +365,9 @@ func (s *Store[T]) commit(b *batch) {
 		now := time.Now()
 		b.refused = map[string]error{}
 		for id, op := range b.ops {
-			err := claim(tx, id, op.claim, s.opts.MaxClaims, now)
-			if claimed := (*ClaimedError)(nil); errors.As(err, &claimed) {
-				b.refused[id] = claimed
+			err := hold(tx, id, op.hold, s.opts.MaxHolds, now)
+			if taken := (*HeldError)(nil); errors.As(err, &taken) {
+				b.refused[id] = taken
 				continue
 			}
 			if err == nil {

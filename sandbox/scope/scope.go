@@ -36,8 +36,8 @@ const (
 // Manager is a connection to a systemd manager. It is safe for concurrent use. A connection that breaks (systemd
 // re-executed itself) is made anew by the next call.
 type Manager struct {
-	where func() (endpoint, error)
-	slots chan struct{}
+	where    func() (endpoint, error)
+	inFlight chan struct{}
 
 	lock   chan struct{} // holds one value while somebody uses what follows; a context ends the wait for it
 	conn   *dbus.Conn    // nil before the first call and after a break
@@ -63,7 +63,7 @@ func User() *Manager { return newManager(userEndpoint) }
 
 func newManager(where func() (endpoint, error)) *Manager {
 	return &Manager{
-		where: where, slots: make(chan struct{}, maxInFlight), lock: make(chan struct{}, 1), waiters: map[string]chan string{},
+		where: where, inFlight: make(chan struct{}, maxInFlight), lock: make(chan struct{}, 1), waiters: map[string]chan string{},
 	}
 }
 

@@ -93,8 +93,8 @@ type Scope struct {
 // its own before Start has returned nil; when Start fails the caller ends it, and nothing of the scope is left.
 func (m *Manager) Start(ctx context.Context, u Unit, pid, pidfd int) (Scope, error) {
 	select {
-	case m.slots <- struct{}{}:
-		defer func() { <-m.slots }()
+	case m.inFlight <- struct{}{}:
+		defer func() { <-m.inFlight }()
 	case <-ctx.Done():
 		return Scope{}, fmt.Errorf("cannot start %s: %w", u.Name, context.Cause(ctx))
 	}

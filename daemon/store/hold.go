@@ -10,11 +10,11 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// expireAtOnce is how many claims that have expired one commit of a new claim removes.
+// expireAtOnce is how many holds that have expired one commit of a new hold removes.
 const expireAtOnce = 8
 
-// Claim is a key that only one value may hold. It outlasts the value's Delete.
-type Claim struct {
+// Hold is a key that only one value may hold. It outlasts the value's Delete.
+type Hold struct {
 	// Key is what is held; "": nothing.
 	Key string
 	// Until is when it expires. At is the time that another one's Until is held against; the zero Time: that of the commit.
@@ -23,14 +23,14 @@ type Claim struct {
 	Released bool
 }
 
-// ClaimedError is returned by Put for a new value whose Claim another one holds. It is not stored then.
-type ClaimedError struct {
+// HeldError is returned by Put for a new value whose Hold another one holds. It is not stored then.
+type HeldError struct {
 	// ID of the value that holds it, and Of that of the value that was not stored.
 	ID, Of string
 }
 
 // Error implements error.
-func (e *ClaimedError) Error() string { return fmt.Sprintf("record %q holds the same claim", e.ID) }
+func (e *HeldError) Error() string { return fmt.Sprintf("record %q holds the same key", e.ID) }
 
 // Holder returns the id of the value that holds a key at a time, as far as that is committed, or "". The zero Time: now.
 func (s *Store[T]) Holder(key string, at time.Time) (string, error) {
@@ -42,23 +42,23 @@ func (s *Store[T]) Holder(key string, at time.Time) (string, error) {
 	return id, err
 }
 
-// A claim's value is the time when it expires (timeSize bytes), then the id. In the index expiry are times and keys.
+// A hold's value is the time when it expires (timeSize bytes), then the id. In the index expiry are times and keys.
 
 // holder returns who holds a key in a transaction, or "".
 func holder(tx *bbolt.Tx, key string, now time.Time) string {
-	v := claims.of(tx).Get([]byte(key))
+	v := holds.of(tx).Get([]byte(key))
 	if len(v) <= timeSize || keyTime(v).Before(now) {
 		return ""
 	}
 	return string(v[timeSize:])
 }
 
-// claim gives a key to the value with id, or takes it back. It returns *ClaimedError if another one holds it.
-func claim(tx *bbolt.Tx, id string, c Claim, most int, now time.Time) error {
+// hold gives a key to the value with id, or takes it back. It returns *HeldError if another one holds it.
+func hold(tx *bbolt.Tx, id string, c Hold, most int, now time.Time) error {
 	if c.Key == "" {
 		return nil
 	}
-	held, expiry := claims.of(tx), expiries.of(tx)
+	held, expiry := holds.of(tx), expiries.of(tx)
 	before := bytes.Clone(held.Get([]byte(c.Key)))
 	at := now
 	if !c.At.IsZero() {
@@ -69,7 +69,7 @@ func claim(tx *bbolt.Tx, id string, c Claim, most int, now time.Time) error {
 	case other != "" && other != id && (c.Released || c.At.IsZero() && c.Until.Before(now)):
 		return nil // it has changed hands
 	case other != "" && other != id:
-		return &ClaimedError{ID: other, Of: id}
+		return &HeldError{ID: other, Of: id}
 	}
 	var errs []error
 	if len(before) > timeSize {
@@ -89,9 +89,9 @@ func claim(tx *bbolt.Tx, id string, c Claim, most int, now time.Time) error {
 	return errors.Join(errs...)
 }
 
-// expire removes some of the claims that have expired.
+// expire removes some of the holds that have expired.
 func expire(tx *bbolt.Tx, now time.Time) error {
-	held, expiry := claims.of(tx), expiries.of(tx)
+	held, expiry := holds.of(tx), expiries.of(tx)
 	var old [][]byte
 	c := expiry.Cursor()
 	for k, _ := c.First(); k != nil && len(old) < expireAtOnce && len(k) > timeSize && keyTime(k).Before(now); k, _ = c.Next() {
@@ -107,7 +107,7 @@ func expire(tx *bbolt.Tx, now time.Time) error {
 // crowdOf is what a key has in common with others that come from the same source.
 func crowdOf(key []byte) []byte { return key[:bytes.LastIndexByte(key, '/')+1] }
 
-// crowd adds to the number of claims whose keys begin as this one does.
+// crowd adds to the number of holds whose keys begin as this one does.
 func crowd(tx *bbolt.Tx, key []byte, n int) error {
 	b, name := crowds.of(tx), crowdOf(key)
 	if len(name) == 0 {
@@ -132,16 +132,16 @@ func crowded(tx *bbolt.Tx, key []byte) int {
 	return int(binary.BigEndian.Uint64(v))
 }
 
-// sampled is how many claims makeRoom looks at.
+// sampled is how many holds makeRoom looks at.
 const sampled = 32
 
-// makeRoom forgets a claim whose key begins as this one does if there are as many as there may be: of some that are next to the
+// makeRoom forgets a hold whose key begins as this one does if there are as many as there may be: of some that are next to the
 // key, which ends in a hash, the one that expires first. So no recent one goes, and none of another source.
 func makeRoom(tx *bbolt.Tx, key []byte, most int) error {
 	if most <= 0 || crowded(tx, key) < most {
 		return nil
 	}
-	held, name := claims.of(tx), crowdOf(key)
+	held, name := holds.of(tx), crowdOf(key)
 	var victim, until []byte
 	looked := 0
 	look := func(from []byte) {

@@ -12,15 +12,15 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// openClaiming opens a Store in which a value claims what its first argument says, until it ended with N = 1.
-func openClaiming(t *testing.T, path string) *Store[job] {
+// openHolding opens a Store in which a value holds what its first argument says, until it ended with N = 1.
+func openHolding(t *testing.T, path string) *Store[job] {
 	t.Helper()
 	o := options(t)
-	o.Claim = func(j *job) Claim {
+	o.Hold = func(j *job) Hold {
 		if len(j.Args) == 0 {
-			return Claim{}
+			return Hold{}
 		}
-		return Claim{Key: j.Args[0], Until: j.Created.Add(time.Hour), Released: j.N == 1}
+		return Hold{Key: j.Args[0], Until: j.Created.Add(time.Hour), Released: j.N == 1}
 	}
 	s, err := Open(path, o)
 	if err != nil {
@@ -30,15 +30,15 @@ func openClaiming(t *testing.T, path string) *Store[job] {
 	return s
 }
 
-func TestClaim(t *testing.T) {
+func TestHold(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "jobs.db")
-	s := openClaiming(t, path)
+	s := openHolding(t, path)
 	now := time.Now()
 	a, b := job{ID: "a", Created: now, Args: []string{"k"}}, job{ID: "b", Created: now, Args: []string{"k"}}
 	refused := func(v job, by string) {
 		t.Helper()
-		var claimed *ClaimedError
-		if err := s.Put(t.Context(), v); !errors.As(err, &claimed) || claimed.ID != by {
+		var taken *HeldError
+		if err := s.Put(t.Context(), v); !errors.As(err, &taken) || taken.ID != by {
 			t.Errorf("%s: %v", v.ID, err)
 		}
 		if _, err := s.Get(v.ID); !errors.Is(err, ErrNotFound) {
@@ -56,7 +56,7 @@ func TestClaim(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = openClaiming(t, path)
+	s = openHolding(t, path)
 	refused(b, "a")
 	if id, err := s.Holder("k", time.Time{}); id != "a" || err != nil {
 		t.Errorf("%q, %v", id, err)
@@ -72,9 +72,9 @@ func TestClaim(t *testing.T) {
 	refused(job{ID: "e", Created: now, Args: []string{"k"}}, "b")
 }
 
-// A claim that has expired holds nobody up, and goes with the next ones.
-func TestClaimExpires(t *testing.T) {
-	s := openClaiming(t, filepath.Join(t.TempDir(), "jobs.db"))
+// A hold that has expired holds nobody up, and goes with the next ones.
+func TestHoldExpires(t *testing.T) {
+	s := openHolding(t, filepath.Join(t.TempDir(), "jobs.db"))
 	old := time.Now().Add(-2 * time.Hour)
 	for i := range 20 {
 		put(t, s, job{ID: fmt.Sprint("old", i), Created: old, Args: []string{fmt.Sprint("k", i)}})
@@ -83,7 +83,7 @@ func TestClaimExpires(t *testing.T) {
 	if id, err := s.Holder("k3", time.Time{}); id != "new" || err != nil {
 		t.Errorf("%q, %v", id, err)
 	}
-	put(t, s, job{ID: "old3", Created: old, Args: []string{"k3"}, N: 2}) // stored again, without a claim that has expired
+	put(t, s, job{ID: "old3", Created: old, Args: []string{"k3"}, N: 2}) // stored again, without a hold that has expired
 	if id, err := s.Holder("k3", time.Time{}); id != "new" || err != nil {
 		t.Errorf("%q, %v", id, err)
 	}
@@ -91,8 +91,8 @@ func TestClaimExpires(t *testing.T) {
 		put(t, s, job{ID: fmt.Sprint("more", i), Created: time.Now(), Args: []string{fmt.Sprint("more", i)}})
 	}
 	if err := s.db.View(func(tx *bbolt.Tx) error {
-		if n, m := claims.of(tx).Stats().KeyN, expiries.of(tx).Stats().KeyN; n != 5 || m != 5 {
-			t.Errorf("%d claims and %d times are left, want 5", n, m)
+		if n, m := holds.of(tx).Stats().KeyN, expiries.of(tx).Stats().KeyN; n != 5 || m != 5 {
+			t.Errorf("%d holds and %d times are left, want 5", n, m)
 		}
 		return nil
 	}); err != nil {
@@ -100,9 +100,9 @@ func TestClaimExpires(t *testing.T) {
 	}
 }
 
-// Of many that claim one key at the same time, one is stored, whether they share a commit or not.
-func TestClaimRace(t *testing.T) {
-	s := openClaiming(t, filepath.Join(t.TempDir(), "jobs.db"))
+// Of many that hold one key at the same time, one is stored, whether they share a commit or not.
+func TestHoldRace(t *testing.T) {
+	s := openHolding(t, filepath.Join(t.TempDir(), "jobs.db"))
 	var wg sync.WaitGroup
 	errs := make(chan error, 200)
 	for i := range cap(errs) {
@@ -114,9 +114,9 @@ func TestClaimRace(t *testing.T) {
 	close(errs)
 	stored := 0
 	for err := range errs {
-		if claimed := (*ClaimedError)(nil); err == nil {
+		if taken := (*HeldError)(nil); err == nil {
 			stored++
-		} else if !errors.As(err, &claimed) {
+		} else if !errors.As(err, &taken) {
 			t.Error(err)
 		}
 	}
@@ -125,13 +125,13 @@ func TestClaimRace(t *testing.T) {
 	}
 }
 
-// Of more claims than there may be, those go that expire early, and none of another source.
-func TestClaimsBounded(t *testing.T) {
+// Of more holds than there may be, those go that expire early, and none of another source.
+func TestHoldsBounded(t *testing.T) {
 	const most, all = 50, 300
 	o := options(t)
-	o.MaxClaims = most
-	o.Claim = func(j *job) Claim {
-		return Claim{Key: j.Args[0], Until: j.Created, Released: j.N == 1}
+	o.MaxHolds = most
+	o.Hold = func(j *job) Hold {
+		return Hold{Key: j.Args[0], Until: j.Created, Released: j.N == 1}
 	}
 	s, err := Open(filepath.Join(t.TempDir(), "jobs.db"), o)
 	if err != nil {
@@ -160,16 +160,16 @@ func TestClaimsBounded(t *testing.T) {
 		if held("many", i) {
 			n++
 		} else if i > all-sampled {
-			t.Errorf("the claim %d of %d is forgotten", i, all)
+			t.Errorf("the hold %d of %d is forgotten", i, all)
 		}
 	}
 	for i := range 10 {
 		if !held("other", i) {
-			t.Errorf("the claim %d of another source is forgotten", i)
+			t.Errorf("the hold %d of another source is forgotten", i)
 		}
 	}
 	if n != most {
-		t.Errorf("%d claims are known, not %d", n, most)
+		t.Errorf("%d holds are known, not %d", n, most)
 	}
 	// What is given up makes room.
 	for i := all - sampled + 1; i < all; i++ {
@@ -185,11 +185,11 @@ func TestClaimsBounded(t *testing.T) {
 	}
 	put(t, s, value("many", all))
 	if after := most - sampled + 1; before != after || !held("many", all) {
-		t.Errorf("%d claims are left, want %d", before, after)
+		t.Errorf("%d holds are left, want %d", before, after)
 	}
 	if err := s.db.View(func(tx *bbolt.Tx) error {
-		if n, m, c := claims.of(tx).Stats().KeyN, expiries.of(tx).Stats().KeyN, crowded(tx, []byte("many/")); n != before+11 || m != n || c != before+1 {
-			t.Errorf("%d claims, %d times, %d of many", n, m, c)
+		if n, m, c := holds.of(tx).Stats().KeyN, expiries.of(tx).Stats().KeyN, crowded(tx, []byte("many/")); n != before+11 || m != n || c != before+1 {
+			t.Errorf("%d holds, %d times, %d of many", n, m, c)
 		}
 		return nil
 	}); err != nil {
