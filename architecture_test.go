@@ -96,7 +96,7 @@ func rules() map[string]rule {
 		"sandbox/jail":      {may: []string{"sandbox/jail/fork", "sandbox/jail/landlock", "sandbox/jail/seccomp", "sandbox/privilege", "sandbox/safepath", "sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/safepath":  {never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/privilege": {never: map[string]string{"net": small, "os/exec": noProcesses}},
-		"sandbox/jail/fork": {never: map[string]string{"net": small, "os/exec": noProcesses}},
+		"sandbox/jail/fork": {may: []string{"sandbox/spec"}, never: map[string]string{"net": small, "os/exec": noProcesses}},
 		"sandbox/jail/landlock": {
 			never: map[string]string{"net": small, "os/exec": noProcesses},
 		},

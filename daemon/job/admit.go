@@ -130,8 +130,7 @@ func (m *Manager) admitNew(s *Spec, j Job) (_ admitted, taken bool, _ error) {
 // request is what admission is to know of a job.
 func request(j *Job, s *Spec) admission.Request {
 	return admission.Request{
-		ID: j.ID, Task: j.Task, Share: j.share(), Owner: j.Owner.String(), Rate: s.Rate, MaxConcurrent: s.MaxConcurrent, Overflow: s.Overflow,
-		Queue: s.MaxQueue, Same: j.Same, Input: int64(len(s.Input)), Owed: s.By != "", Triggers: len(s.OnFailure)+len(s.OnSuccess) > 0,
+		ID: j.ID, Task: j.Task, Share: j.share(), Owner: j.Owner.String(), Policy: s.Policy, Same: j.Same, Input: int64(len(s.Input)), Owed: s.By != "", Triggers: len(s.OnFailure)+len(s.OnSuccess) > 0,
 	}
 }
 

@@ -66,7 +66,7 @@ func (m *Manager) recover() error {
 	for _, l := range again {
 		m.live[l.job.ID] = l
 		if l.job.State == Stopping {
-			l.ticket = m.admission.Restore(admission.Request{ID: l.job.ID, Task: l.job.Task, Share: l.job.share(), MaxConcurrent: l.job.MaxConcurrent}, true)
+			l.ticket = m.admission.Restore(admission.Request{ID: l.job.ID, Task: l.job.Task, Share: l.job.share(), Policy: l.job.Policy}, true)
 			m.workers.Go(func() {
 				close(l.ready)
 				m.end(l, spec.Exit{Job: l.job.ID, Reason: spec.Stopped, Code: -1, Detail: "stopped before it ran", Ended: time.Now()})
@@ -185,6 +185,6 @@ func (m *Manager) takeUp(l *live) {
 // requestOf is what admission is to know of a job of an earlier run.
 func (m *Manager) requestOf(j *Job) admission.Request {
 	return admission.Request{
-		ID: j.ID, Task: j.Task, Share: j.share(), MaxConcurrent: j.MaxConcurrent, Same: j.Same, Input: m.inputs.size(j),
+		ID: j.ID, Task: j.Task, Share: j.share(), Policy: j.Policy, Same: j.Same, Input: m.inputs.size(j),
 	}
 }

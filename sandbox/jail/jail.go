@@ -100,6 +100,7 @@ func process(j *spec.Run, o Options, by starter) (fork.Process, error) {
 		Args:            j.Args,
 		Env:             j.Env,
 		Dir:             j.Dir,
+		Credentials:     j.Credentials,
 		CgroupFD:        o.CgroupFD,
 		Namespaces:      o.Room.fds(),
 		ClearKeyrings:   j.Sandbox.DynamicUser,
@@ -123,7 +124,6 @@ func process(j *spec.Run, o Options, by starter) (fork.Process, error) {
 	confine(&p, j, by)
 	root := by.root
 	if j.Credentials != nil {
-		p.Credentials = &fork.Credentials{UID: j.Credentials.UID, GID: j.Credentials.GID, Groups: j.Credentials.Groups}
 		root = j.Credentials.UID == 0
 	}
 	// Who is not root may load a filter only with this, and systemd implies it likewise (systemd.exec(5)).

@@ -33,13 +33,8 @@ type Request struct {
 	Task string
 	// Share names the requester whose share the job counts towards; Owner names it for people.
 	Share, Owner string
-	// Rate is how many jobs of the task are admitted in one second on average; 0: any number.
-	Rate float64
-	// MaxConcurrent is how many jobs of the task may have their turn at once; 0: any number. Overflow says what becomes of one
-	// more, and Queue how many may wait.
-	MaxConcurrent int
-	Overflow      spec.Overflow
-	Queue         int
+	// Policy is the task's: of it, what admits and what waits.
+	spec.Policy
 	// Same is equal in requests that are for the same thing, and empty where nothing else could be for it. A job with it
 	// takes over such requests while it waits.
 	Same string
@@ -119,8 +114,8 @@ func (a *Admission) Admit(r Request) (*Ticket, error) {
 	switch {
 	case r.Overflow != spec.Queue && r.Overflow != spec.Coalesce:
 		return nil, fmt.Errorf("%w: max_concurrent = %d", ErrConcurrency, r.MaxConcurrent)
-	case a.tasks[r.Task].waiting >= r.Queue:
-		return nil, fmt.Errorf("%w: queue = %d", ErrQueueFull, r.Queue)
+	case a.tasks[r.Task].waiting >= r.MaxQueue:
+		return nil, fmt.Errorf("%w: queue = %d", ErrQueueFull, r.MaxQueue)
 	}
 	if err := a.roomForInput(t, &r); err != nil {
 		return nil, err

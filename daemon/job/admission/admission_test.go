@@ -20,7 +20,7 @@ func request(id, task, key string) Request {
 // one is a request for a task of which one job runs at a time.
 func one(id, key string, o spec.Overflow) Request {
 	r := request(id, "one", key)
-	r.MaxConcurrent, r.Overflow, r.Queue = 1, o, 3
+	r.MaxConcurrent, r.Overflow, r.MaxQueue = 1, o, 3
 	return r
 }
 
@@ -304,7 +304,7 @@ func TestSharesInTheQueue(t *testing.T) {
 	a := New(8)
 	in := func(id, task, key string) *Ticket {
 		r := request(id, task, key)
-		r.MaxConcurrent, r.Overflow, r.Queue = 1, spec.Queue, 10
+		r.MaxConcurrent, r.Overflow, r.MaxQueue = 1, spec.Queue, 10
 		return admit(t, a, r)
 	}
 	first, second := in("first", "one", "a"), in("second", "two", "a")
@@ -334,12 +334,12 @@ func TestSharesInTheQueue(t *testing.T) {
 func TestNextLooksAtOneOfEachShare(t *testing.T) {
 	a := New(1)
 	r := one("0", "a", spec.Queue)
-	r.Queue = 10_000
+	r.MaxQueue = 10_000
 	admit(t, a, r)
 	for i := range 5_000 {
 		for _, key := range []string{"a", "b"} {
 			r := one(fmt.Sprint(key, i), key, spec.Queue)
-			r.Queue = 10_000
+			r.MaxQueue = 10_000
 			a.Enqueue(a.Restore(r, true))
 		}
 	}
@@ -367,7 +367,7 @@ func TestInputs(t *testing.T) {
 	const size = MaxInputs/27 + 1
 	input := func(id, key string, n int64) Request {
 		r := one(id, key, spec.Coalesce)
-		r.Queue, r.Input = 1000, n
+		r.MaxQueue, r.Input = 1000, n
 		return r
 	}
 	first := admit(t, a, input("first", "a", size)) // which does not wait

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rtask/rtask/sandbox/jail/fork"
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // run starts p with its output captured and returns that and how it ended.
@@ -119,7 +120,7 @@ func TestCredentials(t *testing.T) {
 		t.Skip("needs root to become somebody else")
 	}
 	p := shell(`id -u; id -g; id -G; grep Cap /proc/self/status`)
-	p.Credentials = &fork.Credentials{UID: 1234, GID: 2345, Groups: []uint32{3456, 4567}}
+	p.Credentials = &spec.Credentials{UID: 1234, GID: 2345, Groups: []uint32{3456, 4567}}
 	out, _, err := run(t, p)
 	if err != nil {
 		t.Fatal(err)

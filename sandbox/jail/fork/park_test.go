@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rtask/rtask/sandbox/jail/fork"
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 func needRoot(t *testing.T) {
@@ -111,7 +112,7 @@ func TestUserNamespace(t *testing.T) {
 	}
 	c := shell(`id -u; grep CapEff /proc/self/status; ls /proc/self/fd | wc -l; stat -c %u /proc/1`)
 	c.UserNamespace = int(users.Fd())
-	c.Credentials = &fork.Credentials{UID: 1234, GID: 1234, Groups: []uint32{4321}}
+	c.Credentials = &spec.Credentials{UID: 1234, GID: 1234, Groups: []uint32{4321}}
 	out, _, err := run(t, c)
 	if want := "1234\nCapEff:\t0000000000000000\n4\n0\n"; err != nil || out != want {
 		t.Errorf("%q, %v; want %q", out, err, want)
@@ -131,7 +132,7 @@ func TestGivesUp(t *testing.T) {
 		}
 	}
 	c.AmbientCapabilities = 1 << 5
-	c.Credentials = &fork.Credentials{UID: 1234, GID: 1234}
+	c.Credentials = &spec.Credentials{UID: 1234, GID: 1234}
 	c.NoNewPrivileges = true
 	// mkdir(2) and mkdirat(2) get EACCES, whatever the architecture's numbers are.
 	c.Filters = []fork.Filter{{Name: "mkdir", Program: []unix.SockFilter{

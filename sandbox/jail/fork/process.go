@@ -5,6 +5,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // Step is a thing the child does on its way to exec, as an error message names it: "cannot " + step.
@@ -86,7 +88,7 @@ type Process struct {
 	// Filters are programs of seccomp(2), loaded in turn just before exec.
 	Filters []Filter
 	// Credentials: nil keeps the parent's.
-	Credentials *Credentials
+	Credentials *spec.Credentials
 	// Ignored are the signals that the parent ignores; the process does not, as systemd has it. What the parent handles is
 	// reset by exec anyway.
 	Ignored []int
@@ -118,10 +120,4 @@ type RLimit struct {
 	Name     string
 	Resource int
 	Limit    unix.Rlimit
-}
-
-// Credentials are the numbers to change to.
-type Credentials struct {
-	UID, GID uint32
-	Groups   []uint32
 }
