@@ -49,7 +49,7 @@ func rules() map[string]rule {
 		"daemon/logging":                     {never: map[string]string{"net/http": "it only writes lines"}},
 		"daemon/companion":                   {never: map[string]string{"net/http": "it only starts the gateway"}},
 		"daemon/config/oldtoml":              {may: []string{"sandbox/wording"}, never: map[string]string{"os/exec": noProcesses, "net/http": noNetwork}},
-		"daemon/config/machine":              {may: []string{"daemon/config"}, never: map[string]string{"os/exec": noProcesses, "net/http": noNetwork}},
+		"daemon/config/machine":              {may: []string{"daemon/config", "sandbox/spec"}, never: map[string]string{"os/exec": noProcesses, "net/http": noNetwork}},
 		"daemon/config": {
 			may:   []string{"daemon/auth/cost", "daemon/auth/webhook", "daemon/config/oldtoml", "sandbox/jail/seccomp", "sandbox/safepath", "sandbox/spec", "sandbox/wording"},
 			never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses, module + "sandbox": "files in, values out"},

@@ -168,38 +168,64 @@ func (s Sandbox) ForLentUser(name string, namespaces bool) Sandbox {
 	return s
 }
 
+// namespaced is a switch that needs namespaces.
+type namespaced struct {
+	name string
+	on   bool
+	off  func()
+}
+
+// namespaced are all switches that need namespaces, as they are in s.
+func (s *Sandbox) namespaced() []namespaced {
+	flag := func(name string, is *bool) namespaced { return namespaced{name, *is, func() { *is = false }} }
+	word := func(name string, is *string) namespaced { return namespaced{name, *is != "", func() { *is = "" }} }
+	list := func(name string, is *[]string) namespaced {
+		return namespaced{name, len(*is) > 0, func() { *is = nil }}
+	}
+	binds := func(name string, readOnly bool) namespaced {
+		is := func(b Bind) bool { return b.ReadOnly == readOnly }
+		return namespaced{name, slices.ContainsFunc(s.Binds, is), func() {
+			var others []Bind
+			for _, b := range s.Binds {
+				if !is(b) {
+					others = append(others, b)
+				}
+			}
+			s.Binds = others
+		}}
+	}
+	return []namespaced{
+		binds("bind_paths", false),
+		binds("bind_read_only_paths", true),
+		list("exec_paths", &s.ExecPaths),
+		list("inaccessible_paths", &s.InaccessiblePaths),
+		{"load_credential", len(s.LoadCredential) > 0, func() { s.LoadCredential = nil }},
+		list("no_exec_paths", &s.NoExecPaths),
+		flag("private_devices", &s.PrivateDevices),
+		flag("private_ipc", &s.PrivateIPC),
+		flag("private_network", &s.PrivateNetwork),
+		flag("private_pids", &s.PrivatePIDs),
+		flag("private_tmp", &s.PrivateTmp),
+		flag("private_users", &s.PrivateUsers),
+		word("proc_subset", &s.ProcSubset),
+		flag("protect_control_groups", &s.ProtectControlGroups),
+		word("protect_home", &s.ProtectHome),
+		flag("protect_hostname", &s.ProtectHostname),
+		flag("protect_kernel_logs", &s.ProtectKernelLogs),
+		flag("protect_kernel_modules", &s.ProtectKernelModules),
+		flag("protect_kernel_tunables", &s.ProtectKernelTunables),
+		word("protect_proc", &s.ProtectProc),
+		word("protect_system", &s.ProtectSystem),
+		list("read_only_paths", &s.ReadOnlyPaths),
+		list("read_write_paths", &s.ReadWritePaths),
+		{"temporary_file_system", len(s.TemporaryFileSystem) > 0, func() { s.TemporaryFileSystem = nil }},
+	}
+}
+
 // NeedNamespaces are the switches of s that need namespaces.
 func (s Sandbox) NeedNamespaces() []string {
 	var names []string
-	for _, one := range []struct {
-		name string
-		on   bool
-	}{
-		{"bind_paths", slices.ContainsFunc(s.Binds, func(b Bind) bool { return !b.ReadOnly })},
-		{"bind_read_only_paths", slices.ContainsFunc(s.Binds, func(b Bind) bool { return b.ReadOnly })},
-		{"exec_paths", len(s.ExecPaths) > 0},
-		{"inaccessible_paths", len(s.InaccessiblePaths) > 0},
-		{"load_credential", len(s.LoadCredential) > 0},
-		{"no_exec_paths", len(s.NoExecPaths) > 0},
-		{"private_devices", s.PrivateDevices},
-		{"private_ipc", s.PrivateIPC},
-		{"private_network", s.PrivateNetwork},
-		{"private_pids", s.PrivatePIDs},
-		{"private_tmp", s.PrivateTmp},
-		{"private_users", s.PrivateUsers},
-		{"proc_subset", s.ProcSubset != ""},
-		{"protect_control_groups", s.ProtectControlGroups},
-		{"protect_home", s.ProtectHome != ""},
-		{"protect_hostname", s.ProtectHostname},
-		{"protect_kernel_logs", s.ProtectKernelLogs},
-		{"protect_kernel_modules", s.ProtectKernelModules},
-		{"protect_kernel_tunables", s.ProtectKernelTunables},
-		{"protect_proc", s.ProtectProc != ""},
-		{"protect_system", s.ProtectSystem != ""},
-		{"read_only_paths", len(s.ReadOnlyPaths) > 0},
-		{"read_write_paths", len(s.ReadWritePaths) > 0},
-		{"temporary_file_system", len(s.TemporaryFileSystem) > 0},
-	} {
+	for _, one := range s.namespaced() {
 		if one.on {
 			names = append(names, one.name)
 		}
@@ -207,24 +233,11 @@ func (s Sandbox) NeedNamespaces() []string {
 	return names
 }
 
-// Without is s with those of names taken out that do not need mounts alone.
+// Without is s with those of names taken out that need namespaces.
 func (s Sandbox) Without(names ...string) Sandbox {
-	for _, name := range names {
-		switch name {
-		case "private_devices":
-			s.PrivateDevices = false
-		case "private_ipc":
-			s.PrivateIPC = false
-		case "private_network":
-			s.PrivateNetwork = false
-		case "private_pids":
-			s.PrivatePIDs = false
-		case "proc_subset":
-			s.ProcSubset = ""
-		case "protect_hostname":
-			s.ProtectHostname = false
-		case "protect_proc":
-			s.ProtectProc = ""
+	for _, one := range s.namespaced() {
+		if slices.Contains(names, one.name) {
+			one.off()
 		}
 	}
 	return s
@@ -232,12 +245,10 @@ func (s Sandbox) Without(names ...string) Sandbox {
 
 // WithoutNamespaces is s with all that NeedNamespaces names taken out.
 func (s Sandbox) WithoutNamespaces() Sandbox {
-	s.Binds, s.ExecPaths, s.InaccessiblePaths, s.LoadCredential, s.NoExecPaths = nil, nil, nil, nil, nil
-	s.PrivateDevices, s.PrivateIPC, s.PrivateNetwork, s.PrivatePIDs, s.PrivateTmp, s.PrivateUsers = false, false, false, false, false, false
-	s.ProcSubset, s.ProtectHome, s.ProtectProc, s.ProtectSystem = "", "", "", ""
+	for _, one := range s.namespaced() {
+		one.off()
+	}
 	s.HideRun, s.HideUsers, s.Hidden = false, false, nil
-	s.ProtectControlGroups, s.ProtectHostname, s.ProtectKernelLogs, s.ProtectKernelModules, s.ProtectKernelTunables = false, false, false, false, false
-	s.ReadOnlyPaths, s.ReadWritePaths, s.TemporaryFileSystem = nil, nil, nil
 	return s
 }
 

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // defaultPath is where a job's program is looked for whose task sets no PATH, as daemon/job has it.
@@ -34,39 +35,70 @@ type account struct {
 // noUID is a uid that owns nothing: that of a job whose task names no user.
 const noUID = 1<<32 - 2
 
-// inspect returns what would keep a task from running, as far as this user may look.
+// inspect returns what would keep a task from running, as far as this user may look, and what it leaves open to others.
 func (m *Machine) inspect(t *config.Task) []config.Finding {
+	var found findings
+	for _, c := range t.Sandbox.LoadCredential {
+		if exposed(c.Path) {
+			found.add("load_credential", "Do: chmod o-r "+c.Path, "load_credential: every user of this machine can read %s", c.Path)
+		}
+	}
+	m.inspectArguments(t, &found)
+	m.inspectProgram(t, &found)
+	return found
+}
+
+// findings are what was found of a task.
+type findings []config.Finding
+
+func (f *findings) add(setting, detail, format string, args ...any) {
+	*f = append(*f, config.Finding{Setting: setting, Summary: fmt.Sprintf(format, args...), Detail: detail})
+}
+
+// inspectProgram looks for what would keep the program of a task from being executed.
+func (m *Machine) inspectProgram(t *config.Task, found *findings) {
 	// What such a sandbox shows at a path is not what is there now, and who has capabilities is not held to permissions.
 	if len(t.Sandbox.Binds)+len(t.Sandbox.TemporaryFileSystem) > 0 || t.Sandbox.AmbientCapabilities != 0 {
-		return nil
+		return
 	}
 	who, ok := m.accountOf(t)
 	if !ok {
-		return nil
-	}
-	var found []config.Finding
-	add := func(setting, detail, format string, args ...any) {
-		found = append(found, config.Finding{Setting: setting, Summary: fmt.Sprintf(format, args...), Detail: detail})
+		return
 	}
 	if dir := who.barrier(t.Workdir, true); dir != "" {
-		add("workdir", fmt.Sprintf("The task fails until it may. Set user, or do: chmod o+x %s", dir), "workdir: %s may not enter %s", who.name, dir)
-		return found
+		found.add("workdir", fmt.Sprintf("The task fails until it may. Set user, or do: chmod o+x %s", dir), "workdir: %s may not enter %s", who.name, dir)
+		return
 	}
 	search := m.searchPath(t)
 	program, ok := locate(t.Command[0], t.Workdir, search)
 	if !ok {
-		add("command", "The task fails until it is installed. Or write where it is: /usr/local/bin/NAME.", "command: there is no program %q in PATH, which is %s", t.Command[0], search)
-		return found
+		found.add("command", "The task fails until it is installed. Or write where it is: /usr/local/bin/NAME.", "command: there is no program %q in PATH, which is %s", t.Command[0], search)
+		return
 	}
 	if summary, detail := who.trouble(program, search); summary != "" {
-		add("command", detail, "command: %s", summary)
+		found.add("command", detail, "command: %s", summary)
 	}
-	for _, c := range t.Sandbox.LoadCredential {
-		if exposed(c.Path) {
-			add("load_credential", "Do: chmod o-r "+c.Path, "load_credential: every user of this machine can read %s", c.Path)
+}
+
+// inspectArguments looks for arguments that are files of rtask's own, which a job does not see unless the profile is off. The
+// program itself is shown to it.
+func (m *Machine) inspectArguments(t *config.Task, found *findings) {
+	if t.Sandbox.Profile == config.ProfileOff {
+		return
+	}
+	for _, arg := range t.Command[1:] {
+		if !filepath.IsAbs(arg) {
+			continue
 		}
+		arg = filepath.Clean(arg)
+		hides := func(dir string) bool { return spec.Below(arg, dir) && !(spec.Below(t.Workdir, dir) && spec.Below(arg, t.Workdir)) }
+		shows := func(b spec.Bind) bool { return spec.Below(arg, b.Destination) }
+		if _, err := os.Lstat(arg); err != nil || !slices.ContainsFunc(m.private, hides) || slices.ContainsFunc(t.Sandbox.Binds, shows) {
+			continue
+		}
+		found.add("command", fmt.Sprintf("Keep it in another folder, or show it: bind_read_only_paths = [%q]", arg),
+			"command: the job does not see %s, since the sandbox hides rtask's own files", arg)
 	}
-	return found
 }
 
 // accountOf returns who the jobs of a task run as; false: that is not known here.

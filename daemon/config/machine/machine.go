@@ -24,12 +24,20 @@ const (
 // Machine is this machine. Many goroutines may ask.
 type Machine struct {
 	owner int
+	// private are the folders of the system's engine's own files, which it hides from jobs.
+	private []string
 	// stuck are the questions that wait for an answer longer than patience. Each is a goroutine that ends with the answer.
 	stuck atomic.Int32
 }
 
 // New returns this machine, on which files of root and owner are trusted.
-func New(owner int) *Machine { return &Machine{owner: owner} }
+func New(owner int) *Machine {
+	m := &Machine{owner: owner}
+	if owner == 0 {
+		m.private = []string{"/etc/rtask", "/var/lib/rtask", "/var/log/rtask/jobs", "/run/rtask"}
+	}
+	return m
+}
 
 // Ask returns opts with everything in it that is asked of this machine.
 func (m *Machine) Ask(opts config.Options) config.Options {

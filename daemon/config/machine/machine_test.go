@@ -40,9 +40,9 @@ func TestInspect(t *testing.T) {
 	dir := folder(t, map[string]string{
 		"bin/good": "#!/bin/sh\ntrue\n", "bin/crlf": "#!/bin/sh\r\ntrue\r\n", "bin/mark": "\xef\xbb\xbf#!/bin/sh\n", "bin/text": "echo hello\n",
 		"bin/interpreter": "#!/usr/bin/nosuch -x\n", "bin/env": "#!/usr/bin/env nosuch\n", "bin/envgood": "#!/usr/bin/env sh\n", "bin/empty": "",
-		"plain": "#!/bin/sh\n", "closed/bin": "#!/bin/sh\n", "own": "#!/bin/sh\n", "secret": "0123456789abcdef\n", "hidden": "0123456789abcdef\n", "env": "PATH=" + "DIR/bin\n",
+		"plain": "#!/bin/sh\n", "closed/bin": "#!/bin/sh\n", "own": "#!/bin/sh\n", "secret": "0123456789abcdef\n", "hidden": "0123456789abcdef\n", "own.d/x.sh": "#!/bin/sh\n", "env": "PATH=" + "DIR/bin\n",
 	})
-	for path, mode := range map[string]os.FileMode{"closed": 0o700, "closed/bin": 0o755, "own": 0o700, "hidden": 0o600} {
+	for path, mode := range map[string]os.FileMode{"closed": 0o700, "closed/bin": 0o755, "own": 0o700, "hidden": 0o600, "own.d/x.sh": 0o755} {
 		if err := os.Chmod(filepath.Join(dir, path), mode); err != nil {
 			t.Fatal(err)
 		}
@@ -79,6 +79,13 @@ func TestInspect(t *testing.T) {
 		{`command = ["/bin/true"]` + "\n workdir = \"DIR/closed\"", "3:12: warning: workdir: the job may not enter DIR/closed", true},
 		{`command = ["/bin/true"]` + "\n workdir = \"DIR/closed\"\n user = \"root\"", "", true},
 		{`command = ["/bin/true"]` + "\n sandbox { load_credential = [\"a:DIR/secret\"] }", "load_credential: every user of this machine can read DIR/secret", false},
+		{`command = ["/bin/true"]` + "\n sandbox {\n load_credential = [\"a:DIR/secret\"]\n temporary_file_system = [\"/mnt\"]\n }", "load_credential: every user of this machine can read DIR/secret", false},
+		{`command = ["sh", "DIR/own.d/x.sh"]`, "2:13: warning: command: the job does not see DIR/own.d/x.sh, since the sandbox hides", false},
+		{`command = ["sh", "DIR/own.d/x.sh"]` + "\n sandbox { bind_paths = [\"/usr\"] }", "Keep it in another folder, or show it: bind_read_only_paths = [\"DIR/own.d/x.sh\"]", false},
+		{`command = ["sh", "DIR/own.d/x.sh"]` + "\n sandbox { profile = \"off\" }", "", false},
+		{`command = ["sh", "DIR/own.d/x.sh"]` + "\n sandbox { bind_read_only_paths = [\"DIR/own.d\"] }", "", false},
+		{`command = ["sh", "DIR/own.d/x.sh"]` + "\n workdir = \"DIR/own.d\"", "", false},
+		{`command = ["DIR/own.d/x.sh", "DIR/own.d/none"]`, "", false},
 		{`command = ["/bin/true"]` + hook + "secret_files = [\"DIR/secret\"]\n }", "secret_files[0]: every user of this machine can read the secret in DIR/secret", false},
 		{`command = ["/bin/true"]` + hook + "secret_files = [\"DIR/hidden\"]\n }", "", false},
 		{`command = ["/bin/true"]` + hook + "secrets = [\"0123456789abcdef\"]\n }", "secrets: every user of this machine can read the secret in DIR/tasks.d/a.hcl", false},
@@ -95,7 +102,9 @@ func TestInspect(t *testing.T) {
 		if err := os.WriteFile(file, []byte("task \"t\" {\n  "+strings.ReplaceAll(c.body, "DIR", dir)+"\n}\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		_, diags := config.Load(New(os.Geteuid()).Ask(config.Options{Dir: filepath.Join(dir, "tasks.d")}))
+		m := New(os.Geteuid())
+		m.private = append(m.private, filepath.Join(dir, "own.d"))
+		_, diags := config.Load(m.Ask(config.Options{Dir: filepath.Join(dir, "tasks.d")}))
 		got := strings.ReplaceAll(diags.Error(), dir, "DIR")
 		if diags.HasErrors() || len(diags) > 1 || (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%s: got\n%s\nwant %q", c.body, got, c.want)
