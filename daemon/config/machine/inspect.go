@@ -91,7 +91,9 @@ func (m *Machine) inspectArguments(t *config.Task, found *findings) {
 			continue
 		}
 		arg = filepath.Clean(arg)
-		hides := func(dir string) bool { return spec.Below(arg, dir) && !(spec.Below(t.Workdir, dir) && spec.Below(arg, t.Workdir)) }
+		hides := func(dir string) bool {
+			return spec.Below(arg, dir) && !(spec.Below(t.Workdir, dir) && spec.Below(arg, t.Workdir))
+		}
 		shows := func(b spec.Bind) bool { return spec.Below(arg, b.Destination) }
 		if _, err := os.Lstat(arg); err != nil || !slices.ContainsFunc(m.private, hides) || slices.ContainsFunc(t.Sandbox.Binds, shows) {
 			continue
