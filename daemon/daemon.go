@@ -222,6 +222,7 @@ func (e *engine) apply(c *config.Config) {
 	e.jobs.SetRetention(c.Retention)
 	if e.control != nil {
 		e.jobs.SetTasks(e.control.TaskSpecs())
+		e.control.Changed()
 	}
 	// A key's record carries its own parameters; these are for new ones.
 	if err := e.keys.SetParams(auth.Argon2Params{Memory: c.Argon2.MemoryKiB, Time: c.Argon2.Time, Threads: c.Argon2.Threads}); err != nil {

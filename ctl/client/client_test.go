@@ -44,9 +44,9 @@ func (*peer) Status(_ context.Context, r *rtaskv1.StatusRequest) (*rtaskv1.Statu
 	return nil, err.WithDetail(d)
 }
 
-func (*peer) Framing(context.Context, *rtaskv1.FramingRequest) (*rtaskv1.FramingResponse, error) {
+func (*peer) Metrics(context.Context, *rtaskv1.MetricsRequest) (*rtaskv1.MetricsResponse, error) {
 	time.Sleep(20 * time.Millisecond)
-	return &rtaskv1.FramingResponse{Draining: true}, nil
+	return &rtaskv1.MetricsResponse{}, nil
 }
 
 func (e *peer) handler() http.Handler {
@@ -170,7 +170,7 @@ func TestAnswers(t *testing.T) {
 func TestKeepsConnections(t *testing.T) {
 	e, c := start(t)
 	frame := func() {
-		if _, err := c.Gateway.Framing(t.Context(), &rtaskv1.FramingRequest{}); err != nil {
+		if _, err := c.Gateway.Metrics(t.Context(), &rtaskv1.MetricsRequest{}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -223,7 +223,7 @@ func TestFullQueue(t *testing.T) {
 	s := &http.Server{Handler: new(peer).handler()}
 	done := make(chan struct{})
 	time.AfterFunc(30*time.Millisecond, func() { defer close(done); _ = s.Serve(l) })
-	_, err = client.Dial(path).Gateway.Framing(t.Context(), &rtaskv1.FramingRequest{})
+	_, err = client.Dial(path).Gateway.Metrics(t.Context(), &rtaskv1.MetricsRequest{})
 	if err != nil {
 		t.Errorf("with a full accept queue: %v", err)
 	}

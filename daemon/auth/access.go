@@ -106,7 +106,7 @@ var table = [...]struct {
 	{"/rtask.v1.GatewayService/WebhookFraming", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Webhook", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Refused", Rule{Least: Gateway}},
-	{"/rtask.v1.GatewayService/Framing", Rule{Least: Gateway}},
+	{"/rtask.v1.GatewayService/Watch", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Metrics", Rule{Least: Gateway}},
 }
 

@@ -45,7 +45,7 @@ func TestEveryProcedureForEveryKind(t *testing.T) {
 		"/rtask.v1.GatewayService/End":            {KeyHolder},
 		"/rtask.v1.GatewayService/KeyTasks":       {KeyHolder},
 		"/rtask.v1.GatewayService/KeyJobs":        {KeyHolder},
-		"/rtask.v1.GatewayService/Framing":        {Gateway},
+		"/rtask.v1.GatewayService/Watch":          {Gateway},
 		"/rtask.v1.GatewayService/Metrics":        {Gateway},
 	}
 	rows := 0

@@ -156,7 +156,7 @@ func TestStrangersAreRefusedAtOnce(t *testing.T) {
 
 // streams reports whether a method has a stream for an answer, for which plain JSON is no request.
 func streams(procedure string) bool {
-	return strings.HasSuffix(procedure, "/StreamLogs") || strings.HasSuffix(procedure, "/RunStream") || strings.HasSuffix(procedure, "/Logs")
+	return strings.HasSuffix(procedure, "/StreamLogs") || strings.HasSuffix(procedure, "/RunStream") || strings.HasSuffix(procedure, "/Logs") || strings.HasSuffix(procedure, "/Watch")
 }
 
 // What a message may be is bounded before it is decoded: compressed ones are not taken, and large ones only where there

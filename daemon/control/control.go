@@ -111,6 +111,7 @@ type Options struct {
 type Server struct {
 	Options
 	waits    waits
+	news     news
 	tallies  tallies
 	scan     chan struct{} // full while KeyJobs looks through the records
 	watches  shares        // calls that wait for a job or follow its output

@@ -34,6 +34,7 @@ func (s *Server) Drain(ctx context.Context, r *rtaskv1.DrainRequest) (*rtaskv1.D
 		s.Jobs.Drain()
 	}
 	if !r.Wait {
+		s.news.tell()
 		s.Logger.Info("draining", "begins", !r.Cancel, "by", callOf(ctx).Name())
 		if s.StatusChanged != nil {
 			s.StatusChanged()

@@ -162,24 +162,6 @@ func (s *Server) Refused(ctx context.Context, r *rtaskv1.RefusedRequest) (*rtask
 	return &rtaskv1.RefusedResponse{}, nil
 }
 
-// Framing implements GatewayService.
-func (s *Server) Framing(ctx context.Context, _ *rtaskv1.FramingRequest) (*rtaskv1.FramingResponse, error) {
-	snapshot := callOf(ctx).snapshot
-	reply := &rtaskv1.FramingResponse{
-		Draining: s.Jobs.Draining(), ConfigurationErrors: snapshot.Diagnostics.HasErrors(), NoConfiguration: snapshot.Config == nil,
-	}
-	if c := snapshot.Config; c != nil {
-		reply.AllowPlaintext = c.AllowPlaintext
-		for _, p := range c.TrustedProxies {
-			reply.TrustedProxies = append(reply.TrustedProxies, p.String())
-		}
-		if c.TrustUnix {
-			reply.TrustedProxies = append(reply.TrustedProxies, "unix")
-		}
-	}
-	return reply, nil
-}
-
 // Metrics implements GatewayService.
 func (s *Server) Metrics(context.Context, *rtaskv1.MetricsRequest) (*rtaskv1.MetricsResponse, error) {
 	families, err := s.Options.Metrics.Gather()

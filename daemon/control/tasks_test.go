@@ -124,16 +124,24 @@ func TestDrain(t *testing.T) {
 		t.Helper()
 		return must[rtaskv1.DrainResponse](t)(admin.Drain(t.Context(), r))
 	}
-	framing := func() bool {
-		return must[rtaskv1.FramingResponse](t)(f.net(nil, "").Framing(t.Context(), &rtaskv1.FramingRequest{})).Draining
+	watch, err := f.net(nil, "").Watch(t.Context(), &rtaskv1.WatchRequest{})
+	if err != nil {
+		t.Fatal(err)
 	}
+	// hears waits until the gateway has heard it.
+	hears := func(draining bool) bool {
+		for must[rtaskv1.WatchResponse](t)(watch.Receive()).Draining != draining {
+		}
+		return true
+	}
+	hears(false)
 	j := must[rtaskv1.StartResponse](t)(f.as(self()).Start(t.Context(), &rtaskv1.StartRequest{
 		Name: "sleep", Path: "/bin/sleep", Arguments: []string{"1000"}, WorkingDirectory: "/",
 	})).Job
 	if r := drain(&rtaskv1.DrainRequest{Wait: true}); r.Draining {
 		t.Errorf("waiting has changed something: %v", r)
 	}
-	if r := drain(&rtaskv1.DrainRequest{}); !r.Draining || r.Jobs != 1 || told != 1 || !framing() {
+	if r := drain(&rtaskv1.DrainRequest{}); !r.Draining || r.Jobs != 1 || told != 1 || !hears(true) {
 		t.Errorf("%v, told %d", r, told)
 	}
 	_, local := admin.Start(t.Context(), &rtaskv1.StartRequest{Name: "on"})
@@ -156,7 +164,7 @@ func TestDrain(t *testing.T) {
 	if r := <-waits; !r.Draining || r.Jobs != 0 {
 		t.Errorf("%v", r)
 	}
-	if r := drain(&rtaskv1.DrainRequest{Cancel: true}); r.Draining || told != 2 || framing() {
+	if r := drain(&rtaskv1.DrainRequest{Cancel: true}); r.Draining || told != 2 || !hears(false) {
 		t.Errorf("%v, told %d", r, told)
 	}
 	must[rtaskv1.StartResponse](t)(admin.Start(t.Context(), &rtaskv1.StartRequest{Name: "on"}))

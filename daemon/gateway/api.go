@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -19,11 +18,9 @@ import (
 )
 
 const (
-	// framingAge is how old the engine's word on whom to believe, and where plain HTTP is allowed, may be.
-	framingAge = time.Second
 	// drainRetryAfter is what a client is told that asks whether a draining engine is ready: when that ends nobody knows.
 	drainRetryAfter = 30 * time.Second
-	// askTimeout bounds the wait for that word.
+	// askTimeout bounds the wait for the engine's first word, and of a refusal for its receipt.
 	askTimeout = 5 * time.Second
 	// decideTimeout is how long a body counts once it was read. The engine has refused a bad key or signature by then; what is left
 	// belongs to a job.
@@ -37,15 +34,11 @@ type api struct {
 	// strangers is for the bodies of webhooks, and for short ones with a key that nobody has looked at yet; keys for those with a
 	// key that is good.
 	strangers, keys *memory
-	plain           word
-
-	mu      sync.Mutex // guards what follows
-	framing *rtaskv1.FramingResponse
-	asked   time.Time
+	watch           *watch
 }
 
 func newAPI(engine rtaskv1connect.GatewayServiceClient, l *slog.Logger) *api {
-	return &api{engine: engine, logger: l, strangers: newMemory(bodyMemory / 4), keys: newMemory(0)}
+	return &api{engine: engine, logger: l, strangers: newMemory(bodyMemory / 4), keys: newMemory(0), watch: newWatch(engine)}
 }
 
 // ServeHTTP routes by the path as it was sent: nothing is cleaned, nothing redirected, so that no POST becomes a GET and no
@@ -119,43 +112,23 @@ func (a *api) healthz(w http.ResponseWriter, _ *http.Request) {
 
 // readyz says that the engine answers and accepts jobs, too.
 func (a *api) readyz(w http.ResponseWriter, r *http.Request) {
-	framing, err := a.limits(r.Context(), framingAge)
+	state, err := a.watch.now(r.Context())
 	if err != nil {
 		writeProblem(w, a.problemOf(err))
 		return
 	}
-	if framing.Draining {
+	if state.Draining {
 		writeProblem(w, problem{Kind: rtaskv1.KindUnavailable, Detail: "the engine is draining and accepts no new jobs", retryAfter: drainRetryAfter})
 		return
 	}
-	if framing.NoConfiguration {
+	if state.NoConfiguration {
 		writeProblem(w, problem{Kind: rtaskv1.KindConfiguration, Detail: "the configuration has errors, so there are no tasks"})
 		return
 	}
 	a.healthz(w, r)
-	if framing.ConfigurationErrors {
+	if state.ConfigurationErrors {
 		_, _ = io.WriteString(w, "the configuration has errors; the last good one is in force\n")
 	}
-}
-
-// limits returns the engine's word on whom to believe and what may be served, at most that old.
-func (a *api) limits(ctx context.Context, age time.Duration) (*rtaskv1.FramingResponse, error) {
-	a.mu.Lock()
-	known, recent := a.framing, time.Since(a.asked) < age
-	a.mu.Unlock()
-	if known != nil && recent {
-		return known, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	reply, err := a.engine.Framing(ctx, &rtaskv1.FramingRequest{})
-	if err != nil {
-		return nil, err
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.framing, a.asked = reply, time.Now()
-	return reply, nil
 }
 
 // run serves POST /tasks/{task}.

@@ -292,7 +292,7 @@ func TestEngineGoneAndBack(t *testing.T) {
 		if r.status != 503 || r.json["kind"] != "unavailable" || r.header.Get("Retry-After") != "1" || strings.Contains(r.body, f.dir) {
 			t.Errorf("%d %v %s", r.status, r.header, r.body)
 		}
-		time.Sleep(framingAge)
+		time.Sleep(askAgain)
 		if r := f.do("GET", "/readyz", nil); r.status != 503 || r.header.Get("Retry-After") == "" {
 			t.Errorf("readyz: %d %s", r.status, r.body)
 		}
@@ -479,8 +479,8 @@ func (*stub) KeyJobs(context.Context, *rtaskv1.KeyJobsRequest) (*rtaskv1.KeyJobs
 	return &rtaskv1.KeyJobsResponse{}, nil
 }
 
-func (*stub) Framing(context.Context, *rtaskv1.FramingRequest) (*rtaskv1.FramingResponse, error) {
-	return &rtaskv1.FramingResponse{}, nil
+func (*stub) Watch(context.Context, *rtaskv1.WatchRequest) (none rtaskv1connect.GatewayServiceWatchClientStream, err error) {
+	return none, connect.NewError(connect.CodeUnimplemented, "it has no streams")
 }
 
 func (*stub) RunFraming(context.Context, *rtaskv1.RunFramingRequest) (*rtaskv1.RunFramingResponse, error) {

@@ -61,8 +61,8 @@ func TestPraise(t *testing.T) {
 	f := newFixture(t)
 	f.configure("trusted_proxies = [\"127.0.0.1\"]\n")
 	testkit.Eventually(t, "the proxy is trusted", func() bool {
-		framing, err := f.inner.limits(t.Context(), 0)
-		return err == nil && len(framing.TrustedProxies) == 1
+		state, err := f.inner.watch.now(t.Context())
+		return err == nil && len(state.TrustedProxies) == 1
 	})
 	path := f.url("slack")
 	send := func(from, body string) {

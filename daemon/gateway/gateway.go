@@ -66,7 +66,9 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("cannot take over sockets from systemd: %w", err)
 	}
-	services, err := o.open(ctx, newAPI(engine.Gateway, o.Logger), newMetrics(engine.Gateway, o), given)
+	api := newAPI(engine.Gateway, o.Logger)
+	defer api.watch.close()
+	services, err := o.open(ctx, api, newMetrics(engine.Gateway, o), given)
 	if err != nil {
 		return err
 	}

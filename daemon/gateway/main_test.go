@@ -242,7 +242,8 @@ func (f *fixture) serve(o Options, given map[string][]net.Listener) map[string]s
 	f.t.Helper()
 	engine := client.Dial(filepath.Join(f.dir, "run", "gateway.sock"))
 	ctx, cancel := context.WithCancel(context.Background())
-	f.inner = newAPI(engine.Gateway, o.Logger)
+	inner := newAPI(engine.Gateway, o.Logger)
+	f.inner = inner
 	services, err := o.open(ctx, f.inner, newMetrics(engine.Gateway, o), given)
 	if err != nil {
 		f.t.Fatal(err)
@@ -258,6 +259,7 @@ func (f *fixture) serve(o Options, given map[string][]net.Listener) map[string]s
 		if err := <-done; err != nil {
 			f.t.Error(err)
 		}
+		inner.watch.close()
 		engine.Close()
 	})
 	return at

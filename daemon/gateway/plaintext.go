@@ -9,43 +9,19 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"time"
 )
 
 // errPlaintext is returned by plaintext where rtask.hcl does not allow it.
 var errPlaintext = errors.New("without TLS only loopback addresses are served, unless rtask.hcl says allow_plaintext = true; HTTPS has a socket of its own, rtask-https.socket")
 
-// word is what the engine said last of plain HTTP: nil is yes, once it was asked.
-type word struct {
-	mu    sync.Mutex // held to ask: one does so for all
-	no    error
-	asked time.Time
-}
-
 // plaintext returns nil if HTTP without TLS may be served on other addresses than loopback. The word of an engine that is
-// away holds until it is back. One that does not answer is not asked again for each connection.
+// away holds until it is back.
 func (a *api) plaintext(ctx context.Context) error {
-	w := &a.plain
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if time.Since(w.asked) >= framingAge {
-		w.no = a.askPlaintext(ctx)
-		w.asked = time.Now()
-	}
-	return w.no
-}
-
-func (a *api) askPlaintext(ctx context.Context) error {
-	framing, err := a.limits(ctx, 0) // the word that plaintext keeps is new
-	if err != nil {
-		a.mu.Lock()
-		framing = a.framing
-		a.mu.Unlock()
-	}
+	state, err := a.watch.last(ctx)
 	switch {
-	case framing == nil:
+	case state == nil:
 		return fmt.Errorf("cannot ask the engine whether rtask.hcl says allow_plaintext = true: %w", err)
-	case !framing.AllowPlaintext:
+	case !state.AllowPlaintext:
 		return errPlaintext
 	default:
 		return nil

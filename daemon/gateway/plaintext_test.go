@@ -113,7 +113,7 @@ func TestPlaintext(t *testing.T) {
 	}
 	// The engine's word holds while it is away.
 	f.stopEngine()
-	time.Sleep(framingAge)
+	time.Sleep(askAgain)
 	if !healthy(port) {
 		t.Error("not served while the engine is away")
 	}

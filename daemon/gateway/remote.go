@@ -18,8 +18,8 @@ func (a *api) remoteAddr(r *http.Request) string {
 		from = peer.Addr().Unmap()
 	}
 	if forwarded := r.Header.Values("X-Forwarded-For"); len(forwarded) > 0 {
-		if framing, err := a.limits(r.Context(), framingAge); err == nil {
-			from = forwardedFor(from, forwarded, proxiesOf(framing.TrustedProxies))
+		if state, err := a.watch.now(r.Context()); err == nil {
+			from = forwardedFor(from, forwarded, proxiesOf(state.TrustedProxies))
 		}
 	}
 	if !from.IsValid() {

@@ -5359,26 +5359,26 @@ func (*RefusedResponse) Descriptor() ([]byte, []int) {
 	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{76}
 }
 
-type FramingRequest struct {
+type WatchRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *FramingRequest) Reset() {
-	*x = FramingRequest{}
+func (x *WatchRequest) Reset() {
+	*x = WatchRequest{}
 	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *FramingRequest) String() string {
+func (x *WatchRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*FramingRequest) ProtoMessage() {}
+func (*WatchRequest) ProtoMessage() {}
 
-func (x *FramingRequest) ProtoReflect() protoreflect.Message {
+func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -5390,12 +5390,12 @@ func (x *FramingRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use FramingRequest.ProtoReflect.Descriptor instead.
-func (*FramingRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
+func (*WatchRequest) Descriptor() ([]byte, []int) {
 	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{77}
 }
 
-type FramingResponse struct {
+type WatchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// draining: no new jobs are accepted.
 	Draining bool `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"`
@@ -5411,20 +5411,20 @@ type FramingResponse struct {
 	sizeCache       protoimpl.SizeCache
 }
 
-func (x *FramingResponse) Reset() {
-	*x = FramingResponse{}
+func (x *WatchResponse) Reset() {
+	*x = WatchResponse{}
 	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *FramingResponse) String() string {
+func (x *WatchResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*FramingResponse) ProtoMessage() {}
+func (*WatchResponse) ProtoMessage() {}
 
-func (x *FramingResponse) ProtoReflect() protoreflect.Message {
+func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -5436,40 +5436,40 @@ func (x *FramingResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use FramingResponse.ProtoReflect.Descriptor instead.
-func (*FramingResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
+func (*WatchResponse) Descriptor() ([]byte, []int) {
 	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{78}
 }
 
-func (x *FramingResponse) GetDraining() bool {
+func (x *WatchResponse) GetDraining() bool {
 	if x != nil {
 		return x.Draining
 	}
 	return false
 }
 
-func (x *FramingResponse) GetTrustedProxies() []string {
+func (x *WatchResponse) GetTrustedProxies() []string {
 	if x != nil {
 		return x.TrustedProxies
 	}
 	return nil
 }
 
-func (x *FramingResponse) GetAllowPlaintext() bool {
+func (x *WatchResponse) GetAllowPlaintext() bool {
 	if x != nil {
 		return x.AllowPlaintext
 	}
 	return false
 }
 
-func (x *FramingResponse) GetConfigurationErrors() bool {
+func (x *WatchResponse) GetConfigurationErrors() bool {
 	if x != nil {
 		return x.ConfigurationErrors
 	}
 	return false
 }
 
-func (x *FramingResponse) GetNoConfiguration() bool {
+func (x *WatchResponse) GetNoConfiguration() bool {
 	if x != nil {
 		return x.NoConfiguration
 	}
@@ -6028,9 +6028,9 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x04hash\x18\x02 \x01(\tR\x04hash\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x11\n" +
-	"\x0fRefusedResponse\"\x10\n" +
-	"\x0eFramingRequest\"\xe5\x01\n" +
-	"\x0fFramingResponse\x12\x1a\n" +
+	"\x0fRefusedResponse\"\x0e\n" +
+	"\fWatchRequest\"\xe3\x01\n" +
+	"\rWatchResponse\x12\x1a\n" +
 	"\bdraining\x18\x02 \x01(\bR\bdraining\x12'\n" +
 	"\x0ftrusted_proxies\x18\x14 \x03(\tR\x0etrustedProxies\x12'\n" +
 	"\x0fallow_plaintext\x18\x15 \x01(\bR\x0eallowPlaintext\x122\n" +
@@ -6097,7 +6097,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"ImportKeys\x12\x1b.rtask.v1.ImportKeysRequest\x1a\x1c.rtask.v1.ImportKeysResponse\x12;\n" +
 	"\x06Reload\x12\x17.rtask.v1.ReloadRequest\x1a\x18.rtask.v1.ReloadResponse\x12;\n" +
 	"\x06DryRun\x12\x17.rtask.v1.DryRunRequest\x1a\x18.rtask.v1.DryRunResponse\x125\n" +
-	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\xa2\a\n" +
+	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\x9e\a\n" +
 	"\x0eGatewayService\x122\n" +
 	"\x03Run\x12\x14.rtask.v1.RunRequest\x1a\x15.rtask.v1.RunResponse\x12G\n" +
 	"\n" +
@@ -6111,8 +6111,8 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\fDisconnected\x12\x1d.rtask.v1.DisconnectedRequest\x1a\x1e.rtask.v1.DisconnectedResponse\x12A\n" +
 	"\bKeyTasks\x12\x19.rtask.v1.KeyTasksRequest\x1a\x1a.rtask.v1.KeyTasksResponse\x12>\n" +
 	"\aKeyJobs\x12\x18.rtask.v1.KeyJobsRequest\x1a\x19.rtask.v1.KeyJobsResponse\x12>\n" +
-	"\aRefused\x12\x18.rtask.v1.RefusedRequest\x1a\x19.rtask.v1.RefusedResponse\x12>\n" +
-	"\aFraming\x12\x18.rtask.v1.FramingRequest\x1a\x19.rtask.v1.FramingResponse\x12>\n" +
+	"\aRefused\x12\x18.rtask.v1.RefusedRequest\x1a\x19.rtask.v1.RefusedResponse\x12:\n" +
+	"\x05Watch\x12\x16.rtask.v1.WatchRequest\x1a\x17.rtask.v1.WatchResponse0\x01\x12>\n" +
 	"\aMetrics\x12\x18.rtask.v1.MetricsRequest\x1a\x19.rtask.v1.MetricsResponseB4Z2github.com/rtask/rtask/daemon/api/rtask/v1;rtaskv1b\x06proto3"
 
 var (
@@ -6211,8 +6211,8 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*KeyJobsResponse)(nil),        // 78: rtask.v1.KeyJobsResponse
 	(*RefusedRequest)(nil),         // 79: rtask.v1.RefusedRequest
 	(*RefusedResponse)(nil),        // 80: rtask.v1.RefusedResponse
-	(*FramingRequest)(nil),         // 81: rtask.v1.FramingRequest
-	(*FramingResponse)(nil),        // 82: rtask.v1.FramingResponse
+	(*WatchRequest)(nil),           // 81: rtask.v1.WatchRequest
+	(*WatchResponse)(nil),          // 82: rtask.v1.WatchResponse
 	(*MetricsRequest)(nil),         // 83: rtask.v1.MetricsRequest
 	(*MetricsResponse)(nil),        // 84: rtask.v1.MetricsResponse
 	(*Error)(nil),                  // 85: rtask.v1.Error
@@ -6320,7 +6320,7 @@ var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	73,  // 96: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyTasksRequest
 	74,  // 97: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyJobsRequest
 	79,  // 98: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
-	81,  // 99: rtask.v1.GatewayService.Framing:input_type -> rtask.v1.FramingRequest
+	81,  // 99: rtask.v1.GatewayService.Watch:input_type -> rtask.v1.WatchRequest
 	83,  // 100: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
 	11,  // 101: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
 	13,  // 102: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
@@ -6354,7 +6354,7 @@ var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	75,  // 130: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
 	78,  // 131: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
 	80,  // 132: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
-	82,  // 133: rtask.v1.GatewayService.Framing:output_type -> rtask.v1.FramingResponse
+	82,  // 133: rtask.v1.GatewayService.Watch:output_type -> rtask.v1.WatchResponse
 	84,  // 134: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
 	101, // [101:135] is the sub-list for method output_type
 	67,  // [67:101] is the sub-list for method input_type

@@ -110,8 +110,8 @@ const (
 	GatewayServiceKeyJobsProcedure = "/rtask.v1.GatewayService/KeyJobs"
 	// GatewayServiceRefusedProcedure is the procedure name of the GatewayService's Refused RPC.
 	GatewayServiceRefusedProcedure = "/rtask.v1.GatewayService/Refused"
-	// GatewayServiceFramingProcedure is the procedure name of the GatewayService's Framing RPC.
-	GatewayServiceFramingProcedure = "/rtask.v1.GatewayService/Framing"
+	// GatewayServiceWatchProcedure is the procedure name of the GatewayService's Watch RPC.
+	GatewayServiceWatchProcedure = "/rtask.v1.GatewayService/Watch"
 	// GatewayServiceMetricsProcedure is the procedure name of the GatewayService's Metrics RPC.
 	GatewayServiceMetricsProcedure = "/rtask.v1.GatewayService/Metrics"
 )
@@ -1003,11 +1003,11 @@ var (
 			Procedure:  GatewayServiceRefusedProcedure,
 		}
 	})
-	gatewayServiceFramingSpec = sync.OnceValue(func() connect.Spec {
+	gatewayServiceWatchSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
-			StreamType: connect.StreamTypeUnary,
-			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("GatewayService").Methods().ByName("Framing"),
-			Procedure:  GatewayServiceFramingProcedure,
+			StreamType: connect.StreamTypeServer,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("GatewayService").Methods().ByName("Watch"),
+			Procedure:  GatewayServiceWatchProcedure,
 		}
 	})
 	gatewayServiceMetricsSpec = sync.OnceValue(func() connect.Spec {
@@ -1052,8 +1052,9 @@ type GatewayServiceClient interface {
 	// Refused tells of a request that the gateway refused by itself, since there was no body to hand on. It is for the audit trail
 	// and the metrics alone.
 	Refused(context.Context, *v1.RefusedRequest) (*v1.RefusedResponse, error)
-	// Framing returns what the gateway must know of the configuration and the engine.
-	Framing(context.Context, *v1.FramingRequest) (*v1.FramingResponse, error)
+	// Watch tells what the gateway must know of the configuration and the engine: at once, whenever that changes, and every ten
+	// seconds, so that the gateway notices an engine that does not answer.
+	Watch(context.Context, *v1.WatchRequest) (GatewayServiceWatchClientStream, error)
 	// Metrics returns the engine's metrics.
 	Metrics(context.Context, *v1.MetricsRequest) (*v1.MetricsResponse, error)
 }
@@ -1104,6 +1105,26 @@ func (s GatewayServiceLogsClientStream) Close() error {
 	return s.stream.Close()
 }
 
+// GatewayServiceWatchClientStream is the client stream for the GatewayService's Watch RPC.
+type GatewayServiceWatchClientStream struct {
+	stream connect.ClientStream
+}
+
+// Receive returns the next response message from the server.
+func (s GatewayServiceWatchClientStream) Receive() (*v1.WatchResponse, error) {
+	var res v1.WatchResponse
+	if err := s.stream.Receive(&res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+// Close releases the stream's resources. It is idempotent and is typically deferred to clean up a
+// stream abandoned before io.EOF.
+func (s GatewayServiceWatchClientStream) Close() error {
+	return s.stream.Close()
+}
+
 // GatewayServiceHandler is an implementation of the rtask.v1.GatewayService service.
 type GatewayServiceHandler interface {
 	// Run checks an API key and runs a task for it. A blocking task's reply comes when its job has ended; a job that
@@ -1137,8 +1158,9 @@ type GatewayServiceHandler interface {
 	// Refused tells of a request that the gateway refused by itself, since there was no body to hand on. It is for the audit trail
 	// and the metrics alone.
 	Refused(context.Context, *v1.RefusedRequest) (*v1.RefusedResponse, error)
-	// Framing returns what the gateway must know of the configuration and the engine.
-	Framing(context.Context, *v1.FramingRequest) (*v1.FramingResponse, error)
+	// Watch tells what the gateway must know of the configuration and the engine: at once, whenever that changes, and every ten
+	// seconds, so that the gateway notices an engine that does not answer.
+	Watch(context.Context, *v1.WatchRequest, GatewayServiceWatchServerStream) error
 	// Metrics returns the engine's metrics.
 	Metrics(context.Context, *v1.MetricsRequest) (*v1.MetricsResponse, error)
 }
@@ -1160,7 +1182,7 @@ func RegisterGatewayServiceHandler(server *connect.Server, svc GatewayServiceHan
 		connect.Method{Spec: gatewayServiceKeyTasksSpec(), Handler: adapter.keyTasks},
 		connect.Method{Spec: gatewayServiceKeyJobsSpec(), Handler: adapter.keyJobs},
 		connect.Method{Spec: gatewayServiceRefusedSpec(), Handler: adapter.refused},
-		connect.Method{Spec: gatewayServiceFramingSpec(), Handler: adapter.framing},
+		connect.Method{Spec: gatewayServiceWatchSpec(), Handler: adapter.watch},
 		connect.Method{Spec: gatewayServiceMetricsSpec(), Handler: adapter.metrics},
 	)
 }
@@ -1192,6 +1214,21 @@ func (s GatewayServiceLogsServerStream) SendHeaders() error {
 
 // Send sends a response message to the client.
 func (s GatewayServiceLogsServerStream) Send(res *v1.RunStreamResponse) error {
+	return s.stream.Send(res)
+}
+
+// GatewayServiceWatchServerStream is the server stream for the GatewayService's Watch RPC.
+type GatewayServiceWatchServerStream struct {
+	stream connect.ServerStream
+}
+
+// SendHeaders flushes the response headers without a message. The first Send does this implicitly.
+func (s GatewayServiceWatchServerStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a response message to the client.
+func (s GatewayServiceWatchServerStream) Send(res *v1.WatchResponse) error {
 	return s.stream.Send(res)
 }
 
@@ -1246,8 +1283,8 @@ func (UnimplementedGatewayServiceHandler) Refused(context.Context, *v1.RefusedRe
 	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.Refused is not implemented")
 }
 
-func (UnimplementedGatewayServiceHandler) Framing(context.Context, *v1.FramingRequest) (*v1.FramingResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.Framing is not implemented")
+func (UnimplementedGatewayServiceHandler) Watch(context.Context, *v1.WatchRequest, GatewayServiceWatchServerStream) error {
+	return connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.Watch is not implemented")
 }
 
 func (UnimplementedGatewayServiceHandler) Metrics(context.Context, *v1.MetricsRequest) (*v1.MetricsResponse, error) {
@@ -1354,12 +1391,12 @@ func (c *gatewayServiceClient) Refused(ctx context.Context, req *v1.RefusedReque
 	return &res, nil
 }
 
-func (c *gatewayServiceClient) Framing(ctx context.Context, req *v1.FramingRequest) (*v1.FramingResponse, error) {
-	var res v1.FramingResponse
-	if err := c.client.CallUnary(ctx, gatewayServiceFramingSpec(), req, &res); err != nil {
-		return nil, err
+func (c *gatewayServiceClient) Watch(ctx context.Context, req *v1.WatchRequest) (GatewayServiceWatchClientStream, error) {
+	stream, err := c.client.CallServerStream(ctx, gatewayServiceWatchSpec(), req)
+	if err != nil {
+		return GatewayServiceWatchClientStream{}, err
 	}
-	return &res, nil
+	return GatewayServiceWatchClientStream{stream: stream}, nil
 }
 
 func (c *gatewayServiceClient) Metrics(ctx context.Context, req *v1.MetricsRequest) (*v1.MetricsResponse, error) {
@@ -1508,16 +1545,12 @@ func (h gatewayServiceHandler) refused(ctx context.Context, _ connect.Spec, stre
 	return stream.Send(res)
 }
 
-func (h gatewayServiceHandler) framing(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
-	var req v1.FramingRequest
+func (h gatewayServiceHandler) watch(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.WatchRequest
 	if err := stream.Receive(&req); err != nil {
 		return err
 	}
-	res, err := h.svc.Framing(ctx, &req)
-	if err != nil {
-		return err
-	}
-	return stream.Send(res)
+	return h.svc.Watch(ctx, &req, GatewayServiceWatchServerStream{stream: stream})
 }
 
 func (h gatewayServiceHandler) metrics(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {

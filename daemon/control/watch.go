@@ -1,0 +1,77 @@
+package control
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
+)
+
+// watchEvery is how often the gateway hears of an engine of which nothing changes.
+const watchEvery = 10 * time.Second
+
+// news wakes those who wait for a change.
+type news struct {
+	mu   sync.Mutex    // guards next
+	next chan struct{} // closed at the next change; nil: nobody waits
+}
+
+// change returns what is closed at the next change.
+func (n *news) change() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.next == nil {
+		n.next = make(chan struct{})
+	}
+	return n.next
+}
+
+// tell says that something has changed.
+func (n *news) tell() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.next != nil {
+		close(n.next)
+	}
+	n.next = nil
+}
+
+// Changed tells the gateway that the configuration in force is another one.
+func (s *Server) Changed() { s.news.tell() }
+
+// Watch implements GatewayService.
+func (s *Server) Watch(ctx context.Context, _ *rtaskv1.WatchRequest, stream rtaskv1connect.GatewayServiceWatchServerStream) error {
+	alive := time.NewTicker(watchEvery)
+	defer alive.Stop()
+	for {
+		changed := s.news.change() // from before the message is made
+		if err := stream.Send(s.watchMessage()); err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-alive.C:
+		case <-ctx.Done():
+			return waitError(ctx.Err())
+		}
+	}
+}
+
+func (s *Server) watchMessage() *rtaskv1.WatchResponse {
+	snapshot := s.Snapshot()
+	m := &rtaskv1.WatchResponse{
+		Draining: s.Jobs.Draining(), ConfigurationErrors: snapshot.Diagnostics.HasErrors(), NoConfiguration: snapshot.Config == nil,
+	}
+	if c := snapshot.Config; c != nil {
+		m.AllowPlaintext = c.AllowPlaintext
+		for _, p := range c.TrustedProxies {
+			m.TrustedProxies = append(m.TrustedProxies, p.String())
+		}
+		if c.TrustUnix {
+			m.TrustedProxies = append(m.TrustedProxies, "unix")
+		}
+	}
+	return m
+}

@@ -1,0 +1,132 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/rtask/rtask/ctl/client"
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
+)
+
+const (
+	// longestSilence is how long the engine may say nothing before it counts as away. It says something every ten seconds.
+	longestSilence = 25 * time.Second
+	// askAgain is for how long an engine that did not answer is not asked again by last.
+	askAgain = time.Second
+)
+
+// watch keeps what the engine says of itself and its configuration on one stream, for all requests. The stream is opened when
+// somebody asks, and again when somebody asks after it has ended: a gateway that nobody uses does not start an engine that an
+// administrator has stopped.
+type watch struct {
+	engine rtaskv1connect.GatewayServiceClient
+	ctx    context.Context // of the streams
+	stop   context.CancelFunc
+
+	mu      sync.Mutex             // guards what follows
+	state   *rtaskv1.WatchResponse // what the engine said last; nil: nothing yet
+	live    bool                   // the engine says it now
+	opening *opening               // the stream that is being opened; nil: none
+	failed  time.Time              // when that was last in vain
+	streams sync.WaitGroup
+}
+
+// opening is a stream of which nothing has come yet.
+type opening struct {
+	done  chan struct{} // closed when there is a state or an error
+	state *rtaskv1.WatchResponse
+	err   error
+}
+
+func newWatch(engine rtaskv1connect.GatewayServiceClient) *watch {
+	ctx, stop := context.WithCancel(context.Background())
+	return &watch{engine: engine, ctx: ctx, stop: stop}
+}
+
+// close ends the stream.
+func (w *watch) close() {
+	w.stop()
+	w.streams.Wait()
+}
+
+// now returns what the engine says now, or why it cannot be asked.
+func (w *watch) now(ctx context.Context) (*rtaskv1.WatchResponse, error) {
+	w.mu.Lock()
+	if w.live {
+		defer w.mu.Unlock()
+		return w.state, nil
+	}
+	o := w.opening
+	if o == nil {
+		o = &opening{done: make(chan struct{})}
+		w.opening = o
+		w.streams.Go(func() { w.follow(o) })
+	}
+	w.mu.Unlock()
+	select {
+	case <-o.done:
+		return o.state, o.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// last returns what the engine says now, or has said last if it cannot be asked. Where it did not answer a moment ago it is not
+// asked. Without a state there is an error.
+func (w *watch) last(ctx context.Context) (*rtaskv1.WatchResponse, error) {
+	w.mu.Lock()
+	state, moment := w.state, time.Since(w.failed) < askAgain
+	w.mu.Unlock()
+	if moment {
+		if state == nil {
+			return nil, client.ErrNotRunning
+		}
+		return state, nil
+	}
+	now, err := w.now(ctx)
+	if err != nil {
+		return state, err
+	}
+	return now, nil
+}
+
+// follow keeps the state for as long as the engine says something.
+func (w *watch) follow(o *opening) {
+	err := w.receive(o)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.live = false
+	if w.opening == o {
+		w.opening, w.failed = nil, time.Now()
+		o.err = err
+		close(o.done)
+	}
+}
+
+func (w *watch) receive(o *opening) error {
+	ctx, cancel := context.WithCancel(w.ctx)
+	defer cancel()
+	silence := time.AfterFunc(askTimeout, cancel)
+	defer silence.Stop()
+	stream, err := w.engine.Watch(ctx, &rtaskv1.WatchRequest{})
+	if err != nil {
+		return err
+	}
+	for m, err := range client.Messages(stream) {
+		if err != nil {
+			return err
+		}
+		silence.Reset(longestSilence)
+		w.mu.Lock()
+		w.state, w.live = m, true
+		if w.opening == o {
+			w.opening, w.failed, o.state = nil, time.Time{}, m
+			close(o.done)
+		}
+		w.mu.Unlock()
+	}
+	return errors.New("the engine has ended the stream")
+}

@@ -1,0 +1,70 @@
+package gateway
+
+import (
+	"testing"
+	"time"
+
+	"github.com/rtask/rtask/ctl/client"
+	"github.com/rtask/rtask/packaging/testkit"
+)
+
+// The engine tells of a change by itself, over one stream, and of the next engine the gateway hears when somebody asks.
+func TestWatch(t *testing.T) {
+	f := newFixture(t)
+	w := f.inner.watch
+	if state, err := w.now(t.Context()); err != nil || state.AllowPlaintext {
+		t.Fatalf("%v, %v", state, err)
+	}
+	f.configure("allow_plaintext = true\n")
+	testkit.Eventually(t, "it is told of a change", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.live && w.state.AllowPlaintext
+	})
+	f.stopEngine()
+	testkit.Eventually(t, "it notices that the engine is gone", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return !w.live
+	})
+	if state, err := w.now(t.Context()); err == nil {
+		t.Errorf("an engine that is gone says %v", state)
+	}
+	if state, err := w.last(t.Context()); err != nil || !state.AllowPlaintext {
+		t.Errorf("its last word: %v, %v", state, err)
+	}
+	f.stopEngine = engine(t, f.dir)
+	if state, err := w.now(t.Context()); err != nil || !state.AllowPlaintext {
+		t.Errorf("the next engine: %v, %v", state, err)
+	}
+	// All of them ask once.
+	w.mu.Lock()
+	if w.opening != nil || !w.live {
+		t.Errorf("%v, %v", w.opening, w.live)
+	}
+	w.mu.Unlock()
+}
+
+// An engine that has said nothing is not asked for each connection, and does not hold those up for ever.
+func TestWatchSilent(t *testing.T) {
+	w := newWatch(silent(t).Gateway)
+	defer w.close()
+	if _, err := w.last(t.Context()); err == nil {
+		t.Error("a silent engine has said something")
+	}
+	w.mu.Lock()
+	if w.failed.IsZero() {
+		t.Error("that it did not answer is not known")
+	}
+	failed := time.Now().Add(time.Minute) // for slow machines
+	w.failed = failed
+	w.mu.Unlock()
+	if state, err := w.last(t.Context()); state != nil || err != client.ErrNotRunning {
+		t.Errorf("asked again at once: %v, %v", state, err)
+	}
+	w.mu.Lock()
+	if w.failed != failed {
+		t.Error("it was asked again at once")
+	}
+	w.mu.Unlock()
+}
