@@ -1,0 +1,471 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/rtask/rtask/daemon/auth/webhook"
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+// hookDraft is a Webhook while it is made.
+type hookDraft struct {
+	Webhook
+	// given are the attributes that stand in its file.
+	given map[string]value
+}
+
+// webhookScope is what may stand in webhook "NAME" { … }.
+func webhookScope() scope[hookDraft] {
+	s := scope[hookDraft]{where: inWebhook, attributes: []attribute[hookDraft]{
+		{
+			name: "verify", example: `"github"`, fallback: `"token"`,
+			kind: choice(func(h *hookDraft) *webhook.Kind { return &h.Scheme.Kind }, webhook.Kinds()...),
+			doc: "How a request is verified:\n" +
+				".Bl -tag -width hmac-sha256 -compact\n" +
+				".It Ql token\nwho knows the URL may call it\n" +
+				".It Ql github\n`X-Hub-Signature-256`\n" +
+				".It Ql gitlab\n`X-Gitlab-Token`, or for a secret that begins with `whsec_`, a signing token, as `standard`\n" +
+				".It Ql gitea , Ql forgejo\n`X-Gitea-Signature`, `X-Forgejo-Signature`\n" +
+				".It Ql standard\nStandard Webhooks: `webhook-signature` with `webhook-id` and `webhook-timestamp`; secrets are `whsec_` and base64\n" +
+				".It Ql slack\n`X-Slack-Signature` with `X-Slack-Request-Timestamp`\n" +
+				".It Ql stripe\n`Stripe-Signature`\n" +
+				".It Ql hmac-sha256\nthe HMAC of the body in the `header` that is named, with or without `sha256=`, `v1=` or the like " +
+				"before it; there may be several, with commas or blanks between them\n" +
+				".El",
+		},
+		{
+			name: "secret_files", example: `["/etc/rtask/github.secret"]`,
+			kind: texts(func(d *decoder, v value, h *hookDraft) {
+				d.names(v, new([]string), func(e value, s string) bool { return d.secretFile(e, s, h) })
+			}),
+			doc: "Files with a secret each. All secrets of a webhook are valid at the same time, so that one can be changed.",
+		},
+		{
+			name: "secrets", example: `["…"]`,
+			kind: texts(func(d *decoder, v value, h *hookDraft) {
+				list, _ := d.list(v)
+				for i, expr := range list {
+					e := v.element(fmt.Sprintf("secrets[%d]", i), expr)
+					if s, ok := d.string(e, false); ok && d.unseen(e, s) {
+						h.secrets = append(h.secrets, s)
+					}
+				}
+			}),
+			doc: "Secrets as they are. Everyone who can read the file knows them.",
+		},
+		{
+			name: "credentials", example: `["github"]`,
+			kind: texts(func(d *decoder, v value, h *hookDraft) {
+				d.names(v, new([]string), func(e value, s string) bool { return d.credential(e, s, h) })
+			}),
+			doc: "Secrets in credentials of `rtask.service`, by the names that `LoadCredential=` or `LoadCredentialEncrypted=` of a drop-in " +
+				"gives them, see systemd.exec(5).",
+		},
+		{
+			name: "token_file", example: `"/etc/rtask/chat.token"`,
+			kind: text(func(d *decoder, v value, h *hookDraft) {
+				if s, ok := d.string(v, false); ok {
+					d.secretFile(v, s, h)
+				}
+			}),
+			doc: "A file with the last part of the URL, as a file with a secret. A webhook that verifies a token has one of the three " +
+				"attributes that begin with `token`; others have none.",
+		},
+		{
+			name: "token", example: `"c0ffee…"`,
+			kind: text(func(d *decoder, v value, h *hookDraft) {
+				if s, ok := d.string(v, false); ok && d.unseen(v, s) {
+					h.secrets = append(h.secrets, s)
+				}
+			}),
+			doc: "The last part of the URL: letters, digits and `-._~:@!$&'()*+,;=`. One below 16 characters is a warning.",
+		},
+		{
+			name: "token_hash", example: `"sha256:…"`,
+			kind: text((*decoder).tokenHash),
+			doc: "The SHA-256 of the last part of the URL, `sha256:` and 64 digits of hex, as from `printf %s TOKEN | sha256sum`. Those who " +
+				"read the configuration do not know the URL then; what `rtaskctl webhook list` shows has the hash in place of the token.",
+		},
+		{
+			name: "header", example: `"X-Signature"`,
+			kind: text(func(d *decoder, v value, h *hookDraft) { d.header(v, &h.Scheme.Header) }),
+			doc:  "The header with the signature, for `hmac-sha256` only, which needs it.",
+		},
+		{
+			name: "encoding", example: `"hex"`, otherwise: "hex",
+			kind: choice(func(h *hookDraft) *webhook.Encoding { return &h.Scheme.Encoding }, webhook.Hex, webhook.Base64),
+			doc:  "How the signature is written there, `hex` or `base64`.",
+		},
+		{
+			name: "events", example: `["push"]`, otherwise: "all",
+			kind: list(func(h *hookDraft) *[]string { return &h.Wanted.Events }, anyText),
+			doc: "The events that it is for, as the sender calls them: `X-GitHub-Event` and its like, GitLab's `object_kind` or " +
+				"`X-Gitlab-Event`, the `type` in the body of the others. For Slack it is the type of the event or of the interaction, or " +
+				"a command with its slash: `/deploy`. Other events are answered with `{\"status\":\"ignored\"}` and the reason, and a ping " +
+				"always is. GitHub, Gitea and Forgejo do not sign the name of the event. A client that has captured a delivery can send " +
+				"it again under another name. rtask ignores the request if its body shows that it is for another event.",
+		},
+		{
+			name: "refs", example: `["refs/heads/main"]`, otherwise: "all",
+			kind: list(func(h *hookDraft) *[]string { return &h.Wanted.Refs }, (*decoder).ref),
+			doc: "The branches and tags that it is for, in full, as `ref` in the body has them. A `*` matches anything except a slash, and " +
+				"`**` matches anything: `refs/heads/**` is every branch. What names no ref is ignored, too. Slack and Stripe send none.",
+		},
+		{
+			name: "deletions", example: "true", fallback: "false",
+			kind: boolean(func(h *hookDraft) *bool { return &h.Wanted.Deletions }),
+			doc:  "Whether pushes that delete a branch or a tag also start the task. Such a push has no commit, and the job has no `RTASK_GIT_SHA`.",
+		},
+		{
+			name: "respond", example: `"accepted"`, fallback: `"accepted"`,
+			kind: choice(func(h *hookDraft) *Respond { return &h.Respond }, RespondAccepted, RespondResult),
+			doc: "When the sender gets an answer: `accepted`, once the job is on disk, with its id; or `result`, when it has ended, as a " +
+				"blocking task over HTTP. Most senders wait for 10 seconds. A Slack command is always answered immediately, with a text " +
+				"for the person who typed it; an interaction is answered with an empty body.",
+		},
+		{
+			name: "replay", example: `"refuse"`, fallback: `"run"`,
+			kind: kind[hookDraft]{word: "string", values: []string{replayRefuse, replayRun}, decode: func(d *decoder, v value, h *hookDraft) {
+				word := ""
+				d.choice(v, &word, replayRefuse, replayRun)
+				h.RefuseRepeats = word == replayRefuse
+			}},
+			doc: "What becomes of a repeat of a request that was accepted, where neither a time nor an id is signed: it may `run` again, or " +
+				"`refuse` answers it with `409`. There, a repeat is a request with the same body, which is remembered for a year. Where " +
+				"an id is signed (the event of `stripe`, the event or trigger of `slack`, the message of `standard`) or only a time, a " +
+				"repeat never runs again: it is answered as the first request was, with the id of its job. An id is remembered for 30 " +
+				"days; each webhook remembers a million of them at most. A request that was refused, or whose job did not succeed, never " +
+				"counts.",
+		},
+		{
+			name: "max_input_bytes", example: `"25M"`, otherwise: "25M where requests are signed, otherwise 1M",
+			kind: size(func(h *hookDraft) *int64 { return &h.MaxInputBytes }, MaxInputBytes),
+			doc:  "The largest body, in place of the `max_input_bytes` of the task.",
+		},
+	}}
+	for i, a := range s.attributes {
+		s.attributes[i].decode = func(d *decoder, v value, h *hookDraft) {
+			if !d.tabled {
+				h.given[v.name] = v
+			}
+			a.decode(d, v, h)
+		}
+	}
+	return s
+}
+
+// unseen reports a secret with blanks or a byte order mark around it, which no sender has: it would match never, and nobody could
+// see why.
+func (d *decoder) unseen(v value, s string) bool {
+	if s == strings.TrimSpace(strings.Trim(s, "\ufeff")) {
+		return true
+	}
+	d.errorf(v.rng(), "Remove them.", "%s has blanks, line breaks or a byte order mark around it", v.name)
+	return false
+}
+
+// hideSecrets takes the source lines out of diagnostics that have a secret in them: they go to the journal, and to others' terminals.
+func (d *decoder) hideSecrets(h *hookDraft, diags Diagnostics) {
+	for _, name := range []string{"secrets", "token"} {
+		v, ok := h.given[name]
+		if !ok {
+			continue
+		}
+		first, _ := d.source.place(v.rng().Start.Byte)
+		last, _ := d.source.place(v.rng().End.Byte)
+		for i := range diags {
+			if diags[i].Line >= first.Line && diags[i].Line <= last.Line {
+				diags[i].Source = ""
+			}
+		}
+	}
+}
+
+// secretFile adds a file with a secret or a token.
+func (d *decoder) secretFile(v value, file string, h *hookDraft) bool {
+	if !path.IsAbs(file) {
+		d.errorf(v.rng(), `It must begin with a slash: "/etc/rtask/github.secret"`, "%s: the path %q is not absolute", v.name, file)
+		return false
+	}
+	d.readSecret(v, SecretFile{Name: file, Path: file}, h)
+	return true
+}
+
+// credential adds a credential with a secret.
+func (d *decoder) credential(v value, name string, h *hookDraft) bool {
+	if strings.Contains(name, "/") || name == "." || name == ".." || len(name) > 255 {
+		d.errorf(v.rng(), `It is the NAME of LoadCredential=NAME:FILE, of 255 bytes at most.`, "%s: %q cannot be the name of a credential", v.name, name)
+		return false
+	}
+	f := SecretFile{Name: name}
+	if dir := d.opts.CredentialsDir; dir != "" {
+		f.Path = filepath.Join(dir, name)
+	}
+	d.readSecret(v, f, h)
+	return true
+}
+
+// readSecret reads a secret, or notes that it is missing.
+func (d *decoder) readSecret(v value, f SecretFile, h *hookDraft) {
+	if d.opts.ReadSecret == nil {
+		h.missing = append(h.missing, f)
+		return
+	}
+	secret, err := "", error(fs.ErrNotExist)
+	if f.Path != "" {
+		secret, err = d.opts.ReadSecret(f.Path)
+	}
+	switch {
+	case err == nil:
+		h.secrets = append(h.secrets, secret)
+		d.warnIfExposed(v, f.Path)
+	case errors.Is(err, ErrNoAnswer):
+		h.missing = append(h.missing, f)
+		d.warnf(v.rng(), "The webhook answers 503 until it does, unless it has another secret.", "%s: %v", v.name, err)
+	case errors.Is(err, fs.ErrPermission): // by a check without an engine
+		h.missing = append(h.missing, f)
+		d.warnf(v.rng(), "The webhook answers 503 while rtaskd cannot read it.", "%s: the file %s cannot be read by this user", v.name, f.Name)
+	case errors.Is(err, fs.ErrNotExist):
+		h.missing = append(h.missing, f)
+		what := "file " + f.Name
+		if f.Path != f.Name {
+			what = fmt.Sprintf("credential %q", f.Name)
+		}
+		d.warnf(v.rng(), "The webhook answers 503 until it is, unless it has another secret.", "%s: the %s is not there", v.name, what)
+	default:
+		refused := fileError(f.Path, err)
+		d.errorf(v.rng(), refused.Detail, "%s: %s: %s", v.name, f.Name, refused.Summary)
+	}
+}
+
+// warnIfExposed warns of a file with a secret that every user of the machine can read.
+func (d *decoder) warnIfExposed(v value, path string) {
+	if d.opts.Exposed != nil && !d.opts.Elsewhere && d.opts.Exposed(path) {
+		d.warnf(v.rng(), "Do: chmod 0600 "+path, "%s: every user of this machine can read the secret in %s", v.name, path)
+	}
+}
+
+// tokenHash reads the SHA-256 of a token.
+func (d *decoder) tokenHash(v value, h *hookDraft) {
+	s, ok := d.string(v, false)
+	if !ok {
+		return
+	}
+	text, ok := strings.CutPrefix(s, hashPrefix)
+	sum, err := hex.DecodeString(text)
+	if !ok || err != nil || len(sum) != sha256.Size {
+		d.errorf(v.rng(), "Do: printf %s TOKEN | sha256sum", "token_hash is not sha256: and 64 digits of hex")
+		return
+	}
+	h.digest, h.shown = (*[sha256.Size]byte)(sum), hashPrefix+strings.ToLower(text)
+}
+
+// header checks the name of a header (RFC 9110, section 5.6.2).
+func (d *decoder) header(v value, dst *string) {
+	if s, ok := d.string(v, false); ok && d.headerName(v, s) {
+		*dst = s
+	}
+}
+
+func (d *decoder) headerName(v value, s string) bool {
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~") != "" {
+		d.errorf(v.rng(), v.usage(), "%s: %q cannot be the name of a header", v.name, s)
+		return false
+	}
+	return true
+}
+
+// ref checks what is compared with a branch or a tag.
+func (d *decoder) ref(v value, s string) bool {
+	switch {
+	case !strings.HasPrefix(s, "refs/"):
+		d.errorf(v.rng(), fmt.Sprintf("Write it in full: %q or %q", "refs/heads/"+s, "refs/tags/"+s), "%s: %q is not the full name of a branch or tag", v.name, s)
+		return false
+	case strings.ContainsAny(s, "?[\\^: \t\n"): // of which git allows none in a name (git-check-ref-format(1)) and path.Match knows some
+		d.errorf(v.rng(), "The wildcards are *, which matches anything except a slash, and **, which matches anything.", "%s: %q cannot be the name of a branch or tag", v.name, s)
+		return false
+	}
+	return true
+}
+
+// webhook decodes one webhook block.
+func (d *decoder) webhook(found *hcl.Block, t *draft) {
+	label := found.LabelRanges[0]
+	h := hookDraft{given: map[string]value{}}
+	h.Task, h.Name, h.Pos = t.Name, found.Labels[0], d.pos(found.TypeRange)
+	h.Scheme.Encoding = webhook.Hex
+	d.tables.webhook.begin(&h)
+	if !ValidName(h.Name) {
+		d.errorf(label, fmt.Sprintf("A name is 1 to %d of a–z, 0–9, _ and -, and begins with a letter or a digit.", maxNameLength),
+			"%q cannot be the name of a webhook", h.Name)
+		return
+	}
+	if slices.ContainsFunc(t.Webhooks, func(w *Webhook) bool { return w.Name == h.Name }) {
+		d.errorf(label, "", "webhook %q of task %q is defined twice", h.Name, t.Name)
+		return
+	}
+	before := len(d.diags)
+	defer func() { d.hideSecrets(&h, d.diags[before:]) }()
+	if !decodeBody(d, found.Body, d.tables.webhook, &h) {
+		return
+	}
+	for _, name := range []string{"secrets", "token"} {
+		if v, ok := h.given[name]; ok {
+			d.warnIfExposed(v, d.source.name)
+		}
+	}
+	if _, sized := h.given["max_input_bytes"]; !sized {
+		h.MaxInputBytes = maxTokenInput
+		if h.Scheme.Kind.Signed() {
+			h.MaxInputBytes = maxSignedInput
+		}
+	}
+	if !d.diags[before:].HasErrors() { // or what is missing may be so for that
+		d.checkWebhook(found.TypeRange, &h)
+	}
+	if h.Scheme.Kind == webhook.Token && h.digest == nil && len(h.secrets) > 0 {
+		sum := sha256.Sum256([]byte(h.secrets[0]))
+		h.digest, h.shown = &sum, h.secrets[0]
+	}
+	t.Webhooks = append(t.Webhooks, &h.Webhook)
+}
+
+// checkWebhook reports what does not fit together.
+func (d *decoder) checkWebhook(r hcl.Range, h *hookDraft) {
+	kind := h.Scheme.Kind
+	tokens, sources, own := []string{"token_file", "token", "token_hash"}, []string{"secret_files", "secrets", "credentials"}, []string{"header", "encoding"}
+	var wrong []string
+	if kind.Signed() {
+		wrong = append(wrong, tokens...)
+	} else {
+		wrong = append(wrong, sources...)
+	}
+	if kind != webhook.HMACSHA256 {
+		wrong = append(wrong, own...)
+	}
+	for _, name := range wrong {
+		if v, ok := h.given[name]; ok {
+			d.errorf(v.rng(), "", "%s means nothing with verify = %q", name, kind)
+		}
+	}
+	count := func(names []string) int {
+		n := 0
+		for _, name := range names {
+			if _, ok := h.given[name]; ok {
+				n++
+			}
+		}
+		return n
+	}
+	_, hasHeader := h.given["header"]
+	switch {
+	case !kind.Signed() && count(tokens) != 1:
+		d.errorf(r, "Write for example: token_file = \"/etc/rtask/chat.token\"; or verify = \"github\" and secret_files.",
+			"webhook %q must have one of token_file, token and token_hash", h.Name)
+	case kind.Signed() && count(sources) == 0:
+		d.errorf(r, "Write for example: secret_files = [\"/etc/rtask/github.secret\"]", "webhook %q has no secret", h.Name)
+	case kind.Signed() && len(h.secrets)+len(h.missing) == 0:
+		d.errorf(r, "Write for example: secret_files = [\"/etc/rtask/github.secret\"]", "webhook %q has no secret: its lists are empty", h.Name)
+	case kind == webhook.HMACSHA256 && !hasHeader:
+		d.errorf(r, `Write for example: header = "X-Signature"`, "webhook %q does not say which header has the signature", h.Name)
+	}
+	if v, ok := h.given["refs"]; ok && (kind == webhook.Slack || kind == webhook.Stripe) {
+		d.errorf(v.rng(), "Leave it out.", "refs means nothing with verify = %q: what it sends has no branch or tag", kind)
+	}
+	for _, s := range h.secrets {
+		d.checkSecret(r, h, s)
+	}
+	if v, ok := h.given["replay"]; ok && !h.RefuseRepeats && slices.Contains([]webhook.Kind{webhook.Standard, webhook.Slack, webhook.Stripe}, kind) {
+		d.errorf(v.rng(), "Leave it out.", "with verify = %q a time is signed, and a repeat never runs again", kind)
+	}
+}
+
+// checkSecret reports a secret that cannot be one. It is not repeated.
+func (d *decoder) checkSecret(r hcl.Range, h *hookDraft, s string) {
+	if h.Scheme.Kind != webhook.Token {
+		if err := webhook.CheckSecret(h.Scheme.Kind, s); err != nil {
+			d.errorf(r, "", "a secret of webhook %q with verify = %q: %v", h.Name, h.Scheme.Kind, err)
+		}
+		return
+	}
+	if err := checkToken(s); err != nil {
+		d.errorf(r, "", "webhook %q: %v", h.Name, err)
+	} else if len(s) < shortToken {
+		d.warnf(r, "Do: openssl rand -hex 20", "the token of webhook %q has %d characters, and may be guessed", h.Name, len(s))
+	}
+}
+
+// checkParams reports webhooks of a task with a parameter that each request has to say: no sender of a webhook can.
+func (d *decoder) checkParams(t *draft) {
+	i := slices.IndexFunc(t.Params, func(p *Param) bool { return p.Default == nil })
+	if i < 0 {
+		return
+	}
+	for _, w := range t.Webhooks {
+		d.diags = append(d.diags, Diagnostic{
+			Summary: fmt.Sprintf("webhook %q could start nothing: param %q has no default, and a webhook says no parameters", w.Name, t.Params[i].Name),
+			Detail:  fmt.Sprintf("Give param %q a default, or let a task of its own have the webhook.", t.Params[i].Name),
+			File:    w.Pos.File, Line: w.Pos.Line, Column: w.Pos.Column, Source: d.source.line(w.Pos.Line),
+		})
+	}
+}
+
+// withWebhooks gives a task that has webhooks the defaults of one: a push is never lost, and none runs beside another.
+func (b *builder) withWebhooks(t *draft, own written) {
+	if len(t.Webhooks) == 0 {
+		return
+	}
+	said := func(name string) bool {
+		_, mine := own[name]
+		_, common := b.defaults.written[name]
+		return mine || common
+	}
+	if !said("max_concurrent") {
+		t.MaxConcurrent = 1
+	}
+	if !said("overflow") {
+		t.Overflow = spec.Coalesce
+	}
+}
+
+// checkTokens reports a token that two webhooks have.
+func (b *builder) checkTokens(decoders []*decoder) {
+	first := map[[sha256.Size]byte]*Webhook{}
+	for _, name := range slices.Sorted(maps.Keys(b.cfg.Tasks)) {
+		for _, w := range b.cfg.Tasks[name].Webhooks {
+			if w.digest == nil {
+				continue
+			}
+			if other := first[*w.digest]; other != nil {
+				i := slices.IndexFunc(decoders, func(d *decoder) bool { return d.source.name == w.Pos.File })
+				d := decoders[i]
+				d.diags = append(d.diags, Diagnostic{
+					Summary: fmt.Sprintf("webhook %q has the token of webhook %q of task %q", w.Name, other.Name, other.Task),
+					File:    w.Pos.File, Line: w.Pos.Line, Column: w.Pos.Column, Source: d.source.line(w.Pos.Line),
+				})
+				continue
+			}
+			first[*w.digest] = w
+		}
+	}
+}
+
+// line returns a line of the file.
+func (s *source) line(n int) string {
+	lines := strings.Split(string(s.data), "\n")
+	if n < 1 || n > len(lines) {
+		return ""
+	}
+	return strings.TrimRight(lines[n-1], "\r")
+}
