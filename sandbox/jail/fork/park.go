@@ -166,5 +166,9 @@ func MountProc(pids *os.File, target, data string) error {
 	if pid > 0 {
 		reap(pid)
 	}
+	// The caller names what it could not mount.
+	if e := (*Error)(nil); errors.As(err, &e) && e.Step == Mount {
+		return e.Errno
+	}
 	return err
 }
