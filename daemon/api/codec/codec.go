@@ -210,6 +210,7 @@ func (s *schema) marshal(to io.Writer, message any, encode func([]byte, proto.Me
 	}
 	var space []byte
 	if b, ok := to.(*bytes.Buffer); ok { // as connecthttp has it
+		b.Grow(proto.Size(m)) // else encode makes a slice of its own, and Write another one
 		space = b.AvailableBuffer()
 	}
 	data, err := encode(space, m)
