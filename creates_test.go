@@ -13,12 +13,12 @@ import (
 	"testing"
 )
 
-// makers are the calls that make or change something at a path, of packages os, syscall and unix. Those that open take
+// makers are the calls that make or change something at a path, of packages os, syscall, unix and durable. Those that open take
 // O_CREAT for it.
 func makers() []string {
 	return []string{
 		"Chmod", "Chown", "Chtimes", "CopyFS", "Create", "CreateTemp", "Fchmodat", "Fchownat", "Lchown", "Link", "Linkat", "ListenUnix", "Mkdir", "MkdirAll",
-		"MkdirTemp", "Mkdirat", "Mkfifo", "Mknod", "Mknodat", "Rename", "Renameat", "Renameat2", "Symlink", "Symlinkat", "Truncate", "WriteFile",
+		"MkdirTemp", "Mkdirat", "Mkfifo", "Mknod", "Mknodat", "Rename", "Replace", "Renameat", "Renameat2", "Symlink", "Symlinkat", "Truncate", "WriteFile",
 	}
 }
 
@@ -36,17 +36,22 @@ func byPath() map[string]string {
 		kernel = "a file system of the kernel's"
 	)
 	return map[string]string{
+		"daemon/auth/keysfile.go Create":       own,
 		"daemon/auth/keysfile.go Rename":       own,
 		"daemon/daemon.go MkdirAll":            own,
+		"daemon/job/input.go Create":           own,
 		"daemon/job/manager.go MkdirAll":       own,
 		"daemon/job/launch.go OpenFile":        own,
+		"daemon/kept.go Replace":               own,
 		"daemon/listen.go Lchown":              own,
+		"daemon/switches.go Replace":           own,
 		"sandbox/cgroup/cgroup.go Mkdir":       kernel,
 		"sandbox/claim.go WriteFile":           own,
 		"sandbox/durable/durable.go OpenFile":  "a folder of its caller's own",
 		"sandbox/durable/durable.go Rename":    "a folder of its caller's own",
 		"sandbox/sandbox.go MkdirAll":          own,
 		"sandbox/shim/job.go Rename":           own,
+		"sandbox/shim/record.go Replace":       own,
 		"sandbox/shim/shim.go ListenUnix":      own,
 		"sandbox/shim/place.go ReadFile":       kernel,
 		"sandbox/shim/place.go WriteFile":      kernel,
@@ -115,7 +120,7 @@ func pathCalls(t *testing.T, file string) map[string]token.Position {
 			return true
 		}
 		pkg, ok := f.X.(*ast.Ident)
-		if !ok || !slices.Contains([]string{"os", "unix", "syscall", "net", "filepath"}, pkg.Name) {
+		if !ok || !slices.Contains([]string{"os", "unix", "syscall", "net", "filepath", "durable"}, pkg.Name) {
 			return true
 		}
 		var text bytes.Buffer
