@@ -139,6 +139,9 @@ func TestErrors(t *testing.T) {
 		}
 		_ = stream.Close()
 	}
+	if err := printableError(errors.New("no caf\xe9")); connect.CodeOf(err) != connect.CodeUnknown || !strings.Contains(err.Error(), `no caf\xe9`) {
+		t.Errorf("an error without a code: %v", err)
+	}
 }
 
 // TestJSON checks what a client without this package sees, and what it may send.

@@ -21,9 +21,12 @@ func ErrorTexts(next connect.ServerFunc) connect.ServerFunc {
 
 // printableError is err as it can be sent.
 func printableError(err error) error {
-	e, ok := errors.AsType[*connect.Error](err)
-	if !ok || utf8.ValidString(e.Message()) {
+	if err == nil || utf8.ValidString(err.Error()) {
 		return err
+	}
+	e, ok := errors.AsType[*connect.Error](err)
+	if !ok { // as connect itself sends it
+		return connect.NewError(connect.CodeUnknown, Printable(err.Error())).WithCause(err)
 	}
 	out := connect.NewError(e.Code(), Printable(e.Message())).WithCause(err)
 	for _, d := range e.Details() {
