@@ -42,6 +42,39 @@ func descriptors(t testing.TB) int {
 	return len(entries)
 }
 
+// filled returns a sandbox in which each field is set.
+func filled() spec.Sandbox {
+	var fill func(v reflect.Value)
+	fill = func(v reflect.Value) {
+		switch v.Kind() {
+		case reflect.Pointer:
+			v.Set(reflect.New(v.Type().Elem()))
+			fill(v.Elem())
+		case reflect.Struct:
+			for i := range v.NumField() {
+				fill(v.Field(i))
+			}
+		case reflect.Slice:
+			v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+			fill(v.Index(0))
+			fill(v.Index(1))
+		case reflect.Bool:
+			v.SetBool(true)
+		case reflect.String:
+			v.SetString("\xff x")
+		case reflect.Int, reflect.Int64:
+			v.SetInt(-7)
+		case reflect.Uint8, reflect.Uint32, reflect.Uint64:
+			v.SetUint(7)
+		default:
+			panic("cannot fill a " + v.Kind().String())
+		}
+	}
+	var s spec.Sandbox
+	fill(reflect.ValueOf(&s).Elem())
+	return s
+}
+
 func TestRoundTrip(t *testing.T) {
 	limit := uint64(spec.Infinity)
 	at := time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
@@ -50,7 +83,7 @@ func TestRoundTrip(t *testing.T) {
 			Job: spec.Run{
 				ID: "id", Task: "task", Path: "/bin/sh", Args: []string{"sh", "", "\xff\xfe", "a b"},
 				Env: []string{"A=\x80", "B="}, Dir: "/d", Credentials: &spec.Credentials{UID: 1, GID: 2, Groups: []uint32{3, 1<<32 - 2}},
-				Sandbox: spec.Sandbox{NoNewPrivileges: true}, Limits: spec.Limits{MemoryMax: &limit, CPUQuota: new(uint64)}, LimitsOptional: true,
+				Sandbox: filled(), Limits: spec.Limits{MemoryMax: &limit, CPUQuota: new(uint64)}, LimitsOptional: true,
 				Timeout: time.Minute, TimeoutStop: time.Nanosecond, KillSignal: 15, RedirectStderr: true, MaxReply: 1 << 40,
 				LogMax: 1 << 41, Journal: true, Record: "/r", RecordAlways: true,
 			},
