@@ -378,12 +378,11 @@ func (k *Keys) Revoke(nameOrID string) (KeyInfo, error) {
 // A malformed text costs nothing, since everybody can tell that it is one. Everything else costs one Argon2id, known
 // id or not, but for a key that has passed lately: so who has a good key is not held up by who tries bad ones.
 //
-// It returns ErrBusy where too many texts wait in the slow lane of the key, as below.
-//
 // When there were many failures lately, from one address (of IPv6 the /64; "": not known) or at one key id, unknown ids are
-// refused without a hash, and known ones are verified one at a time for each key: so made-up keys cost nothing for long, and
-// a good key is never refused because of others. Nor does its holder wait behind those who guess at it: a text that has passed
-// before waits for none of them, and addresses without failures have a lane of their own.
+// refused without a hash, and known ones are verified one at a time for each key: so made-up keys cost nothing for long. The
+// holder of a key does not wait behind those who guess at it: a text that has passed before waits for none of them, and addresses
+// without failures have a lane of their own. Verify returns ErrBusy only for a text that has not passed since the engine's start, and
+// only while 64 texts for the same key wait in its lane.
 func (k *Keys) Verify(ctx context.Context, remote string, presented []byte) (KeyInfo, error) {
 	key, err := ParseKey(presented)
 	if err != nil {

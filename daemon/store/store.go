@@ -2,7 +2,7 @@
 // Writers share commits, so that many records cost little more than one.
 //
 // It knows nothing of what it keeps: what a value's id and time are is told by Options. The engine's packages may
-// import it; it imports nothing of the project. The file never shrinks; what Delete frees is used again.
+// import it; it imports only sandbox/durable. The file never shrinks; what Delete frees is used again.
 package store
 
 import (
