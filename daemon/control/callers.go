@@ -19,11 +19,14 @@ import (
 	"github.com/rtask/rtask/daemon/job"
 )
 
-// call is one call of the API: who makes it, and on what it is decided. Nobody changes it once it was let in.
+// call is one call of the API: who makes it, and on what it is decided. Nobody changes it once its message was let in.
 type call struct {
 	auth.Caller
+	// identify says who calls, anew.
+	identify  identify
+	body      *rest
 	procedure string
-	// snapshot is the configuration in force when the call came.
+	// snapshot is the configuration in force when the head of the call came, and from then on when its message had come.
 	snapshot Snapshot
 	// named is the task that a client on the network named, and task is that one where the client's key may use it.
 	named string
@@ -74,7 +77,7 @@ func (s *Server) door(next http.Handler, identify identify) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller, err := identify(r.Context())
 		if err == nil {
-			s.counted(next, w, r.WithContext((&call{Caller: caller}).with(r.Context())), caller)
+			s.counted(next, w, r.WithContext((&call{Caller: caller, identify: identify}).with(r.Context())), caller)
 			return
 		}
 		s.auditStranger(r.URL.Path, caller, errors.Is(err, auth.ErrForbidden)) // else it could not be told who calls
@@ -88,33 +91,54 @@ func (s *Server) door(next http.Handler, identify identify) http.Handler {
 	})
 }
 
-// authorize holds every call against the table of package auth, before its message is read. It is the one place that does.
+// authorize holds every call against the table of package auth, before its message is read, and again when that has come. It is the
+// one place that does.
 func (s *Server) authorize(next connect.ServerFunc) connect.ServerFunc {
 	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
-		c := &call{Caller: callOf(ctx).Caller, procedure: spec.Procedure, snapshot: s.Snapshot()}
+		c := *callOf(ctx)
+		c.procedure, c.snapshot = spec.Procedure, s.Snapshot()
 		rule := auth.RuleOf(spec.Procedure)
 		presented := codec.Presented{}
 		if c.Kind == auth.Gateway {
 			presented = codec.PresentedIn(ctx)
 			c.Remote, c.named = presented.RemoteAddr, presented.Task
 		}
-		switch {
-		case c.Kind == auth.Gateway && rule.Allows(auth.KeyHolder):
-			return s.keyed(ctx, c, presented.Key, rule, func(ctx context.Context) error { return next(c.with(ctx), spec, stream) })
-		case !rule.Allows(c.Kind):
-			s.auditStranger(spec.Procedure, c.Caller, true)
+		a := &arrival{ServerStream: stream, body: c.body, within: s.messageTime}
+		if c.Kind == auth.Gateway && rule.Allows(auth.KeyHolder) {
+			return s.keyed(ctx, &c, presented.Key, rule, a, func(ctx context.Context) error { return next(c.with(ctx), spec, a) })
+		}
+		if err := s.allowed(&c, rule); err != nil {
 			if info, ok := connect.CallInfoForServerContext(ctx); ok {
 				info.ResponseHeader().Set("Connection", "close") // what may still come is not read
 			}
-			return connect.Errorf(connect.CodePermissionDenied, "permission denied: this needs more than user %s may do", c.Name())
+			return err
 		}
-		return next(c.with(ctx), spec, stream)
+		a.decide = func() error {
+			caller, err := c.identify(ctx)
+			caller.Remote = c.Remote
+			c.Caller, c.snapshot = caller, s.Snapshot()
+			if err != nil {
+				s.auditStranger(c.procedure, c.Caller, errors.Is(err, auth.ErrForbidden))
+				return connect.NewError(connect.CodePermissionDenied, strangerText)
+			}
+			return s.allowed(&c, rule)
+		}
+		return next(c.with(ctx), spec, a)
 	}
 }
 
+// allowed returns an error if a local caller may not call the method of a rule.
+func (s *Server) allowed(c *call, rule auth.Rule) error {
+	if rule.Allows(c.Kind) {
+		return nil
+	}
+	s.auditStranger(c.procedure, c.Caller, true)
+	return connect.Errorf(connect.CodePermissionDenied, "permission denied: this needs more than user %s may do", c.Name())
+}
+
 // keyed makes the gateway's call that of the holder of a key, and has next make it, if the key is good. The context of next ends
-// with auth.ErrUnauthorized as its cause when the key is revoked.
-func (s *Server) keyed(ctx context.Context, c *call, presented []byte, rule auth.Rule, next func(context.Context) error) error {
+// with auth.ErrUnauthorized as its cause when the key is revoked. The message of the call is a.
+func (s *Server) keyed(ctx context.Context, c *call, presented []byte, rule auth.Rule, a *arrival, next func(context.Context) error) error {
 	key, err := s.Keys.Verify(ctx, c.Remote, presented)
 	switch {
 	case errors.Is(err, auth.ErrUnauthorized):
@@ -125,21 +149,28 @@ func (s *Server) keyed(ctx context.Context, c *call, presented []byte, rule auth
 		return waitError(err)
 	}
 	c.Kind, c.Key = auth.KeyHolder, key
-	ctx, done := s.waits.add(ctx, key.ID)
-	if done == nil {
-		return s.refuse(c, "", fail(connect.CodeResourceExhausted, rtaskv1.KindConcurrency,
-			fmt.Errorf("too many requests of this key are under way: %d", s.waits.most), func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(retryAfter) }))
-	}
-	defer done()
-	if !s.Keys.Still(key) { // now that a revocation finds this call
-		return s.unauthorized(c)
-	}
 	if err := s.forTask(c, rule); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	done := func() {}
+	defer func() { done() }()
+	a.decide = func() error {
+		d, ok := s.waits.add(cancel, key.ID)
+		if !ok {
+			return s.refuse(c, "", fail(connect.CodeResourceExhausted, rtaskv1.KindConcurrency,
+				fmt.Errorf("too many requests of this key are under way: %d", s.waits.most), func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(retryAfter) }))
+		}
+		if done = d; !s.Keys.Still(key) { // now that a revocation finds this call
+			return s.unauthorized(c)
+		}
+		c.snapshot = s.Snapshot()
+		return s.forTask(c, rule)
+	}
 	err = next(ctx)
 	switch {
-	case err == nil:
+	case err == nil, a.refused:
 	case errors.Is(context.Cause(ctx), auth.ErrUnauthorized):
 		return s.unauthorized(c)
 	case actionOf(c.procedure) == actionRead && kindOf(err) != rtaskv1.KindUnavailable:

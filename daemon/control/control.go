@@ -118,6 +118,7 @@ type Server struct {
 	messages shares        // bytes of requests
 	// mostOfGateway and mostOfUser are maxMessages and maxMessagesOfUser.
 	mostOfGateway, mostOfUser int64
+	messageTime               time.Duration // is messageTime
 }
 
 // New returns a Server.
@@ -125,7 +126,7 @@ func New(o Options) *Server {
 	if o.Requested == nil {
 		o.Requested = func(string, string, string) {}
 	}
-	return &Server{Options: o, scan: make(chan struct{}, 1), mostOfGateway: maxMessages, mostOfUser: maxMessagesOfUser, waits: waits{most: maxCalls, byKey: map[string]map[*wait]struct{}{}}}
+	return &Server{Options: o, scan: make(chan struct{}, 1), mostOfGateway: maxMessages, mostOfUser: maxMessagesOfUser, messageTime: messageTime, waits: waits{most: maxCalls, byKey: map[string]map[*wait]struct{}{}}}
 }
 
 // Control returns the handler of the control socket.
@@ -150,7 +151,10 @@ func (s *Server) handler() http.Handler {
 		return []connecthttp.Option{connecthttp.WithReadMaxBytes(size)}
 	}))...)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = &rest{ReadCloser: r.Body, gateway: callOf(r.Context()).Kind == auth.Gateway}
+		c := *callOf(r.Context())
+		c.body = &rest{ReadCloser: r.Body, conn: http.NewResponseController(w), gateway: c.Kind == auth.Gateway}
+		r = r.WithContext(c.with(r.Context()))
+		r.Body = c.body
 		mux.ServeHTTP(w, r)
 	})
 }
@@ -159,6 +163,7 @@ func (s *Server) handler() http.Handler {
 // answer while they send. Of a call that is refused before its message is read, only what the gateway sends is.
 type rest struct {
 	io.ReadCloser
+	conn           *http.ResponseController
 	gateway, begun bool
 }
 

@@ -10,7 +10,8 @@ import (
 // maxCalls is how many calls may be under way at a time on behalf of one API key: blocking runs, waits, followers of logs.
 const maxCalls = 512
 
-// waits are the calls under way on behalf of each API key, so that they end with the key.
+// waits are the calls under way on behalf of each API key, so that they end with the key. One whose message is still to come is not
+// among them.
 type waits struct {
 	most  int        // of each key
 	mu    sync.Mutex // guards byKey
@@ -22,30 +23,27 @@ type wait struct {
 	gone   chan struct{} // closed when the call is over
 }
 
-// add returns a context that ends with auth.ErrUnauthorized as its cause when the key with this id is revoked. The caller
-// verifies the key after that, and calls the function when it is done. It returns no function if there are too many.
-func (w *waits) add(ctx context.Context, key string) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
+// add has cancel called with auth.ErrUnauthorized when the key with this id is revoked. The caller verifies the key after that,
+// and calls done when the call is over. It returns false if there are too many.
+func (w *waits) add(cancel context.CancelCauseFunc, key string) (done func(), ok bool) {
 	one := &wait{cancel: cancel, gone: make(chan struct{})}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.byKey[key]) >= w.most {
-		cancel(nil)
-		return ctx, nil
+		return nil, false
 	}
 	if w.byKey[key] == nil {
 		w.byKey[key] = map[*wait]struct{}{}
 	}
 	w.byKey[key][one] = struct{}{}
-	return ctx, func() {
-		cancel(nil)
+	return func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if delete(w.byKey[key], one); len(w.byKey[key]) == 0 {
 			delete(w.byKey, key)
 		}
 		close(one.gone)
-	}
+	}, true
 }
 
 // end ends all calls of a key and returns when they are over, or with ctx.
