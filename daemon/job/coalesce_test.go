@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -432,6 +433,49 @@ func TestCoalesceGone(t *testing.T) {
 		t.Errorf("%+v", j.Exit)
 	}
 	noneInUse(t, m)
+}
+
+// TestCoalesceForgotten: a job that waits is forgotten in the moment in which a request that it took over is committed. Where that
+// request is accepted, there is a job for it.
+func TestCoalesceForgotten(t *testing.T) {
+	m := open(t)
+	first := start(t, m, coalesced("wait", "main"))
+	until(t, m, first.ID, "wait")
+	for i := range 20 {
+		var both [2]admitted
+		for k := range both {
+			s := coalesced("x", fmt.Sprint(i))
+			s.MaxQueue = 100
+			if err := m.check(&s); err != nil {
+				t.Fatal(err)
+			}
+			var err error
+			if both[k], err = m.admit(t.Context(), &s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l, j := both[0].l, both[1].joined
+		if j == nil || both[1].l != l {
+			t.Fatalf("%+v", both[1])
+		}
+		var joined, forgotten sync.WaitGroup
+		var err error
+		var gone bool
+		l.writing.Lock()
+		joined.Go(func() { err = m.commitJoin(t.Context(), l, j) })
+		runtime.Gosched() // that one is the first, mostly
+		forgotten.Go(func() { gone = m.forget(l) })
+		l.writing.Unlock()
+		joined.Wait()
+		forgotten.Wait()
+		if gone != errors.Is(err, errGone) || err != nil && !gone {
+			t.Fatalf("round %d: the job was forgotten: %v, and the request was told %v", i, gone, err)
+		}
+		if !gone {
+			close(l.settled)
+			m.enqueue(l)
+		}
+	}
 }
 
 // TestCoalesceInput: a request with a long input that becomes part of a job with a short one is held to the room for inputs, too.

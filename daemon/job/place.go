@@ -56,6 +56,8 @@ func (m *Manager) forget(l *live) bool {
 	defer m.workers.Done() // the records are open until then
 	m.admission.TakeNoMore(l.ticket)
 	j := l.snapshot()
+	// Whatever has joined and is not kept yet must not take this for a job that lives, see commitJoin.
+	l.err = fmt.Errorf("%q: %w", j.ID, ErrNotFound)
 	m.mu.Unlock()
 	m.inputs.drop(&j)
 	if err := m.records.Delete(j.ID); err != nil {
@@ -65,7 +67,6 @@ func (m *Manager) forget(l *live) bool {
 		m.pool.end(l.slot, nil)
 	}
 	m.mu.Lock()
-	l.err = fmt.Errorf("%q: %w", j.ID, ErrNotFound)
 	m.admission.Leave(l.ticket)
 	delete(m.live, j.ID)
 	for id := range l.aliases {
