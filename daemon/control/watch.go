@@ -10,7 +10,7 @@ import (
 )
 
 // watchEvery is how often the gateway hears of an engine of which nothing changes.
-const watchEvery = 10 * time.Second
+const watchEvery = 2 * time.Second
 
 // news wakes those who wait for a change.
 type news struct {

@@ -133,7 +133,10 @@ func (a *api) problemOf(err error) problem {
 		a.logger.Error("the engine cannot be asked", "error", err)
 	}
 	p := problem{Kind: rtaskv1.KindUnavailable, Detail: "the engine cannot be reached", retryAfter: time.Second}
-	if !errors.Is(err, client.ErrNotRunning) && !errors.Is(err, client.ErrPermission) {
+	switch {
+	case errors.Is(err, errSilent): // which was only asked how it is
+		p.Detail = "the engine does not answer"
+	case !errors.Is(err, client.ErrNotRunning) && !errors.Is(err, client.ErrPermission):
 		// It was reached, and went away: a client that tries again by itself may have the task run twice.
 		p.Detail, p.retryAfter = "the engine went away; whether the task runs is not known", 0
 	}

@@ -12,10 +12,15 @@ import (
 )
 
 const (
-	// longestSilence is how long the engine may say nothing before it counts as away. It says something every ten seconds.
-	longestSilence = 25 * time.Second
+	// longestSilence is how long the engine may say nothing before it counts as away. It says something every two seconds.
+	longestSilence = 5 * time.Second
 	// askAgain is for how long an engine that did not answer is not asked again by last.
 	askAgain = time.Second
+)
+
+var (
+	errSilent = errors.New("the engine says nothing")
+	errClosed = errors.New("the gateway stops")
 )
 
 // watch keeps what the engine says of itself and its configuration on one stream, for all requests. The stream is opened when
@@ -25,6 +30,8 @@ type watch struct {
 	engine rtaskv1connect.GatewayServiceClient
 	ctx    context.Context // of the streams
 	stop   context.CancelFunc
+	// silence is longestSilence.
+	silence time.Duration
 
 	mu      sync.Mutex             // guards what follows
 	state   *rtaskv1.WatchResponse // what the engine said last; nil: nothing yet
@@ -43,12 +50,14 @@ type opening struct {
 
 func newWatch(engine rtaskv1connect.GatewayServiceClient) *watch {
 	ctx, stop := context.WithCancel(context.Background())
-	return &watch{engine: engine, ctx: ctx, stop: stop}
+	return &watch{engine: engine, ctx: ctx, stop: stop, silence: longestSilence}
 }
 
-// close ends the stream.
+// close ends the stream. After it, none is opened.
 func (w *watch) close() {
+	w.mu.Lock()
 	w.stop()
+	w.mu.Unlock()
 	w.streams.Wait()
 }
 
@@ -58,6 +67,10 @@ func (w *watch) now(ctx context.Context) (*rtaskv1.WatchResponse, error) {
 	if w.live {
 		defer w.mu.Unlock()
 		return w.state, nil
+	}
+	if w.ctx.Err() != nil { // close waits for streams, or has waited
+		defer w.mu.Unlock()
+		return nil, errClosed
 	}
 	o := w.opening
 	if o == nil {
@@ -107,10 +120,19 @@ func (w *watch) follow(o *opening) {
 }
 
 func (w *watch) receive(o *opening) error {
-	ctx, cancel := context.WithCancel(w.ctx)
-	defer cancel()
-	silence := time.AfterFunc(askTimeout, cancel)
+	ctx, cancel := context.WithCancelCause(w.ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(askTimeout, func() { cancel(errSilent) })
 	defer silence.Stop()
+	err := w.keep(ctx, o, silence)
+	if errors.Is(context.Cause(ctx), errSilent) {
+		return errSilent
+	}
+	return err
+}
+
+// keep keeps what comes on a stream, and sets the time of silence back each time. It returns why the stream ended.
+func (w *watch) keep(ctx context.Context, o *opening, silence *time.Timer) error {
 	stream, err := w.engine.Watch(ctx, &rtaskv1.WatchRequest{})
 	if err != nil {
 		return err
@@ -119,7 +141,7 @@ func (w *watch) receive(o *opening) error {
 		if err != nil {
 			return err
 		}
-		silence.Reset(longestSilence)
+		silence.Reset(w.silence)
 		w.mu.Lock()
 		w.state, w.live = m, true
 		if w.opening == o {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"log/slog"
 	"testing"
 	"time"
 
@@ -47,10 +48,14 @@ func TestWatch(t *testing.T) {
 
 // An engine that has said nothing is not asked for each connection, and does not hold those up for ever.
 func TestWatchSilent(t *testing.T) {
-	w := newWatch(silent(t).Gateway)
+	a := newAPI(silent(t).Gateway, slog.New(slog.DiscardHandler))
+	w := a.watch
 	defer w.close()
-	if _, err := w.last(t.Context()); err == nil {
-		t.Error("a silent engine has said something")
+	if _, err := w.last(t.Context()); err != errSilent {
+		t.Errorf("a silent engine: %v", err)
+	}
+	if p := a.problemOf(errSilent); p.Detail != "the engine does not answer" || p.retryAfter == 0 {
+		t.Errorf("%+v", p)
 	}
 	w.mu.Lock()
 	if w.failed.IsZero() {
@@ -67,4 +72,43 @@ func TestWatchSilent(t *testing.T) {
 		t.Error("it was asked again at once")
 	}
 	w.mu.Unlock()
+}
+
+// An engine that answers says so before the gateway takes it for one that hangs, and one that hangs is noticed.
+func TestWatchHears(t *testing.T) {
+	f := newFixture(t)
+	w := newWatch(f.inner.engine)
+	defer w.close()
+	first, err := w.now(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "the engine says something without a change", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if !w.live {
+			t.Fatal("an engine that answers counts as away")
+		}
+		return w.state != first
+	})
+	hasty := newWatch(f.inner.engine) // to which every engine hangs
+	hasty.silence = time.Millisecond
+	defer hasty.close()
+	if _, err := hasty.now(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "that the engine says nothing is noticed", func() bool {
+		hasty.mu.Lock()
+		defer hasty.mu.Unlock()
+		return !hasty.live
+	})
+}
+
+// After close, nobody opens a stream.
+func TestWatchClosed(t *testing.T) {
+	w := newWatch(silent(t).Gateway)
+	w.close()
+	if state, err := w.now(t.Context()); state != nil || err != errClosed {
+		t.Errorf("%v, %v", state, err)
+	}
 }

@@ -1052,7 +1052,7 @@ type GatewayServiceClient interface {
 	// Refused tells of a request that the gateway refused by itself, since there was no body to hand on. It is for the audit trail
 	// and the metrics alone.
 	Refused(context.Context, *v1.RefusedRequest) (*v1.RefusedResponse, error)
-	// Watch tells what the gateway must know of the configuration and the engine: at once, whenever that changes, and every ten
+	// Watch tells what the gateway must know of the configuration and the engine: at once, whenever that changes, and every two
 	// seconds, so that the gateway notices an engine that does not answer.
 	Watch(context.Context, *v1.WatchRequest) (GatewayServiceWatchClientStream, error)
 	// Metrics returns the engine's metrics.
@@ -1158,7 +1158,7 @@ type GatewayServiceHandler interface {
 	// Refused tells of a request that the gateway refused by itself, since there was no body to hand on. It is for the audit trail
 	// and the metrics alone.
 	Refused(context.Context, *v1.RefusedRequest) (*v1.RefusedResponse, error)
-	// Watch tells what the gateway must know of the configuration and the engine: at once, whenever that changes, and every ten
+	// Watch tells what the gateway must know of the configuration and the engine: at once, whenever that changes, and every two
 	// seconds, so that the gateway notices an engine that does not answer.
 	Watch(context.Context, *v1.WatchRequest, GatewayServiceWatchServerStream) error
 	// Metrics returns the engine's metrics.
