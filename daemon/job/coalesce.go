@@ -155,6 +155,7 @@ func (m *Manager) beginJoin(l *live, g *joined) (committed func(context.Context)
 	if gone || j.Volatile {
 		return func(context.Context) error { return nil }, nil
 	}
+	l.written = true
 	return m.records.Begin([]Job{j, g.alias.record(&j)})
 }
 

@@ -86,6 +86,7 @@ func (d *ledger) record(ctx context.Context, l *live) error {
 	if j.Volatile {
 		return nil
 	}
+	l.written = true
 	if err := d.Put(ctx, j); err != nil {
 		return recordError(err)
 	}

@@ -16,8 +16,9 @@ type live struct {
 	kept    bool
 
 	// writing is held from the look at the job to its being on record, so that records come in the order of what happens. It is
-	// taken before all other locks.
+	// taken before all other locks. written, which it guards, says that there may be a record.
 	writing sync.Mutex
+	written bool
 
 	mu   sync.Mutex   // guards what follows; taken after Manager.mu and before the pool's
 	job  Job          // as it is now

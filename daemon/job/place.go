@@ -13,11 +13,11 @@ import (
 func (m *Manager) place(ctx context.Context, s *Spec, a admitted) (waits bool, err error) {
 	l := a.l
 	waits = l.ticket.Waits()
-	if !s.Volatile && s.Overflow != spec.Coalesce { // that of such a one is kept already
-		err = m.keepInput(l)
-	}
-	if err == nil && !waits {
+	if !waits { // first, since there may be no number for it, and then it costs no write
 		err = m.runner.lease(l, a.key)
+	}
+	if err == nil && !s.Volatile && s.Overflow != spec.Coalesce { // that of such a one is kept already
+		err = m.keepInput(l)
 	}
 	if err == nil {
 		err = m.records.record(ctx, l)
@@ -60,8 +60,10 @@ func (m *Manager) forget(l *live) bool {
 	l.err = fmt.Errorf("%q: %w", j.ID, ErrNotFound)
 	m.mu.Unlock()
 	m.inputs.drop(&j)
-	if err := m.records.Delete(j.ID); err != nil {
-		m.opts.Logger.Error("cannot delete a job's record", "job", j.ID, "error", err)
+	if l.written {
+		if err := m.records.Delete(j.ID); err != nil {
+			m.opts.Logger.Error("cannot delete a job's record", "job", j.ID, "error", err)
+		}
 	}
 	if l.slot != nil && !m.pool.giveBack(l.slot) {
 		m.pool.end(l.slot, nil)

@@ -2,6 +2,7 @@ package job
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -272,6 +273,39 @@ func TestNumbers(t *testing.T) {
 	s.As, s.Group, s.Groups = &User{Name: "x", Home: "/", Shell: "/bin/sh", Credentials: spec.Credentials{UID: 4242, GID: 4242, Groups: []uint32{4245}}}, &group, []uint32{4244}
 	if r, err := m.Run(t.Context(), s, nil); err != nil || string(r.Stdout) != "4242\n4243\n4243 4245 4244\n" && string(r.Stdout) != "4242\n4243\n4243 4244 4245\n" {
 		t.Errorf("named: %q, %v", r.Stdout, err)
+	}
+}
+
+// TestNoNumberNoWrite: a start that is refused since every number is taken writes nothing, neither a record nor its input.
+func TestNoNumberNoWrite(t *testing.T) {
+	needRoot(t)
+	m := open(t, func(o *Options) { o.UIDs = spec.UIDRange{First: 70000, Last: 70000} })
+	j := start(t, m, sh("echo x; exec sleep 1000"))
+	until(t, m, j.ID, "x")
+	onDisk := func() [sha256.Size]byte {
+		if _, err := m.records.Oldest("", 1); err != nil { // waits for what is being committed
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(recordsPath(m.opts.StateDir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sha256.Sum256(b)
+	}
+	before := onDisk()
+	if err := os.Remove(m.inputs.dir); err != nil { // so that no input could be written
+		t.Fatal(err)
+	}
+	s := sh("true")
+	s.Input = make([]byte, maxInline+1)
+	if _, err := m.Start(t.Context(), s); !errors.Is(err, ErrTooMany) {
+		t.Errorf("%v", err)
+	}
+	if onDisk() != before {
+		t.Error("the records were written")
+	}
+	if n := m.Running(); n != 1 {
+		t.Errorf("%d run", n)
 	}
 }
 
