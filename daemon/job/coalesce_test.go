@@ -478,6 +478,37 @@ func TestCoalesceForgotten(t *testing.T) {
 	}
 }
 
+// TestJoinWhileItIsPlaced: a job with a long input lets go of that when it is on record, while another request brings a new one.
+func TestJoinWhileItIsPlaced(t *testing.T) {
+	m := open(t)
+	first := start(t, m, coalesced("wait", "main"))
+	until(t, m, first.ID, "wait")
+	long, short := coalesced(strings.Repeat("1", maxInline+1), "main"), coalesced("2", "main")
+	for _, s := range []*Spec{&long, &short} {
+		if err := m.check(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, err := m.admit(t.Context(), &long)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var placed sync.WaitGroup
+	placed.Go(func() {
+		if waits, err := m.place(t.Context(), &long, a); err != nil || !waits {
+			t.Errorf("it waits: %v, %v", waits, err)
+		}
+	})
+	<-a.l.settled
+	start(t, m, short)
+	placed.Wait()
+	m.enqueue(a.l)
+	signal(t, first.PID, unix.SIGUSR1)
+	if j := wait(t, m, a.l.job.ID); !j.Succeeded() || output(t, m, j.ID) != "2 of 2\n" {
+		t.Errorf("%+v, %.20q", j.Exit, output(t, m, j.ID))
+	}
+}
+
 // TestCoalesceInput: a request with a long input that becomes part of a job with a short one is held to the room for inputs, too.
 func TestCoalesceInput(t *testing.T) {
 	m := open(t)

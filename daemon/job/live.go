@@ -24,7 +24,8 @@ type live struct {
 	job  Job          // as it is now
 	stop *StopOptions // somebody wants it stopped
 
-	// Its launcher's, then its follower's. slot is nil while it is queued, and once it was given back.
+	// Its launcher's, then its follower's. slot is nil while it is queued, and once it was given back. While it takes over requests,
+	// input is guarded by Manager.mu.
 	slot  *slot
 	input []byte
 

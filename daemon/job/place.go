@@ -27,8 +27,12 @@ func (m *Manager) place(ctx context.Context, s *Spec, a admitted) (waits bool, e
 		return false, err
 	}
 	close(l.settled)
-	if waits && l.snapshot().InputFile && (!s.Volatile || s.Overflow == spec.Coalesce) {
-		l.input = nil // it is in the file
+	if waits && (!s.Volatile || s.Overflow == spec.Coalesce) {
+		m.mu.Lock() // another request may join
+		if l.snapshot().InputFile {
+			l.input = nil // it is in the file
+		}
+		m.mu.Unlock()
 	}
 	return waits, nil
 }
