@@ -124,7 +124,7 @@ func identity(path string) string {
 var errNoUID = fmt.Errorf("%w: every number of dynamic_uids is taken", ErrTooMany)
 
 // lease lends a job a slot, and writes down in the job which: one that waits under key, or one that is still to be opened, with a
-// scope and a uid of its own. It returns errNoUID.
+// scope and a uid of its own. It returns errNoUID, or the error of lend.
 func (p *pool) lease(j *Job, key string) (*slot, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -139,8 +139,11 @@ func (p *pool) lease(j *Job, key string) (*slot, error) {
 		p.replace(w, key)
 		p.warmUp(w)
 	}
+	if err := s.lend(j); err != nil {
+		p.drop(s, nil)
+		return nil, err
+	}
 	j.Place = spec.Place{Slot: s.id, Unit: s.unit, Boot: p.host.Boot()}
-	s.lend(j)
 	return s, nil
 }
 
@@ -157,10 +160,13 @@ func (p *pool) waiting(key string) *slot {
 	return nil
 }
 
-// lend gives a job without a user of its own the uid of its slot.
-func (s *slot) lend(j *Job) {
+// lend gives a job without a user of its own the uid of its slot. One without a uid it must not have: that would be root's.
+func (s *slot) lend(j *Job) error {
 	if !j.Dynamic {
-		return
+		return nil
+	}
+	if s.uid == 0 {
+		return fmt.Errorf("slot %s has no number for the user of job %s", s.id, j.ID)
 	}
 	c := *j.Credentials // the snapshots of before keep theirs
 	c.UID, c.GID = s.uid, s.uid
@@ -168,6 +174,7 @@ func (s *slot) lend(j *Job) {
 		c.GID = *j.Group
 	}
 	j.Credentials = &c
+	return nil
 }
 
 // newSlot returns a slot that is to be opened. For a uid, it may end one that waits. The lock is held.
@@ -296,11 +303,11 @@ func (p *pool) spoil(s *slot) {
 	s.key = ""
 }
 
-// keepNumber has nobody else get the uid of a slot: what is left of its job may run on under it.
+// keepNumber has nobody else get the uid of a slot, nor the slot: what is left of its job may run on under the one, in the other.
 func (p *pool) keepNumber(s *slot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.uid = 0
+	s.uid, s.key = 0, ""
 }
 
 // giveBack takes a slot back whose job has ended. It returns false for one that takes no other job; it is to be ended once that

@@ -276,6 +276,31 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
+// TestLeftProcess: a slot in which a process of its job may be left gets no other job, and no job gets root's number for its own.
+func TestLeftProcess(t *testing.T) {
+	needRoot(t)
+	m := open(t)
+	s := sh("id -u; exec sleep 1000")
+	s.Task, s.Keep = "t", time.Minute
+	first := start(t, m, s)
+	until(t, m, first.ID, "\n")
+	m.mu.Lock()
+	l := m.live[first.ID]
+	m.mu.Unlock()
+	m.pool.keepNumber(l.slot) // as if what is left of it could not be killed
+	if _, err := m.Stop(t.Context(), first.ID, StopOptions{Kill: true}); err != nil {
+		t.Fatal(err)
+	}
+	second := start(t, m, s)
+	until(t, m, second.ID, "\n")
+	if second.Slot == first.Slot || output(t, m, second.ID) != "70001\n" {
+		t.Errorf("slot %s, then %s; uid %q", first.Slot, second.Slot, output(t, m, second.ID))
+	}
+	if err := (&slot{id: first.Slot}).lend(&second); err == nil {
+		t.Errorf("a slot without a number was lent, with %+v", second.Credentials)
+	}
+}
+
 // TestNoNumberNoWrite: a start that is refused since every number is taken writes nothing, neither a record nor its input.
 func TestNoNumberNoWrite(t *testing.T) {
 	needRoot(t)

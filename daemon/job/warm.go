@@ -65,7 +65,11 @@ func (p *pool) warmUp(w *warm) {
 		if !ok {
 			return // it is tried again with the next job
 		}
-		s.lend(&j)
+		if err := s.lend(&j); err != nil {
+			p.logger.Error("cannot keep a slot ready", "task", j.Task, "error", err)
+			p.drop(s, nil)
+			return
+		}
 		w.opening++
 		p.workers.Go(func() { p.openWarm(s, &j, w) })
 	}
