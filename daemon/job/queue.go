@@ -59,16 +59,21 @@ func (m *Manager) dispatch(l *live) {
 		m.opts.Logger.Error("cannot start a job that waits", "job", l.snapshot().ID, "error", err)
 		err = pause(recordAgain, m.quit)
 	}
-	if j := l.snapshot(); err == nil && l.input == nil {
+	if err != nil { // it waits on, for the next engine
+		if l.slot != nil {
+			m.pool.end(l.slot, nil)
+		}
+		m.workers.Done()
+		return
+	}
+	if j := l.snapshot(); l.input == nil {
 		if l.input, err = m.inputs.read(&j); err != nil {
-			m.opts.Logger.Error("cannot read the input of a job that waited", "job", l.snapshot().ID, "error", err)
+			m.opts.Logger.Error("cannot read the input of a job that waited", "job", j.ID, "error", err)
 			m.end(l, *setupFailed(l, err))
 			close(l.ready)
+			m.workers.Done()
+			return
 		}
-	}
-	if err != nil {
-		m.workers.Done() // it waits on, for the next engine
-		return
 	}
 	m.launch(context.Background(), l)
 }

@@ -241,6 +241,42 @@ func TestAgainWhileItIsPlaced(t *testing.T) {
 	noneInUse(t, m)
 }
 
+// A job whose turn came, and whose start cannot be recorded, is left to the next Manager. The slot that it was to have ends with this
+// one, which does not wait for it.
+func TestCloseWithATurnUnrecorded(t *testing.T) {
+	dir := t.TempDir()
+	m := openIn(t, dir)
+	s := one("wait")
+	s.As, s.Keep = self(), time.Minute
+	first := start(t, m, s)
+	until(t, m, first.ID, "wait")
+	s.Input = []byte("next\n")
+	second := start(t, m, s)
+	if err := m.records.Close(); err != nil { // from here on nothing can be written
+		t.Fatal(err)
+	}
+	signal(t, first.PID, unix.SIGUSR1)
+	eventually(t, "it has the slot of the first", func() bool {
+		j, err := m.Status(second.ID)
+		return err == nil && j.Slot == first.Slot
+	})
+	closed := make(chan struct{})
+	go func() {
+		_ = m.Close() // the records are closed already
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(20 * time.Second):
+		t.Fatal("Close hangs")
+	}
+	m = openIn(t, dir)
+	defer end(t, m)
+	if j := wait(t, m, second.ID); !j.Succeeded() || output(t, m, j.ID) != "next\n" {
+		t.Errorf("%+v, %q", j.Exit, output(t, m, j.ID))
+	}
+}
+
 // Slots are kept for the same configuration, end when it changes or time is up, and are ready before they are needed.
 func TestSlots(t *testing.T) {
 	m := open(t)
