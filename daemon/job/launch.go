@@ -121,7 +121,7 @@ func (r *runner) process(ctx context.Context, l *live) (*sandbox.Process, error)
 	for range startAttempts {
 		s := l.slot
 		if s.open == nil {
-			if err := r.pool.openSlot(ctx, s, &j, s.keep <= 0); err != nil {
+			if err := r.pool.openSlot(ctx, s, &j); err != nil {
 				return nil, err
 			}
 			if s.unit != j.Unit { // its name was taken

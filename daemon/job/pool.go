@@ -238,10 +238,10 @@ const (
 // openSlot opens the slot of a job, also when the scope's name is taken: another engine's, or one of before a crash that
 // the records do not know of. A command's scope has the name of its job; it is taken by the attempt of an engine that died
 // before the job began.
-func (p *pool) openSlot(ctx context.Context, s *slot, j *Job, single bool) error {
+func (p *pool) openSlot(ctx context.Context, s *slot, j *Job) error {
 	at := spec.Place{Slot: s.id, Unit: s.unit}
 	for range startAttempts {
-		opened, err := p.host.OpenSlot(ctx, at, &j.Run, single)
+		opened, err := p.host.OpenSlot(ctx, at, &j.Run, s.keep <= 0)
 		p.mu.Lock()
 		if err == nil {
 			s.open, s.unit, s.shown = opened, opened.Unit, j.ID

@@ -76,7 +76,8 @@ func (p *pool) warmUp(w *warm) {
 }
 
 func (p *pool) openWarm(s *slot, j *Job, w *warm) {
-	err := p.openSlot(context.Background(), s, j, false) // it may wait for its job for long
+	j.Timeout = 0 // of the scope: it may wait for its job for long
+	err := p.openSlot(context.Background(), s, j)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w.opening--
