@@ -48,12 +48,14 @@ func Start(p Process) (pid, pidfd int, err error) {
 	}
 	e := inNamespace(p.PIDNamespace, func() { pid, err = c.start(args) })
 	runtime.KeepAlive(p)
-	if e != nil {
-		return 0, -1, e
+	if e != nil && err == nil {
+		if err = e; pid > 0 { // it runs, but this thread could not leave the namespace
+			_ = unix.PidfdSendSignal(int(c.pidfd), unix.SIGKILL, nil, 0) // fails only for one that has ended
+		}
 	}
 	if err != nil {
 		if pid > 0 {
-			reap(pid)                    // it ended before it was anything, and its PID must name nobody
+			reap(pid)                    // it has ended, and its PID must name nobody
 			_ = unix.Close(int(c.pidfd)) // a pidfd has nothing to lose
 		}
 		return 0, -1, err
