@@ -150,13 +150,12 @@ func (m *Manager) beginJoin(l *live, g *joined) (committed func(context.Context)
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	m.mu.Lock()
-	j, gone := l.snapshot(), l.err != nil
+	gone := l.err != nil
 	m.mu.Unlock()
-	if gone || j.Volatile {
+	if gone {
 		return func(context.Context) error { return nil }, nil
 	}
-	l.written = true
-	return m.records.Begin([]Job{j, g.alias.record(&j)})
+	return m.records.begin(l, g.alias.record)
 }
 
 // unalias forgets an alias.

@@ -82,15 +82,30 @@ func (d *ledger) get(id string) (Job, error) {
 func (d *ledger) record(ctx context.Context, l *live) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	j := l.snapshot()
-	if j.Volatile {
-		return nil
+	committed, err := d.begin(l)
+	if err == nil {
+		err = committed(ctx)
 	}
-	l.written = true
-	if err := d.Put(ctx, j); err != nil {
+	if err != nil {
 		return recordError(err)
 	}
 	return nil
+}
+
+// begin gives the record of a job as it is now its place among all others, with those of others that of makes of it. The job's lock
+// is held meanwhile: what changes the job and puts it on record later, as Stop does, comes later there, too. live.writing is held.
+func (d *ledger) begin(l *live, of ...func(*Job) Job) (committed func(context.Context) error, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.job.Volatile {
+		return func(context.Context) error { return nil }, nil
+	}
+	l.written = true
+	jobs := []Job{l.job}
+	for _, f := range of {
+		jobs = append(jobs, f(&l.job))
+	}
+	return d.Begin(jobs)
 }
 
 // recordError is an error of the records for who starts a job.
