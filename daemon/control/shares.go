@@ -20,6 +20,8 @@ const (
 	// output at a time. Root and the engine's own user are not held to it.
 	maxWatchesOfKey  = 128
 	maxWatchesOfUser = 256
+	// maxStates is how many streams of Watch the gateway has at a time. It needs one, and another while it starts again.
+	maxStates = 8
 	// watchRetryAfter is what a client is told that has too many: when one of them ends nobody knows.
 	watchRetryAfter = 5 * time.Second
 	// maxMessages is how many bytes of messages the gateway may have sent that nothing was decided on yet, and maxMessagesOfUser how

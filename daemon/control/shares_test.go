@@ -280,3 +280,24 @@ func TestMessageGivesBack(t *testing.T) {
 		}
 	}
 }
+
+// A gateway has so many streams of Watch at a time.
+func TestStatesAtATime(t *testing.T) {
+	f := newFixture(t, watched)
+	gateway := f.net(nil, "")
+	open := func(ctx context.Context) error { return firstError(gateway.Watch(ctx, &rtaskv1.WatchRequest{})) }
+	ctx, cancel := context.WithCancel(t.Context())
+	for i := range maxStates {
+		if err := open(ctx); err != nil {
+			t.Fatalf("stream %d: %v", i, err)
+		}
+	}
+	if err := open(t.Context()); !concurrent(err) {
+		t.Errorf("one more: %v", err)
+	}
+	cancel()
+	f.nothingHeld(t)
+	if err := open(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

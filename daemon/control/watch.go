@@ -2,11 +2,16 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
+	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
+	"github.com/rtask/rtask/daemon/auth"
 )
 
 // watchEvery is how often the gateway hears of an engine of which nothing changes.
@@ -43,6 +48,11 @@ func (s *Server) Changed() { s.news.tell() }
 
 // Watch implements GatewayService.
 func (s *Server) Watch(ctx context.Context, _ *rtaskv1.WatchRequest, stream rtaskv1connect.GatewayServiceWatchServerStream) error {
+	if !s.watches.take(auth.Gateway, 1, maxStates) {
+		return fail(connect.CodeResourceExhausted, rtaskv1.KindConcurrency, fmt.Errorf("too many streams of Watch are open: %d", maxStates),
+			func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(watchRetryAfter) })
+	}
+	defer s.watches.giveBack(auth.Gateway, 1)
 	alive := time.NewTicker(watchEvery)
 	defer alive.Stop()
 	for {
