@@ -101,8 +101,7 @@ func (s *settings) load(checkOnly bool, more config.Diagnostics) (*config.Config
 	} else {
 		s.keep(cfg, next.ReadAt)
 	}
-	s.current.Store(&next)
-	s.changed(s.orDefaults())
+	s.put(&next)
 	return cfg, diags
 }
 
@@ -123,7 +122,13 @@ func (s *settings) note(diags config.Diagnostics) {
 	s.log(diags)
 	next := *s.current.Load()
 	next.Diagnostics = slices.Concat(next.Diagnostics, diags)
-	s.current.Store(&next)
+	s.put(&next)
+}
+
+// put puts another state in place, for who holds loading, and tells of it.
+func (s *settings) put(next *control.Snapshot) {
+	s.current.Store(next)
+	s.changed(s.orDefaults())
 }
 
 // named reports whether a task names a user.

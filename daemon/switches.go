@@ -29,7 +29,7 @@ func (s *settings) loadSwitches(path string) error {
 		// Without them, a task that somebody disabled would run.
 		return fmt.Errorf("cannot read which tasks are enabled, in %s (remove the file to use the configuration only): %w", path, err)
 	}
-	s.current.Store(&next)
+	s.put(&next)
 	return nil
 }
 
@@ -52,6 +52,6 @@ func (s *settings) switchTask(task string, to *control.TaskSwitch) error {
 	if err != nil {
 		return fmt.Errorf("cannot record which tasks are enabled: %w", err)
 	}
-	s.current.Store(&next)
+	s.put(&next)
 	return nil
 }
