@@ -41,14 +41,18 @@ func (m *Manager) notYet(s *Spec) error {
 	if err != nil || id == "" || id == s.ID {
 		return err
 	}
-	_, j, _ := m.remembered(id)
+	l, j, _ := m.remembered(id)
 	failed := j.State == Ended && !j.Succeeded()
 	if !failed {
 		return &RepeatError{ID: id}
 	}
-	// Its end waits for others to be recorded with it, and so does its hold.
-	if err := m.records.Put(context.Background(), j); err != nil {
-		return recordError(err)
+	// Its end waits for others to be recorded with it, and so does its hold. Or it was recorded meanwhile, and maybe what came after.
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	if again, j, _ := m.remembered(id); again == l {
+		if err := m.records.Put(context.Background(), j); err != nil {
+			return recordError(err)
+		}
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -96,6 +98,33 @@ func TestOnce(t *testing.T) {
 	volatile := once("true", "d")
 	volatile.Volatile = true
 	if _, err := m.Start(t.Context(), volatile); !errors.Is(err, ErrInvalid) {
+		t.Error(err)
+	}
+}
+
+// TestOnceAfterItsRecord: whoever comes while the end of a job that failed is being recorded waits for that, and does not put the job
+// back as it was before.
+func TestOnceAfterItsRecord(t *testing.T) {
+	m := open(t)
+	s := once(obedient, "a")
+	failed := start(t, m, s)
+	until(t, m, failed.ID, "ready")
+	m.mu.Lock()
+	l := m.live[failed.ID]
+	m.mu.Unlock()
+	l.writing.Lock() // as whoever records its end has it
+	signal(t, failed.PID, unix.SIGUSR1)
+	wait(t, m, failed.ID)
+	looked := make(chan error, 1)
+	go func() { looked <- m.notYet(&s) }()
+	select {
+	case err := <-looked:
+		t.Errorf("it was not waited for: %v", err)
+		looked <- err
+	case <-time.After(100 * time.Millisecond):
+	}
+	l.writing.Unlock()
+	if err := <-looked; err != nil {
 		t.Error(err)
 	}
 }
