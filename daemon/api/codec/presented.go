@@ -37,14 +37,24 @@ func (p Presented) Context(ctx context.Context) context.Context {
 	return ctx
 }
 
-// PresentedIn returns what came with a call to a server. A key that is not encoded as it should be is an empty one.
+// PresentedIn returns what came with a call to a server. A key that is not encoded as it should be, or of which there are several, is
+// an empty one.
 func PresentedIn(ctx context.Context) Presented {
 	info, ok := connect.CallInfoForServerContext(ctx)
 	if !ok {
 		return Presented{}
 	}
 	h := info.RequestHeader()
-	p := Presented{RemoteAddr: h.Get(headerRemote), Task: h.Get(headerTask)}
-	p.Key, _ = connect.DecodeBinaryHeader(h.Get(headerKey)) // what is no key is refused as any other
+	p := Presented{RemoteAddr: Printable(h.Get(headerRemote)), Task: Printable(h.Get(headerTask))}
+	keys := h.Values(headerKey)
+	if len(keys) == 0 {
+		return p
+	}
+	p.Key = []byte{}
+	if len(keys) == 1 {
+		if key, err := connect.DecodeBinaryHeader(keys[0]); err == nil {
+			p.Key = key
+		}
+	}
 	return p
 }
