@@ -89,7 +89,8 @@ type Job struct {
 	first // in records alone
 }
 
-// first is what the first records have, which have a name for it beside Run.
+// first is what the first engines look for beside Run. Every record has it, so that one of them, should it be installed again, knows
+// whose each record is, and takes up the jobs that run and wait.
 type first struct {
 	FirstID      string `cbor:"id,omitempty"`
 	FirstTask    string `cbor:"task,omitempty"`
@@ -103,6 +104,9 @@ func upgrade(j *Job) {
 	}
 	j.first = first{}
 }
+
+// downgrade is the opposite of upgrade.
+func downgrade(j *Job) { j.first = first{j.ID, j.Task, j.Command()} }
 
 // Owner is who started a job.
 type Owner struct {

@@ -30,6 +30,7 @@ func openLedger(o *Options, live func(id string) bool) (*ledger, error) {
 		Hold:       hold,
 		MaxHolds:   maxHolds,
 		Upgrade:    upgrade,
+		Downgrade:  downgrade,
 		OnError:    func(err error) { o.Logger.Error("cannot write a job's record", "error", err) },
 	})
 	if err != nil {

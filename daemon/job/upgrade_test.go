@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
+
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -26,6 +28,29 @@ func records(t *testing.T, m *Manager) map[string]Job {
 		all[name] = j
 	}
 	return all
+}
+
+// TestDowngrade: a record of today, also of an alias or a promise, has its id, task and command where the first engines look for them.
+func TestDowngrade(t *testing.T) {
+	m := open(t)
+	for name, j := range records(t, m) {
+		b, err := m.records.Encode(j)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const head = 12 + 1 // see package store
+		var old struct {
+			ID      string `cbor:"id"`
+			Task    string `cbor:"task,omitempty"`
+			Command string `cbor:"command"`
+		}
+		if err := cbor.Unmarshal(b[head:], &old); err != nil || old.ID != j.ID || old.Task != j.Task || old.Command != "/bin/sh" {
+			t.Errorf("%s: %+v, %v", name, old, err)
+		}
+		if again, err := m.records.Decode(b); err != nil || again.first != (first{}) || again.ID != j.ID {
+			t.Errorf("%s again: %+v, %v", name, again.first, err)
+		}
+	}
 }
 
 // TestUpgrade: an engine knows the jobs that one of before left, and runs those that waited.

@@ -53,7 +53,11 @@ func (c *codec[T]) encode(v *T) (string, op, error) {
 	if id == "" || len(id) > maxID {
 		return "", op{}, fmt.Errorf("cannot encode record %.64q: %w", id, ErrID)
 	}
-	value, err := c.enc.Marshal(v)
+	w := *v
+	if c.opts.Downgrade != nil {
+		c.opts.Downgrade(&w)
+	}
+	value, err := c.enc.Marshal(&w)
 	if err != nil {
 		return "", op{}, fmt.Errorf("cannot encode record %q: %w", id, err)
 	}

@@ -73,6 +73,8 @@ type Options[T any] struct {
 	MaxHolds int
 	// Upgrade, if set, is given each value that was read from a record, which may be one of an earlier program.
 	Upgrade func(*T)
+	// Downgrade, if set, is given a copy of each value before that is encoded, for what an earlier program has to find in it.
+	Downgrade func(*T)
 	// OnError is told what becomes of values given to PutSoon that were not committed. It is called by one goroutine at
 	// a time or by PutSoon's caller, and must not wait for the Store. Nil: nobody is told.
 	OnError func(error)
