@@ -32,6 +32,7 @@ func (a *arrival) Receive(message any) error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return connect.Errorf(connect.CodeDeadlineExceeded, "the message did not come within %s: send it faster", a.within)
 	case err != nil:
+		a.body.long = connect.CodeOf(err) == connect.CodeResourceExhausted
 		return err
 	}
 	if err := a.body.conn.SetReadDeadline(time.Time{}); err != nil {

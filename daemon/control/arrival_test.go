@@ -177,3 +177,73 @@ func TestWaitsOutliveMessageTime(t *testing.T) {
 	h.conn.Close()
 	<-wait
 }
+
+// flood sends a call without an end and returns how many bytes of the message went out before the engine closed the connection.
+func (f *fixture) flood(t *testing.T, procedure, kind, begin string) int {
+	t.Helper()
+	const size = 64 << 20
+	conn, err := f.dial("control", ada)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: rtask\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", procedure, kind, size, begin)
+	sent := len(begin)
+	for piece := make([]byte, 64<<10); sent < size; {
+		n, err := conn.Write(piece[:min(len(piece), size-sent)])
+		if sent += n; err != nil {
+			break
+		}
+	}
+	return sent
+}
+
+// Of a message that is too long, or too much beside others, the engine reads only so much more.
+func TestRestIsBounded(t *testing.T) {
+	f := newFixture(t, tasks)
+	const most = maxSmallRequest + 3*maxRest // twice, and what the kernel keeps
+	if sent := f.flood(t, rtaskv1connect.JobServiceStreamLogsProcedure, "application/connect+json", "\x00\x03\x00\x00\x00"); sent > most {
+		t.Errorf("of an envelope that claims 48 MiB the engine read %d", sent)
+	}
+	if sent := f.flood(t, rtaskv1connect.JobServiceListProcedure, "application/json", ""); sent > most {
+		t.Errorf("of a message without an end the engine read %d", sent)
+	}
+	f = newFixture(t, tasks)
+	f.mostOfUser = 100
+	if sent := f.flood(t, rtaskv1connect.JobServiceStartProcedure, "application/json", ""); sent > most {
+		t.Errorf("of a message that is too much the engine read %d", sent)
+	}
+	f.nothingHeld(t)
+}
+
+// The rest of a message that is too long is not waited for.
+func TestRestDoesNotCome(t *testing.T) {
+	f := newFixture(t, tasks)
+	f.messageTime = time.Hour
+	conn, err := f.dial("control", ada)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: rtask\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n%s",
+		rtaskv1connect.JobServiceListProcedure, strings.Repeat(" ", maxSmallRequest+1))
+	b, err := io.ReadAll(conn) // until the engine closes it
+	if err != nil || !strings.Contains(string(b), "resource_exhausted") {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// What comes behind a message that was no good is not read.
+func TestRestOfBadMessage(t *testing.T) {
+	body := strings.NewReader("the rest")
+	r := &rest{ReadCloser: io.NopCloser(body), begun: true, left: 100}
+	if err := r.Close(); err != nil || body.Len() != len("the rest") {
+		t.Errorf("%d bytes are left, %v", body.Len(), err)
+	}
+}

@@ -32,6 +32,8 @@ const (
 	maxSmallRequest = 64 << 10
 	// maxRest is how many bytes are dropped of a message that is longer.
 	maxRest = 4 << 20
+	// restTime is how long they may take to come.
+	restTime = 5 * time.Second
 )
 
 // Snapshot is the configuration in force.
@@ -142,45 +144,70 @@ func (s *Server) handler() http.Handler {
 	rtaskv1connect.RegisterGatewayServiceHandler(server, s)
 	mux := http.NewServeMux()
 	connecthttp.Mount(mux, server, append(codec.Options(), connecthttp.WithConditionalOptions(func(spec connect.Spec) []connecthttp.Option {
-		size := maxSmallRequest
-		switch spec.Procedure {
-		case rtaskv1connect.JobServiceStartProcedure, rtaskv1connect.GatewayServiceRunProcedure, rtaskv1connect.GatewayServiceRunStreamProcedure,
-			rtaskv1connect.GatewayServiceWebhookProcedure, rtaskv1connect.JobServiceImportKeysProcedure:
-			size = maxRequest
-		}
-		return []connecthttp.Option{connecthttp.WithReadMaxBytes(size)}
+		return []connecthttp.Option{connecthttp.WithReadMaxBytes(maxOf(spec.Procedure))}
 	}))...)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := *callOf(r.Context())
-		c.body = &rest{ReadCloser: r.Body, conn: http.NewResponseController(w), gateway: c.Kind == auth.Gateway}
+		c.body = &rest{
+			ReadCloser: r.Body, conn: http.NewResponseController(w), gateway: c.Kind == auth.Gateway,
+			left: int64(maxOf(r.URL.Path)) + envelope + maxRest,
+		}
 		r = r.WithContext(c.with(r.Context()))
 		r.Body = c.body
 		mux.ServeHTTP(w, r)
 	})
 }
 
-// rest is a body of which what comes behind a message that is too long is read and dropped, up to maxRest: most clients read no
-// answer while they send. Of a call that is refused before its message is read, only what the gateway sends is.
+// envelope is how many bytes stand before a message that is one of a stream.
+const envelope = 5
+
+// maxOf is how large the message of a method may be, in bytes.
+func maxOf(procedure string) int {
+	switch procedure {
+	case rtaskv1connect.JobServiceStartProcedure, rtaskv1connect.GatewayServiceRunProcedure, rtaskv1connect.GatewayServiceRunStreamProcedure,
+		rtaskv1connect.GatewayServiceWebhookProcedure, rtaskv1connect.JobServiceImportKeysProcedure:
+		return maxRequest
+	default:
+		return maxSmallRequest
+	}
+}
+
+// rest is a body of which what comes behind a message that is too long is read and dropped, up to maxRest and for restTime: most
+// clients read no answer while they send. Of a call that is refused before its message is read, only what the gateway sends is.
 type rest struct {
 	io.ReadCloser
 	conn           *http.ResponseController
 	gateway, begun bool
+	// long says that the message was too long, or too much beside others.
+	long bool
+	// left is how many bytes may still come of the message, whatever length it claims.
+	left int64
 }
 
 // Read implements io.Reader.
 func (r *rest) Read(b []byte) (int, error) {
 	r.begun = true
-	return r.ReadCloser.Read(b)
+	if r.left <= 0 {
+		return 0, connect.NewError(connect.CodeResourceExhausted, "the message is too long")
+	}
+	n, err := r.ReadCloser.Read(b[:min(int64(len(b)), r.left)])
+	r.left -= int64(n)
+	return n, err
 }
 
 // Close implements io.Closer.
 func (r *rest) Close() error {
 	most := int64(maxRest)
 	switch {
+	case r.begun && !r.long:
+		return r.ReadCloser.Close()
 	case r.gateway:
 		most = maxRequest
 	case !r.begun:
 		return nil // net/http closes it, behind the answer
+	}
+	if err := r.conn.SetReadDeadline(time.Now().Add(restTime)); err != nil {
+		return err
 	}
 	_, _ = io.CopyN(io.Discard, r.ReadCloser, most) // an error is the client's end
 	return r.ReadCloser.Close()

@@ -88,21 +88,22 @@ type message struct {
 	who  any
 	most int64
 
-	mu   sync.Mutex // guards n and over
-	n    int64
-	over bool
+	mu            sync.Mutex // guards what follows
+	n             int64
+	over, refused bool
 }
 
-// Read implements io.Reader. It fails when the caller has too much under way.
+// Read implements io.Reader. It fails once when the caller has too much under way. What is read after that is to be dropped, and
+// does not count.
 func (m *message) Read(b []byte) (int, error) {
 	n, err := m.ReadCloser.Read(b)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.over || n == 0 {
+	if m.over || m.refused || n == 0 {
 		return n, err
 	}
 	if !m.of.take(m.who, int64(n), m.most) {
-		_, _ = io.Copy(io.Discard, m.ReadCloser) // who still sends reads no answer
+		m.refused = true
 		return 0, fail(connect.CodeResourceExhausted, rtaskv1.KindUnavailable, errors.New("too much is being sent to the engine at a time"),
 			func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(time.Second) })
 	}
