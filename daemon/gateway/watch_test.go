@@ -1,11 +1,16 @@
 package gateway
 
 import (
+	"context"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/rtask/rtask/ctl/client"
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 	"github.com/rtask/rtask/packaging/testkit"
 )
 
@@ -38,12 +43,39 @@ func TestWatch(t *testing.T) {
 	if state, err := w.now(t.Context()); err != nil || !state.AllowPlaintext {
 		t.Errorf("the next engine: %v, %v", state, err)
 	}
-	// All of them ask once.
-	w.mu.Lock()
-	if w.opening != nil || !w.live {
-		t.Errorf("%v, %v", w.opening, w.live)
+}
+
+// watchCount counts the streams of Watch that are opened.
+type watchCount struct {
+	rtaskv1connect.GatewayServiceClient
+	opened atomic.Int32
+}
+
+func (c *watchCount) Watch(ctx context.Context, r *rtaskv1.WatchRequest) (rtaskv1connect.GatewayServiceWatchClientStream, error) {
+	c.opened.Add(1)
+	return c.GatewayServiceClient.Watch(ctx, r)
+}
+
+// Requests that come together open one stream between them.
+func TestWatchTogether(t *testing.T) {
+	f := newFixture(t)
+	engine := &watchCount{GatewayServiceClient: f.inner.engine}
+	w := newWatch(engine)
+	defer w.close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // not to hang if some wait for a stream of their own
+	defer cancel()
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			if _, err := w.now(ctx); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	w.mu.Unlock()
+	all.Wait()
+	if n := engine.opened.Load(); n != 1 {
+		t.Errorf("%d streams were opened", n)
+	}
 }
 
 // An engine that has said nothing is not asked for each connection, and does not hold those up for ever.
