@@ -59,7 +59,7 @@ func checkLocks(t *testing.T, dir string) int {
 	info := &types.Info{Uses: map[*ast.Ident]types.Object{}, Defs: map[*ast.Ident]types.Object{}}
 	// What it does not know of other packages are no errors.
 	_, _ = (&types.Config{Importer: noPackages{}, Error: func(error) {}}).Check(dir, fset, files, info)
-	wants, says := map[types.Object]bool{}, regexp.MustCompile(`(\bmu|^The lock|\. The lock)\s+is\s+held\.`)
+	wants, says := map[types.Object]bool{}, regexp.MustCompile(`(\b(mu|change|loading)|^The lock|\. The lock)\s+is\s+held\.`)
 	var functions []*ast.FuncDecl
 	for _, f := range files {
 		for _, d := range f.Decls {

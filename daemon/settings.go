@@ -125,7 +125,7 @@ func (s *settings) note(diags config.Diagnostics) {
 	s.put(&next)
 }
 
-// put puts another state in place, for who holds loading, and tells of it.
+// put puts another state in place and tells of it. settings.loading is held.
 func (s *settings) put(next *control.Snapshot) {
 	s.current.Store(next)
 	s.changed(s.orDefaults())

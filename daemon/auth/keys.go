@@ -194,7 +194,7 @@ func (k *Keys) Check() error {
 	return nil
 }
 
-// load is Reload for who holds change.
+// load is Reload. Keys.change is held.
 func (k *Keys) load() error {
 	entries, stamp, err := readKeysFile(k.path)
 	if err != nil {
@@ -220,8 +220,8 @@ func (k *Keys) load() error {
 	return nil
 }
 
-// sync reads the file if it is not the one that was last read or written, so that a write undoes nobody's edit. It is
-// for who holds change.
+// sync reads the file if it is not the one that was last read or written, so that a write undoes nobody's edit.
+// Keys.change is held.
 func (k *Keys) sync() error {
 	stamp, err := stampAt(k.path)
 	if err != nil {
@@ -233,8 +233,8 @@ func (k *Keys) sync() error {
 	return k.load()
 }
 
-// save writes the file with more entries, in place of those with their ids, and forgets the revoked keys. It is for who holds
-// change.
+// save writes the file with more entries, in place of those with their ids, and forgets the revoked keys. Keys.change is
+// held.
 func (k *Keys) save(add ...keyEntry) error {
 	k.mu.Lock()
 	entries := make([]keyEntry, 0, len(k.records)+len(add))
@@ -323,8 +323,8 @@ func (k *Keys) Add(name string, expires time.Time) (KeyInfo, []byte, error) {
 	return r.info(), key.text(), nil
 }
 
-// find returns the key that is not revoked and has a name or an id, or nil. What does not change of a record may be
-// read; it is for who holds change, so that it is still there.
+// find returns the key that is not revoked and has a name or an id, or nil. Keys.change is held. So the record
+// stays, and the caller may read what never changes in it.
 func (k *Keys) find(nameOrID string) *keyRecord {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -598,8 +598,7 @@ func (r *keyRecord) hasPassed(verified [sha256.Size]byte) bool {
 	return false
 }
 
-// recall is the answer without Argon2id: this very text has passed lately, and the key is still good. It is for who
-// holds mu.
+// recall is the answer without Argon2id: this very text has passed lately, and the key is still good. Keys.mu is held.
 func (k *Keys) recall(id keyID, verified [sha256.Size]byte) (KeyInfo, bool) {
 	r := k.records[id]
 	if r == nil {
@@ -619,7 +618,7 @@ func (k *Keys) recall(id keyID, verified [sha256.Size]byte) (KeyInfo, bool) {
 	return KeyInfo{}, false
 }
 
-// use notes that a key was used, with the text of the proof at i. It is for who holds mu.
+// use notes that a key was used, with the text of the proof at i. Keys.mu is held.
 func (k *Keys) use(r *keyRecord, i int, now time.Time) KeyInfo {
 	r.proofs[i].seen = now
 	if last := now.UTC().Truncate(time.Second); last.After(r.LastUsed) {
