@@ -130,6 +130,3 @@ func RuleOf(procedure string) Rule {
 	}
 	return Rule{}
 }
-
-// Allowed reports whether a caller may call a method at all; see Rule.Objects for what it may then call it on.
-func Allowed(procedure string, c Caller) bool { return RuleOf(procedure).Allows(c.Kind) }

@@ -59,7 +59,7 @@ func TestEveryProcedureForEveryKind(t *testing.T) {
 			t.Errorf("%s is in the table twice", procedure)
 		}
 		for _, k := range Kinds() {
-			if got := Allowed(procedure, Caller{Kind: k}); got != slices.Contains(kinds, k) {
+			if got := RuleOf(procedure).Allows(k); got != slices.Contains(kinds, k) {
 				t.Errorf("%s, %v: allowed %v", procedure, k, got)
 			}
 		}
@@ -109,7 +109,7 @@ func TestUnknownIsRefused(t *testing.T) {
 		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
 	} {
 		for _, k := range Kinds() {
-			if Allowed(procedure, Caller{Kind: k}) {
+			if RuleOf(procedure).Allows(k) {
 				t.Errorf("%q is allowed to %v", procedure, k)
 			}
 		}
@@ -117,7 +117,7 @@ func TestUnknownIsRefused(t *testing.T) {
 	for procedure := range Procedures() {
 		for _, k := range []Kind{-1, 0, Sender, Sender + 1} {
 			// A kind that is no kind is never the gateway; above Admin it must not be an admin either.
-			if Allowed(procedure, Caller{Kind: k}) {
+			if RuleOf(procedure).Allows(k) {
 				t.Errorf("%s is allowed to kind %d", procedure, int(k))
 			}
 		}

@@ -1,9 +1,6 @@
 package spec
 
-import (
-	"math/bits"
-	"strings"
-)
+import "strings"
 
 // capabilities are the names of capabilities(7) by their numbers (linux/capability.h), without "CAP_".
 const capabilities = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE " +
@@ -38,6 +35,3 @@ func CapabilityNames(set uint64) []string {
 	}
 	return names
 }
-
-// CountCapabilities returns how many capabilities are in set.
-func CountCapabilities(set uint64) int { return bits.OnesCount64(set & AllCapabilities()) }
