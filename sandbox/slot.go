@@ -41,8 +41,8 @@ type Slot struct {
 
 // OpenSlot starts a shim and has systemd put it into a new scope. at.Slot is the slot's id: that of its first job, or one that no
 // job has. at.Unit is the name of its scope, with ".scope", which must never have been used before; it is ignored without
-// systemd. r is what all its jobs have in common, the sandbox, the limits and the times. single says that there is one job only,
-// so that systemd can end the scope when its time is up. An error is a failure of the machinery, and nothing is left then.
+// systemd. r is what all its jobs have in common, the sandbox, the limits and the times. With single, the slot runs one
+// job and ends, and systemd may end the scope when the job's time is up. An error is a failure of the machinery, and nothing is left then.
 func (h *Host) OpenSlot(ctx context.Context, at spec.Place, r *spec.Run, single bool) (*Slot, error) {
 	conn, theirs, err := wire.Pair()
 	if err != nil {
@@ -64,8 +64,8 @@ func (h *Host) OpenSlot(ctx context.Context, at spec.Place, r *spec.Run, single 
 	return s, nil
 }
 
-// fork starts the shim, which waits on its socket and does nothing before it is told. Of who is not root it is in a user namespace
-// if it is to give any.
+// fork starts the shim, which waits on its socket and does nothing before it is told. Without root's rights, the shim
+// is in a user namespace of its own if its jobs need namespaces.
 func (s *Slot) fork(theirs *os.File, user bool) error {
 	pidfd := -1
 	cmd := exec.Command(s.host.opts.Shim)

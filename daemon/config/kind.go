@@ -9,7 +9,7 @@ import (
 type kind[T any] struct {
 	// word is what the manual calls it: boolean, number, size, …
 	word string
-	// values are all that there are, where there are few.
+	// values lists the possible values, if they are few.
 	values []string
 	// least and most are the bounds, as they are written in a file; "": there is none that is worth a word.
 	least, most string

@@ -55,7 +55,7 @@ func (t triggers) names(attribute string) []string {
 	return names
 }
 
-// checkTriggers reports references to tasks that there are not, and tasks that trigger each other in a circle.
+// checkTriggers reports references to unknown tasks, and tasks that trigger each other in a circle.
 func (b *builder) checkTriggers() {
 	known := slices.Sorted(maps.Keys(b.cfg.Tasks))
 	unknown := map[string]bool{} // by place: what stands in defaults is reported once

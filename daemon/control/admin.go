@@ -45,8 +45,8 @@ func (s *Server) ListKeys(context.Context, *rtaskv1.ListKeysRequest) (*rtaskv1.L
 func (s *Server) RevokeKey(ctx context.Context, r *rtaskv1.RevokeKeyRequest) (*rtaskv1.RevokeKeyResponse, error) {
 	info, err := s.Keys.Revoke(r.Key)
 	if info.ID != "" { // useless from now on, even if the file could not be written
-		s.waits.end(ctx, info.ID) // first, so that who waits for a queued job is told of the key
-		// The queue is emptied even if nobody waits for the answer any more.
+		s.waits.end(ctx, info.ID) // first: a client that waits for a queued job learns that its key is revoked
+		// The queue is emptied even if the caller has gone.
 		s.Jobs.StopQueued(context.WithoutCancel(ctx), info.ID, job.StopOptions{By: callOf(ctx).Name() + ", who revoked its key"})
 	}
 	if err != nil {

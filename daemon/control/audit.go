@@ -32,8 +32,8 @@ const (
 // longestReason is how many bytes of a reason are logged: it may quote what a stranger made up.
 const longestReason = 512
 
-// decision is what became of a request, for who asks later. Never a secret, and of what strangers make up no more than
-// longestTask bytes, or longestReason. Of a command it has the name of the program alone: arguments are where secrets are.
+// decision is what became of a request, for the audit trail. It has no secret, and at most longestTask or longestReason bytes of what
+// a stranger sent. Of a command it has only the program's name, since arguments may be secrets.
 type decision struct {
 	decision, action string
 	// kind is that of a refusal, and reason what the requester was not told of it.

@@ -206,7 +206,7 @@ func (s *Server) forTask(c *call, rule auth.Rule) error {
 	}
 }
 
-// errOtherTask is the answer for tasks that a key may not use, and for those that there are not.
+// errOtherTask is the answer for tasks that a key may not use, and for unknown ones.
 func errOtherTask() error {
 	return fail(connect.CodePermissionDenied, rtaskv1.KindForbidden, errors.New("this key may not use a task of this name"))
 }

@@ -143,7 +143,7 @@ func (s *Server) Refused(ctx context.Context, r *rtaskv1.RefusedRequest) (*rtask
 	}
 	c, presented := callOf(ctx), codec.PresentedIn(ctx)
 	d := decision{decision: refused, action: actionStart, kind: kind, reason: m.Reason, remote: c.Remote, stranger: true}
-	known := "" // a task, to who may use it
+	known := "" // the task, if the caller may use it
 	if cfg := c.snapshot.Config; cfg != nil && m.Hash != "" {
 		if t, w := cfg.Webhook(m.Hash, s.ReadSecret); w != nil {
 			d.task, d.webhook, known = t.Name, w.Name, t.Name

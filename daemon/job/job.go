@@ -148,8 +148,8 @@ const sigRTMin = 34
 type Spec struct {
 	// Run is what is to run. Env is what is added to, and wins over, the small clean set that each job has; an empty Path is Args[0],
 	// an empty Dir "/". The Manager fills in the rest: Credentials, Record, RecordAlways, what Sandbox and Limits imply here,
-	// and if there is none, ID. Start and Run of an ID that there is return that job, if its task and owner are the same: a
-	// caller that does not know whether it was heard asks again.
+	// and an ID where it is empty. Start and Run with the ID of an existing job return that job, if its task and owner are the same:
+	// a caller that got no answer asks again.
 	spec.Run `cbor:"run"`
 	// Terms are how it is let in.
 	Terms `cbor:"plan,omitzero"`
@@ -167,8 +167,7 @@ type Spec struct {
 	OnFailure []string `cbor:"on_failure,omitempty"`
 	OnSuccess []string `cbor:"on_success,omitempty"`
 
-	// Digest, if set, tells what is asked for from everything else: Start of an ID that there is with another one returns
-	// ErrDifferent.
+	// Digest, if set, identifies the request: Start with the ID of an existing job and another Digest returns ErrDifferent.
 	Digest string `cbor:"digest,omitempty"`
 	// Promised is until when Start and Run of ID know the job, whatever becomes of its record meanwhile; the zero Time: for as long
 	// as its record is kept. Otherwise are ids that the same request had at another time: where there is a job of one of

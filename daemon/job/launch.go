@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runner starts the processes of jobs that are placed, follows them, and finds those of an earlier run again. It has no lock: what it
-// changes of a job is guarded by the job's, and it knows nothing of who waits.
+// runner starts the processes of jobs that are placed, follows them, and finds those of an earlier run again. It has no lock of its
+// own: the job's lock guards what it changes of a job. It does not know the queue.
 type runner struct {
 	opts    *Options
 	records *ledger

@@ -109,7 +109,7 @@ func (d *ledger) begin(l *live, of ...func(*Job) Job) (committed func(context.Co
 	return d.Begin(jobs)
 }
 
-// recordError is an error of the records for who starts a job.
+// recordError returns an error of the records as the caller of a start gets it.
 func recordError(err error) error {
 	var held *store.HeldError
 	switch {

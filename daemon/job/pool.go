@@ -21,7 +21,7 @@ import (
 )
 
 // pool has the slots that jobs run in: it lends each to one job at a time, with a uid of its own where the job names no user, keeps
-// some for the next job, and keeps others ready (warm.go). It knows nothing of who waits or of records.
+// some for the next job, and keeps others ready (warm.go). It knows neither the queue nor the records.
 //
 // Its lock is its own. Nothing is called with it that takes another one, so it may be taken with any other held.
 type pool struct {

@@ -93,7 +93,7 @@ type Hello struct {
 	Job string `cbor:"job"`
 }
 
-// Refused names the job that there is not.
+// Refused names an unknown job.
 type Refused struct {
 	Job string `cbor:"job"`
 }

@@ -1034,8 +1034,8 @@ type GatewayServiceClient interface {
 	WebhookFraming(context.Context, *v1.WebhookFramingRequest) (*v1.WebhookFramingResponse, error)
 	// Webhook decides on a request to a webhook and runs its task. It is Run otherwise.
 	Webhook(context.Context, *v1.WebhookRequest) (*v1.WebhookResponse, error)
-	// RunStream is Run for who wants the output of a blocking task as it comes: first the job, then its output, then how it
-	// ended. A task that does not block is answered with the job alone.
+	// RunStream is Run with the output of a blocking task as it comes: first the job, then its output, then how it ended. A task
+	// that does not block is answered with the job only.
 	RunStream(context.Context, *v1.RunRequest) (GatewayServiceRunStreamClientStream, error)
 	// Logs returns the output of a job that the same API key started over the network, as JobService.StreamLogs does, and when
 	// that has ended the job. NOT_FOUND as with Result.
@@ -1140,8 +1140,8 @@ type GatewayServiceHandler interface {
 	WebhookFraming(context.Context, *v1.WebhookFramingRequest) (*v1.WebhookFramingResponse, error)
 	// Webhook decides on a request to a webhook and runs its task. It is Run otherwise.
 	Webhook(context.Context, *v1.WebhookRequest) (*v1.WebhookResponse, error)
-	// RunStream is Run for who wants the output of a blocking task as it comes: first the job, then its output, then how it
-	// ended. A task that does not block is answered with the job alone.
+	// RunStream is Run with the output of a blocking task as it comes: first the job, then its output, then how it ended. A task
+	// that does not block is answered with the job only.
 	RunStream(context.Context, *v1.RunRequest, GatewayServiceRunStreamServerStream) error
 	// Logs returns the output of a job that the same API key started over the network, as JobService.StreamLogs does, and when
 	// that has ended the job. NOT_FOUND as with Result.
