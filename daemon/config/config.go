@@ -37,6 +37,12 @@ type Config struct {
 	TrustUnix      bool
 	// AllowPlaintext lets the gateway serve HTTP without TLS on addresses that are not loopback.
 	AllowPlaintext bool
+	// Remote and Authority are about clients on other machines, Providers are where these log in, and Roles what they may do. Both are
+	// in the order of the file.
+	Remote    Remote
+	Authority Authority
+	Providers []*Provider
+	Roles     []*Role
 	// Warnings are what Load found that keeps nothing from working for ever: a user or a folder that is not there yet.
 	Warnings Diagnostics
 	// Files are the files that it was made of.
@@ -195,6 +201,8 @@ func (t *tables) begin() *Config {
 	t.root.begin(&b)
 	t.argon2.begin(&b.cfg.Argon2)
 	t.retention.begin(&b.cfg.Retention)
+	t.remote.begin(&b.cfg.Remote)
+	t.authority.begin(&b.cfg.Authority)
 	return b.cfg
 }
 

@@ -105,6 +105,8 @@ type decoder struct {
 	path    []string
 	// places are where the attributes of what is being decoded stand, by their names.
 	places map[string]hcl.Range
+	// groups and roleTasks are what roles name; see checkRoles.
+	groups, roleTasks []mention
 }
 
 // errorAt reports an error at the byte at offset.

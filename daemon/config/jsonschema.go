@@ -35,11 +35,16 @@ func JSONSchema() ([]byte, error) {
 	}
 	addLabelled("task", "param")
 	addLabelled("task", "webhook")
-	for _, name := range []string{"argon2", "retention", "defaults"} {
+	for _, name := range []string{"argon2", "retention", "remote", "authority", "defaults"} {
 		add("", name)
+	}
+	for _, name := range []string{"provider", "role"} {
+		addLabelled("", name)
 	}
 	addLabelled("", "task")
 	blocks["task"]["required"] = []string{"command"}
+	blocks["provider"]["required"] = []string{"issuer"}
+	blocks["role"]["required"] = []string{"methods"}
 	top := blocks[""]
 	top["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	top["title"] = "configuration of rtask in HCL's JSON syntax"

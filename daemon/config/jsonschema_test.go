@@ -114,8 +114,15 @@ func TestJSONSchema(t *testing.T) {
 		switch block {
 		case "":
 			return inner
-		case "argon2", "retention", "defaults":
+		case "argon2", "retention", "remote", "authority", "defaults":
 			return map[string]any{block: inner}
+		case "provider", "role":
+			for name, v := range map[string]any{"provider": map[string]any{"issuer": "https://x"}, "role": map[string]any{"methods": []any{"run"}}}[block].(map[string]any) {
+				if _, ok := inner[name]; !ok {
+					inner[name] = v
+				}
+			}
+			return map[string]any{block: map[string]any{"x": inner}}
 		case "task":
 			for name, v := range inner {
 				task[name] = v

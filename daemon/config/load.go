@@ -29,6 +29,10 @@ type Options struct {
 	LookupUser, LookupGroup, StatDir func(string) error
 	// CheckEnvironmentFile returns why an environment_file cannot be read now, which becomes a warning.
 	CheckEnvironmentFile func(string) error
+	// CheckFile returns why a file that only root may write cannot be read now, which becomes a warning.
+	CheckFile func(path string) error
+	// IsRoot reports whether the name of a user is another one for root, which is an error where that must not be.
+	IsRoot func(name string) bool
 	// ReadSecret returns the secret in a file, as that of SecretReader does. A file that is not there becomes a warning. nil: no
 	// file is read, and each is missing.
 	ReadSecret func(path string) (string, error)
@@ -99,6 +103,7 @@ func build(sources []*source, opts Options) (*Config, Diagnostics) {
 	}
 	if whole && !opts.Part { // or names would be missing that stand in the file that cannot be read
 		b.checkTriggers()
+		b.checkRoles(decoders)
 	}
 	b.checkTokens(decoders)
 	var all Diagnostics

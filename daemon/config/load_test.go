@@ -81,6 +81,8 @@ func TestMessages(t *testing.T) {
 				}
 			}
 			opts.LookupUser, opts.LookupGroup, opts.StatDir = only("root"), only("root"), only("/")
+			opts.IsRoot = func(name string) bool { return name == "toor" }
+			opts.CheckFile = only("/etc/rtask/corp.crl")
 			cfg, diags := Load(opts)
 			if (cfg == nil) != diags.HasErrors() {
 				t.Errorf("Config is nil: %v, HasErrors: %v", cfg == nil, diags.HasErrors())
@@ -116,6 +118,8 @@ func TestNoFilesAreTheDefaults(t *testing.T) {
 			Tasks: map[string]*Task{}, keyPlaces: map[string]Diagnostic{}, Argon2: Argon2{MemoryKiB: 19456, Time: 2, Threads: 1},
 			LimitsUnavailable: "refuse", MaxJobs: 1000, DynamicUIDs: spec.UIDRange{First: 70000, Last: 70999},
 			Retention: spec.Retention{KeepFor: 720 * time.Hour, KeepBytes: 2 << 30, KeepJobs: 100_000},
+			Remote:    Remote{Authorities: []string{"rtask"}, StaleCRL: "refuse", TokenTTL: time.Hour},
+			Authority: Authority{UserLifetime: 16 * time.Hour, MachineLifetime: 720 * time.Hour, RenewExpired: 72 * time.Hour},
 		}
 		if !reflect.DeepEqual(cfg, want) {
 			t.Errorf("got %+v", cfg)
@@ -261,6 +265,8 @@ func TestWholeConfiguration(t *testing.T) {
 				Tasks:  map[string]*Task{"plain": &plain, "full": &full},
 				Argon2: Argon2{MemoryKiB: 46 << 10, Time: 1, Threads: 4}, LimitsUnavailable: LimitsUnavailableWarn, MaxJobs: 5,
 				DynamicUIDs: spec.UIDRange{First: 80000, Last: 80009}, Retention: spec.Retention{KeepBytes: 3 << 29, KeepJobs: 7},
+				Remote:    Remote{Authorities: []string{"rtask"}, StaleCRL: "refuse", TokenTTL: time.Hour},
+				Authority: Authority{UserLifetime: 16 * time.Hour, MachineLifetime: 720 * time.Hour, RenewExpired: 72 * time.Hour},
 			}
 			if !reflect.DeepEqual(cfg, want) {
 				t.Errorf("got %+v\nplain %+v\nfull %+v", cfg, cfg.Tasks["plain"], cfg.Tasks["full"])

@@ -10,7 +10,6 @@ import (
 	"unicode"
 
 	"github.com/hashicorp/hcl/v2"
-	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/rtask/rtask/sandbox/wording"
 )
@@ -85,20 +84,23 @@ func (d *decoder) workdir(v value, dst *string) {
 	}
 }
 
+// untilItDoes is the hint for an account of a task that does not exist.
+const untilItDoes = "The task is refused until it does."
+
 // account sets dst to the user or group that a job runs as.
 func (d *decoder) account(v value, dst *string, lookup func(string) error, kind string) {
-	if s, ok := d.string(v, false); ok && d.accountName(v, s, lookup, kind) {
+	if s, ok := d.string(v, false); ok && d.accountName(v, s, lookup, kind, untilItDoes) {
 		*dst = s
 	}
 }
 
-// accountName checks a user or group that a job runs with.
-func (d *decoder) accountName(v value, s string, lookup func(string) error, kind string) bool {
+// accountName checks a user or group that a job runs with, and warns with missing as systemName does.
+func (d *decoder) accountName(v value, s string, lookup func(string) error, kind, missing string) bool {
 	if s == gatewayUser {
 		d.errorf(v.rng(), "It faces the network and is for the gateway alone. Choose another one.", "%s must not be %q", v.name, s)
 		return false
 	}
-	return d.systemName(v, s, lookup, kind, "The task is refused until it does.")
+	return d.systemName(v, s, lookup, kind, missing)
 }
 
 // callerName checks a user or group that may start a task.
@@ -183,16 +185,9 @@ func (d *decoder) environment(v value, dst *map[string]string) {
 
 // variable returns the name of an environment variable.
 func (d *decoder) variable(key hcl.Expression) (string, bool) {
-	name := hcl.ExprAsKeyword(key)
-	if name == "" || d.source.json {
-		inner := key
-		if wrapped, ok := key.(*hclsyntax.ObjectConsKeyExpr); ok {
-			inner = wrapped.Wrapped
-		}
-		var ok bool
-		if name, ok = d.string(value{name: "the name of a variable", expr: inner}, true); !ok {
-			return "", false
-		}
+	name, ok := d.key(key, "the name of a variable")
+	if !ok {
+		return "", false
 	}
 	const form = "A name is made of A–Z, a–z, 0–9 and _, and does not begin with a digit."
 	if !validVariable(name) {

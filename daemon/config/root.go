@@ -27,6 +27,10 @@ const (
 	inWebhook  = "webhook \"NAME\" { … }"
 
 	inRetention = "retention { … }"
+	inRemote    = "remote { … }"
+	inAuthority = "authority { … }"
+	inProvider  = "provider \"NAME\" { … }"
+	inRole      = "role \"NAME\" { … }"
 )
 
 // builder is a Config while it is made.
@@ -97,6 +101,14 @@ func rootScope() scope[builder] {
 			{name: "retention", decode: func(d *decoder, found *hcl.Block, b *builder) {
 				decodeBody(d, found.Body, d.tables.retention, &b.cfg.Retention)
 			}},
+			{name: "remote", decode: func(d *decoder, found *hcl.Block, b *builder) {
+				decodeBody(d, found.Body, d.tables.remote, &b.cfg.Remote)
+			}},
+			{name: "authority", decode: func(d *decoder, found *hcl.Block, b *builder) {
+				decodeBody(d, found.Body, d.tables.authority, &b.cfg.Authority)
+			}},
+			{name: "provider", label: "NAME", decode: func(d *decoder, found *hcl.Block, b *builder) { b.provider(d, found) }},
+			{name: "role", label: "NAME", decode: func(d *decoder, found *hcl.Block, b *builder) { b.role(d, found) }},
 			{name: "defaults", decode: func(d *decoder, found *hcl.Block, b *builder) {
 				d.written, d.path = written{}, nil
 				decodeBody(d, found.Body, d.tables.defaults, &b.defaults)

@@ -13,6 +13,10 @@ type tables struct {
 	pool           scope[Pool]
 	param          scope[Param]
 	webhook        scope[hookDraft]
+	remote         scope[Remote]
+	authority      scope[Authority]
+	provider       scope[Provider]
+	role           scope[Role]
 	// profiles are those of the sandbox that were needed until now.
 	profiles map[string]spec.Sandbox
 }
@@ -21,6 +25,7 @@ func newTables() *tables {
 	return &tables{
 		root: rootScope(), file: fileScope(), argon2: argon2Scope(), retention: retentionScope(), task: taskScope(), defaults: defaultsScope(),
 		limits: limitsScope(), sandbox: sandboxScope(), pool: poolScope(), param: paramScope(), webhook: webhookScope(),
+		remote: remoteScope(), authority: authorityScope(), provider: providerScope(), role: roleScope(),
 		profiles: map[string]spec.Sandbox{},
 	}
 }
@@ -43,7 +48,8 @@ func (t *tables) places() []place {
 		}
 	}
 	return []place{
-		t.root.place(""), t.file.place(""), t.argon2.place("argon2"), t.retention.place("retention"), t.task.place("task"), t.limits.place("limits"),
+		t.root.place(""), t.file.place(""), t.argon2.place("argon2"), t.retention.place("retention"),
+		t.remote.place("remote"), t.authority.place("authority"), t.provider.place("provider"), t.role.place("role"), t.task.place("task"), t.limits.place("limits"),
 		sandbox, t.pool.place("pool"), t.param.place("param"), t.webhook.place("webhook"), t.defaults.place("defaults"),
 	}
 }
@@ -61,7 +67,7 @@ func (s scope[T]) place(block string) place {
 
 // Setting is one NAME = VALUE that a configuration may have.
 type Setting struct {
-	// Block is the block that it stands in: argon2, retention, defaults, task, limits, sandbox, pool, param, webhook, or "" for
+	// Block is the block that it stands in: argon2, retention, remote, authority, provider, role, defaults, task, limits, sandbox, pool, param, webhook, or "" for
 	// rtask.hcl itself. What stands in limits, sandbox and pool may stand in these blocks of defaults, too.
 	Block string
 	// Name is its name, Type what the manual calls its value, and Example a value as it is written in a file.

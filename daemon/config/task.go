@@ -109,7 +109,7 @@ func taskAttributes() []attribute[draft] {
 		{
 			name: "supplementary_groups", example: `["docker"]`, inherit: true,
 			kind: list(func(t *draft) *[]string { return &t.SupplementaryGroups }, func(d *decoder, v value, s string) bool {
-				return d.accountName(v, s, d.opts.LookupGroup, "group")
+				return d.accountName(v, s, d.opts.LookupGroup, "group", untilItDoes)
 			}),
 			doc: "Further groups it is in.",
 		},

@@ -50,6 +50,13 @@ func (m *Machine) Ask(opts config.Options) config.Options {
 			return err
 		})
 	}
+	opts.CheckFile = func(path string) error {
+		return within(m, path, func() error {
+			_, err := config.ReadTrusted(path, m.owner)
+			return err
+		})
+	}
+	opts.IsRoot = isRoot
 	read := config.SecretReader(m.owner)
 	opts.ReadSecret = func(path string) (string, error) {
 		var secret string
@@ -102,6 +109,12 @@ func within(m *Machine, path string, ask func() error) error {
 func lookupUser(name string) error {
 	_, err := user.Lookup(name)
 	return err
+}
+
+// isRoot reports whether a user is uid 0, whatever its name is.
+func isRoot(name string) bool {
+	u, err := user.Lookup(name)
+	return err == nil && u.Uid == "0"
 }
 
 func lookupGroup(name string) error {
