@@ -1,7 +1,7 @@
-// Package client connects to an engine over a Unix socket.
+// Package client connects to an engine: over a Unix socket, or over mutual TLS to one on another machine.
 //
-// The gateway, which strangers talk to, imports it besides package ctl: the only thing it touches on the machine is the
-// socket it is given, and it starts nothing.
+// The gateway, which strangers talk to, imports it besides package ctl and those below it: the only thing it touches on the machine is
+// the socket it is given. It reads no file and starts nothing. Keys, certificates and tokens come from its callers: see Credentials.
 package client
 
 import (
@@ -45,7 +45,9 @@ type Client struct {
 	Jobs    rtaskv1connect.JobServiceClient
 	Gateway rtaskv1connect.GatewayServiceClient
 
-	transport *http.Transport
+	// remote is nil for a Unix socket.
+	remote *Endpoint
+	close  func()
 }
 
 // Dial returns a client of the engine at a socket. Nothing is connected before the first call, whose error says if
@@ -58,15 +60,21 @@ func Dial(path string) *Client {
 		MaxIdleConnsPerHost: maxIdle,
 		IdleConnTimeout:     idleTimeout,
 	}
-	h := &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	// The engine may answer with a list of any size.
-	c := connect.NewClient(connecthttp.NewTransport(h, baseURL, append(codec.Options(), connecthttp.WithReadMaxBytes(0))...))
-	return &Client{
-		Jobs:      rtaskv1connect.NewJobServiceClient(c),
-		Gateway:   rtaskv1connect.NewGatewayServiceClient(c),
-		transport: t,
-	}
+	c := newClient(t, baseURL)
+	c.close = t.CloseIdleConnections
+	return c
 }
+
+// newClient makes a client of what answers at a URL.
+func newClient(t http.RoundTripper, base string, interceptors ...connect.ClientInterceptor) *Client {
+	h := &http.Client{Transport: t, CheckRedirect: noRedirect}
+	// The engine may answer with a list of any size.
+	c := connect.NewClient(connecthttp.NewTransport(h, base, append(codec.Options(), connecthttp.WithReadMaxBytes(0))...), interceptors...)
+	return &Client{Jobs: rtaskv1connect.NewJobServiceClient(c), Gateway: rtaskv1connect.NewGatewayServiceClient(c)}
+}
+
+// noRedirect is the CheckRedirect of clients of servers that redirect nobody.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // Messages yields what comes on a stream of the engine's. It ends with the stream, after an error if there was one.
 func Messages[M any](s interface{ Receive() (*M, error) }) iter.Seq2[*M, error] {
@@ -81,7 +89,10 @@ func Messages[M any](s interface{ Receive() (*M, error) }) iter.Seq2[*M, error] 
 }
 
 // Close closes the connections that no call is using. The client stays usable.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() { c.close() }
+
+// Remote returns the server of a client that DialTLS made; ok is false for one of a Unix socket.
+func (c *Client) Remote() (_ *Endpoint, ok bool) { return c.remote, c.remote != nil }
 
 // dial connects to a socket. A Unix socket whose accept queue is full refuses with EAGAIN at once where TCP would wait
 // (unix(7), connect(2)), so the wait is here.

@@ -2,6 +2,7 @@ package client
 
 import (
 	"errors"
+	"net/http"
 
 	"connectrpc.com/connect/v2"
 
@@ -38,6 +39,15 @@ func Classify(err error) error {
 // Message is what to tell a person: the engine's own words where it answered, otherwise what kept the call from
 // reaching it. It may have several lines.
 func Message(err error) string {
+	if r, ok := errors.AsType[*Refused](err); ok {
+		return r.Error()
+	}
+	if c, ok := errors.AsType[*cut](err); ok {
+		return c.Error()
+	}
+	if t, ok := errors.AsType[*told](err); ok {
+		return t.text
+	}
 	var call *connect.Error
 	if !errors.As(err, &call) {
 		return err.Error()
@@ -51,13 +61,19 @@ func Message(err error) string {
 	return "cannot talk to rtaskd: " + call.Message()
 }
 
-// Broken reports whether a call failed on its way, or because the engine is going away, and not because of what was
-// asked: the same call may succeed once the engine is back.
+// Broken reports whether a call failed on its way, because the engine is going away, or because its token ended, and not because of
+// what was asked: the same call may succeed once the engine is back, or with another token.
 func Broken(err error) bool {
 	if err == nil || errors.Is(err, ErrPermission) {
 		return false
 	}
-	if !answered(err) {
+	if errors.As(err, new(*Refused)) || errors.As(err, new(*unusable)) || errors.As(err, new(*refusedTwice)) {
+		return false
+	}
+	if p, ok := errors.AsType[*Problem](err); ok {
+		return p.Status == http.StatusBadGateway || p.Status == http.StatusServiceUnavailable || p.Status == http.StatusGatewayTimeout
+	}
+	if !answered(err) || staleToken(err) {
 		return true
 	}
 	switch connect.CodeOf(err) {

@@ -1,11 +1,13 @@
-// Package wording has what rtask does with words and lines of text that others wrote: showing them where a terminal or D-Bus reads
-// them, and guessing what a mistyped name means. It is for all programs, so it imports nothing of the project and little else.
+// Package wording has what rtask does with words and lines of text: showing those that others wrote where a terminal or D-Bus reads
+// them, guessing what a mistyped name means, and saying how long something takes. It is for all programs, so it imports nothing of the
+// project and little else.
 package wording
 
 import (
 	"fmt"
 	"iter"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -48,6 +50,30 @@ func Escape(s, keep string) string {
 		i += n
 	}
 	return b.String()
+}
+
+// Span says how long something is, with its largest units, most of them at most: "2 d", "15 h 12 min", "45 s". It is rounded down, and
+// less than a second is "0 s".
+func Span(d time.Duration, most int) string {
+	var parts []string
+	for _, u := range []struct {
+		name string
+		unit time.Duration
+	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"min", time.Minute}, {"s", time.Second}} {
+		if n := d / u.unit; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, u.name))
+			d -= n * u.unit
+		} else if len(parts) > 0 {
+			break
+		}
+		if len(parts) == most {
+			break
+		}
+	}
+	if len(parts) == 0 {
+		return "0 s"
+	}
+	return strings.Join(parts, " ")
 }
 
 // HCL quotes a string with the escapes that HCL has.

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestNearest(t *testing.T) {
@@ -14,6 +15,23 @@ func TestNearest(t *testing.T) {
 	} {
 		if got := Nearest(name, slices.Values(known)); !slices.Equal(got, want) {
 			t.Errorf("%q is near %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestSpan(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, test := range []struct {
+		d    time.Duration
+		most int
+		want string
+	}{
+		{0, 1, "0 s"}, {999 * time.Millisecond, 2, "0 s"}, {-time.Hour, 1, "0 s"}, {59 * time.Second, 1, "59 s"}, {7 * time.Minute, 1, "7 min"},
+		{3*time.Hour + 59*time.Minute, 1, "3 h"}, {15*time.Hour + 12*time.Minute, 2, "15 h 12 min"}, {15*time.Hour + 12*time.Second, 2, "15 h"},
+		{2*day + 5*time.Hour, 1, "2 d"}, {400 * day, 2, "400 d"}, {day + time.Hour + time.Minute, 3, "1 d 1 h 1 min"},
+	} {
+		if got := Span(test.d, test.most); got != test.want {
+			t.Errorf("Span(%v, %d) = %q, want %q", test.d, test.most, got, test.want)
 		}
 	}
 }
