@@ -65,6 +65,10 @@ func rules() map[string]rule {
 		"daemon/store":     {may: []string{"sandbox/durable"}, never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses}},
 		"daemon/auth/cost": {never: map[string]string{"net": "numbers and their bounds", "os/exec": noProcesses}},
 		"daemon/auth":      {may: []string{"daemon/auth/cost", "daemon/origin", "sandbox/durable"}, never: map[string]string{"net/http": noNetwork, "os/exec": "who calls must not be able to start anything"}},
+		"daemon/auth/token": {
+			may:   []string{"sandbox/durable"},
+			never: map[string]string{"net/http": noNetwork, "os/exec": "who calls must not be able to start anything"},
+		},
 		"daemon/auth/webhook": {
 			never: map[string]string{"net": "bytes in, yes or no out", "os/exec": "who calls must not be able to start anything"},
 		},
