@@ -72,6 +72,13 @@ func rules() map[string]rule {
 		"daemon/auth/webhook": {
 			never: map[string]string{"net": "bytes in, yes or no out", "os/exec": "who calls must not be able to start anything"},
 		},
+		"daemon/auth/join": {
+			never: map[string]string{"net/http": "text in, values out", "os/exec": "who calls must not be able to start anything"},
+		},
+		"daemon/auth/authority": {
+			may:   []string{"daemon/auth/join", "daemon/origin", "sandbox/durable"},
+			never: map[string]string{"net/http": noNetwork, "os/exec": "who calls must not be able to start anything"},
+		},
 		"daemon/control": {
 			may: []string{
 				"daemon/api/codec", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/auth", "daemon/auth/webhook", "daemon/config",
