@@ -64,8 +64,8 @@ func (s *Server) Result(ctx context.Context, r *rtaskv1.ResultRequest) (*rtaskv1
 	case j.State != job.Ended:
 		return &rtaskv1.RunResponse{Job: jobMessage(j), Accepted: true}, nil
 	}
-	result, err := s.Jobs.Output(ctx, j)
-	if err != nil && !errors.Is(err, job.ErrNotFound) { // a job that never ran has no output
+	result, err := s.Jobs.Output(j)
+	if err != nil {
 		return nil, waitError(err)
 	}
 	return resultMessage(result), nil

@@ -18,7 +18,7 @@ const (
 )
 
 // check finds every mistake of the request before anything is done.
-func (m *Manager) check(s *Spec) error {
+func (d *drafter) check(s *Spec) error {
 	invalid := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
 	}
@@ -55,8 +55,8 @@ func (m *Manager) check(s *Spec) error {
 	if s.Once.Key != "" && s.Volatile {
 		return invalid("what is to be done once must be on record")
 	}
-	if m.euid != 0 {
-		if s.As != nil && int(s.As.UID) != m.euid {
+	if d.euid != 0 {
+		if s.As != nil && int(s.As.UID) != d.euid {
 			return invalid("only an rtaskd that runs as root can run jobs as user %s", s.As.Name)
 		}
 		if s.Group != nil && int(*s.Group) != os.Getegid() || len(s.Groups) > 0 {
@@ -66,16 +66,16 @@ func (m *Manager) check(s *Spec) error {
 			return invalid("only an rtaskd that runs as root can give jobs ambient_capabilities")
 		}
 	}
-	if err := m.opts.Host.Check(s.Limits); err != nil {
+	if err := d.opts.Host.Check(s.Limits); err != nil {
 		if !s.LimitsOptional {
 			return fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
-		m.opts.Logger.Warn("a job starts without a limit", "task", s.Task, "command", s.Command(), "error", err)
+		d.opts.Logger.Warn("a job starts without a limit", "task", s.Task, "command", s.Command(), "error", err)
 	}
-	_, missing := m.opts.Host.Give(s.Sandbox)
+	_, missing := d.opts.Host.Give(s.Sandbox)
 	for _, name := range missing {
 		if slices.Contains(s.Sandbox.Named, name) {
-			return invalid("%s cannot be given here: %s", name, m.opts.Host.WhyNot(s.Sandbox, name))
+			return invalid("%s cannot be given here: %s", name, d.opts.Host.WhyNot(s.Sandbox, name))
 		}
 	}
 	if s.KillSignal == 0 {

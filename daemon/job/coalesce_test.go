@@ -73,15 +73,15 @@ func TestCoalesce(t *testing.T) {
 		}
 	}
 	look("in memory")
-	m.recorder.now()
+	m.runner.ender.recorder.now()
 	eventually(t, "they are on record", func() bool {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		return len(m.live) == 0
+		m.jobs.mu.Lock()
+		defer m.jobs.mu.Unlock()
+		return len(m.jobs.live) == 0
 	})
 	look("on record")
-	if len(m.aliases) != 0 {
-		t.Errorf("%d aliases are remembered", len(m.aliases))
+	if len(m.jobs.aliases) != 0 {
+		t.Errorf("%d aliases are remembered", len(m.jobs.aliases))
 	}
 	// Asked for again under its id, an alias is what it was.
 	again := coalesced("c", "main")
@@ -123,7 +123,7 @@ func TestCoalesceReopen(t *testing.T) {
 	if got := output(t, m, d.ID); got != long("2")+" of 2222222222\n" {
 		t.Errorf("%d bytes, %.20q…", len(got), got)
 	}
-	m.recorder.now()
+	m.runner.ender.recorder.now()
 	eventually(t, "no input is left", func() bool {
 		left, err := os.ReadDir(filepath.Join(dir, "state", "inputs"))
 		return err == nil && len(left) == 0
@@ -297,11 +297,11 @@ func TestAliasesBounded(t *testing.T) {
 	}
 	signal(t, first.PID, unix.SIGUSR1)
 	wait(t, m, waits.ID)
-	m.recorder.now()
+	m.runner.ender.recorder.now()
 	eventually(t, "they are on record", func() bool {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		return len(m.live) == 0 && len(m.aliases) == 0
+		m.jobs.mu.Lock()
+		defer m.jobs.mu.Unlock()
+		return len(m.jobs.live) == 0 && len(m.jobs.aliases) == 0
 	})
 	for _, id := range ids {
 		if j, err := m.Status(id); err != nil || j.ID != waits.ID || !j.Succeeded() {
@@ -352,20 +352,20 @@ func TestCoalesceRepeat(t *testing.T) {
 	// Both have looked for a repeat before either is on record.
 	joins := make([]admitted, 2)
 	for i, s := range []*Spec{&s, &twin} {
-		if err := m.check(s); err != nil {
+		if err := m.starter.admitter.check(s); err != nil {
 			t.Fatal(err)
 		}
 		var err error
-		if joins[i], err = m.admit(t.Context(), s); err != nil || joins[i].joined == nil {
+		if joins[i], err = m.starter.admitter.admit(t.Context(), s); err != nil || joins[i].joined == nil {
 			t.Fatalf("%+v, %v", joins[i], err)
 		}
 	}
-	if err := m.commitJoin(t.Context(), joins[0].l, joins[0].joined); err != nil {
+	if err := m.starter.placer.coalesce.commit(t.Context(), joins[0].l, joins[0].joined); err != nil {
 		t.Fatal(err)
 	}
 	holder := joins[0].joined.alias.id
 	var repeat *RepeatError
-	if err := m.commitJoin(t.Context(), joins[1].l, joins[1].joined); !errors.As(err, &repeat) || repeat.ID != holder {
+	if err := m.starter.placer.coalesce.commit(t.Context(), joins[1].l, joins[1].joined); !errors.As(err, &repeat) || repeat.ID != holder {
 		t.Errorf("the twin: %v", err)
 	}
 	if _, err := m.Start(t.Context(), s); !errors.As(err, &repeat) || repeat.ID != holder {
@@ -373,11 +373,11 @@ func TestCoalesceRepeat(t *testing.T) {
 	}
 	signal(t, first.PID, unix.SIGUSR1)
 	wait(t, m, waits.ID)
-	m.recorder.now()
+	m.runner.ender.recorder.now()
 	eventually(t, "they are on record", func() bool {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		return len(m.live) == 0 && len(m.aliases) == 0
+		m.jobs.mu.Lock()
+		defer m.jobs.mu.Unlock()
+		return len(m.jobs.live) == 0 && len(m.jobs.aliases) == 0
 	})
 	if _, err := m.Start(t.Context(), s); !errors.As(err, &repeat) || repeat.ID != holder {
 		t.Errorf("one that comes after the end: %v", err)
@@ -397,28 +397,28 @@ func TestCoalesceGone(t *testing.T) {
 	third.Input = []byte(strings.Repeat("c", maxInline+1) + "\n")
 	admit := func(s *Spec) admitted {
 		t.Helper()
-		if err := m.check(s); err != nil {
+		if err := m.starter.admitter.check(s); err != nil {
 			t.Fatal(err)
 		}
-		a, err := m.admit(t.Context(), s)
+		a, err := m.starter.admitter.admit(t.Context(), s)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return a
 	}
 	a, b := admit(&once), admit(&repeat)
-	if _, err := m.place(t.Context(), &once, a); err != nil {
+	if _, err := m.starter.placer.place(t.Context(), &once, a); err != nil {
 		t.Fatal(err)
 	}
-	m.enqueue(a.l)
+	m.runner.enqueue(a.l)
 	c := admit(&third)
 	if c.joined == nil || c.l != b.l {
 		t.Fatalf("%+v", c)
 	}
-	if err := m.placeJoined(t.Context(), &third, c); !errors.Is(err, errGone) {
+	if err := m.starter.placer.placeJoined(t.Context(), &third, c); !errors.Is(err, errGone) {
 		t.Errorf("%v", err)
 	}
-	if _, err := m.place(t.Context(), &repeat, b); !errors.As(err, new(*RepeatError)) {
+	if _, err := m.starter.placer.place(t.Context(), &repeat, b); !errors.As(err, new(*RepeatError)) {
 		t.Errorf("the repeat: %v", err)
 	}
 	third.ID = c.job.ID
@@ -446,11 +446,11 @@ func TestCoalesceForgotten(t *testing.T) {
 		for k := range both {
 			s := coalesced("x", fmt.Sprint(i))
 			s.MaxQueue = 100
-			if err := m.check(&s); err != nil {
+			if err := m.starter.admitter.check(&s); err != nil {
 				t.Fatal(err)
 			}
 			var err error
-			if both[k], err = m.admit(t.Context(), &s); err != nil {
+			if both[k], err = m.starter.admitter.admit(t.Context(), &s); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -462,9 +462,9 @@ func TestCoalesceForgotten(t *testing.T) {
 		var err error
 		var gone bool
 		l.writing.Lock()
-		joined.Go(func() { err = m.commitJoin(t.Context(), l, j) })
+		joined.Go(func() { err = m.starter.placer.coalesce.commit(t.Context(), l, j) })
 		runtime.Gosched() // that one is the first, mostly
-		forgotten.Go(func() { gone = m.forget(l) })
+		forgotten.Go(func() { gone = m.starter.placer.forget(l) })
 		l.writing.Unlock()
 		joined.Wait()
 		forgotten.Wait()
@@ -473,7 +473,7 @@ func TestCoalesceForgotten(t *testing.T) {
 		}
 		if !gone {
 			close(l.settled)
-			m.enqueue(l)
+			m.runner.enqueue(l)
 		}
 	}
 }
@@ -485,24 +485,24 @@ func TestJoinWhileItIsPlaced(t *testing.T) {
 	until(t, m, first.ID, "wait")
 	long, short := coalesced(strings.Repeat("1", maxInline+1), "main"), coalesced("2", "main")
 	for _, s := range []*Spec{&long, &short} {
-		if err := m.check(s); err != nil {
+		if err := m.starter.admitter.check(s); err != nil {
 			t.Fatal(err)
 		}
 	}
-	a, err := m.admit(t.Context(), &long)
+	a, err := m.starter.admitter.admit(t.Context(), &long)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var placed sync.WaitGroup
 	placed.Go(func() {
-		if waits, err := m.place(t.Context(), &long, a); err != nil || !waits {
+		if waits, err := m.starter.placer.place(t.Context(), &long, a); err != nil || !waits {
 			t.Errorf("it waits: %v, %v", waits, err)
 		}
 	})
 	<-a.l.settled
 	start(t, m, short)
 	placed.Wait()
-	m.enqueue(a.l)
+	m.runner.enqueue(a.l)
 	signal(t, first.PID, unix.SIGUSR1)
 	if j := wait(t, m, a.l.job.ID); !j.Succeeded() || output(t, m, j.ID) != "2 of 2\n" {
 		t.Errorf("%+v, %.20q", j.Exit, output(t, m, j.ID))
@@ -515,18 +515,18 @@ func TestCoalesceInput(t *testing.T) {
 	first := start(t, m, coalesced("wait", "main"))
 	until(t, m, first.ID, "wait")
 	waits := start(t, m, coalesced("short", "main"))
-	m.mu.Lock()
-	others := m.admission.Restore(admission.Request{ID: newID(), Task: "other", Share: first.share(), Input: admission.MaxInputs - 100}, true)
-	m.mu.Unlock()
+	m.jobs.mu.Lock()
+	others := m.jobs.admission.Restore(admission.Request{ID: newID(), Task: "other", Share: first.share(), Input: admission.MaxInputs - 100}, true)
+	m.jobs.mu.Unlock()
 	if _, err := m.Start(t.Context(), coalesced(strings.Repeat("x", maxInline+1), "main")); !errors.Is(err, ErrQueueFull) {
 		t.Errorf("a long one: %v", err)
 	}
-	if left, err := os.ReadDir(filepath.Join(m.opts.StateDir, "inputs")); err != nil || len(left) != 0 {
+	if left, err := os.ReadDir(m.opts.inputsDir()); err != nil || len(left) != 0 {
 		t.Errorf("inputs %v, %v", left, err)
 	}
-	m.mu.Lock()
-	m.admission.Leave(others)
-	m.mu.Unlock()
+	m.jobs.mu.Lock()
+	m.jobs.admission.Leave(others)
+	m.jobs.mu.Unlock()
 	start(t, m, coalesced("b", "main"))
 	signal(t, first.PID, unix.SIGUSR1)
 	wait(t, m, waits.ID)
@@ -576,7 +576,7 @@ func TestCoalesceOneID(t *testing.T) {
 		for in := range accepted {
 			want[id] = in
 		}
-		if left, err := os.ReadDir(filepath.Join(m.opts.StateDir, "inputs")); err != nil || len(left) != len(want) {
+		if left, err := os.ReadDir(m.opts.inputsDir()); err != nil || len(left) != len(want) {
 			t.Errorf("%d inputs are kept for %d jobs, %v", len(left), len(want), err)
 		}
 	}
@@ -587,30 +587,34 @@ func TestCoalesceOneID(t *testing.T) {
 		}
 	}
 	noneInUse(t, m)
-	if left, err := os.ReadDir(filepath.Join(m.opts.StateDir, "inputs")); err != nil || len(left) != 0 {
+	if left, err := os.ReadDir(m.opts.inputsDir()); err != nil || len(left) != 0 {
 		t.Errorf("inputs %v, %v", left, err)
 	}
 }
 
-// TestUnkeptInput: a request whose id was known when it came, and is not any more when it is admitted, keeps its input first.
-func TestUnkeptInput(t *testing.T) {
+// TestLongInputIsKeptFirst: the input of a request that may be coalesced is in a file before anybody knows of the request, and goes
+// with a request that comes to nothing.
+func TestLongInputIsKeptFirst(t *testing.T) {
 	m := open(t)
 	s := coalesced(strings.Repeat("x", maxInline+1), "main")
-	if err := m.check(&s); err != nil {
+	if err := m.starter.admitter.check(&s); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.admitKept(t.Context(), &s); !errors.Is(err, errUnkept) {
-		t.Errorf("%v", err)
-	}
-	drop, err := m.keepLong(&s)
+	a, err := m.starter.admitter.admit(t.Context(), &s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b, err := os.ReadFile(filepath.Join(m.opts.StateDir, "inputs", s.InputName)); err != nil || string(b) != string(s.Input) {
+	if b, err := os.ReadFile(filepath.Join(m.opts.inputsDir(), s.InputName)); err != nil || string(b) != string(s.Input) {
 		t.Errorf("%d bytes, %v", len(b), err)
 	}
-	drop()
-	if left, err := os.ReadDir(filepath.Join(m.opts.StateDir, "inputs")); err != nil || len(left) != 0 {
+	if !m.starter.placer.forget(a.l) {
+		t.Error("the job cannot be forgotten")
+	}
+	m.Drain()
+	if _, err := m.starter.admitter.admit(t.Context(), &s); !errors.Is(err, ErrDraining) {
+		t.Errorf("while it drains: %v", err)
+	}
+	if left, err := os.ReadDir(m.opts.inputsDir()); err != nil || len(left) != 0 {
 		t.Errorf("inputs %v, %v", left, err)
 	}
 }

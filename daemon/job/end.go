@@ -5,71 +5,74 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"sync"
 
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// launch starts a job that is placed, and sees to its end.
-func (m *Manager) launch(ctx context.Context, l *live) {
-	exit, err := m.runner.launch(ctx, l)
-	switch {
-	case err != nil:
-		m.workers.Done()
-	case exit != nil:
-		m.end(l, *exit)
-		m.workers.Done()
-	default:
-		go func() {
-			defer m.workers.Done()
-			m.follow(l)
-		}()
-	}
+// ender makes ends of jobs known, and has them recorded.
+type ender struct {
+	opts     *Options
+	jobs     *roster
+	records  *ledger
+	pool     *pool
+	inputs   inputs
+	triggers *triggers
+	recorder *recorder
+
+	// background are those that the recording of an end begins, which goes on while Close waits for the workers.
+	background sync.WaitGroup
 }
 
-// follow sees to the end of a job that runs.
-func (m *Manager) follow(l *live) {
-	if exit, ok := m.runner.follow(l); ok {
-		m.end(l, exit)
-	}
+func newEnder(o *Options, jobs *roster, records *ledger, p *pool, i inputs, t *triggers) *ender {
+	e := &ender{opts: o, jobs: jobs, records: records, pool: p, inputs: i, triggers: t}
+	e.recorder = newRecorder(e.recordBatch)
+	return e
+}
+
+// close records the ends that are not on record yet, and returns when that is done or cannot be. Nothing ends any more.
+func (e *ender) close() {
+	e.recorder.close()
+	e.background.Wait()
 }
 
 // end makes the end of a job known: to those who wait for its turn or its slot first, then to those who wait for its end.
-func (m *Manager) end(l *live, exit spec.Exit) {
+func (e *ender) end(l *live, exit spec.Exit) {
 	l.result = Result{Stdout: exit.Stdout, Stderr: exit.Stderr, Truncated: exit.Truncated}
 	exit.Stdout, exit.Stderr = nil, nil
-	m.mu.Lock()
+	e.jobs.mu.Lock()
 	j := l.change(func(j *Job) {
 		j.State, j.Exit, j.EndedAt, j.Input = Ended, &exit, exit.Ended, nil
-		m.owe(j)
+		e.triggers.owe(j)
 	})
 	l.result.Job = j
-	m.admission.Leave(l.ticket)
+	e.jobs.admission.Leave(l.ticket)
 	if s := l.slot; s != nil {
 		if exit.Reason == spec.Lost && j.ControlGroup == "" || l.proc != nil && l.proc.Left() {
-			m.pool.keepNumber(s)
+			e.pool.keepNumber(s)
 		}
-		if m.pool.giveBack(s) {
+		if e.pool.giveBack(s) {
 			l.slot = nil
 		}
 	}
-	m.startQueued()
-	m.mu.Unlock()
-	m.recorder.add(l)
-	if m.opts.Ended != nil {
-		m.opts.Ended(j)
+	e.jobs.giveTurns()
+	e.jobs.mu.Unlock()
+	e.recorder.add(l)
+	if e.opts.Ended != nil {
+		e.opts.Ended(j)
 	}
 	close(l.done)
 }
 
 // recordBatch records what has ended, and lets go of it. It returns false if it could not; then the jobs stay in memory,
 // where they can be asked for. With last, nobody tries again.
-func (m *Manager) recordBatch(batch []*live, last bool) bool {
+func (e *ender) recordBatch(batch []*live, last bool) bool {
 	for _, l := range batch {
 		l.writing.Lock()
 		defer l.writing.Unlock()
 	}
 	var jobs []Job
-	m.mu.Lock()
+	e.jobs.mu.Lock()
 	for _, l := range batch {
 		j := l.snapshot()
 		jobs = append(jobs, j)
@@ -77,53 +80,52 @@ func (m *Manager) recordBatch(batch []*live, last bool) bool {
 			jobs = append(jobs, a.record(&j))
 		}
 	}
-	m.mu.Unlock()
-	if err := m.records.PutAll(context.Background(), jobs); err != nil {
-		m.opts.Logger.Error("cannot record the end of jobs", "jobs", len(jobs), "error", err)
+	e.jobs.mu.Unlock()
+	if err := e.records.PutAll(context.Background(), jobs); err != nil {
+		e.opts.Logger.Error("cannot record the end of jobs", "jobs", len(jobs), "error", err)
 		if last {
 			for _, l := range batch {
 				if l.slot != nil {
-					m.pool.leave(l.slot)
+					e.pool.leave(l.slot)
 				}
 			}
 		}
 		return false
 	}
 	for _, l := range batch {
-		m.recorded(l)
+		e.recorded(l)
 	}
 	return true
 }
 
 // recorded lets go of a job whose end is on disk: of what was kept of it elsewhere, of its shim, of its slot.
-func (m *Manager) recorded(l *live) {
+func (e *ender) recorded(l *live) {
 	j := l.result.Job
 	if err := os.Remove(j.Record); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		m.opts.Logger.Warn("cannot remove an exit record", "job", j.ID, "error", err)
+		e.opts.Logger.Warn("cannot remove an exit record", "job", j.ID, "error", err)
 	}
-	if err := m.opts.Host.Forget(j.ID); err != nil {
-		m.opts.Logger.Warn("cannot remove the claim of a job", "job", j.ID, "error", err)
+	if err := e.opts.Host.Forget(j.ID); err != nil {
+		e.opts.Logger.Warn("cannot remove the claim of a job", "job", j.ID, "error", err)
 	}
-	m.inputs.drop(&j)
-	m.records.retention.add(j.ID, j.share())
+	e.inputs.drop(&j)
+	e.records.retention.add(j.ID, j.share())
 	if l.proc != nil {
 		l.proc.Release()
 	}
 	if j.Owing {
-		m.background.Go(func() { m.trigger(j) })
+		e.background.Go(func() { e.triggers.run(j) })
 	}
-	m.mu.Lock()
-	delete(m.live, j.ID)
+	e.jobs.mu.Lock()
+	e.jobs.remove(l, j.ID)
 	for id := range l.aliases {
-		delete(m.aliases, id)
-		m.records.retention.add(id, j.share())
+		e.records.retention.add(id, j.share())
 	}
 	s := l.slot
 	l.slot = nil
-	m.mu.Unlock()
+	e.jobs.mu.Unlock()
 	if s == nil {
 		close(l.gone)
 		return
 	}
-	m.pool.end(s, func() { close(l.gone) })
+	e.pool.end(s, func() { close(l.gone) })
 }

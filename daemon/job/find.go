@@ -2,34 +2,32 @@ package job
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/rtask/rtask/daemon/store"
 )
 
-// Status returns a job as it is now: the one that ref names, by its id, an unambiguous prefix of that of minPrefix characters or more, or, digits only, the
-// PID of its main process while it runs. It returns ErrNotFound, ErrAmbiguous or ErrShort.
-func (m *Manager) Status(ref string) (Job, error) { return m.Find(ref, nil) }
-
 // minPrefix is how many characters of an id name a job at least.
 const minPrefix = 4
 
-// Find is Status among the jobs that visible says yes to; nil: all. The others are not there, for an ambiguity either.
-func (m *Manager) Find(ref string, visible func(Job) bool) (Job, error) {
+// find is Manager.Find.
+func (d *ledger) find(ref string, visible func(Job) bool) (Job, error) {
 	seen := func(j Job) bool { return j.State != promised && (visible == nil || visible(j)) }
 	var found []Job
 	var err error
 	if pid, atoiErr := strconv.Atoi(ref); atoiErr == nil {
 		// 0 is no process, but what a job has that is just being started.
-		found = m.running(func(j Job) bool { return pid > 0 && j.PID == pid && j.State != Ended && seen(j) })
+		found = d.jobs.those(func(j Job) bool { return pid > 0 && j.PID == pid && j.State != Ended && seen(j) })
 	} else if ref != "" && len(ref) < minPrefix {
 		return Job{}, fmt.Errorf("%q: %w", ref, ErrShort)
 	} else if ref != "" {
-		found, err = m.byPrefix(ref, seen)
+		found, err = d.byPrefix(ref, seen)
 	}
 	switch {
 	case errors.Is(err, store.ErrClosed):
@@ -42,20 +40,20 @@ func (m *Manager) Find(ref string, visible func(Job) bool) (Job, error) {
 		return Job{}, fmt.Errorf("%q: %w", ref, ErrAmbiguous)
 	}
 	if found[0].Into != "" {
-		return m.target(found[0])
+		return d.target(found[0])
 	}
 	return found[0], nil
 }
 
 // byPrefix returns the jobs whose ids begin with ref.
-func (m *Manager) byPrefix(ref string, seen func(Job) bool) ([]Job, error) {
+func (d *ledger) byPrefix(ref string, seen func(Job) bool) ([]Job, error) {
 	if len(ref) >= idLength {
-		return m.byID(ref, seen)
+		return d.byID(ref, seen)
 	}
 	// Those that run come first: one that ends meanwhile is in the records then, and found twice, but not missed. An alias is in
 	// the records before its id is known to anybody.
-	found := m.running(func(j Job) bool { return strings.HasPrefix(j.ID, ref) && seen(j) })
-	recorded, err := m.records.Match(ref, 0)
+	found := d.jobs.those(func(j Job) bool { return strings.HasPrefix(j.ID, ref) && seen(j) })
+	recorded, err := d.Match(ref, 0)
 	for _, j := range recorded {
 		if seen(j) && !slices.ContainsFunc(found, func(k Job) bool { return k.ID == j.ID }) {
 			found = append(found, j)
@@ -69,11 +67,11 @@ func (m *Manager) byPrefix(ref string, seen func(Job) bool) ([]Job, error) {
 }
 
 // byID returns the job, or the alias of one, that has exactly this id. Clients on the network ask so: it looks at no other job.
-func (m *Manager) byID(id string, seen func(Job) bool) ([]Job, error) {
-	l, j, _ := m.remembered(id)
+func (d *ledger) byID(id string, seen func(Job) bool) ([]Job, error) {
+	l, j, _ := d.jobs.remembered(id)
 	if l == nil {
 		var err error
-		if j, err = m.records.get(id); errors.Is(err, ErrNotFound) {
+		if j, err = d.get(id); errors.Is(err, ErrNotFound) {
 			return nil, nil
 		} else if err != nil {
 			return nil, err
@@ -85,23 +83,50 @@ func (m *Manager) byID(id string, seen func(Job) bool) ([]Job, error) {
 	return []Job{j}, nil
 }
 
-// running returns the jobs in memory that fit, newest first.
-func (m *Manager) running(fits func(Job) bool) []Job {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var jobs []Job
-	for _, l := range m.live {
-		if j := l.snapshot(); fits(j) {
-			jobs = append(jobs, j)
-		}
+// resolve returns the id of the job that id is an alias of, or id.
+func (d *ledger) resolve(id string) string {
+	if l, j, _ := d.jobs.remembered(id); l != nil {
+		return cmp.Or(j.Into, j.ID)
 	}
-	newestFirst(jobs)
-	return jobs
+	if j, err := d.Get(id); err == nil && j.Into != "" {
+		return j.Into
+	}
+	return id
 }
 
-// newestFirst sorts; of two jobs of one moment the order is always the same.
-func newestFirst(jobs []Job) {
-	slices.SortFunc(jobs, func(a, b Job) int {
-		return cmp.Or(b.QueuedAt.Compare(a.QueuedAt), strings.Compare(b.ID, a.ID))
-	})
+// target returns the job that alias is of, as it is now. One that is not known any more has left its end in the alias.
+func (d *ledger) target(alias Job) (Job, error) {
+	if l := d.jobs.get(alias.Into); l != nil {
+		return l.snapshot(), nil
+	}
+	j, err := d.get(alias.Into)
+	if errors.Is(err, ErrNotFound) || err == nil && j.State == promised {
+		return alias, nil
+	}
+	return j, err
+}
+
+// acceptedAt is Manager.AcceptedAt.
+func (d *ledger) acceptedAt(id string) (time.Time, bool) {
+	if l, j, _ := d.jobs.remembered(id); l != nil {
+		return j.QueuedAt, true
+	}
+	j, err := d.Get(id)
+	return j.QueuedAt, err == nil
+}
+
+// wait is Manager.Wait.
+func (d *ledger) wait(ctx context.Context, id string) (Result, error) {
+	id = d.resolve(id)
+	if l := d.jobs.get(id); l != nil {
+		return d.jobs.wait(ctx, l)
+	}
+	j, err := d.get(id)
+	if err == nil && j.State == promised {
+		err = fmt.Errorf("%q: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	return Result{Job: j}, nil
 }

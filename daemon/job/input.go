@@ -63,47 +63,16 @@ func (i inputs) drop(j *Job) {
 	}
 }
 
-// keepInput keeps a job's input with its record, so that any engine can start it.
-func (m *Manager) keepInput(l *live) error {
-	j := l.change(func(j *Job) {
-		if j.InputFile = len(l.input) > maxInline; !j.InputFile {
-			j.Input = l.input
-		}
-	})
-	if !j.InputFile {
-		return nil
-	}
-	return m.inputs.write(&j, l.input)
-}
-
-// errUnkept is returned by admit for a request with a long input that is in no file, since its id was known when keepLong looked.
-var errUnkept = errors.New("the input is not kept")
-
-// keepLong writes an input that is too long for a record to a file, before anything is known of its request: whether it becomes
-// an input of its own or that of a job that waits, no record ever names a file that is not there. The file has a name that no
-// other request has, not even one with the same id. keepLong returns what removes the file again.
-func (m *Manager) keepLong(s *Spec) (drop func(), err error) {
+// keepLong writes an input of a request that may be coalesced to a file, if it is too long for a record, before anything is known of
+// the request: whether it becomes an input of its own or that of a job that waits, no record ever names a file that is not there.
+// The file has a name that no other request has, not even one with the same id. keepLong returns what removes the file again.
+func (i inputs) keepLong(s *Spec) (drop func(), err error) {
 	s.InputName = ""
 	if s.Overflow != spec.Coalesce || len(s.Input) <= maxInline {
 		return func() {}, nil
 	}
-	if s.ID != "" {
-		if _, known := m.AcceptedAt(s.ID); known {
-			return func() {}, nil // with its input
-		}
-	}
 	s.InputName = newID()
 	file := Job{Spec: Spec{Run: spec.Run{ID: s.ID}, Terms: Terms{InputFile: true, InputName: s.InputName}}}
-	drop = func() { m.inputs.drop(&file) }
-	if err := m.inputs.write(&file, s.Input); err != nil {
-		drop()
-		return nil, err
-	}
-	return drop, nil
-}
-
-// uses reports whether the input of a job is the file with this name.
-func (m *Manager) uses(l *live, name string) bool {
-	j := l.snapshot()
-	return j.InputFile && j.InputName == name
+	drop = func() { i.drop(&file) }
+	return drop, i.write(&file, s.Input)
 }

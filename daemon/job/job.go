@@ -11,17 +11,24 @@
 // Each has an example. Close leaves the jobs running, and the next Manager on the same folders has them again. A Job is a value:
 // it says what was so when it was returned.
 //
-// Inside, a start is admitted (admit.go), placed on record and in a slot (place.go) and launched (launch.go); start.go has these three
-// steps. Its end is made known, then recorded (end.go). What lasts has owners that do not know the Manager, which connects them:
+// Inside, a start (start.go) has three steps, each with an owner and a file of its own:
 //
-//   - package admission: who has a turn, who waits, who is refused; in memory, guarded by the Manager's lock;
-//   - pool (pool.go, warm.go, uids.go): the slots, with a lock of its own;
-//   - ledger (ledger.go, retention.go, promise.go): the records and how long they are kept; each change is a transaction;
+//   - admitter (admit.go, coalesce.go, again.go): decides about a request, or finds the job that it is for;
+//   - placer (place.go): puts a job on record and lends it a slot, or undoes its admission;
+//   - runner (run.go): has it wait for its turn, launches and follows it (launcher, launch.go), and makes its end known and has that
+//     recorded (ender and recorder, end.go, recorder.go). It also takes up the jobs of an earlier engine (recover.go).
+//
+// These use what lasts:
+//
+//   - roster (roster.go): the jobs in memory, and who of them has a turn (package admission), guarded by its lock;
+//   - pool (pool.go, warm.go, slot.go, uids.go): the slots, with a lock of its own;
+//   - ledger (ledger.go, find.go, list.go): all jobs, by the roster and the records; each change of a record is a transaction.
+//     Retention (retention.go, promise.go) bounds how long records and logs are kept;
 //   - inputs (input.go): the files of inputs that are too long for a record;
-//   - runner (launch.go): starts processes and follows them; what it changes of a job is guarded by that job's lock (live.go);
-//   - recorder (recorder.go): has the ends of jobs recorded, many in one commit.
+//   - triggers (trigger.go): start the jobs that the ends of others start.
 //
-// Locks are taken in this order: a job's writing, the Manager's, a job's, the pool's.
+// The Manager (manager.go) connects all of them. Files use each other in one direction: none uses the Manager. Locks are taken in this
+// order: a job's writing, the roster's, a job's (live.go), the pool's.
 //
 // It knows nothing of who may do what (daemon/auth, daemon/control), of configuration files or of the network. How a
 // process is started and confined is package sandbox's business.
@@ -30,6 +37,8 @@ package job
 import (
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -108,6 +117,24 @@ func upgrade(j *Job) {
 // downgrade is the opposite of upgrade.
 func downgrade(j *Job) { j.first = first{j.ID, j.Task, j.Command()} }
 
+// Reply is the beginning of what a job wrote.
+type Reply struct {
+	Stdout    []byte `cbor:"stdout,omitempty"`
+	Stderr    []byte `cbor:"stderr,omitempty"`
+	Truncated bool   `cbor:"truncated,omitempty"`
+}
+
+// Triggered is a job that the end of another one starts. Its id is chosen when that other job ends, and recorded with the
+// end: whoever comes to start it, however often, starts a job of this id, and there can be only one.
+type Triggered struct {
+	// Task is what is started.
+	Task string `cbor:"task"`
+	// Job is its id.
+	Job string `cbor:"job"`
+	// Started says that it was started, whether it is still known or not.
+	Started bool `cbor:"started,omitempty"`
+}
+
 // Owner is who started a job.
 type Owner struct {
 	// UID and Name of a local user.
@@ -124,6 +151,14 @@ func (o Owner) String() string {
 	}
 	return o.Name
 }
+
+// The triggers of jobs that the end of another job starts.
+const (
+	// OnFailure: the other job failed, and nobody had stopped it.
+	OnFailure = "on_failure"
+	// OnSuccess: the other job succeeded.
+	OnSuccess = "on_success"
+)
 
 // Succeeded reports whether the job has ended, with status 0 and by itself.
 func (j Job) Succeeded() bool {
@@ -179,6 +214,20 @@ type Spec struct {
 	Once Once `cbor:"once,omitzero"`
 }
 
+// Once names something that is to be done once, until a time.
+type Once struct {
+	// Key is its name; "": it may be done any number of times.
+	Key string `cbor:"key,omitempty"`
+	// Until is when that is forgotten. It must be later than any time at which a repeat could still be let in.
+	Until time.Time `cbor:"until,omitzero"`
+	// At is the time at which the request was looked at: what holds then, holds for the request, however long it takes. The zero
+	// Time: now.
+	At time.Time `cbor:"-"`
+	// Answer says that a repeat is answered with the existing job, if that is still on record, as when its ID is asked for
+	// again.
+	Answer bool `cbor:"-"`
+}
+
 // Terms are how a job is let in, and what it takes to start one later that waits, be it by the next engine.
 type Terms struct {
 	// Policy is that of its task. With spec.Coalesce a request for the same thing (see Same) that comes while a job waits becomes
@@ -212,4 +261,17 @@ func validID(s string) bool { return jobid.Valid(s) }
 // sameCommand reports whether two jobs are duplicates: commands of one owner with the same arguments.
 func sameCommand(a, b Job) bool {
 	return a.Task == b.Task && a.Owner == b.Owner && slices.Equal(a.Args, b.Args)
+}
+
+// share names the requester whose share of everything a job counts towards. An API key has one, a local user, each webhook of each
+// task, and what the ends of other jobs start, by task.
+func (j *Job) share() string {
+	switch {
+	case j.Owner.Key != "":
+		return "key/" + j.Owner.Key
+	case j.Trigger == "local" || j.Trigger == "":
+		return "user/" + strconv.FormatUint(uint64(j.Owner.UID), 10)
+	default:
+		return strings.Join([]string{j.Trigger, j.Task, j.Owner.Name}, "/")
+	}
 }

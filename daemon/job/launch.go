@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runner starts the processes of jobs that are placed, follows them, and finds those of an earlier run again. It has no lock of its
-// own: the job's lock guards what it changes of a job. It does not know the queue.
-type runner struct {
+// launcher starts the processes of jobs that are placed, and follows them. It has no lock of its own: the job's lock guards what it
+// changes of a job. It does not know the queue.
+type launcher struct {
 	opts    *Options
 	records *ledger
 	pool    *pool
@@ -31,14 +31,14 @@ var errPutOff = errors.New("the next engine starts it")
 
 // launch starts the process of a job that has its slot. It returns the end of one that could not be started, or has ended without
 // having run: Start's caller is to see that. All others are to be followed.
-func (r *runner) launch(ctx context.Context, l *live) (*spec.Exit, error) {
-	p, err := r.process(ctx, l)
-	if err != nil && r.putOff(ctx, l) {
+func (x *launcher) launch(ctx context.Context, l *live) (*spec.Exit, error) {
+	p, err := x.process(ctx, l)
+	if err != nil && x.putOff(ctx, l) {
 		return nil, errPutOff
 	}
 	if err != nil {
 		if l.slot != nil {
-			r.pool.spoil(l.slot)
+			x.pool.spoil(l.slot)
 		}
 		close(l.ready)
 		return setupFailed(l, err), nil
@@ -50,14 +50,14 @@ func (r *runner) launch(ctx context.Context, l *live) (*spec.Exit, error) {
 	before := l.job
 	j.Input, j.InputFile = nil, false
 	if !j.Volatile {
-		r.records.PutSoon(*j)
+		x.records.PutSoon(*j)
 	}
 	stop := l.stop
 	l.mu.Unlock()
-	r.inputs.drop(&before)
+	x.inputs.drop(&before)
 	close(l.ready)
 	if stop != nil { // whoever wanted that may be gone
-		r.stop(l, *stop)
+		x.stop(l, *stop)
 	}
 	if p.PID != 0 {
 		return nil, nil
@@ -72,33 +72,33 @@ func setupFailed(l *live, cause error) *spec.Exit {
 }
 
 // stop has the shim of a job that was launched stop it.
-func (r *runner) stop(l *live, o StopOptions) {
+func (x *launcher) stop(l *live, o StopOptions) {
 	if l.proc == nil {
 		return
 	}
 	if err := l.proc.Stop(o.By, o.Kill); err != nil {
-		r.opts.Logger.Warn("job's supervisor could not be told to stop it", "job", l.snapshot().ID, "error", err)
+		x.opts.Logger.Warn("job's supervisor could not be told to stop it", "job", l.snapshot().ID, "error", err)
 	}
 }
 
 // putOff leaves a job for the next engine whose slot could not be opened because the machine, or this engine, is going down.
-func (r *runner) putOff(ctx context.Context, l *live) bool {
+func (x *launcher) putOff(ctx context.Context, l *live) bool {
 	j := l.snapshot()
-	unsent := l.slot != nil && !r.pool.isOpen(l.slot) && !j.Volatile
-	if !unsent || !isClosed(r.quit) && !r.opts.Host.GoingDown(ctx) {
+	unsent := l.slot != nil && !x.pool.isOpen(l.slot) && !j.Volatile
+	if !unsent || !isClosed(x.quit) && !x.opts.Host.GoingDown(ctx) {
 		return false
 	}
 	j.State, j.Place = Queued, spec.Place{}
-	r.pool.end(l.slot, nil)
-	if err := r.records.Put(ctx, j); err != nil {
-		r.opts.Logger.Error("cannot put off a job", "job", j.ID, "error", err)
+	x.pool.end(l.slot, nil)
+	if err := x.records.Put(ctx, j); err != nil {
+		x.opts.Logger.Error("cannot put off a job", "job", j.ID, "error", err)
 	}
 	return true
 }
 
 // process opens what a process needs and starts it, in another slot if its own has become unfit.
-func (r *runner) process(ctx context.Context, l *live) (*sandbox.Process, error) {
-	stdin := r.null
+func (x *launcher) process(ctx context.Context, l *live) (*sandbox.Process, error) {
+	stdin := x.null
 	if len(l.input) > 0 {
 		f, err := wire.SealedFile("rtask-input", l.input)
 		if err != nil {
@@ -108,32 +108,32 @@ func (r *runner) process(ctx context.Context, l *live) (*sandbox.Process, error)
 		stdin = f
 	}
 	j := l.snapshot()
-	logFile, err := makeLog(r.opts.logPath(j.ID))
+	logFile, err := makeLog(x.opts.logPath(j.ID))
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the job's log: %w", err)
 	}
 	defer logFile.Close()
-	if r.euid == 0 { // what others make is their own
-		if err := groupOfFolder(logFile, r.opts.LogDir); err != nil {
+	if x.euid == 0 { // what others make is their own
+		if err := groupOfFolder(logFile, x.opts.LogDir); err != nil {
 			return nil, err
 		}
 	}
 	for range startAttempts {
 		s := l.slot
 		if s.open == nil {
-			if err := r.pool.openSlot(ctx, s, &j); err != nil {
+			if err := x.pool.openSlot(ctx, s, &j); err != nil {
 				return nil, err
 			}
 			if s.unit != j.Unit { // its name was taken
 				j = l.change(func(j *Job) { j.Unit = s.unit })
-				if err := r.records.record(ctx, l); err != nil {
+				if err := x.records.record(ctx, l); err != nil {
 					return nil, err
 				}
 			}
 		}
 		var memo []byte // where its caller is its record
 		if j.Volatile {
-			if memo, err = r.records.Encode(j); err != nil {
+			if memo, err = x.records.Encode(j); err != nil {
 				return nil, err
 			}
 		}
@@ -141,7 +141,7 @@ func (r *runner) process(ctx context.Context, l *live) (*sandbox.Process, error)
 		if !errors.Is(err, sandbox.ErrUnfit) {
 			return p, err
 		}
-		if err := r.moveOn(ctx, l); err != nil {
+		if err := x.moveOn(ctx, l); err != nil {
 			return nil, err
 		}
 		j = l.snapshot()
@@ -150,24 +150,18 @@ func (r *runner) process(ctx context.Context, l *live) (*sandbox.Process, error)
 }
 
 // moveOn gives a job a new slot in place of one that takes no job any more, and writes that down.
-func (r *runner) moveOn(ctx context.Context, l *live) error {
+func (x *launcher) moveOn(ctx context.Context, l *live) error {
 	j := l.snapshot()
 	key := slotKey(&j)
-	r.pool.end(l.slot, nil)
-	if err := r.lease(l, key); err != nil {
+	x.pool.end(l.slot, nil)
+	if err := x.pool.leaseTo(l, key); err != nil {
 		return err
 	}
-	return r.records.record(ctx, l)
-}
-
-// lease gets a slot for a job that has its turn.
-func (r *runner) lease(l *live, key string) (err error) {
-	l.change(func(j *Job) { l.slot, err = r.pool.lease(j, key) })
-	return err
+	return x.records.record(ctx, l)
 }
 
 // follow waits for a job to end, and returns how it did. It returns false when the engine ends before.
-func (r *runner) follow(l *live) (spec.Exit, bool) {
+func (x *launcher) follow(l *live) (spec.Exit, bool) {
 	describe := time.NewTimer(describeAfter)
 	defer describe.Stop()
 	for {
@@ -175,8 +169,8 @@ func (r *runner) follow(l *live) (spec.Exit, bool) {
 		case <-l.proc.Done():
 			return l.proc.Exit(), true
 		case <-describe.C:
-			r.describe(l)
-		case <-r.quit:
+			x.describe(l)
+		case <-x.quit:
 			if s := l.proc.Slot(); s != nil {
 				s.Leave()
 			}
@@ -188,10 +182,10 @@ func (r *runner) follow(l *live) (spec.Exit, bool) {
 // describe names the scope of a job for it. It is called once for a job, so that the follower's stack has no job on it.
 //
 //go:noinline
-func (r *runner) describe(l *live) {
+func (x *launcher) describe(l *live) {
 	if l.slot != nil {
 		j := l.snapshot()
-		r.pool.describe(l.slot, &j)
+		x.pool.describe(l.slot, &j)
 	}
 }
 

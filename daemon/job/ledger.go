@@ -4,23 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"path/filepath"
 	"time"
 
 	"github.com/rtask/rtask/daemon/store"
 )
 
-// ledger is the records of jobs, of those that have ended within the bounds of its retention. It has no lock: each change is a
-// transaction of the store's. It knows nothing of how jobs run.
+// ledger knows every job: those in memory by the roster, and the records of all, of those that have ended within the bounds of its
+// retention. It has no lock: each change is a transaction of the store's. It knows nothing of how jobs run.
 type ledger struct {
 	*store.Store[Job]
+	jobs      *roster
 	retention *retention
-	logger    *slog.Logger
+	opts      *Options
 }
 
-// openLedger opens the records in StateDir. live reports whether a job is in memory; what belongs to one is not pruned.
-func openLedger(o *Options, live func(id string) bool) (*ledger, error) {
+// openLedger opens the records in StateDir. What belongs to a job in memory is not pruned.
+func openLedger(o *Options, jobs *roster) (*ledger, error) {
 	s, err := store.Open(recordsPath(o.StateDir), store.Options[Job]{
 		ID:         func(j *Job) string { return j.ID },
 		Time:       func(j *Job) time.Time { return j.QueuedAt },
@@ -36,7 +36,7 @@ func openLedger(o *Options, live func(id string) bool) (*ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ledger{Store: s, retention: newRetention(s, o, live), logger: o.Logger}, nil
+	return &ledger{Store: s, jobs: jobs, retention: newRetention(s, o, jobs.has), opts: o}, nil
 }
 
 // recordsPath is where the records are.
@@ -64,6 +64,16 @@ func group(j *Job) (string, time.Time) {
 		return j.share(), j.EndedAt.Add(-time.Nanosecond)
 	}
 	return j.share(), j.EndedAt
+}
+
+// maxHolds is how many Onces of one source are known, which is all of their names up to the last slash. Of more, the ones that
+// would be forgotten first go.
+const maxHolds = 1_000_000
+
+// hold is what a job's record holds, in the transaction that records the job: while it has not failed, there is no other of
+// its Once.
+func hold(j *Job) store.Hold {
+	return store.Hold{Key: j.Once.Key, Until: j.Once.Until, At: j.Once.At, Released: j.State == Ended && !j.Succeeded()}
 }
 
 // get returns the record with an id: of a job, of an alias of one, or of a promise. It returns ErrNotFound and ErrClosed.
@@ -120,32 +130,4 @@ func recordError(err error) error {
 	default:
 		return fmt.Errorf("cannot record the job: %w", err)
 	}
-}
-
-// list returns the newest jobs on record that fit, but for those in except.
-func (d *ledger) list(f *Filter, except []Job) ([]Job, error) {
-	skip := make(map[string]bool, len(except))
-	for _, j := range except {
-		skip[j.ID] = true
-	}
-	var jobs []Job
-	for j, err := range d.Select(f.Since, f.Until, f.summaryFits) {
-		var damaged *store.DecodeError
-		switch {
-		case errors.As(err, &damaged):
-			d.logger.Error("cannot read a job's record", "error", err)
-			continue
-		case errors.Is(err, store.ErrClosed):
-			return nil, ErrClosed
-		case err != nil:
-			return nil, err
-		}
-		if !f.fits(j) || skip[j.ID] {
-			continue
-		}
-		if jobs = append(jobs, j); len(jobs) == f.Limit {
-			break
-		}
-	}
-	return jobs, nil
 }

@@ -2,14 +2,16 @@ package job
 
 import (
 	"sync"
+	"time"
 
 	"github.com/rtask/rtask/daemon/job/admission"
 	"github.com/rtask/rtask/sandbox"
+	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // live is a job that has not ended, or whose end is not recorded yet.
 type live struct {
-	// What follows is guarded by Manager.mu: the job's ticket; the requests that it took over, by their ids, at most
+	// What follows is guarded by roster.mu: the job's ticket; the requests that it took over, by their ids, at most
 	// admission.MaxJoined; and whether one of them put it on record.
 	ticket  *admission.Ticket
 	aliases map[string]*alias
@@ -20,12 +22,12 @@ type live struct {
 	writing sync.Mutex
 	written bool
 
-	mu   sync.Mutex   // guards what follows; taken after Manager.mu and before the pool's
+	mu   sync.Mutex   // guards what follows; taken after roster.mu and before the pool's
 	job  Job          // as it is now
 	stop *StopOptions // somebody wants it stopped
 
 	// Its launcher's, then its follower's. slot is nil while it is queued, and once it was given back. While it takes over requests,
-	// input is guarded by Manager.mu.
+	// input is guarded by roster.mu.
 	slot  *slot
 	input []byte
 
@@ -36,7 +38,7 @@ type live struct {
 	proc  *sandbox.Process // readable once ready is closed; nil if it could not be
 
 	result Result        // readable once done is closed
-	err    error         // likewise, or with Manager.mu; set when there never was a job
+	err    error         // likewise, or with roster.mu; set when there never was a job
 	done   chan struct{} // closed when the job has ended
 	gone   chan struct{} // closed when its shim has ended too, or was let go
 }
@@ -63,18 +65,35 @@ func (l *live) change(do func(j *Job)) Job {
 	return l.job
 }
 
-// isClosed reports whether a channel that only is closed is.
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
+// alias is a request that a live job has taken over (see coalesce.go). It has the job's owner and trigger.
+type alias struct {
+	of         *live
+	id, digest string
+	queuedAt   time.Time
+	once       Once
+	promised   time.Time
+	settled    chan struct{} // closed once it is on record, or none
 }
 
-func closed() chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
+// record is the record of an alias, given the job that it is of.
+func (a *alias) record(of *Job) Job {
+	return aliasRecord(Job{
+		Spec: Spec{
+			Run: nameOf(a.id, of), Owner: of.Owner, Trigger: of.Trigger, Digest: a.digest, Promised: a.promised, Once: a.once,
+		},
+		Into: of.ID, User: of.User, State: Queued, QueuedAt: a.queuedAt,
+	}, of)
+}
+
+// aliasRecord is an alias as it is recorded with the job that it is of.
+func aliasRecord(alias Job, of *Job) Job {
+	if of.State == Ended {
+		alias.State, alias.EndedAt, alias.Exit = Ended, of.EndedAt, of.Exit
+	}
+	return alias
+}
+
+// nameOf is what a record under another id, or a small one, has of what j ran.
+func nameOf(id string, j *Job) spec.Run {
+	return spec.Run{ID: id, Task: j.Task, Args: j.Args[:min(1, len(j.Args))]}
 }

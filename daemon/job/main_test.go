@@ -57,7 +57,7 @@ func openIn(t testing.TB, dir string, change ...func(*Options)) *Manager {
 func end(t testing.TB, m *Manager) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	for _, j := range m.running(func(j Job) bool { return j.State != Ended }) {
+	for _, j := range m.jobs.those(func(j Job) bool { return j.State != Ended }) {
 		if _, err := m.Stop(ctx, j.ID, StopOptions{Kill: true}); err != nil && !errors.Is(err, ErrClosed) {
 			t.Errorf("cannot clean up: %v", err)
 		}

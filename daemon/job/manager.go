@@ -1,84 +1,39 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
+	"time"
 
-	"github.com/rtask/rtask/daemon/job/admission"
-	"github.com/rtask/rtask/sandbox"
 	"github.com/rtask/rtask/sandbox/log"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// Options are what a Manager needs.
-type Options struct {
-	Host *sandbox.Host
-	// StateDir holds the records (0700), LogDir a file for each job's output (0750).
-	StateDir, LogDir string
-	// UIDs are lent to jobs that name no user. Without the privilege to use them, jobs run as the engine's user.
-	UIDs spec.UIDRange
-	// MaxJobs is how many jobs may run at once. Jobs of an earlier run are taken up whatever their number.
-	MaxJobs int
-	// Retention bounds what is kept of jobs that have ended.
-	Retention spec.Retention
-	Logger    *slog.Logger
-	// Ended is told of each job that has ended, before anybody who waits for it is. It must not block.
-	Ended func(Job)
-}
-
-// logPath is where a job's output is.
-func (o *Options) logPath(id string) string { return filepath.Join(o.LogDir, id+".log") }
-
-// recordPath is where a job's shim writes how it ended.
-func (o *Options) recordPath(id string) string { return filepath.Join(o.StateDir, "exits", id) }
-
-// Manager runs jobs. It is safe for concurrent use.
+// Manager runs jobs. It is safe for concurrent use. It connects those that do: see the package's comment.
 type Manager struct {
-	opts      Options
-	records   *ledger
-	watcher   *log.Watcher
-	pool      *pool
-	inputs    inputs
-	runner    *runner
-	euid      int // the engine's own user
-	workers   sync.WaitGroup
-	quit      chan struct{}
-	stopSweep func()
+	opts     Options
+	jobs     *roster
+	records  *ledger
+	pool     *pool
+	starter  *starter
+	runner   *runner
+	triggers *triggers
+	logs     *streamer
 
-	// background are those that the recording of an end may still begin: it goes on while Close waits for the workers.
-	background sync.WaitGroup
-	recorder   *recorder
-
-	mu        sync.Mutex // guards what follows
-	live      map[string]*live
-	admission *admission.Admission
-	aliases   map[string]*alias // those of live jobs, by their ids
-	closed    bool
-	// draining is nil while jobs are accepted; Accept closes it.
-	draining chan struct{}
-	// owing are jobs that have ended and have yet to start what they trigger; closed when they have.
-	owing map[string]chan struct{}
-
-	triggers chan struct{}                   // closed by StartTriggered
-	taskSpec func(task string) (Spec, error) // readable once triggers is closed
+	null       *os.File // the standard input of jobs without one
+	quit       chan struct{}
+	background sync.WaitGroup // those who tidy up
+	stopSweep  func()
 }
 
 // Open opens the records and finds the jobs again that an earlier Manager started.
 func Open(ctx context.Context, o Options) (*Manager, error) {
-	// The state's folders come first: that of the logs may lie in them, and would make them with its own mode.
-	for _, dir := range []struct {
-		path string
-		mode fs.FileMode
-	}{{o.StateDir, 0o700}, {filepath.Join(o.StateDir, "exits"), 0o700}, {filepath.Join(o.StateDir, "inputs"), 0o700}, {o.LogDir, 0o750}} {
-		if err := os.MkdirAll(dir.path, dir.mode); err != nil {
-			return nil, fmt.Errorf("cannot make a folder: %w", err)
-		}
+	if err := o.makeFolders(); err != nil {
+		return nil, err
 	}
 	null, err := os.Open(os.DevNull)
 	if err != nil {
@@ -88,56 +43,69 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	if err != nil {
 		return nil, errors.Join(err, null.Close())
 	}
-	m := &Manager{
-		opts: o, watcher: w, euid: os.Geteuid(), quit: make(chan struct{}), live: map[string]*live{},
-		admission: admission.New(o.MaxJobs), aliases: map[string]*alias{}, owing: map[string]chan struct{}{}, triggers: make(chan struct{}),
-	}
-	if m.records, err = openLedger(&m.opts, m.isLive); err != nil {
+	m := &Manager{opts: o, null: null, quit: make(chan struct{})}
+	m.jobs = newRoster(o.MaxJobs, m.quit)
+	if m.records, err = openLedger(&m.opts, m.jobs); err != nil {
 		return nil, errors.Join(err, w.Close(), null.Close())
 	}
-	m.inputs = inputs{filepath.Join(o.StateDir, "inputs"), o.Logger}
+	m.logs = &streamer{opts: &m.opts, records: m.records, watcher: w}
 	m.pool = newPool(&o, m.quit)
-	m.runner = &runner{opts: &m.opts, records: m.records, pool: m.pool, inputs: m.inputs, null: null, euid: m.euid, quit: m.quit}
-	m.recorder = newRecorder(m.recordBatch)
-	if err := m.recover(); err != nil {
+	m.connect()
+	if err := m.runner.recover(); err != nil {
 		return nil, errors.Join(err, m.records.Close(), w.Close(), null.Close())
 	}
 	sweep, stop := context.WithCancel(context.WithoutCancel(ctx))
 	m.stopSweep = stop
-	m.workers.Go(func() { o.Host.Sweep(sweep) })
-	m.workers.Go(func() { m.records.retention.run(m.quit) })
-	go m.recorder.run()
+	m.background.Go(func() { o.Host.Sweep(sweep) })
+	m.background.Go(func() { m.records.retention.run(m.quit) })
+	go m.runner.ender.recorder.run()
 	return m, nil
+}
+
+// connect makes those that have no state of their own to open.
+func (m *Manager) connect() {
+	inputs, euid := inputs{m.opts.inputsDir(), m.opts.Logger}, os.Geteuid()
+	m.triggers = &triggers{
+		jobs: m.jobs, records: m.records, logger: m.opts.Logger, owner: Owner{UID: uint32(euid), Name: "rtask"}, start: m.Start, ready: make(chan struct{}),
+	}
+	ender := newEnder(&m.opts, m.jobs, m.records, m.pool, inputs, m.triggers)
+	m.runner = &runner{
+		opts: &m.opts, jobs: m.jobs, records: m.records, pool: m.pool, inputs: inputs, ender: ender,
+		launcher: &launcher{opts: &m.opts, records: m.records, pool: m.pool, inputs: inputs, null: m.null, euid: euid, quit: m.quit},
+	}
+	m.jobs.start = func(l *live) { go m.runner.dispatch(l) }
+	drafter := &drafter{&m.opts, euid}
+	coalescer := &coalescer{drafter, m.jobs, m.records, inputs}
+	m.starter = &starter{
+		admitter: &admitter{drafter, m.jobs, m.records, inputs, coalescer},
+		placer:   &placer{m.opts.Logger, m.jobs, m.records, m.pool, inputs, coalescer},
+		runner:   m.runner,
+	}
 }
 
 // Close lets go of the jobs, which run on, and closes the records.
 func (m *Manager) Close() error {
-	m.mu.Lock()
-	if m.closed {
-		m.mu.Unlock()
+	if !m.jobs.close() {
 		return nil
 	}
-	m.closed = true
-	m.workers.Add(-m.admission.Queued()) // they wait for the next engine
-	m.mu.Unlock()
 	close(m.quit)
 	m.stopSweep()
 	m.pool.close()
-	m.workers.Wait()
-	m.recorder.close() // nothing ends any more
+	m.jobs.workers.Wait()
 	m.background.Wait()
+	m.runner.ender.close()
 	m.pool.ends.Wait()
-	return errors.Join(m.watcher.Close(), m.records.Close(), m.runner.null.Close())
+	return errors.Join(m.logs.watcher.Close(), m.records.Close(), m.null.Close())
 }
 
 // SetLimits sets Options.MaxJobs and Options.UIDs anew. They hold for jobs to come.
 func (m *Manager) SetLimits(maxJobs int, r spec.UIDRange) {
 	m.pool.setUIDs(r)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.admission.SetMaxJobs(maxJobs)
-	m.startQueued()
+	m.jobs.setMaxJobs(maxJobs)
 }
+
+// SetRetention sets Options.Retention anew.
+func (m *Manager) SetRetention(r spec.Retention) { m.records.retention.set(r) }
 
 // SetTasks says which tasks the configuration in force has, each by what a job of it is. Slots of another configuration are
 // ended, those that run a job after that; for each task, Spec.Warm slots are kept ready from now on. Specs that Start would
@@ -145,10 +113,10 @@ func (m *Manager) SetLimits(maxJobs int, r spec.UIDRange) {
 func (m *Manager) SetTasks(specs []Spec) {
 	current, want := map[configuration]bool{}, map[configuration]*warm{}
 	for _, s := range specs {
-		if err := m.check(&s); err != nil {
+		if err := m.starter.admitter.check(&s); err != nil {
 			continue
 		}
-		j, err := m.draft(&s)
+		j, err := m.starter.admitter.draft(&s)
 		if err != nil {
 			continue
 		}
@@ -160,3 +128,115 @@ func (m *Manager) SetTasks(specs []Spec) {
 	}
 	m.pool.setTasks(current, want)
 }
+
+// StartTriggered says how tasks that are triggered are started: spec returns what a task is, ErrNotNow, or why it cannot
+// run, which ends the matter with a line in the log. Until this is called, nothing is triggered, and nothing is forgotten.
+// It is called once.
+func (m *Manager) StartTriggered(spec func(task string) (Spec, error)) { m.triggers.use(spec) }
+
+// Start starts a job and returns once its process runs, or once it waits for its turn. A job that could not be set up has
+// ended with the reason Setup, which is no error of Start. Errors are: ErrInvalid, ErrTooMany, ErrConcurrency, ErrQueueFull,
+// ErrTaken, ErrDraining, *DuplicateError, *RepeatError, ErrClosed, and failures to record the job; then there is no job.
+func (m *Manager) Start(ctx context.Context, s Spec) (Job, error) {
+	_, j, err := m.starter.begin(ctx, s)
+	return j, err
+}
+
+// Run is Start and Wait in one: its Result holds what the job wrote, however soon that ended. started, if set, is called
+// with what Start would return. The job runs on when ctx ends. Errors are those of Start, for which there is no job, and
+// those of Wait.
+func (m *Manager) Run(ctx context.Context, s Spec, started func(Job)) (Result, error) {
+	l, j, err := m.starter.begin(ctx, s)
+	if err != nil {
+		return Result{}, err
+	}
+	if started != nil {
+		started(j)
+	}
+	return m.jobs.wait(ctx, l)
+}
+
+// Stop ends the job of this id and returns when nothing of it is left. A job that has ended stays as it is; one that is
+// just being started is stopped once it runs, one that waits for its turn never runs. Errors are those of Wait.
+func (m *Manager) Stop(ctx context.Context, id string, o StopOptions) (Job, error) {
+	return m.runner.stop(ctx, id, o)
+}
+
+// StopQueued stops the jobs that wait for their turn and that the API key with this id asked for. It returns when they have
+// ended, or with ctx.
+func (m *Manager) StopQueued(ctx context.Context, key string, o StopOptions) {
+	m.runner.stopQueued(ctx, key, o)
+}
+
+// Wait returns when the job of this id has ended, with its result. It returns ErrNotFound, ErrClosed when Close comes
+// first, and the cause of ctx's end.
+func (m *Manager) Wait(ctx context.Context, id string) (Result, error) {
+	return m.records.wait(ctx, id)
+}
+
+// Status returns a job as it is now: the one that ref names, by its id, by an unambiguous prefix of that of minPrefix characters or
+// more, or, digits only, by the PID of its main process while it runs. It returns ErrNotFound, ErrAmbiguous or ErrShort.
+func (m *Manager) Status(ref string) (Job, error) { return m.records.find(ref, nil) }
+
+// Find is Status among the jobs that visible says yes to; nil: all. The others are not there, for an ambiguity either.
+func (m *Manager) Find(ref string, visible func(Job) bool) (Job, error) {
+	return m.records.find(ref, visible)
+}
+
+// List returns jobs, newest first. Records that cannot be read are left out, with a line in the log.
+func (m *Manager) List(f Filter) ([]Job, error) { return m.records.list(f) }
+
+// AcceptedAt returns when the job, or the alias of one, with this id was accepted; false: there is none.
+func (m *Manager) AcceptedAt(id string) (time.Time, bool) { return m.records.acceptedAt(id) }
+
+// Shared reports whether the job with this id, or that it is an alias of, was asked for by several requests.
+func (m *Manager) Shared(id string) bool { return m.jobs.shared(id) }
+
+// Count returns how many jobs that have not ended are in each state, and how many of each task wait for their turn. Tasks of
+// which none waits, and commands, are left out.
+func (m *Manager) Count() (states map[State]int, waiting map[string]int) { return m.jobs.count() }
+
+// Running returns how many jobs have not ended.
+func (m *Manager) Running() int {
+	n := 0
+	states, _ := m.jobs.count()
+	for _, of := range states {
+		n += of
+	}
+	return n
+}
+
+// Current returns what a job uses now, as far as its control group tells. Of a job that does not run that is nothing.
+func (m *Manager) Current(j Job) spec.Current {
+	if j.State != Running && j.State != Stopping {
+		return spec.Current{}
+	}
+	return m.opts.Host.Current(j.ControlGroup)
+}
+
+// StreamLogs calls yield with the output of the job of this id, piece by piece in order. Without Follow it ends at what
+// there is now; with it, when the job has ended, or Until has come, and all of the output was passed on. The entry's data is good until
+// yield returns. It returns what yield returns, ctx's error, ErrNotFound where there is no such output, and ErrClosed.
+func (m *Manager) StreamLogs(ctx context.Context, id string, o LogOptions, yield func(log.Entry) error) error {
+	return m.logs.stream(ctx, id, o, yield)
+}
+
+// Output returns a job that has ended with the beginning of what it wrote, as its Result would have had it, read from its log. A job
+// that never ran, and one whose log is not kept any more, has none.
+func (m *Manager) Output(j Job) (Result, error) {
+	return resultOf(j, m.opts.logPath(cmp.Or(j.Into, j.ID)))
+}
+
+// Drain makes Start refuse new jobs with ErrDraining. Jobs that were accepted run to their end, and so do those that the
+// end of one of them triggers. It lasts until Accept or Close; another Manager begins without it.
+func (m *Manager) Drain() { m.jobs.drain() }
+
+// Accept ends what Drain began.
+func (m *Manager) Accept() { m.jobs.accept() }
+
+// Draining reports whether new jobs are refused.
+func (m *Manager) Draining() bool { return m.jobs.isDraining() }
+
+// Drained returns when new jobs are refused and none is left, or at once with false where they are not refused, or are
+// not any more. It returns ErrClosed, and the cause of ctx's end.
+func (m *Manager) Drained(ctx context.Context) (bool, error) { return m.jobs.drained(ctx) }

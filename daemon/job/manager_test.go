@@ -30,13 +30,13 @@ func TestFind(t *testing.T) {
 	}
 	running := start(t, m, sh("exec sleep 1000"))
 	starting := &live{job: Job{Spec: Spec{Run: spec.Run{ID: "zzzzzzzzzzzzzzzz"}}, State: Running}, ready: closed(), done: closed()}
-	m.mu.Lock()
-	m.live["zzzzzzzzzzzzzzzz"] = starting
-	m.mu.Unlock()
+	m.jobs.mu.Lock()
+	m.jobs.live["zzzzzzzzzzzzzzzz"] = starting
+	m.jobs.mu.Unlock()
 	defer func() {
-		m.mu.Lock()
-		delete(m.live, "zzzzzzzzzzzzzzzz")
-		m.mu.Unlock()
+		m.jobs.mu.Lock()
+		delete(m.jobs.live, "zzzzzzzzzzzzzzzz")
+		m.jobs.mu.Unlock()
 	}()
 	of := func(uid byte) func(Job) bool { return func(j Job) bool { return j.Owner.UID == uint32(uid) } }
 	for _, c := range []struct {
@@ -113,7 +113,7 @@ func TestStopDuringLaunch(t *testing.T) {
 		all.Go(func() { start(t, m, sh("exec sleep 1000")) })
 		var id string
 		eventually(t, "the job is there", func() bool {
-			jobs := m.running(func(Job) bool { return true })
+			jobs := m.jobs.those(func(Job) bool { return true })
 			if len(jobs) == 1 {
 				id = jobs[0].ID
 			}

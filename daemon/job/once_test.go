@@ -70,8 +70,8 @@ func TestOnce(t *testing.T) {
 	// A claim is held against the moment at which the request was looked at, however long it takes.
 	held := start(t, m, once("true", "e"))
 	wait(t, m, held.ID)
-	m.recorder.now()
-	eventually(t, "it is on record", func() bool { return !m.isLive(held.ID) })
+	m.runner.ender.recorder.now()
+	eventually(t, "it is on record", func() bool { return !m.jobs.has(held.ID) })
 	late := once("true", "e")
 	late.Once.At = held.Once.Until
 	repeated(late, held.ID)
@@ -89,8 +89,8 @@ func TestOnce(t *testing.T) {
 	if again, err := m.Run(t.Context(), told, nil); err != nil || again.ID != said.ID || string(again.Stdout) != "out\n" {
 		t.Errorf("%s %q, %v", again.ID, again.Stdout, err)
 	}
-	m.recorder.now()
-	eventually(t, "it is on record", func() bool { return !m.isLive(said.ID) })
+	m.runner.ender.recorder.now()
+	eventually(t, "it is on record", func() bool { return !m.jobs.has(said.ID) })
 	if err := m.records.Delete(said.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -109,14 +109,14 @@ func TestOnceAfterItsRecord(t *testing.T) {
 	s := once(obedient, "a")
 	failed := start(t, m, s)
 	until(t, m, failed.ID, "ready")
-	m.mu.Lock()
-	l := m.live[failed.ID]
-	m.mu.Unlock()
+	m.jobs.mu.Lock()
+	l := m.jobs.live[failed.ID]
+	m.jobs.mu.Unlock()
 	l.writing.Lock() // as whoever records its end has it
 	signal(t, failed.PID, unix.SIGUSR1)
 	wait(t, m, failed.ID)
 	looked := make(chan error, 1)
-	go func() { looked <- m.notYet(&s) }()
+	go func() { looked <- m.records.notYet(&s) }()
 	select {
 	case err := <-looked:
 		t.Errorf("it was not waited for: %v", err)

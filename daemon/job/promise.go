@@ -2,13 +2,10 @@ package job
 
 import (
 	"errors"
-	"io"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/rtask/rtask/daemon/store"
-	"github.com/rtask/rtask/sandbox/log"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -25,16 +22,9 @@ const (
 	promisesOf = "promised/"
 )
 
-// Reply is the beginning of what a job wrote.
-type Reply struct {
-	Stdout    []byte `cbor:"stdout,omitempty"`
-	Stderr    []byte `cbor:"stderr,omitempty"`
-	Truncated bool   `cbor:"truncated,omitempty"`
-}
-
-// promise returns the record that is to take the place of a job's when it is pruned; nil: none.
-func (r *retention) promise(id string, now time.Time) (*Job, error) {
-	j, err := r.store.Get(id)
+// promiseOf returns the record that is to take the place of a job's when it is pruned; nil: none.
+func promiseOf(records *store.Store[Job], logPath func(id string) string, id string, now time.Time) (*Job, error) {
+	j, err := records.Get(id)
 	var damaged *store.DecodeError
 	switch {
 	case errors.As(err, &damaged), errors.Is(err, store.ErrNotFound):
@@ -50,7 +40,7 @@ func (r *retention) promise(id string, now time.Time) (*Job, error) {
 		of.ID, of.MaxReply = j.Into, promisedReply
 	}
 	// A log that is not there, or cannot be read, leaves a reply without what is in it.
-	result, _ := outputOf(of, func(yield func(log.Entry) error) error { return readLog(r.logPath(of.ID), yield) })
+	result, _ := resultOf(of, logPath(of.ID))
 	return &Job{
 		Spec: Spec{
 			Run: nameOf(j.ID, &j), Owner: j.Owner, Trigger: j.Trigger, Digest: j.Digest, Promised: j.Promised,
@@ -58,27 +48,6 @@ func (r *retention) promise(id string, now time.Time) (*Job, error) {
 		Into: j.Into, User: j.User, State: promised, Place: spec.Place{StartedAt: j.StartedAt}, QueuedAt: j.QueuedAt, EndedAt: j.EndedAt, Exit: j.Exit,
 		Reply: &Reply{Stdout: result.Stdout, Stderr: result.Stderr, Truncated: result.Truncated},
 	}, nil
-}
-
-// readLog passes on what is in a log.
-func readLog(path string, yield func(log.Entry) error) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	for reader := log.NewReader(f, 0); ; {
-		e, err := reader.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err == nil {
-			err = yield(e)
-		}
-		if err != nil {
-			return err
-		}
-	}
 }
 
 // kept returns the result in the record of a promise.
@@ -99,17 +68,3 @@ func kept(j Job) Result {
 
 // isPromises reports whether a group in the store is one of promises.
 func isPromises(group string) bool { return strings.HasPrefix(group, promisesOf) }
-
-// another reports whether a job in memory is one that s had under another id. Manager.mu is held.
-func (m *Manager) another(s *Spec) bool {
-	now := time.Now()
-	for _, id := range s.Otherwise {
-		if a := m.aliases[id]; a != nil && a.promised.After(now) {
-			return true
-		}
-		if l := m.live[id]; l != nil && l.snapshot().Promised.After(now) {
-			return true
-		}
-	}
-	return false
-}

@@ -103,7 +103,7 @@ func TestQueueReopen(t *testing.T) {
 	if j := wait(t, m, big.ID); !j.Succeeded() || output(t, m, j.ID) != long+"\n" {
 		t.Errorf("%+v, %d bytes", j.Exit, len(output(t, m, j.ID)))
 	}
-	m.recorder.now()
+	m.runner.ender.recorder.now()
 	eventually(t, "no input is left", func() bool {
 		left, err := os.ReadDir(filepath.Join(dir, "state", "inputs"))
 		return err == nil && len(left) == 0
@@ -119,14 +119,14 @@ func TestReopenBetweenDispatchAndStart(t *testing.T) {
 			ran := filepath.Join(dir, "ran")
 			s := sh("echo ran >>" + ran)
 			s.Task, s.As = "t", self()
-			if err := m.check(&s); err != nil {
+			if err := m.starter.admitter.check(&s); err != nil {
 				t.Fatal(err)
 			}
-			a, err := m.admit(t.Context(), &s)
+			a, err := m.starter.admitter.admit(t.Context(), &s)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := m.place(t.Context(), &s, a); err != nil {
+			if _, err := m.starter.placer.place(t.Context(), &s, a); err != nil {
 				t.Fatal(err)
 			}
 			j := a.l.snapshot()
@@ -137,7 +137,7 @@ func TestReopenBetweenDispatchAndStart(t *testing.T) {
 			if err := os.WriteFile(claim, nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			m.workers.Done() // nobody launches it
+			m.jobs.workers.Done() // nobody launches it
 			if err := m.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -151,7 +151,7 @@ func TestReopenBetweenDispatchAndStart(t *testing.T) {
 			case !taken && (!j.Succeeded() || string(got) != "ran\n"):
 				t.Errorf("%+v, ran %q", j.Exit, got)
 			}
-			m.recorder.now()
+			m.runner.ender.recorder.now()
 			eventually(t, "no claim is left", func() bool {
 				left, err := filepath.Glob(filepath.Join(dir, "run", "*.claim*"))
 				return err == nil && len(left) == 0
@@ -171,7 +171,7 @@ func TestAgain(t *testing.T) {
 			t.Errorf("%s %q, %v", r.ID, r.Stdout, err)
 		}
 	}
-	m.recorder.now()
+	m.runner.ender.recorder.now()
 	eventually(t, "it is on record", func() bool { _, err := m.records.Get(s.ID); return err == nil })
 	if r, err := m.Run(t.Context(), s, nil); err != nil || string(r.Stdout) != "out\n" {
 		t.Errorf("from the records: %q, %v", r.Stdout, err)
@@ -202,14 +202,14 @@ func TestAgainWhileItIsPlaced(t *testing.T) {
 	s := sh("wc -c")
 	s.ID, s.Task, s.As, s.Input = newID(), "t", self(), make([]byte, maxInline+1)
 	first := s
-	if err := m.check(&first); err != nil {
+	if err := m.starter.admitter.check(&first); err != nil {
 		t.Fatal(err)
 	}
-	a, err := m.admit(t.Context(), &first)
+	a, err := m.starter.admitter.admit(t.Context(), &first)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.keepInput(a.l); err != nil {
+	if err := m.starter.placer.keepInput(a.l); err != nil {
 		t.Fatal(err)
 	}
 	second := make(chan Job, 1)
@@ -225,7 +225,7 @@ func TestAgainWhileItIsPlaced(t *testing.T) {
 		t.Fatalf("a job that is not on record was answered: %s", j.State)
 	case <-time.After(100 * time.Millisecond):
 	}
-	if !m.forget(a.l) { // as if it could not be recorded
+	if !m.starter.placer.forget(a.l) { // as if it could not be recorded
 		t.Fatal("it was kept")
 	}
 	j := <-second

@@ -49,14 +49,6 @@ func (r *recorder) close() {
 	<-r.done
 }
 
-// wake wakes whoever receives from c; several signals may be one.
-func wake(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
 // run records how jobs ended, several in one commit, until close.
 func (r *recorder) run() {
 	defer close(r.done)

@@ -21,74 +21,89 @@ const unitsLooked = 1000
 const findAtOnce = 64
 
 // recover takes up the jobs that have not ended as far as the records know.
-func (m *Manager) recover() error {
+func (r *runner) recover() error {
 	looked := 0
-	for j, err := range m.records.Newest() {
+	for j, err := range r.records.Newest() {
 		if err != nil {
-			m.opts.Logger.Error("cannot read a job's record", "error", err)
+			r.opts.Logger.Error("cannot read a job's record", "error", err)
 			continue
 		}
-		m.pool.remember(&j, looked == 0)
+		r.pool.remember(&j, looked == 0)
 		if looked++; looked == unitsLooked {
 			break
 		}
 	}
-	left, err := m.records.Unfinished()
+	left, err := r.records.Unfinished()
 	var damaged *store.DecodeError
 	if errors.As(err, &damaged) {
 		// One record that is damaged does not keep all other jobs from being served.
-		m.opts.Logger.Error("cannot read all records of unfinished jobs", "error", err)
+		r.opts.Logger.Error("cannot read all records of unfinished jobs", "error", err)
 	} else if err != nil {
 		return fmt.Errorf("cannot read the records: %w", err)
 	}
 	left, aliases := withoutAliases(left)
-	if left, err = m.withClaims(m.stillOwing(left)); err != nil {
+	if left, err = r.withClaims(r.stillOwing(left)); err != nil {
 		return err
 	}
 	if damaged == nil {
-		m.sweep(left)
+		sweep(r.opts, left)
 	}
-	found, again := m.findAll(left)
-	// Nobody looks at m before all of them are in it.
+	found, again := r.findAll(left)
+	// Nobody asks before all of them are in it.
 	for _, l := range found {
 		if isClosed(l.proc.Done()) { // whoever asks first is to see that
-			m.end(l, l.proc.Exit())
+			r.ender.end(l, l.proc.Exit())
 			continue
 		}
 		if l.job.State == Stopping { // whoever wanted that may not have been heard
-			m.runner.stop(l, StopOptions{By: "somebody before the engine was started anew"})
+			r.launcher.stop(l, StopOptions{By: "somebody before the engine was started anew"})
 		}
-		m.workers.Go(func() { m.follow(l) })
+		r.jobs.workers.Go(func() { r.follow(l) })
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	r.jobs.mu.Lock()
+	defer r.jobs.mu.Unlock()
 	slices.SortFunc(again, func(a, b *live) int { return a.job.QueuedAt.Compare(b.job.QueuedAt) })
 	for _, l := range again {
-		m.live[l.job.ID] = l
+		r.jobs.live[l.job.ID] = l
 		if l.job.State == Stopping {
-			l.ticket = m.admission.Restore(admission.Request{ID: l.job.ID, Task: l.job.Task, Share: l.job.share(), Policy: l.job.Policy}, true)
-			m.workers.Go(func() {
+			l.ticket = r.jobs.admission.Restore(admission.Request{ID: l.job.ID, Task: l.job.Task, Share: l.job.share(), Policy: l.job.Policy}, true)
+			r.jobs.workers.Go(func() {
 				close(l.ready)
-				m.end(l, spec.Exit{Job: l.job.ID, Reason: spec.Stopped, Code: -1, Detail: "stopped before it ran", Ended: time.Now()})
+				r.ender.end(l, spec.Exit{Job: l.job.ID, Reason: spec.Stopped, Code: -1, Detail: "stopped before it ran", Ended: time.Now()})
 			})
 			continue
 		}
-		m.workers.Add(1)
-		l.ticket = m.admission.Restore(m.requestOf(&l.job), true)
-		m.admission.Enqueue(l.ticket)
+		r.jobs.workers.Add(1)
+		l.ticket = r.jobs.admission.Restore(r.requestOf(&l.job), true)
+		r.jobs.admission.Enqueue(l.ticket)
 	}
-	m.takeUpAliases(aliases)
-	m.startQueued()
+	r.takeUpAliases(aliases)
+	r.jobs.giveTurns()
 	if n := len(found) + len(again); n > 0 {
-		m.opts.Logger.Info("jobs of an earlier run taken up", "running", len(found), "queued", len(again))
+		r.opts.Logger.Info("jobs of an earlier run taken up", "running", len(found), "queued", len(again))
 	}
 	return nil
 }
 
+// stillOwing takes those that have ended out of the unfinished jobs that an earlier engine left: all that is left to do for them is
+// to start what they trigger.
+func (r *runner) stillOwing(left []Job) []Job {
+	r.jobs.mu.Lock()
+	defer r.jobs.mu.Unlock()
+	return slices.DeleteFunc(left, func(j Job) bool {
+		if j.State != Ended {
+			return false
+		}
+		r.jobs.owe(&j)
+		r.jobs.workers.Go(func() { r.ender.triggers.run(j) })
+		return true
+	})
+}
+
 // withClaims adds the jobs that are not on record, because their callers were it, and sweeps up what is left of those that
 // have ended.
-func (m *Manager) withClaims(left []Job) ([]Job, error) {
-	claims, err := m.opts.Host.Claims()
+func (r *runner) withClaims(left []Job) ([]Job, error) {
+	claims, err := r.opts.Host.Claims()
 	if err != nil {
 		return nil, err
 	}
@@ -96,16 +111,16 @@ func (m *Manager) withClaims(left []Job) ([]Job, error) {
 		if slices.ContainsFunc(left, func(j Job) bool { return j.ID == id }) {
 			continue
 		}
-		if _, err := m.records.Get(id); errors.Is(err, store.ErrNotFound) && len(memo) > 0 {
-			j, err := m.records.Decode(memo)
+		if _, err := r.records.Get(id); errors.Is(err, store.ErrNotFound) && len(memo) > 0 {
+			j, err := r.records.Decode(memo)
 			if err == nil && j.ID == id {
 				left = append(left, j)
 				continue
 			}
-			m.opts.Logger.Error("cannot read the claim of a job", "job", id, "error", err)
+			r.opts.Logger.Error("cannot read the claim of a job", "job", id, "error", err)
 		}
-		if err := m.opts.Host.Forget(id); err != nil {
-			m.opts.Logger.Warn("cannot remove the claim of a job", "job", id, "error", err)
+		if err := r.opts.Host.Forget(id); err != nil {
+			r.opts.Logger.Warn("cannot remove the claim of a job", "job", id, "error", err)
 		}
 	}
 	return left, nil
@@ -114,7 +129,7 @@ func (m *Manager) withClaims(left []Job) ([]Job, error) {
 // findAll looks for jobs, many at a time: a shim that does not answer takes its time. It returns those that were begun, and
 // those that are still to be started. What cannot be found out of one job does not keep the engine from serving the others;
 // its record stays as it is, for the next engine.
-func (m *Manager) findAll(left []Job) (found, again []*live) {
+func (r *runner) findAll(left []Job) (found, again []*live) {
 	all := make([]*live, len(left))
 	var wg sync.WaitGroup
 	places := make(chan struct{}, findAtOnce)
@@ -122,7 +137,7 @@ func (m *Manager) findAll(left []Job) (found, again []*live) {
 		wg.Go(func() {
 			places <- struct{}{}
 			defer func() { <-places }()
-			all[i] = m.find(j)
+			all[i] = r.find(j)
 		})
 	}
 	wg.Wait()
@@ -132,7 +147,7 @@ func (m *Manager) findAll(left []Job) (found, again []*live) {
 		case l.proc == nil:
 			again = append(again, l)
 		default:
-			m.takeUp(l)
+			r.takeUp(l)
 			found = append(found, l)
 		}
 	}
@@ -140,15 +155,15 @@ func (m *Manager) findAll(left []Job) (found, again []*live) {
 }
 
 // find looks for one job. It returns nil where there is nothing to be done about it.
-func (m *Manager) find(j Job) *live {
+func (r *runner) find(j Job) *live {
 	l := newLive(j)
 	close(l.settled)
 	never := j.State == Queued
 	if !never {
-		p, err := m.opts.Host.Find(j.Run, j.Place)
+		p, err := r.opts.Host.Find(j.Run, j.Place)
 		never = errors.Is(err, sandbox.ErrNeverBegun)
 		if err != nil && !never {
-			m.opts.Logger.Error("cannot find out about a job of an earlier run", "job", j.ID, "error", err)
+			r.opts.Logger.Error("cannot find out about a job of an earlier run", "job", j.ID, "error", err)
 			return nil
 		}
 		l.proc = p
@@ -159,8 +174,8 @@ func (m *Manager) find(j Job) *live {
 	}
 	if j.Volatile {
 		// Its caller asks again, or is gone, too.
-		if err := m.records.Delete(j.ID); err != nil {
-			m.opts.Logger.Error("cannot delete a job's record", "job", j.ID, "error", err)
+		if err := r.records.Delete(j.ID); err != nil {
+			r.opts.Logger.Error("cannot delete a job's record", "job", j.ID, "error", err)
 		}
 		return nil
 	}
@@ -171,20 +186,51 @@ func (m *Manager) find(j Job) *live {
 	return l
 }
 
-// takeUp makes a job of an earlier run one of this. Nobody else looks at m yet.
-func (m *Manager) takeUp(l *live) {
+// takeUp makes a job of an earlier run one of this. Nobody else asks yet.
+func (r *runner) takeUp(l *live) {
 	j := &l.job
-	l.slot = m.pool.adopt(j, l.proc.Slot())
+	l.slot = r.pool.adopt(j, l.proc.Slot())
 	if p := l.proc; p.PID != 0 {
 		j.Place = p.Place
 	}
-	m.live[j.ID] = l
-	l.ticket = m.admission.Restore(m.requestOf(j), false)
+	r.jobs.live[j.ID] = l
+	l.ticket = r.jobs.admission.Restore(r.requestOf(j), false)
 }
 
 // requestOf is what admission is to know of a job of an earlier run.
-func (m *Manager) requestOf(j *Job) admission.Request {
+func (r *runner) requestOf(j *Job) admission.Request {
 	return admission.Request{
-		ID: j.ID, Task: j.Task, Share: j.share(), Policy: j.Policy, Same: j.Same, Input: m.inputs.size(j),
+		ID: j.ID, Task: j.Task, Share: j.share(), Policy: j.Policy, Same: j.Same, Input: r.inputs.size(j),
+	}
+}
+
+// withoutAliases takes the aliases out of the records of jobs that have not ended.
+func withoutAliases(all []Job) (jobs, aliases []Job) {
+	for _, j := range all {
+		if j.Into == "" {
+			jobs = append(jobs, j)
+		} else {
+			aliases = append(aliases, j)
+		}
+	}
+	return jobs, aliases
+}
+
+// takeUpAliases gives the aliases of an earlier run to their jobs. roster.mu is held.
+func (r *runner) takeUpAliases(aliases []Job) {
+	for _, a := range aliases {
+		if l := r.jobs.live[a.Into]; l != nil {
+			r.jobs.alias(&alias{of: l, id: a.ID, digest: a.Digest, queuedAt: a.QueuedAt, once: a.Once, promised: a.Promised, settled: closed()})
+			l.ticket.Joined(1)
+			continue
+		}
+		of, err := r.records.Get(a.Into)
+		if err != nil {
+			now := time.Now()
+			of = Job{State: Ended, EndedAt: now, Exit: &spec.Exit{Job: a.Into, Reason: spec.Lost, Code: -1, Detail: "the job that took this request over is not known any more", Ended: now}}
+		}
+		if of.State == Ended {
+			r.records.PutSoon(aliasRecord(a, &of))
+		}
 	}
 }

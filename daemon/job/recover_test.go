@@ -30,13 +30,13 @@ func lent(m *Manager, uid uint32) bool {
 // noneInUse waits for no job to run and no number to be lent.
 func noneInUse(t *testing.T, m *Manager) {
 	t.Helper()
-	m.recorder.now()
+	m.runner.ender.recorder.now()
 	eventually(t, "no job runs and no number is lent", func() bool {
-		m.mu.Lock()
-		defer m.mu.Unlock()
+		m.jobs.mu.Lock()
+		defer m.jobs.mu.Unlock()
 		m.pool.mu.Lock()
 		defer m.pool.mu.Unlock()
-		return m.admission.Empty() && len(m.pool.uids.used) == 0
+		return m.jobs.admission.Empty() && len(m.pool.uids.used) == 0
 	})
 }
 
@@ -108,7 +108,7 @@ func TestReopenMany(t *testing.T) {
 		ids = append(ids, j.ID)
 	}
 	var pids []int
-	for _, j := range m.running(func(Job) bool { return true }) {
+	for _, j := range m.jobs.those(func(Job) bool { return true }) {
 		pids = append(pids, j.PID, parent(t, j.PID))
 	}
 	if err := m.Close(); err != nil {

@@ -66,20 +66,9 @@ type retention struct {
 // endedJob is a job that has ended, and the share that it counts towards.
 type endedJob struct{ id, share string }
 
-// SetRetention sets Options.Retention anew.
-func (m *Manager) SetRetention(r spec.Retention) { m.records.retention.set(r) }
-
-// isLive reports whether a job runs, or is not on record yet.
-func (m *Manager) isLive(id string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	_, ok := m.live[id]
-	return ok
-}
-
 func newRetention(s *store.Store[Job], o *Options, live func(string) bool) *retention {
 	return &retention{
-		store: s, logs: o.LogDir, exits: filepath.Join(o.StateDir, "exits"), live: live, logger: o.Logger, bounds: o.Retention,
+		store: s, logs: o.LogDir, exits: o.exitsDir(), live: live, logger: o.Logger, bounds: o.Retention,
 		wake: make(chan struct{}, 1), bytes: map[string]int64{}, promised: map[string]int{}, maxPromises: maxPromises,
 	}
 }
@@ -88,7 +77,7 @@ func (r *retention) set(bounds spec.Retention) {
 	r.mu.Lock()
 	r.bounds = bounds
 	r.mu.Unlock()
-	r.notify()
+	wake(r.wake)
 }
 
 // add takes note of a job that has ended.
@@ -96,14 +85,7 @@ func (r *retention) add(id, share string) {
 	r.mu.Lock()
 	r.ended = append(r.ended, endedJob{id, share})
 	r.mu.Unlock()
-	r.notify()
-}
-
-func (r *retention) notify() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
+	wake(r.wake)
 }
 
 // take returns the bounds and the jobs that have ended since it was last called.
@@ -290,7 +272,7 @@ func (r *retention) remove(due []endedJob) error {
 	var promises []Job
 	now := time.Now()
 	for _, e := range due {
-		p, err := r.promise(e.id, now)
+		p, err := promiseOf(r.store, r.logPath, e.id, now)
 		switch {
 		case err != nil:
 			return err

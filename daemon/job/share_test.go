@@ -40,7 +40,7 @@ func TestShareOfMaxJobs(t *testing.T) {
 		t.Errorf("another key has %d of the reserve, and %d run", n, m.Running())
 	}
 	// What ends makes room for those that have little.
-	theirs := m.running(func(j Job) bool { return j.Owner.Key == "b" })[0]
+	theirs := m.jobs.those(func(j Job) bool { return j.Owner.Key == "b" })[0]
 	if _, err := m.Stop(t.Context(), theirs.ID, StopOptions{Kill: true}); err != nil {
 		t.Fatal(err)
 	}
@@ -49,9 +49,9 @@ func TestShareOfMaxJobs(t *testing.T) {
 	}
 	start(t, m, keyed("c", "exec sleep 1000"))
 	end(t, m)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.admission.Empty() {
+	m.jobs.mu.Lock()
+	defer m.jobs.mu.Unlock()
+	if !m.jobs.admission.Empty() {
 		t.Error("something of jobs that have ended is still counted")
 	}
 }
@@ -107,9 +107,9 @@ func TestWaitingInputsAreBounded(t *testing.T) {
 		}
 		if waiting = append(waiting, j); len(waiting) == 3 {
 			// The rest is as if it waited, so that the disk is not filled with it.
-			m.mu.Lock()
-			others = m.admission.Restore(admission.Request{ID: newID(), Task: "other", Share: j.share(), Input: admission.MaxInputs/9*8 - 5*size}, true)
-			m.mu.Unlock()
+			m.jobs.mu.Lock()
+			others = m.jobs.admission.Restore(admission.Request{ID: newID(), Task: "other", Share: j.share(), Input: admission.MaxInputs/9*8 - 5*size}, true)
+			m.jobs.mu.Unlock()
 		}
 	}
 	small := s
@@ -119,13 +119,13 @@ func TestWaitingInputsAreBounded(t *testing.T) {
 	other := s
 	other.Owner = Owner{Key: "b", Name: "b"}
 	start(t, m, other)
-	m.mu.Lock()
-	for _, l := range m.live {
+	m.jobs.mu.Lock()
+	for _, l := range m.jobs.live {
 		if l.ticket.Waits() && len(l.input) > maxInline {
 			t.Errorf("job %s keeps %d bytes in memory", l.job.ID, len(l.input))
 		}
 	}
-	m.mu.Unlock()
+	m.jobs.mu.Unlock()
 	if _, err := m.Stop(t.Context(), waiting[len(waiting)-1].ID, StopOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -137,13 +137,13 @@ func TestWaitingInputsAreBounded(t *testing.T) {
 			t.Errorf("%+v", j.Exit)
 		}
 	}
-	m.mu.Lock()
-	m.admission.Leave(others)
-	m.mu.Unlock()
+	m.jobs.mu.Lock()
+	m.jobs.admission.Leave(others)
+	m.jobs.mu.Unlock()
 	eventually(t, "nothing is held any more", func() bool {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		return m.admission.Empty()
+		m.jobs.mu.Lock()
+		defer m.jobs.mu.Unlock()
+		return m.jobs.admission.Empty()
 	})
 }
 
@@ -156,15 +156,15 @@ func TestOwingIsBounded(t *testing.T) {
 	j := start(t, m, s)
 	wait(t, m, j.ID)
 	eventually(t, "it owes", func() bool {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		return len(m.owing) == 1
+		m.jobs.mu.Lock()
+		defer m.jobs.mu.Unlock()
+		return len(m.jobs.owing) == 1
 	})
-	m.mu.Lock()
+	m.jobs.mu.Lock()
 	for range admission.MaxOwing * 8 / 9 {
-		m.admission.Owe("key/a") // as if so many had
+		m.jobs.admission.Owe("key/a") // as if so many had
 	}
-	m.mu.Unlock()
+	m.jobs.mu.Unlock()
 	if _, err := m.Start(t.Context(), s); !errors.Is(err, ErrTooMany) {
 		t.Errorf("%v", err)
 	}

@@ -41,7 +41,7 @@ func TestDuplicates(t *testing.T) {
 	if _, err := m.Start(t.Context(), s); !errors.As(err, &duplicate) || duplicate.ID == first.ID {
 		t.Errorf("the one that was allowed is still running: %v", err)
 	}
-	for _, j := range m.running(func(j Job) bool { return sameCommand(j, first) }) {
+	for _, j := range m.jobs.those(func(j Job) bool { return sameCommand(j, first) }) {
 		if _, err := m.Stop(t.Context(), j.ID, StopOptions{Kill: true}); err != nil {
 			t.Fatal(err)
 		}
@@ -284,9 +284,9 @@ func TestLeftProcess(t *testing.T) {
 	s.Task, s.Keep = "t", time.Minute
 	first := start(t, m, s)
 	until(t, m, first.ID, "\n")
-	m.mu.Lock()
-	l := m.live[first.ID]
-	m.mu.Unlock()
+	m.jobs.mu.Lock()
+	l := m.jobs.live[first.ID]
+	m.jobs.mu.Unlock()
 	m.pool.keepNumber(l.slot) // as if what is left of it could not be killed
 	if _, err := m.Stop(t.Context(), first.ID, StopOptions{Kill: true}); err != nil {
 		t.Fatal(err)
@@ -318,7 +318,7 @@ func TestNoNumberNoWrite(t *testing.T) {
 		return sha256.Sum256(b)
 	}
 	before := onDisk()
-	if err := os.Remove(m.inputs.dir); err != nil { // so that no input could be written
+	if err := os.Remove(m.opts.inputsDir()); err != nil { // so that no input could be written
 		t.Fatal(err)
 	}
 	s := sh("true")

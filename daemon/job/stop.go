@@ -5,48 +5,39 @@ import (
 	"time"
 )
 
-// StopOptions say how to stop a job.
-type StopOptions struct {
-	// By is who wanted it, for the job's record.
-	By string
-	// Kill is SIGKILL at once.
-	Kill bool
-}
-
 // goneTime bounds how long Stop waits for the supervisor of a job that has ended.
 const goneTime = 5 * time.Second
 
-// Stop ends the job of this id and returns when nothing of it is left. A job that has ended stays as it is; one that is
-// just being started is stopped once it runs, one that waits for its turn never runs. Errors are those of Wait.
-func (m *Manager) Stop(ctx context.Context, id string, o StopOptions) (Job, error) {
-	id = m.resolve(id)
-	m.mu.Lock()
-	if m.closed {
-		m.mu.Unlock()
+// stop is Manager.Stop.
+func (r *runner) stop(ctx context.Context, id string, o StopOptions) (Job, error) {
+	id = r.records.resolve(id)
+	r.jobs.mu.Lock()
+	if r.jobs.closed {
+		r.jobs.mu.Unlock()
 		return Job{}, ErrClosed
 	}
-	l, ok := m.live[id]
+	l, ok := r.jobs.live[id]
 	unqueued := false
 	if ok {
-		unqueued = m.admission.Unqueue(l.ticket)
-		m.admission.TakeNoMore(l.ticket)
+		unqueued = r.jobs.admission.Unqueue(l.ticket)
+		r.jobs.admission.TakeNoMore(l.ticket)
 		l.change(func(j *Job) {
 			if l.stop = &o; j.State != Running {
 				return
 			}
 			j.State = Stopping
 			if !j.Volatile {
-				m.records.PutSoon(*j)
+				r.records.PutSoon(*j)
 			}
 		})
 	}
-	m.mu.Unlock()
+	r.jobs.mu.Unlock()
 	if !ok {
-		r, err := m.Wait(ctx, id)
-		return r.Job, err
+		result, err := r.records.wait(ctx, id)
+		return result.Job, err
 	}
 	if unqueued {
-		m.endQueued(l, o)
+		r.endQueued(l, o)
 	}
 	select {
 	case l.halt <- o.By:
@@ -56,23 +47,32 @@ func (m *Manager) Stop(ctx context.Context, id string, o StopOptions) (Job, erro
 	case <-l.ready:
 	case <-ctx.Done():
 		return Job{}, context.Cause(ctx)
-	case <-m.quit:
+	case <-r.jobs.quit:
 		return Job{}, ErrClosed
 	}
-	m.runner.stop(l, o)
-	r, err := m.wait(ctx, l)
+	r.launcher.stop(l, o)
+	result, err := r.jobs.wait(ctx, l)
 	if err != nil {
-		return r.Job, err
+		return result.Job, err
 	}
 	// Whoever looks then finds no process at all, not even the shim.
-	m.recorder.now()
+	r.ender.recorder.now()
 	t := time.NewTimer(goneTime)
 	defer t.Stop()
 	select {
 	case <-l.gone:
 	case <-t.C:
 	case <-ctx.Done():
-	case <-m.quit:
+	case <-r.jobs.quit:
 	}
-	return r.Job, nil
+	return result.Job, nil
+}
+
+// stopQueued is Manager.StopQueued.
+func (r *runner) stopQueued(ctx context.Context, key string, o StopOptions) {
+	for _, j := range r.jobs.those(func(j Job) bool { return j.State == Queued && j.Owner.Key == key }) {
+		if _, err := r.stop(ctx, j.ID, o); err != nil {
+			r.opts.Logger.Warn("cannot stop a job that waits", "job", j.ID, "error", err)
+		}
+	}
 }

@@ -15,14 +15,14 @@ const sweepAge = time.Hour
 
 // sweep removes what an engine that was killed left of jobs that have ended: exit records that it had read, or that came
 // after it had heard of the end, and inputs that nobody reads any more. left are the jobs that have not ended.
-func (m *Manager) sweep(left []Job) {
+func sweep(o *Options, left []Job) {
 	exits, inputs := map[string]bool{}, map[string]bool{}
 	for _, j := range left {
 		exits[j.ID] = true
 		inputs[cmp.Or(j.InputName, j.ID)] = j.InputFile
 	}
-	sweepFolder(filepath.Join(m.opts.StateDir, "exits"), exits, m.opts.Logger)
-	sweepFolder(m.inputs.dir, inputs, m.opts.Logger)
+	sweepFolder(o.exitsDir(), exits, o.Logger)
+	sweepFolder(o.inputsDir(), inputs, o.Logger)
 }
 
 // sweepFolder removes the files that do not have the id of a job for a name that needs them.

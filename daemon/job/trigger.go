@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"time"
@@ -12,35 +13,27 @@ import (
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// The triggers of jobs that the end of another job starts.
-const (
-	// OnFailure: the other job failed, and nobody had stopped it.
-	OnFailure = "on_failure"
-	// OnSuccess: the other job succeeded.
-	OnSuccess = "on_success"
-)
-
 // ErrNotNow is returned by the function given to StartTriggered for a task that cannot be looked up at the moment. It is
 // asked again.
 var ErrNotNow = errors.New("it cannot be told now what the task is")
 
-// Triggered is a job that the end of another one starts. Its id is chosen when that other job ends, and recorded with the
-// end: whoever comes to start it, however often, starts a job of this id, and there can be only one.
-type Triggered struct {
-	// Task is what is started.
-	Task string `cbor:"task"`
-	// Job is its id.
-	Job string `cbor:"job"`
-	// Started says that it was started, whether it is still known or not.
-	Started bool `cbor:"started,omitempty"`
+// triggers starts the jobs that the ends of others start.
+type triggers struct {
+	jobs    *roster
+	records *ledger
+	logger  *slog.Logger
+	owner   Owner // of what it starts
+	// start is Manager.Start.
+	start func(context.Context, Spec) (Job, error)
+
+	ready chan struct{}                   // closed by use
+	spec  func(task string) (Spec, error) // readable once ready is closed
 }
 
-// StartTriggered says how tasks that are triggered are started: spec returns what a task is, ErrNotNow, or why it cannot
-// run, which ends the matter with a line in the log. Until this is called, nothing is triggered, and nothing is forgotten.
-// It is called once.
-func (m *Manager) StartTriggered(spec func(task string) (Spec, error)) {
-	m.taskSpec = spec
-	close(m.triggers)
+// use is Manager.StartTriggered.
+func (t *triggers) use(spec func(task string) (Spec, error)) {
+	t.spec = spec
+	close(t.ready)
 }
 
 // reached returns the trigger that a job's end is, or "". As with the OnFailure= of systemd.unit(5), a job that was
@@ -56,8 +49,8 @@ func reached(j Job) string {
 	}
 }
 
-// owe notes in a job that has ended what that is to start. Manager.mu is held.
-func (m *Manager) owe(j *Job) {
+// owe notes in a job that has ended what that is to start. roster.mu is held.
+func (t *triggers) owe(j *Job) {
 	var tasks []string
 	switch reached(*j) {
 	case OnFailure:
@@ -65,95 +58,72 @@ func (m *Manager) owe(j *Job) {
 	case OnSuccess:
 		tasks = j.OnSuccess
 	}
-	for _, t := range tasks {
-		j.Triggered = append(j.Triggered, Triggered{Task: t, Job: newID()})
+	for _, name := range tasks {
+		j.Triggered = append(j.Triggered, Triggered{Task: name, Job: newID()})
 	}
 	if len(tasks) > 0 {
 		j.Owing = true
-		m.owed(j)
+		t.jobs.owe(j)
 	}
 }
 
-// owed notes that a job has ended and is to start others. Manager.mu is held, or nobody else looks yet.
-func (m *Manager) owed(j *Job) {
-	m.owing[j.ID] = make(chan struct{})
-	m.admission.Owe(j.share())
-}
-
-// stillOwing takes those that have ended out of the unfinished jobs that an earlier Manager left: all that is left to do
-// for them is to start what they trigger.
-func (m *Manager) stillOwing(left []Job) []Job {
-	return slices.DeleteFunc(left, func(j Job) bool {
-		if j.State != Ended {
-			return false
-		}
-		m.owed(&j)
-		m.workers.Go(func() { m.trigger(j) })
-		return true
-	})
-}
-
-// trigger starts what the end of a job triggers. That end is on disk. It goes on until each of them is started or cannot
+// run starts what the end of a job triggers. That end is on disk. It goes on until each of them is started or cannot
 // be, or the Manager is closed; then the next one goes on.
-func (m *Manager) trigger(j Job) {
+func (t *triggers) run(j Job) {
 	if !j.Owing {
 		return
 	}
 	select {
-	case <-m.triggers:
-	case <-m.quit:
+	case <-t.ready:
+	case <-t.jobs.quit:
 		return
 	}
 	var started []Triggered
 	j.Triggered = slices.Clone(j.Triggered) // others have it, too
-	for i, t := range j.Triggered {
-		if t.Started {
-			started = append(started, t)
+	for i, next := range j.Triggered {
+		if next.Started {
+			started = append(started, next)
 			continue
 		}
-		switch err := m.startTriggered(j, t); {
+		switch err := t.startOne(j, next); {
 		case err == nil:
-			t.Started = true
-			started = append(started, t)
-			if j.Triggered[i] = t; i+1 < len(j.Triggered) {
+			next.Started = true
+			started = append(started, next)
+			if j.Triggered[i] = next; i+1 < len(j.Triggered) {
 				// While the others wait for room, this one may end and be pruned.
-				m.records.PutSoon(j)
+				t.records.PutSoon(j)
 			}
 		case errors.Is(err, ErrClosed):
 			return
 		default:
-			m.opts.Logger.Warn("task cannot be triggered", "task", t.Task, "by", j.ID, "trigger", reached(j), "error", err)
+			t.logger.Warn("task cannot be triggered", "task", next.Task, "by", j.ID, "trigger", reached(j), "error", err)
 		}
 	}
 	j.Triggered, j.Owing = started, false
 	// If that is lost, the next Manager finds that they have been started.
-	m.records.PutSoon(j)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	close(m.owing[j.ID])
-	delete(m.owing, j.ID)
-	m.admission.Paid(j.share())
+	t.records.PutSoon(j)
+	t.jobs.paid(&j)
 }
 
 // triggerAgain is the time between two attempts to start a triggered job when there is no room for it.
 const triggerAgain = time.Second
 
-// startTriggered starts one job, unless it is known already. While there is no room for it, it tries again and again. It
+// startOne starts one job, unless it is known already. While there is no room for it, it tries again and again. It
 // returns ErrClosed, and why it can never be started.
-func (m *Manager) startTriggered(by Job, t Triggered) error {
+func (t *triggers) startOne(by Job, next Triggered) error {
 	again := time.NewTicker(triggerAgain)
 	defer again.Stop()
 	for told := false; ; told = true {
-		err := m.tryTriggered(by, t)
+		err := t.try(by, next)
 		if err == nil || !errors.Is(err, errAgain) {
 			return err
 		}
 		if !told {
-			m.opts.Logger.Warn("task cannot be triggered yet", "task", t.Task, "by", by.ID, "error", err)
+			t.logger.Warn("task cannot be triggered yet", "task", next.Task, "by", by.ID, "error", err)
 		}
 		select {
 		case <-again.C:
-		case <-m.quit:
+		case <-t.jobs.quit:
 			return ErrClosed
 		}
 	}
@@ -162,28 +132,29 @@ func (m *Manager) startTriggered(by Job, t Triggered) error {
 // errAgain is the error of a start that may go well later.
 var errAgain = errors.New("not now")
 
-func (m *Manager) tryTriggered(by Job, t Triggered) error {
+// try is one attempt of startOne.
+func (t *triggers) try(by Job, next Triggered) error {
 	var damaged *store.DecodeError
-	switch _, err := m.Find(t.Job, nil); {
+	switch _, err := t.records.find(next.Job, nil); {
 	case err == nil, errors.As(err, &damaged): // a record that cannot be read is one all the same
 		return nil
 	case !errors.Is(err, ErrNotFound):
 		return err
 	}
-	s, err := m.taskSpec(t.Task)
+	s, err := t.spec(next.Task)
 	if errors.Is(err, ErrNotNow) {
 		return fmt.Errorf("%w: %w", errAgain, err)
 	}
 	if err != nil {
 		return err
 	}
-	s.ID, s.By, s.Trigger, s.Volatile, s.Unique = t.Job, by.ID, reached(by), false, false
-	s.Owner = Owner{UID: uint32(m.euid), Name: "rtask"}
+	s.ID, s.By, s.Trigger, s.Volatile, s.Unique = next.Job, by.ID, reached(by), false, false
+	s.Owner = t.owner
 	s.Env = append(slices.Clone(s.Env), outcome(by)...)
-	j, err := m.Start(context.Background(), s)
+	j, err := t.start(context.Background(), s)
 	switch {
 	case err == nil:
-		m.opts.Logger.Info("job triggered", "job", j.ID, "task", j.Task, "by", by.ID, "trigger", s.Trigger)
+		t.logger.Info("job triggered", "job", j.ID, "task", j.Task, "by", by.ID, "trigger", s.Trigger)
 		return nil
 	case errors.Is(err, ErrClosed), errors.Is(err, store.ErrClosed):
 		return ErrClosed

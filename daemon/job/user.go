@@ -106,31 +106,3 @@ func number(s string) (uint32, error) {
 func dynamic(uid uint32) *User {
 	return &User{Name: dynamicName, Home: "/", Shell: "/bin/sh", Credentials: spec.Credentials{UID: uid, GID: uid}}
 }
-
-// environment is a job's: the clean set, then what the job adds. Of a name that comes twice the last wins.
-func environment(j *Job, u *User) []string {
-	all := append([]string{
-		"PATH=" + defaultPath,
-		"HOME=" + u.Home,
-		"USER=" + u.Name,
-		"LOGNAME=" + u.Name,
-		"SHELL=" + u.Shell,
-		"LANG=C.UTF-8",
-	}, j.Env...)
-	all = append(all, "RTASK_JOB_ID="+j.ID, "RTASK_TRIGGER="+j.Trigger)
-	if j.Task != "" {
-		all = append(all, "RTASK_TASK="+j.Task)
-	}
-	seen := map[string]int{}
-	var env []string
-	for _, kv := range all {
-		name, _, _ := strings.Cut(kv, "=")
-		if i, ok := seen[name]; ok {
-			env[i] = kv
-			continue
-		}
-		seen[name] = len(env)
-		env = append(env, kv)
-	}
-	return env
-}

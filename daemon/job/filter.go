@@ -1,0 +1,89 @@
+package job
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+// listed is how many jobs List returns where nothing else is said.
+const listed = 1000
+
+// Filter says which jobs List returns: those that everything that is set fits.
+type Filter struct {
+	// Ended includes jobs that have ended. So do States that name it, Succeeded and Reasons.
+	Ended bool
+	// States are the only ones whose jobs are returned; none: all that Ended lets in.
+	States []State
+	// Succeeded, if set, returns only jobs that have ended, with success or without.
+	Succeeded *bool
+	// Reasons are the only ones, of jobs that have ended.
+	Reasons []spec.Reason
+	// Task, User and Owner are each, if set, the only one whose jobs are returned: Job.Task, Job.User, Job.Owner as text.
+	Task, User, Owner string
+	// Since and Until are the bounds of Job.QueuedAt, both within them; the zero Time is none.
+	Since, Until time.Time
+	// Limit is how many are returned at most; 0: 1000.
+	Limit int
+	// Visible, if set, leaves out jobs that it says no to. It must go by ID, Task, User and Owner alone.
+	Visible func(Job) bool
+}
+
+// summary is what is known of a recorded job without reading its record: what a Filter asks for.
+func summary(j *Job) []byte {
+	reason := ""
+	if j.Exit != nil {
+		reason = "=" + string(j.Exit.Reason)
+	}
+	return []byte(strings.Join([]string{
+		string(j.State), reason, j.Task, j.User, strconv.FormatUint(uint64(j.Owner.UID), 10), j.Owner.Key, j.Owner.Name,
+	}, "\x00"))
+}
+
+// summaryFits is fits by the summary of a job. What it cannot tell, fits tells later.
+func (f *Filter) summaryFits(id string, queued time.Time, summary []byte) bool {
+	p := strings.Split(string(summary), "\x00")
+	if len(p) != 7 {
+		return true
+	}
+	uid, err := strconv.ParseUint(p[4], 10, 32)
+	if err != nil {
+		return true
+	}
+	j := Job{
+		Spec: Spec{Run: spec.Run{ID: id, Task: p[2]}, Owner: Owner{UID: uint32(uid), Key: p[5], Name: p[6]}}, State: State(p[0]), User: p[3], QueuedAt: queued,
+	}
+	if reason, ok := strings.CutPrefix(p[1], "="); ok {
+		j.Exit = &spec.Exit{Reason: spec.Reason(reason)}
+	}
+	return f.fits(j)
+}
+
+// ended reports whether f lets jobs in that have ended.
+func (f *Filter) ended() bool {
+	if len(f.States) > 0 {
+		return slices.Contains(f.States, Ended)
+	}
+	return f.Ended || f.Succeeded != nil || len(f.Reasons) > 0
+}
+
+// fits reports whether f lets a job in.
+func (f *Filter) fits(j Job) bool {
+	switch {
+	case j.Into != "", j.State == promised,
+		j.State == Ended && !f.ended(),
+		len(f.States) > 0 && !slices.Contains(f.States, j.State),
+		f.Succeeded != nil && (j.State != Ended || j.Succeeded() != *f.Succeeded),
+		len(f.Reasons) > 0 && (j.Exit == nil || !slices.Contains(f.Reasons, j.Exit.Reason)),
+		f.Task != "" && j.Task != f.Task,
+		f.User != "" && j.User != f.User,
+		f.Owner != "" && j.Owner.String() != f.Owner,
+		!f.Since.IsZero() && j.QueuedAt.Before(f.Since),
+		!f.Until.IsZero() && j.QueuedAt.After(f.Until):
+		return false
+	}
+	return f.Visible == nil || f.Visible(j)
+}

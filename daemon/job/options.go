@@ -1,0 +1,61 @@
+package job
+
+import (
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/rtask/rtask/sandbox"
+	"github.com/rtask/rtask/sandbox/spec"
+)
+
+// Options are what a Manager needs.
+type Options struct {
+	Host *sandbox.Host
+	// StateDir holds the records (0700), LogDir a file for each job's output (0750).
+	StateDir, LogDir string
+	// UIDs are lent to jobs that name no user. Without the privilege to use them, jobs run as the engine's user.
+	UIDs spec.UIDRange
+	// MaxJobs is how many jobs may run at once. Jobs of an earlier run are taken up whatever their number.
+	MaxJobs int
+	// Retention bounds what is kept of jobs that have ended.
+	Retention spec.Retention
+	Logger    *slog.Logger
+	// Ended is called for each job that has ended, before anybody who waits for it hears of that. It must not block.
+	Ended func(Job)
+}
+
+// logPath is where a job's output is.
+func (o *Options) logPath(id string) string { return filepath.Join(o.LogDir, id+".log") }
+
+// exitsDir is where shims write how their jobs ended, and recordPath where that of one job does.
+func (o *Options) exitsDir() string { return filepath.Join(o.StateDir, "exits") }
+
+func (o *Options) recordPath(id string) string { return filepath.Join(o.exitsDir(), id) }
+
+// inputsDir is where inputs are that are too long for a record.
+func (o *Options) inputsDir() string { return filepath.Join(o.StateDir, "inputs") }
+
+// makeFolders makes the folders.
+func (o *Options) makeFolders() error {
+	// The state's folders come first: that of the logs may lie in them, and would make them with its own mode.
+	for _, dir := range []struct {
+		path string
+		mode fs.FileMode
+	}{{o.StateDir, 0o700}, {o.exitsDir(), 0o700}, {o.inputsDir(), 0o700}, {o.LogDir, 0o750}} {
+		if err := os.MkdirAll(dir.path, dir.mode); err != nil {
+			return fmt.Errorf("cannot make a folder: %w", err)
+		}
+	}
+	return nil
+}
+
+// StopOptions say how to stop a job.
+type StopOptions struct {
+	// By is who wanted it, for the job's record.
+	By string
+	// Kill is SIGKILL at once.
+	Kill bool
+}
