@@ -79,8 +79,9 @@ func (c *coalescer) commit(ctx context.Context, l *live, g *joined) error {
 	c.jobs.mu.Unlock()
 	switch {
 	case gone:
-		c.jobs.unalias(g.alias)
-		if err := c.records.Delete(g.alias.id); err != nil {
+		err := c.records.Undo(g.alias.record(&Job{}))
+		c.jobs.unalias(g.alias) // last: whoever asks for it meanwhile waits, see known
+		if err != nil {
 			return recordError(err)
 		}
 		return errGone

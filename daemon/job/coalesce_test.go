@@ -478,6 +478,47 @@ func TestCoalesceForgotten(t *testing.T) {
 	}
 }
 
+// TestForgottenHoldsNothing: a job that could not be recorded is forgotten when the request that it took over was committed, with both
+// of their Onces. Whoever comes again is no repeat of a job that never was.
+func TestForgottenHoldsNothing(t *testing.T) {
+	m := open(t)
+	first := start(t, m, coalesced("wait", "main"))
+	until(t, m, first.ID, "wait")
+	var specs [2]Spec
+	var both [2]admitted
+	for k := range both {
+		s := &specs[k]
+		*s = coalesced(fmt.Sprint(k), "main")
+		s.Once = Once{Key: fmt.Sprint("once/", k), Until: time.Now().Add(time.Hour)}
+		if err := m.starter.admitter.check(s); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if both[k], err = m.starter.admitter.admit(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	committed, err := m.starter.placer.coalesce.begin(both[0].l, both[1].joined)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := committed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !m.starter.placer.forget(both[0].l) { // as if its own commit had failed
+		t.Fatal("it is kept")
+	}
+	if err := m.starter.placer.placeJoined(t.Context(), &specs[1], both[1]); !errors.Is(err, errGone) {
+		t.Errorf("the request that it took over: %v", err)
+	}
+	for _, s := range specs {
+		s.Same = "other"
+		if j, err := m.Start(t.Context(), s); err != nil || j.State != Queued {
+			t.Errorf("%s again: %s, %v", s.Once.Key, j.State, err)
+		}
+	}
+}
+
 // TestJoinWhileItIsPlaced: a job with a long input lets go of that when it is on record, while another request brings a new one.
 func TestJoinWhileItIsPlaced(t *testing.T) {
 	m := open(t)

@@ -91,7 +91,7 @@ func (p *placer) forget(l *live) bool {
 	p.jobs.mu.Unlock()
 	p.inputs.drop(&j)
 	if l.written {
-		if err := p.records.Delete(j.ID); err != nil {
+		if err := p.records.Undo(j); err != nil {
 			p.logger.Error("cannot delete a job's record", "job", j.ID, "error", err)
 		}
 	}

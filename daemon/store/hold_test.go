@@ -72,6 +72,36 @@ func TestHold(t *testing.T) {
 	refused(job{ID: "e", Created: now, Args: []string{"k"}}, "b")
 }
 
+// TestUndo: a value that came to nothing holds nothing any more, whether it was committed or not, and takes nothing from others.
+func TestUndo(t *testing.T) {
+	s := openHolding(t, filepath.Join(t.TempDir(), "jobs.db"))
+	now := time.Now()
+	a, b := job{ID: "a", Created: now, Args: []string{"k"}}, job{ID: "b", Created: now, Args: []string{"k"}}
+	for i := range 10 {
+		if i%2 == 0 {
+			put(t, s, a)
+		} else if _, err := s.Begin([]job{a}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Undo(a); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Get("a"); !errors.Is(err, ErrNotFound) {
+			t.Errorf("it is stored: %v", err)
+		}
+		if id, err := s.Holder("k", time.Time{}); id != "" || err != nil {
+			t.Errorf("%q holds it, %v", id, err)
+		}
+	}
+	put(t, s, b)
+	if err := s.Undo(a); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := s.Holder("k", time.Time{}); id != "b" || err != nil {
+		t.Errorf("%q holds it, %v", id, err)
+	}
+}
+
 // A hold that has expired holds nobody up, and goes with the next ones.
 func TestHoldExpires(t *testing.T) {
 	s := openHolding(t, filepath.Join(t.TempDir(), "jobs.db"))

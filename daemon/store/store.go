@@ -304,8 +304,23 @@ func (s *Store[T]) onError(err error) {
 }
 
 // Delete removes the records with ids, in one commit, and returns once that is on disk. An id without a record is no
-// error.
-func (s *Store[T]) Delete(ids ...string) error {
+// error. What the values held stays held.
+func (s *Store[T]) Delete(ids ...string) error { return s.remove(ids, make([]op, len(ids))) }
+
+// Undo removes the records of values that came to nothing, and gives up what they hold, in one commit.
+func (s *Store[T]) Undo(values ...T) error {
+	ids, ops := make([]string, len(values)), make([]op, len(values))
+	for i := range values {
+		ids[i] = s.opts.ID(&values[i])
+		if s.opts.Hold != nil {
+			ops[i].hold = Hold{Key: s.opts.Hold(&values[i]).Key, Released: true}
+		}
+	}
+	return s.remove(ids, ops)
+}
+
+// remove commits ops, which have no records.
+func (s *Store[T]) remove(ids []string, ops []op) error {
 	if len(ids) == 0 {
 		return nil
 	}
@@ -315,8 +330,8 @@ func (s *Store[T]) Delete(ids ...string) error {
 		return ErrClosed
 	}
 	b := s.queue
-	for _, id := range ids {
-		b.add(id, op{})
+	for i, id := range ids {
+		b.add(id, ops[i])
 	}
 	s.mu.Unlock()
 	s.notify()
