@@ -13,3 +13,9 @@ export GOFLAGS CGO_ENABLED=0
 build_programs() {
 	RTASK_PROGRAMS=$(mktemp -d) && chmod 0755 "$RTASK_PROGRAMS" && go build -o "$RTASK_PROGRAMS/" ./cmd/... && export RTASK_PROGRAMS
 }
+
+# build_interop builds the clients and the provider that others wrote, into bin/interop: a module of its own has them. What is there
+# already is not built again.
+build_interop() {
+	go -C packaging/interop build -ldflags='-s -w' -o ../../bin/interop/ ./... github.com/fullstorydev/grpcurl/cmd/grpcurl
+}
