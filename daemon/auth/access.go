@@ -108,6 +108,7 @@ var table = [...]struct {
 	{"/rtask.v1.GatewayService/Refused", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Watch", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Metrics", Rule{Least: Gateway}},
+	{"/rtask.v1.GatewayService/Enroll", Rule{Least: Gateway}},
 }
 
 // Procedures yields every row of the table: a method's full name, "/rtask.v1.JobService/Start", and its rule.

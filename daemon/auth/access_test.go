@@ -47,6 +47,7 @@ func TestEveryProcedureForEveryKind(t *testing.T) {
 		"/rtask.v1.GatewayService/KeyJobs":        {KeyHolder},
 		"/rtask.v1.GatewayService/Watch":          {Gateway},
 		"/rtask.v1.GatewayService/Metrics":        {Gateway},
+		"/rtask.v1.GatewayService/Enroll":         {Gateway},
 	}
 	rows := 0
 	for procedure, rule := range Procedures() {

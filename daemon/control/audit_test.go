@@ -3,6 +3,7 @@ package control
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -142,6 +143,37 @@ func TestAuditRefused(t *testing.T) {
 	}
 	if want := []string{" unavailable", "hello bad-request", " bad-request", " bad-request", " bad-request"}; !slices.Equal(f.rejected, want) {
 		t.Errorf("%q", f.rejected)
+	}
+}
+
+// Handshakes that the gateway has refused are entries and counted, of one address by the kind.
+func TestAuditHandshake(t *testing.T) {
+	f := newFixture(t, "")
+	counted := map[string]uint64{}
+	f.RefusedRemote = func(kind string, n uint64) { counted[kind] += n }
+	for _, m := range []*rtaskv1.RefusedRequest{
+		{Kind: "certificate-missing", Reason: "there is no certificate"},
+		{Kind: "certificate-missing", Reason: "there is no certificate", Count: 7},
+		{Kind: "certificate-revoked", Reason: "serial 1f", Count: 1},
+	} {
+		if _, err := f.net(nil, "").Refused(t.Context(), m); err != nil {
+			t.Error(err)
+		}
+	}
+	if want := map[string]uint64{"certificate-missing": 8, "certificate-revoked": 1}; !maps.Equal(counted, want) {
+		t.Errorf("counted %v", counted)
+	}
+	const head = "refused RTASK_KIND=certificate-"
+	want := []string{
+		head + `missing RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON="TLS handshake: there is no certificate"`,
+		head + `missing RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON="TLS handshake: there is no certificate (7 times)"`,
+		head + `revoked RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON="TLS handshake: serial 1f"`,
+	}
+	if got := f.decisions(); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	if len(f.rejected) != 0 {
+		t.Errorf("they count as requests to start a task: %q", f.rejected)
 	}
 }
 

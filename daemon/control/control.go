@@ -99,10 +99,17 @@ type Options struct {
 	// them, nobody but root may have.
 	Unlimited spec.Limits
 	Info      Info
+	// Trust says on which terms the gateway lets clients with certificates in. It is the same message for as long as nothing changes, and
+	// when something does, Changed is called. Nil: there are none.
+	Trust func() *rtaskv1.Trust
+	// Enroll answers a request, from an address, of a client without a certificate; nil: there is no authority.
+	Enroll func(ctx context.Context, remote string, r *rtaskv1.EnrollRequest) (*rtaskv1.EnrollResponse, error)
 	// Metrics are the engine's own.
 	Metrics prometheus.Gatherer
 	// Rejected counts a request that was refused, by task (if that is known to exist) and kind.
 	Rejected func(task, kind string)
+	// RefusedRemote counts handshakes and calls of remote clients that were refused, by kind; nil: nobody counts.
+	RefusedRemote func(kind string, n uint64)
 	// Requested counts a request over HTTP to start a task, by the name of its key if that is good, and its result: "accepted" or
 	// the kind of its refusal; nil: nobody counts.
 	Requested func(task, key, result string)
@@ -115,9 +122,10 @@ type Server struct {
 	waits    waits
 	news     news
 	tallies  tallies
-	scan     chan struct{} // full while KeyJobs looks through the records
-	watches  shares        // calls that wait for a job or follow its output
-	messages shares        // bytes of requests
+	scan     chan struct{}  // full while KeyJobs looks through the records
+	watches  shares         // calls that wait for a job or follow its output
+	messages shares         // bytes of requests
+	noTrust  *rtaskv1.Trust // lets nobody in
 	// mostOfGateway and mostOfUser are maxMessages and maxMessagesOfUser.
 	mostOfGateway, mostOfUser int64
 	messageTime               time.Duration // is messageTime
@@ -128,7 +136,10 @@ func New(o Options) *Server {
 	if o.Requested == nil {
 		o.Requested = func(string, string, string) {}
 	}
-	return &Server{Options: o, scan: make(chan struct{}, 1), mostOfGateway: maxMessages, mostOfUser: maxMessagesOfUser, messageTime: messageTime, waits: waits{most: maxCalls, byKey: map[string]map[*wait]struct{}{}}}
+	if o.RefusedRemote == nil {
+		o.RefusedRemote = func(string, uint64) {}
+	}
+	return &Server{Options: o, noTrust: &rtaskv1.Trust{}, scan: make(chan struct{}, 1), mostOfGateway: maxMessages, mostOfUser: maxMessagesOfUser, messageTime: messageTime, waits: waits{most: maxCalls, byKey: map[string]map[*wait]struct{}{}}}
 }
 
 // Control returns the handler of the control socket.
@@ -167,6 +178,8 @@ func maxOf(procedure string) int {
 	case rtaskv1connect.JobServiceStartProcedure, rtaskv1connect.GatewayServiceRunProcedure, rtaskv1connect.GatewayServiceRunStreamProcedure,
 		rtaskv1connect.GatewayServiceWebhookProcedure, rtaskv1connect.JobServiceImportKeysProcedure:
 		return maxRequest
+	case rtaskv1connect.GatewayServiceEnrollProcedure:
+		return 2 * maxSmallRequest // so that a body of that length fits in any encoding
 	default:
 		return maxSmallRequest
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"connectrpc.com/connect/v2"
@@ -138,6 +139,10 @@ func kindOf(err error) rtaskv1.Kind {
 func (s *Server) Refused(ctx context.Context, r *rtaskv1.RefusedRequest) (*rtaskv1.RefusedResponse, error) {
 	m := r
 	kind := rtaskv1.Kind(m.Kind)
+	if kind.OfHandshake() {
+		s.refusedHandshake(callOf(ctx).Remote, r)
+		return &rtaskv1.RefusedResponse{}, nil
+	}
 	if kind != rtaskv1.KindBadRequest && kind != rtaskv1.KindUnavailable {
 		return nil, connect.Errorf(connect.CodeInvalidArgument, "the gateway refuses nothing as %q", m.Kind)
 	}
@@ -160,6 +165,25 @@ func (s *Server) Refused(ctx context.Context, r *rtaskv1.RefusedRequest) (*rtask
 	}
 	s.audit(d)
 	return &rtaskv1.RefusedResponse{}, nil
+}
+
+// refusedHandshake writes of handshakes that the gateway has refused.
+func (s *Server) refusedHandshake(remote string, r *rtaskv1.RefusedRequest) {
+	n := max(r.Count, 1)
+	s.RefusedRemote(r.Kind, n)
+	reason := "TLS handshake: " + r.Reason
+	if n > 1 {
+		reason += fmt.Sprintf(" (%d times)", n)
+	}
+	s.audit(decision{decision: refused, kind: rtaskv1.Kind(r.Kind), reason: reason, remote: remote, stranger: true})
+}
+
+// Enroll implements GatewayService.
+func (s *Server) Enroll(ctx context.Context, r *rtaskv1.EnrollRequest) (*rtaskv1.EnrollResponse, error) {
+	if s.Options.Enroll == nil {
+		return nil, fail(connect.CodeFailedPrecondition, rtaskv1.KindUnavailable, errors.New("this engine has no authority; rtaskctl ca init makes one"))
+	}
+	return s.Options.Enroll(ctx, callOf(ctx).Remote, r)
 }
 
 // Metrics implements GatewayService.

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -43,7 +44,7 @@ func (n *news) tell() {
 	n.next = nil
 }
 
-// Changed tells the gateway that the configuration in force is another one.
+// Changed tells the gateway that the configuration in force, or what Trust returns, is another one.
 func (s *Server) Changed() { s.news.tell() }
 
 // Watch implements GatewayService.
@@ -55,9 +56,14 @@ func (s *Server) Watch(ctx context.Context, _ *rtaskv1.WatchRequest, stream rtas
 	defer s.watches.giveBack(auth.Gateway, 1)
 	alive := time.NewTicker(watchEvery)
 	defer alive.Stop()
+	var told *rtaskv1.Trust
 	for {
 		changed := s.news.change() // from before the message is made
-		if err := stream.Send(s.watchMessage()); err != nil {
+		m := s.watchMessage()
+		if trust := s.trust(); trust != told {
+			m.Remote, told = trust, trust
+		}
+		if err := stream.Send(m); err != nil {
 			return err
 		}
 		select {
@@ -67,6 +73,14 @@ func (s *Server) Watch(ctx context.Context, _ *rtaskv1.WatchRequest, stream rtas
 			return waitError(ctx.Err())
 		}
 	}
+}
+
+// trust is on which terms remote clients are let in.
+func (s *Server) trust() *rtaskv1.Trust {
+	if s.Trust == nil {
+		return s.noTrust
+	}
+	return cmp.Or(s.Trust(), s.noTrust)
 }
 
 func (s *Server) watchMessage() *rtaskv1.WatchResponse {

@@ -500,6 +500,10 @@ func (s *stub) Webhook(_ context.Context, r *rtaskv1.WebhookRequest) (*rtaskv1.W
 	return &rtaskv1.WebhookResponse{Run: &rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}, Accepted: true}}, nil
 }
 
+func (*stub) Enroll(context.Context, *rtaskv1.EnrollRequest) (*rtaskv1.EnrollResponse, error) {
+	return &rtaskv1.EnrollResponse{}, nil
+}
+
 func (*stub) Metrics(context.Context, *rtaskv1.MetricsRequest) (*rtaskv1.MetricsResponse, error) {
 	return &rtaskv1.MetricsResponse{}, nil
 }

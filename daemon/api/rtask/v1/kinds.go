@@ -26,12 +26,31 @@ const (
 	KindConfiguration        Kind = "configuration"
 	// KindWorkingDirectory: a command was given a working directory that it cannot have. It is not of the HTTP API.
 	KindWorkingDirectory Kind = "working-directory"
+	// What is wrong with a client's certificate: there is none, no authority that is trusted has signed it, it has expired or is not
+	// valid yet, it was revoked, its key, its purpose or its chain is not good enough.
+	KindCertificateMissing Kind = "certificate-missing"
+	KindCertificateUnknown Kind = "certificate-unknown"
+	KindCertificateExpired Kind = "certificate-expired"
+	KindCertificateRevoked Kind = "certificate-revoked"
+	KindCertificateBad     Kind = "certificate-bad"
+	// KindTLS: no client with a certificate speaks like this: no TLS, or an old version.
+	KindTLS Kind = "tls"
 )
+
+// OfHandshake reports whether a TLS handshake can be refused with this kind.
+func (k Kind) OfHandshake() bool {
+	switch k {
+	case KindCertificateMissing, KindCertificateUnknown, KindCertificateExpired, KindCertificateRevoked, KindCertificateBad, KindTLS:
+		return true
+	default:
+		return false
+	}
+}
 
 // HTTPStatus is the status of the HTTP API's reply.
 func (k Kind) HTTPStatus() int {
 	switch k {
-	case KindUnauthorized, KindSignature:
+	case KindUnauthorized, KindSignature, KindCertificateMissing, KindCertificateUnknown, KindCertificateExpired, KindCertificateRevoked, KindCertificateBad:
 		return http.StatusUnauthorized
 	case KindForbidden:
 		return http.StatusForbidden

@@ -5260,14 +5260,17 @@ func (x *KeyJobsResponse) GetJobs() []*Job {
 }
 
 // RefusedRequest is a request to start a task, of which only the head is known. Without a good key for that task, its name is
-// nobody's word.
+// nobody's word. Or it is a TLS handshake on the port for clients with certificates.
 type RefusedRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// hash, for a webhook, is the last part of the URL.
 	Hash string `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
-	// kind: "bad-request" or "unavailable", as in the reply, and reason the reply's detail.
-	Kind          string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
-	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// kind: "bad-request" or "unavailable", as in the reply, and reason the reply's detail. Of a handshake: one of those that begin with
+	// "certificate-", or "tls", and why.
+	Kind   string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// count, of handshakes: how many of one address and kind this tells of; 0: one.
+	Count         uint64 `protobuf:"varint,50,opt,name=count,proto3" json:"count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5321,6 +5324,13 @@ func (x *RefusedRequest) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *RefusedRequest) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
 }
 
 type RefusedResponse struct {
@@ -5407,8 +5417,11 @@ type WatchResponse struct {
 	ConfigurationErrors bool `protobuf:"varint,160,opt,name=configuration_errors,json=configurationErrors,proto3" json:"configuration_errors,omitempty"`
 	// no_configuration: none is in force, and no task can run.
 	NoConfiguration bool `protobuf:"varint,161,opt,name=no_configuration,json=noConfiguration,proto3" json:"no_configuration,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// remote: on which terms the port for clients with certificates lets them in. It is in the first message of a stream, and in each one
+	// before which it has changed.
+	Remote        *Trust `protobuf:"bytes,50,opt,name=remote,proto3" json:"remote,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchResponse) Reset() {
@@ -5476,6 +5489,258 @@ func (x *WatchResponse) GetNoConfiguration() bool {
 	return false
 }
 
+func (x *WatchResponse) GetRemote() *Trust {
+	if x != nil {
+		return x.Remote
+	}
+	return nil
+}
+
+// Trust is what the gateway must know of certificates. The engine checks them again at each call.
+type Trust struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// on: the port is served. Else nothing that follows is set.
+	On bool `protobuf:"varint,1,opt,name=on,proto3" json:"on,omitempty"`
+	// authorities: the certificates, in DER, of those whose clients are let in.
+	Authorities [][]byte `protobuf:"bytes,2,rep,name=authorities,proto3" json:"authorities,omitempty"`
+	// revoked: the certificates that are not good any more, though they have not expired.
+	Revoked []*RevokedCertificates `protobuf:"bytes,3,rep,name=revoked,proto3" json:"revoked,omitempty"`
+	// server_chain: the certificate of the gateway's key, and those between it and its authority, in DER. None: the gateway has one of its
+	// own.
+	ServerChain   [][]byte `protobuf:"bytes,4,rep,name=server_chain,json=serverChain,proto3" json:"server_chain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Trust) Reset() {
+	*x = Trust{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trust) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trust) ProtoMessage() {}
+
+func (x *Trust) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trust.ProtoReflect.Descriptor instead.
+func (*Trust) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *Trust) GetOn() bool {
+	if x != nil {
+		return x.On
+	}
+	return false
+}
+
+func (x *Trust) GetAuthorities() [][]byte {
+	if x != nil {
+		return x.Authorities
+	}
+	return nil
+}
+
+func (x *Trust) GetRevoked() []*RevokedCertificates {
+	if x != nil {
+		return x.Revoked
+	}
+	return nil
+}
+
+func (x *Trust) GetServerChain() [][]byte {
+	if x != nil {
+		return x.ServerChain
+	}
+	return nil
+}
+
+// RevokedCertificates are those of one issuer.
+type RevokedCertificates struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// issuer is the SHA-256 of the issuer's public key, the SubjectPublicKeyInfo in DER: a subject key identifier is whatever its issuer
+	// wrote there.
+	Issuer []byte `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	// serials are the certificates' serial numbers, big-endian without leading zeros (math/big.Int.Bytes).
+	Serials       [][]byte `protobuf:"bytes,2,rep,name=serials,proto3" json:"serials,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokedCertificates) Reset() {
+	*x = RevokedCertificates{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokedCertificates) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokedCertificates) ProtoMessage() {}
+
+func (x *RevokedCertificates) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokedCertificates.ProtoReflect.Descriptor instead.
+func (*RevokedCertificates) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *RevokedCertificates) GetIssuer() []byte {
+	if x != nil {
+		return x.Issuer
+	}
+	return nil
+}
+
+func (x *RevokedCertificates) GetSerials() [][]byte {
+	if x != nil {
+		return x.Serials
+	}
+	return nil
+}
+
+type EnrollRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// path is one of "/ca", which is asked for with GET, and "/enroll", "/device_authorization", "/device_token", "/renew", with POST.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// body is JSON, 64 KiB at most.
+	Body          []byte `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrollRequest) Reset() {
+	*x = EnrollRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrollRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrollRequest) ProtoMessage() {}
+
+func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
+func (*EnrollRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *EnrollRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *EnrollRequest) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+// EnrollResponse is the reply of HTTP.
+type EnrollResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Status        uint32                 `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
+	ContentType   string                 `protobuf:"bytes,2,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	Body          []byte                 `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrollResponse) Reset() {
+	*x = EnrollResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrollResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrollResponse) ProtoMessage() {}
+
+func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
+func (*EnrollResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *EnrollResponse) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *EnrollResponse) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+func (x *EnrollResponse) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
 type MetricsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -5484,7 +5749,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5496,7 +5761,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5509,7 +5774,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{79}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{83}
 }
 
 type MetricsResponse struct {
@@ -5522,7 +5787,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5534,7 +5799,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5547,7 +5812,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{80}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -5576,7 +5841,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5588,7 +5853,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5601,7 +5866,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{81}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *Error) GetKind() string {
@@ -6023,19 +6288,36 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\n" +
 	"\b_default\"4\n" +
 	"\x0fKeyJobsResponse\x12!\n" +
-	"\x04jobs\x18\x01 \x03(\v2\r.rtask.v1.JobR\x04jobs\"P\n" +
+	"\x04jobs\x18\x01 \x03(\v2\r.rtask.v1.JobR\x04jobs\"f\n" +
 	"\x0eRefusedRequest\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\tR\x04hash\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x11\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05count\x182 \x01(\x04R\x05count\"\x11\n" +
 	"\x0fRefusedResponse\"\x0e\n" +
-	"\fWatchRequest\"\xe3\x01\n" +
+	"\fWatchRequest\"\x8c\x02\n" +
 	"\rWatchResponse\x12\x1a\n" +
 	"\bdraining\x18\x02 \x01(\bR\bdraining\x12'\n" +
 	"\x0ftrusted_proxies\x18\x14 \x03(\tR\x0etrustedProxies\x12'\n" +
 	"\x0fallow_plaintext\x18\x15 \x01(\bR\x0eallowPlaintext\x122\n" +
 	"\x14configuration_errors\x18\xa0\x01 \x01(\bR\x13configurationErrors\x12*\n" +
-	"\x10no_configuration\x18\xa1\x01 \x01(\bR\x0fnoConfigurationJ\x04\b\x01\x10\x02\"\x10\n" +
+	"\x10no_configuration\x18\xa1\x01 \x01(\bR\x0fnoConfiguration\x12'\n" +
+	"\x06remote\x182 \x01(\v2\x0f.rtask.v1.TrustR\x06remoteJ\x04\b\x01\x10\x02\"\x95\x01\n" +
+	"\x05Trust\x12\x0e\n" +
+	"\x02on\x18\x01 \x01(\bR\x02on\x12 \n" +
+	"\vauthorities\x18\x02 \x03(\fR\vauthorities\x127\n" +
+	"\arevoked\x18\x03 \x03(\v2\x1d.rtask.v1.RevokedCertificatesR\arevoked\x12!\n" +
+	"\fserver_chain\x18\x04 \x03(\fR\vserverChain\"G\n" +
+	"\x13RevokedCertificates\x12\x16\n" +
+	"\x06issuer\x18\x01 \x01(\fR\x06issuer\x12\x18\n" +
+	"\aserials\x18\x02 \x03(\fR\aserials\"7\n" +
+	"\rEnrollRequest\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\"_\n" +
+	"\x0eEnrollResponse\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\rR\x06status\x12!\n" +
+	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x12\n" +
+	"\x04body\x18\x03 \x01(\fR\x04body\"\x10\n" +
 	"\x0eMetricsRequest\"-\n" +
 	"\x0fMetricsResponse\x12\x1a\n" +
 	"\bfamilies\x18\x01 \x01(\fR\bfamilies\"\xc6\x01\n" +
@@ -6097,7 +6379,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"ImportKeys\x12\x1b.rtask.v1.ImportKeysRequest\x1a\x1c.rtask.v1.ImportKeysResponse\x12;\n" +
 	"\x06Reload\x12\x17.rtask.v1.ReloadRequest\x1a\x18.rtask.v1.ReloadResponse\x12;\n" +
 	"\x06DryRun\x12\x17.rtask.v1.DryRunRequest\x1a\x18.rtask.v1.DryRunResponse\x125\n" +
-	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\x9e\a\n" +
+	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\xdb\a\n" +
 	"\x0eGatewayService\x122\n" +
 	"\x03Run\x12\x14.rtask.v1.RunRequest\x1a\x15.rtask.v1.RunResponse\x12G\n" +
 	"\n" +
@@ -6113,7 +6395,8 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\aKeyJobs\x12\x18.rtask.v1.KeyJobsRequest\x1a\x19.rtask.v1.KeyJobsResponse\x12>\n" +
 	"\aRefused\x12\x18.rtask.v1.RefusedRequest\x1a\x19.rtask.v1.RefusedResponse\x12:\n" +
 	"\x05Watch\x12\x16.rtask.v1.WatchRequest\x1a\x17.rtask.v1.WatchResponse0\x01\x12>\n" +
-	"\aMetrics\x12\x18.rtask.v1.MetricsRequest\x1a\x19.rtask.v1.MetricsResponseB4Z2github.com/rtask/rtask/daemon/api/rtask/v1;rtaskv1b\x06proto3"
+	"\aMetrics\x12\x18.rtask.v1.MetricsRequest\x1a\x19.rtask.v1.MetricsResponse\x12;\n" +
+	"\x06Enroll\x12\x17.rtask.v1.EnrollRequest\x1a\x18.rtask.v1.EnrollResponseB4Z2github.com/rtask/rtask/daemon/api/rtask/v1;rtaskv1b\x06proto3"
 
 var (
 	file_rtask_v1_rtask_proto_rawDescOnce sync.Once
@@ -6128,7 +6411,7 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 83)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 87)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                     // 0: rtask.v1.State
 	(Reason)(0),                    // 1: rtask.v1.Reason
@@ -6213,65 +6496,69 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*RefusedResponse)(nil),        // 80: rtask.v1.RefusedResponse
 	(*WatchRequest)(nil),           // 81: rtask.v1.WatchRequest
 	(*WatchResponse)(nil),          // 82: rtask.v1.WatchResponse
-	(*MetricsRequest)(nil),         // 83: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),        // 84: rtask.v1.MetricsResponse
-	(*Error)(nil),                  // 85: rtask.v1.Error
-	nil,                            // 86: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil),  // 87: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 88: google.protobuf.Duration
+	(*Trust)(nil),                  // 83: rtask.v1.Trust
+	(*RevokedCertificates)(nil),    // 84: rtask.v1.RevokedCertificates
+	(*EnrollRequest)(nil),          // 85: rtask.v1.EnrollRequest
+	(*EnrollResponse)(nil),         // 86: rtask.v1.EnrollResponse
+	(*MetricsRequest)(nil),         // 87: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),        // 88: rtask.v1.MetricsResponse
+	(*Error)(nil),                  // 89: rtask.v1.Error
+	nil,                            // 90: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil),  // 91: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 92: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,   // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,   // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	87,  // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	87,  // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	87,  // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	91,  // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	91,  // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	91,  // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	5,   // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
 	7,   // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	86,  // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	90,  // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
 	10,  // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
 	9,   // 9: rtask.v1.StartRequest.parameters:type_name -> rtask.v1.Parameter
 	4,   // 10: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
 	4,   // 11: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
 	4,   // 12: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
 	6,   // 13: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	87,  // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	87,  // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	91,  // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	91,  // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	2,   // 16: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
 	2,   // 17: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	87,  // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	91,  // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
 	0,   // 19: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
 	3,   // 20: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
 	1,   // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	87,  // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	87,  // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	91,  // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	91,  // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
 	4,   // 24: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
 	4,   // 25: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	88,  // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	92,  // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
 	24,  // 27: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	87,  // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	91,  // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
 	23,  // 29: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
 	23,  // 30: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
 	28,  // 31: rtask.v1.ShowTaskResponse.exposures:type_name -> rtask.v1.Exposure
 	23,  // 32: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	88,  // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	92,  // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35,  // 34: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	87,  // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	87,  // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	87,  // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	91,  // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	91,  // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	91,  // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
 	35,  // 38: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
 	35,  // 39: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	88,  // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	88,  // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	92,  // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	92,  // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35,  // 42: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
 	35,  // 43: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
 	48,  // 44: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	9,   // 45: rtask.v1.DryRunRequest.parameters:type_name -> rtask.v1.Parameter
 	48,  // 46: rtask.v1.DryRunResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	87,  // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	91,  // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	48,  // 48: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	24,  // 49: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
-	87,  // 50: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
+	91,  // 50: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
 	51,  // 51: rtask.v1.InfoResponse.sockets:type_name -> rtask.v1.SocketUnit
 	54,  // 52: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
 	54,  // 53: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
@@ -6286,81 +6573,85 @@ var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	76,  // 62: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
 	77,  // 63: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
 	4,   // 64: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
-	88,  // 65: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	48,  // 66: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,   // 67: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	12,  // 68: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	14,  // 69: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	16,  // 70: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	18,  // 71: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	20,  // 72: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	22,  // 73: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	26,  // 74: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	29,  // 75: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	31,  // 76: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	33,  // 77: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	36,  // 78: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	38,  // 79: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	52,  // 80: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
-	55,  // 81: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
-	40,  // 82: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
-	42,  // 83: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
-	44,  // 84: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	46,  // 85: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
-	49,  // 86: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	64,  // 87: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	62,  // 88: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
-	72,  // 89: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	58,  // 90: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
-	60,  // 91: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
-	64,  // 92: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
-	66,  // 93: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
-	67,  // 94: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
-	69,  // 95: rtask.v1.GatewayService.Disconnected:input_type -> rtask.v1.DisconnectedRequest
-	73,  // 96: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyTasksRequest
-	74,  // 97: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyJobsRequest
-	79,  // 98: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
-	81,  // 99: rtask.v1.GatewayService.Watch:input_type -> rtask.v1.WatchRequest
-	83,  // 100: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	11,  // 101: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13,  // 102: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15,  // 103: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17,  // 104: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19,  // 105: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21,  // 106: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25,  // 107: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27,  // 108: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	30,  // 109: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	32,  // 110: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	34,  // 111: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	37,  // 112: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	39,  // 113: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	53,  // 114: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
-	56,  // 115: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
-	41,  // 116: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
-	43,  // 117: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
-	45,  // 118: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	47,  // 119: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
-	50,  // 120: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	71,  // 121: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	63,  // 122: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
-	71,  // 123: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	59,  // 124: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
-	61,  // 125: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
-	65,  // 126: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
-	65,  // 127: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
-	68,  // 128: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
-	70,  // 129: rtask.v1.GatewayService.Disconnected:output_type -> rtask.v1.DisconnectedResponse
-	75,  // 130: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
-	78,  // 131: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
-	80,  // 132: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
-	82,  // 133: rtask.v1.GatewayService.Watch:output_type -> rtask.v1.WatchResponse
-	84,  // 134: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	101, // [101:135] is the sub-list for method output_type
-	67,  // [67:101] is the sub-list for method input_type
-	67,  // [67:67] is the sub-list for extension type_name
-	67,  // [67:67] is the sub-list for extension extendee
-	0,   // [0:67] is the sub-list for field type_name
+	83,  // 65: rtask.v1.WatchResponse.remote:type_name -> rtask.v1.Trust
+	84,  // 66: rtask.v1.Trust.revoked:type_name -> rtask.v1.RevokedCertificates
+	92,  // 67: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	48,  // 68: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,   // 69: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	12,  // 70: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	14,  // 71: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	16,  // 72: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	18,  // 73: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	20,  // 74: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	22,  // 75: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	26,  // 76: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	29,  // 77: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	31,  // 78: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	33,  // 79: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	36,  // 80: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	38,  // 81: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	52,  // 82: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
+	55,  // 83: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
+	40,  // 84: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
+	42,  // 85: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
+	44,  // 86: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	46,  // 87: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
+	49,  // 88: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	64,  // 89: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	62,  // 90: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
+	72,  // 91: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	58,  // 92: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
+	60,  // 93: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
+	64,  // 94: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
+	66,  // 95: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
+	67,  // 96: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
+	69,  // 97: rtask.v1.GatewayService.Disconnected:input_type -> rtask.v1.DisconnectedRequest
+	73,  // 98: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyTasksRequest
+	74,  // 99: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyJobsRequest
+	79,  // 100: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
+	81,  // 101: rtask.v1.GatewayService.Watch:input_type -> rtask.v1.WatchRequest
+	87,  // 102: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	85,  // 103: rtask.v1.GatewayService.Enroll:input_type -> rtask.v1.EnrollRequest
+	11,  // 104: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13,  // 105: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15,  // 106: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17,  // 107: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19,  // 108: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21,  // 109: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25,  // 110: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27,  // 111: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	30,  // 112: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	32,  // 113: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	34,  // 114: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	37,  // 115: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	39,  // 116: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	53,  // 117: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	56,  // 118: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	41,  // 119: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
+	43,  // 120: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
+	45,  // 121: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	47,  // 122: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
+	50,  // 123: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	71,  // 124: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	63,  // 125: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
+	71,  // 126: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	59,  // 127: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	61,  // 128: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	65,  // 129: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
+	65,  // 130: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
+	68,  // 131: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
+	70,  // 132: rtask.v1.GatewayService.Disconnected:output_type -> rtask.v1.DisconnectedResponse
+	75,  // 133: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
+	78,  // 134: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
+	80,  // 135: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
+	82,  // 136: rtask.v1.GatewayService.Watch:output_type -> rtask.v1.WatchResponse
+	88,  // 137: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	86,  // 138: rtask.v1.GatewayService.Enroll:output_type -> rtask.v1.EnrollResponse
+	104, // [104:139] is the sub-list for method output_type
+	69,  // [69:104] is the sub-list for method input_type
+	69,  // [69:69] is the sub-list for extension type_name
+	69,  // [69:69] is the sub-list for extension extendee
+	0,   // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -6378,7 +6669,7 @@ func file_rtask_v1_rtask_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   83,
+			NumMessages:   87,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

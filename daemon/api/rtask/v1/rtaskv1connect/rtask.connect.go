@@ -114,6 +114,8 @@ const (
 	GatewayServiceWatchProcedure = "/rtask.v1.GatewayService/Watch"
 	// GatewayServiceMetricsProcedure is the procedure name of the GatewayService's Metrics RPC.
 	GatewayServiceMetricsProcedure = "/rtask.v1.GatewayService/Metrics"
+	// GatewayServiceEnrollProcedure is the procedure name of the GatewayService's Enroll RPC.
+	GatewayServiceEnrollProcedure = "/rtask.v1.GatewayService/Enroll"
 )
 
 var (
@@ -1017,6 +1019,13 @@ var (
 			Procedure:  GatewayServiceMetricsProcedure,
 		}
 	})
+	gatewayServiceEnrollSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("GatewayService").Methods().ByName("Enroll"),
+			Procedure:  GatewayServiceEnrollProcedure,
+		}
+	})
 )
 
 // GatewayServiceClient is a client for the rtask.v1.GatewayService service.
@@ -1057,6 +1066,9 @@ type GatewayServiceClient interface {
 	Watch(context.Context, *v1.WatchRequest) (GatewayServiceWatchClientStream, error)
 	// Metrics returns the engine's metrics.
 	Metrics(context.Context, *v1.MetricsRequest) (*v1.MetricsResponse, error)
+	// Enroll answers a request of a client that wants its first certificate, or another one with a key whose certificate has expired. It
+	// has shown none, so it is anybody.
+	Enroll(context.Context, *v1.EnrollRequest) (*v1.EnrollResponse, error)
 }
 
 // NewGatewayServiceClient constructs a client for the rtask.v1.GatewayService service. Multiple
@@ -1163,6 +1175,9 @@ type GatewayServiceHandler interface {
 	Watch(context.Context, *v1.WatchRequest, GatewayServiceWatchServerStream) error
 	// Metrics returns the engine's metrics.
 	Metrics(context.Context, *v1.MetricsRequest) (*v1.MetricsResponse, error)
+	// Enroll answers a request of a client that wants its first certificate, or another one with a key whose certificate has expired. It
+	// has shown none, so it is anybody.
+	Enroll(context.Context, *v1.EnrollRequest) (*v1.EnrollResponse, error)
 }
 
 // RegisterGatewayServiceHandler registers svc as the rtask.v1.GatewayService implementation on
@@ -1184,6 +1199,7 @@ func RegisterGatewayServiceHandler(server *connect.Server, svc GatewayServiceHan
 		connect.Method{Spec: gatewayServiceRefusedSpec(), Handler: adapter.refused},
 		connect.Method{Spec: gatewayServiceWatchSpec(), Handler: adapter.watch},
 		connect.Method{Spec: gatewayServiceMetricsSpec(), Handler: adapter.metrics},
+		connect.Method{Spec: gatewayServiceEnrollSpec(), Handler: adapter.enroll},
 	)
 }
 
@@ -1289,6 +1305,10 @@ func (UnimplementedGatewayServiceHandler) Watch(context.Context, *v1.WatchReques
 
 func (UnimplementedGatewayServiceHandler) Metrics(context.Context, *v1.MetricsRequest) (*v1.MetricsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.Metrics is not implemented")
+}
+
+func (UnimplementedGatewayServiceHandler) Enroll(context.Context, *v1.EnrollRequest) (*v1.EnrollResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.Enroll is not implemented")
 }
 
 type gatewayServiceClient struct {
@@ -1402,6 +1422,14 @@ func (c *gatewayServiceClient) Watch(ctx context.Context, req *v1.WatchRequest) 
 func (c *gatewayServiceClient) Metrics(ctx context.Context, req *v1.MetricsRequest) (*v1.MetricsResponse, error) {
 	var res v1.MetricsResponse
 	if err := c.client.CallUnary(ctx, gatewayServiceMetricsSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *gatewayServiceClient) Enroll(ctx context.Context, req *v1.EnrollRequest) (*v1.EnrollResponse, error) {
+	var res v1.EnrollResponse
+	if err := c.client.CallUnary(ctx, gatewayServiceEnrollSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -1559,6 +1587,18 @@ func (h gatewayServiceHandler) metrics(ctx context.Context, _ connect.Spec, stre
 		return err
 	}
 	res, err := h.svc.Metrics(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h gatewayServiceHandler) enroll(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.EnrollRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Enroll(ctx, &req)
 	if err != nil {
 		return err
 	}
