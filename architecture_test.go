@@ -127,7 +127,8 @@ func rules() map[string]rule {
 			may:   []string{"ctl/client", "ctl/journal", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/api/view", "daemon/config", "daemon/config/machine", "daemon/config/oldtoml", "sandbox/wording"},
 			never: map[string]string{module + "sandbox": "rtaskctl asks the engine", module + "daemon/job": "rtaskctl asks the engine"},
 		},
-		"ctl/journal": {never: map[string]string{"net": "it only starts journalctl"}},
+		"ctl/keystore": {never: map[string]string{"os/exec": "keys start nothing", "net/http": "keys know no servers"}},
+		"ctl/journal":  {never: map[string]string{"net": "it only starts journalctl"}},
 		"ctl/client": {
 			may:   []string{"daemon/api/codec", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "sandbox/wording"},
 			never: map[string]string{"os/exec": "the gateway uses it"},

@@ -141,14 +141,13 @@ func sign(cert *tls.Certificate, payload []byte) (string, error) {
 	b64 := base64.RawURLEncoding
 	text := b64.EncodeToString(h) + "." + b64.EncodeToString(payload)
 	if ed {
-		s, err := signer.Sign(rand.Reader, []byte(text), crypto.Hash(0))
+		s, err := crypto.SignMessage(signer, rand.Reader, []byte(text), crypto.Hash(0))
 		if err != nil {
 			return "", err
 		}
 		return text + "." + b64.EncodeToString(s), nil
 	}
-	digest := sha256.Sum256([]byte(text))
-	der, err := signer.Sign(rand.Reader, digest[:], crypto.SHA256)
+	der, err := crypto.SignMessage(signer, rand.Reader, []byte(text), crypto.SHA256)
 	if err != nil {
 		return "", err
 	}
