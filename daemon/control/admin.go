@@ -47,7 +47,7 @@ func (s *Server) RevokeKey(ctx context.Context, r *rtaskv1.RevokeKeyRequest) (*r
 	if info.ID != "" { // useless from now on, even if the file could not be written
 		s.waits.end(ctx, info.ID) // first: a client that waits for a queued job learns that its key is revoked
 		// The queue is emptied even if the caller has gone.
-		s.Jobs.StopQueued(context.WithoutCancel(ctx), info.ID, job.StopOptions{By: callOf(ctx).Name() + ", who revoked its key"})
+		s.Jobs.StopQueued(context.WithoutCancel(ctx), func(o job.Owner) bool { return o.Key == info.ID }, job.StopOptions{By: callOf(ctx).Name() + ", who revoked its key"})
 	}
 	if err != nil {
 		return nil, keyError(err)

@@ -185,7 +185,9 @@ func TestStopQueued(t *testing.T) {
 	s := coalesced("z", "main")
 	s.Owner.Key = "other"
 	other := start(t, m, s)
-	m.StopQueued(t.Context(), "k", StopOptions{By: "ada"})
+	if n := m.StopQueued(t.Context(), func(o Owner) bool { return o.Key == "k" }, StopOptions{By: "ada"}); n != 1 {
+		t.Errorf("%d were stopped", n)
+	}
 	for _, id := range []string{own.ID, joined.ID} {
 		if j := wait(t, m, id); j.ID != own.ID || j.Exit.Reason != spec.Stopped || !j.StartedAt.IsZero() {
 			t.Errorf("its own: %s %+v", j.ID, j.Exit)

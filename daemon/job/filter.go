@@ -39,14 +39,18 @@ func summary(j *Job) []byte {
 		reason = "=" + string(j.Exit.Reason)
 	}
 	return []byte(strings.Join([]string{
-		string(j.State), reason, j.Task, j.User, strconv.FormatUint(uint64(j.Owner.UID), 10), j.Owner.Key, j.Owner.Name,
+		string(j.State), reason, j.Task, j.User, strconv.FormatUint(uint64(j.Owner.UID), 10), j.Owner.Key, j.Owner.Name, j.Owner.Subject,
 	}, "\x00"))
 }
 
 // summaryFits is fits by the summary of a job. What it cannot tell, fits tells later.
 func (f *Filter) summaryFits(id string, queued time.Time, summary []byte) bool {
+	const first = 7 // parts, of a summary that an engine of before has written
 	p := strings.Split(string(summary), "\x00")
-	if len(p) != 7 {
+	if len(p) == first {
+		p = append(p, "")
+	}
+	if len(p) != first+1 {
 		return true
 	}
 	uid, err := strconv.ParseUint(p[4], 10, 32)
@@ -54,7 +58,7 @@ func (f *Filter) summaryFits(id string, queued time.Time, summary []byte) bool {
 		return true
 	}
 	j := Job{
-		Spec: Spec{Run: spec.Run{ID: id, Task: p[2]}, Owner: Owner{UID: uint32(uid), Key: p[5], Name: p[6]}}, State: State(p[0]), User: p[3], QueuedAt: queued,
+		Spec: Spec{Run: spec.Run{ID: id, Task: p[2]}, Owner: Owner{UID: uint32(uid), Key: p[5], Name: p[6], Subject: p[7]}}, State: State(p[0]), User: p[3], QueuedAt: queued,
 	}
 	if reason, ok := strings.CutPrefix(p[1], "="); ok {
 		j.Exit = &spec.Exit{Reason: spec.Reason(reason)}

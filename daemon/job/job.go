@@ -142,7 +142,13 @@ type Owner struct {
 	Name string `cbor:"name,omitempty"`
 	// Key is the id of the API key that was presented; then UID means nothing.
 	Key string `cbor:"key,omitempty"`
+	// Subject is the identity of a client on another machine. Then Name is the same, and UID is 0: an earlier engine takes the job for
+	// root's, whose jobs it shows to administrators only.
+	Subject string `cbor:"subject,omitempty"`
 }
+
+// RemoteOwner is a client on another machine.
+func RemoteOwner(subject string) Owner { return Owner{Subject: subject, Name: subject} }
 
 // String names the owner for people: a user's name, or "key:NAME".
 func (o Owner) String() string {
@@ -194,7 +200,7 @@ type Spec struct {
 
 	// Owner starts it.
 	Owner Owner `cbor:"owner"`
-	// Trigger is what it is started by: "local", "http", "webhook", OnFailure or OnSuccess.
+	// Trigger is what it is started by: "local", "remote", "http", "webhook", OnFailure or OnSuccess.
 	Trigger string `cbor:"trigger"`
 	// By is the id of the job whose end starts it, with the latter two. The Manager sets it.
 	By string `cbor:"by,omitempty"`
@@ -263,12 +269,14 @@ func sameCommand(a, b Job) bool {
 	return a.Task == b.Task && a.Owner == b.Owner && slices.Equal(a.Args, b.Args)
 }
 
-// share names the requester whose share of everything a job counts towards. An API key has one, a local user, each webhook of each
-// task, and what the ends of other jobs start, by task.
+// share names the requester whose share of everything a job counts towards. An API key has one, a client on another machine, a local
+// user, each webhook of each task, and what the ends of other jobs start, by task.
 func (j *Job) share() string {
 	switch {
 	case j.Owner.Key != "":
 		return "key/" + j.Owner.Key
+	case j.Owner.Subject != "":
+		return "remote/" + j.Owner.Subject
 	case j.Trigger == "local" || j.Trigger == "":
 		return "user/" + strconv.FormatUint(uint64(j.Owner.UID), 10)
 	default:

@@ -162,10 +162,10 @@ func (m *Manager) Stop(ctx context.Context, id string, o StopOptions) (Job, erro
 	return m.runner.stop(ctx, id, o)
 }
 
-// StopQueued stops the jobs that wait for their turn and that the API key with this id asked for. It returns when they have
-// ended, or with ctx.
-func (m *Manager) StopQueued(ctx context.Context, key string, o StopOptions) {
-	m.runner.stopQueued(ctx, key, o)
+// StopQueued stops the jobs that wait for their turn and whose owner is meant. It returns when they have ended, or with ctx, and says
+// how many there were.
+func (m *Manager) StopQueued(ctx context.Context, means func(Owner) bool, o StopOptions) int {
+	return m.runner.stopQueued(ctx, means, o)
 }
 
 // Wait returns when the job of this id has ended, with its result. It returns ErrNotFound, ErrClosed when Close comes

@@ -69,10 +69,12 @@ func (r *runner) stop(ctx context.Context, id string, o StopOptions) (Job, error
 }
 
 // stopQueued is Manager.StopQueued.
-func (r *runner) stopQueued(ctx context.Context, key string, o StopOptions) {
-	for _, j := range r.jobs.those(func(j Job) bool { return j.State == Queued && j.Owner.Key == key }) {
+func (r *runner) stopQueued(ctx context.Context, means func(Owner) bool, o StopOptions) int {
+	all := r.jobs.those(func(j Job) bool { return j.State == Queued && means(j.Owner) })
+	for _, j := range all {
 		if _, err := r.stop(ctx, j.ID, o); err != nil {
 			r.opts.Logger.Warn("cannot stop a job that waits", "job", j.ID, "error", err)
 		}
 	}
+	return len(all)
 }
