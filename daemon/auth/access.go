@@ -1,6 +1,9 @@
 package auth
 
-import "iter"
+import (
+	"iter"
+	"slices"
+)
 
 // Kind is what a caller is. A job is Nobody.
 type Kind int
@@ -20,6 +23,8 @@ const (
 	KeyHolder
 	// Sender is the sender of a request to a webhook. It is known by its message, so it calls nothing itself: the gateway does.
 	Sender
+	// Remote is a client on another machine with a good certificate and a good token, whose calls the gateway passes on.
+	Remote
 )
 
 // String returns the kind in one lower-case word.
@@ -37,13 +42,31 @@ func (k Kind) String() string {
 		return "key"
 	case Sender:
 		return "webhook"
+	case Remote:
+		return "remote"
 	default:
 		return "nobody"
 	}
 }
 
 // Kinds returns every kind of caller.
-func Kinds() []Kind { return []Kind{Nobody, User, Operator, Admin, Gateway, KeyHolder, Sender} }
+func Kinds() []Kind { return []Kind{Nobody, User, Operator, Admin, Gateway, KeyHolder, Sender, Remote} }
+
+// Grant is how a role gives remote clients a method.
+type Grant int
+
+const (
+	// Never is a method that no role can give: it makes credentials, which would outlive the client's own, shows secrets, or is not
+	// for clients.
+	Never Grant = iota
+	// Named is one that only a role gives which lists it by its name.
+	Named
+	// Run is one that a role gives also by listing "run", and Read one by listing "read" or "run".
+	Run
+	Read
+	// Always is one that every remote client has, also without a role: it tells nothing but who that is, and what the API is.
+	Always
+)
 
 // Rule is what a method asks of its caller. The zero Rule lets nobody in.
 type Rule struct {
@@ -55,9 +78,11 @@ type Rule struct {
 	Objects bool
 	// Task says that a KeyHolder's call is about the task that it names, and that its key must be one of those of the task.
 	Task bool
+	// Remote is how a role gives it to remote clients.
+	Remote Grant
 }
 
-// Allows reports whether a kind of caller may call.
+// Allows reports whether a kind of caller may call. A Remote is allowed by its roles, see AllowsRemote.
 func (r Rule) Allows(k Kind) bool {
 	switch r.Least {
 	case User, Operator, Admin:
@@ -69,30 +94,48 @@ func (r Rule) Allows(k Kind) bool {
 	}
 }
 
-// table has a row for every method of the API. What is not in it is refused. It is never written to.
+// AllowsRemote reports whether a remote client may call whose role lists methods. The method of the rule has the name.
+func (r Rule) AllowsRemote(name string, methods []string) bool {
+	lists := func(word string) bool { return slices.Contains(methods, word) }
+	switch r.Remote {
+	case Always:
+		return true
+	case Read:
+		return lists("read") || lists("run") || lists(name)
+	case Run:
+		return lists("run") || lists(name)
+	case Named:
+		return lists(name)
+	default:
+		return false
+	}
+}
+
+// table has a row for every method of the API, and of the services that tell of it. What is not in it is refused. It is never written to.
 var table = [...]struct {
 	procedure string
 	rule      Rule
 }{
-	{"/rtask.v1.JobService/Start", Rule{Least: User, Objects: true}},
-	{"/rtask.v1.JobService/Stop", Rule{Least: User, Objects: true}},
-	{"/rtask.v1.JobService/Status", Rule{Least: User, Objects: true}},
-	{"/rtask.v1.JobService/StreamLogs", Rule{Least: User, Objects: true}},
-	{"/rtask.v1.JobService/List", Rule{Least: User, Objects: true}},
-	{"/rtask.v1.JobService/Wait", Rule{Least: User, Objects: true}},
-	{"/rtask.v1.JobService/Tasks", Rule{Least: User, Objects: true}},
-	{"/rtask.v1.JobService/ShowTask", Rule{Least: User, Objects: true}},
-	{"/rtask.v1.JobService/SwitchTask", Rule{Least: Admin}},
-	{"/rtask.v1.JobService/Drain", Rule{Least: Admin}},
-	{"/rtask.v1.JobService/Info", Rule{Least: User}},
+	{"/rtask.v1.JobService/Start", Rule{Least: User, Objects: true, Remote: Run}},
+	{"/rtask.v1.JobService/Stop", Rule{Least: User, Objects: true, Remote: Run}},
+	{"/rtask.v1.JobService/Status", Rule{Least: User, Objects: true, Remote: Read}},
+	{"/rtask.v1.JobService/StreamLogs", Rule{Least: User, Objects: true, Remote: Read}},
+	{"/rtask.v1.JobService/List", Rule{Least: User, Objects: true, Remote: Read}},
+	{"/rtask.v1.JobService/Wait", Rule{Least: User, Objects: true, Remote: Read}},
+	{"/rtask.v1.JobService/Tasks", Rule{Least: User, Objects: true, Remote: Read}},
+	{"/rtask.v1.JobService/ShowTask", Rule{Least: User, Objects: true, Remote: Read}},
+	{"/rtask.v1.JobService/SwitchTask", Rule{Least: Admin, Remote: Named}},
+	{"/rtask.v1.JobService/Drain", Rule{Least: Admin, Remote: Named}},
+	{"/rtask.v1.JobService/Info", Rule{Least: User, Remote: Read}},
+	{"/rtask.v1.JobService/WhoAmI", Rule{Least: User, Remote: Always}},
 	{"/rtask.v1.JobService/AddKey", Rule{Least: Admin}},
-	{"/rtask.v1.JobService/ListKeys", Rule{Least: Admin}},
-	{"/rtask.v1.JobService/RevokeKey", Rule{Least: Admin}},
+	{"/rtask.v1.JobService/ListKeys", Rule{Least: Admin, Remote: Named}},
+	{"/rtask.v1.JobService/RevokeKey", Rule{Least: Admin, Remote: Named}},
 	{"/rtask.v1.JobService/RotateKey", Rule{Least: Admin}},
 	{"/rtask.v1.JobService/ImportKeys", Rule{Least: Admin}},
 	{"/rtask.v1.JobService/ListWebhooks", Rule{Least: Admin}},
 	{"/rtask.v1.JobService/TestWebhook", Rule{Least: Admin}},
-	{"/rtask.v1.JobService/Reload", Rule{Least: Admin}},
+	{"/rtask.v1.JobService/Reload", Rule{Least: Admin, Remote: Named}},
 	{"/rtask.v1.JobService/DryRun", Rule{Least: Admin}},
 	{"/rtask.v1.GatewayService/Run", Rule{Least: KeyHolder, Objects: true, Task: true}},
 	{"/rtask.v1.GatewayService/RunFraming", Rule{Least: KeyHolder, Objects: true, Task: true}},
@@ -109,6 +152,11 @@ var table = [...]struct {
 	{"/rtask.v1.GatewayService/Watch", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Metrics", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Enroll", Rule{Least: Gateway}},
+	{"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Rule{Remote: Always}},
+	{"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Rule{Remote: Always}},
+	{"/grpc.health.v1.Health/Check", Rule{Remote: Always}},
+	{"/grpc.health.v1.Health/List", Rule{Remote: Always}},
+	{"/grpc.health.v1.Health/Watch", Rule{Remote: Always}},
 }
 
 // Procedures yields every row of the table: a method's full name, "/rtask.v1.JobService/Start", and its rule.

@@ -11,6 +11,16 @@ import (
 
 // Every row against every kind of caller, written out: whoever changes the table has to change this too.
 func TestEveryProcedureForEveryKind(t *testing.T) {
+	grants := map[string]Grant{
+		"/rtask.v1.JobService/Start": Run, "/rtask.v1.JobService/Stop": Run,
+		"/rtask.v1.JobService/Status": Read, "/rtask.v1.JobService/StreamLogs": Read, "/rtask.v1.JobService/List": Read, "/rtask.v1.JobService/Wait": Read,
+		"/rtask.v1.JobService/Tasks": Read, "/rtask.v1.JobService/ShowTask": Read, "/rtask.v1.JobService/Info": Read,
+		"/rtask.v1.JobService/SwitchTask": Named, "/rtask.v1.JobService/Drain": Named, "/rtask.v1.JobService/Reload": Named,
+		"/rtask.v1.JobService/ListKeys": Named, "/rtask.v1.JobService/RevokeKey": Named,
+		"/rtask.v1.JobService/WhoAmI": Always, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": Always,
+		"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Always,
+		"/grpc.health.v1.Health/Check":                                   Always, "/grpc.health.v1.Health/List": Always, "/grpc.health.v1.Health/Watch": Always,
+	}
 	local := []Kind{User, Operator, Admin}
 	want := map[string][]Kind{
 		"/rtask.v1.JobService/Start":              local,
@@ -21,6 +31,7 @@ func TestEveryProcedureForEveryKind(t *testing.T) {
 		"/rtask.v1.JobService/Wait":               local,
 		"/rtask.v1.JobService/Tasks":              local,
 		"/rtask.v1.JobService/Info":               local,
+		"/rtask.v1.JobService/WhoAmI":             local,
 		"/rtask.v1.JobService/ShowTask":           local,
 		"/rtask.v1.JobService/SwitchTask":         {Admin},
 		"/rtask.v1.JobService/Drain":              {Admin},
@@ -48,6 +59,12 @@ func TestEveryProcedureForEveryKind(t *testing.T) {
 		"/rtask.v1.GatewayService/Watch":          {Gateway},
 		"/rtask.v1.GatewayService/Metrics":        {Gateway},
 		"/rtask.v1.GatewayService/Enroll":         {Gateway},
+
+		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      {},
+		"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": {},
+		"/grpc.health.v1.Health/Check":                                   {},
+		"/grpc.health.v1.Health/List":                                    {},
+		"/grpc.health.v1.Health/Watch":                                   {},
 	}
 	rows := 0
 	for procedure, rule := range Procedures() {
@@ -59,10 +76,16 @@ func TestEveryProcedureForEveryKind(t *testing.T) {
 		if rule != RuleOf(procedure) {
 			t.Errorf("%s is in the table twice", procedure)
 		}
+		if rule.Remote != grants[procedure] {
+			t.Errorf("%s has the grant %d", procedure, rule.Remote)
+		}
 		for _, k := range Kinds() {
 			if got := RuleOf(procedure).Allows(k); got != slices.Contains(kinds, k) {
 				t.Errorf("%s, %v: allowed %v", procedure, k, got)
 			}
+		}
+		if rule.Remote != Never && strings.Contains(procedure, "GatewayService") {
+			t.Errorf("%s is for remote clients", procedure)
 		}
 		if rule.Objects && !slices.Contains(kinds, User) && !slices.Contains(kinds, KeyHolder) {
 			t.Errorf("%s holds users to their own objects, and lets none in", procedure)
@@ -94,7 +117,9 @@ func TestTableHasWhatTheAPIHas(t *testing.T) {
 	}
 	var rows []string
 	for procedure := range Procedures() {
-		rows = append(rows, procedure)
+		if strings.HasPrefix(procedure, "/rtask.v1.") {
+			rows = append(rows, procedure)
+		}
 	}
 	slices.Sort(methods)
 	slices.Sort(rows)
@@ -116,7 +141,7 @@ func TestUnknownIsRefused(t *testing.T) {
 		}
 	}
 	for procedure := range Procedures() {
-		for _, k := range []Kind{-1, 0, Sender, Sender + 1} {
+		for _, k := range []Kind{-1, 0, Sender, Remote, Remote + 1} {
 			// A kind that is no kind is never the gateway; above Admin it must not be an admin either.
 			if RuleOf(procedure).Allows(k) {
 				t.Errorf("%s is allowed to kind %d", procedure, int(k))
@@ -127,6 +152,22 @@ func TestUnknownIsRefused(t *testing.T) {
 		if (Rule{}).Allows(k) {
 			t.Errorf("the zero rule lets %v in", k)
 		}
+	}
+}
+
+// Which words and names of a role give a remote client a method.
+func TestAllowsRemote(t *testing.T) {
+	for procedure, rule := range Procedures() {
+		name := procedure[strings.LastIndexByte(procedure, '/')+1:]
+		for methods, least := range map[string]Grant{"": Always, "read": Read, "run": Run, name: Named, "Nothing read0 RUN " + name + "s": Always} {
+			want := rule.Remote >= least
+			if got := rule.AllowsRemote(name, strings.Fields(methods)); got != want {
+				t.Errorf("%s by %q: %v", procedure, methods, got)
+			}
+		}
+	}
+	if (Rule{}).AllowsRemote("Start", []string{"run", "read", "Start"}) || (Rule{Remote: Always + 1}).AllowsRemote("Start", []string{"Start"}) {
+		t.Error("what is in no table is given by a role")
 	}
 }
 
@@ -276,6 +317,9 @@ func TestCallerName(t *testing.T) {
 	i := testIdentify(t)
 	if c := i.Control(Peer{UID: uidNamed, CgroupKnown: true}); c.UserName != "named" || c.Name() != "named" {
 		t.Errorf("%q, %q", c.UserName, c.Name())
+	}
+	if c := (Caller{Kind: Remote, UserName: "root", Client: Client{Subject: "spiffe://example.org/user/alice"}}); c.Name() != "spiffe://example.org/user/alice" {
+		t.Errorf("%q", c.Name())
 	}
 	if c := i.Control(Peer{UID: 2000, CgroupKnown: true}); c.UserName != "" || c.Name() != "2000" {
 		t.Errorf("%q, %q", c.UserName, c.Name())

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/user"
 	"strconv"
+	"time"
 )
 
 // Caller is who calls, and what it counts as.
@@ -17,11 +18,31 @@ type Caller struct {
 	// Key is of a KeyHolder, and Webhook of a Sender.
 	Key     KeyInfo
 	Webhook string
+	// Client is of a Remote.
+	Client Client
 	// Remote is the address of the client that the gateway speaks for, as it says; see codec.Presented. Nothing is allowed by it.
 	Remote string
 }
 
-// Name is what records and people call the caller: "key:NAME", "webhook:NAME", or its user's name, or the number where it has none.
+// Client is a client on another machine, as its certificate and its token say.
+type Client struct {
+	// Subject is the URI of the certificate, or where it has none the distinguished name.
+	Subject string
+	// Serial is the certificate's, as 3f:a1:…, and Until when that ends, or the first one on its way to its authority.
+	Serial string
+	Until  time.Time
+	// Provider is the one that vouched for the client; "": none. ProviderSubject is what it calls the client.
+	Provider, ProviderSubject string
+	// Groups are what roles name: the provider, and each group of it as PROVIDER:GROUP.
+	Groups []string
+	// Machine says that the certificate is a machine's.
+	Machine bool
+	// TokenID tells the token from others, and TokenUntil is when it ends.
+	TokenID    string
+	TokenUntil time.Time
+}
+
+// Name is what records and people call the caller: "key:NAME", "webhook:NAME", the subject of a remote client, or its user's name, or the number where it has none.
 // Two users can share a Name, if one's name is the other's number; decide by Peer.UID.
 func (c Caller) Name() string {
 	switch {
@@ -29,6 +50,8 @@ func (c Caller) Name() string {
 		return "key:" + c.Key.Name
 	case c.Kind == Sender:
 		return "webhook:" + c.Webhook
+	case c.Kind == Remote:
+		return c.Client.Subject
 	case c.UserName != "":
 		return c.UserName
 	}

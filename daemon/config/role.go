@@ -49,7 +49,7 @@ const (
 func RoleMethods() []string {
 	return []string{
 		"Start", "Stop", "Status", "StreamLogs", "List", "Wait", "Tasks", "ShowTask", "Info", "SwitchTask", "Drain", "Reload", "ListKeys",
-		"RevokeKey", "DryRun",
+		"RevokeKey",
 	}
 }
 
@@ -155,7 +155,7 @@ func roleScope() scope[Role] {
 				}),
 				doc: "What the role may do: `read` is to see its tasks and jobs, `run` is that and to start and stop them, and names of " +
 					"methods of the API allow these. An administrator's method is allowed only by its name: `SwitchTask`, `Drain`, `Reload`, " +
-					"`ListKeys`, `RevokeKey` and `DryRun`. No role can make keys, see secrets, or manage the authority.",
+					"`ListKeys` and `RevokeKey`. No role can make keys, see secrets, or manage the authority.",
 			},
 			{
 				name: "jobs", example: `"own"`, fallback: `"own"`,

@@ -301,9 +301,9 @@ type Job struct {
 	Unit string `protobuf:"bytes,11,opt,name=unit,proto3" json:"unit,omitempty"`
 	// control_group: its own control group below the unit's, as in systemctl status.
 	ControlGroup string `protobuf:"bytes,12,opt,name=control_group,json=controlGroup,proto3" json:"control_group,omitempty"`
-	// trigger: "local", "http", "webhook", "on_failure" or "on_success".
+	// trigger: "local", "remote", "http", "webhook", "on_failure" or "on_success".
 	Trigger string `protobuf:"bytes,13,opt,name=trigger,proto3" json:"trigger,omitempty"`
-	// owner: who started it, a user's name, "key:NAME" or "webhook:NAME".
+	// owner: who started it, a user's name, "key:NAME", "webhook:NAME", or the identity of a client on another machine.
 	Owner     string                 `protobuf:"bytes,14,opt,name=owner,proto3" json:"owner,omitempty"`
 	QueuedAt  *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=queued_at,json=queuedAt,proto3" json:"queued_at,omitempty"`
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
@@ -3572,6 +3572,291 @@ func (x *InfoResponse) GetSockets() []*SocketUnit {
 	return nil
 }
 
+type WhoAmIRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoAmIRequest) Reset() {
+	*x = WhoAmIRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoAmIRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoAmIRequest) ProtoMessage() {}
+
+func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
+func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
+}
+
+type WhoAmIResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// kind: "user", "operator" or "admin", see rtaskd(8), of a process on this machine; "remote" of a client on another one.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// user: the name of the caller's user, or its number where it has none. Empty for a remote client.
+	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	// identity of a remote client: the URI of its certificate, or where it has none the distinguished name.
+	Identity string `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
+	// provider: the one that vouched for the client, as the configuration calls it, provider_subject what it calls the client, and
+	// groups the groups that it said.
+	Provider        string   `protobuf:"bytes,4,opt,name=provider,proto3" json:"provider,omitempty"`
+	ProviderSubject string   `protobuf:"bytes,5,opt,name=provider_subject,json=providerSubject,proto3" json:"provider_subject,omitempty"`
+	Groups          []string `protobuf:"bytes,6,rep,name=groups,proto3" json:"groups,omitempty"`
+	// roles of a remote client, as far as its token has them.
+	Roles []*Role `protobuf:"bytes,7,rep,name=roles,proto3" json:"roles,omitempty"`
+	// methods of this service that the caller may call, sorted by name.
+	Methods []string `protobuf:"bytes,8,rep,name=methods,proto3" json:"methods,omitempty"`
+	// certificate_serial of a remote client, as 3f:a1:…; certificate_expires_at is when it, or an authority above it, ends, and
+	// token_expires_at when the token does.
+	CertificateSerial    string                 `protobuf:"bytes,9,opt,name=certificate_serial,json=certificateSerial,proto3" json:"certificate_serial,omitempty"`
+	CertificateExpiresAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=certificate_expires_at,json=certificateExpiresAt,proto3" json:"certificate_expires_at,omitempty"`
+	TokenExpiresAt       *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=token_expires_at,json=tokenExpiresAt,proto3" json:"token_expires_at,omitempty"`
+	// server_time: the engine's clock.
+	ServerTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=server_time,json=serverTime,proto3" json:"server_time,omitempty"`
+	// url: how remote clients call this engine, the issuer and audience of its tokens.
+	Url string `protobuf:"bytes,13,opt,name=url,proto3" json:"url,omitempty"`
+	// machine: the certificate is a machine's, which renews it by itself.
+	Machine       bool `protobuf:"varint,14,opt,name=machine,proto3" json:"machine,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoAmIResponse) Reset() {
+	*x = WhoAmIResponse{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoAmIResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoAmIResponse) ProtoMessage() {}
+
+func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
+func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *WhoAmIResponse) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *WhoAmIResponse) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *WhoAmIResponse) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *WhoAmIResponse) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *WhoAmIResponse) GetProviderSubject() string {
+	if x != nil {
+		return x.ProviderSubject
+	}
+	return ""
+}
+
+func (x *WhoAmIResponse) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *WhoAmIResponse) GetRoles() []*Role {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *WhoAmIResponse) GetMethods() []string {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+func (x *WhoAmIResponse) GetCertificateSerial() string {
+	if x != nil {
+		return x.CertificateSerial
+	}
+	return ""
+}
+
+func (x *WhoAmIResponse) GetCertificateExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CertificateExpiresAt
+	}
+	return nil
+}
+
+func (x *WhoAmIResponse) GetTokenExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TokenExpiresAt
+	}
+	return nil
+}
+
+func (x *WhoAmIResponse) GetServerTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ServerTime
+	}
+	return nil
+}
+
+func (x *WhoAmIResponse) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *WhoAmIResponse) GetMachine() bool {
+	if x != nil {
+		return x.Machine
+	}
+	return false
+}
+
+// Role is what some remote clients may do; see role in rtask.hcl(5).
+type Role struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// tasks: patterns, in which * stands for any text.
+	Tasks []string `protobuf:"bytes,2,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	// methods as the configuration has them: "read", "run" and names.
+	Methods []string `protobuf:"bytes,3,rep,name=methods,proto3" json:"methods,omitempty"`
+	// jobs: "own" or "all".
+	Jobs string `protobuf:"bytes,4,opt,name=jobs,proto3" json:"jobs,omitempty"`
+	// commands: it may run commands, as the user run_as.
+	Commands      bool   `protobuf:"varint,5,opt,name=commands,proto3" json:"commands,omitempty"`
+	RunAs         string `protobuf:"bytes,6,opt,name=run_as,json=runAs,proto3" json:"run_as,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Role) Reset() {
+	*x = Role{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Role) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Role) ProtoMessage() {}
+
+func (x *Role) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Role.ProtoReflect.Descriptor instead.
+func (*Role) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *Role) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Role) GetTasks() []string {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+func (x *Role) GetMethods() []string {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+func (x *Role) GetJobs() string {
+	if x != nil {
+		return x.Jobs
+	}
+	return ""
+}
+
+func (x *Role) GetCommands() bool {
+	if x != nil {
+		return x.Commands
+	}
+	return false
+}
+
+func (x *Role) GetRunAs() string {
+	if x != nil {
+		return x.RunAs
+	}
+	return ""
+}
+
 // SocketUnit is one of the systemd units through which rtask is reached.
 type SocketUnit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3591,7 +3876,7 @@ type SocketUnit struct {
 
 func (x *SocketUnit) Reset() {
 	*x = SocketUnit{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3603,7 +3888,7 @@ func (x *SocketUnit) String() string {
 func (*SocketUnit) ProtoMessage() {}
 
 func (x *SocketUnit) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3616,7 +3901,7 @@ func (x *SocketUnit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketUnit.ProtoReflect.Descriptor instead.
 func (*SocketUnit) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *SocketUnit) GetUnit() string {
@@ -3662,7 +3947,7 @@ type ListWebhooksRequest struct {
 
 func (x *ListWebhooksRequest) Reset() {
 	*x = ListWebhooksRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3674,7 +3959,7 @@ func (x *ListWebhooksRequest) String() string {
 func (*ListWebhooksRequest) ProtoMessage() {}
 
 func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3687,7 +3972,7 @@ func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhooksRequest.ProtoReflect.Descriptor instead.
 func (*ListWebhooksRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{51}
 }
 
 type ListWebhooksResponse struct {
@@ -3702,7 +3987,7 @@ type ListWebhooksResponse struct {
 
 func (x *ListWebhooksResponse) Reset() {
 	*x = ListWebhooksResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3714,7 +3999,7 @@ func (x *ListWebhooksResponse) String() string {
 func (*ListWebhooksResponse) ProtoMessage() {}
 
 func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3727,7 +4012,7 @@ func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhooksResponse.ProtoReflect.Descriptor instead.
 func (*ListWebhooksResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{49}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListWebhooksResponse) GetWebhooks() []*Webhook {
@@ -3762,7 +4047,7 @@ type Webhook struct {
 
 func (x *Webhook) Reset() {
 	*x = Webhook{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3774,7 +4059,7 @@ func (x *Webhook) String() string {
 func (*Webhook) ProtoMessage() {}
 
 func (x *Webhook) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3787,7 +4072,7 @@ func (x *Webhook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Webhook.ProtoReflect.Descriptor instead.
 func (*Webhook) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{50}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Webhook) GetTask() string {
@@ -3837,7 +4122,7 @@ type TestWebhookRequest struct {
 
 func (x *TestWebhookRequest) Reset() {
 	*x = TestWebhookRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3849,7 +4134,7 @@ func (x *TestWebhookRequest) String() string {
 func (*TestWebhookRequest) ProtoMessage() {}
 
 func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3862,7 +4147,7 @@ func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestWebhookRequest.ProtoReflect.Descriptor instead.
 func (*TestWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{51}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *TestWebhookRequest) GetTask() string {
@@ -3906,7 +4191,7 @@ type TestWebhookResponse struct {
 
 func (x *TestWebhookResponse) Reset() {
 	*x = TestWebhookResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3918,7 +4203,7 @@ func (x *TestWebhookResponse) String() string {
 func (*TestWebhookResponse) ProtoMessage() {}
 
 func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3931,7 +4216,7 @@ func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestWebhookResponse.ProtoReflect.Descriptor instead.
 func (*TestWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{52}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *TestWebhookResponse) GetWebhook() *Webhook {
@@ -4001,7 +4286,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4013,7 +4298,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4026,7 +4311,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{53}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Header) GetName() string {
@@ -4053,7 +4338,7 @@ type WebhookFramingRequest struct {
 
 func (x *WebhookFramingRequest) Reset() {
 	*x = WebhookFramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4065,7 +4350,7 @@ func (x *WebhookFramingRequest) String() string {
 func (*WebhookFramingRequest) ProtoMessage() {}
 
 func (x *WebhookFramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4078,7 +4363,7 @@ func (x *WebhookFramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookFramingRequest.ProtoReflect.Descriptor instead.
 func (*WebhookFramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{54}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *WebhookFramingRequest) GetHash() string {
@@ -4098,7 +4383,7 @@ type WebhookFramingResponse struct {
 
 func (x *WebhookFramingResponse) Reset() {
 	*x = WebhookFramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4110,7 +4395,7 @@ func (x *WebhookFramingResponse) String() string {
 func (*WebhookFramingResponse) ProtoMessage() {}
 
 func (x *WebhookFramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4123,7 +4408,7 @@ func (x *WebhookFramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookFramingResponse.ProtoReflect.Descriptor instead.
 func (*WebhookFramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{55}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *WebhookFramingResponse) GetMaxInputBytes() int64 {
@@ -4150,7 +4435,7 @@ type WebhookRequest struct {
 
 func (x *WebhookRequest) Reset() {
 	*x = WebhookRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4162,7 +4447,7 @@ func (x *WebhookRequest) String() string {
 func (*WebhookRequest) ProtoMessage() {}
 
 func (x *WebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4175,7 +4460,7 @@ func (x *WebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookRequest.ProtoReflect.Descriptor instead.
 func (*WebhookRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{56}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *WebhookRequest) GetHash() string {
@@ -4231,7 +4516,7 @@ type WebhookResponse struct {
 
 func (x *WebhookResponse) Reset() {
 	*x = WebhookResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4243,7 +4528,7 @@ func (x *WebhookResponse) String() string {
 func (*WebhookResponse) ProtoMessage() {}
 
 func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4256,7 +4541,7 @@ func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookResponse.ProtoReflect.Descriptor instead.
 func (*WebhookResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *WebhookResponse) GetRun() *RunResponse {
@@ -4302,7 +4587,7 @@ type RunFramingRequest struct {
 
 func (x *RunFramingRequest) Reset() {
 	*x = RunFramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4314,7 +4599,7 @@ func (x *RunFramingRequest) String() string {
 func (*RunFramingRequest) ProtoMessage() {}
 
 func (x *RunFramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4327,7 +4612,7 @@ func (x *RunFramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFramingRequest.ProtoReflect.Descriptor instead.
 func (*RunFramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{58}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
 }
 
 type RunFramingResponse struct {
@@ -4342,7 +4627,7 @@ type RunFramingResponse struct {
 
 func (x *RunFramingResponse) Reset() {
 	*x = RunFramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4354,7 +4639,7 @@ func (x *RunFramingResponse) String() string {
 func (*RunFramingResponse) ProtoMessage() {}
 
 func (x *RunFramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4367,7 +4652,7 @@ func (x *RunFramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFramingResponse.ProtoReflect.Descriptor instead.
 func (*RunFramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{59}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RunFramingResponse) GetMaxInputBytes() int64 {
@@ -4408,7 +4693,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4420,7 +4705,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4433,7 +4718,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{60}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *RunRequest) GetInput() []byte {
@@ -4504,7 +4789,7 @@ type RunStreamResponse struct {
 
 func (x *RunStreamResponse) Reset() {
 	*x = RunStreamResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4516,7 +4801,7 @@ func (x *RunStreamResponse) String() string {
 func (*RunStreamResponse) ProtoMessage() {}
 
 func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4529,7 +4814,7 @@ func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunStreamResponse.ProtoReflect.Descriptor instead.
 func (*RunStreamResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *RunStreamResponse) GetJob() *Job {
@@ -4588,7 +4873,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4600,7 +4885,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4613,7 +4898,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *LogsRequest) GetId() string {
@@ -4647,7 +4932,7 @@ type EndRequest struct {
 
 func (x *EndRequest) Reset() {
 	*x = EndRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4659,7 +4944,7 @@ func (x *EndRequest) String() string {
 func (*EndRequest) ProtoMessage() {}
 
 func (x *EndRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4672,7 +4957,7 @@ func (x *EndRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRequest.ProtoReflect.Descriptor instead.
 func (*EndRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *EndRequest) GetId() string {
@@ -4691,7 +4976,7 @@ type EndResponse struct {
 
 func (x *EndResponse) Reset() {
 	*x = EndResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4703,7 +4988,7 @@ func (x *EndResponse) String() string {
 func (*EndResponse) ProtoMessage() {}
 
 func (x *EndResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4716,7 +5001,7 @@ func (x *EndResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndResponse.ProtoReflect.Descriptor instead.
 func (*EndResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *EndResponse) GetJob() *Job {
@@ -4736,7 +5021,7 @@ type DisconnectedRequest struct {
 
 func (x *DisconnectedRequest) Reset() {
 	*x = DisconnectedRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4748,7 +5033,7 @@ func (x *DisconnectedRequest) String() string {
 func (*DisconnectedRequest) ProtoMessage() {}
 
 func (x *DisconnectedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4761,7 +5046,7 @@ func (x *DisconnectedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectedRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectedRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *DisconnectedRequest) GetId() string {
@@ -4779,7 +5064,7 @@ type DisconnectedResponse struct {
 
 func (x *DisconnectedResponse) Reset() {
 	*x = DisconnectedResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4791,7 +5076,7 @@ func (x *DisconnectedResponse) String() string {
 func (*DisconnectedResponse) ProtoMessage() {}
 
 func (x *DisconnectedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4804,7 +5089,7 @@ func (x *DisconnectedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectedResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectedResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
 }
 
 type RunResponse struct {
@@ -4822,7 +5107,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4834,7 +5119,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4847,7 +5132,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -4898,7 +5183,7 @@ type ResultRequest struct {
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4910,7 +5195,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4923,7 +5208,7 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ResultRequest) GetId() string {
@@ -4948,7 +5233,7 @@ type KeyTasksRequest struct {
 
 func (x *KeyTasksRequest) Reset() {
 	*x = KeyTasksRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4960,7 +5245,7 @@ func (x *KeyTasksRequest) String() string {
 func (*KeyTasksRequest) ProtoMessage() {}
 
 func (x *KeyTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4973,7 +5258,7 @@ func (x *KeyTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTasksRequest.ProtoReflect.Descriptor instead.
 func (*KeyTasksRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{72}
 }
 
 type KeyJobsRequest struct {
@@ -4984,7 +5269,7 @@ type KeyJobsRequest struct {
 
 func (x *KeyJobsRequest) Reset() {
 	*x = KeyJobsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4996,7 +5281,7 @@ func (x *KeyJobsRequest) String() string {
 func (*KeyJobsRequest) ProtoMessage() {}
 
 func (x *KeyJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5009,7 +5294,7 @@ func (x *KeyJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyJobsRequest.ProtoReflect.Descriptor instead.
 func (*KeyJobsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{73}
 }
 
 type KeyTasksResponse struct {
@@ -5021,7 +5306,7 @@ type KeyTasksResponse struct {
 
 func (x *KeyTasksResponse) Reset() {
 	*x = KeyTasksResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5033,7 +5318,7 @@ func (x *KeyTasksResponse) String() string {
 func (*KeyTasksResponse) ProtoMessage() {}
 
 func (x *KeyTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5046,7 +5331,7 @@ func (x *KeyTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTasksResponse.ProtoReflect.Descriptor instead.
 func (*KeyTasksResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{71}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *KeyTasksResponse) GetTasks() []*KeyTask {
@@ -5072,7 +5357,7 @@ type KeyTask struct {
 
 func (x *KeyTask) Reset() {
 	*x = KeyTask{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5084,7 +5369,7 @@ func (x *KeyTask) String() string {
 func (*KeyTask) ProtoMessage() {}
 
 func (x *KeyTask) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5097,7 +5382,7 @@ func (x *KeyTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTask.ProtoReflect.Descriptor instead.
 func (*KeyTask) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{72}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *KeyTask) GetName() string {
@@ -5151,7 +5436,7 @@ type KeyParam struct {
 
 func (x *KeyParam) Reset() {
 	*x = KeyParam{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5163,7 +5448,7 @@ func (x *KeyParam) String() string {
 func (*KeyParam) ProtoMessage() {}
 
 func (x *KeyParam) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5176,7 +5461,7 @@ func (x *KeyParam) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyParam.ProtoReflect.Descriptor instead.
 func (*KeyParam) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{73}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *KeyParam) GetName() string {
@@ -5224,7 +5509,7 @@ type KeyJobsResponse struct {
 
 func (x *KeyJobsResponse) Reset() {
 	*x = KeyJobsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5236,7 +5521,7 @@ func (x *KeyJobsResponse) String() string {
 func (*KeyJobsResponse) ProtoMessage() {}
 
 func (x *KeyJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5249,7 +5534,7 @@ func (x *KeyJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyJobsResponse.ProtoReflect.Descriptor instead.
 func (*KeyJobsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{74}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *KeyJobsResponse) GetJobs() []*Job {
@@ -5277,7 +5562,7 @@ type RefusedRequest struct {
 
 func (x *RefusedRequest) Reset() {
 	*x = RefusedRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5289,7 +5574,7 @@ func (x *RefusedRequest) String() string {
 func (*RefusedRequest) ProtoMessage() {}
 
 func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5302,7 +5587,7 @@ func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedRequest.ProtoReflect.Descriptor instead.
 func (*RefusedRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{75}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *RefusedRequest) GetHash() string {
@@ -5341,7 +5626,7 @@ type RefusedResponse struct {
 
 func (x *RefusedResponse) Reset() {
 	*x = RefusedResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5353,7 +5638,7 @@ func (x *RefusedResponse) String() string {
 func (*RefusedResponse) ProtoMessage() {}
 
 func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5366,7 +5651,7 @@ func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedResponse.ProtoReflect.Descriptor instead.
 func (*RefusedResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{76}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{79}
 }
 
 type WatchRequest struct {
@@ -5377,7 +5662,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5389,7 +5674,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5402,7 +5687,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{77}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{80}
 }
 
 type WatchResponse struct {
@@ -5426,7 +5711,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5438,7 +5723,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5451,7 +5736,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{78}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *WatchResponse) GetDraining() bool {
@@ -5514,7 +5799,7 @@ type Trust struct {
 
 func (x *Trust) Reset() {
 	*x = Trust{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5526,7 +5811,7 @@ func (x *Trust) String() string {
 func (*Trust) ProtoMessage() {}
 
 func (x *Trust) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5539,7 +5824,7 @@ func (x *Trust) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trust.ProtoReflect.Descriptor instead.
 func (*Trust) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{79}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Trust) GetOn() bool {
@@ -5584,7 +5869,7 @@ type RevokedCertificates struct {
 
 func (x *RevokedCertificates) Reset() {
 	*x = RevokedCertificates{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5596,7 +5881,7 @@ func (x *RevokedCertificates) String() string {
 func (*RevokedCertificates) ProtoMessage() {}
 
 func (x *RevokedCertificates) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5609,7 +5894,7 @@ func (x *RevokedCertificates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokedCertificates.ProtoReflect.Descriptor instead.
 func (*RevokedCertificates) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{80}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *RevokedCertificates) GetIssuer() []byte {
@@ -5638,7 +5923,7 @@ type EnrollRequest struct {
 
 func (x *EnrollRequest) Reset() {
 	*x = EnrollRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5650,7 +5935,7 @@ func (x *EnrollRequest) String() string {
 func (*EnrollRequest) ProtoMessage() {}
 
 func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5663,7 +5948,7 @@ func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
 func (*EnrollRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{81}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *EnrollRequest) GetPath() string {
@@ -5692,7 +5977,7 @@ type EnrollResponse struct {
 
 func (x *EnrollResponse) Reset() {
 	*x = EnrollResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5704,7 +5989,7 @@ func (x *EnrollResponse) String() string {
 func (*EnrollResponse) ProtoMessage() {}
 
 func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5717,7 +6002,7 @@ func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
 func (*EnrollResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{82}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *EnrollResponse) GetStatus() uint32 {
@@ -5749,7 +6034,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5761,7 +6046,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5774,7 +6059,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{83}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{86}
 }
 
 type MetricsResponse struct {
@@ -5787,7 +6072,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5799,7 +6084,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5812,7 +6097,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{84}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -5841,7 +6126,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5853,7 +6138,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5866,7 +6151,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{85}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *Error) GetKind() string {
@@ -6177,7 +6462,32 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\bdraining\x18\b \x01(\bR\bdraining\x120\n" +
 	"\bswitches\x18\t \x03(\v2\x14.rtask.v1.TaskSwitchR\bswitches\x12O\n" +
 	"\x15configuration_read_at\x18\xa0\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x13configurationReadAt\x12/\n" +
-	"\asockets\x18\xaa\x01 \x03(\v2\x14.rtask.v1.SocketUnitR\asockets\"\x84\x01\n" +
+	"\asockets\x18\xaa\x01 \x03(\v2\x14.rtask.v1.SocketUnitR\asockets\"\x0f\n" +
+	"\rWhoAmIRequest\"\xa3\x04\n" +
+	"\x0eWhoAmIResponse\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x1a\n" +
+	"\bidentity\x18\x03 \x01(\tR\bidentity\x12\x1a\n" +
+	"\bprovider\x18\x04 \x01(\tR\bprovider\x12)\n" +
+	"\x10provider_subject\x18\x05 \x01(\tR\x0fproviderSubject\x12\x16\n" +
+	"\x06groups\x18\x06 \x03(\tR\x06groups\x12$\n" +
+	"\x05roles\x18\a \x03(\v2\x0e.rtask.v1.RoleR\x05roles\x12\x18\n" +
+	"\amethods\x18\b \x03(\tR\amethods\x12-\n" +
+	"\x12certificate_serial\x18\t \x01(\tR\x11certificateSerial\x12P\n" +
+	"\x16certificate_expires_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x14certificateExpiresAt\x12D\n" +
+	"\x10token_expires_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x0etokenExpiresAt\x12;\n" +
+	"\vserver_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"serverTime\x12\x10\n" +
+	"\x03url\x18\r \x01(\tR\x03url\x12\x18\n" +
+	"\amachine\x18\x0e \x01(\bR\amachine\"\x91\x01\n" +
+	"\x04Role\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05tasks\x18\x02 \x03(\tR\x05tasks\x12\x18\n" +
+	"\amethods\x18\x03 \x03(\tR\amethods\x12\x12\n" +
+	"\x04jobs\x18\x04 \x01(\tR\x04jobs\x12\x1a\n" +
+	"\bcommands\x18\x05 \x01(\bR\bcommands\x12\x15\n" +
+	"\x06run_as\x18\x06 \x01(\tR\x05runAs\"\x84\x01\n" +
 	"\n" +
 	"SocketUnit\x12\x12\n" +
 	"\x04unit\x18\x01 \x01(\tR\x04unit\x12\x1c\n" +
@@ -6353,7 +6663,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x06Status\x12\x16\n" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSTATUS_SUCCESS\x10\x01\x12\x12\n" +
-	"\x0eSTATUS_FAILURE\x10\x022\x94\n" +
+	"\x0eSTATUS_FAILURE\x10\x022\xd1\n" +
 	"\n" +
 	"\n" +
 	"JobService\x128\n" +
@@ -6379,7 +6689,8 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"ImportKeys\x12\x1b.rtask.v1.ImportKeysRequest\x1a\x1c.rtask.v1.ImportKeysResponse\x12;\n" +
 	"\x06Reload\x12\x17.rtask.v1.ReloadRequest\x1a\x18.rtask.v1.ReloadResponse\x12;\n" +
 	"\x06DryRun\x12\x17.rtask.v1.DryRunRequest\x1a\x18.rtask.v1.DryRunResponse\x125\n" +
-	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse2\xdb\a\n" +
+	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse\x12;\n" +
+	"\x06WhoAmI\x12\x17.rtask.v1.WhoAmIRequest\x1a\x18.rtask.v1.WhoAmIResponse2\xdb\a\n" +
 	"\x0eGatewayService\x122\n" +
 	"\x03Run\x12\x14.rtask.v1.RunRequest\x1a\x15.rtask.v1.RunResponse\x12G\n" +
 	"\n" +
@@ -6411,7 +6722,7 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 87)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                     // 0: rtask.v1.State
 	(Reason)(0),                    // 1: rtask.v1.Reason
@@ -6464,194 +6775,203 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*Diagnostic)(nil),             // 48: rtask.v1.Diagnostic
 	(*InfoRequest)(nil),            // 49: rtask.v1.InfoRequest
 	(*InfoResponse)(nil),           // 50: rtask.v1.InfoResponse
-	(*SocketUnit)(nil),             // 51: rtask.v1.SocketUnit
-	(*ListWebhooksRequest)(nil),    // 52: rtask.v1.ListWebhooksRequest
-	(*ListWebhooksResponse)(nil),   // 53: rtask.v1.ListWebhooksResponse
-	(*Webhook)(nil),                // 54: rtask.v1.Webhook
-	(*TestWebhookRequest)(nil),     // 55: rtask.v1.TestWebhookRequest
-	(*TestWebhookResponse)(nil),    // 56: rtask.v1.TestWebhookResponse
-	(*Header)(nil),                 // 57: rtask.v1.Header
-	(*WebhookFramingRequest)(nil),  // 58: rtask.v1.WebhookFramingRequest
-	(*WebhookFramingResponse)(nil), // 59: rtask.v1.WebhookFramingResponse
-	(*WebhookRequest)(nil),         // 60: rtask.v1.WebhookRequest
-	(*WebhookResponse)(nil),        // 61: rtask.v1.WebhookResponse
-	(*RunFramingRequest)(nil),      // 62: rtask.v1.RunFramingRequest
-	(*RunFramingResponse)(nil),     // 63: rtask.v1.RunFramingResponse
-	(*RunRequest)(nil),             // 64: rtask.v1.RunRequest
-	(*RunStreamResponse)(nil),      // 65: rtask.v1.RunStreamResponse
-	(*LogsRequest)(nil),            // 66: rtask.v1.LogsRequest
-	(*EndRequest)(nil),             // 67: rtask.v1.EndRequest
-	(*EndResponse)(nil),            // 68: rtask.v1.EndResponse
-	(*DisconnectedRequest)(nil),    // 69: rtask.v1.DisconnectedRequest
-	(*DisconnectedResponse)(nil),   // 70: rtask.v1.DisconnectedResponse
-	(*RunResponse)(nil),            // 71: rtask.v1.RunResponse
-	(*ResultRequest)(nil),          // 72: rtask.v1.ResultRequest
-	(*KeyTasksRequest)(nil),        // 73: rtask.v1.KeyTasksRequest
-	(*KeyJobsRequest)(nil),         // 74: rtask.v1.KeyJobsRequest
-	(*KeyTasksResponse)(nil),       // 75: rtask.v1.KeyTasksResponse
-	(*KeyTask)(nil),                // 76: rtask.v1.KeyTask
-	(*KeyParam)(nil),               // 77: rtask.v1.KeyParam
-	(*KeyJobsResponse)(nil),        // 78: rtask.v1.KeyJobsResponse
-	(*RefusedRequest)(nil),         // 79: rtask.v1.RefusedRequest
-	(*RefusedResponse)(nil),        // 80: rtask.v1.RefusedResponse
-	(*WatchRequest)(nil),           // 81: rtask.v1.WatchRequest
-	(*WatchResponse)(nil),          // 82: rtask.v1.WatchResponse
-	(*Trust)(nil),                  // 83: rtask.v1.Trust
-	(*RevokedCertificates)(nil),    // 84: rtask.v1.RevokedCertificates
-	(*EnrollRequest)(nil),          // 85: rtask.v1.EnrollRequest
-	(*EnrollResponse)(nil),         // 86: rtask.v1.EnrollResponse
-	(*MetricsRequest)(nil),         // 87: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),        // 88: rtask.v1.MetricsResponse
-	(*Error)(nil),                  // 89: rtask.v1.Error
-	nil,                            // 90: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil),  // 91: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 92: google.protobuf.Duration
+	(*WhoAmIRequest)(nil),          // 51: rtask.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),         // 52: rtask.v1.WhoAmIResponse
+	(*Role)(nil),                   // 53: rtask.v1.Role
+	(*SocketUnit)(nil),             // 54: rtask.v1.SocketUnit
+	(*ListWebhooksRequest)(nil),    // 55: rtask.v1.ListWebhooksRequest
+	(*ListWebhooksResponse)(nil),   // 56: rtask.v1.ListWebhooksResponse
+	(*Webhook)(nil),                // 57: rtask.v1.Webhook
+	(*TestWebhookRequest)(nil),     // 58: rtask.v1.TestWebhookRequest
+	(*TestWebhookResponse)(nil),    // 59: rtask.v1.TestWebhookResponse
+	(*Header)(nil),                 // 60: rtask.v1.Header
+	(*WebhookFramingRequest)(nil),  // 61: rtask.v1.WebhookFramingRequest
+	(*WebhookFramingResponse)(nil), // 62: rtask.v1.WebhookFramingResponse
+	(*WebhookRequest)(nil),         // 63: rtask.v1.WebhookRequest
+	(*WebhookResponse)(nil),        // 64: rtask.v1.WebhookResponse
+	(*RunFramingRequest)(nil),      // 65: rtask.v1.RunFramingRequest
+	(*RunFramingResponse)(nil),     // 66: rtask.v1.RunFramingResponse
+	(*RunRequest)(nil),             // 67: rtask.v1.RunRequest
+	(*RunStreamResponse)(nil),      // 68: rtask.v1.RunStreamResponse
+	(*LogsRequest)(nil),            // 69: rtask.v1.LogsRequest
+	(*EndRequest)(nil),             // 70: rtask.v1.EndRequest
+	(*EndResponse)(nil),            // 71: rtask.v1.EndResponse
+	(*DisconnectedRequest)(nil),    // 72: rtask.v1.DisconnectedRequest
+	(*DisconnectedResponse)(nil),   // 73: rtask.v1.DisconnectedResponse
+	(*RunResponse)(nil),            // 74: rtask.v1.RunResponse
+	(*ResultRequest)(nil),          // 75: rtask.v1.ResultRequest
+	(*KeyTasksRequest)(nil),        // 76: rtask.v1.KeyTasksRequest
+	(*KeyJobsRequest)(nil),         // 77: rtask.v1.KeyJobsRequest
+	(*KeyTasksResponse)(nil),       // 78: rtask.v1.KeyTasksResponse
+	(*KeyTask)(nil),                // 79: rtask.v1.KeyTask
+	(*KeyParam)(nil),               // 80: rtask.v1.KeyParam
+	(*KeyJobsResponse)(nil),        // 81: rtask.v1.KeyJobsResponse
+	(*RefusedRequest)(nil),         // 82: rtask.v1.RefusedRequest
+	(*RefusedResponse)(nil),        // 83: rtask.v1.RefusedResponse
+	(*WatchRequest)(nil),           // 84: rtask.v1.WatchRequest
+	(*WatchResponse)(nil),          // 85: rtask.v1.WatchResponse
+	(*Trust)(nil),                  // 86: rtask.v1.Trust
+	(*RevokedCertificates)(nil),    // 87: rtask.v1.RevokedCertificates
+	(*EnrollRequest)(nil),          // 88: rtask.v1.EnrollRequest
+	(*EnrollResponse)(nil),         // 89: rtask.v1.EnrollResponse
+	(*MetricsRequest)(nil),         // 90: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),        // 91: rtask.v1.MetricsResponse
+	(*Error)(nil),                  // 92: rtask.v1.Error
+	nil,                            // 93: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil),  // 94: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 95: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,   // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,   // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	91,  // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	91,  // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	91,  // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	94,  // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	94,  // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	94,  // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	5,   // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
 	7,   // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	90,  // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	93,  // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
 	10,  // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
 	9,   // 9: rtask.v1.StartRequest.parameters:type_name -> rtask.v1.Parameter
 	4,   // 10: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
 	4,   // 11: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
 	4,   // 12: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
 	6,   // 13: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	91,  // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	91,  // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	94,  // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	94,  // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	2,   // 16: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
 	2,   // 17: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	91,  // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	94,  // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
 	0,   // 19: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
 	3,   // 20: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
 	1,   // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	91,  // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	91,  // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	94,  // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	94,  // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
 	4,   // 24: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
 	4,   // 25: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	92,  // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	95,  // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
 	24,  // 27: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	91,  // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	94,  // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
 	23,  // 29: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
 	23,  // 30: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
 	28,  // 31: rtask.v1.ShowTaskResponse.exposures:type_name -> rtask.v1.Exposure
 	23,  // 32: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	92,  // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	95,  // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35,  // 34: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	91,  // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	91,  // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	91,  // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	94,  // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	94,  // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	94,  // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
 	35,  // 38: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
 	35,  // 39: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	92,  // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	92,  // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	95,  // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	95,  // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35,  // 42: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
 	35,  // 43: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
 	48,  // 44: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	9,   // 45: rtask.v1.DryRunRequest.parameters:type_name -> rtask.v1.Parameter
 	48,  // 46: rtask.v1.DryRunResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	91,  // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	94,  // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	48,  // 48: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	24,  // 49: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
-	91,  // 50: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
-	51,  // 51: rtask.v1.InfoResponse.sockets:type_name -> rtask.v1.SocketUnit
-	54,  // 52: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
-	54,  // 53: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
-	4,   // 54: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
-	57,  // 55: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
-	71,  // 56: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
-	57,  // 57: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
-	4,   // 58: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
-	2,   // 59: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
-	4,   // 60: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
-	4,   // 61: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	76,  // 62: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
-	77,  // 63: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
-	4,   // 64: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
-	83,  // 65: rtask.v1.WatchResponse.remote:type_name -> rtask.v1.Trust
-	84,  // 66: rtask.v1.Trust.revoked:type_name -> rtask.v1.RevokedCertificates
-	92,  // 67: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	48,  // 68: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,   // 69: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	12,  // 70: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	14,  // 71: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	16,  // 72: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	18,  // 73: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	20,  // 74: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	22,  // 75: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	26,  // 76: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	29,  // 77: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	31,  // 78: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	33,  // 79: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	36,  // 80: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	38,  // 81: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	52,  // 82: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
-	55,  // 83: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
-	40,  // 84: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
-	42,  // 85: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
-	44,  // 86: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	46,  // 87: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
-	49,  // 88: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	64,  // 89: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	62,  // 90: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
-	72,  // 91: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	58,  // 92: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
-	60,  // 93: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
-	64,  // 94: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
-	66,  // 95: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
-	67,  // 96: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
-	69,  // 97: rtask.v1.GatewayService.Disconnected:input_type -> rtask.v1.DisconnectedRequest
-	73,  // 98: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyTasksRequest
-	74,  // 99: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyJobsRequest
-	79,  // 100: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
-	81,  // 101: rtask.v1.GatewayService.Watch:input_type -> rtask.v1.WatchRequest
-	87,  // 102: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	85,  // 103: rtask.v1.GatewayService.Enroll:input_type -> rtask.v1.EnrollRequest
-	11,  // 104: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13,  // 105: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15,  // 106: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17,  // 107: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19,  // 108: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21,  // 109: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25,  // 110: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27,  // 111: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	30,  // 112: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	32,  // 113: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	34,  // 114: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	37,  // 115: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	39,  // 116: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	53,  // 117: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
-	56,  // 118: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
-	41,  // 119: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
-	43,  // 120: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
-	45,  // 121: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	47,  // 122: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
-	50,  // 123: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	71,  // 124: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	63,  // 125: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
-	71,  // 126: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	59,  // 127: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
-	61,  // 128: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
-	65,  // 129: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
-	65,  // 130: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
-	68,  // 131: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
-	70,  // 132: rtask.v1.GatewayService.Disconnected:output_type -> rtask.v1.DisconnectedResponse
-	75,  // 133: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
-	78,  // 134: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
-	80,  // 135: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
-	82,  // 136: rtask.v1.GatewayService.Watch:output_type -> rtask.v1.WatchResponse
-	88,  // 137: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	86,  // 138: rtask.v1.GatewayService.Enroll:output_type -> rtask.v1.EnrollResponse
-	104, // [104:139] is the sub-list for method output_type
-	69,  // [69:104] is the sub-list for method input_type
-	69,  // [69:69] is the sub-list for extension type_name
-	69,  // [69:69] is the sub-list for extension extendee
-	0,   // [0:69] is the sub-list for field type_name
+	94,  // 50: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
+	54,  // 51: rtask.v1.InfoResponse.sockets:type_name -> rtask.v1.SocketUnit
+	53,  // 52: rtask.v1.WhoAmIResponse.roles:type_name -> rtask.v1.Role
+	94,  // 53: rtask.v1.WhoAmIResponse.certificate_expires_at:type_name -> google.protobuf.Timestamp
+	94,  // 54: rtask.v1.WhoAmIResponse.token_expires_at:type_name -> google.protobuf.Timestamp
+	94,  // 55: rtask.v1.WhoAmIResponse.server_time:type_name -> google.protobuf.Timestamp
+	57,  // 56: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
+	57,  // 57: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
+	4,   // 58: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
+	60,  // 59: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
+	74,  // 60: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
+	60,  // 61: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
+	4,   // 62: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
+	2,   // 63: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
+	4,   // 64: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
+	4,   // 65: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	79,  // 66: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
+	80,  // 67: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
+	4,   // 68: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
+	86,  // 69: rtask.v1.WatchResponse.remote:type_name -> rtask.v1.Trust
+	87,  // 70: rtask.v1.Trust.revoked:type_name -> rtask.v1.RevokedCertificates
+	95,  // 71: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	48,  // 72: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,   // 73: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	12,  // 74: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	14,  // 75: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	16,  // 76: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	18,  // 77: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	20,  // 78: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	22,  // 79: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	26,  // 80: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	29,  // 81: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	31,  // 82: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	33,  // 83: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	36,  // 84: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	38,  // 85: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	55,  // 86: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
+	58,  // 87: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
+	40,  // 88: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
+	42,  // 89: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
+	44,  // 90: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	46,  // 91: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
+	49,  // 92: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	51,  // 93: rtask.v1.JobService.WhoAmI:input_type -> rtask.v1.WhoAmIRequest
+	67,  // 94: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	65,  // 95: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
+	75,  // 96: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	61,  // 97: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
+	63,  // 98: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
+	67,  // 99: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
+	69,  // 100: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
+	70,  // 101: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
+	72,  // 102: rtask.v1.GatewayService.Disconnected:input_type -> rtask.v1.DisconnectedRequest
+	76,  // 103: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyTasksRequest
+	77,  // 104: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyJobsRequest
+	82,  // 105: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
+	84,  // 106: rtask.v1.GatewayService.Watch:input_type -> rtask.v1.WatchRequest
+	90,  // 107: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	88,  // 108: rtask.v1.GatewayService.Enroll:input_type -> rtask.v1.EnrollRequest
+	11,  // 109: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13,  // 110: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15,  // 111: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17,  // 112: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19,  // 113: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21,  // 114: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25,  // 115: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27,  // 116: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	30,  // 117: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	32,  // 118: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	34,  // 119: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	37,  // 120: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	39,  // 121: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	56,  // 122: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	59,  // 123: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	41,  // 124: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
+	43,  // 125: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
+	45,  // 126: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	47,  // 127: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
+	50,  // 128: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	52,  // 129: rtask.v1.JobService.WhoAmI:output_type -> rtask.v1.WhoAmIResponse
+	74,  // 130: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	66,  // 131: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
+	74,  // 132: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	62,  // 133: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	64,  // 134: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	68,  // 135: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
+	68,  // 136: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
+	71,  // 137: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
+	73,  // 138: rtask.v1.GatewayService.Disconnected:output_type -> rtask.v1.DisconnectedResponse
+	78,  // 139: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
+	81,  // 140: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
+	83,  // 141: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
+	85,  // 142: rtask.v1.GatewayService.Watch:output_type -> rtask.v1.WatchResponse
+	91,  // 143: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	89,  // 144: rtask.v1.GatewayService.Enroll:output_type -> rtask.v1.EnrollResponse
+	109, // [109:145] is the sub-list for method output_type
+	73,  // [73:109] is the sub-list for method input_type
+	73,  // [73:73] is the sub-list for extension type_name
+	73,  // [73:73] is the sub-list for extension extendee
+	0,   // [0:73] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -6662,14 +6982,14 @@ func file_rtask_v1_rtask_proto_init() {
 	file_rtask_v1_rtask_proto_msgTypes[0].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[2].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[12].OneofWrappers = []any{}
-	file_rtask_v1_rtask_proto_msgTypes[73].OneofWrappers = []any{}
+	file_rtask_v1_rtask_proto_msgTypes[76].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   87,
+			NumMessages:   90,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

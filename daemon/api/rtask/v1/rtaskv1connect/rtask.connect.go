@@ -84,6 +84,8 @@ const (
 	JobServiceDryRunProcedure = "/rtask.v1.JobService/DryRun"
 	// JobServiceInfoProcedure is the procedure name of the JobService's Info RPC.
 	JobServiceInfoProcedure = "/rtask.v1.JobService/Info"
+	// JobServiceWhoAmIProcedure is the procedure name of the JobService's WhoAmI RPC.
+	JobServiceWhoAmIProcedure = "/rtask.v1.JobService/WhoAmI"
 	// GatewayServiceRunProcedure is the procedure name of the GatewayService's Run RPC.
 	GatewayServiceRunProcedure = "/rtask.v1.GatewayService/Run"
 	// GatewayServiceRunFramingProcedure is the procedure name of the GatewayService's RunFraming RPC.
@@ -259,6 +261,13 @@ var (
 			Procedure:  JobServiceInfoProcedure,
 		}
 	})
+	jobServiceWhoAmISpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("WhoAmI"),
+			Procedure:  JobServiceWhoAmIProcedure,
+		}
+	})
 )
 
 // JobServiceClient is a client for the rtask.v1.JobService service.
@@ -312,6 +321,8 @@ type JobServiceClient interface {
 	DryRun(context.Context, *v1.DryRunRequest) (*v1.DryRunResponse, error)
 	// Info returns what the engine is and what holds on this machine.
 	Info(context.Context, *v1.InfoRequest) (*v1.InfoResponse, error)
+	// WhoAmI returns who the caller is to the engine, and what it may do.
+	WhoAmI(context.Context, *v1.WhoAmIRequest) (*v1.WhoAmIResponse, error)
 }
 
 // NewJobServiceClient constructs a client for the rtask.v1.JobService service. Multiple service
@@ -391,6 +402,8 @@ type JobServiceHandler interface {
 	DryRun(context.Context, *v1.DryRunRequest) (*v1.DryRunResponse, error)
 	// Info returns what the engine is and what holds on this machine.
 	Info(context.Context, *v1.InfoRequest) (*v1.InfoResponse, error)
+	// WhoAmI returns who the caller is to the engine, and what it may do.
+	WhoAmI(context.Context, *v1.WhoAmIRequest) (*v1.WhoAmIResponse, error)
 }
 
 // RegisterJobServiceHandler registers svc as the rtask.v1.JobService implementation on server.
@@ -417,6 +430,7 @@ func RegisterJobServiceHandler(server *connect.Server, svc JobServiceHandler) {
 		connect.Method{Spec: jobServiceReloadSpec(), Handler: adapter.reload},
 		connect.Method{Spec: jobServiceDryRunSpec(), Handler: adapter.dryRun},
 		connect.Method{Spec: jobServiceInfoSpec(), Handler: adapter.info},
+		connect.Method{Spec: jobServiceWhoAmISpec(), Handler: adapter.whoAmI},
 	)
 }
 
@@ -516,6 +530,10 @@ func (UnimplementedJobServiceHandler) DryRun(context.Context, *v1.DryRunRequest)
 
 func (UnimplementedJobServiceHandler) Info(context.Context, *v1.InfoRequest) (*v1.InfoResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.Info is not implemented")
+}
+
+func (UnimplementedJobServiceHandler) WhoAmI(context.Context, *v1.WhoAmIRequest) (*v1.WhoAmIResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.WhoAmI is not implemented")
 }
 
 type jobServiceClient struct {
@@ -677,6 +695,14 @@ func (c *jobServiceClient) DryRun(ctx context.Context, req *v1.DryRunRequest) (*
 func (c *jobServiceClient) Info(ctx context.Context, req *v1.InfoRequest) (*v1.InfoResponse, error) {
 	var res v1.InfoResponse
 	if err := c.client.CallUnary(ctx, jobServiceInfoSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) WhoAmI(ctx context.Context, req *v1.WhoAmIRequest) (*v1.WhoAmIResponse, error) {
+	var res v1.WhoAmIResponse
+	if err := c.client.CallUnary(ctx, jobServiceWhoAmISpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -914,6 +940,18 @@ func (h jobServiceHandler) info(ctx context.Context, _ connect.Spec, stream conn
 		return err
 	}
 	res, err := h.svc.Info(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) whoAmI(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.WhoAmIRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.WhoAmI(ctx, &req)
 	if err != nil {
 		return err
 	}
