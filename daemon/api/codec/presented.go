@@ -23,10 +23,8 @@ type Presented struct {
 	Task string
 }
 
-// Context returns the context for a call on behalf of that client.
-func (p Presented) Context(ctx context.Context) context.Context {
-	ctx, info := connect.NewClientContext(ctx)
-	h := info.RequestHeader()
+// Put writes it into the head of a call.
+func (p Presented) Put(h interface{ Set(name, value string) }) {
 	if p.Key != nil {
 		h.Set(headerKey, connect.EncodeBinaryHeader(p.Key))
 	}
@@ -34,6 +32,12 @@ func (p Presented) Context(ctx context.Context) context.Context {
 	if p.Task != "" {
 		h.Set(headerTask, p.Task)
 	}
+}
+
+// Context returns the context for a call on behalf of that client.
+func (p Presented) Context(ctx context.Context) context.Context {
+	ctx, info := connect.NewClientContext(ctx)
+	p.Put(info.RequestHeader())
 	return ctx
 }
 
