@@ -65,6 +65,11 @@ func rules() map[string]rule {
 		"daemon/store":     {may: []string{"sandbox/durable"}, never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses}},
 		"daemon/auth/cost": {never: map[string]string{"net": "numbers and their bounds", "os/exec": noProcesses}},
 		"daemon/auth":      {may: []string{"daemon/auth/cost", "daemon/origin", "sandbox/durable"}, never: map[string]string{"net/http": noNetwork, "os/exec": "who calls must not be able to start anything"}},
+		"daemon/auth/provider": {
+			may:   []string{"daemon/auth/provider/handover", "daemon/auth/token", "sandbox/durable"},
+			never: map[string]string{"net/http": noNetwork, "os/exec": "who calls must not be able to start anything"},
+		},
+		"daemon/auth/provider/handover": {never: map[string]string{"net": "the content of two files", "os/exec": noProcesses}},
 		"daemon/auth/token": {
 			may:   []string{"sandbox/durable"},
 			never: map[string]string{"net/http": noNetwork, "os/exec": "who calls must not be able to start anything"},

@@ -25,6 +25,10 @@ type Claims struct {
 	// Roles are the names of roles that the token may use, as far as the configuration still grants them.
 	Roles []string
 
+	// Groups are names of groups that the subject belongs to where it logged in, "PROVIDER" and "PROVIDER:GROUP", for tokens that an
+	// outside provider vouches for.
+	Groups []string
+
 	// P256 asks Make for a signature of ES256, for those that cannot verify Ed25519.
 	P256 bool
 	// All has every claim of a token that Check has passed, as encoding/json reads JSON; Issuer leaves it out.
@@ -77,9 +81,6 @@ func Check(all map[string]any, r Rules, thumbprint [sha256.Size]byte, now time.T
 	}
 	if subtle.ConstantTimeCompare(c.Thumbprint[:], thumbprint[:]) != 1 {
 		return Claims{}, &Refusal{Kind: Binding, Claim: "cnf", Text: "the token is bound to another certificate"}
-	}
-	if c.Roles, refusal = roles(all); refusal != nil {
-		return Claims{}, refusal
 	}
 	return c, nil
 }
@@ -170,20 +171,21 @@ func confirmation(all map[string]any) (sum [sha256.Size]byte, refusal *Refusal) 
 	return [sha256.Size]byte(b), nil
 }
 
-func roles(all map[string]any) ([]string, *Refusal) {
-	v, ok := all["roles"]
+// texts returns a claim that is a list of texts, if it is there.
+func texts(all map[string]any, claim string) ([]string, *Refusal) {
+	v, ok := all[claim]
 	if !ok {
 		return nil, nil
 	}
 	list, ok := v.([]any)
 	if !ok {
-		return nil, invalid("roles", "roles is no list")
+		return nil, invalid(claim, "%s is no list", claim)
 	}
 	var names []string
 	for _, v := range list {
 		name, ok := v.(string)
 		if !ok {
-			return nil, invalid("roles", "roles has something that is not a text")
+			return nil, invalid(claim, "%s has something that is not a text", claim)
 		}
 		if !slices.Contains(names, name) {
 			names = append(names, name)

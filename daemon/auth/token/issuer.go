@@ -108,12 +108,16 @@ func (i *Issuer) Make(c Claims) (string, error) {
 }
 
 func (k signingKey) sign(url string, c Claims) (string, error) {
-	payload, err := json.Marshal(map[string]any{
+	claims := map[string]any{
 		"iss": url, "aud": url, "sub": c.Subject, "client_id": c.ClientID, "jti": rand.Text(),
 		"iat": c.IssuedAt.Unix(), "exp": c.Expires.Unix(),
 		"cnf":   map[string]string{"x5t#S256": base64.RawURLEncoding.EncodeToString(c.Thumbprint[:])},
 		"roles": append([]string{}, c.Roles...),
-	})
+	}
+	if len(c.Groups) > 0 {
+		claims["groups"] = c.Groups
+	}
+	payload, err := json.Marshal(claims)
 	if err != nil {
 		return "", err
 	}
@@ -128,7 +132,7 @@ func (k signingKey) sign(url string, c Claims) (string, error) {
 	}
 	text, err := jws.CompactSerialize()
 	if err == nil && len(text) > MaxLen {
-		return "", fmt.Errorf("the token would be longer than %d bytes: the client has too many roles", MaxLen)
+		return "", fmt.Errorf("the token would be longer than %d bytes: the client has too many roles or groups", MaxLen)
 	}
 	return text, err
 }
@@ -190,8 +194,17 @@ func (i *Issuer) verify(raw []byte, s *settings, leaf [sha256.Size]byte, now tim
 		return Claims{}, err
 	}
 	c, err := Check(all, Rules{Issuer: s.url, Audience: s.url, MaxLife: s.ttl}, leaf, now)
+	if err != nil {
+		return Claims{}, err
+	}
+	if c.Roles, refusal = texts(all, "roles"); refusal != nil {
+		return Claims{}, refusal
+	}
+	if c.Groups, refusal = texts(all, "groups"); refusal != nil {
+		return Claims{}, refusal
+	}
 	c.All = nil
-	return c, err
+	return c, nil
 }
 
 // find returns the key that a token names, if it is of the token's algorithm.
