@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rtask/rtask/daemon/auth/provider/handover"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/packaging/testkit"
 )
@@ -71,7 +72,7 @@ func standInUnits(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	program := regexp.MustCompile(`(?m)^(Exec\w+)=/usr/bin/.*$`)
-	for _, kind := range []string{"service", "socket", "slice"} {
+	for _, kind := range []string{"service", "socket", "slice", "timer", "path"} {
 		for _, file := range glob(t, "systemd/*."+kind) {
 			text := program.ReplaceAllString(read(t, file), "$1=/bin/true")
 			if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), []byte(text), 0o644); err != nil {
@@ -114,6 +115,40 @@ func TestGatewayIsConfined(t *testing.T) {
 	if keys["TemporaryFileSystem"] != "/:ro" || keys["ProtectSystem"] != "" {
 		t.Errorf("the gateway has TemporaryFileSystem=%s and ProtectSystem=%s, so its root is not empty",
 			keys["TemporaryFileSystem"], keys["ProtectSystem"])
+	}
+}
+
+// TestProviderUnitIsConfined holds the one unit that reaches out to its exposure, and to the folder and the file that the programs look
+// for.
+func TestProviderUnitIsConfined(t *testing.T) {
+	out, err := analyze(t, standInUnits(t), "security", "--no-pager", "--offline=true", "--threshold=15", "rtask-provider.service")
+	if err != nil {
+		t.Errorf("systemd-analyze security: %v\n%s", err, out)
+	}
+	unit := read(t, "systemd/rtask-provider.service")
+	for _, want := range [][2]string{
+		{"ExecStart", "/usr/bin/rtaskctl provider fetch"}, {"DynamicUser", "yes"}, {"StateDirectory", "rtask-provider"}, {"StateDirectoryMode", "0755"},
+	} {
+		if !slices.Contains(section(unit, "Service"), want) {
+			t.Errorf("rtask-provider.service: no %s=%s", want[0], want[1])
+		}
+	}
+	if !slices.Contains(section(unit, "Unit"), [2]string{"ConditionPathExists", "/run/rtask/" + handover.WantedName}) {
+		t.Error("rtask-provider.service runs without providers")
+	}
+	watched := section(read(t, "systemd/rtask-provider.path"), "Path")
+	for _, name := range []string{handover.WantedName, handover.AgainName} {
+		if !slices.Contains(watched, [2]string{"PathChanged", "/run/rtask/" + name}) {
+			t.Errorf("rtask-provider.path does not watch %s", name)
+		}
+	}
+	// No other unit reaches the network.
+	for _, file := range glob(t, "systemd/*.service") {
+		for _, kv := range section(read(t, file), "Service") {
+			if kv[0] == "RestrictAddressFamilies" && strings.Contains(kv[1], "INET") && filepath.Base(file) != "rtask-provider.service" {
+				t.Errorf("%s may open sockets of the network", file)
+			}
+		}
 	}
 }
 
