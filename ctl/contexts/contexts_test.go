@@ -1,0 +1,371 @@
+package contexts_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"io"
+	"io/fs"
+	"log"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rtask/rtask/ctl/client"
+	"github.com/rtask/rtask/ctl/contexts"
+	"github.com/rtask/rtask/ctl/keystore"
+)
+
+// issuer is an authority that renews certificates over mutual TLS.
+type issuer struct {
+	key      *ecdsa.PrivateKey
+	cert     *x509.Certificate
+	url      string
+	renewals atomic.Int32
+	// broken makes it refuse to.
+	broken atomic.Bool
+}
+
+func newIssuer(t *testing.T) *issuer {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test CA"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := &issuer{key: key}
+	if i.cert, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(i.cert)
+	serverKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(i.serve))
+	server.TLS = &tls.Config{
+		MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool,
+		Certificates: []tls.Certificate{{Certificate: [][]byte{i.issue(t, serverKey.Public(), "host/server", 2*time.Hour)}, PrivateKey: serverKey}},
+	}
+	server.EnableHTTP2 = true
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	i.url = strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
+	return i
+}
+
+// issue makes a certificate that has half an hour behind it.
+func (i *issuer) issue(t testing.TB, public any, path string, life time.Duration) []byte {
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now().Add(-30 * time.Minute)
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: serial, DNSNames: []string{"localhost"}, NotBefore: begin, NotAfter: begin.Add(life),
+		URIs: []*url.URL{{Scheme: "spiffe", Host: "example.org", Path: "/" + path}},
+	}, i.cert, public, i.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+func certPEM(der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+func (i *issuer) serve(w http.ResponseWriter, r *http.Request) {
+	if i.broken.Load() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	i.renewals.Add(1)
+	var request struct{ CSR string }
+	if json.NewDecoder(r.Body).Decode(&request) != nil || r.URL.Path != "/renew" {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	block, _ := pem.Decode([]byte(request.CSR))
+	csr, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil || csr.CheckSignature() != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	serial := big.NewInt(int64(i.renewals.Load()))
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: serial, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(10 * time.Hour), URIs: r.TLS.PeerCertificates[0].URIs,
+	}, i.cert, csr.PublicKey, i.key)
+	if err != nil {
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(client.Enrolled{Certificate: certPEM(der)})
+}
+
+// save makes a context with a plain key.
+func save(t *testing.T, i *issuer, f contexts.Folder, path string, life time.Duration) contexts.Context {
+	t.Helper()
+	key, err := keystore.Store{}.Make(t.Context(), keystore.Plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := contexts.Context{Name: "build", URL: i.url, Key: keystore.Plain}
+	content := contexts.Content{Certificate: certPEM(i.issue(t, key.Public(), path, life)), CA: certPEM(i.cert.Raw)}
+	if err := f.Save(c, content, func(dir string) error { return key.Keep(dir, "build", time.Now().Add(time.Hour)) }, true); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func endpoint(t *testing.T, c *contexts.Credentials) *client.Endpoint {
+	t.Helper()
+	s, err := c.Server()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := client.NewEndpoint(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Close)
+	return e
+}
+
+// TestSave checks that a saved context can be read, by its owner only, and replaced as a whole.
+func TestSave(t *testing.T) {
+	i := newIssuer(t)
+	f := contexts.Folder{Path: filepath.Join(t.TempDir(), "config", "rtask")}
+	c := save(t, i, f, "user/admin1", time.Hour)
+	if got, err := f.Get("build"); err != nil || got != c {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, current, err := f.All(); err != nil || current != "build" {
+		t.Errorf("current is %q, %v", current, err)
+	}
+	err := filepath.WalkDir(f.Path, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		fi, err := d.Info()
+		if err == nil && fi.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s is %v", path, fi.Mode())
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	first, err := os.ReadFile(filepath.Join(f.Dir("build"), "cert.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := errors.New("no room")
+	if err := f.Save(c, contexts.Content{Certificate: "other"}, func(string) error { return failed }, true); !errors.Is(err, failed) {
+		t.Errorf("a login that fails: %v", err)
+	}
+	if got, err := os.ReadFile(filepath.Join(f.Dir("build"), "cert.pem")); err != nil || string(got) != string(first) {
+		t.Errorf("half a login is left: %v", err)
+	}
+	save(t, i, f, "user/admin2", time.Hour)
+	if got, err := os.ReadFile(filepath.Join(f.Dir("build"), "cert.pem")); err != nil || string(got) == string(first) {
+		t.Errorf("the second login: %v", err)
+	}
+	if all, err := os.ReadDir(f.Path); err != nil || len(all) != 2 {
+		t.Errorf("in the folder: %v, %v", all, err)
+	}
+	for _, name := range []string{"", "local", "a/b", "..", ".x", "-x", "a b", strings.Repeat("x", 65), "contexts.toml", "ä"} {
+		if contexts.CheckName(name) == nil {
+			t.Errorf("%q can be a name", name)
+		}
+	}
+}
+
+// TestSharedToken checks that processes which need a token at the same time fetch one, that a new certificate has none, and that a refused
+// one is replaced.
+func TestSharedToken(t *testing.T) {
+	i := newIssuer(t)
+	f := contexts.Folder{Path: filepath.Join(t.TempDir(), "rtask")}
+	c := save(t, i, f, "user/admin1", time.Hour)
+	var fetched atomic.Int32
+	fetch := func(context.Context) (client.Token, error) {
+		n := fetched.Add(1)
+		now := time.Now()
+		return client.Token{Text: string('a' + rune(n)), Since: now, Until: now.Add(time.Hour)}, nil
+	}
+	get := func(refused string) string {
+		p := f.Credentials(c, keystore.Store{}, nil) // as another process has it
+		cert, err := p.Certificate(t.Context(), nil)
+		if err != nil {
+			t.Error(err)
+			return ""
+		}
+		token, err := p.Token(t.Context(), cert, refused, fetch)
+		if err != nil {
+			t.Error(err)
+		}
+		return token.Text
+	}
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() { get("") })
+	}
+	wg.Wait()
+	if n := fetched.Load(); n != 1 {
+		t.Errorf("%d tokens for twenty processes", n)
+	}
+	first := get("")
+	if second := get(first); second == first || fetched.Load() != 2 {
+		t.Errorf("a refused token came again")
+	}
+	save(t, i, f, "user/admin1", time.Hour)
+	get("")
+	if n := fetched.Load(); n != 3 {
+		t.Errorf("%d tokens after another login", n)
+	}
+}
+
+// TestRenew checks that a machine's certificate is renewed once by all who use it, from two thirds of its life on, with another key, and
+// a person's is not.
+func TestRenew(t *testing.T) {
+	i := newIssuer(t)
+	f := contexts.Folder{Path: filepath.Join(t.TempDir(), "rtask")}
+	for _, test := range []struct {
+		path  string
+		life  time.Duration
+		renew bool
+	}{
+		{"machine/ci-1", 35 * time.Minute, true}, {"host/web-1", 35 * time.Minute, true}, {"machine/ci-1", 2 * time.Hour, false}, {"user/admin1", 35 * time.Minute, false},
+	} {
+		i.renewals.Store(0)
+		c := save(t, i, f, test.path, test.life)
+		old, err := f.Certificate("build")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				p := f.Credentials(c, keystore.Store{}, nil)
+				cert, err := p.Certificate(t.Context(), endpoint(t, p))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				renewed := string(cert.Certificate[0]) != string(old.Certificate[0])
+				if renewed != test.renew || renewed && cert.Leaf.PublicKey.(ed25519.PublicKey).Equal(old.Leaf.PublicKey) {
+					t.Errorf("%s of %v: renewed is %v", test.path, test.life, renewed)
+				}
+				if !cert.PrivateKey.(ed25519.PrivateKey).Public().(ed25519.PublicKey).Equal(cert.Leaf.PublicKey) {
+					t.Error("the key is another certificate's")
+				}
+			})
+		}
+		wg.Wait()
+		if n := i.renewals.Load(); n != 0 && !test.renew || n != 1 && test.renew {
+			t.Errorf("%s of %v: %d renewals", test.path, test.life, n)
+		}
+	}
+	if text, err := os.ReadFile(filepath.Join(f.Dir("build"), "ca.pem")); err != nil || string(text) != certPEM(i.cert.Raw) {
+		t.Errorf("the authority of the server is lost: %v", err)
+	}
+}
+
+// TestRenewalFails checks that a certificate is used on while it is good, and that somebody is told once a day when it ends soon.
+func TestRenewalFails(t *testing.T) {
+	i := newIssuer(t)
+	f := contexts.Folder{Path: filepath.Join(t.TempDir(), "rtask")}
+	i.broken.Store(true)
+	warnings := func(life time.Duration) (all []string) {
+		c := save(t, i, f, "machine/ci-1", life)
+		for range 3 {
+			p := f.Credentials(c, keystore.Store{}, func(text string) { all = append(all, text) })
+			if _, err := p.Certificate(t.Context(), endpoint(t, p)); err != nil {
+				t.Error(err)
+			}
+		}
+		return all
+	}
+	if got := warnings(39 * time.Minute); len(got) > 0 {
+		t.Errorf("with a quarter of its life left: %q", got)
+	}
+	got := warnings(32 * time.Minute)
+	if len(got) != 1 || !strings.HasPrefix(got[0], "the certificate for build ends in 1 min") || !strings.Contains(got[0], " and cannot be renewed: localhost answers /renew with HTTP status 503") {
+		t.Errorf("at its end: %q", got)
+	}
+}
+
+// TestFiles checks that files of somebody's own are read again when they change, and belong together.
+func TestFiles(t *testing.T) {
+	i := newIssuer(t)
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	write := func(withKey bool, age time.Duration) {
+		public, key, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(certFile, []byte(certPEM(i.issue(t, public, "machine/ci-1", time.Hour))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if withKey {
+			if err := os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		when := time.Now().Add(-age)
+		if err := errors.Join(os.Chtimes(certFile, when, when), os.Chtimes(keyFile, when, when)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(true, time.Hour)
+	c := contexts.Files(contexts.Context{URL: i.url, CertFile: certFile, KeyFile: keyFile}, keystore.Store{})
+	get := func() *tls.Certificate {
+		cert, err := c.Certificate(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cert
+	}
+	first := get()
+	if get() != first {
+		t.Error("they are read again without a change")
+	}
+	write(true, time.Minute)
+	if string(get().Certificate[0]) == string(first.Certificate[0]) {
+		t.Error("the change was not noticed")
+	}
+	write(false, 0)
+	if _, err := c.Certificate(t.Context(), nil); err == nil || err.Error() != keyFile+" is not the key of "+certFile {
+		t.Errorf("the key of another certificate: %v", err)
+	}
+}

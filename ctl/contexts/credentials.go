@@ -1,0 +1,493 @@
+package contexts
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rtask/rtask/ctl/client"
+	"github.com/rtask/rtask/ctl/keystore"
+	"github.com/rtask/rtask/sandbox/durable"
+	"github.com/rtask/rtask/sandbox/wording"
+)
+
+// afterEnd is how long the key of a machine is kept after its certificate has ended: that may be renewed for as long, if the server's
+// renew_expired is the default.
+const afterEnd = 72 * time.Hour
+
+// Credentials are what a context shows to its server. They implement client.Credentials.
+type Credentials struct {
+	folder  Folder
+	context Context
+	keys    keystore.Store
+	// enroll gets a certificate for a key in memory; see Fleeting.
+	enroll func(ctx context.Context, e *client.Endpoint) (*tls.Certificate, error)
+	warn   func(string)
+
+	// mu guards what follows.
+	mu    sync.Mutex
+	cert  *tls.Certificate
+	place keystore.Place
+	// stamp is of the files that cert is from.
+	stamp [2]time.Time
+	token client.Tokens
+}
+
+// Credentials returns those of a context. Warn is called with a sentence about a renewal that fails, once a day.
+func (f Folder) Credentials(c Context, keys keystore.Store, warn func(string)) *Credentials {
+	return &Credentials{folder: f, context: c, keys: keys, warn: warn}
+}
+
+// Fleeting returns credentials of a context with a key in memory, and a certificate that is got from enroll when it is needed.
+func (f Folder) Fleeting(c Context, enroll func(ctx context.Context, e *client.Endpoint) (*tls.Certificate, error)) *Credentials {
+	return &Credentials{folder: f, context: c, enroll: enroll}
+}
+
+// Files returns credentials of somebody's own files, which are read again when they change. Nothing is saved.
+func Files(c Context, keys keystore.Store) *Credentials { return &Credentials{context: c, keys: keys} }
+
+// Server is where the context's server is, and whom to trust there.
+func (c *Credentials) Server() (client.Server, error) {
+	s := client.Server{URL: c.context.URL, Name: c.context.Name}
+	file := c.context.CAFile
+	if file == "" && c.saved() {
+		file = filepath.Join(c.dir(), caFile)
+	}
+	if file == "" {
+		return s, nil
+	}
+	text, err := readFile(file)
+	if errors.Is(err, fs.ErrNotExist) && c.context.CAFile == "" {
+		return s, nil // the system's
+	}
+	if err != nil {
+		return s, err
+	}
+	if s.Roots, err = client.ParseCertificates(string(text)); err == nil && len(s.Roots) == 0 {
+		err = fmt.Errorf("%s has no certificate in PEM", file)
+	}
+	return s, err
+}
+
+// saved reports whether the context is one of the folder's.
+func (c *Credentials) saved() bool { return c.folder.Path != "" }
+
+func (c *Credentials) dir() string { return c.folder.Dir(c.context.Name) }
+
+// Certificate implements client.Credentials. The certificate of a machine is renewed here: from two thirds of its life on, and after
+// its end for as long as the server allows.
+func (c *Credentials) Certificate(ctx context.Context, e *client.Endpoint) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.enroll != nil:
+		if c.cert != nil && time.Until(c.cert.Leaf.NotAfter) > life(c.cert.Leaf)/5 {
+			return c.cert, nil
+		}
+		cert, err := c.enroll(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		c.cert, c.place = cert, keystore.Memory
+		return cert, nil
+	case c.context.CertFile != "":
+		return c.cert, c.reload(ctx)
+	}
+	if c.cert == nil || due(c.cert.Leaf, time.Now()) {
+		if err := c.load(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if !due(c.cert.Leaf, time.Now()) {
+		return c.cert, nil
+	}
+	if err := c.renew(ctx, e); err != nil {
+		if time.Now().After(c.cert.Leaf.NotAfter) {
+			if errors.As(err, new(*client.Problem)) {
+				return nil, &Ended{Name: c.context.Name, Until: c.cert.Leaf.NotAfter, err: err}
+			}
+			return nil, err
+		}
+		c.late(err)
+	}
+	return c.cert, nil
+}
+
+// Ended is returned for the certificate of a machine that ended too long ago to be renewed.
+type Ended struct {
+	Name  string
+	Until time.Time
+	err   error
+}
+
+// Error implements error.
+func (e *Ended) Error() string {
+	return fmt.Sprintf("your certificate for %s expired %s ago, and cannot be renewed: %v", e.Name, wording.Span(time.Since(e.Until), 1), e.err)
+}
+
+// Unwrap returns what the server said.
+func (e *Ended) Unwrap() error { return e.err }
+
+// Place returns where the key is, once there was a certificate.
+func (c *Credentials) Place() keystore.Place {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.place
+}
+
+// reload reads somebody's own files if they have changed. c.mu is held.
+func (c *Credentials) reload(ctx context.Context) error {
+	var stamp [2]time.Time
+	for i, file := range []string{c.context.CertFile, c.context.KeyFile} {
+		if file == "" {
+			continue
+		}
+		fi, err := os.Stat(file)
+		if err != nil {
+			return err
+		}
+		stamp[i] = fi.ModTime()
+	}
+	if c.cert != nil && stamp == c.stamp {
+		return nil
+	}
+	cert, err := ReadCertificate(c.context.CertFile)
+	if err != nil {
+		return err
+	}
+	if c.context.KeyFile == "" {
+		cert.PrivateKey, c.place, err = c.keys.Find(ctx, "", c.context.Name, cert.Leaf.PublicKey, cert.Leaf.NotAfter)
+		if err != nil {
+			return err
+		}
+	} else {
+		text, err := readFile(c.context.KeyFile)
+		if err != nil {
+			return err
+		}
+		key, err := keystore.Parse(text)
+		if err != nil {
+			return fmt.Errorf("cannot read %s: %w", c.context.KeyFile, err)
+		}
+		if !samePublic(key.Public(), cert.Leaf.PublicKey) {
+			return fmt.Errorf("%s is not the key of %s", c.context.KeyFile, c.context.CertFile)
+		}
+		cert.PrivateKey, c.place = key, keystore.Plain
+	}
+	c.cert, c.stamp = cert, stamp
+	return nil
+}
+
+// load reads the certificate of the context's folder and finds its key. c.mu is held.
+func (c *Credentials) load(ctx context.Context) error {
+	cert, err := c.folder.Certificate(c.context.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w to %s", ErrLoggedOut, c.context.Name)
+	}
+	if err != nil {
+		return err
+	}
+	// One that has ended is of use for a renewal only, and then nobody is asked for its key.
+	if ended := time.Now().After(cert.Leaf.NotAfter); ended && !due(cert.Leaf, time.Now()) {
+		c.cert = cert
+		return nil
+	}
+	key, place, err := c.keys.Find(ctx, c.dir(), c.context.Name, cert.Leaf.PublicKey, KeyUntil(cert.Leaf))
+	if err != nil {
+		return &KeyError{Name: c.context.Name, err: err}
+	}
+	cert.PrivateKey = key
+	c.cert, c.place = cert, place
+	return nil
+}
+
+// KeyError is returned when the key of a context cannot be used.
+type KeyError struct {
+	Name string
+	err  error
+}
+
+// Error implements error.
+func (k *KeyError) Error() string {
+	if errors.Is(k.err, keystore.ErrGone) || errors.Is(k.err, keystore.ErrNoAgent) {
+		return "the key of context " + k.Name + " was in ssh-agent and is gone (restarted?)"
+	}
+	return "cannot use the key of context " + k.Name + ": " + k.err.Error()
+}
+
+// Unwrap returns the reason.
+func (k *KeyError) Unwrap() error { return k.err }
+
+// Certificate returns the certificate of a context, without its key.
+func (f Folder) Certificate(name string) (*tls.Certificate, error) {
+	dir := f.Dir(name)
+	if err := check(dir); err != nil {
+		return nil, err
+	}
+	return ReadCertificate(filepath.Join(dir, certFile))
+}
+
+// IsLoggedOut reports whether the error of Certificate is that there is none.
+func IsLoggedOut(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+// Logout deletes the certificate of a context, its token and its key. Where says what the key was removed from.
+func (f Folder) Logout(name string, keys keystore.Store) (where keystore.Place, err error) {
+	cert, err := f.Certificate(name)
+	if err != nil {
+		return "", err
+	}
+	unlock, err := lock(context.Background(), f.Dir(name))
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	where, failed := keys.Remove(f.Dir(name), cert.Leaf.PublicKey)
+	for _, file := range []string{tokenFile, certFile} {
+		if err := os.Remove(filepath.Join(f.Dir(name), file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failed = errors.Join(failed, err)
+		}
+	}
+	return where, failed
+}
+
+// ReadCertificate reads a certificate of somebody's own, without its key.
+func ReadCertificate(file string) (*tls.Certificate, error) {
+	text, err := readFile(file)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := chain(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", file, err)
+	}
+	return cert, nil
+}
+
+// chain reads a certificate with those behind it, in PEM.
+func chain(text string) (*tls.Certificate, error) {
+	all, err := client.ParseCertificates(text)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, errors.New("there is no certificate in PEM")
+	}
+	cert := &tls.Certificate{Leaf: all[0]}
+	for _, c := range all {
+		cert.Certificate = append(cert.Certificate, c.Raw)
+	}
+	return cert, nil
+}
+
+// WithKey returns the certificate of a chain in PEM with its key.
+func WithKey(text string, key crypto.Signer) (*tls.Certificate, error) {
+	cert, err := chain(text)
+	if err != nil {
+		return nil, err
+	}
+	if !samePublic(key.Public(), cert.Leaf.PublicKey) {
+		return nil, errors.New("the server has issued a certificate for another key")
+	}
+	cert.PrivateKey = key
+	return cert, nil
+}
+
+func samePublic(a, b crypto.PublicKey) bool {
+	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(b)
+}
+
+// Request returns a certificate signing request for a key, in PEM. It has no names: the server decides on them.
+func Request(key crypto.Signer) (string, error) {
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		return "", fmt.Errorf("cannot make a certificate request: %w", err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})), nil
+}
+
+// Machine reports whether a certificate is one that renews itself: of a machine or a host, by its SPIFFE ID.
+func Machine(c *x509.Certificate) bool {
+	if len(c.URIs) != 1 || c.URIs[0].Scheme != "spiffe" {
+		return false
+	}
+	return strings.HasPrefix(c.URIs[0].Path, "/machine/") || strings.HasPrefix(c.URIs[0].Path, "/host/")
+}
+
+// KeyUntil is how long the key of a certificate is of use.
+func KeyUntil(c *x509.Certificate) time.Time {
+	if Machine(c) {
+		return c.NotAfter.Add(afterEnd)
+	}
+	return c.NotAfter
+}
+
+func life(c *x509.Certificate) time.Duration { return c.NotAfter.Sub(c.NotBefore) }
+
+// due reports whether a certificate should be renewed: that of a machine from two thirds of its life on, a tenth of its life earlier or
+// later, so that those which were issued together do not come together. Its serial number says which.
+func due(c *x509.Certificate, now time.Time) bool {
+	if !Machine(c) {
+		return false
+	}
+	sum := sha256.Sum256(c.SerialNumber.Bytes())
+	spread := life(c) / 5 * time.Duration(sum[0]) / 255
+	return !now.Before(c.NotBefore.Add(life(c)*2/3 - life(c)/10 + spread))
+}
+
+// renew gets another certificate, with another key at the same place. Another process may have done so. c.mu is held.
+func (c *Credentials) renew(ctx context.Context, e *client.Endpoint) error {
+	unlock, err := lock(ctx, c.dir())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := c.load(ctx); err != nil {
+		return err
+	}
+	if !due(c.cert.Leaf, time.Now()) {
+		return nil
+	}
+	var key crypto.Signer
+	var made *keystore.New
+	if c.place == keystore.Passphrase {
+		key, _ = c.cert.PrivateKey.(crypto.Signer) // it stays: nobody is asked for another passphrase
+	} else {
+		if made, err = c.keys.Make(ctx, c.place); err != nil {
+			return err
+		}
+		key = made.Signer
+	}
+	csr, err := Request(key)
+	if err != nil {
+		return err
+	}
+	got, err := e.Renew(ctx, c.cert, csr)
+	if err != nil {
+		return err
+	}
+	cert, err := WithKey(got.Certificate, key)
+	if err != nil {
+		return err
+	}
+	content := Content{Certificate: got.Certificate}
+	if ca, err := readFile(filepath.Join(c.dir(), caFile)); err == nil { // else the system's authorities are believed
+		content.CA = string(ca)
+		if len(got.Authorities) > 0 {
+			content.CA = strings.Join(got.Authorities, "\n")
+		}
+	}
+	var keep func(string) error
+	if made != nil {
+		keep = func(dir string) error { return made.Keep(dir, c.context.Name, KeyUntil(cert.Leaf)) }
+	}
+	old := c.cert
+	if err := c.folder.replace(c.context.Name, content, keep); err != nil {
+		return err
+	}
+	if c.place == keystore.Agent {
+		_, _ = c.keys.Remove("", old.Leaf.PublicKey) // it ends with its time otherwise
+	}
+	c.cert = cert
+	return nil
+}
+
+// late warns that a renewal fails, once a day when less than a fifth of the certificate's life is left. c.mu is held.
+func (c *Credentials) late(err error) {
+	left := time.Until(c.cert.Leaf.NotAfter)
+	if c.warn == nil || left > life(c.cert.Leaf)/5 {
+		return
+	}
+	mark := filepath.Join(c.dir(), warnedFile)
+	if fi, err := os.Stat(mark); err == nil && time.Since(fi.ModTime()).Abs() < 24*time.Hour {
+		return
+	}
+	_ = os.WriteFile(mark, nil, 0o600) // else it is said again
+	_ = os.Chtimes(mark, time.Time{}, time.Now())
+	c.warn(fmt.Sprintf("the certificate for %s ends in %s and cannot be renewed: %s", c.context.Name, wording.Span(left, 2), client.Message(err)))
+}
+
+// kept is the file of a token.
+type kept struct {
+	// Certificate is the SHA-256 of the certificate that it is bound to.
+	Certificate string    `json:"certificate"`
+	Token       string    `json:"token"`
+	Since       time.Time `json:"since"`
+	Until       time.Time `json:"until"`
+}
+
+// Token implements client.Credentials: the token is in memory and in the context's folder, where two processes that need another one
+// fetch it once.
+func (c *Credentials) Token(ctx context.Context, cert *tls.Certificate, refused string, fetch func(context.Context) (client.Token, error)) (client.Token, error) {
+	if !c.saved() || c.enroll != nil {
+		return c.token.Token(ctx, cert, refused, fetch)
+	}
+	return c.token.Token(ctx, cert, refused, func(ctx context.Context) (client.Token, error) {
+		if t, ok := c.keptToken(cert, refused); ok {
+			return t, nil
+		}
+		unlock, err := lock(ctx, c.dir())
+		if err != nil {
+			return client.Token{}, err
+		}
+		defer unlock()
+		if t, ok := c.keptToken(cert, refused); ok {
+			return t, nil
+		}
+		t, err := fetch(ctx)
+		if err == nil {
+			c.keepToken(cert, t)
+		}
+		return t, err
+	})
+}
+
+func fingerprint(cert *tls.Certificate) string {
+	sum := sha256.Sum256(cert.Certificate[0])
+	return hex.EncodeToString(sum[:])
+}
+
+func (c *Credentials) keptToken(cert *tls.Certificate, refused string) (client.Token, bool) {
+	text, err := readFile(filepath.Join(c.dir(), tokenFile))
+	if err != nil {
+		return client.Token{}, false
+	}
+	var k kept
+	if json.NewDecoder(bytes.NewReader(text)).Decode(&k) != nil || k.Certificate != fingerprint(cert) {
+		return client.Token{}, false
+	}
+	t := client.Token{Text: k.Token, Since: k.Since, Until: k.Until}
+	now := time.Now()
+	return t, t.Fresh(now) && !now.Before(k.Since) && k.Token != refused // not before: the clock was moved
+}
+
+// keepToken writes a token down. Where that cannot be, the next process fetches its own.
+func (c *Credentials) keepToken(cert *tls.Certificate, t client.Token) {
+	text, err := json.Marshal(kept{Certificate: fingerprint(cert), Token: t.Text, Since: t.Since, Until: t.Until})
+	if err != nil {
+		return
+	}
+	path := filepath.Join(c.dir(), tokenFile)
+	_ = durable.Replace(path, path+".new", text, 0o600)
+}
+
+// TokenUntil is when the kept token ends; zero: there is none.
+func (c *Credentials) TokenUntil(cert *tls.Certificate) time.Time {
+	t, _ := c.keptToken(cert, "")
+	return t.Until
+}
