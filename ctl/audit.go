@@ -168,7 +168,7 @@ func (a *app) auditQuery(c *cli.Context) (journal.Query, error) {
 
 // auditWriter are the terms that only entries of the engine fit that is meant: anybody can write RTASK_ fields.
 func (a *app) auditWriter(c *cli.Context) ([]string, error) {
-	path, err := a.socket(c)
+	path, err := a.socket(c, "audit reads the journal of this machine")
 	switch {
 	case err != nil:
 		return nil, err

@@ -37,32 +37,34 @@ func (a *app) connect(c *cli.Context) (*client.Client, error) {
 	if a.engine != nil {
 		return a.engine, nil
 	}
-	path, err := a.socket(c)
+	where, err := a.where(c)
 	if err != nil {
 		return nil, err
 	}
-	a.path, a.engine = path, client.Dial(path)
-	return a.engine, nil
+	a.target = where
+	if where.remote == nil {
+		a.path, a.engine = where.socket, client.Dial(where.socket)
+		return a.engine, nil
+	}
+	server, err := where.remote.Server()
+	if err != nil {
+		return nil, err
+	}
+	engine, err := client.DialTLS(server, where.remote)
+	if err != nil {
+		return nil, err
+	}
+	a.engine = engine
+	return engine, nil
 }
 
-// socket is the control socket to use.
-func (a *app) socket(c *cli.Context) (string, error) {
-	path, user := c.String("socket"), c.Bool("user")
-	switch {
-	case path != "" && user:
-		return "", misuse(c, "--socket and --user exclude each other")
-	case path != "":
-		return path, nil
-	case user:
-		return a.userSocket(), nil
+// socket is the control socket to use, for a command that is about this machine.
+func (a *app) socket(c *cli.Context, what string) (string, error) {
+	where, err := a.where(c)
+	if err == nil && where.remote != nil {
+		return "", &hintError{fmt.Errorf("%s, so it does not work with %s", what, where.from), "run it on " + hostOf(where.context.URL) + ", or use --socket"}
 	}
-	if path := a.env.get("RTASK_SOCKET"); path != "" {
-		return path, nil
-	}
-	if a.env.UID != 0 && !exists(client.DefaultPath) && exists(a.userSocket()) {
-		return a.userSocket(), nil
-	}
-	return client.DefaultPath, nil
+	return where.socket, err
 }
 
 // userSocket is where the user's own engine listens.

@@ -55,15 +55,18 @@ type app struct {
 	stdout, stderr io.Writer
 	env            Env
 	cli            *cli.App
-	// engine and its socket's path are set by connect.
+	// ctx is the one that Run was given.
+	ctx context.Context
+	// engine, its target and its socket's path are set by connect. The path is empty for an engine on another machine.
 	engine *client.Client
+	target target
 	path   string
 }
 
 // Run does what args (the program's name first) say and returns the exit status. Results go to stdout, everything else
 // to stderr. When ctx ends, `run` stops its job and waits for that; everything else ends at once.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env Env) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, env: env}
+	a := &app{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, env: env}
 	a.cli = a.build()
 	defer func() {
 		if a.engine != nil {
@@ -78,17 +81,19 @@ func (a *app) build() *cli.App {
 	root := &cli.App{
 		Name:      "rtaskctl",
 		Usage:     "start, follow and stop the jobs of rtaskd",
-		UsageText: "rtaskctl [--socket PATH | --user] COMMAND [OPTION…] [ARG…]",
+		UsageText: "rtaskctl [--socket PATH | --user | --host URL | --context NAME] COMMAND [OPTION…] [ARG…]",
 		Version:   a.env.Version,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "socket", Usage: "talk to the engine at `PATH`; also RTASK_SOCKET"},
 			boolFlag("talk to your own engine instead of the system's", "user"),
+			&cli.StringFlag{Name: "host", Usage: "talk to the engine of another machine at `URL`, such as https://build.example.org:8843; also RTASK_HOST"},
+			&cli.StringFlag{Name: "context", Usage: "talk to the engine of the context `NAME`, which rtaskctl login made, or local: this machine's; also RTASK_CONTEXT"},
 			cli.HelpFlag, // comes by itself only together with the library's own command help
 		},
 		Commands: []*cli.Command{
 			a.startCommand(), a.runCommand(), a.stopCommand(), a.statusCommand(), a.logsCommand(), a.waitCommand(),
 			a.psCommand(), a.tasksCommand(), a.keyCommand(), a.addKeyCommand(), a.webhookCommand(), a.configCommand(), a.providerCommand(), a.reloadCommand(), a.drainCommand(), a.auditCommand(),
-			a.doctorCommand(), a.versionCommand(), a.completionCommand(), a.helpCommand(),
+			a.doctorCommand(), a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.contextCommand(), a.versionCommand(), a.completionCommand(), a.helpCommand(),
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
@@ -164,6 +169,9 @@ func (a *app) status(ctx context.Context, err error) int {
 // report prints an error: one line, what the engine says of its configuration, and at most one hint.
 func (a *app) report(err error) {
 	err = client.Classify(err)
+	if s, ok := errors.AsType[*client.Skewed](err); ok {
+		a.say("rtaskctl: %s", oneLine(s.Clock()))
+	}
 	text := client.Message(err)
 	detail, _ := client.Detail(err)
 	for _, d := range detail.GetDiagnostics() {

@@ -186,7 +186,7 @@ func TestSocket(t *testing.T) {
 func TestPersistGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began, calls := time.Now(), 0
-		err := persist(t.Context(), func() (bool, error) { calls++; return false, client.ErrNotRunning })
+		err := persist(t.Context(), patience, func() (bool, error) { calls++; return false, client.ErrNotRunning })
 		if !errors.Is(err, client.ErrNotRunning) {
 			t.Errorf("err = %v", err)
 		}
@@ -203,7 +203,7 @@ func TestPersistGivesUp(t *testing.T) {
 func TestPersistAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		err := persist(t.Context(), func() (bool, error) {
+		err := persist(t.Context(), patience, func() (bool, error) {
 			switch d := time.Since(began); {
 			case d < 20*time.Second:
 				return false, client.ErrNotRunning
@@ -225,7 +225,7 @@ func TestPersistEnds(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		began := time.Now()
-		if err := persist(ctx, func() (bool, error) { return false, client.ErrNotRunning }); err == nil || time.Since(began) != 3*time.Second {
+		if err := persist(ctx, patience, func() (bool, error) { return false, client.ErrNotRunning }); err == nil || time.Since(began) != 3*time.Second {
 			t.Errorf("err = %v after %v", err, time.Since(began))
 		}
 	})

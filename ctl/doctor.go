@@ -54,6 +54,7 @@ func (a *app) printInfo(i *rtaskv1.InfoResponse) error {
 		{"Version", printable(i.GetVersion())},
 		{"Manager", printable(i.GetManager())},
 		{"Socket", printable(a.path)},
+		{"Host", printable(a.target.context.URL)},
 		{"Started", started},
 		{"Jobs", jobs},
 	})

@@ -116,7 +116,7 @@ func unknownCommand(c *cli.Context, commands []*cli.Command) error {
 
 // destroys reports whether a command ends or takes away something: it is never suggested, since a suggestion is soon followed.
 func destroys(command string) bool {
-	return slices.Contains([]string{"disable", "drain", "import", "logout", "revoke", "rotate", "stop"}, command)
+	return slices.Contains([]string{"disable", "drain", "import", "logout", "remove", "revoke", "rotate", "stop"}, command)
 }
 
 // oneArg returns the one argument of a command, called what in its usage.
@@ -155,13 +155,19 @@ func failing(status int, action cli.ActionFunc) cli.ActionFunc {
 // hint is what may help with an error, "" if nothing is known.
 func (a *app) hint(err error) string {
 	var h *hintError
-	switch {
-	case errors.As(err, &h):
+	if errors.As(err, &h) {
 		return h.hint
+	}
+	if hint := a.remoteHint(err); hint != "" {
+		return hint
+	}
+	switch {
 	case errors.Is(err, client.ErrNotRunning) && a.path == client.DefaultPath:
 		return "systemctl start rtask.socket"
 	case errors.Is(err, client.ErrNotRunning):
 		return "start rtaskd, or name its socket with --socket or RTASK_SOCKET"
+	case errors.Is(err, client.ErrPermission) && a.target.remote != nil:
+		return "rtaskctl whoami shows what your roles allow"
 	case errors.Is(err, client.ErrPermission):
 		return "members of the group rtask may start jobs and see them; members of rtask-admin may do everything"
 	case connect.CodeOf(err) == connect.CodeUnimplemented:

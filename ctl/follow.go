@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	// patience is how long an engine may be away, while it is restarted or upgraded, before a follower gives up.
-	patience = 30 * time.Second
+	// patience is how long an engine may be away, while it is restarted or upgraded, before a follower gives up, and remotePatience how
+	// long one on another machine: the way there may be cut for a while, too.
+	patience       = 30 * time.Second
+	remotePatience = 2 * time.Minute
 	// firstPause is the wait before the first new try; it doubles up to lastPause.
 	firstPause = 50 * time.Millisecond
 	lastPause  = time.Second
@@ -25,7 +27,7 @@ const (
 
 // persist makes a call again for as long as it breaks off, and the engine is not away for longer than patience. The call
 // says whether it reached the engine.
-func persist(ctx context.Context, call func() (reached bool, err error)) error {
+func persist(ctx context.Context, patience time.Duration, call func() (reached bool, err error)) error {
 	var away time.Time
 	pause := firstPause
 	for {
@@ -52,6 +54,14 @@ func persist(ctx context.Context, call func() (reached bool, err error)) error {
 	}
 }
 
+// patienceWith is how long an engine may be away.
+func patienceWith(e *client.Client) time.Duration {
+	if _, remote := e.Remote(); remote {
+		return remotePatience
+	}
+	return patience
+}
+
 // follower copies a job's output.
 type follower struct {
 	engine *client.Client
@@ -73,7 +83,7 @@ type follower struct {
 // that nothing is lost and nothing comes twice.
 func (f *follower) copy(ctx context.Context) error {
 	var failed error
-	err := persist(ctx, func() (bool, error) {
+	err := persist(ctx, patienceWith(f.engine), func() (bool, error) {
 		reached, err := f.once(ctx)
 		var write *writeError
 		if errors.As(err, &write) {

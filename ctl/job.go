@@ -85,9 +85,9 @@ func exitOf(j *rtaskv1.Job) int {
 func show(ctx context.Context, e *client.Client, ref string) (*rtaskv1.Job, error) {
 	var job *rtaskv1.Job
 	var absent error
-	err := persist(ctx, func() (bool, error) {
+	err := persist(ctx, patienceWith(e), func() (bool, error) {
 		r, err := ask(ctx, e, jobs.Status, &rtaskv1.StatusRequest{Job: ref})
-		if errors.Is(err, client.ErrNotRunning) {
+		if errors.Is(err, client.ErrNotRunning) || errors.Is(err, client.ErrUnreachable) {
 			absent, err = err, nil // it did not just go away
 		} else if err == nil {
 			job = r.GetJob()
@@ -103,7 +103,7 @@ func show(ctx context.Context, e *client.Client, ref string) (*rtaskv1.Job, erro
 // await returns a job when it has ended. It outlasts a restart of the engine.
 func await(ctx context.Context, e *client.Client, ref string) (*rtaskv1.Job, error) {
 	var job *rtaskv1.Job
-	err := persist(ctx, func() (bool, error) {
+	err := persist(ctx, patienceWith(e), func() (bool, error) {
 		r, err := ask(ctx, e, jobs.Wait, &rtaskv1.WaitRequest{Job: ref})
 		if err == nil {
 			job = r.GetJob()

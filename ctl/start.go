@@ -73,11 +73,14 @@ func notStarted(j *rtaskv1.Job) error {
 
 // launch starts what the command line of start and run names.
 func (a *app) launch(ctx context.Context, c *cli.Context) (*rtaskv1.Job, error) {
-	request, found, err := a.startRequest(c)
+	if c.Args().First() == "" {
+		return nil, misuse(c, "the name of a task or a command is missing")
+	}
+	engine, err := a.connect(c)
 	if err != nil {
 		return nil, err
 	}
-	engine, err := a.connect(c)
+	request, found, err := a.startRequest(c)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +94,7 @@ func (a *app) launch(ctx context.Context, c *cli.Context) (*rtaskv1.Job, error) 
 	case connect.CodeAlreadyExists:
 		return nil, &hintError{err, "use --allow-duplicate to start it again"}
 	case connect.CodeInvalidArgument:
-		if d, ok := client.Detail(err); ok && rtaskv1.Kind(d.GetKind()) == rtaskv1.KindWorkingDirectory {
+		if d, ok := client.Detail(err); ok && rtaskv1.Kind(d.GetKind()) == rtaskv1.KindWorkingDirectory && a.target.remote == nil {
 			return nil, folderError()
 		}
 	case connect.CodePermissionDenied:
@@ -119,26 +122,25 @@ func folderError() error {
 }
 
 // startRequest is the request that a command line means. Found is why no command of that name was found: it may be a
-// task, which the engine knows.
+// task, which the engine knows. An engine on another machine is told the name and the arguments only: it looks the command up there.
 func (a *app) startRequest(c *cli.Context) (_ *rtaskv1.StartRequest, found, err error) {
 	name := c.Args().First()
-	if name == "" {
-		return nil, nil, misuse(c, "the name of a task or a command is missing")
-	}
-	// A task does not need one; of a command without one the engine says so.
-	dir, err := os.Getwd()
-	if err != nil {
-		dir = ""
-	}
-	search := a.env.get("PATH")
-	path, found := lookPath(name, search, dir)
-	if dir == "" && strings.Contains(name, "/") && !filepath.IsAbs(name) {
-		return nil, nil, folderError()
-	}
-	if found != nil {
-		path = ""
-		if strings.Contains(name, "/") { // no task has such a name
-			return nil, nil, cannotRun(name, found)
+	var path, dir, search string
+	if a.target.remote == nil {
+		// A task does not need one; of a command without one the engine says so.
+		if dir, err = os.Getwd(); err != nil {
+			dir = ""
+		}
+		search = a.env.get("PATH")
+		path, found = lookPath(name, search, dir)
+		if dir == "" && strings.Contains(name, "/") && !filepath.IsAbs(name) {
+			return nil, nil, folderError()
+		}
+		if found != nil {
+			path = ""
+			if strings.Contains(name, "/") { // no task has such a name
+				return nil, nil, cannotRun(name, found)
+			}
 		}
 	}
 	var set settings

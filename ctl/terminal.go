@@ -1,0 +1,104 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// tty is the terminal that the process belongs to, whatever its standard input is (tty(4)).
+const tty = "/dev/tty"
+
+// lineMax is the longest line that is read from a terminal, in bytes; that of the kernel (termios(3)).
+const lineMax = 4096
+
+// canAsk reports whether there is a person to ask: standard error is a terminal, and the process has one.
+func (a *app) canAsk() bool {
+	if !isTerminal(a.stderr) {
+		return false
+	}
+	f, err := os.OpenFile(tty, os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return false
+	}
+	return f.Close() == nil
+}
+
+// ask prints a question on the terminal and returns the line that is typed, with echo or without. It ends with a.ctx: a signal must not
+// leave a terminal without echo behind.
+func (a *app) ask(prompt string, echo bool) (line []byte, err error) {
+	f, err := os.OpenFile(tty, os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot ask on the terminal: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if !echo {
+		restore, err := quiet(f)
+		if err != nil {
+			return nil, fmt.Errorf("cannot ask on the terminal: %w", err)
+		}
+		defer func() {
+			restore()
+			_, _ = f.WriteString("\n") // that which was typed did not show
+		}()
+	}
+	if _, err := f.WriteString(shown(prompt)); err != nil {
+		return nil, fmt.Errorf("cannot ask on the terminal: %w", err)
+	}
+	stop := context.AfterFunc(a.ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	one := make([]byte, 1)
+	for len(line) < lineMax {
+		n, err := f.Read(one)
+		switch {
+		case a.ctx.Err() != nil:
+			return nil, context.Cause(a.ctx)
+		case err != nil || n == 0: // the end of input, Ctrl-D
+			return nil, errors.New("nothing was typed")
+		case one[0] == '\n':
+			return line, nil
+		}
+		line = append(line, one[0])
+	}
+	return nil, fmt.Errorf("the line is longer than %d bytes", lineMax)
+}
+
+// quiet turns the echo of a terminal off and returns what turns it on again.
+func quiet(f *os.File) (restore func(), err error) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var old *unix.Termios
+	set := func(flags func(unix.Termios) unix.Termios) (err error) {
+		failed := conn.Control(func(fd uintptr) {
+			if old == nil {
+				if old, err = unix.IoctlGetTermios(int(fd), unix.TCGETS); err != nil {
+					return
+				}
+			}
+			now := flags(*old)
+			err = unix.IoctlSetTermios(int(fd), unix.TCSETS, &now)
+		})
+		return errors.Join(failed, err)
+	}
+	if err := set(func(t unix.Termios) unix.Termios { t.Lflag &^= unix.ECHO; return t }); err != nil {
+		return nil, err
+	}
+	return func() { _ = set(func(t unix.Termios) unix.Termios { return t }) }, nil
+}
+
+// confirm asks a question that is answered with yes or no. Anything but a yes is a no.
+func (a *app) confirm(question string) (bool, error) {
+	line, err := a.ask(question+" [y/N] ", true)
+	if err != nil {
+		return false, err
+	}
+	answer := strings.ToLower(strings.TrimSpace(string(line)))
+	return answer == "y" || answer == "yes", nil
+}
