@@ -26,20 +26,27 @@ type Caller struct {
 
 // Client is a client on another machine, as its certificate and its token say.
 type Client struct {
-	// Subject is the URI of the certificate, or where it has none the distinguished name.
+	// Subject is whose its jobs are: what the token says, which is the URI of the certificate, or where that has none the distinguished
+	// name, or a user of a provider as PROVIDER:SUBJECT.
 	Subject string
+	// URI and DN are what the certificate says, as far as it does; roles are given by these.
+	URI, DN string
 	// Serial is the certificate's, as 3f:a1:…, and Until when that ends, or the first one on its way to its authority.
 	Serial string
 	Until  time.Time
 	// Provider is the one that vouched for the client; "": none. ProviderSubject is what it calls the client.
 	Provider, ProviderSubject string
-	// Groups are what roles name: the provider, and each group of it as PROVIDER:GROUP.
-	Groups []string
+	// Groups are what roles name: the provider, and each group of it as PROVIDER:GROUP. Given are names of roles that an administrator
+	// gave the client when it enrolled.
+	Groups, Given []string
 	// Machine says that the certificate is a machine's.
 	Machine bool
-	// TokenID tells the token from others, and TokenUntil is when it ends.
-	TokenID    string
-	TokenUntil time.Time
+	// TokenID tells the token from others, and TokenFrom and TokenUntil are its time.
+	TokenID               string
+	TokenFrom, TokenUntil time.Time
+	// TokenRoles are names of the only roles that the token may use; AnyRole: there is no such list.
+	TokenRoles []string
+	AnyRole    bool
 }
 
 // Name is what records and people call the caller: "key:NAME", "webhook:NAME", the subject of a remote client, or its user's name, or the number where it has none.

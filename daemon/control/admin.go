@@ -102,7 +102,11 @@ func (s *Server) keyProblems(c *config.Config) config.Diagnostics {
 // Info implements JobService.
 func (s *Server) Info(ctx context.Context, _ *rtaskv1.InfoRequest) (*rtaskv1.InfoResponse, error) {
 	i := s.Options.Info
-	snapshot := callOf(ctx).snapshot
+	c := callOf(ctx)
+	if c.Kind == auth.Remote {
+		return s.remoteInfo(c)
+	}
+	snapshot := c.snapshot
 	states, _ := s.Jobs.Count()
 	var sockets []*rtaskv1.SocketUnit
 	if s.Sockets != nil {

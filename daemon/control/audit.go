@@ -42,10 +42,13 @@ type decision struct {
 	task, command string
 	// key and keyID are of an API key, user is the local user.
 	key, keyID, user string
-	webhook          string
-	remote           string
-	delivery         string
-	job              string
+	// subject, serial, provider and role are of a remote client: whose its jobs are, its certificate, who vouched for it, and the roles
+	// that allow what it asks for, or all that it has.
+	subject, serial, provider, role string
+	webhook                         string
+	remote                          string
+	delivery                        string
+	job                             string
 	// stranger says that who asked is not known: no key, no signature and no right was good.
 	stranger bool
 	// moot says that an accepted request changed nothing: a repeat, or the stop of a job that had ended.
@@ -83,6 +86,7 @@ func (s *Server) write(d decision) {
 	for _, f := range []struct{ name, value string }{
 		{"RTASK_DECISION", d.decision}, {"RTASK_ACTION", d.action}, {"RTASK_KIND", string(d.kind)}, {"RTASK_TASK", d.task},
 		{"RTASK_COMMAND", cut(d.command, longestTask)}, {"RTASK_KEY", d.key}, {"RTASK_KEY_ID", d.keyID}, {"RTASK_USER", d.user},
+		{"RTASK_SUBJECT", cut(d.subject, longestReason)}, {"RTASK_SERIAL", d.serial}, {"RTASK_PROVIDER", d.provider}, {"RTASK_ROLE", cut(d.role, longestReason)},
 		{"RTASK_WEBHOOK", d.webhook}, {"RTASK_REMOTE_ADDR", cut(d.remote, longestTask)}, {"RTASK_DELIVERY", d.delivery}, {"RTASK_JOB_ID", d.job},
 		{"RTASK_COUNT", count}, {"RTASK_REASON", cut(d.reason, longestReason)},
 	} {

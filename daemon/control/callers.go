@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"connectrpc.com/connect/v2"
-	"connectrpc.com/connect/v2/connecthttp"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/rtask/rtask/daemon/api/codec"
@@ -31,6 +30,8 @@ type call struct {
 	// named is the task that a client on the network named, and task is that one where the client's key may use it.
 	named string
 	task  *config.Task
+	// roles are those of a remote client that allow it the method, and held all that it has.
+	roles, held []*config.Role
 }
 
 type callKey struct{}
@@ -73,21 +74,13 @@ const strangerText = "permission denied: only root, members of the groups rtask 
 
 // door lets in whom it knows, before a byte of a request's body is read, and says in its context who that is.
 func (s *Server) door(next http.Handler, identify identify) http.Handler {
-	writer := connecthttp.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller, err := identify(r.Context())
 		if err == nil {
 			s.counted(next, w, r.WithContext((&call{Caller: caller, identify: identify}).with(r.Context())), caller)
 			return
 		}
-		s.auditStranger(r.URL.Path, caller, errors.Is(err, auth.ErrForbidden)) // else it could not be told who calls
-		w.Header().Set("Connection", "close")                                  // otherwise net/http reads on, to use the connection again
-		if !writer.IsSupported(r) {
-			http.Error(w, strangerText, http.StatusForbidden)
-			return
-		}
-		// Somebody who does not read the answer is no loss.
-		_ = writer.Write(w, r, connect.NewError(connect.CodePermissionDenied, strangerText))
+		s.turnAway(w, r, caller, err)
 	})
 }
 
@@ -107,6 +100,9 @@ func (s *Server) authorize(next connect.ServerFunc) connect.ServerFunc {
 		if c.Kind == auth.Gateway && rule.Allows(auth.KeyHolder) {
 			return s.keyed(ctx, &c, presented.Key, rule, a, func(ctx context.Context) error { return next(c.with(ctx), spec, a) })
 		}
+		if c.Kind == auth.Remote {
+			return s.remoteCall(ctx, &c, rule, a, func(ctx context.Context) error { return next(c.with(ctx), spec, a) })
+		}
 		if err := s.allowed(&c, rule); err != nil {
 			if info, ok := connect.CallInfoForServerContext(ctx); ok {
 				info.ResponseHeader().Set("Connection", "close") // what may still come is not read
@@ -118,8 +114,7 @@ func (s *Server) authorize(next connect.ServerFunc) connect.ServerFunc {
 			caller.Remote = c.Remote
 			c.Caller, c.snapshot = caller, s.Snapshot()
 			if err != nil {
-				s.auditStranger(c.procedure, c.Caller, errors.Is(err, auth.ErrForbidden))
-				return connect.NewError(connect.CodePermissionDenied, strangerText)
+				return s.unknown(c.procedure, c.Caller, err)
 			}
 			return s.allowed(&c, rule)
 		}
@@ -239,6 +234,12 @@ func (s *Server) refuseFor(c *call, task, reason string, err error) error {
 // decision is the decision about a call, as far as it is known before there is one.
 func (c *call) decision() decision {
 	d := decision{action: actionOf(c.procedure), task: cut(c.named, longestTask), webhook: c.Webhook, remote: c.Remote}
+	if c.Client.Serial != "" {
+		d.subject, d.serial, d.provider, d.role = c.Client.Subject, c.Client.Serial, c.Client.Provider, roleNames(c.held)
+		if grant := auth.RuleOf(c.procedure).Remote; d.action == "" && (grant == auth.Read || grant == auth.Always) {
+			d.action = actionRead
+		}
+	}
 	switch c.Kind {
 	case auth.KeyHolder:
 		d.key, d.keyID = c.Key.Name, c.Key.ID
@@ -246,6 +247,12 @@ func (c *call) decision() decision {
 		d.stranger = true
 	case auth.User, auth.Operator, auth.Admin:
 		d.user = c.Name()
+	case auth.Remote:
+		if d.role = roleNames(c.roles); d.role == "" {
+			d.role = roleNames(c.held)
+		}
+	case auth.Nobody:
+		d.stranger = c.Client.Serial == ""
 	}
 	return d
 }
@@ -257,6 +264,8 @@ func (c *call) may(t *config.Task) bool {
 		return true
 	case c.Kind == auth.KeyHolder:
 		return slices.Contains(t.APIKeys, c.Key.Name)
+	case c.Kind == auth.Remote:
+		return slices.ContainsFunc(c.roles, func(r *config.Role) bool { return r.Has(t.Name) })
 	case c.Kind != auth.User:
 		return false
 	case c.UserName != "" && slices.Contains(t.AllowUsers, c.UserName), slices.Contains(t.AllowUsers, fmt.Sprint(c.Peer.UID)):
@@ -274,7 +283,9 @@ func (c *call) sees(j job.Job) bool {
 	case auth.KeyHolder:
 		return j.Owner.Key == c.Key.ID && c.task != nil && j.Task == c.task.Name
 	case auth.User:
-		return j.Owner.Key == "" && j.Owner.UID == c.Peer.UID
+		return j.Owner.Key == "" && j.Owner.Subject == "" && j.Owner.UID == c.Peer.UID
+	case auth.Remote:
+		return slices.ContainsFunc(c.roles, func(r *config.Role) bool { return shows(r, c.Client.Subject, j) })
 	default:
 		return c.AllObjects()
 	}
@@ -285,6 +296,8 @@ func (c *call) owner() job.Owner {
 	switch c.Kind {
 	case auth.KeyHolder:
 		return job.Owner{Key: c.Key.ID, Name: c.Key.Name}
+	case auth.Remote:
+		return job.RemoteOwner(c.Client.Subject)
 	case auth.Sender:
 		return job.Owner{UID: uint32(os.Geteuid()), Name: c.Name()}
 	default:

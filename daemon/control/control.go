@@ -14,9 +14,11 @@ import (
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
+	"connectrpc.com/grpcreflect/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rtask/rtask/daemon/api/codec"
+	"github.com/rtask/rtask/daemon/api/grpc/health/v1/healthv1connect"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 	"github.com/rtask/rtask/daemon/auth"
@@ -108,6 +110,12 @@ type Options struct {
 	Metrics prometheus.Gatherer
 	// Rejected counts a request that was refused, by task (if that is known to exist) and kind.
 	Rejected func(task, kind string)
+	// Certificates and Tokens say who remote clients are; nil: nobody is one. RemoteURL is how they call this engine, and who issues its
+	// tokens; nil: nobody does. Issuer serves the paths of the OAuth server to clients whose certificate is good; nil: there are none.
+	Certificates Certificates
+	Tokens       Tokens
+	RemoteURL    func() string
+	Issuer       func(http.ResponseWriter, *http.Request, Shown)
 	// RefusedRemote counts handshakes and calls of remote clients that were refused, by kind; nil: nobody counts.
 	RefusedRemote func(kind string, n uint64)
 	// Requested counts a request over HTTP to start a task, by the name of its key if that is good, and its result: "accepted" or
@@ -126,6 +134,8 @@ type Server struct {
 	watches  shares         // calls that wait for a job or follow its output
 	messages shares         // bytes of requests
 	noTrust  *rtaskv1.Trust // lets nobody in
+	parsed   parsed
+	errors   *connecthttp.ErrorWriter
 	// mostOfGateway and mostOfUser are maxMessages and maxMessagesOfUser.
 	mostOfGateway, mostOfUser int64
 	messageTime               time.Duration // is messageTime
@@ -139,7 +149,10 @@ func New(o Options) *Server {
 	if o.RefusedRemote == nil {
 		o.RefusedRemote = func(string, uint64) {}
 	}
-	return &Server{Options: o, noTrust: &rtaskv1.Trust{}, scan: make(chan struct{}, 1), mostOfGateway: maxMessages, mostOfUser: maxMessagesOfUser, messageTime: messageTime, waits: waits{most: maxCalls, byKey: map[string]map[*wait]struct{}{}}}
+	if o.RemoteURL == nil {
+		o.RemoteURL = func() string { return "" }
+	}
+	return &Server{Options: o, errors: connecthttp.NewErrorWriter(), noTrust: &rtaskv1.Trust{}, scan: make(chan struct{}, 1), mostOfGateway: maxMessages, mostOfUser: maxMessagesOfUser, messageTime: messageTime, waits: waits{most: maxCalls, byKey: map[string]map[*wait]struct{}{}}}
 }
 
 // Control returns the handler of the control socket.
@@ -150,9 +163,25 @@ func (s *Server) Gateway() http.Handler { return s.door(s.handler(), s.peer(s.Id
 
 // handler returns the handler of both services, for callers that door has let in.
 func (s *Server) handler() http.Handler {
+	return s.services(func(server *connect.Server) {
+		rtaskv1connect.RegisterJobServiceHandler(server, s)
+		rtaskv1connect.RegisterGatewayServiceHandler(server, s)
+	})
+}
+
+// remoteHandler returns the handler of what remote clients may call, for those that door has let in.
+func (s *Server) remoteHandler() http.Handler {
+	return s.services(func(server *connect.Server) {
+		rtaskv1connect.RegisterJobServiceHandler(server, s)
+		healthv1connect.RegisterHealthHandler(server, health{s})
+		grpcreflect.Register(server)
+	})
+}
+
+// services returns a handler of services, of which authorize holds each call against the table.
+func (s *Server) services(register func(*connect.Server)) http.Handler {
 	server := connect.NewServer(codec.ErrorTexts, s.authorize)
-	rtaskv1connect.RegisterJobServiceHandler(server, s)
-	rtaskv1connect.RegisterGatewayServiceHandler(server, s)
+	register(server)
 	mux := http.NewServeMux()
 	connecthttp.Mount(mux, server, append(codec.Options(), connecthttp.WithConditionalOptions(func(spec connect.Spec) []connecthttp.Option {
 		return []connecthttp.Option{connecthttp.WithReadMaxBytes(maxOf(spec.Procedure))}

@@ -36,13 +36,16 @@ func (s *Server) Start(ctx context.Context, r *rtaskv1.StartRequest) (*rtaskv1.S
 	if err != nil {
 		return nil, err
 	}
-	return &rtaskv1.StartResponse{Job: jobMessage(j)}, nil
+	return &rtaskv1.StartResponse{Job: c.jobMessage(j)}, nil
 }
 
 // startSpec turns a request into what to run, or says what is wrong with it.
 func (s *Server) startSpec(c *call, r *rtaskv1.StartRequest) (job.Spec, error) {
 	if r.Name == "" {
 		return job.Spec{}, connect.NewError(connect.CodeInvalidArgument, "no task and no command was named")
+	}
+	if c.Kind == auth.Remote {
+		return s.remoteSpec(c, r)
 	}
 	var task *config.Task
 	if c.snapshot.Config != nil && !r.Command {
@@ -54,6 +57,11 @@ func (s *Server) startSpec(c *call, r *rtaskv1.StartRequest) (job.Spec, error) {
 	if task == nil {
 		return s.commandSpec(c.Caller, c.owner(), r, c.snapshot)
 	}
+	return s.taskRequest(c, task, r)
+}
+
+// taskRequest is what a request starts for a task that the caller may start.
+func (s *Server) taskRequest(c *call, task *config.Task, r *rtaskv1.StartRequest) (job.Spec, error) {
 	switch {
 	case len(r.Arguments) > 0:
 		return job.Spec{}, connect.Errorf(connect.CodeInvalidArgument, "task %q takes no arguments", r.Name)
@@ -62,7 +70,15 @@ func (s *Server) startSpec(c *call, r *rtaskv1.StartRequest) (job.Spec, error) {
 	case len(r.Properties) > 0:
 		return job.Spec{}, connect.Errorf(connect.CodeInvalidArgument, "task %q has limits of its own, none can be set: -p is for commands", r.Name)
 	}
-	return s.requestSpec(c.snapshot, task, request{owner: c.owner(), trigger: "local", input: r.Input, params: messageParameters(r.Parameters)})
+	return s.requestSpec(c.snapshot, task, request{owner: c.owner(), trigger: c.trigger(), input: r.Input, params: messageParameters(r.Parameters)})
+}
+
+// trigger is job.Spec.Trigger of what a caller of JobService starts.
+func (c *call) trigger() string {
+	if c.Kind == auth.Remote {
+		return triggerRemote
+	}
+	return "local"
 }
 
 // startError turns an error of job.Start into one of the API.
@@ -169,7 +185,7 @@ func (s *Server) Stop(ctx context.Context, r *rtaskv1.StopRequest) (*rtaskv1.Sto
 	if err != nil {
 		return nil, err
 	}
-	return &rtaskv1.StopResponse{Job: jobMessage(j), HadEnded: hadEnded}, nil
+	return &rtaskv1.StopResponse{Job: c.jobMessage(j), HadEnded: hadEnded}, nil
 }
 
 // stop stops the job that find has returned, or notes why there is none. The reason is for the log alone.
@@ -197,11 +213,12 @@ func (s *Server) stop(ctx context.Context, c *call, j job.Job, err error, how jo
 
 // Status implements JobService.
 func (s *Server) Status(ctx context.Context, r *rtaskv1.StatusRequest) (*rtaskv1.StatusResponse, error) {
-	j, err := s.find(callOf(ctx), r.Job)
+	c := callOf(ctx)
+	j, err := s.find(c, r.Job)
 	if err != nil {
 		return nil, err
 	}
-	reply := &rtaskv1.StatusResponse{Job: jobMessage(j), LimitsMissing: s.limitsMissing(j.Limits, j.LimitsOptional)}
+	reply := &rtaskv1.StatusResponse{Job: c.jobMessage(j), LimitsMissing: s.limitsMissing(j.Limits, j.LimitsOptional)}
 	if j.State != job.Ended {
 		reply.Usage = usageMessage(s.Jobs.Current(j))
 	}
@@ -223,7 +240,7 @@ func (s *Server) Wait(ctx context.Context, r *rtaskv1.WaitRequest) (*rtaskv1.Wai
 	if err != nil {
 		return nil, waitError(err)
 	}
-	return &rtaskv1.WaitResponse{Job: jobMessage(result.Job)}, nil
+	return &rtaskv1.WaitResponse{Job: callOf(ctx).jobMessage(result.Job)}, nil
 }
 
 // waitError is an error of waiting for a job, which is the caller's own end or the engine's.

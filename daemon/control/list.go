@@ -17,7 +17,8 @@ func (s *Server) List(ctx context.Context, r *rtaskv1.ListRequest) (*rtaskv1.Lis
 	if err != nil {
 		return nil, err
 	}
-	if c := callOf(ctx); !c.AllObjects() {
+	c := callOf(ctx)
+	if !c.AllObjects() {
 		filter.Visible = c.sees
 	}
 	jobs, err := s.Jobs.List(filter)
@@ -29,7 +30,7 @@ func (s *Server) List(ctx context.Context, r *rtaskv1.ListRequest) (*rtaskv1.Lis
 	}
 	reply := &rtaskv1.ListResponse{}
 	for _, j := range jobs {
-		reply.Jobs = append(reply.Jobs, jobMessage(j))
+		reply.Jobs = append(reply.Jobs, c.jobMessage(j))
 	}
 	return reply, nil
 }

@@ -59,6 +59,7 @@ type fixture struct {
 	t       testing.TB
 	logs    *lockedBuffer
 	dir     string
+	root    string            // rtask.hcl
 	address map[string]string // by "control" and "gateway"
 
 	mu       sync.Mutex           // guards what follows
@@ -202,7 +203,11 @@ func (f *fixture) load(hcl string) (*config.Config, config.Diagnostics) {
 	if err := os.WriteFile(filepath.Join(dir, "tasks.hcl"), []byte(hcl), 0o600); err != nil {
 		f.t.Fatal(err)
 	}
-	return config.Load(config.Options{Dir: dir, OwnerUID: os.Geteuid(), ReadSecret: config.SecretReader(os.Geteuid())})
+	root := filepath.Join(f.dir, "rtask.hcl")
+	if err := os.WriteFile(root, []byte(f.root), 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+	return config.Load(config.Options{File: root, Dir: dir, OwnerUID: os.Geteuid(), ReadSecret: config.SecretReader(os.Geteuid())})
 }
 
 // configure puts a configuration in force, one with errors as at the engine's start.
@@ -211,7 +216,7 @@ func (f *fixture) configure(hcl string) {
 	c, diags := f.load(hcl)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.snapshot = Snapshot{Config: c, Diagnostics: diags, MayBeTask: func(name string) bool {
+	f.snapshot = Snapshot{Config: c, Diagnostics: diags, ReadAt: time.Now(), MayBeTask: func(name string) bool {
 		return strings.Contains(hcl, strconv.Quote(name))
 	}}
 }

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -32,6 +33,18 @@ func jobMessage(j job.Job) *rtaskv1.Job {
 		m.IoReadBytes, m.IoWriteBytes = e.Usage.IOReadBytes, e.Usage.IOWriteBytes
 		m.IoReadOps, m.IoWriteOps = e.Usage.IOReadOps, e.Usage.IOWriteOps
 		m.LogBytes, m.LogDroppedBytes, m.LeftProcesses = e.LogBytes, e.LogDropped, int32(e.LeftProcesses)
+	}
+	return m
+}
+
+// jobMessage is a job as a caller may see it: what its roles do not show, no job of theirs tells a remote client.
+func (c *call) jobMessage(j job.Job) *rtaskv1.Job {
+	m := jobMessage(j)
+	if c.Kind == auth.Remote {
+		m.TriggerJob = ""
+		m.Triggered = slices.DeleteFunc(m.Triggered, func(t *rtaskv1.Triggered) bool {
+			return !slices.ContainsFunc(c.roles, func(r *config.Role) bool { return r.Has(t.Task) })
+		})
 	}
 	return m
 }

@@ -71,6 +71,8 @@ func (s *Server) watch(c *call) (done func(), err error) {
 	switch {
 	case c.Kind == auth.KeyHolder:
 		who, most = c.Key.ID, maxWatchesOfKey
+	case c.Kind == auth.Remote:
+		who = remoteOf(c.Client.Subject)
 	case s.Identify.Owns(c.Peer):
 		return func() {}, nil
 	}
@@ -81,12 +83,18 @@ func (s *Server) watch(c *call) (done func(), err error) {
 	return func() { s.watches.giveBack(who, 1) }, nil
 }
 
+// remoteOf is a remote client, as the holder of a share.
+type remoteOf string
+
 // message is the body of a request as it is read: what came of it counts until something is decided.
 type message struct {
 	io.ReadCloser
 	of   *shares
 	who  any
 	most int64
+	// also is another holder, of all that many of the first kind have together; nil: none.
+	also     any
+	mostAlso int64
 
 	mu            sync.Mutex // guards what follows
 	n             int64
@@ -102,7 +110,7 @@ func (m *message) Read(b []byte) (int, error) {
 	if m.over || m.refused || n == 0 {
 		return n, err
 	}
-	if !m.of.take(m.who, int64(n), m.most) {
+	if !m.take(int64(n)) {
 		m.refused = true
 		return 0, fail(connect.CodeResourceExhausted, rtaskv1.KindUnavailable, errors.New("too much is being sent to the engine at a time"),
 			func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(time.Second) })
@@ -111,12 +119,27 @@ func (m *message) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// take adds n bytes to what both holders have, or nothing.
+func (m *message) take(n int64) bool {
+	if !m.of.take(m.who, n, m.most) {
+		return false
+	}
+	if m.also != nil && !m.of.take(m.also, n, m.mostAlso) {
+		m.of.giveBack(m.who, n)
+		return false
+	}
+	return true
+}
+
 // decided says that what came does not count any more. It may be called again.
 func (m *message) decided() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.over {
 		m.of.giveBack(m.who, m.n)
+		if m.also != nil {
+			m.of.giveBack(m.also, m.n)
+		}
 	}
 	m.over = true
 }
@@ -136,6 +159,8 @@ func (s *Server) counted(next http.Handler, w http.ResponseWriter, r *http.Reque
 	switch {
 	case c.Kind == auth.Gateway:
 		m.who, m.most = auth.Gateway, s.mostOfGateway
+	case c.Kind == auth.Remote:
+		m.who, m.also, m.mostAlso = remoteOf(c.Client.Subject), auth.Remote, s.mostOfGateway
 	case s.Identify.Owns(c.Peer):
 		next.ServeHTTP(w, r)
 		return

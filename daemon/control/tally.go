@@ -22,9 +22,9 @@ const (
 
 // source is what decisions that are counted together have in common.
 type source struct {
-	decision, action, keyID, user, webhook, address string
-	kind                                            rtaskv1.Kind
-	stranger                                        bool
+	decision, action, keyID, user, webhook, address, subject string
+	kind                                                     rtaskv1.Kind
+	stranger                                                 bool
 }
 
 // tally is what there was of a source in this minute.
@@ -47,7 +47,7 @@ func (t *tallies) add(d decision) bool {
 	defer t.mu.Unlock()
 	of := source{
 		decision: d.decision, action: d.action, kind: d.kind, keyID: d.keyID, user: d.user, webhook: d.webhook, address: auth.Address(d.remote),
-		stranger: d.stranger,
+		stranger: d.stranger, subject: d.subject,
 	}
 	if t.of[of] == nil && len(t.of) >= maxSources {
 		of = source{decision: d.decision, kind: d.kind, stranger: d.stranger}

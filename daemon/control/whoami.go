@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"path"
 	"slices"
@@ -17,11 +18,26 @@ func (s *Server) WhoAmI(ctx context.Context, _ *rtaskv1.WhoAmIRequest) (*rtaskv1
 	c := callOf(ctx)
 	m := &rtaskv1.WhoAmIResponse{Kind: c.Kind.String(), ServerTime: timestamp(time.Now())}
 	for procedure, rule := range auth.Procedures() {
-		if strings.HasPrefix(procedure, "/"+rtaskv1connect.JobServiceName+"/") && rule.Allows(c.Kind) {
-			m.Methods = append(m.Methods, path.Base(procedure))
+		name := path.Base(procedure)
+		may := rule.Allows(c.Kind)
+		if c.Kind == auth.Remote {
+			may = rule.Remote == auth.Always || len(allowing(c.held, rule, name)) > 0
+		}
+		if may && strings.HasPrefix(procedure, "/"+rtaskv1connect.JobServiceName+"/") {
+			m.Methods = append(m.Methods, name)
 		}
 	}
 	slices.Sort(m.Methods)
-	m.User = c.Name()
+	if c.Kind != auth.Remote {
+		m.User = c.Name()
+		return m, nil
+	}
+	is := c.Client
+	m.Identity, m.Provider, m.ProviderSubject, m.Machine, m.Url = cmp.Or(is.URI, is.DN), is.Provider, is.ProviderSubject, is.Machine, s.RemoteURL()
+	m.CertificateSerial, m.CertificateExpiresAt, m.TokenExpiresAt = is.Serial, timestamp(is.Until), timestamp(is.TokenUntil)
+	m.Groups = is.Groups
+	for _, r := range c.held {
+		m.Roles = append(m.Roles, &rtaskv1.Role{Name: r.Name, Tasks: r.Tasks, Methods: r.Methods, Jobs: string(r.Jobs), Commands: r.Commands, RunAs: r.RunAs})
+	}
 	return m, nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -69,6 +70,20 @@ func LookupGroup(name string) (uint32, error) {
 		return 0, fmt.Errorf("cannot find group %q: %w", name, err)
 	}
 	return number(g.Gid)
+}
+
+// LookPath finds a command of this name in the PATH that a job has where nothing else is said.
+func LookPath(name string) (path string, ok bool) {
+	if name == "" || strings.ContainsAny(name, "/\x00") {
+		return "", false
+	}
+	for _, dir := range filepath.SplitList(defaultPath) {
+		path = filepath.Join(dir, name)
+		if fi, err := os.Stat(path); err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0 {
+			return path, true
+		}
+	}
+	return "", false
 }
 
 // UserOf returns the user with these credentials, who need not be in /etc/passwd.

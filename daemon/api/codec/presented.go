@@ -2,6 +2,7 @@ package codec
 
 import (
 	"context"
+	"net/http"
 
 	"connectrpc.com/connect/v2"
 )
@@ -40,6 +41,9 @@ func (p Presented) Context(ctx context.Context) context.Context {
 	p.Put(info.RequestHeader())
 	return ctx
 }
+
+// RemoteAddrIn returns the RemoteAddr that stands in the head of a call.
+func RemoteAddrIn(h http.Header) string { return Printable(h.Get(headerRemote)) }
 
 // PresentedIn returns what came with a call to a server. A key that is not encoded as it should be, or of which there are several, is
 // an empty one.

@@ -33,6 +33,20 @@ const (
 	KindCertificateExpired Kind = "certificate-expired"
 	KindCertificateRevoked Kind = "certificate-revoked"
 	KindCertificateBad     Kind = "certificate-bad"
+	// KindCertificateCRL: the list that would say whether it was revoked is out of date, or cannot be read.
+	KindCertificateCRL Kind = "certificate-crl"
+	// KindCertificate: what is under way ends since the certificate does, or was revoked.
+	KindCertificate Kind = "certificate"
+	// What is wrong with a client's token: there is none, it was good once, it was made for another certificate, it never was good. With
+	// another token the first three are no more.
+	KindTokenMissing Kind = "token-missing"
+	KindTokenExpired Kind = "token-expired"
+	KindTokenBinding Kind = "token-binding"
+	KindTokenInvalid Kind = "token-invalid"
+	// KindRole: the client's roles do not allow it.
+	KindRole Kind = "role"
+	// KindProviderKeys: the keys of the provider that vouches for the client are out of date.
+	KindProviderKeys Kind = "provider-keys"
 	// KindTLS: no client with a certificate speaks like this: no TLS, or an old version.
 	KindTLS Kind = "tls"
 )
@@ -50,9 +64,10 @@ func (k Kind) OfHandshake() bool {
 // HTTPStatus is the status of the HTTP API's reply.
 func (k Kind) HTTPStatus() int {
 	switch k {
-	case KindUnauthorized, KindSignature, KindCertificateMissing, KindCertificateUnknown, KindCertificateExpired, KindCertificateRevoked, KindCertificateBad:
+	case KindUnauthorized, KindSignature, KindCertificateMissing, KindCertificateUnknown, KindCertificateExpired, KindCertificateRevoked, KindCertificateBad,
+		KindCertificateCRL, KindCertificate, KindTokenMissing, KindTokenExpired, KindTokenBinding, KindTokenInvalid:
 		return http.StatusUnauthorized
-	case KindForbidden:
+	case KindForbidden, KindRole:
 		return http.StatusForbidden
 	case KindNotFound:
 		return http.StatusNotFound

@@ -3617,7 +3617,7 @@ type WhoAmIResponse struct {
 	// identity of a remote client: the URI of its certificate, or where it has none the distinguished name.
 	Identity string `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
 	// provider: the one that vouched for the client, as the configuration calls it, provider_subject what it calls the client, and
-	// groups the groups that it said.
+	// groups what roles can name: "PROVIDER", "PROVIDER:GROUP".
 	Provider        string   `protobuf:"bytes,4,opt,name=provider,proto3" json:"provider,omitempty"`
 	ProviderSubject string   `protobuf:"bytes,5,opt,name=provider_subject,json=providerSubject,proto3" json:"provider_subject,omitempty"`
 	Groups          []string `protobuf:"bytes,6,rep,name=groups,proto3" json:"groups,omitempty"`
