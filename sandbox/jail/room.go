@@ -1,11 +1,8 @@
 package jail
 
 import (
-	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"runtime"
@@ -33,14 +30,6 @@ type Room struct {
 	tmpfs  []filled   // those of own that a job can write to
 	tables []*os.File // of System V IPC
 	queues *os.File   // of POSIX message queues, nil: none
-}
-
-// filled is a temporary file system as it was when the room was made.
-type filled struct {
-	root          *os.File
-	files, blocks uint64
-	mode          uint32
-	uid, gid      uint32
 }
 
 // NewRoom makes the namespaces that s asks for, for jobs that start in dir with the credentials c. It takes the privilege to
@@ -294,133 +283,6 @@ func openAt(dir int, name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// watchTables opens what there is of System V IPC. By the machine's /proc, since the kernel's tables are not those of a PID
-// namespace.
-func (r *Room) watchTables(s spec.Sandbox, proc int) error {
-	if !s.PrivateIPC {
-		return nil
-	}
-	// proc_sysvipc(5): the files go on to show the namespace in which they were opened.
-	for _, name := range []string{"msg", "sem", "shm"} {
-		f, err := openAt(unix.AT_FDCWD, "/proc/sysvipc/"+name)
-		if errors.Is(err, os.ErrNotExist) {
-			continue // a kernel without System V IPC
-		}
-		if err != nil {
-			return fmt.Errorf("cannot watch the job's namespaces: %w", err)
-		}
-		r.tables = append(r.tables, f)
-	}
-	return nil
-}
-
-// watch opens what Untouched looks at, and the namespaces themselves. Proc is the thread's folder in the machine's /proc.
-func (r *Room) watch(s spec.Sandbox, proc int) error {
-	names := []string{"mnt"}
-	if s.PrivateIPC {
-		names = append(names, "ipc")
-	}
-	if s.PrivateNetwork {
-		names = append(names, "net")
-	}
-	if s.ProtectHostname {
-		names = append(names, "uts")
-	}
-	for _, name := range names {
-		f, err := openAt(proc, "ns/"+name)
-		if err != nil {
-			return fmt.Errorf("cannot keep the job's namespaces: %w", err)
-		}
-		r.namespaces = append(r.namespaces, f)
-	}
-	for i := range r.tmpfs {
-		f := &r.tmpfs[i]
-		var st unix.Stat_t
-		err := unix.Fstat(int(f.root.Fd()), &st)
-		if err == nil {
-			f.mode, f.uid, f.gid = st.Mode, st.Uid, st.Gid
-			f.files, f.blocks, err = use(f.root)
-		}
-		if err != nil {
-			return fmt.Errorf("cannot watch the job's temporary files: %w", err)
-		}
-	}
-	fd, err := unix.Openat(proc, "mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("cannot watch the job's namespaces: %w", err)
-	}
-	r.mounts = os.NewFile(uintptr(fd), "mountinfo")
-	return nil
-}
-
-// use returns how many files and blocks a file system has in use.
-func use(root *os.File) (files, blocks uint64, err error) {
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(root.Fd()), &st); err != nil {
-		return 0, 0, fmt.Errorf("cannot look at the job's temporary files: %w", err)
-	}
-	return st.Files - st.Ffree, st.Blocks - st.Bfree, nil
-}
-
-// Untouched reports whether the room is as it was made: no file, no IPC object, no mount was left in it. What cannot be
-// looked at counts as touched.
-func (r *Room) Untouched() bool {
-	if r.remounted() {
-		return false
-	}
-	for _, f := range r.tmpfs {
-		files, blocks, err := use(f.root)
-		// More or less: what was there may have been exchanged for something else.
-		if err != nil || files != f.files || blocks != f.blocks || f.changed() {
-			return false
-		}
-	}
-	buf := make([]byte, 4096)
-	for _, t := range r.tables {
-		n, err := unix.Pread(int(t.Fd()), buf, 0)
-		if err != nil || bytes.Count(buf[:n], []byte{'\n'}) > 1 { // the first line has the names
-			return false
-		}
-	}
-	return r.queues == nil || empty(r.queues)
-}
-
-// remounted reports whether a mount of the room, or one of the machine's that is seen in it, came or went since the room was made
-// or this was asked. A file of mounts is ready with POLLPRI and POLLERR once they have changed (proc_pid_mounts(5)).
-func (r *Room) remounted() bool {
-	fds := []unix.PollFd{{Fd: int32(r.mounts.Fd()), Events: unix.POLLPRI}}
-	for {
-		if n, err := unix.Poll(fds, 0); !errors.Is(err, unix.EINTR) {
-			return n != 0 || err != nil
-		}
-	}
-}
-
-// Outdated reports whether the machine has changed so that a new room would show its jobs more: a rule of the second layer is for
-// what was there when it was made, and not for what is mounted over that later.
-func (r *Room) Outdated() bool { return r.layer != nil && (r.layer.outdated() || r.remounted()) }
-
-// changed reports whether the folder itself was given another mode or owner.
-func (f filled) changed() bool {
-	var st unix.Stat_t
-	return unix.Fstat(int(f.root.Fd()), &st) != nil || st.Mode != f.mode || st.Uid != f.uid || st.Gid != f.gid
-}
-
-// empty reports whether a folder has no entry.
-func empty(dir *os.File) bool {
-	fd := int(dir.Fd())
-	if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
-		return false
-	}
-	var buf [4096]byte
-	n, err := unix.Getdents(fd, buf[:])
-	if err != nil {
-		return false
-	}
-	_, entries, _ := unix.ParseDirent(buf[:n], -1, nil) // without "." and ".."
-	return entries == 0
-}
-
 // fds are the namespaces to enter.
 func (r *Room) fds() []int {
 	if r == nil {
@@ -477,87 +339,4 @@ func (r *Room) Close() {
 	}
 	r.layer.close()
 	r.init.End()
-}
-
-// maxCredential is the largest credential, in bytes, as systemd has it (systemd.exec(5), LoadCredential=).
-const maxCredential = 1 << 20
-
-// credential is one that was read.
-type credential struct {
-	name    string
-	content []byte
-}
-
-func readCredentials(list []spec.Credential) ([]credential, error) {
-	var all []credential
-	for _, c := range list {
-		b, err := readSome(c.Path, maxCredential)
-		if err != nil {
-			return nil, switchError("load_credential", c.Path, unwrapPath(err))
-		}
-		all = append(all, credential{c.Name, b})
-	}
-	return all, nil
-}
-
-// readSome reads a regular file of most bytes.
-func readSome(path string, most int64) ([]byte, error) {
-	f, err := safepath.OpenFile(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
-		return nil, cmp.Or(err, errors.New("it is not a regular file"))
-	}
-	b, err := io.ReadAll(io.LimitReader(f, most))
-	if err != nil {
-		return nil, err
-	}
-	if n, _ := f.Read(make([]byte, 1)); n > 0 {
-		return nil, fmt.Errorf("it is larger than %d bytes", most)
-	}
-	return b, nil
-}
-
-// hand gives the job its credentials, in a folder that it alone can read.
-func (f *furnisher) hand(all []credential, at string, c *spec.Credentials) error {
-	if len(all) == 0 {
-		return nil
-	}
-	uid, gid := uint32(os.Geteuid()), uint32(os.Getegid())
-	if c != nil {
-		uid, gid = c.UID, c.GID
-	}
-	const attrs = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
-	size := 0
-	for _, one := range all {
-		size += len(one.content) + os.Getpagesize()
-	}
-	fs, err := newFS("tmpfs", fmt.Sprintf("mode=700,uid=%d,gid=%d,size=%d,nr_inodes=%d", uid, gid, size+os.Getpagesize(), len(all)+2), attrs)
-	if err != nil {
-		return err
-	}
-	f.trees = append(f.trees, fs)
-	for _, one := range all {
-		fd, err := unix.Openat(int(fs.Fd()), one.name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o400)
-		if err != nil {
-			return err
-		}
-		file := os.NewFile(uintptr(fd), one.name)
-		_, err = file.Write(one.content)
-		if err := errors.Join(err, unix.Fchown(fd, int(uid), int(gid)), file.Close()); err != nil {
-			return err
-		}
-	}
-	if err := unix.Fchmodat(int(fs.Fd()), ".", 0o500, 0); err != nil {
-		return err
-	}
-	if err := attributes(int(fs.Fd()), unix.MOUNT_ATTR_RDONLY, false); err != nil {
-		return err
-	}
-	if err := f.makeTarget(place{path: at, content: private}, nil); err != nil {
-		return err
-	}
-	return f.attach(fs, at, false)
 }
