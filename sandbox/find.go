@@ -24,10 +24,10 @@ const (
 	lookTime = 10 * time.Second
 )
 
-// Find finds a job that an earlier engine started and that was at a place: it reads its exit record, or connects to its shim. A job that is found
-// to have ended, and one that is Lost, comes back as a Process that is done. PID and ControlGroup are not known of a job
-// whose shim did not answer in time. ErrNeverBegun is returned for a job that no shim has taken, or ever will. Another error
-// means that nothing could be found out.
+// Find finds a job that an earlier engine placed: it reads its exit record, or connects to its shim. A job that is found to have
+// ended, and one that is Lost, comes back as a Process that is done. PID and ControlGroup are not known of a job whose shim did not
+// answer in time. ErrNeverBegun is returned for a job that no shim has taken, or ever will. Another error means that nothing could
+// be found out.
 func (h *Host) Find(r spec.Run, at spec.Place) (*Process, error) {
 	p := h.found(r, at)
 	if exit, err := ReadRecord(r.Record); err == nil && exit.Job == r.ID {
@@ -38,9 +38,7 @@ func (h *Host) Find(r spec.Run, at spec.Place) (*Process, error) {
 		p.end(spec.Exit{Job: r.ID, Reason: spec.Lost, Code: -1, Detail: "the machine went down while it ran", Ended: time.Now()})
 		return p, nil
 	}
-	if at.Slot == "" {
-		at.Slot = r.ID
-	} else if at.StartedAt.IsZero() {
+	if at.StartedAt.IsZero() {
 		untaken, err := h.takeBack(r.ID)
 		if err != nil {
 			return nil, fmt.Errorf("cannot find job %s: %w", r.ID, err)

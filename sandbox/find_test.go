@@ -45,7 +45,7 @@ func freeze(t *testing.T, pid int) {
 
 func (l *lab) find(j spec.Run) *Process {
 	l.t.Helper()
-	p, err := l.Find(j, spec.Place{Unit: l.unit(j), StartedAt: time.Now()})
+	p, err := l.Find(j, spec.Place{Slot: j.ID, Unit: l.unit(j), StartedAt: time.Now()})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -195,7 +195,7 @@ func TestFindDoesNotGuess(t *testing.T) {
 	if err := os.Chmod(l.socketPath(j.ID), 0); err != nil {
 		t.Fatal(err)
 	}
-	if q, err := l.Find(j, spec.Place{}); err == nil {
+	if q, err := l.Find(j, spec.Place{Slot: j.ID, StartedAt: time.Now()}); err == nil {
 		t.Errorf("found %+v", q.Exit())
 	}
 	if err := p.Stop("", true); err != nil {

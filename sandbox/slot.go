@@ -64,6 +64,9 @@ func (h *Host) OpenSlot(ctx context.Context, at spec.Place, r *spec.Run, single 
 	return s, nil
 }
 
+// Single reports whether the slot gets one job only.
+func (s *Slot) Single() bool { return s.single }
+
 // fork starts the shim, which waits on its socket and does nothing before it is told. Without root's rights, the shim
 // is in a user namespace of its own if its jobs need namespaces.
 func (s *Slot) fork(theirs *os.File, user bool) error {

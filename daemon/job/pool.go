@@ -233,7 +233,7 @@ func (p *pool) keepNumber(s *slot) {
 func (p *pool) giveBack(s *slot) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || s.dropped || s.open == nil || s.key == "" || s.keep <= 0 || isGone(s) || p.current != nil && !p.current[s.of] {
+	if p.closed || s.dropped || s.open == nil || s.key == "" || s.open.Single() || isGone(s) || p.current != nil && !p.current[s.of] {
 		return false
 	}
 	p.idle[s.key] = append(p.idle[s.key], s)
@@ -324,7 +324,7 @@ func (p *pool) adopt(j *Job, open *sandbox.Slot) *slot {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := &slot{id: j.Slot, unit: j.Unit, open: open}
-	if c := j.Credentials; c != nil && (j.Dynamic || j.Slot == "" && p.uids.r.Has(c.UID)) {
+	if c := j.Credentials; c != nil && j.Dynamic {
 		s.uid = c.UID
 		p.uids.mark(c.UID)
 	}

@@ -344,3 +344,34 @@ func TestSlots(t *testing.T) {
 	eventually(t, "none waits", func() bool { return idle() == 0 })
 	noneInUse(t, m)
 }
+
+// TestWarmForOneJob: a slot that is kept ready for a task without keep knows that it gets one job, whoever opened it.
+func TestWarmForOneJob(t *testing.T) {
+	m := open(t)
+	s := sh("echo $PPID")
+	s.Task, s.Config, s.Warm = "t", "1", 1
+	m.SetTasks([]Spec{s})
+	ready := func() *slot {
+		m.pool.mu.Lock()
+		defer m.pool.mu.Unlock()
+		for _, list := range m.pool.idle {
+			return list[0]
+		}
+		return nil
+	}
+	var last *slot
+	for range 3 {
+		eventually(t, "another slot waits", func() bool { s := ready(); return s != nil && s != last })
+		if last = ready(); !last.open.Single() {
+			t.Error("it expects more than one job")
+		}
+		j := wait(t, m, start(t, m, s).ID)
+		if shim, err := strconv.Atoi(strings.TrimSpace(output(t, m, j.ID))); err != nil || j.Slot != last.id {
+			t.Errorf("a job ran in slot %s and not in %s, %v", j.Slot, last.id, err)
+		} else {
+			gone(t, shim)
+		}
+	}
+	m.SetTasks(nil)
+	noneInUse(t, m)
+}

@@ -1,8 +1,12 @@
 package job
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -127,6 +131,76 @@ func TestReopenMany(t *testing.T) {
 			t.Errorf("%+v", j.Exit)
 		}
 	}
+}
+
+// TestStoppedBeforeItHadASlot: a job was stopped when its turn had come and it had no slot, and the engine died then. The next one
+// knows that it never ran.
+func TestStoppedBeforeItHadASlot(t *testing.T) {
+	dir := t.TempDir()
+	m := openIn(t, dir)
+	s := one("x")
+	if err := m.starter.admitter.check(&s); err != nil {
+		t.Fatal(err)
+	}
+	j, err := m.starter.admitter.draft(&s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.State = Stopping
+	if err := m.records.Put(t.Context(), j); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m = openIn(t, dir)
+	defer end(t, m)
+	if j := wait(t, m, j.ID); j.Exit.Reason != spec.Stopped || !j.StartedAt.IsZero() {
+		t.Errorf("%+v", j.Exit)
+	}
+	noneInUse(t, m)
+}
+
+// TestStopIsRecordedLast: a job is stopped in the moment in which its start is put on record. The record says so in the end.
+func TestStopIsRecordedLast(t *testing.T) {
+	m := open(t)
+	stopper, cancel := context.WithCancel(t.Context())
+	cancel() // it does not wait for the end, which never comes
+	for range 50 {
+		s := sh("true")
+		if err := m.starter.admitter.check(&s); err != nil {
+			t.Fatal(err)
+		}
+		a, err := m.starter.admitter.admit(t.Context(), &s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var stopped sync.WaitGroup
+		committed, err := m.records.begin(a.l, func(j *Job) Job {
+			stops := make(chan struct{})
+			stopped.Go(func() {
+				close(stops)
+				if _, err := m.Stop(stopper, j.ID, StopOptions{By: "ada"}); !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			})
+			<-stops
+			runtime.Gosched()
+			return Job{Spec: Spec{Run: nameOf(newID(), j)}, State: Ended, EndedAt: time.Now()}
+		})
+		if err == nil {
+			err = committed(t.Context())
+		}
+		stopped.Wait()
+		j, getErr := m.records.Get(a.l.job.ID)
+		if !m.starter.placer.forget(a.l) {
+			t.Error("the job cannot be forgotten")
+		}
+		if err != nil || getErr != nil || j.State != Stopping {
+			t.Fatalf("the record says %s, %v, %v", j.State, err, getErr)
+		}
+	}
+	noneInUse(t, m)
 }
 
 // A job whose shim was killed is lost, and nothing is made up.

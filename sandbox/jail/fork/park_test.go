@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -100,6 +102,57 @@ func TestParkedInit(t *testing.T) {
 	if _, _, err := fork.Start(orphan); err == nil || !strings.Contains(err.Error(), "cannot") {
 		t.Errorf("a process was born into a namespace that has ended: %v", err)
 	}
+}
+
+// TestNoWayBack: a thread that cannot leave the PID namespace again leaves no process behind, and no descriptor.
+func TestNoWayBack(t *testing.T) {
+	_, pids := parked(t, unix.CLONE_NEWPID, "pid")
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	into := int(pids.Fd())
+	c := shell("exec sleep 1000")
+	c.PIDNamespace, c.Files = into, [3]int{int(null.Fd()), int(null.Fd()), int(null.Fd())}
+	before, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the filter is this thread's
+		if err := onlySetns(into); err != nil {
+			failed <- fmt.Errorf("cannot load a filter: %w", err)
+			return
+		}
+		_, _, err := fork.Start(c)
+		failed <- err
+	}()
+	if err := <-failed; err == nil || !strings.Contains(err.Error(), "cannot leave the PID namespace") {
+		t.Errorf("%v", err)
+	}
+	if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); !errors.Is(err, unix.ECHILD) {
+		t.Errorf("a child is left: %d, %v", pid, err)
+		go func() { _, _ = unix.Wait4(-1, nil, 0, nil) }() // or the namespace would not end
+	}
+	if after, err := os.ReadDir("/proc/self/fd"); err != nil || len(after) != len(before) {
+		t.Errorf("%d descriptors are open, and %d were before; %v", len(after), len(before), err)
+	}
+}
+
+// onlySetns has setns(2) fail in this thread for all descriptors but one.
+func onlySetns(fd int) error {
+	const number, argument = 0, 16 // offsets in struct seccomp_data (seccomp(2))
+	program := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: number},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_SETNS, Jf: 3},
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: argument},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(fd), Jt: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})), 0, 0)
 }
 
 // TestUserNamespace: what is entered has the groups of before, no capability over the machine, and no descriptor is left.
