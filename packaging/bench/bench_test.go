@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -54,5 +56,37 @@ func TestTable(t *testing.T) {
 `
 	if !strings.Contains(strings.ReplaceAll(table, " ", ""), strings.ReplaceAll(want, " ", "")) || !strings.Contains(table, "1234") {
 		t.Errorf("%s", b.String())
+	}
+}
+
+func TestMarkdown(t *testing.T) {
+	var b strings.Builder
+	rows := []row{rate("speed", "copy", "MB/s", 50, 200, "cat").aiming("≥ 0.5"), {Section: "size", What: "  all", Unit: "KiB", Rtask: 1234}}
+	if err := printMarkdown(&b, &machine{}, rows); err != nil {
+		t.Fatal(err)
+	}
+	want := head + "| **speed** | | | | | |\n| copy | MB/s | 50.0 | 200 (cat) | 0.25 | ≥ 0.5 |\n| **size** | | | | | |\n| all | KiB | 1234 |  |  |  |\n"
+	if _, table, _ := strings.Cut(b.String(), "\n\n"); table != want {
+		t.Errorf("%s", b.String())
+	}
+}
+
+// TestDocument: docs/benchmarks.md has a table that run --document can replace, in the form in which it would.
+func TestDocument(t *testing.T) {
+	b, err := os.ReadFile("../../docs/benchmarks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, began := strings.Cut(string(b), "\n<!-- written by packaging/bench/run --document -->\n")
+	block, _, ended := strings.Cut(rest, "\n<!-- end -->\n")
+	_, table, found := strings.Cut(block, head)
+	if !began || !ended || !found {
+		t.Fatal("it has no marks, or no table between them")
+	}
+	line := regexp.MustCompile(`^\|( \*\*[^|*]+\*\* \|( \|){5}|( [^|*]+ \|){2} [0-9.]+ \| ([0-9.]+ \([^|]+\))? \| ([0-9.]+)? \| [^|]* ?\|)$`)
+	for l := range strings.Lines(table + "\n") {
+		if !line.MatchString(strings.TrimSpace(l)) {
+			t.Errorf("no row of a table: %q", l)
+		}
 	}
 }

@@ -23,6 +23,7 @@ func main() {
 	defer stop()
 	var o options
 	flag.BoolVar(&o.json, "json", false, "print JSON instead of a table")
+	flag.BoolVar(&o.markdown, "markdown", false, "print the table for docs/benchmarks.md")
 	flag.StringVar(&o.only, "only", "", "measure these `sections` only: "+strings.Join(sectionNames(), ","))
 	flag.IntVar(&o.rounds, "rounds", 5, "how often the two sides of a row take turns")
 	flag.StringVar(&o.against, "against", "", "measure only what a request costs beside the programs in this `folder`, another build of rtask")
@@ -34,9 +35,10 @@ func main() {
 }
 
 type options struct {
-	json   bool
-	only   string
-	rounds int
+	json     bool
+	markdown bool
+	only     string
+	rounds   int
 	// against is a folder with programs of another build.
 	against string
 }
@@ -102,8 +104,11 @@ func run(ctx context.Context, o options) error {
 		}
 		rows = append(rows, more...)
 	}
-	if o.json {
+	switch {
+	case o.json:
 		return printJSON(os.Stdout, m, rows)
+	case o.markdown:
+		return printMarkdown(os.Stdout, m, rows)
 	}
 	return printTable(os.Stdout, m, rows)
 }

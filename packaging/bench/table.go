@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -59,6 +60,31 @@ func printTable(w io.Writer, m *machine, rows []row) error {
 		fmt.Fprintf(t, "  %s, %s\t%s\t%s\t%s\t%s\t%s\n", r.What, r.Unit, number(r.Rtask), peer, r.PeerName, ratio, r.Aim)
 	}
 	if err := t.Flush(); err != nil {
+		return fmt.Errorf("cannot print the table: %w", err)
+	}
+	return nil
+}
+
+// head is that of the table in docs/benchmarks.md.
+const head = "| what | unit | rtask | peer | ratio | aim |\n|---|---|---|---|---|---|\n"
+
+// printMarkdown prints what docs/benchmarks.md has between its marks.
+func printMarkdown(w io.Writer, m *machine, rows []row) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n\n%s", strings.Join(m.notes(), "\n"), head)
+	last := ""
+	for _, r := range rows {
+		if r.Section != last {
+			fmt.Fprintf(&b, "| **%s** | | | | | |\n", r.Section)
+			last = r.Section
+		}
+		peer, ratio := "", ""
+		if r.PeerName != "" {
+			peer, ratio = fmt.Sprintf("%s (%s)", number(r.Peer), r.PeerName), fmt.Sprintf("%.2f", r.Ratio)
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", strings.TrimSpace(r.What), r.Unit, number(r.Rtask), peer, ratio, r.Aim)
+	}
+	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("cannot print the table: %w", err)
 	}
 	return nil
