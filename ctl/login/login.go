@@ -127,7 +127,7 @@ func secure(text string) error {
 func cause(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		if u.Timeout() {
-			return errors.New("no answer within " + requestTimeout.String())
+			return errors.New("it does not answer in time")
 		}
 		return u.Err
 	}
