@@ -38,6 +38,7 @@ const (
 	taskNames   = "rtaskctl tasks 2>/dev/null | awk 'NR > 1 { print $1 }'"
 	keyNames    = "rtaskctl key list 2>/dev/null | awk 'NR > 1 { print $1 }'"
 	hookNames   = "rtaskctl webhook list 2>/dev/null | awk 'NR > 1 { print $1 \"/\" $2 }'"
+	contextList = "rtaskctl context list 2>/dev/null | awk '{ print $1 == \"*\" ? $2 : $1 }'"
 	shellNames  = "echo bash zsh fish"
 )
 
@@ -54,6 +55,10 @@ func argumentsOf(path string) string {
 		return keyNames
 	case "webhook test":
 		return hookNames
+	case "login", "logout", "context rename", "context remove":
+		return contextList
+	case "context use":
+		return contextList + "; echo local"
 	case "completion":
 		return shellNames
 	}
@@ -146,9 +151,13 @@ _rtaskctl() {
         # The rest is a command's own.
         case $path in start|run) ((arguments > 0)) && break ;; esac
     done
-    if ((i <= COMP_CWORD)) && [[ ${COMP_WORDS[COMP_CWORD - 1]} == --input || ${COMP_WORDS[COMP_CWORD - 1]} == --socket ]]; then
-        compopt -o default
-        return
+    if ((i <= COMP_CWORD)); then
+        case ${COMP_WORDS[COMP_CWORD - 1]} in
+        --input|--socket|--cert|--ca)
+            compopt -o default
+            return
+            ;;
+        esac
     fi
 `)
 	fmt.Fprintf(&b, `    case ${COMP_WORDS[COMP_CWORD - 1]} in -p|--property)
@@ -158,6 +167,7 @@ _rtaskctl() {
         ;;
     esac
 `, strings.Join(config.PropertyNames(), " "))
+	fmt.Fprintf(&b, "    case ${COMP_WORDS[COMP_CWORD - 1]} in --context) COMPREPLY=($(compgen -W \"$(%s)\" -- \"$cur\")); return ;; esac\n", contextList)
 	b.WriteString("    case $path in\n")
 	fmt.Fprintf(&b, "    '') flags='%s --help --version' list='echo %s' ;;\n", plainWords(app.Flags), namesOf(app.Commands))
 	cases(app.Commands, "", func(path, flags, list string) {
@@ -209,9 +219,10 @@ _rtaskctl() {
         esac
         case $path_ in start|run) ((arguments > 0)) && break ;; esac
     done
-    case ${words[CURRENT - 1]} in --input|--socket) _files; return ;; esac
+    case ${words[CURRENT - 1]} in --input|--socket|--cert|--ca) _files; return ;; esac
 `)
 	fmt.Fprintf(&b, "    case ${words[CURRENT - 1]} in -p|--property) compadd -S = -- %s; return ;; esac\n", strings.Join(config.PropertyNames(), " "))
+	fmt.Fprintf(&b, "    case ${words[CURRENT - 1]} in --context) compadd -- ${=$(%s)}; return ;; esac\n", contextList)
 	b.WriteString("    case $path_ in\n")
 	fmt.Fprintf(&b, "    '') flags='%s --help --version' list='echo %s' ;;\n", plainWords(app.Flags), namesOf(app.Commands))
 	cases(app.Commands, "", func(path, flags, list string) {
@@ -279,6 +290,9 @@ func fishFlag(b *strings.Builder, condition string, f cli.Flag) {
 	if d, ok := f.(cli.DocGenerationFlag); ok {
 		if d.TakesValue() {
 			b.WriteString(" -r")
+			if slices.Contains(f.Names(), "context") {
+				fmt.Fprintf(b, " -f -a %s", fishQuote("("+contextList+")"))
+			}
 			if slices.Contains(f.Names(), "p") || slices.Contains(f.Names(), "property") {
 				fmt.Fprintf(b, " -f -a '%s='", strings.Join(config.PropertyNames(), "= "))
 			}

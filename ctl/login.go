@@ -328,7 +328,7 @@ func (a *app) chooseProof(c *cli.Context, to aim, said client.Authority) (proof,
 			return e.Enroll(ctx, csr, client.Proof{JoinToken: to.token})
 		}, nil
 	}
-	person := c.Bool("device") || c.Bool("browser") || isTerminal(a.stderr)
+	person := c.Bool("device") || c.Bool("browser") || a.canAsk()
 	provider, err := chooseProvider(c, to, said)
 	if err != nil {
 		return nil, err
@@ -358,7 +358,7 @@ func (a *app) chooseProof(c *cli.Context, to aim, said client.Authority) (proof,
 		if err != nil {
 			return client.Enrolled{}, err
 		}
-		return e.Enroll(ctx, csr, client.Proof{Provider: provider.Name, IDToken: token})
+		return login.Enroll(ctx, e, csr, client.Proof{Provider: provider.Name, IDToken: token})
 	}, nil
 }
 
@@ -461,7 +461,7 @@ func (a *app) enrolWorkflow(ctx context.Context, e *client.Endpoint, provider st
 	if err != nil {
 		return nil, err
 	}
-	got, err := e.Enroll(ctx, csr, client.Proof{Provider: provider, IDToken: token})
+	got, err := login.Enroll(ctx, e, csr, client.Proof{Provider: provider, IDToken: token})
 	if err != nil {
 		return nil, err
 	}

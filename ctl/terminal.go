@@ -17,16 +17,27 @@ const tty = "/dev/tty"
 // lineMax is the longest line that is read from a terminal, in bytes; that of the kernel (termios(3)).
 const lineMax = 4096
 
-// canAsk reports whether there is a person to ask: standard error is a terminal, and the process has one.
+// canAsk reports whether there is a person to ask: the process has a terminal, is in its foreground, and standard input or standard error
+// is a terminal, too. Without that nobody is asked, so that nothing ever waits for an answer that does not come.
 func (a *app) canAsk() bool {
-	if !isTerminal(a.stderr) {
+	if !isTerminal(a.stdin) && !isTerminal(a.stderr) {
 		return false
 	}
 	f, err := os.OpenFile(tty, os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return false
 	}
-	return f.Close() == nil
+	defer func() { _ = f.Close() }() // it was only looked at
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+	front := false
+	err = conn.Control(func(fd uintptr) {
+		group, err := unix.IoctlGetInt(int(fd), unix.TIOCGPGRP)
+		front = err == nil && group == unix.Getpgrp() // another one is stopped when it reads
+	})
+	return err == nil && front
 }
 
 // ask prints a question on the terminal and returns the line that is typed, with echo or without. It ends with a.ctx: a signal must not

@@ -215,6 +215,10 @@ func (f *far) enrol(w http.ResponseWriter, r *http.Request) {
 	case "/renew":
 		_ = json.NewEncoder(w).Encode(client.Enrolled{Identity: "spiffe://example.org/machine/ci-1"})
 	case "/device_token":
+		if strings.Contains(string(body), "huge") {
+			_, _ = w.Write(make([]byte, 1<<20))
+			return
+		}
 		w.WriteHeader(http.StatusTeapot)
 	}
 }
@@ -472,6 +476,9 @@ func TestEnrolment(t *testing.T) {
 	}
 	if _, err := e.PollDevice(t.Context(), "code"); err == nil || err.Error() != "localhost answers /device_token with HTTP status 418" {
 		t.Errorf("PollDevice: %v", err)
+	}
+	if _, err := e.PollDevice(t.Context(), "huge"); err == nil || err.Error() != "the reply of localhost to /device_token has more than 262144 bytes" {
+		t.Errorf("a huge reply: %v", err)
 	}
 }
 

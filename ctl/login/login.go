@@ -285,6 +285,30 @@ func GitHub(ctx context.Context, lookup func(string) string, audience string) (i
 	return reply.Value, nil
 }
 
+const (
+	// keysPause is between two tries while the server gets a new key of a provider, and keysTries how many there are.
+	keysPause = 2 * time.Second
+	keysTries = 5
+)
+
+// Enroll gets a certificate for a provider's ID token. A server that does not know the key of the token yet, since the provider has a
+// new one, fetches it; it is asked again for a while.
+func Enroll(ctx context.Context, e *client.Endpoint, csr string, p client.Proof) (client.Enrolled, error) {
+	for try := 1; ; try++ {
+		got, err := e.Enroll(ctx, csr, p)
+		if try == keysTries || !client.IsProblem(err, "provider-keys") {
+			return got, err
+		}
+		t := time.NewTimer(keysPause)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return got, context.Cause(ctx)
+		case <-t.C:
+		}
+	}
+}
+
 // Approval gets a certificate for a request once an administrator of the server approves it. Show tells a person the code.
 func Approval(ctx context.Context, e *client.Endpoint, csr, name string, show func(code string)) (client.Enrolled, error) {
 	code, err := e.AskDevice(ctx, csr, name)
