@@ -17,17 +17,17 @@ type admitter struct {
 	coalesce *coalescer
 }
 
-// admitted is what became of a request: a new job, one that its caller asked for before, or one that took it over.
+// admitted is the result for a request: a new job, the known job that its caller asks for again, or the job that took it over.
 type admitted struct {
 	l      *live
 	known  bool
 	job    Job // with known and joined
 	joined *joined
-	key    string // of the slot that a new job is to have
+	key    string // of a new job's slot
 	drop   func() // removes the file of the request's input, if it has one already
 }
 
-// admit makes the job, if there is room for it, or finds the one that its caller asks for again.
+// admit makes a new job, or finds the one that the caller asks for again. It returns an error if the request is refused.
 func (a *admitter) admit(ctx context.Context, s *Spec) (_ admitted, err error) {
 	if s.Overflow == spec.Coalesce && s.Same == "" {
 		s.Overflow = spec.Queue
@@ -51,7 +51,7 @@ func (a *admitter) admit(ctx context.Context, s *Spec) (_ admitted, err error) {
 		}
 		admitted, taken, err := a.admitNew(s, j)
 		if taken && s.ID != "" {
-			continue // since the look at it somebody else came with the same id
+			continue // a request with the same id came since find looked
 		}
 		if taken {
 			err = ErrTaken
@@ -64,7 +64,7 @@ func (a *admitter) admit(ctx context.Context, s *Spec) (_ admitted, err error) {
 	}
 }
 
-// find returns the job that a caller asks for again; nil: none. It returns *RepeatError for what is to be done once and was.
+// find returns the job that a caller asks for again; nil: none. It returns *RepeatError if Spec.Once was done before.
 func (a *admitter) find(ctx context.Context, s *Spec) (*live, Job, error) {
 	if s.ID != "" {
 		if l, j, err := a.records.again(ctx, s); l != nil || err != nil {
@@ -74,7 +74,7 @@ func (a *admitter) find(ctx context.Context, s *Spec) (*live, Job, error) {
 	return nil, Job{}, a.records.notYet(s)
 }
 
-// admitNew is admit for an id that was not known a moment ago; taken: now it is.
+// admitNew is admit for an id that find did not know. taken says that the id is known now.
 func (a *admitter) admitNew(s *Spec, j Job) (_ admitted, taken bool, _ error) {
 	a.jobs.mu.Lock()
 	defer a.jobs.mu.Unlock()
@@ -123,7 +123,7 @@ func (a *admitter) admitNew(s *Spec, j Job) (_ admitted, taken bool, _ error) {
 	return admitted{l: l}, false, nil
 }
 
-// request is what admission is to know of a job.
+// request is what admission needs to know about a job.
 func request(j *Job, s *Spec) admission.Request {
 	return admission.Request{
 		ID: j.ID, Task: j.Task, Share: j.share(), Owner: j.Owner.String(), Policy: s.Policy, Same: j.Same, Input: int64(len(s.Input)), Owed: s.By != "", Triggers: len(s.OnFailure)+len(s.OnSuccess) > 0,

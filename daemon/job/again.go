@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// again returns the job of s.ID, or of one of s.Otherwise, if there is one. Where it is known from the records only, it has
-// ended, and nothing is to be waited for.
+// again returns the job of s.ID, or of one of s.Otherwise; nil: none exists. A job that is known from the records only has ended: all
+// its channels are closed.
 func (d *ledger) again(ctx context.Context, s *Spec) (*live, Job, error) {
 	l, j, err := d.known(ctx, s.ID)
 	for _, id := range s.Otherwise {
@@ -30,8 +30,8 @@ func (d *ledger) again(ctx context.Context, s *Spec) (*live, Job, error) {
 	return l, j, nil
 }
 
-// known returns the job with this id, as again does; nil: there is none. A job that is being placed is known once it is on record:
-// until then it may turn out to be none.
+// known returns the job with this id, as again does; nil: none exists. It waits for a job that is being placed, which may yet be
+// forgotten.
 func (d *ledger) known(ctx context.Context, id string) (*live, Job, error) {
 	if !validID(id) {
 		return nil, Job{}, fmt.Errorf("%w: %q is no id", ErrInvalid, id)
@@ -77,7 +77,7 @@ func (d *ledger) known(ctx context.Context, id string) (*live, Job, error) {
 	return l, j, err
 }
 
-// notYet returns *RepeatError if a job of o is on record, before a new one takes somebody's turn. Of two that come at the same
+// notYet returns *RepeatError if a job with s.Once is on record, so that a repeat takes no turn from others. If two come at the same
 // time, the transaction that records them refuses one.
 func (d *ledger) notYet(s *Spec) error {
 	if s.Once.Key == "" {
@@ -92,7 +92,7 @@ func (d *ledger) notYet(s *Spec) error {
 	if !failed {
 		return &RepeatError{ID: id}
 	}
-	// Its end waits for others to be recorded with it, and so does its hold. Or it was recorded meanwhile, and maybe what came after.
+	// The recorder may not have recorded its end yet, which gives up its hold. If the recorder has, later changes must not be undone.
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	if again, j, _ := d.jobs.remembered(id); again == l {

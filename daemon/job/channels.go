@@ -2,7 +2,7 @@ package job
 
 import "time"
 
-// isClosed reports whether a channel that nobody sends on is closed.
+// isClosed reports whether a channel is closed. Nothing is ever sent on it.
 func isClosed(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -19,7 +19,7 @@ func closed() chan struct{} {
 	return c
 }
 
-// wake wakes whoever receives from c, which has room for one signal; several signals may be one.
+// wake wakes the receiver of c, which has room for one signal. Several signals may be received as one.
 func wake(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -27,7 +27,7 @@ func wake(c chan struct{}) {
 	}
 }
 
-// pause waits, and returns ErrClosed when quit is closed before.
+// pause waits for d. It returns ErrClosed if quit is closed first.
 func pause(d time.Duration, quit <-chan struct{}) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

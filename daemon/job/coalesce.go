@@ -9,9 +9,9 @@ import (
 	"github.com/rtask/rtask/daemon/store"
 )
 
-// coalescer makes requests part of jobs that wait. A request that comes while a job waits that is for the same thing, and has
-// Overflow = spec.Coalesce, becomes part of that job: the job takes its input, environment and configuration, and its id is an alias
-// of the job. Of each alias there is a record, which is a Job with Into set, so that its id is known for as long as the job is.
+// coalescer makes requests part of jobs that wait. If a request with Overflow = spec.Coalesce comes while a job for the same thing
+// waits, it becomes part of that job: the job takes its input, environment and configuration, and its id becomes an alias of the job.
+// Each alias has a record, a Job with Into set, so that its id is known for as long as the job is.
 type coalescer struct {
 	*drafter
 	jobs    *roster
@@ -54,12 +54,11 @@ func (c *coalescer) join(l *live, s *Spec, j Job) (*joined, error) {
 	return g, nil
 }
 
-// errGone is returned by commit when the job that took the request over could not be recorded itself. The request may find
-// another one.
+// errGone is returned by commit if the job that took the request over could not be recorded itself. The request has to be admitted
+// again.
 var errGone = errors.New("the job that waited could not be recorded")
 
-// commit puts on record what join did, or returns errGone. With another error the job may run with this request's input all the
-// same.
+// commit puts on record what join did, or returns errGone. After another error, the job may still run with this request's input.
 func (c *coalescer) commit(ctx context.Context, l *live, g *joined) error {
 	committed, err := c.begin(l, g)
 	if err == nil {
@@ -80,7 +79,7 @@ func (c *coalescer) commit(ctx context.Context, l *live, g *joined) error {
 	switch {
 	case gone:
 		err := c.records.Undo(g.alias.record(&Job{}))
-		c.jobs.unalias(g.alias) // last: whoever asks for it meanwhile waits, see known
+		c.jobs.unalias(g.alias) // last: until then, callers that ask for its id wait, see known
 		if err != nil {
 			return recordError(err)
 		}
@@ -99,8 +98,7 @@ func (c *coalescer) commit(ctx context.Context, l *live, g *joined) error {
 	return nil
 }
 
-// begin gives the records of a join their place among all others. Many requests join in one commit: none waits for that of
-// another one.
+// begin queues the records of a join for the next commit. Many requests can join in one commit, since none waits for another's.
 func (c *coalescer) begin(l *live, g *joined) (committed func(context.Context) error, err error) {
 	l.writing.Lock()
 	defer l.writing.Unlock()

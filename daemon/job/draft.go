@@ -24,7 +24,7 @@ type drafter struct {
 func (d *drafter) draft(s *Spec) (Job, error) {
 	j := Job{Spec: *s, State: Running, QueuedAt: time.Now()}
 	j.As, j.Groups, j.Otherwise, j.Same = nil, nil, nil, same(s)
-	j.Input, j.InputFile, j.InputName = nil, false, "" // whoever keeps it says where
+	j.Input, j.InputFile, j.InputName = nil, false, "" // set when the input is kept
 	if j.ID == "" {
 		j.ID = newID()
 	}
@@ -38,7 +38,7 @@ func (d *drafter) draft(s *Spec) (Job, error) {
 		u = dynamic(0) // until it has a slot
 	}
 	if s.Group != nil || len(s.Groups) > 0 {
-		other := *u // the caller's stays as it is
+		other := *u // do not change the caller's
 		if s.Group != nil {
 			other.GID = *s.Group
 		}
@@ -70,7 +70,7 @@ func (d *drafter) draft(s *Spec) (Job, error) {
 	return j, nil
 }
 
-// hideEngine hides the engine's configuration, secrets, records and logs from a job, but for the program that it executes.
+// hideEngine hides the engine's configuration, secrets, records and logs from a job. The program that the job executes stays visible.
 func (d *drafter) hideEngine(r *spec.Run) {
 	if !d.opts.Host.Confines() {
 		return
@@ -81,7 +81,7 @@ func (d *drafter) hideEngine(r *spec.Run) {
 	}
 }
 
-// environment is a job's: the clean set, then what the job adds. Of a name that comes twice the last wins.
+// environment returns a job's variables: a small clean set, then those of the job. If a name comes twice, the last value wins.
 func environment(j *Job, u *User) []string {
 	all := append([]string{
 		"PATH=" + defaultPath,
@@ -109,7 +109,7 @@ func environment(j *Job, u *User) []string {
 	return env
 }
 
-// same is Terms.Same of a Job.
+// same returns Terms.Same of a Job: the hash of all that requests for the same thing have in common.
 func same(s *Spec) string {
 	if s.Overflow != spec.Coalesce || s.Same == "" {
 		return ""

@@ -53,8 +53,8 @@ func (r *roster) drained(ctx context.Context) (bool, error) {
 	}
 }
 
-// leftToDrain returns the channel that accept closes, and one that is closed when some job that is left has ended or has
-// started those that it triggers; nil: there is none.
+// leftToDrain returns the channel that accept closes, and a channel that is closed when one of the remaining jobs has ended or has
+// started the jobs that it triggers. The second is nil if no job remains.
 func (r *roster) leftToDrain() (draining, next <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// ender makes ends of jobs known, and has them recorded.
+// ender announces the ends of jobs, and records them.
 type ender struct {
 	opts     *Options
 	jobs     *roster
@@ -20,7 +20,7 @@ type ender struct {
 	triggers *triggers
 	recorder *recorder
 
-	// background are those that the recording of an end begins, which goes on while Close waits for the workers.
+	// background are the goroutines that start triggered jobs. Recording an end begins one, also while Close waits for the workers.
 	background sync.WaitGroup
 }
 
@@ -30,13 +30,13 @@ func newEnder(o *Options, jobs *roster, records *ledger, p *pool, i inputs, t *t
 	return e
 }
 
-// close records the ends that are not on record yet, and returns when that is done or cannot be. Nothing ends any more.
+// close records the ends that are not on record yet. Call it when no job can end any more.
 func (e *ender) close() {
 	e.recorder.close()
 	e.background.Wait()
 }
 
-// end makes the end of a job known: to those who wait for its turn or its slot first, then to those who wait for its end.
+// end announces the end of a job: first its turn and its slot become free, then callers that wait for the end are woken.
 func (e *ender) end(l *live, exit spec.Exit) {
 	l.result = Result{Stdout: exit.Stdout, Stderr: exit.Stderr, Truncated: exit.Truncated}
 	exit.Stdout, exit.Stderr = nil, nil
@@ -64,8 +64,8 @@ func (e *ender) end(l *live, exit spec.Exit) {
 	close(l.done)
 }
 
-// recordBatch records what has ended, and lets go of it. It returns false if it could not; then the jobs stay in memory,
-// where they can be asked for. With last, nobody tries again.
+// recordBatch records the ends of jobs, and forgets the jobs. If it cannot record them, it returns false, and the jobs stay in memory.
+// With last, it is not called again.
 func (e *ender) recordBatch(batch []*live, last bool) bool {
 	for _, l := range batch {
 		l.writing.Lock()
@@ -98,7 +98,7 @@ func (e *ender) recordBatch(batch []*live, last bool) bool {
 	return true
 }
 
-// recorded lets go of a job whose end is on disk: of what was kept of it elsewhere, of its shim, of its slot.
+// recorded forgets a job whose end is on disk. It removes its other files, and releases its shim and its slot.
 func (e *ender) recorded(l *live) {
 	j := l.result.Job
 	if err := os.Remove(j.Record); err != nil && !errors.Is(err, fs.ErrNotExist) {

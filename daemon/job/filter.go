@@ -9,26 +9,26 @@ import (
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// listed is how many jobs List returns where nothing else is said.
+// listed is how many jobs List returns by default.
 const listed = 1000
 
-// Filter says which jobs List returns: those that everything that is set fits.
+// Filter says which jobs List returns: those that match every field that is set.
 type Filter struct {
-	// Ended includes jobs that have ended. So do States that name it, Succeeded and Reasons.
+	// Ended includes jobs that have ended. States with Ended in it, Succeeded and Reasons imply it.
 	Ended bool
-	// States are the only ones whose jobs are returned; none: all that Ended lets in.
+	// States, if not empty, are the states of the jobs to return.
 	States []State
 	// Succeeded, if set, returns only jobs that have ended, with success or without.
 	Succeeded *bool
-	// Reasons are the only ones, of jobs that have ended.
+	// Reasons, if not empty, are the reasons for which the jobs to return have ended.
 	Reasons []spec.Reason
 	// Task, User and Owner are each, if set, the only one whose jobs are returned: Job.Task, Job.User, Job.Owner as text.
 	Task, User, Owner string
-	// Since and Until are the bounds of Job.QueuedAt, both within them; the zero Time is none.
+	// Since and Until bound Job.QueuedAt, both inclusive. The zero Time is no bound.
 	Since, Until time.Time
 	// Limit is how many are returned at most; 0: 1000.
 	Limit int
-	// Visible, if set, leaves out jobs that it says no to. It must go by ID, Task, User and Owner alone.
+	// Visible, if set, leaves out jobs for which it returns false. It may look only at ID, Task, User and Owner.
 	Visible func(Job) bool
 }
 
@@ -43,7 +43,7 @@ func summary(j *Job) []byte {
 	}, "\x00"))
 }
 
-// summaryFits is fits by the summary of a job. What it cannot tell, fits tells later.
+// summaryFits is fits by the summary of a job. It returns true if the summary is not enough: fits decides later.
 func (f *Filter) summaryFits(id string, queued time.Time, summary []byte) bool {
 	const first = 7 // parts, of a summary that an engine of before has written
 	p := strings.Split(string(summary), "\x00")

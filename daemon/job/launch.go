@@ -26,11 +26,11 @@ type launcher struct {
 	quit    <-chan struct{}
 }
 
-// errPutOff is returned by launch for a job that is left to the next engine. Nobody hears of it any more from this one.
+// errPutOff is returned by launch for a job that is left to the next engine. This engine reports nothing more about it.
 var errPutOff = errors.New("the next engine starts it")
 
-// launch starts the process of a job that has its slot. It returns the end of one that could not be started, or has ended without
-// having run: Start's caller is to see that. All others are to be followed.
+// launch starts the process of a job that has its slot. If the job could not be started, or ended without having run, launch returns
+// its end, so that the caller of Start sees it. Otherwise the caller of launch follows the job.
 func (x *launcher) launch(ctx context.Context, l *live) (*spec.Exit, error) {
 	p, err := x.process(ctx, l)
 	if err != nil && x.putOff(ctx, l) {
@@ -56,7 +56,7 @@ func (x *launcher) launch(ctx context.Context, l *live) (*spec.Exit, error) {
 	l.mu.Unlock()
 	x.inputs.drop(&before)
 	close(l.ready)
-	if stop != nil { // whoever wanted that may be gone
+	if stop != nil { // the client that stopped it may be gone
 		x.stop(l, *stop)
 	}
 	if p.PID != 0 {
@@ -113,7 +113,7 @@ func (x *launcher) process(ctx context.Context, l *live) (*sandbox.Process, erro
 		return nil, fmt.Errorf("cannot make the job's log: %w", err)
 	}
 	defer logFile.Close()
-	if x.euid == 0 { // what others make is their own
+	if x.euid == 0 { // other users already own what they make
 		if err := groupOfFolder(logFile, x.opts.LogDir); err != nil {
 			return nil, err
 		}
@@ -131,7 +131,7 @@ func (x *launcher) process(ctx context.Context, l *live) (*sandbox.Process, erro
 				}
 			}
 		}
-		var memo []byte // where its caller is its record
+		var memo []byte // of a volatile job, which has no record
 		if j.Volatile {
 			if memo, err = x.records.Encode(j); err != nil {
 				return nil, err
@@ -189,7 +189,7 @@ func (x *launcher) describe(l *live) {
 	}
 }
 
-// describeAfter is how long a job runs before its scope is renamed for it: a call to systemd that most jobs are not worth.
+// describeAfter is how long a job runs before its scope is renamed for it. That is a call to systemd, which short jobs can do without.
 const describeAfter = time.Second
 
 // makeLog makes an empty log to append to.
@@ -197,7 +197,7 @@ func makeLog(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR|os.O_APPEND|unix.O_NOFOLLOW, 0o640)
 }
 
-// groupOfFolder gives a new log to the group of its folder: whoever may list the logs may read them.
+// groupOfFolder gives a new log to the group of its folder: users who may list the logs may read them.
 func groupOfFolder(f *os.File, dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {

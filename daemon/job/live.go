@@ -17,8 +17,8 @@ type live struct {
 	aliases map[string]*alias
 	kept    bool
 
-	// writing is held from the look at the job to its being on record, so that records come in the order of what happens. It is
-	// taken before all other locks. written, which it guards, says that there may be a record.
+	// writing is held while the job is put on record, so that its records are written in order. It is taken before all other locks.
+	// It guards written, which says that a record may exist.
 	writing sync.Mutex
 	written bool
 
@@ -26,21 +26,21 @@ type live struct {
 	job  Job          // as it is now
 	stop *StopOptions // somebody wants it stopped
 
-	// Its launcher's, then its follower's. slot is nil while it is queued, and once it was given back. While it takes over requests,
-	// input is guarded by roster.mu.
+	// slot and input belong to the goroutine that launches the job, then to the one that follows it. slot is nil while the job is
+	// queued, and after it was given back. While the job can take over requests, roster.mu guards input.
 	slot  *slot
 	input []byte
 
-	settled chan struct{} // closed when the job is on record, or turned out to be none
+	settled chan struct{} // closed when the job is on record, or was forgotten
 
 	ready chan struct{}    // closed when the job was launched, or could not be
-	halt  chan string      // takes who stops it before that
+	halt  chan string      // receives the name of the client that stops it before that
 	proc  *sandbox.Process // readable once ready is closed; nil if it could not be
 
 	result Result        // readable once done is closed
 	err    error         // likewise, or with roster.mu; set when there never was a job
 	done   chan struct{} // closed when the job has ended
-	gone   chan struct{} // closed when its shim has ended too, or was let go
+	gone   chan struct{} // closed when its shim has ended, too, or takes another job
 }
 
 func newLive(j Job) *live {
@@ -65,14 +65,14 @@ func (l *live) change(do func(j *Job)) Job {
 	return l.job
 }
 
-// alias is a request that a live job has taken over (see coalesce.go). It has the job's owner and trigger.
+// alias is a request that a live job has taken over (see coalesce.go). Its owner and trigger are those of the job.
 type alias struct {
 	of         *live
 	id, digest string
 	queuedAt   time.Time
 	once       Once
 	promised   time.Time
-	settled    chan struct{} // closed once it is on record, or none
+	settled    chan struct{} // closed when it is on record, or was forgotten
 }
 
 // record is the record of an alias, given the job that it is of.
@@ -85,7 +85,7 @@ func (a *alias) record(of *Job) Job {
 	}, of)
 }
 
-// aliasRecord is an alias as it is recorded with the job that it is of.
+// aliasRecord returns the record of an alias, with the end of its job if that has ended.
 func aliasRecord(alias Job, of *Job) Job {
 	if of.State == Ended {
 		alias.State, alias.EndedAt, alias.Exit = Ended, of.EndedAt, of.Exit
@@ -93,7 +93,7 @@ func aliasRecord(alias Job, of *Job) Job {
 	return alias
 }
 
-// nameOf is what a record under another id, or a small one, has of what j ran.
+// nameOf is the part of j's Run that aliases and promises keep, under an id of their own.
 func nameOf(id string, j *Job) spec.Run {
 	return spec.Run{ID: id, Task: j.Task, Args: j.Args[:min(1, len(j.Args))]}
 }

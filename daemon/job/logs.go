@@ -67,8 +67,8 @@ func (s *streamer) stream(ctx context.Context, id string, o LogOptions, yield fu
 	return err
 }
 
-// neverRan reports whether a job has ended without having run. It is a function of its own so that a Job, which is large, takes up
-// no room on the stack of each follower.
+// neverRan reports whether a job has ended without having run. It is a function of its own because a Job is large: it should not be on
+// the stack of each follower.
 func (s *streamer) neverRan(id string) bool {
 	j, err := s.records.find(id, nil)
 	return err == nil && j.State == Ended && j.StartedAt.IsZero()

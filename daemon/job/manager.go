@@ -26,7 +26,7 @@ type Manager struct {
 
 	null       *os.File // the standard input of jobs without one
 	quit       chan struct{}
-	background sync.WaitGroup // those who tidy up
+	background sync.WaitGroup // the goroutines that tidy up
 	stopSweep  func()
 }
 
@@ -62,7 +62,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	return m, nil
 }
 
-// connect makes those that have no state of their own to open.
+// connect makes the parts that open no files.
 func (m *Manager) connect() {
 	inputs, euid := inputs{m.opts.inputsDir(), m.opts.Logger}, os.Geteuid()
 	m.triggers = &triggers{
@@ -98,18 +98,17 @@ func (m *Manager) Close() error {
 	return errors.Join(m.logs.watcher.Close(), m.records.Close(), m.null.Close())
 }
 
-// SetLimits sets Options.MaxJobs and Options.UIDs anew. They hold for jobs to come.
+// SetLimits changes Options.MaxJobs and Options.UIDs, for jobs that start later.
 func (m *Manager) SetLimits(maxJobs int, r spec.UIDRange) {
 	m.pool.setUIDs(r)
 	m.jobs.setMaxJobs(maxJobs)
 }
 
-// SetRetention sets Options.Retention anew.
+// SetRetention changes Options.Retention.
 func (m *Manager) SetRetention(r spec.Retention) { m.records.retention.set(r) }
 
-// SetTasks says which tasks the configuration in force has, each by what a job of it is. Slots of another configuration are
-// ended, those that run a job after that; for each task, Spec.Warm slots are kept ready from now on. Specs that Start would
-// refuse are left out.
+// SetTasks says which tasks the current configuration has, each as the Spec of a job. The Manager ends slots of other configurations,
+// those of running jobs when the job ends, and keeps Spec.Warm slots of each task ready. It leaves out Specs that Start would refuse.
 func (m *Manager) SetTasks(specs []Spec) {
 	current, want := map[configuration]bool{}, map[configuration]*warm{}
 	for _, s := range specs {
@@ -129,9 +128,8 @@ func (m *Manager) SetTasks(specs []Spec) {
 	m.pool.setTasks(current, want)
 }
 
-// StartTriggered says how tasks that are triggered are started: spec returns what a task is, ErrNotNow, or why it cannot
-// run, which ends the matter with a line in the log. Until this is called, nothing is triggered, and nothing is forgotten.
-// It is called once.
+// StartTriggered says how to start tasks that the ends of jobs trigger. spec returns the Spec of a task, or ErrNotNow, or why the task
+// cannot run, which the Manager logs. Until the call, triggered jobs wait. Call it once.
 func (m *Manager) StartTriggered(spec func(task string) (Spec, error)) { m.triggers.use(spec) }
 
 // Start starts a job and returns once its process runs, or once it waits for its turn. A job that could not be set up has
@@ -178,7 +176,7 @@ func (m *Manager) Wait(ctx context.Context, id string) (Result, error) {
 // more, or, digits only, by the PID of its main process while it runs. It returns ErrNotFound, ErrAmbiguous or ErrShort.
 func (m *Manager) Status(ref string) (Job, error) { return m.records.find(ref, nil) }
 
-// Find is Status among the jobs that visible says yes to; nil: all. The others are not there, for an ambiguity either.
+// Find is Status among the jobs for which visible returns true; nil: all. It behaves as if other jobs did not exist.
 func (m *Manager) Find(ref string, visible func(Job) bool) (Job, error) {
 	return m.records.find(ref, visible)
 }
@@ -186,14 +184,14 @@ func (m *Manager) Find(ref string, visible func(Job) bool) (Job, error) {
 // List returns jobs, newest first. Records that cannot be read are left out, with a line in the log.
 func (m *Manager) List(f Filter) ([]Job, error) { return m.records.list(f) }
 
-// AcceptedAt returns when the job, or the alias of one, with this id was accepted; false: there is none.
+// AcceptedAt returns when the request with this id was accepted, and whether it is known.
 func (m *Manager) AcceptedAt(id string) (time.Time, bool) { return m.records.acceptedAt(id) }
 
-// Shared reports whether the job with this id, or that it is an alias of, was asked for by several requests.
+// Shared reports whether several requests share the job with this id or alias.
 func (m *Manager) Shared(id string) bool { return m.jobs.shared(id) }
 
-// Count returns how many jobs that have not ended are in each state, and how many of each task wait for their turn. Tasks of
-// which none waits, and commands, are left out.
+// Count returns how many jobs that have not ended are in each state, and how many jobs of each task wait for their turn. It leaves out
+// commands, and tasks without waiting jobs.
 func (m *Manager) Count() (states map[State]int, waiting map[string]int) { return m.jobs.count() }
 
 // Running returns how many jobs have not ended.
@@ -206,7 +204,7 @@ func (m *Manager) Running() int {
 	return n
 }
 
-// Current returns what a job uses now, as far as its control group tells. Of a job that does not run that is nothing.
+// Current returns what a job uses now, as far as its control group tells. It is empty for a job that does not run.
 func (m *Manager) Current(j Job) spec.Current {
 	if j.State != Running && j.State != Stopping {
 		return spec.Current{}
@@ -237,6 +235,6 @@ func (m *Manager) Accept() { m.jobs.accept() }
 // Draining reports whether new jobs are refused.
 func (m *Manager) Draining() bool { return m.jobs.isDraining() }
 
-// Drained returns when new jobs are refused and none is left, or at once with false where they are not refused, or are
-// not any more. It returns ErrClosed, and the cause of ctx's end.
+// Drained returns true when new jobs are refused and none is left. It returns false if new jobs are accepted, immediately or as soon as
+// that is so. It returns ErrClosed, and the cause of ctx's end.
 func (m *Manager) Drained(ctx context.Context) (bool, error) { return m.jobs.drained(ctx) }

@@ -18,12 +18,12 @@ type Options struct {
 	StateDir, LogDir string
 	// UIDs are lent to jobs that name no user. Without the privilege to use them, jobs run as the engine's user.
 	UIDs spec.UIDRange
-	// MaxJobs is how many jobs may run at once. Jobs of an earlier run are taken up whatever their number.
+	// MaxJobs is how many jobs may run at a time. Running jobs of an earlier engine do not have to fit.
 	MaxJobs int
 	// Retention bounds what is kept of jobs that have ended.
 	Retention spec.Retention
 	Logger    *slog.Logger
-	// Ended is called for each job that has ended, before anybody who waits for it hears of that. It must not block.
+	// Ended is called for each job that has ended, before Wait returns. It must not block.
 	Ended func(Job)
 }
 
@@ -40,7 +40,7 @@ func (o *Options) inputsDir() string { return filepath.Join(o.StateDir, "inputs"
 
 // makeFolders makes the folders.
 func (o *Options) makeFolders() error {
-	// The state's folders come first: that of the logs may lie in them, and would make them with its own mode.
+	// The folders of the state come first: LogDir may be inside of StateDir, which would get the wrong mode.
 	for _, dir := range []struct {
 		path string
 		mode fs.FileMode
@@ -54,8 +54,8 @@ func (o *Options) makeFolders() error {
 
 // StopOptions say how to stop a job.
 type StopOptions struct {
-	// By is who wanted it, for the job's record.
+	// By names the caller, for the job's record.
 	By string
-	// Kill is SIGKILL at once.
+	// Kill sends SIGKILL immediately.
 	Kill bool
 }

@@ -19,15 +19,15 @@ type placer struct {
 	coalesce *coalescer
 }
 
-// place puts a new job on record, with its slot if it has its turn; it returns whether it waits for one. With an error nothing is left
+// place puts a new job on record, with a slot if it has its turn. waits says that it waits for a turn. After an error, nothing is left
 // of the job.
 func (p *placer) place(ctx context.Context, s *Spec, a admitted) (waits bool, err error) {
 	l := a.l
 	waits = l.ticket.Waits()
-	if !waits { // first, since there may be no number for it, and then it costs no write
+	if !waits { // first: if no uid is free, nothing has been written
 		err = p.pool.leaseTo(l, a.key)
 	}
-	if err == nil && !s.Volatile && s.Overflow != spec.Coalesce { // that of such a one is kept already
+	if err == nil && !s.Volatile && s.Overflow != spec.Coalesce { // a coalesced job's input is kept already
 		err = p.keepInput(l)
 	}
 	if err == nil {
@@ -61,7 +61,7 @@ func (p *placer) keepInput(l *live) error {
 	return p.inputs.write(&j, l.input)
 }
 
-// placeJoined puts a request on record that became part of a job that waits. It returns errGone if it has to be admitted anew.
+// placeJoined puts a request on record that a waiting job took over. It returns errGone if the request has to be admitted again.
 func (p *placer) placeJoined(ctx context.Context, s *Spec, a admitted) error {
 	defer close(a.joined.alias.settled)
 	err := p.coalesce.commit(ctx, a.l, a.joined)
@@ -73,8 +73,8 @@ func (p *placer) placeJoined(ctx context.Context, s *Spec, a admitted) error {
 	return err
 }
 
-// forget undoes admit. It returns false, and does nothing, for a job that another request has put on record meanwhile, which
-// it took over. The id stays taken until nothing of the job is left: whoever asks for it meanwhile waits, see known.
+// forget undoes admit. It does nothing and returns false for a job that took over a request, if that request has put the job on record.
+// The id stays taken until nothing of the job is left: callers that ask for it wait, see known.
 func (p *placer) forget(l *live) bool {
 	l.writing.Lock()
 	defer l.writing.Unlock()
@@ -86,7 +86,7 @@ func (p *placer) forget(l *live) bool {
 	defer p.jobs.workers.Done() // the records are open until then
 	p.jobs.admission.TakeNoMore(l.ticket)
 	j := l.snapshot()
-	// Whatever has joined and is not kept yet must not take this for a job that lives, see coalescer.commit.
+	// Requests that have joined and are not on record yet find out by this that the job is gone, see coalescer.commit.
 	l.err = fmt.Errorf("%q: %w", j.ID, ErrNotFound)
 	p.jobs.mu.Unlock()
 	p.inputs.drop(&j)

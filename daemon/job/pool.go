@@ -15,10 +15,10 @@ import (
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// pool has the slots that jobs run in: it lends each to one job at a time, with a uid of its own where the job names no user, keeps
-// some for the next job, and keeps others ready (warm.go). It knows neither the queue nor the records.
+// pool has the slots that jobs run in. It lends each slot to one job at a time, with a uid of its own if the job names no user. It
+// keeps some slots for the next job and others ready in advance (warm.go). It knows neither the queue nor the records.
 //
-// Its lock is its own. Nothing is called with it that takes another one, so it may be taken with any other held.
+// No other lock is taken while its lock is held, so it can be taken while any other lock is held.
 type pool struct {
 	host   *sandbox.Host
 	logger *slog.Logger
@@ -95,7 +95,7 @@ func (p *pool) waiting(key string) *slot {
 	return nil
 }
 
-// newSlot returns a slot that is to be opened. For a uid, it may end one that waits. The lock is held.
+// newSlot returns a slot that is not open yet. With evict, it may end an idle slot to get its uid. The lock is held.
 func (p *pool) newSlot(j *Job, key string, evict bool) (*slot, bool) {
 	s := &slot{id: newID(), of: j.configuration(), key: key, keep: j.Keep}
 	if j.Dynamic {
@@ -114,7 +114,7 @@ func (p *pool) newSlot(j *Job, key string, evict bool) (*slot, bool) {
 	return s, true
 }
 
-// evict ends a slot that waits and returns its uid, under which nothing runs. The lock is held.
+// evict ends an idle slot and returns its uid, under which nothing runs. The lock is held.
 func (p *pool) evict() (uint32, bool) {
 	for _, list := range p.idle {
 		for _, s := range list {
@@ -147,15 +147,15 @@ func (p *pool) isOpen(s *slot) bool {
 }
 
 const (
-	// startAttempts is how often a scope whose name is taken gets another number.
+	// startAttempts is how many names openSlot tries.
 	startAttempts = 5
-	// takenPause is how long a scope of the name that a command is to have may take to go.
+	// takenPause is how long an older scope with a command's name may take to disappear.
 	takenPause = 200 * time.Millisecond
 )
 
-// openSlot opens the slot of a job, also when the scope's name is taken: another engine's, or one of before a crash that
-// the records do not know of. A command's scope has the name of its job; it is taken by the attempt of an engine that died
-// before the job began.
+// openSlot opens the slot of a job. If the scope's name is taken, it tries others: another engine may have used the name, or an engine
+// that crashed before it recorded that. A command's scope is named after its job; its name is taken if an engine died before the job
+// began.
 func (p *pool) openSlot(ctx context.Context, s *slot, j *Job) error {
 	at := spec.Place{Slot: s.id, Unit: s.unit}
 	for range startAttempts {
@@ -182,7 +182,7 @@ func (p *pool) openSlot(ctx context.Context, s *slot, j *Job) error {
 	return fmt.Errorf("cannot start %s: %w", s.unit, scope.ErrExists)
 }
 
-// watch ends a slot whose shim ends while no job is in it: somebody stopped the scope.
+// watch ends a slot whose shim ends while no job is in it, for example because somebody stopped the scope.
 func (p *pool) watch(s *slot) {
 	p.ends.Go(func() {
 		<-s.open.Gone()
@@ -198,7 +198,7 @@ func (p *pool) watch(s *slot) {
 	})
 }
 
-// describe makes the description of a job's scope that of the job, where it was that of another job before.
+// describe sets the description of a job's scope if it still describes an earlier job.
 func (p *pool) describe(s *slot, j *Job) {
 	p.mu.Lock()
 	other := s.open != nil && s.key != "" && s.shown != j.ID
@@ -214,22 +214,22 @@ func (p *pool) describe(s *slot, j *Job) {
 	}
 }
 
-// spoil has a slot take no other job: who knows what became of the last one.
+// spoil marks a slot so that it takes no other job, since the state of its last job is unknown.
 func (p *pool) spoil(s *slot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.key = ""
 }
 
-// keepNumber has nobody else get the uid of a slot, nor the slot: what is left of its job may run on under the one, in the other.
+// keepNumber reserves a slot and its uid for good: processes of its job may still run.
 func (p *pool) keepNumber(s *slot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.uid, s.key = 0, ""
 }
 
-// giveBack takes a slot back whose job has ended. It returns false for one that takes no other job; it is to be ended once that
-// job's end is on record.
+// giveBack takes a slot back whose job has ended. It returns false if the slot takes no other job: the caller ends it once the job's
+// end is on record.
 func (p *pool) giveBack(s *slot) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -241,14 +241,14 @@ func (p *pool) giveBack(s *slot) bool {
 	return true
 }
 
-// end ends a slot for good, and calls then, if set, when its shim is gone.
+// end ends a slot for good. It calls then, if set, when the slot's shim is gone.
 func (p *pool) end(s *slot, then func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.drop(s, then)
 }
 
-// drop is end. The shim is waited for by a goroutine. The lock is held.
+// drop is end. A goroutine waits for the shim. The lock is held.
 func (p *pool) drop(s *slot, then func()) {
 	if s.dropped {
 		return
@@ -272,14 +272,14 @@ func (p *pool) drop(s *slot, then func()) {
 	})
 }
 
-// leave lets go of a slot whose job's end could not be recorded: its shim writes a record.
+// leave disconnects from a slot whose job's end could not be recorded, so that its shim writes an exit record.
 func (p *pool) leave(s *slot) {
 	if p.isOpen(s) {
 		s.open.Leave()
 	}
 }
 
-// unidle takes a slot out of those that wait.
+// unidle removes a slot from the idle ones.
 func (p *pool) unidle(s *slot) {
 	if s.expiry != nil {
 		s.expiry.Stop()
@@ -293,13 +293,13 @@ func (p *pool) unidle(s *slot) {
 	}
 }
 
-// expire ends a slot that nobody needed in time.
+// expire ends a slot that no job needed in time.
 func (p *pool) expire(s *slot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	list := p.idle[s.key]
 	if !slices.Contains(list, s) {
-		return // somebody did
+		return // a job did
 	}
 	s.expiry = nil
 	if w := p.warm[s.of]; w != nil && w.key == s.key && len(list) <= w.want {
@@ -309,17 +309,17 @@ func (p *pool) expire(s *slot) {
 	p.drop(s, nil)
 }
 
-// remember has the numbers of scopes and uids go on after those of a job of an earlier run, the newest that had a uid.
+// remember continues the numbers of scopes and uids after those of a job of an earlier run. newest says that it is the newest job.
 func (p *pool) remember(j *Job, newest bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.unit = max(p.unit, sandbox.UnitNumber(j.Unit)+1)
 	if c := j.Credentials; newest && c != nil && p.uids.r.Has(c.UID) {
-		p.uids.next = c.UID + 1 // not at once another's; take wraps around
+		p.uids.next = c.UID + 1 // it should rest before it is lent again; take wraps around
 	}
 }
 
-// adopt returns the slot of a job of an earlier run, which takes no other job: who knows what it has seen.
+// adopt returns the slot of a job of an earlier run. It takes no other job, since its history is unknown.
 func (p *pool) adopt(j *Job, open *sandbox.Slot) *slot {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -331,7 +331,7 @@ func (p *pool) adopt(j *Job, open *sandbox.Slot) *slot {
 	return s
 }
 
-// close ends all slots that wait, and returns when no other is being opened. Slots of jobs are left to wait.
+// close ends all idle slots, and returns when no slot is being opened any more. Slots of running jobs stay.
 func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true

@@ -9,9 +9,9 @@ import (
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// A job with Spec.Promised is known to whoever starts it again until that time. Retention prunes it like any other, since
-// nobody is to keep more than a share of what is kept. But it leaves a small record behind, in the state promised, of which
-// only Start and Run know: who asked for what, how it ended, and the beginning of what it wrote.
+// Start and Run know a job with Spec.Promised until that time. Retention prunes such a job like any other, since no owner may keep more
+// than its share. A small record in the state promised takes its place, which only Start and Run use: who asked for what, how the job
+// ended, and the beginning of what it wrote.
 
 const (
 	// maxPromises is how many such records each share may have. Beyond that, Start takes no job with Promised from it.
@@ -22,7 +22,7 @@ const (
 	promisesOf = "promised/"
 )
 
-// promiseOf returns the record that is to take the place of a job's when it is pruned; nil: none.
+// promiseOf returns the record that takes the place of a job's when it is pruned; nil: none.
 func promiseOf(records *store.Store[Job], logPath func(id string) string, id string, now time.Time) (*Job, error) {
 	j, err := records.Get(id)
 	var damaged *store.DecodeError
@@ -36,10 +36,10 @@ func promiseOf(records *store.Store[Job], logPath func(id string) string, id str
 	}
 	of := j
 	of.MaxReply = min(of.MaxReply, promisedReply)
-	if j.Into != "" { // an alias does not know how much it is
+	if j.Into != "" { // an alias has no MaxReply
 		of.ID, of.MaxReply = j.Into, promisedReply
 	}
-	// A log that is not there, or cannot be read, leaves a reply without what is in it.
+	// If the log cannot be read, the promise has no output.
 	result, _ := resultOf(of, logPath(of.ID))
 	return &Job{
 		Spec: Spec{

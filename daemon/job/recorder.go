@@ -9,7 +9,7 @@ const (
 	// recordAfter is how long the end of a job waits for others to be recorded with it. Until then its shim knows it, or the
 	// shim's record.
 	recordAfter = 50 * time.Millisecond
-	// recordAgain is the time between two attempts to write what could not be written: a disk that is full has room some day.
+	// recordAgain is the time between two attempts to write: a full disk may have room later.
 	recordAgain = 5 * time.Second
 )
 
@@ -18,7 +18,7 @@ type recorder struct {
 	// write records a batch, and returns whether it could. With last, it is not called again for it.
 	write func(batch []*live, last bool) bool
 	ended chan struct{} // has a value when there is an end to record
-	hurry chan struct{} // has a value when that is to be done at once
+	hurry chan struct{} // has a value when they should be recorded immediately
 	last  chan struct{} // closed when nothing ends any more
 	done  chan struct{} // closed when run has returned
 
@@ -68,7 +68,7 @@ func (r *recorder) run() {
 			}
 			t.Stop()
 			pause = 0
-			if !r.record(false) && !isClosed(r.last) { // else once more, above
+			if !r.record(false) && !isClosed(r.last) { // at the end, record is called once more, above
 				pause = recordAgain
 			}
 		}

@@ -13,14 +13,14 @@ import (
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// unitsLooked is how many of the newest records are looked at for the number of the last scope. A number that is taken all
-// the same costs a second attempt.
+// unitsLooked is how many of the newest records recover reads to find the number of the last scope. If a number turns out to be
+// taken, the next one is tried.
 const unitsLooked = 1000
 
-// findAtOnce is how many jobs of an earlier run are looked for at a time.
+// findAtOnce is how many jobs of an earlier run are looked up concurrently.
 const findAtOnce = 64
 
-// recover takes up the jobs that have not ended as far as the records know.
+// recover takes up the jobs that have not ended according to the records.
 func (r *runner) recover() error {
 	looked := 0
 	for j, err := range r.records.Newest() {
@@ -36,7 +36,7 @@ func (r *runner) recover() error {
 	left, err := r.records.Unfinished()
 	var damaged *store.DecodeError
 	if errors.As(err, &damaged) {
-		// One record that is damaged does not keep all other jobs from being served.
+		// One damaged record must not stop the engine.
 		r.opts.Logger.Error("cannot read all records of unfinished jobs", "error", err)
 	} else if err != nil {
 		return fmt.Errorf("cannot read the records: %w", err)
@@ -49,13 +49,13 @@ func (r *runner) recover() error {
 		sweep(r.opts, left)
 	}
 	found, again := r.findAll(left)
-	// Nobody asks before all of them are in it.
+	// No caller is served before all jobs are in the roster.
 	for _, l := range found {
-		if isClosed(l.proc.Done()) { // whoever asks first is to see that
+		if isClosed(l.proc.Done()) { // the first caller should see that
 			r.ender.end(l, l.proc.Exit())
 			continue
 		}
-		if l.job.State == Stopping { // whoever wanted that may not have been heard
+		if l.job.State == Stopping { // the earlier engine may not have told its shim
 			r.launcher.stop(l, StopOptions{By: "somebody before the engine was started anew"})
 		}
 		r.jobs.workers.Go(func() { r.follow(l) })
@@ -85,8 +85,8 @@ func (r *runner) recover() error {
 	return nil
 }
 
-// stillOwing takes those that have ended out of the unfinished jobs that an earlier engine left: all that is left to do for them is
-// to start what they trigger.
+// stillOwing removes the jobs that have ended from the unfinished jobs of an earlier engine. They only have to start what they
+// trigger.
 func (r *runner) stillOwing(left []Job) []Job {
 	r.jobs.mu.Lock()
 	defer r.jobs.mu.Unlock()
@@ -100,8 +100,7 @@ func (r *runner) stillOwing(left []Job) []Job {
 	})
 }
 
-// withClaims adds the jobs that are not on record, because their callers were it, and sweeps up what is left of those that
-// have ended.
+// withClaims adds the volatile jobs, which are not on record, and removes the claims of jobs that have ended.
 func (r *runner) withClaims(left []Job) ([]Job, error) {
 	claims, err := r.opts.Host.Claims()
 	if err != nil {
@@ -126,9 +125,8 @@ func (r *runner) withClaims(left []Job) ([]Job, error) {
 	return left, nil
 }
 
-// findAll looks for jobs, many at a time: a shim that does not answer takes its time. It returns those that were begun, and
-// those that are still to be started. What cannot be found out of one job does not keep the engine from serving the others;
-// its record stays as it is, for the next engine.
+// findAll looks for jobs, many at a time, since a shim may not answer for seconds. It returns the jobs that had begun, and those that
+// the engine still has to start. If it cannot find out about a job, it leaves that job's record for the next engine.
 func (r *runner) findAll(left []Job) (found, again []*live) {
 	all := make([]*live, len(left))
 	var wg sync.WaitGroup
@@ -154,7 +152,7 @@ func (r *runner) findAll(left []Job) (found, again []*live) {
 	return found, again
 }
 
-// find looks for one job. It returns nil where there is nothing to be done about it.
+// find looks for one job. It returns nil if the engine has nothing more to do for it.
 func (r *runner) find(j Job) *live {
 	l := newLive(j)
 	close(l.settled)
@@ -173,7 +171,7 @@ func (r *runner) find(j Job) *live {
 		return l
 	}
 	if j.Volatile {
-		// Its caller asks again, or is gone, too.
+		// Its caller asks again, or is gone.
 		if err := r.records.Delete(j.ID); err != nil {
 			r.opts.Logger.Error("cannot delete a job's record", "job", j.ID, "error", err)
 		}
@@ -186,7 +184,7 @@ func (r *runner) find(j Job) *live {
 	return l
 }
 
-// takeUp makes a job of an earlier run one of this. Nobody else asks yet.
+// takeUp adds a job of an earlier run to the roster. No caller is served yet.
 func (r *runner) takeUp(l *live) {
 	j := &l.job
 	l.slot = r.pool.adopt(j, l.proc.Slot())

@@ -13,8 +13,8 @@ import (
 // Result is a job that has ended, and the beginning of what it wrote.
 type Result struct {
 	Job
-	// Stdout and Stderr are at most Spec.MaxReply bytes each, and empty for a job of which the reply is gone: one that
-	// ended before this call, or under another engine.
+	// Stdout and Stderr are at most Spec.MaxReply bytes each. They are empty if the job ended before this call, or under another
+	// engine.
 	Stdout, Stderr []byte
 	// Truncated: there was more.
 	Truncated bool
@@ -29,7 +29,7 @@ func resultOf(j Job, logPath string) (Result, error) {
 	return r, err
 }
 
-// read reads a log as far as r takes it. Lines that are no records are passed over.
+// read reads the beginning of a log. It skips lines that are no records.
 func (r *Result) read(logPath string) error {
 	f, err := os.Open(logPath)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -56,7 +56,7 @@ func (r *Result) read(logPath string) error {
 	}
 }
 
-// add takes what there is room for.
+// add adds as much as there is room for.
 func (r *Result) add(e log.Entry) {
 	to := &r.Stdout
 	if e.Stream == log.Stderr {
@@ -69,7 +69,7 @@ func (r *Result) add(e log.Entry) {
 	*to = append(*to, data...)
 }
 
-// full reports whether nothing more is to be read.
+// full reports whether r takes no more.
 func (r *Result) full() bool {
 	return r.Truncated && int64(len(r.Stdout)) >= r.MaxReply && (r.RedirectStderr || int64(len(r.Stderr)) >= r.MaxReply)
 }

@@ -28,20 +28,20 @@ const (
 	sweepLatest = time.Hour
 	// sweepBatch is how many jobs are removed in one transaction.
 	sweepBatch = 256
-	// youngest is how long a job is known after its end whatever their number and size: whoever started it may still ask.
+	// youngest is how long a job is kept after its end, whatever keep_jobs and keep_bytes are: its caller may still ask for it.
 	youngest = 10 * time.Second
 	// measureAgain is the least time between two looks at all logs.
 	measureAgain = time.Minute
-	// orphanAge is how long what belongs to no record must not have been written to before it is removed.
+	// orphanAge is how long a file without a record must not have been written to before it is removed.
 	orphanAge = time.Hour
 )
 
-// retention keeps what jobs leave within bounds. A job that has not ended is never touched, and a log that somebody reads
-// is there for that reader until it is closed. KeepJobs and KeepBytes are shared fairly: nothing goes of an owner that has less
-// than its share, and of the others those that ended first.
+// retention removes the records and logs of old jobs. It never touches a job that has not ended, and a log stays for a reader that has
+// it open. Owners share KeepJobs and KeepBytes fairly: an owner with less than its share loses nothing, and the others lose the jobs
+// that ended first.
 //
-// The record goes first, in a transaction, then the log. What an engine that is killed in between leaves is a log without a
-// record, which the next one removes.
+// It removes the record first, in a transaction, then the log. If the engine is killed in between, the next one removes the log, which
+// has no record.
 type retention struct {
 	store  *store.Store[Job]
 	logs   string // folder of the logs
@@ -127,7 +127,7 @@ func (r *retention) run(quit <-chan struct{}) {
 	}
 }
 
-// sweep removes what exceeds the bounds, and returns how long it can wait to be called again if no job ends meanwhile.
+// sweep removes what exceeds the bounds. It returns after how long to call it again if no job ends before.
 func (r *retention) sweep(quit <-chan struct{}) (time.Duration, error) {
 	bounds, ended := r.take()
 	if r.measured.IsZero() {
@@ -147,7 +147,7 @@ func (r *retention) sweep(quit <-chan struct{}) (time.Duration, error) {
 		default:
 		}
 		if bounds.KeepBytes > 0 && r.allBytes() > bounds.KeepBytes && time.Since(r.measured) >= measureAgain {
-			// Somebody else may have removed logs. Nothing is to go for space that is there.
+			// An operator may have removed logs. No job should be pruned for space that is free.
 			if err := r.measure(); err != nil {
 				return sweepLatest, err
 			}
@@ -189,8 +189,7 @@ func (r *retention) allBytes() int64 {
 	return sum
 }
 
-// due returns the jobs, and the promises, to remove next: sweepBatch of each owner at most. Without any, it returns how long that
-// may stay so.
+// due returns the jobs and promises to remove next, at most sweepBatch of each owner. If there are none, it returns when to ask again.
 func (r *retention) due(bounds spec.Retention) ([]endedJob, time.Duration, error) {
 	groups, err := r.store.Groups()
 	if err != nil {
@@ -249,8 +248,8 @@ func (r *retention) due(bounds spec.Retention) ([]endedJob, time.Duration, error
 	return due, max(next, 0), nil
 }
 
-// fair returns the most that each of several may have of what may be so much in all, so that who has less than that loses
-// nothing to those that have more, and everybody keeps something. A bound of 0 is none.
+// fair returns how much each owner may keep so that all of them stay within bound. An owner that has less loses nothing, and every
+// owner may keep something. A bound of 0 means no bound.
 func fair[N int | int64](has map[string]int64, bound N) int64 {
 	if bound <= 0 {
 		return math.MaxInt64
@@ -266,7 +265,7 @@ func fair[N int | int64](has map[string]int64, bound N) int64 {
 	return math.MaxInt64
 }
 
-// remove removes jobs: their records first, or all of them but what was promised.
+// remove removes jobs. Records that are still promised become promises.
 func (r *retention) remove(due []endedJob) error {
 	var ids []string
 	var promises []Job
@@ -349,7 +348,7 @@ func (r *retention) measure() error {
 	return nil
 }
 
-// before returns the time from which on everything may still belong to somebody.
+// before returns the time before which a file without a record can be removed.
 func (r *retention) before() (time.Time, error) {
 	t := time.Now().Add(-orphanAge)
 	groups, err := r.store.Groups()
@@ -371,7 +370,7 @@ func (r *retention) before() (time.Time, error) {
 	return t, nil
 }
 
-// sweepExits removes the records of shims that no job is known of any more, and those that were never finished.
+// sweepExits removes the exit records of unknown jobs, and those that were never finished.
 func (r *retention) sweepExits() error {
 	entries, err := os.ReadDir(r.exits)
 	if err != nil {

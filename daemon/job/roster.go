@@ -19,7 +19,7 @@ type roster struct {
 	// start is called for each job whose turn has come, with the lock held. It must not block.
 	start func(*live)
 
-	// workers are those who see to a job: one for each in live that has not ended, but for those in the queue of a closed roster.
+	// workers has one count for each live job that has not ended, except jobs in the queue of a closed roster.
 	workers sync.WaitGroup
 
 	mu        sync.Mutex // guards what follows
@@ -39,7 +39,7 @@ func newRoster(maxJobs int, quit <-chan struct{}) *roster {
 	}
 }
 
-// close has nobody start a job any more. Those in the queue wait for the next engine. It returns false if it was called before.
+// close makes the roster start no more jobs. Jobs in the queue wait for the next engine. It returns false if it was called before.
 func (r *roster) close() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -51,7 +51,7 @@ func (r *roster) close() bool {
 	return true
 }
 
-// setMaxJobs changes how many jobs may have their turn at once.
+// setMaxJobs changes how many jobs may have a turn at a time.
 func (r *roster) setMaxJobs(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -71,7 +71,7 @@ func (r *roster) giveTurns() {
 	}
 }
 
-// get returns the job with this id; nil: there is none in memory.
+// get returns the job in memory with this id, or nil.
 func (r *roster) get(id string) *live {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -81,8 +81,8 @@ func (r *roster) get(id string) *live {
 // has reports whether a job runs, or is not on record yet.
 func (r *roster) has(id string) bool { return r.get(id) != nil }
 
-// remembered returns the job that has this id, or of which it is an alias, as it is seen under that id; settled is closed once
-// that is on record, or none.
+// remembered returns the job that has this id or alias, and how it is seen under that id. settled is closed when the id is on record,
+// or was forgotten.
 func (r *roster) remembered(id string) (l *live, j Job, settled <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -96,7 +96,7 @@ func (r *roster) remembered(id string) (l *live, j Job, settled <-chan struct{})
 	return nil, Job{}, nil
 }
 
-// another reports whether a job in memory is one that s had under another id. mu is held.
+// another reports whether a job in memory has one of s.Otherwise, the other ids of the same request. mu is held.
 func (r *roster) another(s *Spec) bool {
 	now := time.Now()
 	for _, id := range s.Otherwise {
@@ -110,7 +110,7 @@ func (r *roster) another(s *Spec) bool {
 	return false
 }
 
-// duplicate returns the id of a job that has not ended and is of the same command as j, or "". mu is held.
+// duplicate returns the id of a job that has not ended and runs the same command as j, or "". mu is held.
 func (r *roster) duplicate(j *Job) string {
 	for _, l := range r.live {
 		if other := l.snapshot(); sameCommand(other, *j) && other.State != Ended {
@@ -134,7 +134,7 @@ func (r *roster) remove(l *live, id string) {
 	}
 }
 
-// alias makes an id one of a live job. mu is held.
+// alias adds an alias to its job. mu is held.
 func (r *roster) alias(a *alias) {
 	if a.of.aliases == nil {
 		a.of.aliases = map[string]*alias{}
@@ -151,7 +151,7 @@ func (r *roster) unalias(a *alias) {
 	a.of.ticket.Unjoin()
 }
 
-// shared reports whether the job with this id, or that it is an alias of, was asked for by several requests.
+// shared is Manager.Shared.
 func (r *roster) shared(id string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -159,7 +159,7 @@ func (r *roster) shared(id string) bool {
 	return r.aliases[id] != nil || l != nil && len(l.aliases) > 0
 }
 
-// those returns the jobs that fit, newest first.
+// those returns the jobs in memory that fit, newest first.
 func (r *roster) those(fit func(Job) bool) []Job {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -173,7 +173,7 @@ func (r *roster) those(fit func(Job) bool) []Job {
 	return jobs
 }
 
-// count returns how many jobs that have not ended are in each state, and how many of each task wait for their turn.
+// count is Manager.Count.
 func (r *roster) count() (states map[State]int, waiting map[string]int) {
 	states = map[State]int{}
 	r.mu.Lock()
@@ -212,7 +212,7 @@ func (r *roster) paid(j *Job) {
 	r.admission.Paid(j.share())
 }
 
-// newestFirst sorts; of two jobs of one moment the order is always the same.
+// newestFirst sorts jobs by time, and jobs of the same time by id.
 func newestFirst(jobs []Job) {
 	slices.SortFunc(jobs, func(a, b Job) int {
 		return cmp.Or(b.QueuedAt.Compare(a.QueuedAt), strings.Compare(b.ID, a.ID))

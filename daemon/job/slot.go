@@ -13,11 +13,11 @@ import (
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// slot is a slot of the pool. All of it is guarded by the pool's lock but what is set before anybody else knows of it.
+// slot is a slot of the pool. The pool's lock guards all of it, except what is set before the slot is shared.
 type slot struct {
 	id   string
 	unit string
-	// key is what its jobs have in common (see slotKey), "" for a slot of one job alone.
+	// key is what its jobs have in common (see slotKey), "" for a slot that runs one job only.
 	key  string
 	of   configuration
 	keep time.Duration
@@ -35,8 +35,8 @@ type configuration struct{ task, config string }
 func (j *Job) configuration() configuration { return configuration{j.Task, j.Config} }
 
 // slotKey names what the jobs of a slot have in common: the task's configuration, the user, and the very files that the slot
-// binds. A folder that was replaced since has another key. To look at those may take its time (a dead network file system), so
-// no lock is held meanwhile.
+// binds. A folder that was replaced since has another key. Call it without a lock: looking at the files can take long, for example on
+// a network file system whose server is down.
 func slotKey(j *Job) string {
 	if j.Single() && j.Task == "" {
 		return ""
@@ -79,7 +79,8 @@ func identity(path string) string {
 	return fmt.Sprint(st.Dev, " ", st.Ino, " ", st.Size, " ", st.Mtim.Sec, " ", st.Mtim.Nsec)
 }
 
-// lend gives a job without a user of its own the uid of its slot. One without a uid it must not have: that would be root's.
+// lend gives a job that names no user the uid of its slot. A slot without a uid must never be lent to such a job: it would run as
+// root.
 func (s *slot) lend(j *Job) error {
 	if !j.Dynamic {
 		return nil

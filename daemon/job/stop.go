@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// goneTime bounds how long Stop waits for the supervisor of a job that has ended.
+// goneTime bounds how long Stop waits for the shim of a job that has ended.
 const goneTime = 5 * time.Second
 
 // stop is Manager.Stop.
@@ -41,7 +41,7 @@ func (r *runner) stop(ctx context.Context, id string, o StopOptions) (Job, error
 	}
 	select {
 	case l.halt <- o.By:
-	default: // somebody did before
+	default: // another caller did before
 	}
 	select {
 	case <-l.ready:
@@ -55,7 +55,7 @@ func (r *runner) stop(ctx context.Context, id string, o StopOptions) (Job, error
 	if err != nil {
 		return result.Job, err
 	}
-	// Whoever looks then finds no process at all, not even the shim.
+	// When Stop returns, no process of the job is left, not even the shim.
 	r.ender.recorder.now()
 	t := time.NewTimer(goneTime)
 	defer t.Stop()

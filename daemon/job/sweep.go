@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// sweepAge is how old a file must be that a shim was about to write, for that shim to be gone: it writes it in one go.
+// sweepAge is how old an unfinished file of a shim must be to be removed. A shim writes its file within moments.
 const sweepAge = time.Hour
 
-// sweep removes what an engine that was killed left of jobs that have ended: exit records that it had read, or that came
-// after it had heard of the end, and inputs that nobody reads any more. left are the jobs that have not ended.
+// sweep removes files that a killed engine left of jobs that have ended: exit records that are no longer needed, and inputs that no job
+// will read. left are the jobs that have not ended.
 func sweep(o *Options, left []Job) {
 	exits, inputs := map[string]bool{}, map[string]bool{}
 	for _, j := range left {
@@ -25,7 +25,7 @@ func sweep(o *Options, left []Job) {
 	sweepFolder(o.inputsDir(), inputs, o.Logger)
 }
 
-// sweepFolder removes the files that do not have the id of a job for a name that needs them.
+// sweepFolder removes the files in dir, except those that are needed.
 func sweepFolder(dir string, needed map[string]bool, logger *slog.Logger) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

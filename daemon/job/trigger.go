@@ -13,8 +13,7 @@ import (
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// ErrNotNow is returned by the function given to StartTriggered for a task that cannot be looked up at the moment. It is
-// asked again.
+// ErrNotNow is returned by the function given to StartTriggered if it cannot look up a task now. The Manager calls it again.
 var ErrNotNow = errors.New("it cannot be told now what the task is")
 
 // triggers starts the jobs that the ends of others start.
@@ -22,7 +21,7 @@ type triggers struct {
 	jobs    *roster
 	records *ledger
 	logger  *slog.Logger
-	owner   Owner // of what it starts
+	owner   Owner // of the jobs that it starts
 	// start is Manager.Start.
 	start func(context.Context, Spec) (Job, error)
 
@@ -36,8 +35,8 @@ func (t *triggers) use(spec func(task string) (Spec, error)) {
 	close(t.ready)
 }
 
-// reached returns the trigger that a job's end is, or "". As with the OnFailure= of systemd.unit(5), a job that was
-// stopped has not failed.
+// reached returns the trigger that a job's end is, or "". A job that was stopped has not failed, as with OnFailure= of
+// systemd.unit(5).
 func reached(j Job) string {
 	switch {
 	case j.Succeeded():
@@ -49,7 +48,7 @@ func reached(j Job) string {
 	}
 }
 
-// owe notes in a job that has ended what that is to start. roster.mu is held.
+// owe notes in a job that has ended which tasks it has to start. roster.mu is held.
 func (t *triggers) owe(j *Job) {
 	var tasks []string
 	switch reached(*j) {
@@ -67,8 +66,8 @@ func (t *triggers) owe(j *Job) {
 	}
 }
 
-// run starts what the end of a job triggers. That end is on disk. It goes on until each of them is started or cannot
-// be, or the Manager is closed; then the next one goes on.
+// run starts what the end of a job triggers, once that end is on disk. It returns when each task was started or cannot be, or the
+// Manager is closed; then the next Manager goes on.
 func (t *triggers) run(j Job) {
 	if !j.Owing {
 		return
@@ -108,8 +107,8 @@ func (t *triggers) run(j Job) {
 // triggerAgain is the time between two attempts to start a triggered job when there is no room for it.
 const triggerAgain = time.Second
 
-// startOne starts one job, unless it is known already. While there is no room for it, it tries again and again. It
-// returns ErrClosed, and why it can never be started.
+// startOne starts one job, unless it is known already. It tries again while there is no room for the job. It returns ErrClosed, or why
+// the job can never be started.
 func (t *triggers) startOne(by Job, next Triggered) error {
 	again := time.NewTicker(triggerAgain)
 	defer again.Stop()
@@ -165,7 +164,7 @@ func (t *triggers) try(by Job, next Triggered) error {
 	}
 }
 
-// outcome is what a triggered job is told of the one that triggered it, in the manner of the MONITOR_* variables of
+// outcome returns the variables by which a triggered job learns how the other job ended, like the MONITOR_* variables of
 // systemd.exec(5).
 func outcome(j Job) []string {
 	env := []string{

@@ -2,8 +2,8 @@ package job
 
 import "github.com/rtask/rtask/sandbox/spec"
 
-// uids lends the numbers of a range, each to one job at a time, in turn: what a job left under its number is not at once
-// another's.
+// uids lends the numbers of a range, each to one job at a time. It uses all numbers in turn, so that a number is not lent again soon:
+// files of its last job may still exist.
 type uids struct {
 	r    spec.UIDRange
 	next uint32

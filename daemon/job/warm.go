@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// warm is a number of slots to be kept ready.
+// warm says how many slots of a task are kept ready.
 type warm struct {
 	key      string // of the slots; another one once a file that they bind was replaced
 	template Job
@@ -15,11 +15,11 @@ type warm struct {
 	pause    bool // the last one could not be opened
 }
 
-// openAgain is the time after which a warm slot is opened in the place of one that came to nothing.
+// openAgain is how long the pool waits after a warm slot could not be opened, or was lost.
 const openAgain = time.Second
 
-// setTasks says which tasks the configuration in force has, each by what a job of it is, and how many slots of each are kept ready
-// from now on. Slots of another configuration are ended, those that run a job after that.
+// setTasks says which tasks the current configuration has, and how many slots of each to keep ready. It ends slots of other
+// configurations, those of running jobs when the job ends.
 func (p *pool) setTasks(current map[configuration]bool, want map[configuration]*warm) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -44,8 +44,7 @@ func (p *pool) setTasks(current map[configuration]bool, want map[configuration]*
 	}
 }
 
-// replace ends the slots that are kept ready where they bind what is not there any more: from now on they have another key. The lock
-// is held.
+// replace ends the slots that were kept ready under another key: a file that they bind was replaced. The lock is held.
 func (p *pool) replace(w *warm, key string) {
 	if w.key == key {
 		return
@@ -57,7 +56,7 @@ func (p *pool) replace(w *warm, key string) {
 	w.key = key
 }
 
-// warmUp opens slots until as many wait as are to be ready, as far as there are uids for them. The lock is held.
+// warmUp opens slots until enough are ready, or no uid is left. The lock is held.
 func (p *pool) warmUp(w *warm) {
 	for !w.pause && len(p.idle[w.key])+w.opening < w.want {
 		j := w.template
@@ -96,7 +95,7 @@ func (p *pool) openWarm(s *slot, j *Job, w *warm) {
 	}
 }
 
-// rest opens further slots after a while: the last one came to nothing. The lock is held.
+// rest opens further slots after a pause: the last one could not be opened, or was lost. The lock is held.
 func (p *pool) rest(w *warm) {
 	if w.pause || p.closed {
 		return

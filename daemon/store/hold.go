@@ -13,13 +13,13 @@ import (
 // expireAtOnce is how many holds that have expired one commit of a new hold removes.
 const expireAtOnce = 8
 
-// Hold is a key that only one value may hold. It outlasts the value's Delete.
+// Hold is a key that only one value may hold. Deleting the value does not end it.
 type Hold struct {
 	// Key is what is held; "": nothing.
 	Key string
-	// Until is when it expires. At is the time that another one's Until is held against; the zero Time: that of the commit.
+	// Until is when it expires. At is the time at which holds of others must have expired; the zero Time: that of the commit.
 	Until, At time.Time
-	// Released gives it up before.
+	// Released gives it up early.
 	Released bool
 }
 
@@ -32,7 +32,7 @@ type HeldError struct {
 // Error implements error.
 func (e *HeldError) Error() string { return fmt.Sprintf("record %q holds the same key", e.ID) }
 
-// Holder returns the id of the value that holds a key at a time, as far as that is committed, or "". The zero Time: now.
+// Holder returns the id of the value that holds a key at a time, or "". It sees committed holds only. The zero Time: now.
 func (s *Store[T]) Holder(key string, at time.Time) (string, error) {
 	if at.IsZero() {
 		at = time.Now()
@@ -104,10 +104,10 @@ func expire(tx *bbolt.Tx, now time.Time) error {
 	return errors.Join(errs...)
 }
 
-// crowdOf is what a key has in common with others that come from the same source.
+// crowdOf returns the part of a key that all keys of the same source begin with.
 func crowdOf(key []byte) []byte { return key[:bytes.LastIndexByte(key, '/')+1] }
 
-// crowd adds to the number of holds whose keys begin as this one does.
+// crowd adds n to the number of holds of a key's source.
 func crowd(tx *bbolt.Tx, key []byte, n int) error {
 	b, name := crowds.of(tx), crowdOf(key)
 	if len(name) == 0 {
@@ -119,7 +119,7 @@ func crowd(tx *bbolt.Tx, key []byte, n int) error {
 	return b.Put(name, binary.BigEndian.AppendUint64(nil, uint64(n)))
 }
 
-// crowded returns that number.
+// crowded returns the number of holds of a key's source.
 func crowded(tx *bbolt.Tx, key []byte) int {
 	name := crowdOf(key)
 	if len(name) == 0 {
@@ -135,8 +135,8 @@ func crowded(tx *bbolt.Tx, key []byte) int {
 // sampled is how many holds makeRoom looks at.
 const sampled = 32
 
-// makeRoom forgets a hold whose key begins as this one does if there are as many as there may be: of some that are next to the
-// key, which ends in a hash, the one that expires first. So no recent one goes, and none of another source.
+// makeRoom removes a hold of the same source if the source has its maximum. It looks at some neighbours of the key, which are random
+// since keys end in a hash, and removes the one that expires first. So recent holds stay, and those of other sources.
 func makeRoom(tx *bbolt.Tx, key []byte, most int) error {
 	if most <= 0 || crowded(tx, key) < most {
 		return nil

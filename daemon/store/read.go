@@ -82,8 +82,8 @@ func (s *Store[T]) Match(prefix string, limit int) ([]T, error) {
 	return s.decodeAll(found)
 }
 
-// Unfinished returns the values that Options.Unfinished was true for when they were put, oldest first. It reads these
-// alone, waits and reports errors as Match does.
+// Unfinished returns the values for which Options.Unfinished was true when they were put, oldest first. It reads no others, and waits
+// and reports errors as Match does.
 func (s *Store[T]) Unfinished() ([]T, error) {
 	s.settle()
 	var found []raw
@@ -198,7 +198,7 @@ func (s *Store[T]) decodeAll(found []raw) ([]T, error) {
 	return values, errors.Join(errs...)
 }
 
-// settle waits until what is queued now is committed, or has failed, of which others are told.
+// settle waits until what is queued now was committed, or could not be. Errors go to the callers of the puts.
 func (s *Store[T]) settle() {
 	s.mu.Lock()
 	b := s.queue
@@ -211,7 +211,7 @@ func (s *Store[T]) settle() {
 	}
 }
 
-// view runs read in a transaction. What it keeps it must copy.
+// view runs read in a transaction. read must copy what it keeps.
 func (s *Store[T]) view(read func(tx *bbolt.Tx)) error {
 	err := s.db.View(func(tx *bbolt.Tx) error {
 		read(tx)

@@ -1,8 +1,8 @@
 // Package store keeps durable records: values of one type, found by id, in the order of their time, in one bbolt file.
 // Writers share commits, so that many records cost little more than one.
 //
-// It knows nothing of what it keeps: what a value's id and time are is told by Options. The engine's packages may
-// import it; it imports only sandbox/durable. The file never shrinks; what Delete frees is used again.
+// It knows nothing about its values: Options say what a value's id and time are. The engine's packages may import it; it imports only
+// sandbox/durable. The file never shrinks; space that Delete frees is used again.
 package store
 
 import (
@@ -64,19 +64,19 @@ type Options[T any] struct {
 	// Group puts a value in a group, which Oldest and Groups are about, and gives the time, to the nanosecond, that orders it
 	// there; "": it is in none. Nil: none is. It must be pure, and so must Summary.
 	Group func(*T) (name string, at time.Time)
-	// Summary is what Select is told of a value. Nil: nothing.
+	// Summary is what Select passes to its filter. Nil: nothing.
 	Summary func(*T) []byte
-	// Hold is what the value holds for itself alone, whether it is stored anew or again. Nil: nothing. It must be pure.
+	// Hold is what the value holds exclusively from when it is stored. Nil: nothing. It must be pure.
 	Hold func(*T) Hold
-	// MaxHolds is how many holds there may be whose keys are the same up to the last slash. Beyond it, one that expires early is
-	// forgotten for each new one. 0: any number.
+	// MaxHolds is how many holds may have keys that are the same up to the last slash. Beyond it, each new hold replaces one that
+	// expires early. 0: any number.
 	MaxHolds int
 	// Upgrade, if set, is given each value that was read from a record, which may be one of an earlier program.
 	Upgrade func(*T)
-	// Downgrade, if set, is given a copy of each value before that is encoded, for what an earlier program has to find in it.
+	// Downgrade, if set, changes a copy of each value before it is encoded, so that an earlier program can read it.
 	Downgrade func(*T)
-	// OnError is told what becomes of values given to PutSoon that were not committed. It is called by one goroutine at
-	// a time or by PutSoon's caller, and must not wait for the Store. Nil: nobody is told.
+	// OnError, if set, is called if values of PutSoon are not committed, by the Store's goroutine or by the caller of PutSoon. It must
+	// not wait for the Store.
 	OnError func(error)
 }
 
@@ -100,10 +100,10 @@ type Store[T any] struct {
 type batch struct {
 	ops  map[string]op
 	size int           // bytes of records in ops
-	soon int           // operations that nobody waits for
+	soon int           // operations of PutSoon, which have no caller that waits
 	done chan struct{} // closed after the transaction
 	err  error         // of the transaction, set before done is closed
-	// refused are the ids whose keys others hold; they are left out. Likewise.
+	// refused are the ids that were not stored, since other values hold their keys. Set before done is closed.
 	refused map[string]error
 }
 
@@ -224,8 +224,8 @@ func (s *Store[T]) PutAll(ctx context.Context, values []T) error {
 	return committed(ctx)
 }
 
-// Begin is the first half of PutAll: it gives the values their place among all puts, and returns at once. The function that it
-// returns is the second half, and waits for the commit.
+// Begin is the first half of PutAll: it queues the values and returns immediately. The function that it returns is the second half: it
+// waits for the commit.
 func (s *Store[T]) Begin(values []T) (committed func(context.Context) error, err error) {
 	ids, ops := make([]string, len(values)), make([]op, len(values))
 	for i := range values {
@@ -268,8 +268,8 @@ func (b *batch) wait(ctx context.Context, ids []string) error {
 	return nil
 }
 
-// PutSoon is Put without waiting. Get sees the value at once; errors go to Options.OnError, once for each commit that
-// fails. When 64 MiB of records wait for the disk, the value is dropped with ErrBehind.
+// PutSoon is Put without waiting. Get sees the value immediately. Errors go to Options.OnError, once for each commit that fails. While
+// 64 MiB of records wait for the disk, values are dropped with ErrBehind.
 func (s *Store[T]) PutSoon(v T) {
 	id, op, err := s.encode(&v)
 	if err == nil {
@@ -376,7 +376,7 @@ func (s *Store[T]) run() {
 	}
 }
 
-// commit writes b and tells who waits for it.
+// commit writes b and wakes its callers.
 func (s *Store[T]) commit(b *batch) {
 	b.err = s.db.Update(func(tx *bbolt.Tx) error {
 		now := time.Now()

@@ -1,10 +1,10 @@
 // Package admission decides about a job before anything of it exists: it is refused, has its turn, waits for one, or becomes
 // part of a job that waits.
 //
-// It is pure: it keeps all its state in memory, takes the time from package time, starts nothing and locks nothing. Whoever
-// uses an Admission holds one lock over each call. It knows jobs by their ids only. Package job imports it, nobody else.
+// It is pure: it keeps all its state in memory, takes the time from package time, starts nothing and locks nothing. Its callers hold a
+// lock during each call. It knows jobs by their ids only. Only package job imports it.
 //
-// Everything that all jobs share is divided into shares, one of each requester, so that nobody can take what others need.
+// Each requester has a share of everything that is limited, so that none of them can take what others need.
 package admission
 
 import (
@@ -18,10 +18,10 @@ const (
 	MaxJoined = 1000
 	// MaxInputs is how many bytes the inputs of all jobs that wait for their turn may have, on disk or in memory.
 	MaxInputs = 1 << 30
-	// MaxOwing is how many jobs that have ended may wait at a time for room for those that they trigger. Beyond it no job
-	// is admitted that may trigger others.
+	// MaxOwing is how many jobs that have ended may wait for room for the jobs that they trigger. Beyond it, jobs that may trigger
+	// others are refused.
 	MaxOwing = 1000
-	// reservePart: one job in so many may run beyond the limit of all, each for a requester that has few.
+	// reservePart: for each reservePart jobs of the limit, one more may run, for requesters with few jobs.
 	reservePart = 8
 )
 
@@ -35,8 +35,7 @@ type Request struct {
 	Share, Owner string
 	// Policy is the task's: of it, what admits and what waits.
 	spec.Policy
-	// Same is equal in requests that are for the same thing, and empty where nothing else could be for it. A job with it
-	// takes over such requests while it waits.
+	// Same is equal in requests for the same thing. A waiting job takes over requests with the same value. Empty: it takes over none.
 	Same string
 	// Input is the size of the input, in bytes.
 	Input int64
@@ -76,7 +75,7 @@ type Ticket struct {
 // Waits reports whether the job still waits for its turn.
 func (t *Ticket) Waits() bool { return t.waits }
 
-// New returns an Admission of which maxJobs jobs may have their turn at once.
+// New returns an Admission in which maxJobs jobs may have a turn at a time.
 func New(maxJobs int) *Admission {
 	return &Admission{
 		maxJobs: maxJobs, holds: map[string]int{}, tasks: map[string]*task{}, rates: map[string]*bucket{}, inputs: map[string]int64{},
@@ -84,7 +83,7 @@ func New(maxJobs int) *Admission {
 	}
 }
 
-// SetMaxJobs changes how many jobs may have their turn at once. Those that have it keep it.
+// SetMaxJobs changes how many jobs may have a turn at a time. Jobs that have a turn keep it.
 func (a *Admission) SetMaxJobs(n int) { a.maxJobs = n }
 
 // Admit lets a request in, or returns why not: a *RateError, ErrTooMany, ErrConcurrency or ErrQueueFull. A ticket with another
@@ -136,7 +135,7 @@ func (a *Admission) Restore(r Request, waits bool) *Ticket {
 	return t
 }
 
-// Leave takes back what a job has: its turn, or its place in the queue.
+// Leave takes back a job's turn, or its place in the queue.
 func (a *Admission) Leave(t *Ticket) {
 	of := a.tasks[t.task]
 	if t.waits {

@@ -19,7 +19,7 @@ var (
 
 // RateError is returned when Request.Rate does not let another job of the task in yet.
 type RateError struct {
-	// RetryAfter is how long from then on one more is let in, if nobody comes before.
+	// RetryAfter is after how long the next job is admitted, if none comes before.
 	RetryAfter time.Duration
 	rate       float64
 }

@@ -2,7 +2,7 @@ package admission
 
 import "time"
 
-// bucket lets jobs of one task in at a rate (a token bucket): as many at once as come to one second's share, at least one.
+// bucket is a token bucket: it admits jobs of one task at a rate, with a burst of one second's worth, at least one.
 type bucket struct {
 	tokens float64
 	at     time.Time // when there were that many; zero: it was full

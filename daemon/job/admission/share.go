@@ -2,19 +2,19 @@ package admission
 
 import "fmt"
 
-// shareFactor says how unequal shares may be: a requester gets one more place while it has fewer than shareFactor times as many as
-// are free. Alone it can have 8 of 9 places, two have 8 of 17 each, and so on, so that some are left for others. With up to 8
-// places each of them can be one requester's.
+// shareFactor says how unequal shares may be: a requester gets one more place while it has fewer than shareFactor times the free
+// places. One requester can have 8 of 9 places, two can have 8 of 17 each, and so on, so that some are left for others. Up to 8 places
+// can all be one requester's.
 const shareFactor = 8
 
 // mayHold reports whether a share that has some of a number of places gets one more of those that are free.
 func mayHold(has, free int64) bool { return free > 0 && has < shareFactor*free }
 
-// most is how many jobs may have their turn at once: some beyond the limit, each for a requester that has few.
+// most is how many jobs may have a turn at a time: the limit, and a reserve for requesters with few jobs.
 func (a *Admission) most() int { return a.maxJobs + a.maxJobs/reservePart }
 
-// room returns an error if a job of a share cannot have its turn now: as many jobs run as may, and its requester has as many as
-// are left of the reserve. So nobody can take the last place.
+// room returns an error if a job of a share cannot have a turn now: maxJobs are reached, and the share already has as many jobs as
+// remain in the reserve. In this way no requester can take the last place.
 func (a *Admission) room(share string) error {
 	if a.active < a.maxJobs || a.holds[share] < a.most()-a.active {
 		return nil

@@ -2,13 +2,12 @@ package admission
 
 import "slices"
 
-// task is who has a turn at a task, and who waits.
+// task has the jobs of a task: how many have a turn, and which wait.
 type task struct {
 	running int
 	waiting int // in the queue, and on the way to it
 	max     int // MaxConcurrent of the last that came
-	// queue are those that wait, by share, each share's in their order. So the look for the next one passes over a share that may
-	// have no more, and not over each of its jobs.
+	// queue are the waiting jobs of each share, in order. Next can skip a share without looking at each of its jobs.
 	queue map[string][]*Ticket
 	// same are those that wait and take over what comes, by Request.Same.
 	same map[string]*Ticket
@@ -24,7 +23,7 @@ func (a *Admission) task(name string) *task {
 	return of
 }
 
-// full reports whether a job would have to wait. Who waits already goes first.
+// full reports whether a new job would have to wait. Jobs that wait already go first.
 func (a *Admission) full(r *Request) bool {
 	of := a.tasks[r.Task]
 	if of == nil {
@@ -93,8 +92,8 @@ func (a *Admission) Unqueue(t *Ticket) bool {
 	return true
 }
 
-// Next gives a turn to those that wait and may have it now, and returns them: the one that came first goes first, but for those
-// whose requester has as many as it may have.
+// Next gives turns to waiting jobs and returns them. Jobs go in the order in which they came, but a job whose requester has all that it
+// may have is skipped.
 func (a *Admission) Next() []*Ticket {
 	var turns []*Ticket
 	for a.active < a.most() {
@@ -115,7 +114,7 @@ func (a *Admission) Next() []*Ticket {
 	return turns
 }
 
-// heads yields the first of each share in the queue of each task that may have another turn.
+// heads yields the first waiting job of each share, for each task that may have another turn.
 func (a *Admission) heads(yield func(*Ticket) bool) {
 	for _, of := range a.tasks {
 		if of.max > 0 && of.running >= of.max {
@@ -145,7 +144,7 @@ func (a *Admission) Empty() bool {
 	return len(a.tasks) == 0 && len(a.holds) == 0 && len(a.inputs) == 0 && len(a.owes) == 0
 }
 
-// Waiting returns how many jobs of each task wait for their turn. Tasks of which none waits, and commands, are left out.
+// Waiting returns how many jobs of each task wait for their turn. It leaves out commands, and tasks without waiting jobs.
 func (a *Admission) Waiting() map[string]int {
 	waiting := map[string]int{}
 	for name, of := range a.tasks {
