@@ -33,6 +33,8 @@ const (
 	remoteIdle = 50 * time.Second
 	// replyMax is the most that a reply of the paths beside the API can have, in bytes. They have a few certificates.
 	replyMax = 256 << 10
+	// sentenceMax is the longest refusal in plain text that is shown.
+	sentenceMax = 500
 )
 
 // Server is an engine on another machine.
@@ -230,6 +232,9 @@ func (e *Endpoint) read(response *http.Response, path string, reply any) error {
 		p := &Problem{Host: e.host, Path: path, Status: response.StatusCode}
 		if json.Unmarshal(data, p) != nil {
 			p.Kind, p.Description = "", ""
+			if text := strings.TrimSpace(string(data)); strings.HasPrefix(response.Header.Get("Content-Type"), "text/plain") && len(text) <= sentenceMax {
+				p.Description = text // of the engine, about a certificate
+			}
 		}
 		return e.clock(p)
 	}

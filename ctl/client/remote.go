@@ -209,13 +209,14 @@ func (s *authorized) Close() error {
 	return s.current().Close()
 }
 
-// staleToken reports whether a call was refused, or ended, because of its token, so that another one may help.
+// staleToken reports whether a call was refused, or ended, because of its token or because the certificate of its connection has ended, so
+// that another one may help.
 func staleToken(err error) bool {
 	if !answered(err) || connect.CodeOf(err) != connect.CodeUnauthenticated {
 		return false
 	}
 	d, _ := Detail(err)
-	return slices.Contains([]string{"token-missing", "token-expired", "token-binding"}, d.GetKind())
+	return slices.Contains([]string{"token-missing", "token-expired", "token-binding", "certificate-expired"}, d.GetKind())
 }
 
 // refusedTwice is a refusal of a token that was fetched just now, so that another one helps no more.
