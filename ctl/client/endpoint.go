@@ -262,7 +262,7 @@ type Problem struct {
 func (p *Problem) Error() string {
 	switch {
 	case p.Description != "":
-		return p.Description
+		return worded(p.Host, p.Kind, p.Description)
 	case p.Kind != "":
 		return fmt.Sprintf("%s refuses %s: %s", p.Host, p.Path, p.Kind)
 	}

@@ -281,3 +281,20 @@ func refusedCall(err error) bool {
 	code := connect.CodeOf(err)
 	return answered(err) && (code == connect.CodeUnauthenticated || code == connect.CodePermissionDenied)
 }
+
+// kindProviderKeys is the kind of a refusal for want of the keys of an OpenID provider.
+const kindProviderKeys = "provider-keys"
+
+// worded is a refusal in a sentence that names the server.
+func worded(host, kind, text string) string {
+	switch {
+	case strings.Contains(text, host):
+	case kind == "token-invalid" && !strings.HasPrefix(text, "this is an API key"):
+		return host + " does not take this token: " + text
+	case kind == "role":
+		return text + " on " + host
+	case kind == kindProviderKeys && strings.HasPrefix(text, "cannot "):
+		return host + " " + text
+	}
+	return text
+}

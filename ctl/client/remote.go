@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"slices"
-	"strings"
 	"sync"
 
 	"connectrpc.com/connect/v2"
@@ -184,19 +183,12 @@ func (s *authorized) again() error {
 
 // explain puts a refusal into the words for a server elsewhere, and adds that the clocks differ.
 func (s *authorized) explain(err error) error {
-	if !refusedCall(err) {
+	d, _ := Detail(err)
+	if !refusedCall(err) && d.GetKind() != kindProviderKeys {
 		return err
 	}
-	text, host := Message(err), s.endpoint.Host()
-	switch d, _ := Detail(err); d.GetKind() {
-	case "token-invalid":
-		if !strings.HasPrefix(text, "this is an API key") {
-			err = &told{err, host + " does not take this token: " + text}
-		}
-	case "role":
-		if !strings.Contains(text, host) {
-			err = &told{err, text + " on " + host}
-		}
+	if text := Message(err); worded(s.endpoint.Host(), d.GetKind(), text) != text {
+		err = &told{err, worded(s.endpoint.Host(), d.GetKind(), text)}
 	}
 	return s.endpoint.clock(err)
 }

@@ -268,6 +268,8 @@ func (f *far) Status(_ context.Context, r *rtaskv1.StatusRequest) (*rtaskv1.Stat
 		return nil, refusal(connect.CodeUnauthenticated, "token-expired", "the token has expired")
 	}
 	switch r.GetJob() {
+	case "keys":
+		return nil, refusal(connect.CodeUnavailable, "provider-keys", "cannot check logins of corp at the moment (its keys are 26 h old)")
 	case "role":
 		return nil, refusal(connect.CodePermissionDenied, "role", "your roles (viewer) do not allow Status")
 	case "invalid":
@@ -418,9 +420,10 @@ func TestRemoteWords(t *testing.T) {
 	c, _ := reach(t, f, authority, authority.issue(t, "admin1", "", time.Hour))
 	for job, want := range map[string]string{
 		"role": "your roles (viewer) do not allow Status on localhost", "invalid": "localhost does not take this token: audience is https://other:8843",
+		"keys": "localhost cannot check logins of corp at the moment (its keys are 26 h old)",
 	} {
 		err := status(t, c, job)
-		if client.Message(err) != want || client.Broken(err) || errors.As(err, new(*client.Skewed)) {
+		if client.Message(err) != want || client.Broken(err) != (job == "keys") || errors.As(err, new(*client.Skewed)) {
 			t.Errorf("%s: %q, want %q", job, client.Message(err), want)
 		}
 	}
