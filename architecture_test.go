@@ -36,7 +36,7 @@ func rules() map[string]rule {
 
 		"daemon": {
 			may: []string{
-				"daemon/auth", "daemon/companion", "daemon/config", "daemon/config/machine", "daemon/control", "daemon/job", "daemon/logging", "sandbox", "sandbox/durable",
+				"daemon/api/rtask/v1", "daemon/auth", "daemon/auth/authority", "daemon/companion", "daemon/config", "daemon/config/machine", "daemon/control", "daemon/issuer", "daemon/job", "daemon/logging", "sandbox", "sandbox/durable",
 				"sandbox/privilege", "sandbox/spec",
 			},
 		},
@@ -89,9 +89,13 @@ func rules() map[string]rule {
 		"daemon/control": {
 			may: []string{
 				"daemon/api/codec", "daemon/api/grpc/health/v1", "daemon/api/grpc/health/v1/healthv1connect", "daemon/api/rtask/v1",
-				"daemon/api/rtask/v1/rtaskv1connect", "daemon/auth", "daemon/auth/authority", "daemon/auth/provider", "daemon/auth/token", "daemon/auth/webhook", "daemon/config",
+				"daemon/api/rtask/v1/rtaskv1connect", "daemon/auth", "daemon/auth/authority", "daemon/auth/join", "daemon/auth/provider", "daemon/auth/token", "daemon/auth/webhook", "daemon/config", "daemon/issuer",
 				"daemon/job", "daemon/jobid", "sandbox/log", "sandbox/spec",
 			},
+		},
+		"daemon/issuer": {
+			may:   []string{"daemon/auth/authority"},
+			never: map[string]string{"os/exec": "who calls must not be able to start anything", module + "daemon/config": "it turns requests into values"},
 		},
 		"daemon/gateway": {
 			may: []string{"ctl/client", "daemon/api/codec", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/api/view", "daemon/jobid", "daemon/logging", "daemon/origin"},
@@ -132,8 +136,12 @@ func rules() map[string]rule {
 		},
 
 		"ctl": {
-			may:   []string{"ctl/client", "ctl/contexts", "ctl/fetch", "ctl/journal", "ctl/keystore", "ctl/login", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/api/view", "daemon/auth/join", "daemon/config", "daemon/config/machine", "daemon/config/oldtoml", "sandbox/wording"},
+			may:   []string{"ctl/client", "ctl/contexts", "ctl/credentials", "ctl/fetch", "ctl/journal", "ctl/keystore", "ctl/login", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/api/view", "daemon/auth/join", "daemon/config", "daemon/config/machine", "daemon/config/oldtoml", "sandbox/wording"},
 			never: map[string]string{module + "sandbox": "rtaskctl asks the engine", module + "daemon/job": "rtaskctl asks the engine"},
+		},
+		"ctl/credentials": {
+			may:   []string{"sandbox/durable"},
+			never: map[string]string{"net": "it only starts systemd-creds"},
 		},
 		"ctl/contexts": {
 			may:   []string{"ctl/client", "ctl/keystore", "sandbox/durable", "sandbox/wording"},
@@ -183,8 +191,8 @@ func TestImports(t *testing.T) {
 			if ok && !slices.Contains(r.may, local) {
 				t.Errorf("%s imports %s, and may import only %v", name, local, r.may)
 			}
-			if i == "os/exec" && name != "sandbox" && name != "daemon/companion" && name != "ctl/journal" {
-				t.Errorf("%s imports os/exec: jobs are started in package sandbox only, beside them the gateway and journalctl", name)
+			if i == "os/exec" && name != "sandbox" && name != "daemon/companion" && name != "ctl/journal" && name != "ctl/credentials" {
+				t.Errorf("%s imports os/exec: jobs are started in package sandbox only, beside them the gateway, journalctl and systemd-creds, which alone knows the key of a machine", name)
 			}
 			if i == "os/signal" && !strings.HasPrefix(name, "cmd/") && name != "sandbox/shim" {
 				t.Errorf("%s imports os/signal: signals are turned into contexts in cmd", name)

@@ -39,6 +39,8 @@ const (
 	keyNames    = "rtaskctl key list 2>/dev/null | awk 'NR > 1 { print $1 }'"
 	hookNames   = "rtaskctl webhook list 2>/dev/null | awk 'NR > 1 { print $1 \"/\" $2 }'"
 	contextList = "rtaskctl context list 2>/dev/null | awk '{ print $1 == \"*\" ? $2 : $1 }'"
+	certNames   = "rtaskctl ca list 2>/dev/null | awk 'NR > 1 { sub(/.*\\//, \"\", $2); print $2 }' | sort -u"
+	deviceCodes = "rtaskctl device list 2>/dev/null | awk 'NR > 1 { print $1 }'"
 	shellNames  = "echo bash zsh fish"
 )
 
@@ -53,6 +55,10 @@ func argumentsOf(path string) string {
 		return taskNames
 	case "key revoke", "key rotate":
 		return keyNames
+	case "ca revoke", "ca renew":
+		return certNames
+	case "device approve", "device deny":
+		return deviceCodes
 	case "webhook test":
 		return hookNames
 	case "login", "logout", "context rename", "context remove":

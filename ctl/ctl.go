@@ -92,7 +92,7 @@ func (a *app) build() *cli.App {
 		},
 		Commands: []*cli.Command{
 			a.startCommand(), a.runCommand(), a.stopCommand(), a.statusCommand(), a.logsCommand(), a.waitCommand(),
-			a.psCommand(), a.tasksCommand(), a.keyCommand(), a.addKeyCommand(), a.webhookCommand(), a.configCommand(), a.providerCommand(), a.reloadCommand(), a.drainCommand(), a.auditCommand(),
+			a.psCommand(), a.tasksCommand(), a.keyCommand(), a.addKeyCommand(), a.webhookCommand(), a.configCommand(), a.providerCommand(), a.caCommand(), a.deviceCommand(), a.reloadCommand(), a.drainCommand(), a.auditCommand(),
 			a.doctorCommand(), a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.contextCommand(), a.versionCommand(), a.completionCommand(), a.helpCommand(),
 		},
 		Action: func(c *cli.Context) error {

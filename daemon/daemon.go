@@ -15,12 +15,15 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
+	"github.com/rtask/rtask/daemon/auth/authority"
 	"github.com/rtask/rtask/daemon/companion"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/control"
@@ -82,6 +85,11 @@ type engine struct {
 	metrics  *metrics
 	control  *control.Server // nil before serve
 	started  time.Time
+
+	authority    *authority.Authority
+	trusting     sync.Mutex                    // held while trust is made
+	trust        atomic.Pointer[rtaskv1.Trust] // what the gateway is told of certificates
+	rootsMissing atomic.Bool                   // a file of remote.authorities could not be read
 }
 
 // Run is the engine's life. It returns when ctx ends; jobs run on. An error in the configuration does not end it.
@@ -180,7 +188,7 @@ func (e *engine) open(ctx context.Context) error {
 		return err
 	}
 	e.metrics.observe(e.jobs, e.settings.snapshot)
-	return nil
+	return e.openAuthority()
 }
 
 // accounts says who is who. Groups and the gateway's user mean something to the system's engine only.
@@ -224,6 +232,9 @@ func (e *engine) apply(c *config.Config) {
 		e.jobs.SetTasks(e.control.TaskSpecs())
 		e.control.Changed()
 	}
+	if e.authority != nil {
+		e.configureAuthority(c)
+	}
 	// A key's record carries its own parameters; these are for new ones.
 	if err := e.keys.SetParams(auth.Argon2Params{Memory: c.Argon2.MemoryKiB, Time: c.Argon2.Time, Threads: c.Argon2.Threads}); err != nil {
 		e.Logger.Error("cannot use the argon2 parameters", "error", err)
@@ -233,6 +244,9 @@ func (e *engine) apply(c *config.Config) {
 // close closes what open opened, in the opposite order.
 func (e *engine) close() error {
 	var err error
+	if e.authority != nil {
+		err = errors.Join(err, e.authority.Close())
+	}
 	if e.jobs != nil {
 		err = errors.Join(err, e.jobs.Close())
 	}
@@ -253,6 +267,7 @@ func (e *engine) serve(ctx context.Context, l listeners) error {
 		APIAddress:   e.gatewayAddress(func(o *companion.Options) string { return o.APIAddress }),
 		HTTPSAddress: e.gatewayAddress(func(o *companion.Options) string { return o.HTTPSAddress }),
 		CheckLimits:  e.host.Check, Give: e.host.Give, Unlimited: e.host.Unlimited(), Metrics: e.metrics.registry, Rejected: e.metrics.rejected, Requested: e.metrics.requested, Logger: e.Logger,
+		Authority: e.authority, Secrets: e.secrets(), Enroller: e.enroller(), Trust: e.trust.Load, RemoteURL: e.remoteURL, Certificates: e.authority,
 		Info: control.Info{Version: e.Version, Manager: e.host.Kind(), Started: e.started, Weaker: e.host.Weaker()},
 	})
 	e.jobs.SetTasks(e.control.TaskSpecs())
@@ -268,6 +283,7 @@ func (e *engine) serve(ctx context.Context, l listeners) error {
 	} {
 		serves.Go(func() { failed <- servers[i].Serve(ln) })
 	}
+	serves.Go(func() { e.tick(serving) })
 	gatewayDone, err := e.startGateway(l)
 	if err == nil {
 		e.notify()

@@ -39,8 +39,39 @@ func around(s config.Setting, task, value string) []extreme {
 	switch s.Block {
 	case "":
 		return []extreme{{root: line}}
-	case "argon2", "retention":
+	case "argon2", "retention", "remote", "authority":
 		return []extreme{{root: s.Block + " {\n" + line + "}\n"}}
+	case "provider":
+		var all []extreme
+		for _, rest := range []string{
+			"issuer = \"https://sso.example.org\"\nclient_id = \"c\"\n", "issuer = \"https://sso.example.org\"\n", "client_id = \"c\"\n",
+			"issuer = \"https://sso.example.org\"\naudience = \"https://build.example.org\"\n",
+		} {
+			all = append(all, extreme{root: "provider \"p\" {\n" + line + rest + "}\n"})
+		}
+		return all
+	case "role":
+		const subjects, methods, tasks = "subjects = [\"CN=ops\"]\n", "methods = [\"run\"]\n", "tasks = [\"*\"]\n"
+		const as, commands = "run_as = \"daemon\"\n", "commands = true\n"
+		const providers = `
+provider "corp" {
+  issuer    = "https://sso.example.org"
+  client_id = "c"
+}
+provider "github" {
+  issuer   = "https://token.actions.githubusercontent.com"
+  audience = "https://build.example.org:8843"
+  require  = { repository_id = "1" }
+}
+`
+		var all []extreme
+		for _, rest := range []string{
+			subjects + methods + tasks + as, methods + tasks + as, subjects + tasks + as, subjects + methods + as, subjects + methods + tasks + commands,
+			subjects + methods + tasks, subjects + methods, methods + tasks, subjects + tasks,
+		} {
+			all = append(all, extreme{root: providers + "role \"r\" {\n" + line + rest + "}\n"})
+		}
+		return all
 	case "defaults":
 		e := inTask(command)
 		e.root = "defaults {\n" + line + "}\n"
@@ -244,6 +275,11 @@ func names(text string, last, beyond *big.Int) bool {
 	if q, r := new(big.Int).QuoRem(last, big.NewInt(31557600), new(big.Int)); r.Sign() == 0 {
 		ways = append(ways, q.String()+"y")
 	}
+	for suffix, seconds := range map[string]int64{"m": 60, "h": 3600, "d": 86400} {
+		if q, r := new(big.Int).QuoRem(last, big.NewInt(seconds), new(big.Int)); r.Sign() == 0 && q.Sign() > 0 {
+			ways = append(ways, " "+q.String()+suffix+" ")
+		}
+	}
 	if last.Cmp(big.NewInt(1)) == 0 && beyond.Sign() == 0 {
 		ways = append(ways, "above 0", "without", "with 0")
 	}
@@ -290,7 +326,7 @@ func TestExtremes(t *testing.T) {
 			reloaded.take(t, e)
 		}
 	}
-	if want := 10; len(blocks) != want {
+	if want := 14; len(blocks) != want {
 		t.Errorf("settings stand in %v", slices.Sorted(maps.Keys(blocks)))
 	}
 	// All tasks at once.

@@ -18,6 +18,7 @@ import (
 
 // settings are the configuration in force: one pointer that a reload swaps, or leaves alone.
 type settings struct {
+	machine *machine.Machine
 	options config.Options
 	logger  *slog.Logger
 	changed func(*config.Config)
@@ -33,8 +34,10 @@ type settings struct {
 }
 
 func newSettings(o Options, changed func(*config.Config)) *settings {
+	m := machine.New(os.Geteuid())
 	s := &settings{
-		options: machine.New(os.Geteuid()).Ask(config.Options{File: o.ConfigFile, Dir: o.TasksDir, CredentialsDir: o.CredentialsDir}),
+		machine: m,
+		options: m.Ask(config.Options{File: o.ConfigFile, Dir: o.TasksDir, CredentialsDir: o.CredentialsDir}),
 		logger:  o.Logger, changed: changed,
 	}
 	s.empty, _ = config.Load(config.Options{}) // of no files, it has no errors

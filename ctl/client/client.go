@@ -44,6 +44,8 @@ type Client struct {
 	// Jobs is for the control socket, Gateway for the gateway's.
 	Jobs    rtaskv1connect.JobServiceClient
 	Gateway rtaskv1connect.GatewayServiceClient
+	// Authority is for the control socket, too.
+	Authority rtaskv1connect.AuthorityServiceClient
 
 	// remote is nil for a Unix socket.
 	remote *Endpoint
@@ -70,7 +72,7 @@ func newClient(t http.RoundTripper, base string, interceptors ...connect.ClientI
 	h := &http.Client{Transport: t, CheckRedirect: noRedirect}
 	// The engine may answer with a list of any size.
 	c := connect.NewClient(connecthttp.NewTransport(h, base, append(codec.Options(), connecthttp.WithReadMaxBytes(0))...), interceptors...)
-	return &Client{Jobs: rtaskv1connect.NewJobServiceClient(c), Gateway: rtaskv1connect.NewGatewayServiceClient(c)}
+	return &Client{Jobs: rtaskv1connect.NewJobServiceClient(c), Gateway: rtaskv1connect.NewGatewayServiceClient(c), Authority: rtaskv1connect.NewAuthorityServiceClient(c)}
 }
 
 // noRedirect is the CheckRedirect of clients of servers that redirect nobody.

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/rtask/rtask/daemon/origin"
@@ -41,6 +42,30 @@ func around(remote string) string {
 		return p.String()
 	}
 	return ""
+}
+
+// Failures are failures of late by the address of a client, of which each has a few and may then have one more now and then. It is safe
+// for concurrent use.
+type Failures struct {
+	mu sync.Mutex // guards of
+	of failures
+}
+
+// Over reports whether there were too many from an address.
+func (f *Failures) Over(remote string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.of.over(Address(remote), time.Now())
+}
+
+// Add counts one from an address.
+func (f *Failures) Add(remote string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.of.until == nil {
+		f.of.until = map[string]time.Time{}
+	}
+	f.of.add(Address(remote), time.Now())
 }
 
 // any reports whether there was one of a kind.

@@ -200,8 +200,8 @@ func (d *decoder) subject(v value, s string) bool {
 
 // taskPattern checks the pattern of a task's name.
 func (d *decoder) taskPattern(v value, s string) bool {
-	if !ValidName("0"+strings.ReplaceAll(s, "*", "")) || strings.HasPrefix(s, "-") || strings.HasPrefix(s, "_") {
-		d.errorf(v.rng(), `Write for example: tasks = ["build", "deploy-*"]`, "%s: %q is the name of no task", v.name, s)
+	if !ValidName(strings.ReplaceAll(s, "*", "0")) {
+		d.errorf(v.rng(), `Write for example: tasks = ["build", "deploy-*"]`, "%s: %q is the name of no task, which has 1 to 63 characters", v.name, s)
 		return false
 	}
 	if !strings.Contains(s, "*") {

@@ -27,6 +27,8 @@ const (
 	actionStop  = "stop"
 	// actionRead is to see a job's result or output. What was accepted of that is no entry.
 	actionRead = "read"
+	// actionEnroll is to get a certificate.
+	actionEnroll = "enroll"
 )
 
 // longestReason is how many bytes of a reason are logged: it may quote what a stranger made up.

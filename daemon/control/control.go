@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -22,7 +23,9 @@ import (
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 	"github.com/rtask/rtask/daemon/auth"
+	"github.com/rtask/rtask/daemon/auth/authority"
 	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/daemon/issuer"
 	"github.com/rtask/rtask/daemon/job"
 	"github.com/rtask/rtask/sandbox/spec"
 )
@@ -101,11 +104,14 @@ type Options struct {
 	// them, nobody but root may have.
 	Unlimited spec.Limits
 	Info      Info
+	// Authority makes certificates for clients on other machines, and Secrets keeps its keys. Enroller answers those of them that have
+	// no certificate.
+	Authority *authority.Authority
+	Secrets   Secrets
+	Enroller  *issuer.Enroller
 	// Trust says on which terms the gateway lets clients with certificates in. It is the same message for as long as nothing changes, and
 	// when something does, Changed is called. Nil: there are none.
 	Trust func() *rtaskv1.Trust
-	// Enroll answers a request, from an address, of a client without a certificate; nil: there is no authority.
-	Enroll func(ctx context.Context, remote string, r *rtaskv1.EnrollRequest) (*rtaskv1.EnrollResponse, error)
 	// Metrics are the engine's own.
 	Metrics prometheus.Gatherer
 	// Rejected counts a request that was refused, by task (if that is known to exist) and kind.
@@ -139,6 +145,8 @@ type Server struct {
 	// mostOfGateway and mostOfUser are maxMessages and maxMessagesOfUser.
 	mostOfGateway, mostOfUser int64
 	messageTime               time.Duration // is messageTime
+	guesses                   auth.Failures // at codes of devices
+	initializing              sync.Mutex    // held while an authority is made, or its next certificate
 }
 
 // New returns a Server.
@@ -166,6 +174,7 @@ func (s *Server) handler() http.Handler {
 	return s.services(func(server *connect.Server) {
 		rtaskv1connect.RegisterJobServiceHandler(server, s)
 		rtaskv1connect.RegisterGatewayServiceHandler(server, s)
+		rtaskv1connect.RegisterAuthorityServiceHandler(server, authorityService{s})
 	})
 }
 

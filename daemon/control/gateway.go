@@ -178,14 +178,6 @@ func (s *Server) refusedHandshake(remote string, r *rtaskv1.RefusedRequest) {
 	s.audit(decision{decision: refused, kind: rtaskv1.Kind(r.Kind), reason: reason, remote: remote, stranger: true})
 }
 
-// Enroll implements GatewayService.
-func (s *Server) Enroll(ctx context.Context, r *rtaskv1.EnrollRequest) (*rtaskv1.EnrollResponse, error) {
-	if s.Options.Enroll == nil {
-		return nil, fail(connect.CodeFailedPrecondition, rtaskv1.KindUnavailable, errors.New("this engine has no authority; rtaskctl ca init makes one"))
-	}
-	return s.Options.Enroll(ctx, callOf(ctx).Remote, r)
-}
-
 // Metrics implements GatewayService.
 func (s *Server) Metrics(context.Context, *rtaskv1.MetricsRequest) (*rtaskv1.MetricsResponse, error) {
 	families, err := s.Options.Metrics.Gather()

@@ -26,6 +26,7 @@ import (
 	"github.com/rtask/rtask/daemon/api/codec"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 	"github.com/rtask/rtask/daemon/auth"
+	"github.com/rtask/rtask/daemon/auth/authority"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
 	"github.com/rtask/rtask/packaging/testkit"
@@ -123,9 +124,14 @@ func newFixture(t testing.TB, hcl string) *fixture {
 		t.Fatal(err)
 	}
 	f.configure(hcl)
+	own, err := authority.Open(f.dir, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = own.Close() })
 	gateway := uint32(gatewayUID)
 	f.Server = New(Options{
-		Jobs: jobs, Keys: keys, Identify: identify, ReadSecret: config.SecretReader(os.Geteuid()), CheckLimits: h.Check, Give: h.Give, Unlimited: h.Unlimited(), Metrics: prometheus.NewRegistry(), Logger: logger, GatewayUID: &gateway,
+		Jobs: jobs, Keys: keys, Identify: identify, ReadSecret: config.SecretReader(os.Geteuid()), CheckLimits: h.Check, Give: h.Give, Unlimited: h.Unlimited(), Metrics: prometheus.NewRegistry(), Logger: logger, GatewayUID: &gateway, Authority: own,
 		Snapshot: func() Snapshot {
 			f.mu.Lock()
 			defer f.mu.Unlock()

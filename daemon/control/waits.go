@@ -68,8 +68,8 @@ func (w *waits) addChecked(cancel context.CancelCauseFunc, key string, check fun
 	}, true
 }
 
-// end ends all calls of a key and returns when they are over, or with ctx.
-func (w *waits) end(ctx context.Context, key string) {
+// end ends all calls of a key and returns when they are over, or with ctx, and how many there were.
+func (w *waits) end(ctx context.Context, key string) int {
 	w.mu.Lock()
 	var all []*wait
 	for one := range w.byKey[key] {
@@ -83,7 +83,8 @@ func (w *waits) end(ctx context.Context, key string) {
 		select {
 		case <-one.gone:
 		case <-ctx.Done():
-			return
+			return len(all)
 		}
 	}
+	return len(all)
 }

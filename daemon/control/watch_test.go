@@ -1,7 +1,6 @@
 package control
 
 import (
-	"context"
 	"sync/atomic"
 	"testing"
 
@@ -9,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/issuer"
 )
 
 // Each stream tells the gateway first on which terms remote clients are let in, and again when that has changed, and only then: what is
@@ -59,13 +59,9 @@ func TestEnroll(t *testing.T) {
 	}
 	_, err := ask()
 	codes(t, err, connect.CodeFailedPrecondition)
-	f.Options.Enroll = func(_ context.Context, remote string, r *rtaskv1.EnrollRequest) (*rtaskv1.EnrollResponse, error) {
-		if remote != "192.0.2.7" || r.Path != "/enroll" || len(r.Body) != 64<<10 {
-			t.Errorf("%s, %s, %d bytes", remote, r.Path, len(r.Body))
-		}
-		return &rtaskv1.EnrollResponse{Status: 409, ContentType: "application/json", Body: []byte("{}")}, nil
-	}
-	if r, err := ask(); err != nil || r.Status != 409 || r.ContentType != "application/json" || string(r.Body) != "{}" {
+	f.Enroller = &issuer.Enroller{Authority: f.Authority}
+	want := `{"error":"bad-request","error_description":"the body is not the JSON of such a request"}`
+	if r, err := ask(); err != nil || r.Status != 400 || r.ContentType != "application/json" || string(r.Body) != want {
 		t.Errorf("%v, %v", r, err)
 	}
 }

@@ -41,7 +41,7 @@ type Settings struct {
 	WarnStale bool
 	// UserLife, MachineLife and HostLife are how long certificates are good. 0: 16 hours, 30 days, 90 days.
 	UserLife, MachineLife, HostLife time.Duration
-	// RenewExpired is how long after its end a machine's certificate may be renewed by its key. 0: 72 hours; below 0: never.
+	// RenewExpired is how long after its end a machine's certificate may be renewed by its key. 0: not at all.
 	RenewExpired time.Duration
 	// ServerNames are the names and addresses by which clients reach the gateway: those of its certificate.
 	ServerNames []string
@@ -52,7 +52,7 @@ func (s Settings) withDefaults() Settings {
 	for _, d := range []struct {
 		to *time.Duration
 		is time.Duration
-	}{{&s.UserLife, 16 * time.Hour}, {&s.MachineLife, 30 * 24 * time.Hour}, {&s.HostLife, 90 * 24 * time.Hour}, {&s.RenewExpired, 72 * time.Hour}} {
+	}{{&s.UserLife, 16 * time.Hour}, {&s.MachineLife, 30 * 24 * time.Hour}, {&s.HostLife, 90 * 24 * time.Hour}} {
 		if *d.to == 0 {
 			*d.to = d.is
 		}
@@ -88,7 +88,7 @@ type Authority struct {
 
 // Open reads the authority in the engine's state folder, if there is one. Close must be called.
 func Open(dir string, logger *slog.Logger) (*Authority, error) {
-	a := &Authority{dir: dir, logger: logger, settings: Settings{Own: true}.withDefaults(), records: map[string]*Enrolment{}, joins: map[joinID]*joinRecord{}}
+	a := &Authority{dir: dir, logger: logger, settings: Settings{Own: true, RenewExpired: 72 * time.Hour}.withDefaults(), records: map[string]*Enrolment{}, joins: map[joinID]*joinRecord{}}
 	path := filepath.Join(dir, databaseName)
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return a, nil

@@ -39,6 +39,12 @@ type fileStamp struct {
 	ctime, mtime, size int64
 }
 
+// CheckRoots returns an error for what cannot be one of Settings.Roots.
+func CheckRoots(text []byte) error {
+	_, err := parseRoots([][]byte{text})
+	return err
+}
+
 // parseRoots reads the certificates of other authorities.
 func parseRoots(all [][]byte) ([]*x509.Certificate, error) {
 	var roots []*x509.Certificate
@@ -102,7 +108,7 @@ func (a *Authority) readLists(again bool) bool {
 		if read {
 			switch {
 			case next.err != nil:
-				a.logger.Error("cannot use a list of revoked certificates", "file", l.path, "error", next.err)
+				a.logger.Warn("cannot use a list of revoked certificates", "file", l.path, "error", next.err)
 			case time.Now().After(next.list.NextUpdate):
 				a.logger.Warn("a list of revoked certificates is too old", "file", l.path, "next_update", next.list.NextUpdate)
 			}

@@ -80,8 +80,8 @@ func (e *Enrolment) number() []byte { return serialBytes(e.Serial) }
 // ownRecord is a certificate of the authority itself.
 type ownRecord struct {
 	Certificate []byte
-	// Made orders them: the newest issues.
-	Made time.Time
+	// Order is larger for a newer one: the newest issues.
+	Order int64
 	// Sealed is the key, encrypted under that of the next one; nil: it is the newest, whose key the engine is given.
 	Sealed []byte
 	// Number is that of its last CRL.
@@ -209,7 +209,7 @@ func (d *database) read() (stored, error) {
 		}
 		return nil
 	})
-	slices.SortFunc(s.generations, func(a, b *generation) int { return cmp.Compare(b.record.Made.UnixNano(), a.record.Made.UnixNano()) })
+	slices.SortFunc(s.generations, func(a, b *generation) int { return cmp.Compare(b.record.Order, a.record.Order) })
 	if len(s.generations) > 0 {
 		s.name = s.generations[0].cert.Subject.CommonName
 	}

@@ -78,7 +78,7 @@ func (a *Authority) StartDevice(csr []byte, name, remote string) (DeviceStart, e
 	if d.request, err = ParseRequest(csr); err != nil {
 		return DeviceStart{}, err
 	}
-	d.Device = Device{Name: name, Fingerprint: fingerprint(d.request.Key), Remote: remote[:min(len(remote), maxText)], Until: time.Now().Add(deviceLife)}
+	d.Device = Device{Name: name, Fingerprint: Fingerprint(d.request.Key), Remote: remote[:min(len(remote), maxText)], Until: time.Now().Add(deviceLife)}
 	var code [32]byte
 	_, _ = rand.Read(code[:]) // never fails (crypto/rand)
 	text := base64.RawURLEncoding.EncodeToString(code[:])
@@ -88,8 +88,8 @@ func (a *Authority) StartDevice(csr []byte, name, remote string) (DeviceStart, e
 	return DeviceStart{DeviceCode: text, UserCode: d.UserCode, Life: deviceLife, Interval: pollEvery}, nil
 }
 
-// fingerprint is how people compare a public key.
-func fingerprint(spki []byte) string {
+// Fingerprint is how people compare a public key (SubjectPublicKeyInfo): SHA-256 in base64, as ssh-keygen(1) has it.
+func Fingerprint(spki []byte) string {
 	sum := sha256.Sum256(spki)
 	return "SHA256:" + base64.RawStdEncoding.EncodeToString(sum[:])
 }

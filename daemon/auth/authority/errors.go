@@ -51,11 +51,14 @@ var (
 	// ErrOtherKey is returned for a key that is not the authority's.
 	ErrOtherKey = errors.New("this is not the authority's key")
 
+	// ErrBadKey is returned for what is no key of an authority.
+	ErrBadKey = errors.New("an authority's key is one of ECDSA over P-256, PKCS #8 in PEM")
+
 	// ErrBadName is returned for a name of a trust domain or of an identity that cannot be.
 	ErrBadName = errors.New("bad name")
 
 	// ErrNoSuch is returned when nothing has the name, the serial or the code asked for.
-	ErrNoSuch = errors.New("no such certificate")
+	ErrNoSuch = errors.New("nothing of that name")
 
 	// ErrAmbiguous is returned when it could mean several.
 	ErrAmbiguous = errors.New("this could mean several")

@@ -86,7 +86,7 @@ func (a *Authority) issue(r Request, g Grant, also ...put) (Issued, error) {
 	a.mu.Lock()
 	a.records[e.Serial] = e
 	a.mu.Unlock()
-	return Issued{Certificate: inPEM(cert.Raw), Authorities: a.authorities(), Identity: e.identity(cert.NotAfter)}, nil
+	return Issued{Certificate: inPEM(cert.Raw), Authorities: a.PEM(), Identity: e.identity(cert.NotAfter)}, nil
 }
 
 // cut bounds what a provider said.
@@ -94,15 +94,6 @@ func (g Grant) cut() Grant {
 	g.Groups, g.Roles = g.Groups[:min(len(g.Groups), maxGroups)], g.Roles[:min(len(g.Roles), maxGroups)]
 	g.Remote = g.Remote[:min(len(g.Remote), maxText)]
 	return g
-}
-
-// authorities are the own certificates in PEM.
-func (a *Authority) authorities() []byte {
-	var all [][]byte
-	for _, c := range a.Certificates() {
-		all = append(all, c.Raw)
-	}
-	return inPEM(all...)
 }
 
 // until is when a certificate ends.

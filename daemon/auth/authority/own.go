@@ -13,7 +13,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"math/big"
 	"path/filepath"
@@ -56,19 +55,25 @@ func NewKey() ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-// parseKey reads what NewKey makes.
+// CheckKey returns ErrBadKey for what NewKey does not make.
+func CheckKey(text []byte) error {
+	_, err := parseKey(text)
+	return err
+}
+
+// parseKey reads what NewKey makes. Its error says nothing of what it read.
 func parseKey(text []byte) (*ecdsa.PrivateKey, error) {
 	block, rest := pem.Decode(text)
 	if block == nil || block.Type != "PRIVATE KEY" || len(bytes.TrimSpace(rest)) > 0 {
-		return nil, errors.New("the authority's key is not one block PRIVATE KEY in PEM")
+		return nil, ErrBadKey
 	}
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, errors.New("the authority's key cannot be read") // the library's error may quote it
+		return nil, ErrBadKey
 	}
 	ec, ok := key.(*ecdsa.PrivateKey)
 	if !ok || ec.Curve != elliptic.P256() {
-		return nil, errors.New("the authority's key is not one of ECDSA over P-256")
+		return nil, ErrBadKey
 	}
 	return ec, nil
 }
@@ -91,7 +96,7 @@ func (a *Authority) Init(name string, key []byte) error {
 	if exists {
 		return ErrExists
 	}
-	g, err := makeOwn(name, signer)
+	g, err := makeOwn(name, 1, signer)
 	if err != nil {
 		return err
 	}
@@ -115,8 +120,8 @@ func (a *Authority) Init(name string, key []byte) error {
 	return nil
 }
 
-// makeOwn makes a certificate for an authority.
-func makeOwn(name string, signer *ecdsa.PrivateKey) (*generation, error) {
+// makeOwn makes a certificate for an authority. Order is that of its record.
+func makeOwn(name string, order int64, signer *ecdsa.PrivateKey) (*generation, error) {
 	spki, err := x509.MarshalPKIXPublicKey(signer.Public())
 	if err != nil {
 		return nil, err
@@ -140,7 +145,7 @@ func makeOwn(name string, signer *ecdsa.PrivateKey) (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := newGeneration(cert, ownRecord{Certificate: der, Made: now.UTC()})
+	g := newGeneration(cert, ownRecord{Certificate: der, Order: order})
 	g.signer = signer
 	return g, nil
 }
@@ -195,55 +200,69 @@ func unlock(own []*generation, signer *ecdsa.PrivateKey) error {
 }
 
 // Rotate makes the next certificate of the authority, with a key that NewKey made, which is the one to be kept from now on. The ones
-// before stay good until their last client certificate is over, or, with distrust, for nothing from now on.
-func (a *Authority) Rotate(key []byte, distrust bool) error {
+// before stay good until their last client certificate is over, or, with distrust, for nothing from now on. It returns the certificates
+// that were good and are not any more.
+func (a *Authority) Rotate(key []byte, distrust bool) ([]Enrolment, error) {
 	signer, err := parseKey(key)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	a.change.Lock()
-	defer a.change.Unlock()
+	ended, err := a.rotate(signer, distrust)
+	a.change.Unlock()
+	if err == nil {
+		a.tell()
+	}
+	return ended, err
+}
+
+// rotate is Rotate. a.change is held.
+func (a *Authority) rotate(signer *ecdsa.PrivateKey, distrust bool) (ended []Enrolment, err error) {
 	a.mu.RLock()
-	own, name, db := a.own, a.name, a.db
+	own, name := a.own, a.name
 	a.mu.RUnlock()
 	switch {
 	case len(own) == 0:
-		return ErrNone
+		return nil, ErrNone
 	case own[0].signer == nil && !distrust:
-		return ErrLocked
+		return nil, ErrLocked
 	case own[0].cert.PublicKey.(*ecdsa.PublicKey).Equal(signer.Public()):
-		return errors.New("the next key of the authority is the one that it has")
+		return nil, fmt.Errorf("%w, another one than it has now", ErrBadKey)
 	}
-	next, err := makeOwn(name, signer)
+	next, err := makeOwn(name, own[0].record.Order+1, signer)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	puts := []put{next.put()}
-	all := []*generation{next}
+	puts, all, gone := []put{next.put()}, []*generation{next}, map[[32]byte]bool{}
 	for i, g := range own {
 		if distrust || len(all) == maxOwn {
-			puts = append(puts, put{bucketOwn, g.cert.SerialNumber.Bytes(), nil})
+			puts, gone[g.issuer] = append(puts, put{bucketOwn, g.cert.SerialNumber.Bytes(), nil}), true
 			continue
 		}
 		kept := *g
 		if i == 0 {
 			if kept.record.Sealed, err = seal(g, signer); err != nil {
-				return err
+				return nil, err
 			}
 			puts = append(puts, kept.put())
 		}
 		all = append(all, &kept)
 	}
-	if err := db.commit(puts...); err != nil {
-		return err
+	if err := a.db.commit(puts...); err != nil {
+		return nil, err
 	}
+	now := time.Now()
 	a.mu.Lock()
 	a.own = all
+	for _, e := range a.records {
+		if gone[e.Issuer] && e.live(now) {
+			ended = append(ended, *e)
+		}
+	}
 	a.mu.Unlock()
 	a.makeLists(true)
 	a.renewServer()
-	a.tell()
-	return nil
+	return ended, nil
 }
 
 // sealer encrypts a generation's key under that of the next one, for this one certificate.
@@ -296,6 +315,15 @@ func (a *Authority) Certificates() []*x509.Certificate {
 		all = append(all, g.cert)
 	}
 	return all
+}
+
+// PEM returns the authority's own certificates in PEM, the newest first.
+func (a *Authority) PEM() []byte {
+	var all [][]byte
+	for _, c := range a.Certificates() {
+		all = append(all, c.Raw)
+	}
+	return inPEM(all...)
 }
 
 // newest returns the newest generation, if it can sign.

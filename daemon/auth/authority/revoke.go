@@ -22,9 +22,16 @@ func (a *Authority) List() []Enrolment {
 	return all
 }
 
-// uriOf is the URI of what a grant without a provider becomes.
+// uriOf is URI. a.mu is held.
 func (a *Authority) uriOf(g Grant) string {
 	return "spiffe://" + a.name + "/" + string(g.Kind) + "/" + g.Name
+}
+
+// URI is the URI of the identity that a grant without a provider is for.
+func (a *Authority) URI(g Grant) string {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.uriOf(g)
 }
 
 // means reports whether a text names an identity: by its whole URI, its path, such as "machine/ci-1", or the name in that, "ci-1"; or by

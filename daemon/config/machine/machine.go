@@ -87,6 +87,19 @@ func (m *Machine) Ask(opts config.Options) config.Options {
 	return opts
 }
 
+// ReadTrusted reads a file that only its owner or root may write, such as the certificates of an authority.
+func (m *Machine) ReadTrusted(path string) ([]byte, error) {
+	var content []byte
+	err := within(m, path, func() (err error) {
+		content, err = config.ReadTrusted(path, m.owner)
+		return err
+	})
+	if err != nil {
+		return nil, err // and not what may be read some time
+	}
+	return content, nil
+}
+
 // within asks a question about a path, and does not wait for an answer for ever: it returns config.ErrNoAnswer then.
 func within(m *Machine, path string, ask func() error) error {
 	if m.stuck.Load() >= maxStuck {
