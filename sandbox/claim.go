@@ -11,9 +11,9 @@ import (
 	"github.com/rtask/rtask/sandbox/wire"
 )
 
-// A claim is a file that stands for a job that is to be started. The shim that takes the job renames it; an engine that
-// takes the job back removes it. Only one of the two can, so a job never starts twice, and an engine that died between
-// sending a job and hearing of it leaves no doubt to the next one. It need not survive the machine, and lies in RuntimeDir.
+// A claim is a file that stands for a job to be started. The shim that takes the job renames the file; an engine that takes the job back
+// removes it. Only one of them can succeed, so a job never starts twice. If an engine dies after it has sent a job, the next one sees
+// whether a shim took it. Claims need not survive a restart of the machine, and are in RuntimeDir.
 
 // claimSuffix is how the name of a claim ends, after the job's id.
 const claimSuffix = ".claim"

@@ -26,12 +26,12 @@ const probeTime = time.Minute
 // confinement is what can be given of a job's spec.Sandbox here.
 type confinement struct {
 	namespaces bool
-	why        string            // there are none
+	why        string            // jobs have no namespaces
 	missing    map[string]string // with namespaces: the switches that cannot be given nevertheless, and why
 }
 
-// findConfinement looks at what shims can give: root's all, others' what they have in a user namespace of their own. Without a
-// control group nobody could be sure that nothing of a job stays in its namespaces.
+// findConfinement finds out what shims can give. Root's shims can give everything, others what works in a user namespace. Without
+// control groups there are no namespaces: processes of a job could stay in them unnoticed.
 func (h *Host) findConfinement(ctx context.Context) {
 	const noNamespaces = "Jobs have no namespaces (%s): a task that names a switch of its sandbox that needs them is refused, and those that a profile " +
 		"brought in are done without (rtaskctl tasks show TASK lists them). Filters of system calls hold."
@@ -92,8 +92,8 @@ func (h *Host) probe(ctx context.Context) (map[string]string, error) {
 	return missing, nil
 }
 
-// userNamespace is how a shim starts that is to give namespaces without root: in a user namespace that has its own user and group
-// alone, with what it needs to make and enter namespaces there. Over the machine it has no more than before.
+// userNamespace returns how a shim starts that makes namespaces without root: in a user namespace with only its own user and group, where
+// it may make and enter namespaces. It gets no further rights over the machine.
 func userNamespace() *unix.SysProcAttr {
 	uid, gid := os.Geteuid(), os.Getegid()
 	return &unix.SysProcAttr{

@@ -57,7 +57,7 @@ func (h *Host) Find(r spec.Run, at spec.Place) (*Process, error) {
 	return h.lost(p, at), nil
 }
 
-// found is a job of which nothing more is known yet.
+// found returns a Process of which nothing more is known yet.
 func (h *Host) found(r spec.Run, at spec.Place) *Process {
 	return &Process{Place: at, host: h, job: r, done: make(chan struct{})}
 }
@@ -78,7 +78,7 @@ func closed() chan struct{} {
 	return c
 }
 
-// locate finds out where the scope is of a job whose shim is gone, and cannot say it; "": there is none.
+// locate asks systemd for the control group of a job's scope, since the job's shim is gone; "": it has none.
 func (h *Host) locate(job string, at spec.Place) string {
 	if h.manager == nil || at.Unit == "" {
 		return ""
@@ -110,7 +110,7 @@ func (h *Host) adopt(r spec.Run, at spec.Place, c *net.UnixConn) (*Process, erro
 		select {
 		case m, known = <-p.first:
 		case <-t.C:
-			if p.isFirst() { // from now on nobody waits for an answer
+			if p.isFirst() { // from now on this call waits for no answer
 				if shim != nil {
 					_ = shim.Close() // without an answer it may be of another process that has its PID by now
 				}
@@ -129,7 +129,7 @@ func (h *Host) adopt(r spec.Run, at spec.Place, c *net.UnixConn) (*Process, erro
 		s.End()
 		p = h.found(r, at)
 		if known {
-			// The slot is another job's now, and this one's end is recorded; or nobody knows.
+			// The slot has another job now, and the end of this one is in its exit record, or unknown.
 			p.end(p.remains())
 			return p, nil
 		}
@@ -146,8 +146,8 @@ func (h *Host) adopt(r spec.Run, at spec.Place, c *net.UnixConn) (*Process, erro
 	return p, nil
 }
 
-// listener returns a pidfd of the process that listens at the other end, or nil where there is none to be had. It is
-// proven to be that process's by an answer that comes later: a process that answers had its PID all the time.
+// listener returns a pidfd of the process that listens at the other end, or nil if it cannot get one. A later answer from that process
+// proves that the pidfd is its own: a process that answers had its PID all the time.
 func listener(c *wire.Conn) *os.File {
 	peer, err := c.Peer()
 	if err != nil || peer.Pid <= 0 {

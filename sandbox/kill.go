@@ -19,7 +19,7 @@ type deadline struct {
 	over  bool // it is not set again
 }
 
-// set has do called after d, unless it is to be called before that already.
+// set has do called after d, unless an earlier call is set.
 func (l *deadline) set(d time.Duration, do func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -79,9 +79,8 @@ func checkProcess(l spec.Limits) error {
 	return nil
 }
 
-// The headroom of a scope above its job's limits, for the shim, so that what the job does never takes the shim with it.
-// Weights and processors are as they are, since it is scopes that compete for them; and maxima of IO are on the job alone,
-// where they do not hold up the shim.
+// A scope's limits are higher than its job's by this headroom for the shim, so that a job at its limits does not affect the shim. Weights
+// and processors have none, since scopes compete for them. Maxima of IO apply to the job only, and do not slow the shim.
 const (
 	memoryHeadroom = 32 << 20
 	tasksHeadroom  = 64
@@ -109,8 +108,8 @@ func plus(v *uint64, headroom uint64) *uint64 {
 	return &sum
 }
 
-// Unlimited are the limits that hold for a job of which nothing is said, as far as somebody could want more: what systemd
-// gives to any unit, and what the engine was given itself.
+// Unlimited returns the limits of a job that sets none, as far as a job may want more: what systemd gives to any unit, and the engine's
+// own limits.
 func (h *Host) Unlimited() spec.Limits {
 	l := spec.Limits{TasksMax: h.tasksMax}
 	for _, name := range spec.Resources() {

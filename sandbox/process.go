@@ -72,8 +72,7 @@ func (p *Process) receive(m wire.Message) {
 	}
 }
 
-// refused ends a job that its shim does not have any more, which it says after a while: it wrote a record meanwhile, or nobody
-// knows.
+// refused ends a job that its shim no longer has. The shim has written an exit record, or the job's end is unknown.
 func (p *Process) refused() {
 	select {
 	case <-p.done:
@@ -109,9 +108,9 @@ func (p *Process) shimGone() {
 	}
 }
 
-// answered waits for what the shim makes of its job. A shim that does not say so in time hangs in an exec that does not
-// return; the job is killed then, and if that does not help, the shim. A job whose time is up by then, or that is to be
-// stopped (halt says by whom), is given graceTime more.
+// answered waits for the shim to start its job, or to say why not. A shim that does not answer in time hangs in an exec that does not
+// return: answered kills the job then, and if that does not help, the shim. A job that times out or is stopped during that time (halt
+// receives by whom) gets graceTime more.
 func (p *Process) answered(halt <-chan string) (wire.Message, error) {
 	limit := p.slot.startTime()
 	why := ending{spec.Setup, fmt.Sprintf("its program could not be started within %s", limit)}
@@ -228,7 +227,7 @@ func (p *Process) Left() bool { return p.left }
 // Slot is where the job runs, or nil for one that was over when it was found.
 func (p *Process) Slot() *Slot { return p.slot }
 
-// Stop asks the shim to end the job. It returns at once; Done says when it is done.
+// Stop asks the shim to end the job. It returns immediately; Done is closed when the job has ended.
 func (p *Process) Stop(by string, kill bool) error {
 	select {
 	case <-p.done:

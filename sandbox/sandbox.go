@@ -41,8 +41,8 @@ const (
 	idLength = 16
 )
 
-// systemctlNeedsBus is from when on systemctl(1) is told to use the bus where it cannot use systemd's private socket. Version 252
-// finds out by itself, version 257 gives up.
+// systemctlNeedsBus is the version from which systemctl(1) must be told to use the bus if it cannot use systemd's private socket.
+// Version 252 finds out by itself, version 257 gives up.
 const systemctlNeedsBus = 253
 
 // Options are what a Host needs.
@@ -123,8 +123,7 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 	return h, nil
 }
 
-// ownFolder returns an error for a folder in which somebody else could put a socket of his own: a false shim would be
-// believed.
+// ownFolder returns an error for a folder in which another user could create a socket: the engine would trust a fake shim.
 func ownFolder(dir string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(dir, &st); err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/rtask/rtask/sandbox/wire"
 )
 
-// Slot is a scope with a shim in it that runs one job at a time. Where there is no systemd it is a shim alone.
+// Slot is a scope with a shim in it that runs one job at a time. Without systemd it is only a shim.
 type Slot struct {
 	// ID names its socket, and Unit is empty without systemd.
 	ID, Unit string
@@ -79,7 +79,7 @@ func (s *Slot) fork(theirs *os.File, user bool) error {
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "GOMAXPROCS=1", "GOGC=50"}
 	cmd.Dir = "/"
 	cmd.Stderr = os.Stderr
-	// A session of its own, so that a signal from a terminal to the engine is none to the job.
+	// A session of its own, so that a signal from the engine's terminal does not reach the job.
 	cmd.SysProcAttr = &unix.SysProcAttr{}
 	if user {
 		cmd.SysProcAttr = userNamespace()
@@ -117,7 +117,7 @@ func (s *Slot) enter(ctx context.Context, name string, r *spec.Run) error {
 // run.
 //
 // input is the job's standard input, and log the file for its output, open for appending; both stay the caller's. memo is what
-// Claims tells the next engine of the job. halt, if not nil, brings who wants a job stopped that may not have come to run yet.
+// Claims returns to the next engine for the job. halt, if not nil, receives the name of a caller that stops the job before it runs.
 func (s *Slot) Start(r *spec.Run, input, log *os.File, memo []byte, halt <-chan string) (*Process, error) {
 	var hard unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &hard); err != nil {
@@ -142,7 +142,7 @@ func (s *Slot) Start(r *spec.Run, input, log *os.File, memo []byte, halt <-chan 
 	}
 	switch {
 	case err != nil:
-		// Nobody takes the job from now on. If the shim did, there is no telling how far it got.
+		// From now on no shim takes the job. If the shim took it before, nothing is known of how far it got.
 		if untaken, e := s.host.takeBack(r.ID); untaken && e == nil {
 			return nil, fmt.Errorf("%w: %w", ErrUnfit, err)
 		}
@@ -277,8 +277,8 @@ func (s *Slot) Leave() {
 	s.closePIDFD()
 }
 
-// reap waits for the shim to be gone, and reports whether it is. One that does not go is killed; one that hangs in the
-// kernel is left, as is one that is not known to be this slot's alone.
+// reap waits until the shim is gone, and reports whether it is. It kills a shim that does not end. It leaves a shim that hangs in the
+// kernel, or that may belong to another slot by now.
 func (s *Slot) reap() bool {
 	pidfd := s.shim()
 	if pidfd == nil && s.command == nil {

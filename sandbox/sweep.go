@@ -14,8 +14,7 @@ func sweepPauses() []time.Duration {
 	return []time.Duration{0, 2 * time.Second, 8 * time.Second, 20 * time.Second}
 }
 
-// Sweep stops the scopes of earlier engines that hold no process, and returns when none is to be expected any more, or ctx
-// ends. If an engine dies while a scope is being started, the shim may be gone before systemd moves it there; then the control
+// Sweep stops the scopes of earlier engines that hold no process. It returns when no more can appear, or ctx ends. If an engine dies while a scope is being started, the shim may be gone before systemd moves it there; then the control
 // group never becomes empty, since nothing was ever in it, and systemd would keep the scope for ever.
 func (h *Host) Sweep(ctx context.Context) {
 	if h.manager == nil {
@@ -42,8 +41,8 @@ func (h *Host) Sweep(ctx context.Context) {
 	}
 }
 
-// ClearUnit stops a scope that is active and holds no process. Another one it leaves alone. A shim is in its scope from the
-// moment that this is active, so none is hit that is just being started.
+// ClearUnit stops a scope that is active and holds no process. It leaves other scopes alone. A scope that is being started is not
+// affected: its shim is in it as soon as it is active.
 func (h *Host) ClearUnit(ctx context.Context, unit string) {
 	if h.manager == nil {
 		return

@@ -28,8 +28,8 @@ var ErrNoHierarchy = errors.New("no cgroup v2 hierarchy is mounted")
 // supervisor is the name of the shim's own leaf.
 const supervisor = "supervisor"
 
-// wanted are the controllers that a job's accounting needs. Of those that limits alone need there is cpuset, which New
-// makes available when it has to: it costs the scheduler something.
+// wanted are the controllers that a job's accounting needs. Only limits need cpuset, which costs the scheduler something: New makes it
+// available when a job has such a limit.
 func wanted() []string { return []string{"cpu", "io", "memory", "pids"} }
 
 // Mount returns where the cgroup v2 hierarchy is mounted, as /proc/self/mountinfo (proc_pid_mountinfo(5)) says.
@@ -75,7 +75,7 @@ type Tree struct {
 }
 
 // Delegated takes over the control group of the calling process: it moves the process into a leaf and makes controllers
-// available to the leaves beside it. Nothing else may be in the group.
+// available to the leaves beside it. No other process may be in the group.
 func Delegated(mount, group string) (*Tree, error) {
 	t := &Tree{dir: filepath.Join(mount, group), group: group}
 	leaf := filepath.Join(t.dir, supervisor)
@@ -204,8 +204,7 @@ func (g *Group) Path() string { return g.path }
 // FD is a descriptor of the group for CLONE_INTO_CGROUP (clone(2)), good until Remove.
 func (g *Group) FD() int { return g.fd }
 
-// Signal sends sig to every process in the group and below. A process that is born meanwhile may be missed: what must
-// not be missed is Kill's work.
+// Signal sends sig to every process in the group and below. It may miss a process that is just being started; Kill misses none.
 func (g *Group) Signal(sig unix.Signal) error {
 	return eachProcess(g.dir, func(pid int) error {
 		if err := g.signal(pid, sig); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -285,7 +284,7 @@ func (g *Group) Count() (int, error) {
 // Populated reports whether a process is in the group or below it.
 func (g *Group) Populated() (bool, error) { return populated(g.dir) }
 
-// Populated reports whether a process is in a group, or below it, that belongs to somebody else.
+// Populated reports whether a process is in a group of another process, or below it.
 func Populated(mount, group string) (bool, error) { return populated(filepath.Join(mount, group)) }
 
 func populated(dir string) (bool, error) {
@@ -385,8 +384,8 @@ func Of(procCgroup []byte) string {
 	return ""
 }
 
-// KillAt kills whatever is in a group that belongs to somebody else, for when that somebody cannot: an exec that never
-// returns holds the whole shim. It returns true once nothing is left there, or false after wait.
+// KillAt kills all processes in the group of a shim that cannot do it itself: an exec that never returns blocks the whole shim. It
+// returns true once nothing is left there, or false after wait.
 func KillAt(mount, group string, wait time.Duration) (bool, error) {
 	g := &Group{dir: filepath.Join(mount, group), path: group}
 	if err := g.Kill(); err != nil {

@@ -10,8 +10,7 @@ import (
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// Current reads what a group uses now that belongs to somebody else. What the kernel does not tell stays nil; of a group
-// that is gone that is everything.
+// Current reads what a group of another process uses now. Values that the kernel does not tell stay nil. If the group is gone, all do.
 //
 // Processes come with their names only: to read a command line, the kernel takes a lock of the process that its user can
 // keep held (a page of a FUSE file system that does not answer), and the reader would hang with it.

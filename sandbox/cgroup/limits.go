@@ -70,7 +70,7 @@ func settings(l spec.Limits) []setting {
 	return all
 }
 
-// limit sets l on a group that holds nobody yet. What is optional and cannot be enforced here is left out.
+// limit sets l on a group that has no process yet. With optional, it leaves out what cannot be enforced here.
 func (t *Tree) limit(g *Group, l spec.Limits, optional bool) error {
 	if slices.Contains(t.controllers, "memory") {
 		// One process over the limit ends the job as a whole: half a job is worse than none.

@@ -23,7 +23,7 @@ func Replace(path, next string, content []byte, mode fs.FileMode) error {
 	return SyncFolder(filepath.Dir(path))
 }
 
-// Create writes a file that nobody reads before it is complete. What is at its path is removed, unless it is a folder.
+// Create writes a file that no process reads before it is complete. It removes what is at its path, unless that is a folder.
 func Create(path string, content []byte, mode fs.FileMode) error {
 	if err := write(path, content, mode); err != nil {
 		return err

@@ -54,7 +54,7 @@ func readSome(path string, most int64) ([]byte, error) {
 	return b, nil
 }
 
-// hand gives the job its credentials, in a folder that it alone can read.
+// hand gives the job its credentials, in a folder that only the job can read.
 func (f *furnisher) hand(all []credential, at string, c *spec.Credentials) error {
 	if len(all) == 0 {
 		return nil

@@ -65,7 +65,7 @@ func newTmpfs(options string, attrs int) (*os.File, error) {
 	return newFS("tmpfs", options, attrs)
 }
 
-// leastInodes is the least number of files in a tmpfs of which nothing is said: 16 MiB of the kernel's memory.
+// leastInodes is the least default number of files in a tmpfs. They take up to 16 MiB of the kernel's memory.
 const leastInodes = 16 << 10
 
 // piece is a file or folder that is made for jobs.
@@ -76,7 +76,7 @@ type piece struct {
 	tree    *os.File
 }
 
-// make makes pieces, none of which is attached anywhere, nor can be written to.
+// make makes pieces. They are read-only and not attached anywhere.
 func (f *furnisher) make(pieces []*piece) error {
 	if len(pieces) == 0 {
 		return nil

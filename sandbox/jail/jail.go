@@ -76,12 +76,12 @@ func Start(j *spec.Run, stdio Stdio, o Options) (*Process, error) {
 	if err != nil {
 		return nil, setupError(j, o.Room, err)
 	}
-	// So that it is polled and not blocked on (PIDFD_NONBLOCK). Where that cannot be had it is as good for all else.
+	// The runtime polls it then, and blocks no thread (PIDFD_NONBLOCK). Ignore the error: it works without.
 	_ = unix.SetNonblock(pidfd, true)
 	return &Process{PID: pid, PIDFD: os.NewFile(uintptr(pidfd), "pidfd")}, nil
 }
 
-// starter is what who starts a job may do.
+// starter says what the process that starts a job may do.
 type starter struct {
 	root bool
 	// bounds: it can take capabilities out of the bounding set.

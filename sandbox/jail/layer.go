@@ -33,8 +33,8 @@ type listed struct {
 	changed  unix.Timespec
 }
 
-// mtimeGrain is longer than two changes of a folder can have the same time of change: the kernel's clock for that stands still
-// between two of its ticks, of which there are at least 100 a second.
+// mtimeGrain is longer than the interval in which two changes of a folder can get the same time: the kernel's clock for that ticks at
+// least 100 times a second.
 const mtimeGrain = 50 * time.Millisecond
 
 // layered reports whether jobs with s get the second layer. It takes more than the places say: under Landlock nothing can be
@@ -92,7 +92,7 @@ func (l *layer) coversBelow(dir string) bool {
 	})
 }
 
-// list allows what is in dir, but for what the places say something else of.
+// list allows the entries of dir, except those for which a place says otherwise.
 func (l *layer) list(dir string, rights landlock.Rights, machine bool) error {
 	st, err := safepath.Lstat(dir)
 	if err != nil {

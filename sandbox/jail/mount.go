@@ -28,12 +28,11 @@ type furnisher struct {
 	trees []*os.File // what was copied
 	// before is what folders were like on the machine, for those that are made again in an empty file system.
 	before map[string]unix.Stat_t
-	// caller is whose rights hold for the paths of a command, which anybody may have named; nil: those of root, whose
-	// configuration named them.
+	// caller has the rights with which paths of a user's command are looked up; nil: root's, for paths of the configuration.
 	caller *spec.Credentials
 }
 
-// adopt prepares the thread for as: it has the caller's groups from now on, which give root nothing that it does not have.
+// adopt prepares the thread for as: the thread gets the caller's groups, which give root no further rights.
 func (f *furnisher) adopt(c *spec.Credentials) error {
 	groups := append([]uint32{c.GID}, c.Groups...)
 	// Raw, and so of this thread and no other.
@@ -44,8 +43,8 @@ func (f *furnisher) adopt(c *spec.Credentials) error {
 	return nil
 }
 
-// as calls do, which looks something up, with the caller's rights if a caller named it: an error then tells nothing that the
-// caller could not find out.
+// as calls do, which looks up a path, with the caller's rights if the caller named the path. So an error tells nothing that the caller
+// could not find out.
 func (f *furnisher) as(named bool, do func() error) error {
 	if !named || f.caller == nil {
 		return do()
@@ -113,7 +112,7 @@ func (f *furnisher) resolve(places []place) ([]place, error) {
 	return all, nil
 }
 
-// resolveOne resolves the paths of a place. It returns false for one that is to be left out.
+// resolveOne resolves the paths of a place. It returns false if the place must be left out.
 func (f *furnisher) resolveOne(p *place) (bool, error) {
 	var trusted []uint32
 	if f.caller != nil {
@@ -193,7 +192,7 @@ func (p place) flags() uint64 {
 // in place.
 func (f *furnisher) furnish(places []place, trees []*os.File, hand func() error) error {
 	f.before = map[string]unix.Stat_t{}
-	// All that is to be seen is copied before anything is hidden.
+	// Copy everything that jobs see before anything is hidden.
 	for i := range places {
 		p := &places[i]
 		for dir := filepath.Dir(p.path); dir != "/"; dir = filepath.Dir(dir) {
@@ -217,7 +216,7 @@ func (f *furnisher) furnish(places []place, trees []*os.File, hand func() error)
 		f.trees = append(f.trees, tree)
 		trees[i] = tree
 	}
-	// Where something is to be that is not there on the machine, it is made, as systemd does.
+	// A mount point that is missing on the machine is made, as systemd does.
 	for i, p := range places {
 		if (p.content == bound && trees[i] != nil || p.content == private) && !coveredBefore(places[:i], p.path) {
 			if err := f.makeTarget(p, trees[i]); err != nil {
@@ -256,7 +255,7 @@ func coveredBefore(places []place, path string) bool {
 	return false
 }
 
-// put makes one place. It returns the mount, if it is to become read-only later.
+// put makes one place. It returns the mount if that becomes read-only later.
 func (f *furnisher) put(p place, tree *os.File) (*os.File, error) {
 	const safe = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
 	switch p.content {
@@ -386,8 +385,8 @@ func (f *furnisher) isOwn(dir int) (bool, error) {
 	return false, nil
 }
 
-// likeBefore gives a folder that was made in place of one of the machine's its owner and mode. What is made on the machine
-// itself stays root's: somebody may have removed the folder there on purpose.
+// likeBefore gives a folder that replaces one of the machine's the same owner and mode. A folder that is made on the machine itself stays
+// root's: an operator may have removed the original on purpose.
 func (f *furnisher) likeBefore(dir int, path string) error {
 	st, ok := f.before[path]
 	if !ok || os.Geteuid() != 0 && int(st.Uid) != os.Geteuid() {

@@ -23,8 +23,8 @@ const (
 	own                         // what is there on the machine, with other attributes
 )
 
-// almostEmpty are the options of an empty file system that holds what others are mounted on, and nothing else, as systemd has
-// them (TMPFS_LIMITS_EMPTY_OR_ALMOST of its mountpoint-util.h).
+// almostEmpty are the options of a file system that holds only mount points, as systemd has them (TMPFS_LIMITS_EMPTY_OR_ALMOST of its
+// mountpoint-util.h).
 const almostEmpty = "mode=755,size=4m,nr_inodes=1k"
 
 // place is a path of the machine and what a job sees there.
@@ -36,10 +36,9 @@ type place struct {
 	options string // of private, as tmpfs(5); put adds the usual limits
 	// What may be done there: one of readOnly and writable at most, and of noExec and exec.
 	readOnly, writable, noExec, exec bool
-	// optional says that it is nothing where the path is missing, kept that it is there even if it is hidden by the place of
-	// another.
+	// optional says that the place is skipped if its path is missing; kept, that it stays visible below a place that hides it.
 	optional, kept bool
-	// by is the switch that asked for it, and named says that its path is one that somebody wrote down.
+	// by is the switch that asked for it. named says that the user or the configuration named its path.
 	by    string
 	named bool
 }
@@ -133,12 +132,12 @@ func wanted(s spec.Sandbox, dir string) []place {
 		}
 	}
 	if s.HideUsers {
-		// An engine that is not root cannot make /run/user where there is none, and has no manager there.
+		// A non-root engine cannot make /run/user if that is missing, and has no manager there then.
 		add("profile", place{content: private, readOnly: true, options: almostEmpty, optional: os.Geteuid() != 0}, "/run/user")
 		add("profile", place{content: private, readOnly: true, options: almostEmpty, optional: true}, "/run/screen")
 	}
 	add("profile", place{content: hidden, optional: true}, s.Hidden...)
-	// Whatever else is asked for: a job that starts jobs would be out of its sandbox.
+	// Always: a job that can start jobs could leave its sandbox.
 	sockets := place{content: private, readOnly: true, options: almostEmpty, optional: true}
 	if s.Runtime() != spec.DefaultRuntimeDirectory {
 		add("profile", sockets, spec.DefaultRuntimeDirectory) // of root's engine, if there is one as well
@@ -184,7 +183,7 @@ func arrange(places []place) []place {
 			merged = append(merged, p)
 		}
 	}
-	// Something that is to be there cannot be below what nobody can enter, nor be that itself.
+	// A place that must be visible cannot be below a folder that no process can enter, nor be that folder.
 	for i, p := range merged {
 		if p.content != hidden || p.by != "protect_home" && p.by != "profile" {
 			continue

@@ -41,7 +41,7 @@ func NewRoom(s spec.Sandbox, dir string, c *spec.Credentials) (*Room, error) {
 	}
 	done := make(chan made)
 	go func() {
-		// The thread is of no use to anybody else afterwards: it is never unlocked, and ends with this goroutine.
+		// No other goroutine may get this thread afterwards: it is never unlocked, and ends with this goroutine.
 		runtime.LockOSThread()
 		r, err := furnish(s, dir, c)
 		done <- made{r, err}
@@ -295,12 +295,12 @@ func (r *Room) fds() []int {
 	return fds
 }
 
-// has reports whether a job with the credentials c finds something at path: in the room, and with no more rights than it has, since
-// what is said of it reaches whoever started the job.
+// has reports whether a job with the credentials c finds something at path in the room. It looks with the rights of the job, since the
+// caller that started the job learns the result.
 func (r *Room) has(c *spec.Credentials, path string) bool {
 	done := make(chan bool)
 	go func() {
-		// The thread is of no use to anybody else afterwards: it is never unlocked, and ends with this goroutine.
+		// No other goroutine may get this thread afterwards: it is never unlocked, and ends with this goroutine.
 		runtime.LockOSThread()
 		done <- func() bool {
 			if err := unix.Unshare(unix.CLONE_FS); err != nil {

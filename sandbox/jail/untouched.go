@@ -95,7 +95,7 @@ func (r *Room) Untouched() bool {
 	}
 	for _, f := range r.tmpfs {
 		files, blocks, err := use(f.root)
-		// More or less: what was there may have been exchanged for something else.
+		// More or fewer: a file may have been replaced by another one.
 		if err != nil || files != f.files || blocks != f.blocks || f.changed() {
 			return false
 		}

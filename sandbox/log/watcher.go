@@ -23,7 +23,7 @@ const gather = time.Millisecond
 // concurrent use.
 type Watcher struct {
 	inotify *os.File
-	buffers sync.Pool     // *[]byte of maxLine bytes: who waits for output needs none
+	buffers sync.Pool     // *[]byte of maxLine bytes: a follower that waits for output needs none
 	stopped chan struct{} // closed when run has returned, because of Close or of err
 	err     error         // why, set before stopped is closed
 

@@ -1,6 +1,5 @@
-// Package privilege tells what this process may set on another's behalf of what only privileged processes may
-// (capabilities(7)), and gives up what it does not need. Root is no answer to the former: in a container it often lacks
-// CAP_SYS_RESOURCE.
+// Package privilege tells which privileges this process has to set up another one (capabilities(7)), and gives up those that it does not
+// need. Being root is not enough to know: in a container root often lacks CAP_SYS_RESOURCE.
 //
 // The engine asks before it accepts a job, and the shim when it starts one.
 package privilege

@@ -163,8 +163,7 @@ type Maker struct {
 	Look func(func() error) error
 	// May returns an error if nothing may be made in the open folder dir; nil: it may everywhere.
 	May func(dir int) error
-	// Made is told of each folder that was made above the last part of the path, open for reading, and may change it; nil: it stays
-	// as it was made.
+	// Made, if set, is called for each folder that was made above the last part of the path, open for reading. It may change the folder.
 	Made func(dir int, path string) error
 }
 
@@ -182,7 +181,7 @@ func (m Maker) Make(resolved string, file bool) error {
 		next, err := m.enter(dir, part, last)
 		if errors.Is(err, unix.ENOENT) {
 			switch next, err = m.make(dir, part, last && file); {
-			case errors.Is(err, unix.EEXIST): // by somebody else, in this moment
+			case errors.Is(err, unix.EEXIST): // another process just made it
 				next, err = m.enter(dir, part, last)
 			case err == nil && !last && m.Made != nil:
 				err = m.Made(next, "/"+strings.Join(parts[:i+1], "/"))

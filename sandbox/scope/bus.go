@@ -19,7 +19,7 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// busDriver is the name under which a bus speaks for itself. Nobody else can send under it.
+// busDriver is the name under which a bus sends its own messages. No other sender can use it.
 const busDriver = "org.freedesktop.DBus"
 
 const (
@@ -30,9 +30,9 @@ const (
 	maxMessage = 1 << 27
 )
 
-// endpoint is where a manager is reached. Its private socket, which systemctl(1) uses, too, is the better one: nobody else can send
-// anything there, or fill a queue in which systemd's answers stand. systemd does not promise to have it (systemd(1), FILES), so the
-// bus, which it does promise, is the other way.
+// endpoint is where a manager is reached. Its private socket, which systemctl(1) uses, too, is better: no other process can send anything
+// there, or fill a queue before systemd's answers. systemd does not guarantee this socket (systemd(1), FILES), but does guarantee the
+// bus, which is the fallback.
 type endpoint struct {
 	private string // "": none
 	bus     string // addresses (D-Bus specification, "Server Addresses")
@@ -114,14 +114,14 @@ func socketName(address string) (string, error) {
 	return "", fmt.Errorf("bad bus address %q: it must be unix:path=FILE or unix:abstract=NAME", address)
 }
 
-// incoming is a connection to systemd or to a bus, from which only messages that matter here are read. A bus delivers whatever
-// anybody sends to the unique name of a connection, in any form and of any size. So the sender, which the bus writes into each
-// message, is looked at before anything else of it is decoded. A connection made so takes no descriptors.
+// incoming is a connection to systemd or to a bus. It passes on only relevant messages. A bus delivers what any process sends to the
+// unique name of a connection, in any form and of any size. So incoming checks the sender, which the bus writes into each message,
+// before it decodes anything else. The connection accepts no descriptors.
 type incoming struct {
 	net.Conn
 	direct bool // the other end is systemd, and everything comes from it
 	in     *bufio.Reader
-	play   io.Reader // what the user of this connection is told while it authenticates
+	play   io.Reader // the replies that the user of this connection gets while it authenticates
 	begun  bool      // it has done so, and messages follow. It is set before any of them is read or written.
 	head   []byte    // what was not read yet of the header of a message that is passed on
 	body   int       // and how much of its body
@@ -130,9 +130,8 @@ type incoming struct {
 	stale atomic.Bool            // the name systemd has another owner by now, so this connection ends
 }
 
-// newIncoming authenticates conn, and closes it if that fails. It does so as systemctl does: everything is written at once, and no
-// message before the answer to it. A systemd that finds a message behind the end of the authentication leaves it lying there
-// until another one comes (seen with version 252).
+// newIncoming authenticates conn, and closes it if that fails. Like systemctl, it writes everything in one go, and sends no message before
+// the answer. systemd 252 does not process a message that directly follows the authentication until another one comes.
 func newIncoming(ctx context.Context, conn net.Conn, direct bool) (*incoming, error) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	c := &incoming{Conn: conn, direct: direct, in: bufio.NewReader(conn), play: strings.NewReader("REJECTED EXTERNAL\r\nOK 0\r\n")}
@@ -220,8 +219,8 @@ func (c *incoming) skip(n uint64) error {
 	return err
 }
 
-// matters reports whether a message is an answer, or a signal that is waited for, and comes from systemd or the bus. Calls do not
-// matter, whoever makes them: nothing is to be called here.
+// matters reports whether a message is an answer or an expected signal, and comes from systemd or the bus. Calls are ignored: this end
+// offers no methods.
 func (c *incoming) matters(kind dbus.Type, order binary.ByteOrder, fields []byte) bool {
 	from, member, ok := readFields(order, fields)
 	owner := c.owner.Load()

@@ -28,8 +28,8 @@ const (
 	// call waits behind others, but a manager that takes this long has a problem of its own.
 	callTimeout = 30 * time.Second
 
-	// maxInFlight is how many StartTransientUnit calls are under way at once. PID 1 saturates at 600–700 scopes a second
-	// and works on one at a time: more calls in flight add latency for everybody else on the bus, and no throughput.
+	// maxInFlight is how many StartTransientUnit calls are in flight. PID 1 handles 600–700 scopes a second, one at a time: more
+	// calls in flight add latency for other users of the bus, and no throughput.
 	maxInFlight = 16
 )
 
@@ -39,7 +39,7 @@ type Manager struct {
 	where    func() (endpoint, error)
 	inFlight chan struct{}
 
-	lock   chan struct{} // holds one value while somebody uses what follows; a context ends the wait for it
+	lock   chan struct{} // guards what follows; it holds one value while locked, so that a context can end the wait for it
 	conn   *dbus.Conn    // nil before the first call and after a break
 	closed bool
 
@@ -107,7 +107,7 @@ func (m *Manager) connect(ctx context.Context) (*dbus.Conn, error) {
 	return conn, nil
 }
 
-// open makes a connection. Whoever accepts it and then says nothing does not hold it up for longer than callTimeout.
+// open makes a connection. It returns after callTimeout if the other end accepts it and then does not answer.
 func (m *Manager) open(ctx context.Context) (*dbus.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -138,8 +138,8 @@ func (m *Manager) open(ctx context.Context) (*dbus.Conn, error) {
 	return conn, nil
 }
 
-// introduce authenticates, and on a bus makes the connection known to it and to systemd, and learns who systemd is. Over its private
-// socket systemd sends all its signals to everybody.
+// introduce authenticates. On a bus it also registers the connection, subscribes to systemd's signals, and learns systemd's unique name.
+// On its private socket, systemd sends all its signals to all connections.
 func introduce(ctx context.Context, conn *dbus.Conn, in *incoming) error {
 	if err := conn.Auth(nil); err != nil {
 		return fmt.Errorf("cannot connect to systemd: %w", err)
@@ -185,7 +185,7 @@ type signals struct {
 func (s *signals) DeliverSignal(iface, name string, signal *dbus.Signal) {
 	switch {
 	case iface == busDriver && name == "NameOwnerChanged":
-		// Whoever systemd is now gets a connection of its own, so that nothing of the one before is taken for its word.
+		// The new owner of systemd's name gets a new connection, so that no message of the old owner is taken for its own.
 		s.in.stale.Store(true)
 	case iface == managerIface && name == "JobRemoved" && len(signal.Body) >= 4:
 		unit, _ := signal.Body[2].(string)
@@ -295,7 +295,7 @@ func (m *Manager) SystemState(ctx context.Context) (string, error) {
 	return state, err
 }
 
-// Describe sets Description= of a unit, of which all but the characters that a terminal can show is replaced.
+// Describe sets Description= of a unit. It replaces characters that a terminal cannot show.
 func (m *Manager) Describe(ctx context.Context, unit, text string) error {
 	conn, err := m.connect(ctx)
 	if err != nil {

@@ -53,8 +53,8 @@ func (u Unit) properties(pid uint32) []unitProperty {
 // maxDescription is the longest description in bytes: one line of a terminal or two.
 const maxDescription = 200
 
-// printable makes a description of s, which may hold any bytes: a string on the bus is UTF-8 without NUL, and one that is
-// not would end the connection for everybody.
+// printable makes a description of s, which may hold any bytes. A string on the bus must be UTF-8 without NUL: anything else would end
+// the connection.
 func printable(s string) string {
 	if len(s) > maxDescription {
 		s = s[:maxDescription] + "…"
@@ -108,7 +108,7 @@ func (m *Manager) Start(ctx context.Context, u Unit, pid, pidfd int) (Scope, err
 	if err == nil {
 		return Scope{Name: u.Name, ControlGroup: group}, nil
 	}
-	if !errors.Is(err, ErrExists) { // else it is somebody else's
+	if !errors.Is(err, ErrExists) { // otherwise it is another engine's
 		m.Discard(ctx, u.Name)
 	}
 	return Scope{}, fmt.Errorf("cannot start %s: %w", u.Name, err)
@@ -139,7 +139,7 @@ func pauses() []time.Duration {
 // absentPause is the longest pause while there is no bus to connect to.
 const absentPause = 2 * time.Second
 
-// insist starts a unit, also when the bus or the manager goes away meanwhile.
+// insist starts a unit. It tries again if the bus or the manager goes away.
 func (m *Manager) insist(ctx context.Context, u Unit, pid int) error {
 	asked := false // before, and what came of it is unknown
 	for _, pause := range append(pauses(), 0) {
@@ -213,7 +213,7 @@ func isAway(e dbus.Error) bool {
 // may forget to send it.
 const lookAgain = time.Second
 
-// started waits for systemd's job to be done. That systemd sends word of it is a reason to look; what there is to see decides.
+// started waits for systemd's job to be done. When systemd signals that, started looks at the unit: only the unit's state decides.
 func (m *Manager) started(ctx context.Context, name string, result <-chan string) (bool, error) {
 	look := time.NewTicker(lookAgain)
 	defer look.Stop()

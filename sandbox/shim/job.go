@@ -27,7 +27,7 @@ const (
 	// killTime is how long the kernel may take to remove killed processes. What hangs in the kernel for longer (a dead
 	// network file system) is reported and left.
 	killTime = 30 * time.Second
-	// The shortest and the longest time between two kills of what does not die.
+	// The shortest and the longest time between two kills of processes that do not die.
 	firstKill, lastKill = 10 * time.Millisecond, time.Second
 )
 
@@ -40,14 +40,14 @@ type job struct {
 	journal *journal
 	started wire.Started
 
-	cause     spec.Reason // Stopped or Timeout once somebody or something ended it
+	cause     spec.Reason // Stopped or Timeout once a caller or the clock ended it
 	by        string
 	killTimer *time.Timer
 }
 
 // run runs one job to its end and reports it.
 func (s *shim) run(start *wire.Start, stdin, logFile *os.File) {
-	// Whoever looks for a job that was taken looks here, so here it has to be found.
+	// An engine looks for a job that was taken at this socket, so listen first.
 	listening := s.listen(start.Socket)
 	err := take(start.Claim)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -76,8 +76,8 @@ func (s *shim) run(start *wire.Start, stdin, logFile *os.File) {
 	}
 	var synced error
 	if j.spec.RecordAlways {
-		// Before its end is on record: who reads there after a power cut that it is over finds all that it wrote. Syncing a new
-		// file puts its name on disk, too, on ext4, XFS and Btrfs.
+		// Before its end is on record: if the record survives a power cut, so does all that the job wrote. Syncing a new file puts
+		// its name on disk, too, on ext4, XFS and Btrfs.
 		synced = w.Sync()
 	}
 	if exit.LogBytes == 0 {
@@ -92,12 +92,12 @@ func (s *shim) run(start *wire.Start, stdin, logFile *os.File) {
 	if !start.Last && !s.unfit {
 		s.renew(j.spec)
 	}
-	// Last of all, so that nobody waits for it. Nothing was written to them.
+	// Last of all, so that no caller waits for it. Nothing was written to them.
 	closeFiles(s.spent)
 	s.spent = s.spent[:0]
 }
 
-// take takes the job that the file at path stands for. It returns fs.ErrNotExist if somebody took it back.
+// take takes the job that the file at path stands for. It returns fs.ErrNotExist if an engine took it back.
 func take(path string) error {
 	if path == "" {
 		return nil
@@ -183,8 +183,8 @@ func (j *job) start(start *wire.Start, stdin *os.File, w *log.Writer) (out *outp
 	return out, nil
 }
 
-// supervise waits for the main process, and meanwhile does what the engine, the clock and systemd ask for. When the job
-// was asked to end, what the main process left has the rest of its time to do so, too.
+// supervise waits for the main process. Until then it does what the engine, the clock and systemd ask for. If the job was asked to end,
+// other processes of the job have the rest of its time to end, too.
 func (j *job) supervise() unix.WaitStatus {
 	ended := make(chan unix.WaitStatus, 1)
 	j.workers.Go(func() { ended <- j.wait() })
@@ -269,7 +269,7 @@ func (j *job) stoppedOutside(ws unix.WaitStatus) {
 	}
 }
 
-// wait waits for the main process, which nobody else waits for.
+// wait waits for the main process. Nothing else in the shim does.
 func (j *job) wait() unix.WaitStatus {
 	if j.tree.FD() < 0 {
 		return waitAll(j.main.PID)

@@ -13,7 +13,7 @@ import (
 	"github.com/rtask/rtask/sandbox/log"
 )
 
-// chunk is how much is read from a pipe at once: all that fits into one by default (pipe(7)).
+// chunk is how much one read takes from a pipe: all that fits into a pipe by default (pipe(7)).
 const chunk = 64 << 10
 
 // buffers are what output is read into, one for each stream. The jobs of a shim use them one after the other.
@@ -37,7 +37,7 @@ type stream struct {
 	lines lines
 	max   int64
 
-	// What follows is written by the stream's reader alone, and read after that has ended.
+	// Only the stream's reader writes the following fields. They are read after it has ended.
 	reply     []byte
 	truncated bool
 	ended     bool // every writer of the pipe was gone

@@ -81,7 +81,7 @@ func (s *shim) settle(start *wire.Start) (*place, error) {
 	return p, nil
 }
 
-// furnish makes the filters and the room, if there are to be any and there are none.
+// furnish makes the filters and the room, if the job needs them and they do not exist yet.
 func (p *place) furnish(j *spec.Run) (err error) {
 	if !p.ready {
 		sandbox := j.Sandbox
@@ -111,7 +111,7 @@ func (s *shim) renew(j *spec.Run) {
 	// What root can do to its namespaces cannot all be seen afterwards.
 	root := j.Credentials == nil || j.Credentials.UID == 0 || j.Sandbox.AmbientCapabilities != 0
 	if os.Geteuid() != 0 {
-		root = !j.Sandbox.NoNewPrivileges // else a program's file could have given it some over the namespaces
+		root = !j.Sandbox.NoNewPrivileges // otherwise the program's file may have given it capabilities over the namespaces
 	}
 	if p.room != nil && (root || !p.room.Untouched()) {
 		p.room.Close()
@@ -127,8 +127,8 @@ func (s *shim) renew(j *spec.Run) {
 	}
 }
 
-// reclaim reports whether little is left of what jobs had charged to groups. Who waits for more than reclaimTime waits in the
-// kernel, and cannot be called back; it ends with the shim, for which there is no next job.
+// reclaim frees memory that jobs have charged to groups, and reports whether little of it is left. A call that takes longer than
+// reclaimTime hangs in the kernel and cannot be interrupted: it ends with the shim, which gets no other job.
 func reclaim(groups *cgroup.Tree) bool {
 	done := make(chan bool, 1)
 	go func() {
@@ -166,7 +166,7 @@ func protect() (*string, error) {
 	return &score, nil
 }
 
-// ignored returns the signals that this process ignores, because whoever started the engine did (proc_pid_status(5), SigIgn).
+// ignored returns the signals that this process ignores because the process that started the engine did (proc_pid_status(5), SigIgn).
 func ignored() ([]int, error) {
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {

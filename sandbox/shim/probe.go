@@ -9,8 +9,8 @@ import (
 	"github.com/rtask/rtask/sandbox/jail"
 )
 
-// Probe tells an engine that is not root's what no shim can give to a job here, since that shows in a shim's user namespace alone: it
-// writes a map of switches and reasons in CBOR. An error is that there are no namespaces at all.
+// Probe tells a non-root engine what no shim can give to a job here, since that shows only in a shim's user namespace. It writes a map
+// of switches and reasons in CBOR. It returns an error if namespaces do not work at all.
 func Probe(w io.Writer) error {
 	missing, err := jail.Missing()
 	if err != nil {

@@ -19,21 +19,21 @@ const (
 	// ackTimeout is how long a shim that has told its engine the end of a job waits to hear that this was understood. After
 	// it (an engine that was stopped with SIGSTOP, say) the shim writes the record itself.
 	ackTimeout = 5 * time.Second
-	// recordAgain is the time between two attempts to write a record that nobody else has.
+	// recordAgain is the time between two attempts to write an exit record.
 	recordAgain = 2 * time.Second
 	// recordTime is when a shim gives up a record that cannot be written: long enough to make room on a full disk.
 	recordTime = time.Hour
 )
 
-// pending is the end of a job that nobody else knows of yet.
+// pending is the end of a job that only this shim knows.
 type pending struct {
 	exit *spec.Exit
 	path string
-	// due is when it is written down, and giveUp when that is not tried again.
+	// due is when the shim writes it to disk, giveUp when it stops trying.
 	due, giveUp time.Time
 }
 
-// report hands the end of the job to the engine, and if there is none that takes it over, to the disk.
+// report sends the end of the job to the engine. If no engine takes it over, the shim writes it to disk.
 func (s *shim) report(j *spec.Run, exit *spec.Exit) {
 	now := time.Now()
 	p := pending{exit: exit, path: j.Record, due: now.Add(ackTimeout), giveUp: now.Add(recordTime)}
@@ -60,7 +60,7 @@ func (s *shim) acknowledged(id string) {
 	s.pending = slices.DeleteFunc(s.pending, func(p pending) bool { return p.exit.Job == id })
 }
 
-// pendingExit returns the end of a job that nobody took over yet, or nil.
+// pendingExit returns the end of a job that no engine has taken over yet, or nil.
 func (s *shim) pendingExit(id string) *spec.Exit {
 	for _, p := range s.pending {
 		if p.exit.Job == id {
@@ -70,8 +70,7 @@ func (s *shim) pendingExit(id string) *spec.Exit {
 	return nil
 }
 
-// due returns a channel that receives when the next pending end is to be written down, and what to call when it is not
-// wanted any more.
+// due returns a channel that receives when the next pending end must be written to disk, and a function that releases the channel.
 func (s *shim) due() (<-chan time.Time, func()) {
 	if len(s.pending) == 0 {
 		return nil, func() {}
@@ -94,8 +93,8 @@ func (s *shim) pendingNow() {
 	s.writePending()
 }
 
-// writePending writes down what is due. The record is all that is known of a job's end, so where it cannot be written (a
-// full disk) that is tried again for a long time; an engine that comes back meanwhile is told.
+// writePending writes the pending ends that are due. An exit record may be the only trace of a job's end. So if it cannot be written (a
+// full disk), the shim tries again for a long time, and tells an engine that comes back before.
 func (s *shim) writePending() {
 	now := time.Now()
 	s.pending = slices.DeleteFunc(s.pending, func(p pending) bool {
@@ -116,7 +115,7 @@ func (s *shim) writePending() {
 	}
 }
 
-// mayPass reports whether err is what somebody can be expected to do something about.
+// mayPass reports whether err may go away, for example when an operator makes room on the disk.
 func mayPass(err error) bool {
 	for _, e := range []unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EROFS, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
 		if errors.Is(err, e) {

@@ -62,7 +62,7 @@ type shim struct {
 	spent    []*os.File // of the job that has ended, to be closed
 	journald *journald  // nil: none, or not asked for yet
 	unfit    bool       // what the last job left cannot be cleared away, so there is no other job here
-	pending  []pending  // ends of jobs that nobody else knows of yet
+	pending  []pending  // ends of jobs that only this shim knows
 	failed   error      // of writing those down
 }
 
@@ -99,7 +99,7 @@ func (s *shim) handle(ev event) bool {
 		}
 		if ev.conn == s.conn {
 			s.conn = nil
-			// Whoever comes next finds what this one was not told.
+			// The next engine finds the ends that this one did not hear of.
 			s.pendingNow()
 		}
 	case m.Ack != nil:
@@ -107,7 +107,7 @@ func (s *shim) handle(ev event) bool {
 	case m.Hello != nil:
 		// What is asked for by another connection than the engine's own is answered there: there may be one for each job.
 		if exit := s.pendingExit(m.Hello.Job); exit != nil {
-			_ = ev.conn.Send(wire.Message{Ended: exit}) // who is gone again finds the record
+			_ = ev.conn.Send(wire.Message{Ended: exit}) // an engine that is gone again finds the record
 		} else {
 			s.refuse(ev.conn, m.Hello.Job)
 		}
@@ -119,7 +119,7 @@ func (s *shim) handle(ev event) bool {
 
 // refuse says that the shim has no such job.
 func (s *shim) refuse(conn *wire.Conn, id string) {
-	_ = conn.Send(wire.Message{Refused: &wire.Refused{Job: id}}) // who is gone does not wait for it
+	_ = conn.Send(wire.Message{Refused: &wire.Refused{Job: id}}) // an engine that is gone does not wait for it
 }
 
 // event is something an engine sent, or the end of its connection.

@@ -15,23 +15,23 @@ const (
 	Coalesce Overflow = "coalesce"
 )
 
-// Policy is how many jobs of a task run at a time, and what stays of one for the next. What is in records are the fields with a name.
+// Policy is how many jobs of a task run at a time, and how long a slot stays for the next job. Records have only the fields with a name.
 type Policy struct {
 	// Rate is how many jobs may be started in one second, on average; 0: any number.
 	Rate float64 `cbor:"-"`
-	// MaxConcurrent is how many may run at once; 0: any number. Overflow says what becomes of one more, and MaxQueue how many
+	// MaxConcurrent is how many may run at a time; 0: any number. Overflow says what happens to further ones, and MaxQueue how many
 	// may wait.
 	MaxConcurrent int      `cbor:"max_concurrent,omitempty"`
 	Overflow      Overflow `cbor:"-"`
 	MaxQueue      int      `cbor:"-"`
 	// Keep is how long the slot stays for another job of the task with the same Config, which names all that they share; 0: the
-	// slot is one job's alone. Warm is how many slots are kept ready at any time.
+	// slot runs one job only. Warm is how many slots are kept ready at any time.
 	Keep   time.Duration `cbor:"keep,omitempty"`
 	Warm   int           `cbor:"-"`
 	Config string        `cbor:"config,omitempty"`
 }
 
-// Single reports whether a slot is one job's alone.
+// Single reports whether each slot runs one job only.
 func (p Policy) Single() bool { return p.Keep <= 0 }
 
 // UIDRange is a range of user numbers, both ends included.

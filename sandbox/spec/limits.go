@@ -13,11 +13,11 @@ import (
 // Infinity is the value of a limit that is named and does not limit, as "infinity" in systemd.resource-control(5).
 const Infinity = math.MaxUint64
 
-// CPUIdle is the CPUWeight of a job that runs only when nothing else wants to: CPUWeight=idle.
+// CPUIdle is the CPUWeight of a job that runs only when the processor is idle: CPUWeight=idle.
 const CPUIdle = 0
 
-// JobOOMScore is the OOMScoreAdjust of jobs under the profiles default and strict of which nothing is said: the kernel ends a job
-// before a service, which has 0, unless that uses half of the machine's memory more.
+// JobOOMScore is the default OOMScoreAdjust of jobs under the profiles default and strict. The kernel kills such a job before a service,
+// which has 0, unless the service uses half of the machine's memory more.
 const JobOOMScore = 500
 
 // LeastOOMScore is the lowest OOMScoreAdjust there can be, which is that of the shim. A job that is protected better would

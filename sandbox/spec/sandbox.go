@@ -20,7 +20,7 @@ type Sandbox struct {
 
 	// PrivateTmp gives the job a /tmp and a /var/tmp of its own, empty and in memory (tmpfs(5)).
 	PrivateTmp bool `cbor:"private_tmp,omitempty"`
-	// PrivateDevices gives it a /dev that has the pseudo devices alone.
+	// PrivateDevices gives it a /dev with only the pseudo devices.
 	PrivateDevices bool `cbor:"private_devices,omitempty"`
 	// PrivateNetwork gives it a network of its own, with a loopback device and nothing else (network_namespaces(7)).
 	PrivateNetwork bool `cbor:"private_network,omitempty"`
@@ -108,8 +108,8 @@ type Sandbox struct {
 	DynamicUser bool   `cbor:"dynamic_user,omitempty"`
 	UserName    string `cbor:"user_name,omitempty"`
 
-	// AsCaller says that somebody who is not root wrote this down, for a command of his own: paths are looked up with the rights of
-	// Run.Credentials, and nothing is made on the machine to mount something at.
+	// AsCaller says that a non-root user wrote this for a command of theirs: paths are looked up with the rights of Run.Credentials, and
+	// no mount points are made on the machine.
 	AsCaller bool `cbor:"as_caller,omitempty"`
 
 	// RuntimeDirectory is where the engine's sockets are, which no job sees that has a view of its own of the machine's files;
@@ -157,8 +157,8 @@ func (s Sandbox) Namespaces() bool {
 	return s.DynamicUser || s.HideRun || s.HideUsers || len(s.Hidden) > 0 || len(s.NeedNamespaces()) > 0
 }
 
-// ForLentUser is s for a job whose user number is lent to it: nothing that the job leaves may give others the rights of whoever
-// has the number next. It is what DynamicUser= of systemd.exec(5) implies, but for read-only files. Without namespaces it is that
+// ForLentUser returns s for a job with a lent user number: files that the job leaves must not give others the rights of the next job with
+// that number. It is what DynamicUser= of systemd.exec(5) implies, but for read-only files. Without namespaces it is that
 // the job can make no file set-user-ID.
 func (s Sandbox) ForLentUser(name string, namespaces bool) Sandbox {
 	s.RestrictSUIDSGID = true

@@ -41,7 +41,7 @@ type Run struct {
 	LimitsOptional bool `cbor:"limits_optional,omitempty"`
 	// Timeout is how long it may run; 0: for ever.
 	Timeout time.Duration `cbor:"timeout,omitempty"`
-	// TimeoutStop is the time between KillSignal and SIGKILL; 0: SIGKILL at once.
+	// TimeoutStop is the time between KillSignal and SIGKILL; 0: SIGKILL immediately.
 	TimeoutStop time.Duration `cbor:"timeout_stop,omitempty"`
 	// KillSignal asks the job to end.
 	KillSignal syscall.Signal `cbor:"kill_signal,omitempty"`
@@ -93,15 +93,15 @@ const (
 	Succeeded Reason = ""
 	// ExitCode is another status than 0.
 	ExitCode Reason = "exit-code"
-	// Signal is an end by a signal that nobody here sent.
+	// Signal is an end by a signal that rtask did not send.
 	Signal Reason = "signal"
 	// Timeout is a run longer than Run.Timeout.
 	Timeout Reason = "timeout"
 	// OOM is an end by the kernel at the job's MemoryMax.
 	OOM Reason = "oom"
-	// Stopped is an end because somebody stopped the job.
+	// Stopped is the end of a job that was stopped.
 	Stopped Reason = "stopped"
-	// Lost is an end nobody saw: the machine or the shim went first.
+	// Lost is an unknown end: the machine or the shim ended before the job.
 	Lost Reason = "lost"
 	// Setup is a job that never ran.
 	Setup Reason = "setup"

@@ -76,8 +76,8 @@ type Start struct {
 	ControlGroup string `cbor:"control_group,omitempty"`
 	// Socket is where the shim listens for an engine that comes back. It is the same for all jobs of a shim.
 	Socket string `cbor:"socket"`
-	// Claim is a file that the shim takes the job by, before it does anything: it adds Taken to its name, which happens
-	// once or not at all. Where it is not there, the job was taken back and must not run. Empty: nobody can do that.
+	// Claim is the file by which the shim takes the job, before it does anything else: it adds Taken to the file's name. If the file is
+	// gone, an engine took the job back, and it must not run. Empty: no engine can take it back.
 	Claim string `cbor:"claim,omitempty"`
 	// Last says that the shim gets no job after this one.
 	Last bool `cbor:"last,omitempty"`
@@ -102,7 +102,7 @@ type Refused struct {
 type Stop struct {
 	// Job is which one; empty: the one that runs.
 	Job string `cbor:"job,omitempty"`
-	// Kill is SIGKILL at once.
+	// Kill sends SIGKILL immediately.
 	Kill bool `cbor:"kill,omitempty"`
 	// By says who wanted it, for the job's record.
 	By string `cbor:"by,omitempty"`
@@ -256,8 +256,8 @@ func (c *Conn) Send(m Message, files ...*os.File) error {
 // SetReadDeadline bounds Receive, which then returns an error that wraps os.ErrDeadlineExceeded. The zero time is no bound.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.c.SetReadDeadline(t) }
 
-// Peer returns what the kernel knows of the process at the other end (SO_PEERCRED, unix(7)): who connected, or for the
-// side that connected, who listens.
+// Peer returns what the kernel knows of the process at the other end (SO_PEERCRED, unix(7)): the one that connected, or for the side that
+// connected, the one that listens.
 func (c *Conn) Peer() (*unix.Ucred, error) {
 	var cred *unix.Ucred
 	var credErr error

@@ -55,7 +55,7 @@ func Start(p Process) (pid, pidfd int, err error) {
 	}
 	if err != nil {
 		if pid > 0 {
-			reap(pid)                    // it has ended, and its PID must name nobody
+			reap(pid)                    // it has ended, and must not stay as a zombie
 			_ = unix.Close(int(c.pidfd)) // a pidfd has nothing to lose
 		}
 		return 0, -1, err
@@ -99,12 +99,13 @@ func beforeFork()
 //go:linkname afterFork syscall.runtime_AfterFork
 func afterFork()
 
-// rawVfork makes one system call of which the child and the parent both return, on one stack.
+// rawVfork makes one system call, from which both the child and the parent return, on one stack.
 func rawVfork(trap, a1, a2 uintptr) (r1 uintptr, errno syscall.Errno)
 
 // clone forks. In the parent it must not look at what is in its frame once the child has used that.
 //
-// The parent stands until the child has become another program, and with it, as in package syscall, what else runs on its processor.
+// The parent's thread stands still until the child has become another program, and so does its processor of the Go runtime, as in
+// package syscall.
 //
 //go:noinline
 //go:norace

@@ -1,7 +1,7 @@
 // Package landlock makes rulesets of landlock(7): what a process may do with files, whatever is mounted where. A ruleset is
-// made once, of what is there at that moment, and a process puts itself under it with one system call
-// (landlock_restrict_self(2), which is in package fork). For good: it is also not to mount any more, nor to look into
-// processes that are not under the same ruleset.
+// made once, for the files that exist at that moment. A process puts itself under it with one system call (landlock_restrict_self(2),
+// which is in package fork), for good. From then on it cannot mount either, nor look into processes that are not under the same
+// ruleset.
 //
 // It holds nothing but the system calls. Which files are meant is for package jail to say.
 package landlock
@@ -19,8 +19,7 @@ import (
 // Rights are what may be done with a file, or with all in a folder and below it.
 type Rights uint64
 
-// The rights. Where the kernel does not know truncate(2) as a right of its own (before version 3), whoever may not write can
-// still do that.
+// The rights. Before version 3, Landlock has no right for truncate(2): a process that may not write can still do that.
 const (
 	Read    Rights = unix.LANDLOCK_ACCESS_FS_READ_FILE
 	Execute Rights = unix.LANDLOCK_ACCESS_FS_EXECUTE
@@ -37,7 +36,7 @@ const (
 // oldest is the version of Linux 5.19. Under an earlier one no file can be moved from one folder to another.
 const oldest = 2
 
-// Version is the kernel's version of Landlock. An error says why there is none that is of use.
+// Version returns the kernel's version of Landlock. An error says why it cannot be used.
 func Version() (int, error) {
 	v, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	switch {

@@ -37,7 +37,7 @@ func load(offset uint32, next block) block {
 // an int or as flags that are all below bit 32, so a caller could hide a value behind them.
 func argument(i int, next block) block { return load(uint32(offsetArguments+8*i), next) }
 
-// branch goes on with yes where what was read compares so with k, else with no. The operator is one of BPF_JEQ, BPF_JGE, BPF_JSET.
+// branch goes on with yes if the loaded value compares so with k, otherwise with no. The operator is one of BPF_JEQ, BPF_JGE, BPF_JSET.
 func branch(operator uint16, k uint32, yes, no block) block {
 	jump := unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_K | operator, K: k}
 	// A conditional jump reaches 255 instructions, an unconditional one all.
@@ -53,7 +53,7 @@ func branch(operator uint16, k uint32, yes, no block) block {
 	return slices.Concat(block{jump, instruction(unix.BPF_JMP|unix.BPF_JA, uint32(len(no)))}, no, yes)
 }
 
-// oneOf goes on with yes where what was read is one of values, else with no.
+// oneOf goes on with yes if the loaded value is one of values, otherwise with no.
 func oneOf(values []uint32, yes, no block) block {
 	for _, v := range slices.Backward(values) {
 		no = branch(unix.BPF_JEQ, v, yes, no)

@@ -6,8 +6,8 @@ import (
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// Refuses reports whether s.SystemCallFilter refuses every call of a group of systemd's, or a call, by its name. What is none, and
-// a filter that is wrong, refuses nothing.
+// Refuses reports whether s.SystemCallFilter refuses a call, or every call of a group of systemd's, by its name. An invalid filter
+// refuses nothing, and unknown names are not refused.
 func Refuses(s spec.Sandbox, name string) bool {
 	f, err := filterOf(s)
 	if err != nil || f == nil {

@@ -143,7 +143,7 @@ func rules(s spec.Sandbox) (map[int][]rule, error) {
 	return all, errors.Join(namespaceRules(s, add), familyRules(s, add))
 }
 
-// both refuses a call if an argument has all of these bits, of which there are two.
+// both refuses a call if an argument has both bits of mask.
 func both(arg int, mask uint32, next block) block {
 	one := mask & -mask
 	return argument(arg, branch(unix.BPF_JSET, one, branch(unix.BPF_JSET, mask&^one, ret(refuse(unix.EPERM)), next), next))

@@ -10,8 +10,8 @@
 // What a switch does is what systemd does, with these differences, each of which refuses more, or something that systemd means to
 // refuse and does not:
 //
-//   - SystemCallFilter: a name that nobody knows is an error, not a warning, and so is a list that refuses execve(2). What is on a
-//     deny list cannot be taken off it again. In an allow list, calls newer than the systemd whose groups these are (SystemdVersion)
+//   - SystemCallFilter: an unknown name is an error, not a warning, and so is a list that refuses execve(2). A call cannot be taken off
+//     a deny list again. In an allow list, calls newer than the systemd whose groups these are (SystemdVersion)
 //     fail with ENOSYS, as on a kernel that does not have them, so that a C library falls back instead of giving up or being killed.
 //   - SystemCallArchitectures: a call of another architecture ends the process, not only its thread.
 //   - RestrictAddressFamilies: holds for 32-bit programs of x86 too, whose socketcall(2) to make a socket is refused in all.
@@ -25,7 +25,7 @@
 //     by every filter.
 //   - Of an argument that the kernel takes as an int, the lower 32 bits are compared and not all 64.
 //   - Under the profiles default and strict, the ioctl(2)s are refused that put characters into a terminal's input, TIOCSTI and
-//     TIOCLINUX, by which a process could type into the shell of whoever shares its terminal. systemd has nothing like it.
+//     TIOCLINUX, by which a process could type into another user's shell on the same terminal. systemd has nothing like it.
 //
 // TestSystemd of this package shows each of them beside systemd.
 //
