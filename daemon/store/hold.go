@@ -32,16 +32,6 @@ type HeldError struct {
 // Error implements error.
 func (e *HeldError) Error() string { return fmt.Sprintf("record %q holds the same key", e.ID) }
 
-// Holder returns the id of the value that holds a key at a time, or "". It sees committed holds only. The zero Time: now.
-func (s *Store[T]) Holder(key string, at time.Time) (string, error) {
-	if at.IsZero() {
-		at = time.Now()
-	}
-	id := ""
-	err := s.view(func(tx *bbolt.Tx) { id = holder(tx, key, at) })
-	return id, err
-}
-
 // A hold's value is the time when it expires (timeSize bytes), then the id. In the index expiry are times and keys.
 
 // holder returns who holds a key in a transaction, or "".

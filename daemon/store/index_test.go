@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"go.etcd.io/bbolt"
 )
 
 // indexed opens a Store whose values are in the group of their first argument, from Ended on, and are told apart by N.
@@ -157,59 +155,6 @@ func TestSelect(t *testing.T) {
 		}
 		if strings.Join(got, " ") != strings.Join(want, " ") {
 			t.Errorf("%+v: %v, want %v", c, got, want)
-		}
-	}
-}
-
-// TestEarlierLayouts: a file as an earlier version wrote it has everything afterwards, and is one of today.
-func TestEarlierLayouts(t *testing.T) {
-	for layout := range byte(2) {
-		path := filepath.Join(t.TempDir(), "jobs.db")
-		s := indexed(t, path)
-		put(t, s, job{ID: "a", Created: at(1), Ended: at(9), N: 1}, job{ID: "b", Created: at(2), Ended: at(5), N: 2}, job{ID: "c", Created: at(3), N: 2})
-		edit(t, s, func(tx *bbolt.Tx) error {
-			for _, b := range []bucket{groups, counts} {
-				if err := tx.DeleteBucket([]byte(b)); err != nil {
-					return err
-				}
-			}
-			old := []byte(nil)
-			if layout == 1 { // the second had extracts without groups, and an index
-				old = make([]byte, timeSize+3)
-				if _, err := tx.CreateBucket([]byte("finished")); err != nil {
-					return err
-				}
-			}
-			b := order.of(tx)
-			if err := b.ForEach(func(k, _ []byte) error { return b.Put(k, old) }); err != nil {
-				return err
-			}
-			if err := records.of(tx).Put([]byte("bad"), []byte("no record")); err != nil {
-				return err
-			}
-			return meta.of(tx).Put([]byte("layout"), []byte{layout + 1})
-		})
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-		for range 2 {
-			s = indexed(t, path)
-			if got := oldest(t, s, "g", 10); got != "b a" {
-				t.Errorf("layout %d: oldest are %q", layout+1, got)
-			}
-			var got []string
-			for v, err := range s.Select(time.Time{}, time.Time{}, func(_ string, _ time.Time, x []byte) bool { return string(x) == "2" }) {
-				if err != nil {
-					t.Fatal(err)
-				}
-				got = append(got, v.ID)
-			}
-			if strings.Join(got, " ") != "c b" {
-				t.Errorf("layout %d: selected are %v", layout+1, got)
-			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
 		}
 	}
 }

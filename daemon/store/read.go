@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
@@ -9,6 +10,14 @@ import (
 
 	"go.etcd.io/bbolt"
 	bberrors "go.etcd.io/bbolt/errors"
+)
+
+const (
+	// pageRecords and pageBytes bound what Newest reads in one transaction.
+	pageRecords = 256
+	pageBytes   = 1 << 20
+	// scanned bounds how many entries of an index are looked at in one transaction, most of them in vain.
+	scanned = 64 << 10
 )
 
 // raw is a record that has not been decoded.
@@ -224,4 +233,75 @@ func (s *Store[T]) view(read func(tx *bbolt.Tx)) error {
 		return fmt.Errorf("cannot read records: %w", err)
 	}
 	return nil
+}
+
+// Groups returns how many values are in each group, but for what is not committed yet.
+func (s *Store[T]) Groups() (map[string]int, error) {
+	all := map[string]int{}
+	err := s.view(func(tx *bbolt.Tx) {
+		c := counts.of(tx).Cursor()
+		for k, v := c.First(); k != nil; k, v = c.Next() {
+			if len(v) == 8 {
+				all[string(k)] = int(binary.BigEndian.Uint64(v))
+			}
+		}
+	})
+	return all, err
+}
+
+// Member is a value in a group, and its time there.
+type Member struct {
+	ID   string
+	Time time.Time
+}
+
+// Oldest returns the values of a group whose time comes first, in that order, at most limit of them. It waits for the
+// commit of what was put before, and reads no records.
+func (s *Store[T]) Oldest(group string, limit int) ([]Member, error) {
+	s.settle()
+	var found []Member
+	prefix := append([]byte{byte(len(group))}, group...)
+	err := s.view(func(tx *bbolt.Tx) {
+		c := groups.of(tx).Cursor()
+		for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix) && len(found) < limit; k, _ = c.Next() {
+			if rest := k[len(prefix):]; len(rest) > timeSize {
+				found = append(found, Member{ID: string(rest[timeSize:]), Time: keyTime(rest)})
+			}
+		}
+	})
+	return found, err
+}
+
+// GroupOf returns whether there is a value with id, also one that is not committed yet, and its group and its time there.
+func (s *Store[T]) GroupOf(id string) (known bool, group string, at time.Time, err error) {
+	s.mu.Lock()
+	op, queued := s.queued(id)
+	closed := s.closed
+	s.mu.Unlock()
+	extract := op.extract
+	known = op.record != nil
+	switch {
+	case closed:
+		return false, "", at, ErrClosed
+	case !queued:
+		err = s.view(func(tx *bbolt.Tx) {
+			record := records.of(tx).Get([]byte(id))
+			known = record != nil
+			extract = bytes.Clone(order.of(tx).Get(indexKey(record, id)))
+		})
+	}
+	if g := grouped(extract); g != nil {
+		group, at = string(g[1:1+int(g[0])]), keyTime(g[1+int(g[0]):])
+	}
+	return known, group, at, err
+}
+
+// Holder returns the id of the value that holds a key at a time, or "". It sees committed holds only. The zero Time: now.
+func (s *Store[T]) Holder(key string, at time.Time) (string, error) {
+	if at.IsZero() {
+		at = time.Now()
+	}
+	id := ""
+	err := s.view(func(tx *bbolt.Tx) { id = holder(tx, key, at) })
+	return id, err
 }

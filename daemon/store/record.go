@@ -1,7 +1,6 @@
 package store
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -10,8 +9,6 @@ import (
 )
 
 const (
-	// timeSize is the size of a time in a key or a record, in bytes.
-	timeSize = 12
 	// version is how a record's value is encoded: CBOR (RFC 8949).
 	version = 1
 	// maxID is the longest id, in bytes. bbolt's own limit is 32768 for a key.
@@ -111,25 +108,3 @@ func (c *codec[T]) Encode(v T) ([]byte, error) {
 
 // Decode is the opposite of Encode. Its errors are *DecodeError.
 func (c *codec[T]) Decode(record []byte) (T, error) { return c.decode("", record) }
-
-// appendTime appends t so that bytes sort as times do: seconds since 1970 with the sign bit flipped, nanoseconds. Unlike
-// UnixNano it has room for any year.
-func appendTime(b []byte, t time.Time) []byte {
-	b = binary.BigEndian.AppendUint64(b, uint64(t.Unix())^1<<63)
-	return binary.BigEndian.AppendUint32(b, uint32(t.Nanosecond()))
-}
-
-// keyTime returns the time that a key begins with.
-func keyTime(key []byte) time.Time {
-	return time.Unix(int64(binary.BigEndian.Uint64(key)^1<<63), int64(binary.BigEndian.Uint32(key[8:])))
-}
-
-// indexKey returns the key of record in the index buckets: its time, then its id. For a record that is missing or cut
-// short it is nil.
-func indexKey(record []byte, id string) []byte {
-	if len(record) < timeSize {
-		return nil
-	}
-	key := make([]byte, 0, timeSize+len(id))
-	return append(append(key, record[:timeSize]...), id...)
-}

@@ -23,62 +23,11 @@ import (
 const (
 	// lockTimeout is how long Open waits for another process to let go of the file: a restart's old process.
 	lockTimeout = 5 * time.Second
-	// pageRecords and pageBytes bound what Newest reads in one transaction.
-	pageRecords = 256
-	pageBytes   = 1 << 20
 	// maxQueue is how many bytes of records may wait for the disk before PutSoon drops.
 	maxQueue = 64 << 20
-	// layout is the version of the buckets below.
+	// layout is the version of the buckets (bucket.go).
 	layout = 3
-	// scanned bounds how many entries of an index are looked at in one transaction, most of them in vain.
-	scanned = 64 << 10
 )
-
-// bucket is the name of a bucket. The keys of indexes are made by indexKey.
-type bucket string
-
-const (
-	meta       bucket = "meta"       // "layout" → one byte
-	records    bucket = "records"    // id → record
-	order      bucket = "order"      // index of all records → extract
-	unfinished bucket = "unfinished" // index of those that Options.Unfinished is true for
-	groups     bucket = "groups"     // index of those that have a group, by group and then by their time in it
-	counts     bucket = "counts"     // group → how many are in it
-	holds      bucket = "claims"     // key of a Hold → who holds it
-	expiries   bucket = "expiries"   // index of holds by the time when they expire
-	crowds     bucket = "crowds"     // key of a hold up to its last slash → how many holds begin so
-)
-
-func (b bucket) of(tx *bbolt.Tx) *bbolt.Bucket { return tx.Bucket([]byte(b)) }
-
-// Options say what a Store needs to know about its values. ID, Time and Unfinished must be set, must be pure and may be
-// called concurrently.
-type Options[T any] struct {
-	// ID names a value: 1 to 1024 bytes.
-	ID func(*T) string
-	// Time is what values are ordered by, to the nanosecond; equal times are ordered by id. It may change from one Put
-	// of an id to the next.
-	Time func(*T) time.Time
-	// Unfinished reports whether Unfinished is to return the value.
-	Unfinished func(*T) bool
-	// Group puts a value in a group, which Oldest and Groups are about, and gives the time, to the nanosecond, that orders it
-	// there; "": it is in none. Nil: none is. It must be pure, and so must Summary.
-	Group func(*T) (name string, at time.Time)
-	// Summary is what Select passes to its filter. Nil: nothing.
-	Summary func(*T) []byte
-	// Hold is what the value holds exclusively from when it is stored. Nil: nothing. It must be pure.
-	Hold func(*T) Hold
-	// MaxHolds is how many holds may have keys that are the same up to the last slash. Beyond it, each new hold replaces one that
-	// expires early. 0: any number.
-	MaxHolds int
-	// Upgrade, if set, is given each value that was read from a record, which may be one of an earlier program.
-	Upgrade func(*T)
-	// Downgrade, if set, changes a copy of each value before it is encoded, so that an earlier program can read it.
-	Downgrade func(*T)
-	// OnError, if set, is called if values of PutSoon are not committed, by the Store's goroutine or by the caller of PutSoon. It must
-	// not wait for the Store.
-	OnError func(error)
-}
 
 // Store keeps values of type T, encoded as CBOR. A field that a record has and T has not is ignored, one that T has and a
 // record has not is zero, so T may gain and lose fields. Times are kept to the nanosecond, in UTC; strings may hold any
@@ -96,31 +45,8 @@ type Store[T any] struct {
 	committing *batch // nil when there is no commit under way
 }
 
-// batch is what one transaction commits. The last operation on an id is the one that counts.
-type batch struct {
-	ops  map[string]op
-	size int           // bytes of records in ops
-	soon int           // operations of PutSoon, which have no caller that waits
-	done chan struct{} // closed after the transaction
-	err  error         // of the transaction, set before done is closed
-	// refused are the ids that were not stored, since other values hold their keys. Set before done is closed.
-	refused map[string]error
-}
-
-// op is a Put, or without a record a Delete.
-type op struct {
-	record     []byte
-	extract    []byte
-	unfinished bool
-	hold       Hold
-}
-
-func newBatch() *batch {
-	return &batch{ops: make(map[string]op), done: make(chan struct{})}
-}
-
 // Open opens the file at path, which it creates with mode 0600 if it is missing. It waits up to 5 s for another process
-// to close it, and returns ErrInUse then. ErrVersion is a file of a newer layout. Its Close must be called.
+// to close it, and returns ErrInUse then. ErrVersion is a file of another layout. Its Close must be called.
 func Open[T any](path string, opts Options[T]) (*Store[T], error) {
 	return open(path, opts, lockTimeout)
 }
@@ -137,7 +63,7 @@ func open[T any](path string, opts Options[T], timeout time.Duration) (*Store[T]
 	if err != nil {
 		return nil, fmt.Errorf("cannot open records %s: %w", path, err)
 	}
-	if err := errors.Join(db.Update(codec.prepare), durable.SyncFolder(filepath.Dir(path))); err != nil {
+	if err := errors.Join(db.Update(prepare), durable.SyncFolder(filepath.Dir(path))); err != nil {
 		return nil, fmt.Errorf("cannot open records %s: %w", path, errors.Join(err, db.Close()))
 	}
 	s := &Store[T]{
@@ -152,11 +78,9 @@ func open[T any](path string, opts Options[T], timeout time.Duration) (*Store[T]
 }
 
 // prepare makes the buckets, or checks that they are those that this version knows.
-func (c *codec[T]) prepare(tx *bbolt.Tx) error {
-	old := false
+func prepare(tx *bbolt.Tx) error {
 	if b := meta.of(tx); b != nil {
-		v := b.Get([]byte("layout"))
-		if old = len(v) == 1 && v[0] >= 1 && v[0] < layout; !old && !bytes.Equal(v, []byte{layout}) {
+		if v := b.Get([]byte("layout")); !bytes.Equal(v, []byte{layout}) {
 			return fmt.Errorf("%w of the file: %v", ErrVersion, v)
 		}
 	}
@@ -165,28 +89,7 @@ func (c *codec[T]) prepare(tx *bbolt.Tx) error {
 			return err
 		}
 	}
-	if old {
-		if err := c.extractAll(tx); err != nil {
-			return err
-		}
-	}
 	return meta.of(tx).Put([]byte("layout"), []byte{layout})
-}
-
-// extractAll makes what earlier layouts did not have: the extracts (1 had none, those of 2 knew no groups) and the groups.
-func (c *codec[T]) extractAll(tx *bbolt.Tx) error {
-	if err := tx.DeleteBucket([]byte("finished")); err != nil && !errors.Is(err, bberrors.ErrBucketNotFound) {
-		return err
-	}
-	byTime := order.of(tx)
-	return records.of(tx).ForEach(func(k, record []byte) error {
-		v, err := c.decode(string(k), record)
-		if err != nil {
-			return nil // what cannot be read stays as it is
-		}
-		x := c.extract(&v)
-		return errors.Join(byTime.Put(indexKey(record, string(k)), x), regroup(tx, string(k), nil, x))
-	})
 }
 
 // Close commits what waits, ends the Store's goroutine and closes the file. What is called afterwards returns ErrClosed.
@@ -248,24 +151,6 @@ func (s *Store[T]) Begin(values []T) (committed func(context.Context) error, err
 	s.mu.Unlock()
 	s.notify()
 	return func(ctx context.Context) error { return b.wait(ctx, ids) }, nil
-}
-
-// wait waits for the commit of b, and returns what became of ids.
-func (b *batch) wait(ctx context.Context, ids []string) error {
-	select {
-	case <-b.done:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if b.err != nil {
-		return fmt.Errorf("cannot store record %q: %w", ids[0], b.err)
-	}
-	for _, id := range ids {
-		if err := b.refused[id]; err != nil {
-			return fmt.Errorf("cannot store record %q: %w", id, err)
-		}
-	}
-	return nil
 }
 
 // PutSoon is Put without waiting. Get sees the value immediately. Errors go to Options.OnError, once for each commit that fails. While
@@ -342,11 +227,6 @@ func (s *Store[T]) remove(ids []string, ops []op) error {
 	return nil
 }
 
-func (b *batch) add(id string, op op) {
-	b.size += len(op.record) - len(b.ops[id].record)
-	b.ops[id] = op
-}
-
 // notify makes run look at the queue.
 func (s *Store[T]) notify() {
 	select {
@@ -403,25 +283,4 @@ func (s *Store[T]) commit(b *batch) {
 	if b.err != nil && b.soon > 0 {
 		s.onError(fmt.Errorf("cannot store %d records: %w", b.soon, b.err))
 	}
-}
-
-// apply writes one record and its index entries, and removes the entries of the one before.
-func apply(tx *bbolt.Tx, id string, op op) error {
-	all, byTime, open := records.of(tx), order.of(tx), unfinished.of(tx)
-	before, after := indexKey(all.Get([]byte(id)), id), indexKey(op.record, id)
-	errs := []error{regroup(tx, id, byTime.Get(before), op.extract)}
-	if before != nil && !bytes.Equal(before, after) {
-		errs = append(errs, byTime.Delete(before), open.Delete(before))
-	}
-	if op.record == nil {
-		errs = append(errs, all.Delete([]byte(id)))
-		return errors.Join(errs...)
-	}
-	errs = append(errs, all.Put([]byte(id), op.record), byTime.Put(after, op.extract))
-	if op.unfinished {
-		errs = append(errs, open.Put(after, nil))
-	} else {
-		errs = append(errs, open.Delete(after))
-	}
-	return errors.Join(errs...)
 }

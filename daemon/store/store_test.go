@@ -367,12 +367,14 @@ func TestOpenErrors(t *testing.T) {
 	if _, err := Open(other, options(t)); err == nil {
 		t.Error("a text file was opened")
 	}
-	newer := filepath.Join(dir, "newer.db")
-	s := openAt(t, newer)
-	edit(t, s, func(tx *bbolt.Tx) error { return meta.of(tx).Put([]byte("layout"), []byte{layout + 1}) })
-	s.Close()
-	if _, err := Open(newer, options(t)); !errors.Is(err, ErrVersion) {
-		t.Error(err)
+	for _, n := range []byte{layout - 1, layout + 1} {
+		path := filepath.Join(dir, fmt.Sprint(n))
+		s := openAt(t, path)
+		edit(t, s, func(tx *bbolt.Tx) error { return meta.of(tx).Put([]byte("layout"), []byte{n}) })
+		s.Close()
+		if _, err := Open(path, options(t)); !errors.Is(err, ErrVersion) {
+			t.Errorf("layout %d: %v", n, err)
+		}
 	}
 }
 
