@@ -60,7 +60,7 @@ func byPath() map[string]string {
 		"sandbox/shim/place.go WriteFile":        kernel,
 		"sandbox/shim/tree.go ReadDir":           kernel,
 		"sandbox/shim/tree.go ReadFile":          kernel,
-		"sandbox/jail/fork/park.go Open":         kernel,
+		"sandbox/jail/fork/namespace.go Open":    kernel,
 		"sandbox/jail/credential.go Fchmodat":    made,
 		"sandbox/jail/credential.go Openat":      made,
 		"sandbox/jail/filesystem.go Mkdirat":     made,

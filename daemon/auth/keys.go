@@ -394,3 +394,15 @@ func (k *Keys) flush(every time.Duration) error {
 	}
 	return k.save()
 }
+
+// lane is where texts wait to be verified one at a time: those for one key, from addresses with failures or without.
+type lane struct {
+	id    keyID
+	clean bool
+}
+
+// queue is a lane with its texts.
+type queue struct {
+	taken   chan struct{} // full while one of them is verified
+	waiting int           // how many wait for that; Keys.mu guards it
+}

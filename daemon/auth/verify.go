@@ -173,18 +173,6 @@ func (k *Keys) pass(id keyID, stored hashRecord, verified [sha256.Size]byte) (Ke
 	return k.use(r, i, now), nil
 }
 
-// lane is where texts wait to be verified one at a time: those for one key, from addresses with failures or without.
-type lane struct {
-	id    keyID
-	clean bool
-}
-
-// queue is a lane with its texts.
-type queue struct {
-	taken   chan struct{} // full while one of them is verified
-	waiting int           // how many wait for that; Keys.mu guards it
-}
-
 // slowly waits for a text's turn in a lane, and returns what ends the turn. It returns ErrBusy where maxWaiting wait.
 func (k *Keys) slowly(ctx context.Context, in lane) (done func(), err error) {
 	k.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
@@ -34,4 +35,16 @@ func Away(err error) bool {
 		}
 	}
 	return false
+}
+
+// isAway reports whether the bus answered in the place of a manager that is not on it just now.
+func isAway(e dbus.Error) bool {
+	switch e.Name {
+	case "org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.Disconnected",
+		"org.freedesktop.DBus.Error.TimedOut", "org.freedesktop.DBus.Error.Timeout",
+		"org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner":
+		return true
+	default:
+		return strings.HasPrefix(e.Name, "org.freedesktop.DBus.Error.Spawn.")
+	}
 }

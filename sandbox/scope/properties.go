@@ -1,6 +1,12 @@
 package scope
 
-import "github.com/godbus/dbus/v5"
+import (
+	"strings"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/rtask/rtask/sandbox/wording"
+)
 
 // Resources are the settings of a scope that systemd.resource-control(5) describes, in the kernel's units; nil: not set,
 // math.MaxUint64: infinity.
@@ -36,4 +42,22 @@ func (r Resources) properties() []unitProperty {
 		p = append(p, unitProperty{"DevicePolicy", dbus.MakeVariant(r.DevicePolicy)})
 	}
 	return p
+}
+
+// maxDescription is the longest description in bytes: one line of a terminal or two.
+const maxDescription = 200
+
+// printable makes a description of s, which may hold any bytes. A string on the bus must be UTF-8 without NUL: anything else would end
+// the connection.
+func printable(s string) string {
+	if len(s) > maxDescription {
+		s = s[:maxDescription] + "…"
+	}
+	return wording.Printable(strings.ToValidUTF8(s, "\ufffd"), "")
+}
+
+// unitProperty is a(sv) as D-Bus wants it.
+type unitProperty struct {
+	Name  string
+	Value dbus.Variant
 }

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rtask/rtask/sandbox/cgroup"
-	"github.com/rtask/rtask/sandbox/wording"
 )
 
 // Unit is a scope to be made. The names are those of the unit settings of systemd.unit(5), systemd.scope(5) and
@@ -48,24 +47,6 @@ func (u Unit) properties(pid uint32) []unitProperty {
 		p = append(p, unitProperty{"RuntimeMaxUSec", dbus.MakeVariant(usec(u.RuntimeMax))})
 	}
 	return append(p, u.Resources.properties()...)
-}
-
-// maxDescription is the longest description in bytes: one line of a terminal or two.
-const maxDescription = 200
-
-// printable makes a description of s, which may hold any bytes. A string on the bus must be UTF-8 without NUL: anything else would end
-// the connection.
-func printable(s string) string {
-	if len(s) > maxDescription {
-		s = s[:maxDescription] + "…"
-	}
-	return wording.Printable(strings.ToValidUTF8(s, "\ufffd"), "")
-}
-
-// unitProperty is a(sv) as D-Bus wants it.
-type unitProperty struct {
-	Name  string
-	Value dbus.Variant
 }
 
 type auxiliary struct {
@@ -195,18 +176,6 @@ func (m *Manager) start(ctx context.Context, u Unit, pid int) (started bool, err
 		return false, nil
 	}
 	return m.started(ctx, u.Name, result)
-}
-
-// isAway reports whether the bus answered in the place of a manager that is not on it just now.
-func isAway(e dbus.Error) bool {
-	switch e.Name {
-	case "org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.Disconnected",
-		"org.freedesktop.DBus.Error.TimedOut", "org.freedesktop.DBus.Error.Timeout",
-		"org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner":
-		return true
-	default:
-		return strings.HasPrefix(e.Name, "org.freedesktop.DBus.Error.Spawn.")
-	}
 }
 
 // lookAgain is how often a unit is looked at while systemd's word on it does not come: a manager that re-executes itself
