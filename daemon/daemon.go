@@ -124,6 +124,9 @@ func ownFolder(dir string) error {
 // rtask's own: secrets are there, too.
 func (e *engine) private() []string {
 	all := []string{e.ConfigFile, e.TasksDir, e.StateDir, e.LogDir}
+	if e.CredentialsDir != "" {
+		all = append(all, e.CredentialsDir)
+	}
 	if dir := filepath.Dir(e.ConfigFile); filepath.Base(dir) == "rtask" {
 		all = append(all, dir)
 	}
