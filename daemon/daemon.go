@@ -42,9 +42,12 @@ const (
 	// over one of them, and maxStrangers how many connections all have together who may not use rtask.
 	maxConnections = 32
 	maxStreams     = 64
-	maxStrangers   = 128
-	// maxGatewayConnections is how many connections the gateway has: one for each request that is under way there, of which its
-	// own bounds let in fewer.
+	// maxRemoteStreams is how many calls of remote clients at a time go over one connection of the gateway's. Clients of HTTP/2 begin
+	// with up to 100 before they know of a bound, and cannot repeat one with a body that is refused then.
+	maxRemoteStreams = 256
+	maxStrangers     = 128
+	// maxGatewayConnections is how many connections to each of its sockets the gateway has: one for each request that is under way
+	// there, of which its own bounds let in fewer.
 	maxGatewayConnections = 20_000
 
 	operatorGroup = "rtask"
@@ -278,11 +281,15 @@ func (e *engine) serve(ctx context.Context, l listeners) error {
 	// Streams and waits end with this context when the engine stops, so that they do not hold it up.
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
-	servers := []*http.Server{e.server(serving, e.control.Control()), e.server(serving, e.control.Gateway())}
+	servers := []*http.Server{
+		e.server(serving, e.control.Control(), maxStreams), e.server(serving, e.control.Gateway(), maxStreams),
+		e.server(serving, e.control.Remote(), maxRemoteStreams),
+	}
 	failed := make(chan error, len(servers))
 	var serves sync.WaitGroup
 	for i, ln := range []net.Listener{
 		perUser(l.control, maxConnections, maxStrangers, e.known), perUser(l.gateway, maxGatewayConnections, 0, everybody),
+		perUser(l.remote, maxGatewayConnections, 0, everybody),
 	} {
 		serves.Go(func() { failed <- servers[i].Serve(ln) })
 	}
@@ -350,17 +357,17 @@ func (e *engine) known(c *net.UnixConn) bool {
 	return err == nil && e.identify.Control(p).Kind != auth.Nobody
 }
 
-// everybody is known on the gateway's socket, which is the gateway's alone.
+// everybody is known on the gateway's sockets, which are the gateway's alone.
 func everybody(*net.UnixConn) bool { return true }
 
-func (e *engine) server(ctx context.Context, h http.Handler) *http.Server {
+func (e *engine) server(ctx context.Context, h http.Handler, streams int) *http.Server {
 	// gRPC clients speak HTTP/2 without TLS here, others HTTP/1.1.
 	var p http.Protocols
 	p.SetHTTP1(true)
 	p.SetUnencryptedHTTP2(true)
 	return &http.Server{
 		Handler: h, Protocols: &p, ConnContext: auth.ConnContext(e.slice()), BaseContext: func(net.Listener) context.Context { return ctx },
-		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: streams},
 		ErrorLog: logging.ForServer(e.Logger), // a handler's panic goes there, too
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sys/unix"
@@ -14,7 +15,12 @@ import (
 
 // listeners are the engine's sockets.
 type listeners struct {
-	control, gateway net.Listener
+	control, gateway, remote net.Listener
+}
+
+// all are those that are open.
+func (l listeners) all() []net.Listener {
+	return slices.DeleteFunc([]net.Listener{l.control, l.gateway, l.remote}, func(ln net.Listener) bool { return ln == nil })
 }
 
 // listen takes the sockets from systemd (sd_listen_fds(3)), by the names that the socket units give them with
@@ -29,16 +35,19 @@ func (e *engine) listen() (listeners, error) {
 	if err == nil {
 		l.gateway, err = e.socket(given, "gateway", "gateway.sock", 0o600)
 	}
+	if err == nil {
+		l.remote, err = e.socket(given, "remote", "remote.sock", 0o600)
+	}
 	if err == nil && e.Gateway != nil && os.Geteuid() == 0 {
 		if uid, gid, ok := e.Gateway.Credentials(); ok {
-			err = os.Lchown(filepath.Join(e.RuntimeDir, "gateway.sock"), int(uid), int(gid))
+			for _, file := range []string{"gateway.sock", "remote.sock"} {
+				err = errors.Join(err, os.Lchown(filepath.Join(e.RuntimeDir, file), int(uid), int(gid)))
+			}
 		}
 	}
 	if err != nil {
-		for _, ln := range []net.Listener{l.control, l.gateway} {
-			if ln != nil {
-				_ = ln.Close() // the first error is the one that says something
-			}
+		for _, ln := range l.all() {
+			_ = ln.Close() // the first error is the one that says something
 		}
 	}
 	return l, err
