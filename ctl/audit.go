@@ -39,6 +39,10 @@ type auditJSON struct {
 	Key        string `json:"key,omitempty"`
 	KeyID      string `json:"key_id,omitempty"`
 	User       string `json:"user,omitempty"`
+	Subject    string `json:"subject,omitempty"`
+	Serial     string `json:"serial,omitempty"` // of Subject's certificate
+	Role       string `json:"role,omitempty"`
+	Provider   string `json:"provider,omitempty"` // who vouched for Subject
 	Webhook    string `json:"webhook,omitempty"`
 	RemoteAddr string `json:"remote_addr,omitempty"`
 	Delivery   string `json:"delivery,omitempty"`
@@ -51,6 +55,7 @@ func (v *auditJSON) fields() map[string]*string {
 	return map[string]*string{
 		"RTASK_DECISION": &v.Decision, "RTASK_ACTION": &v.Action, "RTASK_KIND": &v.Kind, "RTASK_REASON": &v.Reason, "RTASK_TASK": &v.Task,
 		"RTASK_COMMAND": &v.Command, "RTASK_KEY": &v.Key, "RTASK_KEY_ID": &v.KeyID, "RTASK_USER": &v.User, "RTASK_WEBHOOK": &v.Webhook,
+		"RTASK_SUBJECT": &v.Subject, "RTASK_SERIAL": &v.Serial, "RTASK_ROLE": &v.Role, "RTASK_PROVIDER": &v.Provider,
 		"RTASK_REMOTE_ADDR": &v.RemoteAddr, "RTASK_DELIVERY": &v.Delivery, "RTASK_JOB_ID": &v.Job,
 	}
 }
@@ -63,6 +68,7 @@ func (a *app) auditCommand() *cli.Command {
 			boolFlag("show only refused requests", "refused"),
 			&cli.StringFlag{Name: "task", Usage: "show only requests for this `TASK`"},
 			&cli.StringFlag{Name: "key", Usage: "show only requests with the API key of this `NAME` or id"},
+			&cli.StringFlag{Name: "subject", Usage: "show only requests of the client on another machine with this `IDENTITY`"},
 			&cli.StringFlag{Name: "webhook", Usage: "show only requests to the webhook `NAME`"},
 			sinceFlag("only what was decided at `TIME` or after it"),
 			untilFlag("only what was decided until `TIME`"),
@@ -144,7 +150,7 @@ func (a *app) auditQuery(c *cli.Context) (journal.Query, error) {
 	for _, d := range decisions {
 		terms = append(terms, "RTASK_DECISION="+d)
 	}
-	for name, field := range map[string]string{"task": "RTASK_TASK", "webhook": "RTASK_WEBHOOK"} {
+	for name, field := range map[string]string{"task": "RTASK_TASK", "webhook": "RTASK_WEBHOOK", "subject": "RTASK_SUBJECT"} {
 		if c.IsSet(name) && c.String(name) == "" {
 			return q, misuse(c, "--%s: it is empty", name)
 		}
@@ -213,6 +219,8 @@ func (v auditJSON) row() []string {
 		who = "webhook:" + v.Webhook
 	case v.Key != "":
 		who = "key:" + v.Key
+	case v.Subject != "":
+		who = v.Subject
 	}
 	if from == "" && v.User != "" {
 		from = "local"

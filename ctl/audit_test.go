@@ -18,6 +18,8 @@ func TestAuditRow(t *testing.T) {
 			"accepted start build key:ci ::1 j "},
 		{"RTASK_DECISION=accepted RTASK_ACTION=stop RTASK_COMMAND=sh RTASK_USER=ada RTASK_JOB_ID=j", "accepted stop sh ada local j "},
 		{"RTASK_DECISION=ignored RTASK_WEBHOOK=w RTASK_USER=ada RTASK_REASON=no", "ignored   webhook:w local  no"},
+		{"RTASK_DECISION=refused RTASK_ACTION=stop RTASK_KIND=role RTASK_SUBJECT=spiffe://example.org/user/alice RTASK_SERIAL=3f:a1 RTASK_ROLE=viewer RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON=no",
+			"refused stop  spiffe://example.org/user/alice 192.0.2.7  role: no"},
 		{"RTASK_DECISION=refused RTASK_KIND=unauthorized RTASK_REMOTE_ADDR=1.2.3.4", "refused    1.2.3.4  unauthorized"},
 		{
 			"RTASK_DECISION=refused RTASK_KIND=unauthorized RTASK_REMOTE_ADDR=1.2.3.4 RTASK_COUNT=39970",

@@ -719,3 +719,85 @@ func TestHostileGateway(t *testing.T) {
 	}
 	r.noJobs()
 }
+
+// A remote client has so many waits and calls at a time, of whatever connection and certificate, and others have theirs.
+func TestWatchesOfRemote(t *testing.T) {
+	r := newRemote(t)
+	c := &call{Caller: auth.Caller{Kind: auth.Remote, Client: auth.Client{Subject: "a"}}}
+	other := &call{Caller: auth.Caller{Kind: auth.Remote, Client: auth.Client{Subject: "b"}}}
+	var done []func()
+	for range maxWatchesOfUser {
+		d, err := r.watch(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done = append(done, d)
+	}
+	_, err := r.watch(c)
+	codes(t, err, connect.CodeResourceExhausted)
+	if d, err := r.watch(other); err != nil {
+		t.Error(err)
+	} else {
+		d()
+	}
+	for _, d := range done {
+		d()
+	}
+	if len(r.watches.held) != 0 {
+		t.Errorf("%v are still held", r.watches.held)
+	}
+	client := r.enrol("op")
+	j := must[rtaskv1.StartResponse](t)(r.jobs(client).Start(t.Context(), &rtaskv1.StartRequest{Name: "build"})).Job
+	r.waits.most = 1
+	next := r.follower(t, client, j.Id)
+	_, err = r.jobs(client).Status(t.Context(), &rtaskv1.StatusRequest{Job: j.Id})
+	if codes(t, err, connect.CodeResourceExhausted); detail(err).GetKind() != "concurrency" {
+		t.Error(err)
+	}
+	r.waits.most = 3
+	must[rtaskv1.StopResponse](t)(r.jobs(client).Stop(t.Context(), &rtaskv1.StopRequest{Job: j.Id, Kill: true}))
+	if err := next(); !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+}
+
+// What remote clients send counts for each of them, and for all together.
+func TestMessagesOfRemote(t *testing.T) {
+	r := newRemote(t)
+	op, other := r.enrol("op"), r.enrol("op-2")
+	text := `{"name":"nothing","input":"` + strings.Repeat("AAAA", 100) + `"}`
+	r.mostOfUser = 100
+	if status, reply := r.callRemote(op, "/rtask.v1.JobService/Start", text); code(reply) != "resource_exhausted" {
+		t.Errorf("%d %s", status, reply)
+	}
+	r.mostOfUser, r.mostOfGateway = 1000, 100
+	if status, reply := r.callRemote(other, "/rtask.v1.JobService/Start", text); code(reply) != "resource_exhausted" {
+		t.Errorf("%d %s", status, reply)
+	}
+	r.mostOfGateway = 1000
+	if status, reply := r.callRemote(op, "/rtask.v1.JobService/Start", text); code(reply) != "not_found" {
+		t.Errorf("%d %s", status, reply)
+	}
+	r.nothingHeld(t)
+}
+
+// Certificates that are remembered are bounded.
+func TestParsedIsBounded(t *testing.T) {
+	r := newRemote(t)
+	leaf := r.enrol("op").leaf
+	var p parsed
+	for n := range 2 * maxParsed {
+		h := http.Header{}
+		(&remoteClient{leaf: leaf}).head(h)
+		chain := strings.Repeat(", "+h.Get("Client-Cert"), n%4)
+		if chain != "" {
+			h.Set("Client-Cert-Chain", strings.Repeat(" ", n)+chain[2:])
+		}
+		if _, _, err := p.certificates(h); err != nil {
+			t.Fatal(err)
+		}
+		if len(p.of) > maxParsed {
+			t.Fatalf("%d are remembered", len(p.of))
+		}
+	}
+}
