@@ -241,6 +241,9 @@ func (e *engine) apply(c *config.Config) {
 	if e.authority != nil {
 		e.configureAuthority(c)
 	}
+	if e.control != nil {
+		e.control.Recheck() // when all of it is in force
+	}
 	// A key's record carries its own parameters; these are for new ones.
 	if err := e.keys.SetParams(auth.Argon2Params{Memory: c.Argon2.MemoryKiB, Time: c.Argon2.Time, Threads: c.Argon2.Threads}); err != nil {
 		e.Logger.Error("cannot use the argon2 parameters", "error", err)

@@ -163,6 +163,7 @@ func (e *engine) trustChanged() {
 	e.trust.Store(m)
 	if e.control != nil {
 		e.control.Changed()
+		e.control.Recheck()
 	}
 }
 

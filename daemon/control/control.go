@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -141,6 +142,7 @@ type Server struct {
 	messages shares         // bytes of requests
 	noTrust  *rtaskv1.Trust // lets nobody in
 	parsed   parsed
+	revoking atomic.Int32 // calls of Revoke that are at it
 	errors   *connecthttp.ErrorWriter
 	// mostOfGateway and mostOfUser are maxMessages and maxMessagesOfUser.
 	mostOfGateway, mostOfUser int64

@@ -118,7 +118,11 @@ func endOf(c auth.Client) (time.Time, error) {
 
 // Recheck decides the calls of remote clients that are under way anew, and ends those that are not allowed any more. The engine calls it
 // when the configuration, a certificate or a key of tokens has changed, and once a minute, since clocks are set.
-func (s *Server) Recheck() { s.recheck() }
+func (s *Server) Recheck() {
+	if s.revoking.Load() == 0 { // Revoke ends its calls itself, and counts them
+		s.recheck()
+	}
+}
 
 // recheck is Recheck. It returns what is closed when the calls that it has ended are over, one for each.
 func (s *Server) recheck() (gone []<-chan struct{}) {
