@@ -248,6 +248,11 @@ func working(r *http.Request) (done func()) {
 	if c == nil {
 		return func() {}
 	}
+	return c.working()
+}
+
+// working is the same for whatever is done on a connection.
+func (c *connection) working() (done func()) {
 	l := c.of
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -268,8 +273,8 @@ func working(r *http.Request) (done func()) {
 	})
 }
 
-// counted holds clients to a number of requests at a time, of those that can come on one connection, too.
-func counted(h http.Handler) http.Handler {
+// counted holds clients to a number of requests at a time, of those that can come on one connection, too. Those beyond are refused.
+func counted(h http.Handler, refuse func(http.ResponseWriter, *http.Request, problem)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := connectionOf(r)
 		if c == nil {
@@ -278,7 +283,7 @@ func counted(h http.Handler) http.Handler {
 		}
 		if !c.enter() {
 			closeAfter(w, r)
-			writeProblem(w, problem{
+			refuse(w, r, problem{
 				Kind: rtaskv1.KindUnavailable, Detail: "too many requests at a time come from this address", retryAfter: time.Second,
 			})
 			return

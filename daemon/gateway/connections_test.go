@@ -150,7 +150,7 @@ func TestRequestsAtATime(t *testing.T) {
 	l := capped(&queue{}, 8, 3)
 	c := accepted(t, l, "192.0.2.1:1", "192.0.2.1:2", "192.0.2.2:1", "127.0.0.1:1")
 	var inside func()
-	h := counted(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { inside() }))
+	h := counted(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { inside() }), func(w http.ResponseWriter, _ *http.Request, p problem) { writeProblem(w, p) })
 	try := func(c *connection) int {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, request(c))

@@ -1,6 +1,7 @@
 // Package gateway is the network side of rtask, a process of its own without privileges: it does HTTP and nothing else.
-// It opens no file but its credentials (certificate and key of HTTPS, a token for the metrics), holds no other secret and decides
-// nothing else: what a stranger presents goes to the engine as it is, and the engine's answer goes back.
+// It opens no file but its credentials (certificates and keys of its ports, a token for the metrics), holds no other secret and decides
+// nothing else but whose certificates let them on to the port for remote clients: what a stranger presents goes to the engine as it is,
+// and the engine's answer goes back.
 //
 // Only cmd/rtask-gateway imports it.
 package gateway
@@ -43,17 +44,19 @@ const (
 
 // Options are a gateway's.
 type Options struct {
-	// Engine is the path of the engine's socket for gateways.
+	// Engine is the path of the engine's socket for gateways. Beside it is remote.sock, for what remote clients ask.
 	Engine string
-	// APIAddress, HTTPSAddress and MetricsAddress are host:port to listen on where systemd gives no sockets named "api",
-	// "https" and "metrics"; empty: not served.
-	APIAddress, HTTPSAddress, MetricsAddress string
+	// APIAddress, HTTPSAddress, RemoteAddress and MetricsAddress are host:port to listen on where systemd gives no sockets named "api",
+	// "https", "remote" and "metrics"; empty: not served.
+	APIAddress, HTTPSAddress, RemoteAddress, MetricsAddress string
 	// CredentialsDir is the folder of the gateway's credentials, CREDENTIALS_DIRECTORY of systemd.exec(5); "": there are none.
 	// Certificate, if set, is where the certificate and the key of HTTPS are read instead, one behind the other.
 	CredentialsDir string
 	Certificate    io.Reader
-	Version        string
-	Logger         *slog.Logger
+	// RemoteKey, if set, is where the key of the port for remote clients is read instead, with or without its certificate.
+	RemoteKey io.Reader
+	Version   string
+	Logger    *slog.Logger
 
 	most int // connections of a socket; 0: maxConnections
 }
@@ -68,7 +71,9 @@ func Run(ctx context.Context, o Options) error {
 	}
 	api := newAPI(engine.Gateway, o.Logger)
 	defer api.watch.close()
-	services, err := o.open(ctx, api, newMetrics(engine.Gateway, o), given)
+	r := newRemote(engine.Gateway, api, o)
+	defer r.close()
+	services, err := o.open(ctx, api, r, newMetrics(engine.Gateway, o), given)
 	if err != nil {
 		return err
 	}
@@ -81,18 +86,19 @@ type service struct {
 	handler  http.Handler
 	listener net.Listener
 	tls      *tls.Config // nil: without
+	remote   *remote     // nil: the service is another one
 }
 
 // open takes over what systemd gave, and listens where it gave nothing.
-func (o Options) open(ctx context.Context, api *api, metrics http.Handler, given map[string][]net.Listener) ([]service, error) {
+func (o Options) open(ctx context.Context, api *api, r *remote, metrics http.Handler, given map[string][]net.Listener) ([]service, error) {
 	var services []service
 	for _, s := range []struct {
 		name, address string
 		handler       http.Handler
-	}{{"api", o.APIAddress, api}, {"https", o.HTTPSAddress, api}, {"metrics", o.MetricsAddress, metrics}} {
+	}{{"api", o.APIAddress, api}, {"https", o.HTTPSAddress, api}, {"remote", o.RemoteAddress, r.proxy}, {"metrics", o.MetricsAddress, metrics}} {
 		listeners := given[s.name]
 		if len(listeners) == 0 && s.address != "" {
-			l, err := listen(ctx, s.address, s.name == "https", api.plaintext)
+			l, err := listen(ctx, s.address, s.name == "https" || s.name == "remote", api.plaintext)
 			if err != nil && s.name == "api" {
 				return nil, errors.Join(err, closeAll(services))
 			}
@@ -107,6 +113,10 @@ func (o Options) open(ctx context.Context, api *api, metrics http.Handler, given
 			config = o.tlsConfig()
 		}
 		for _, l := range listeners {
+			if s.name == "remote" {
+				services = append(services, service{name: s.name, handler: s.handler, listener: unproven{l}, tls: r.open(), remote: r})
+				continue
+			}
 			handler := s.handler
 			if config == nil && !loopback(l.Addr()) {
 				x := &exposed{Listener: l, what: s.name, allowed: func() error { return api.plaintext(ctx) }, logger: o.Logger}
@@ -146,7 +156,7 @@ func listen(ctx context.Context, address string, encrypted bool, plaintext func(
 // serve serves one socket until its server is shut down.
 func (s service) serve(server *http.Server, listener net.Listener, l *slog.Logger) error {
 	x, without := s.listener.(*exposed)
-	if refuses := without && !x.open() || s.tls != nil && len(s.tls.Certificates) == 0; !refuses { // else that is logged
+	if refuses := without && !x.open() || s.tls != nil && len(s.tls.Certificates) == 0 && s.tls.GetConfigForClient == nil; !refuses { // else that is logged
 		l.Info("serving", "what", s.name, "address", s.listener.Addr().String())
 	}
 	if s.tls == nil {
@@ -158,14 +168,18 @@ func (s service) serve(server *http.Server, listener net.Listener, l *slog.Logge
 
 // server returns one for a socket.
 func (s service) server(l *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler: counted(s.handler), ConnContext: connContext, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
+	server := &http.Server{
+		Handler: counted(s.handler, func(w http.ResponseWriter, _ *http.Request, p problem) { writeProblem(w, p) }), ConnContext: connContext, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes, ErrorLog: logging.ForServer(l),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrameBytes, MaxReceiveBufferPerConnection: maxUnread,
 			MaxReceiveBufferPerStream: maxUnread, WriteByteTimeout: writeTimeout,
 		},
 	}
+	if s.remote != nil {
+		s.remote.configure(server)
+	}
+	return server
 }
 
 func serve(ctx context.Context, o Options, services []service) error {

@@ -184,6 +184,17 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	got := settings(t, c)
+	for id, want := range map[uint16]uint32{0x3: 64, 0x4: 128 << 10, 0x5: 16 << 10} { // streams, window, frame
+		if got[id] != want {
+			t.Errorf("setting %d is %d, want %d", id, got[id], want)
+		}
+	}
+}
+
+// settings begins HTTP/2 on a connection and returns what the server says of it.
+func settings(t *testing.T, c net.Conn) map[uint16]uint32 {
+	t.Helper()
 	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 	if _, err := io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"); err != nil {
 		t.Fatal(err)
@@ -192,19 +203,15 @@ func TestTLS(t *testing.T) {
 	if _, err := io.ReadFull(c, head); err != nil || head[3] != 4 {
 		t.Fatalf("% x, %v", head, err)
 	}
-	settings := make([]byte, int(head[1])<<8|int(head[2]))
-	if _, err := io.ReadFull(c, settings); err != nil {
+	payload := make([]byte, int(head[1])<<8|int(head[2]))
+	if _, err := io.ReadFull(c, payload); err != nil {
 		t.Fatal(err)
 	}
 	got := map[uint16]uint32{}
-	for ; len(settings) >= 6; settings = settings[6:] {
-		got[binary.BigEndian.Uint16(settings)] = binary.BigEndian.Uint32(settings[2:])
+	for ; len(payload) >= 6; payload = payload[6:] {
+		got[binary.BigEndian.Uint16(payload)] = binary.BigEndian.Uint32(payload[2:])
 	}
-	for id, want := range map[uint16]uint32{0x3: 64, 0x4: 128 << 10, 0x5: 16 << 10} { // streams, window, frame
-		if got[id] != want {
-			t.Errorf("setting %d is %d, want %d", id, got[id], want)
-		}
-	}
+	return got
 }
 
 // What strangers send behind the handshake is nothing to log, but what goes wrong here is.

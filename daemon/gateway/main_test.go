@@ -240,13 +240,22 @@ func (f *fixture) addKey(name string) string {
 // serve runs a gateway before the engine until the test ends, and returns where it listens.
 func (f *fixture) serve(o Options, given map[string][]net.Listener) map[string]string {
 	f.t.Helper()
-	engine := client.Dial(filepath.Join(f.dir, "run", "gateway.sock"))
+	o.Engine = filepath.Join(f.dir, "run", "gateway.sock")
+	at, inner, _ := serveGateway(f.t, o, given)
+	f.inner = inner
+	return at
+}
+
+// serveGateway runs a gateway until the test ends, and returns where it listens, and its inner parts.
+func serveGateway(t testing.TB, o Options, given map[string][]net.Listener) (map[string]string, *api, *remote) {
+	t.Helper()
+	engine := client.Dial(o.Engine)
 	ctx, cancel := context.WithCancel(context.Background())
 	inner := newAPI(engine.Gateway, o.Logger)
-	f.inner = inner
-	services, err := o.open(ctx, f.inner, newMetrics(engine.Gateway, o), given)
+	r := newRemote(engine.Gateway, inner, o)
+	services, err := o.open(ctx, inner, r, newMetrics(engine.Gateway, o), given)
 	if err != nil {
-		f.t.Fatal(err)
+		t.Fatal(err)
 	}
 	at := map[string]string{}
 	for _, s := range services {
@@ -254,15 +263,16 @@ func (f *fixture) serve(o Options, given map[string][]net.Listener) map[string]s
 	}
 	done := make(chan error, 1)
 	go func() { done <- serve(ctx, o, services) }()
-	f.t.Cleanup(func() {
+	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
-			f.t.Error(err)
+			t.Error(err)
 		}
+		r.close()
 		inner.watch.close()
 		engine.Close()
 	})
-	return at
+	return at, inner, r
 }
 
 // reply is what came of a request.

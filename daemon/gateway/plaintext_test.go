@@ -186,7 +186,8 @@ func TestPlaintextAddress(t *testing.T) {
 	var log lines
 	open := func(o Options) (names []string, _ error) {
 		o.Logger = log.logger()
-		services, err := o.open(t.Context(), newAPI(engine.Gateway, o.Logger), newMetrics(engine.Gateway, Options{}), nil)
+		a := newAPI(engine.Gateway, o.Logger)
+		services, err := o.open(t.Context(), a, newRemote(engine.Gateway, a, o), newMetrics(engine.Gateway, Options{}), nil)
 		for _, s := range services {
 			names = append(names, s.name)
 		}

@@ -1,80 +1,154 @@
 package gateway
 
 import (
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
 	"net/http"
-	"net/netip"
-	"slices"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
+
+	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 )
 
-// unix is the address of a client that connects by a Unix socket, and in trusted_proxies any of them.
-const unix = "unix"
+// The credentials of the port for remote clients: the private key, and the certificate of one's own authority with those between it and
+// the root, both in PEM. Without the latter, the certificate is issued by rtask's authority, and the engine tells it.
+const (
+	credentialRemoteKey  = "remote.key"
+	credentialRemoteCert = "remote.cert"
+)
 
-// remoteAddr is the client's address: that of the connection, or, where a trusted proxy made it, the last one in
-// X-Forwarded-For that is no trusted proxy's. What stands before that one is anybody's word.
-func (a *api) remoteAddr(r *http.Request) string {
-	var from netip.Addr // the zero Addr is a Unix socket's
-	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		from = peer.Addr().Unmap()
+// remote is the port for clients with certificates, and for those that want one.
+type remote struct {
+	options  Options
+	refusals *refusals
+	mutual   *mutual
+	proxy    *proxy
+	enroller *enroller
+	// open reads the credentials, and returns how TLS is spoken.
+	open func() *tls.Config
+}
+
+func newRemote(engine rtaskv1connect.GatewayServiceClient, a *api, o Options) *remote {
+	r := &remote{options: o, refusals: newRefusals(engine, o.Logger), enroller: &enroller{engine: engine, bodies: a.strangers, logger: o.Logger}}
+	r.mutual = newMutual(a.watch, r.refusals, o.Logger)
+	r.proxy = newProxy(r.mutual, o)
+	r.open = sync.OnceValue(r.config)
+	return r
+}
+
+// close ends what is left when no more is served.
+func (r *remote) close() {
+	r.refusals.close()
+	r.proxy.transport.CloseIdleConnections()
+}
+
+// config is how TLS is spoken. Without a key that can be used, each handshake ends with the alert internal_error (RFC 8446, section
+// 6.2), so that who connects to a socket of systemd's does not wait for ever.
+func (r *remote) config() *tls.Config {
+	own, err := r.options.identity()
+	if err != nil {
+		r.options.Logger.Error("remote clients are not served", "error", err)
+		return &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, err }}
 	}
-	if forwarded := r.Header.Values("X-Forwarded-For"); len(forwarded) > 0 {
-		if state, err := a.watch.now(r.Context()); err == nil {
-			from = forwardedFor(from, forwarded, proxiesOf(state.TrustedProxies))
+	return r.mutual.config(own)
+}
+
+// configure is what the server has otherwise than others.
+func (r *remote) configure(s *http.Server) {
+	s.Handler = counted(r.proxy, r.proxy.busy)
+	s.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){enrollProtocol: r.enroller.serve}
+	r.proxy.configure(s)
+}
+
+// busy refuses a request that is one too many.
+func (p *proxy) busy(w http.ResponseWriter, r *http.Request, why problem) {
+	p.write(w, r, why.Kind.HTTPStatus(), connect.CodeUnavailable, &rtaskv1.Error{Kind: string(why.Kind), RetryAfter: durationpb.New(why.retryAfter)}, why.Detail)
+}
+
+// identity reads what the port is served with.
+func (o Options) identity() (identity, error) {
+	text, err := o.remoteCredentials()
+	if err != nil {
+		return identity{}, err
+	}
+	var own identity
+	own.key, err = privateKey(text)
+	if err != nil {
+		return identity{}, err
+	}
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			own.chain = append(own.chain, block.Bytes)
 		}
 	}
-	if !from.IsValid() {
-		return unix
+	if own.chain == nil {
+		return own, nil
 	}
-	return from.String()
+	_, err = serverCertificate(own.key, own.chain)
+	return own, err
 }
 
-// proxies are those whose X-Forwarded-For is believed.
-type proxies struct {
-	networks []netip.Prefix
-	unix     bool // whoever connects by a Unix socket
-}
-
-func (p proxies) has(from netip.Addr) bool {
-	if !from.IsValid() {
-		return p.unix
-	}
-	return slices.ContainsFunc(p.networks, func(n netip.Prefix) bool { return n.Contains(from) })
-}
-
-// proxiesOf reads what the engine has checked.
-func proxiesOf(texts []string) proxies {
-	var all proxies
-	for _, text := range texts {
-		if text == unix {
-			all.unix = true
-		} else if p, err := netip.ParsePrefix(text); err == nil {
-			all.networks = append(all.networks, p)
-		}
-	}
-	return all
-}
-
-// forwardedFor is the client of a connection from an address, with what its X-Forwarded-For headers say. The zero Addr is that
-// of a Unix socket.
-func forwardedFor(from netip.Addr, headers []string, trusted proxies) netip.Addr {
-	var hops []string
-	for _, h := range headers {
-		hops = append(hops, strings.Split(h, ",")...)
-	}
-	for _, hop := range slices.Backward(hops) {
-		if !trusted.has(from) {
-			return from
-		}
-		hop = strings.TrimSpace(hop)
-		next, err := netip.ParseAddr(strings.Trim(hop, "[]"))
+// remoteCredentials are the certificate, if there is one, and the key in PEM, one behind the other.
+func (o Options) remoteCredentials() ([]byte, error) {
+	if o.RemoteKey != nil {
+		text, err := io.ReadAll(o.RemoteKey)
 		if err != nil {
-			with, portErr := netip.ParseAddrPort(hop) // some add the port
-			if portErr != nil {
-				return from
-			}
-			next = with.Addr()
+			return nil, fmt.Errorf("cannot read the key: %w", err)
 		}
-		from = next.Unmap().WithZone("") // which says something on its own machine only, and may be any bytes
+		if len(text) == 0 {
+			return nil, errors.New("there is no key: rtaskctl ca init makes one, for the next start")
+		}
+		return text, nil
 	}
-	return from
+	if o.CredentialsDir == "" {
+		return nil, fmt.Errorf("there are no credentials, %s is needed", credentialRemoteKey)
+	}
+	key, err := os.ReadFile(filepath.Join(o.CredentialsDir, credentialRemoteKey))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no credential %s", credentialRemoteKey)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the credential %s: %w", credentialRemoteKey, err)
+	}
+	cert, err := os.ReadFile(filepath.Join(o.CredentialsDir, credentialRemoteCert))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot read the credential %s: %w", credentialRemoteCert, err)
+	}
+	return append(append(cert, '\n'), key...), nil
+}
+
+var errKey = fmt.Errorf("the credential %s has no private key in PEM that can be used", credentialRemoteKey)
+
+// privateKey reads the private key in a text of PEM blocks: PKCS #8 (RFC 5958), or SEC 1 (RFC 5915).
+func privateKey(text []byte) (crypto.Signer, error) {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if !strings.HasSuffix(block.Type, "PRIVATE KEY") {
+			continue
+		}
+		var key any
+		var err error
+		if block.Type == "EC PRIVATE KEY" {
+			key, err = x509.ParseECPrivateKey(block.Bytes)
+		} else {
+			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+		}
+		signer, ok := key.(crypto.Signer)
+		if err != nil || !ok || weakness(signer.Public()) != "" { // the error might quote it
+			return nil, errKey
+		}
+		return signer, nil
+	}
+	return nil, errKey
 }

@@ -32,8 +32,12 @@ type watch struct {
 	stop   context.CancelFunc
 	// silence is longestSilence.
 	silence time.Duration
+	// told is called with what the engine says of certificates, whenever that changes, before anybody else is told; nil: nobody wants to
+	// know.
+	told func(*rtaskv1.Trust)
 
 	mu      sync.Mutex             // guards what follows
+	held    int                    // requests under way that want the stream to be there
 	state   *rtaskv1.WatchResponse // what the engine said last; nil: nothing yet
 	live    bool                   // the engine says it now
 	opening *opening               // the stream that is being opened; nil: none
@@ -106,17 +110,54 @@ func (w *watch) last(ctx context.Context) (*rtaskv1.WatchResponse, error) {
 	return now, nil
 }
 
-// follow keeps the state for as long as the engine says something.
-func (w *watch) follow(o *opening) {
-	err := w.receive(o)
+// hold says that a request is under way during which the stream is to be there until the function is called: when it ends, another one
+// is opened without being asked for.
+func (w *watch) hold() (done func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.held++
+	return sync.OnceFunc(func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.held--
+	})
+}
+
+// follow keeps the state for as long as the engine says something, and for as long as a request wants it.
+func (w *watch) follow(o *opening) {
+	for o != nil {
+		o = w.again(o, w.receive(o))
+	}
+}
+
+// again ends a stream, and returns the next one that is to be opened, after a moment; nil: none.
+func (w *watch) again(o *opening, err error) *opening {
+	w.mu.Lock()
 	w.live = false
 	if w.opening == o {
 		w.opening, w.failed = nil, time.Now()
 		o.err = err
 		close(o.done)
 	}
+	wanted := w.held > 0
+	w.mu.Unlock()
+	if !wanted {
+		return nil
+	}
+	t := time.NewTimer(askAgain)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-w.ctx.Done():
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.live || w.opening != nil || w.held == 0 || w.ctx.Err() != nil { // somebody was faster, or nobody wants it any more
+		return nil
+	}
+	w.opening = &opening{done: make(chan struct{})}
+	return w.opening
 }
 
 func (w *watch) receive(o *opening) error {
@@ -137,11 +178,17 @@ func (w *watch) keep(ctx context.Context, o *opening, silence *time.Timer) error
 	if err != nil {
 		return err
 	}
+	var trust *rtaskv1.Trust // as it was told last on this stream
 	for m, err := range client.Messages(stream) {
 		if err != nil {
 			return err
 		}
 		silence.Reset(w.silence)
+		if m.Remote == nil {
+			m.Remote = trust
+		} else if trust = m.Remote; w.told != nil {
+			w.told(trust)
+		}
 		w.mu.Lock()
 		w.state, w.live = m, true
 		if w.opening == o {
