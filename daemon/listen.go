@@ -23,8 +23,7 @@ func (l listeners) all() []net.Listener {
 	return slices.DeleteFunc([]net.Listener{l.control, l.gateway, l.remote}, func(ln net.Listener) bool { return ln == nil })
 }
 
-// listen takes the sockets from systemd (sd_listen_fds(3)), by the names that the socket units give them with
-// FileDescriptorName=, and opens itself what is not among them.
+// listen takes the sockets from systemd (sd_listen_fds(3)), and opens itself what is not among them.
 func (e *engine) listen() (listeners, error) {
 	given, err := activation.ListenersWithNames()
 	if err != nil {
@@ -53,14 +52,21 @@ func (e *engine) listen() (listeners, error) {
 	return l, err
 }
 
+// socket returns systemd's socket of a name, or opens it. That name is its unit's, which all sockets of the unit have, so of
+// systemd's it is the one at that path.
 func (e *engine) socket(given map[string][]net.Listener, name, file string, mode os.FileMode) (net.Listener, error) {
-	if l := given[name]; len(l) > 0 {
-		u, ok := l[0].(*net.UnixListener)
-		if !ok {
-			return nil, fmt.Errorf("cannot use the socket %q from systemd: it is not a Unix socket", name)
+	for _, all := range given {
+		for _, l := range all {
+			u, ok := l.(*net.UnixListener)
+			if !ok {
+				return nil, fmt.Errorf("cannot use the socket %q from systemd: it is not a Unix socket", name)
+			}
+			if filepath.Base(u.Addr().String()) != file {
+				continue
+			}
+			u.SetUnlinkOnClose(false) // it is systemd's
+			return u, nil
 		}
-		u.SetUnlinkOnClose(false) // it is systemd's
-		return u, nil
 	}
 	path := filepath.Join(e.RuntimeDir, file)
 	if err := removeStale(path); err != nil {

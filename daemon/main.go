@@ -88,6 +88,9 @@ func Main(ctx context.Context, env Environment) error {
 				&cli.StringFlag{Name: "https-address", Usage: "serve the HTTP API over TLS at `HOST:PORT` (default: do not)"},
 				&cli.StringFlag{Name: "https-cert", Usage: "read the certificate for TLS from `FILE`, in PEM"},
 				&cli.StringFlag{Name: "https-key", Usage: "read the certificate's key from `FILE`, in PEM"},
+				&cli.StringFlag{Name: "remote-address", Usage: "serve clients with certificates at `HOST:PORT` (default: do not)"},
+				&cli.StringFlag{Name: "remote-key", Usage: "read the key for that from `FILE`, in PEM (default: the one that rtaskctl ca init makes)"},
+				&cli.StringFlag{Name: "remote-cert", Usage: "read the certificate for that from `FILE`, in PEM (default: rtask's authority issues one)"},
 				&cli.StringFlag{Name: "metrics-address", Value: "127.0.0.1:9090", Usage: "serve the metrics at `HOST:PORT`"},
 				&cli.StringFlag{Name: "gateway", Usage: "use `PROGRAM` as rtask-gateway (default: beside rtaskd)"},
 			}, flags...),
@@ -95,10 +98,15 @@ func Main(ctx context.Context, env Environment) error {
 				g := &companion.Options{
 					Path: c.String("gateway"), APIAddress: c.String("api-address"), MetricsAddress: c.String("metrics-address"),
 					HTTPSAddress: c.String("https-address"), HTTPSCert: c.String("https-cert"), HTTPSKey: c.String("https-key"),
+					RemoteAddress: c.String("remote-address"), RemoteKey: c.String("remote-key"), RemoteCert: c.String("remote-cert"),
 				}
 				if (g.HTTPSAddress != "" || g.HTTPSCert != "" || g.HTTPSKey != "") && (g.HTTPSAddress == "" || g.HTTPSCert == "" || g.HTTPSKey == "") {
 					return errors.New("--https-address, --https-cert and --https-key go together")
 				}
+				if g.RemoteAddress == "" && (g.RemoteKey != "" || g.RemoteCert != "") {
+					return errors.New("--remote-key and --remote-cert need --remote-address")
+				}
+				g.KeptKey = filepath.Join(c.String("state-dir"), "remote.key")
 				if g.Path == "" {
 					g.Path = sibling("rtask-gateway", "/usr/bin/rtask-gateway")
 				}

@@ -158,6 +158,7 @@ func TestEngineUnitIsNotInherited(t *testing.T) {
 		"Type", "ExecStart", "ExecReload", "Sockets", "Restart", "RestartSec", "TimeoutStopSec", // of systemd's own doing
 		"KillMode", "OOMPolicy", "IPAddressDeny", "DevicePolicy", // of the control group
 		"LogRateLimitIntervalSec", "LogRateLimitBurst", // of journald, for what comes from this unit
+		"LoadCredentialEncrypted", // files of root's, which no job's environment names
 	}
 	for _, kv := range section(read(t, "systemd/rtask.service"), "Service") {
 		if !slices.Contains(harmless, kv[0]) {
@@ -171,6 +172,7 @@ func TestSockets(t *testing.T) {
 	for _, s := range []struct{ unit, listen, name, service string }{
 		{"rtask.socket", "/run/rtask/rtask.sock", "control", "rtask.service"},
 		{"rtask-engine.socket", "/run/rtask/gateway.sock", "gateway", "rtask.service"},
+		{"rtask-engine.socket", "/run/rtask/remote.sock", "gateway", "rtask.service"},
 		{"rtask-gateway.socket", "127.0.0.1:8800", "api", "rtask-gateway.service"},
 		{"rtask-metrics.socket", "127.0.0.1:9090", "metrics", "rtask-gateway.service"},
 	} {
@@ -186,18 +188,27 @@ func TestSockets(t *testing.T) {
 			t.Errorf("%s: %s is not under Sockets=, so it is missing when the service is started by hand", s.service, s.unit)
 		}
 	}
-	// HTTPS waits for a certificate, so nothing but an administrator brings its socket.
-	https := read(t, "systemd/rtask-https.socket")
-	for _, want := range [][2]string{{"ListenStream", "8443"}, {"FileDescriptorName", "https"}, {"Service", "rtask-gateway.service"}} {
-		if !slices.Contains(section(https, "Socket"), want) {
-			t.Errorf("rtask-https.socket: no %s=%s", want[0], want[1])
+	// HTTPS waits for a certificate and remote access for an authority, so nothing but an administrator brings their sockets. Each of
+	// them ends a gateway that runs without it.
+	again := read(t, "systemd/rtask-gateway-again.service")
+	for name, port := range map[string]string{"https": "8443", "remote": "8843"} {
+		unit := "rtask-" + name + ".socket"
+		for _, want := range [][2]string{{"ListenStream", port}, {"FileDescriptorName", name}, {"Service", "rtask-gateway.service"}} {
+			if !slices.Contains(section(read(t, "systemd/"+unit), "Socket"), want) {
+				t.Errorf("%s: no %s=%s", unit, want[0], want[1])
+			}
+		}
+		if !strings.Contains(read(t, "systemd/"+unit), "Wants=rtask-gateway-again.service") || !strings.Contains(again, "Before=rtask-https.socket rtask-remote.socket") || !strings.Contains(again, "rtask-(https|remote)[.]socket") {
+			t.Errorf("%s and rtask-gateway-again.service do not know of each other", unit)
 		}
 	}
 	for _, unit := range []string{"rtask.socket", "rtask-gateway.service"} {
 		for _, name := range []string{"Unit", "Service", "Install"} {
 			for _, kv := range section(read(t, "systemd/"+unit), name) {
-				if kv[0] != "PartOf" && strings.Contains(kv[1], "rtask-https.socket") {
-					t.Errorf("%s brings rtask-https.socket with %s=", unit, kv[0])
+				for _, late := range []string{"rtask-https.socket", "rtask-remote.socket"} {
+					if kv[0] != "PartOf" && strings.Contains(kv[1], late) {
+						t.Errorf("%s brings %s with %s=", unit, late, kv[0])
+					}
 				}
 			}
 		}

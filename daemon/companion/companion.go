@@ -7,7 +7,10 @@ package companion
 
 import (
 	"bytes"
+	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -24,11 +27,14 @@ import (
 type Options struct {
 	// Path is the program rtask-gateway.
 	Path string
-	// APIAddress, HTTPSAddress and MetricsAddress are host:port; HTTPSAddress may be empty: not served.
-	APIAddress, HTTPSAddress, MetricsAddress string
+	// APIAddress, HTTPSAddress, RemoteAddress and MetricsAddress are host:port; HTTPSAddress and RemoteAddress may be empty: not served.
+	APIAddress, HTTPSAddress, RemoteAddress, MetricsAddress string
 	// HTTPSCert and HTTPSKey are the files of the certificate and the key of HTTPS. The gateway gets what is in them, since its
 	// user may not read them.
 	HTTPSCert, HTTPSKey string
+	// RemoteKey is the file of the key of RemoteAddress, and RemoteCert, if it is not empty, that of the certificate of another authority.
+	// Where RemoteKey is empty, the key is in KeptKey, once there is an authority.
+	RemoteKey, RemoteCert, KeptKey string
 	// Avoid says which numbers of users are somebody else's, though the machine's user database does not know; nil: none.
 	Avoid func(uid uint32) bool
 
@@ -106,6 +112,15 @@ func (o *Options) Start(engine string) (<-chan error, error) {
 		cmd.Args = append(cmd.Args, "--https-address", o.HTTPSAddress, "--https-stdin")
 		cmd.Stdin = bytes.NewReader(both)
 	}
+	if o.RemoteAddress != "" {
+		cmd.Args = append(cmd.Args, "--remote-address", o.RemoteAddress, "--remote-fd")
+		key, err := o.remoteKey()
+		if err != nil {
+			return nil, err
+		}
+		defer key.Close()
+		cmd.ExtraFiles = []*os.File{key}
+	}
 	cmd.Env = []string{"PATH=/usr/bin:/bin"}
 	for _, name := range []string{"GO_LOG", "RTASK_LOG", "JOURNAL_STREAM"} {
 		if v, ok := os.LookupEnv(name); ok {
@@ -140,6 +155,40 @@ func (o *Options) certificate() ([]byte, error) {
 	}
 	return slices.Concat(cert, []byte("\n"), key), nil
 }
+
+// remoteKey is a pipe from which the gateway reads what is in RemoteCert and RemoteKey, and nobody else can.
+func (o *Options) remoteKey() (*os.File, error) {
+	var cert []byte
+	key, err := os.ReadFile(cmp.Or(o.RemoteKey, o.KeptKey))
+	if o.RemoteKey == "" && errors.Is(err, fs.ErrNotExist) {
+		err = nil // the gateway says that there is none
+	}
+	if err == nil && o.RemoteCert != "" {
+		cert, err = os.ReadFile(o.RemoteCert)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the key and the certificate for remote clients: %w", err)
+	}
+	var b []byte
+	if len(key) > 0 {
+		b = slices.Concat(cert, []byte("\n"), key)
+	}
+	if len(b) > maxPipe {
+		return nil, fmt.Errorf("cannot use the key for remote clients: with its certificate it is longer than %d bytes", maxPipe)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("cannot start the gateway: %w", err)
+	}
+	defer w.Close()
+	if _, err := w.Write(b); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot start the gateway: %w", err), r.Close())
+	}
+	return r, nil
+}
+
+// maxPipe is how many bytes a pipe takes before anybody reads them: a page at least, and 65,536 where its user has not many (pipe(7)).
+const maxPipe = 32 << 10
 
 // Stop ends the gateway and waits for it.
 func (o *Options) Stop() {
