@@ -35,7 +35,7 @@ func (e *engine) listen() (listeners, error) {
 		l.gateway, err = e.socket(given, "gateway", "gateway.sock", 0o600)
 	}
 	if err == nil {
-		l.remote, err = e.socket(given, "remote", "remote.sock", 0o600)
+		l.remote, err = e.socket(given, "gateway", "remote.sock", 0o600)
 	}
 	if err == nil && e.Gateway != nil && os.Geteuid() == 0 {
 		if uid, gid, ok := e.Gateway.Credentials(); ok {
