@@ -57,6 +57,7 @@ func (a *app) printInfo(i *rtaskv1.InfoResponse) error {
 		{"Host", printable(a.target.context.URL)},
 		{"Started", started},
 		{"Jobs", jobs},
+		{"Remote", remoteText(i.GetRemoteAccess())},
 	})
 	if err != nil {
 		return err
@@ -65,6 +66,12 @@ func (a *app) printInfo(i *rtaskv1.InfoResponse) error {
 		return err
 	}
 	var b strings.Builder
+	if all := i.GetRemoteAccess().GetProblems(); len(all) > 0 {
+		b.WriteString("\n" + a.paint(yellow, "Remote access:") + "\n")
+		for _, p := range all {
+			b.WriteString("  - " + oneLine(p) + "\n")
+		}
+	}
 	if all := i.GetWeaker(); len(all) == 0 {
 		b.WriteString("\n" + a.paint(green, "Everything works on this machine.") + "\n")
 	} else {
@@ -93,6 +100,24 @@ func (a *app) printInfo(i *rtaskv1.InfoResponse) error {
 		b.WriteString(lines(d.Text) + "\n")
 	}
 	return a.print(b.String())
+}
+
+// remoteText is what clients on other machines depend on.
+func remoteText(r *rtaskv1.RemoteAccess) string {
+	if r == nil {
+		return ""
+	}
+	text := printable(r.GetUrl())
+	if r.GetAuthority() != "" {
+		text += ", authority " + printable(r.GetAuthority())
+	}
+	if t := r.GetAuthorityExpiresAt(); t != nil {
+		text += " until " + moment(t)
+	}
+	if t := r.GetServerExpiresAt(); t != nil {
+		text += ", the gateway's certificate until " + moment(t)
+	}
+	return text
 }
 
 // failed reports whether a socket is not there that was to be.
@@ -162,6 +187,26 @@ type infoJSON struct {
 	Diagnostics []view.Diagnostic `json:"diagnostics"`
 	// ConfigurationReadAt is of the configuration in force, absent: there is none.
 	ConfigurationReadAt string `json:"configuration_read_at,omitempty"`
+	// Remote is what clients on other machines depend on, absent: none are let in.
+	Remote *remoteJSON `json:"remote,omitempty"`
+}
+
+type remoteJSON struct {
+	URL                string   `json:"url"`
+	Authority          string   `json:"authority,omitempty"`
+	AuthorityExpiresAt string   `json:"authority_expires_at,omitempty"`
+	ServerExpiresAt    string   `json:"server_expires_at,omitempty"`
+	Problems           []string `json:"problems"`
+}
+
+func remoteToJSON(r *rtaskv1.RemoteAccess) *remoteJSON {
+	if r == nil {
+		return nil
+	}
+	return &remoteJSON{
+		URL: r.GetUrl(), Authority: r.GetAuthority(), AuthorityExpiresAt: view.Time(r.GetAuthorityExpiresAt()), ServerExpiresAt: view.Time(r.GetServerExpiresAt()),
+		Problems: view.List(r.GetProblems()),
+	}
 }
 
 func infoToJSON(i *rtaskv1.InfoResponse) infoJSON {
@@ -172,5 +217,6 @@ func infoToJSON(i *rtaskv1.InfoResponse) infoJSON {
 			return socketJSON{Unit: u.GetUnit(), Addresses: view.List(u.GetAddresses()), State: u.GetState(), Problem: u.GetProblem()}
 		}),
 		Diagnostics: view.Each(i.GetDiagnostics(), view.DiagnosticOf), ConfigurationReadAt: view.Time(i.GetConfigurationReadAt()),
+		Remote: remoteToJSON(i.GetRemoteAccess()),
 	}
 }

@@ -275,7 +275,7 @@ func (e *engine) serve(ctx context.Context, l listeners) error {
 		SwitchTask: e.settings.switchTask, StatusChanged: e.notify, Sockets: e.sockets, ReadSecret: e.settings.options.ReadSecret, Listening: e.listening(),
 		APIAddress:   e.gatewayAddress(func(o *companion.Options) string { return o.APIAddress }),
 		HTTPSAddress: e.gatewayAddress(func(o *companion.Options) string { return o.HTTPSAddress }),
-		CheckLimits:  e.host.Check, Give: e.host.Give, Unlimited: e.host.Unlimited(), Metrics: e.metrics.registry, Rejected: e.metrics.rejected, Requested: e.metrics.requested, Logger: e.Logger,
+		CheckLimits:  e.host.Check, Give: e.host.Give, Unlimited: e.host.Unlimited(), Metrics: e.metrics.registry, Rejected: e.metrics.rejected, Requested: e.metrics.requested, RefusedRemote: e.metrics.refusedRemote, Enrolled: e.metrics.enrolled, Logger: e.Logger,
 		Authority: e.authority, Secrets: e.secrets(), Enroller: e.enroller(), Trust: e.trust.Load, RemoteURL: e.remoteURL, Certificates: e.authority,
 		Info: control.Info{Version: e.Version, Manager: e.host.Kind(), Started: e.started, Weaker: e.host.Weaker()},
 	})

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -19,6 +20,8 @@ type metrics struct {
 	rejections *prometheus.CounterVec
 	requests   *prometheus.CounterVec
 	keys       prometheus.Counter
+	remote     *prometheus.CounterVec
+	enrolments *prometheus.CounterVec
 	endings    *prometheus.CounterVec
 	success    *prometheus.GaugeVec
 	cpu        *prometheus.CounterVec
@@ -37,6 +40,12 @@ func newMetrics(version string, buckets func(task string) []float64) *metrics {
 		keys: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "rtask_key_failures_total", Help: "Requests without a good API key.",
 		}),
+		remote: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rtask_remote_refused_total", Help: "Handshakes and calls of remote clients that were refused.",
+		}, []string{"kind"}),
+		enrolments: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rtask_enrolments_total", Help: "Requests for client certificates, by what was shown and what became of them.",
+		}, []string{"proof", "result"}),
 		success: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "rtask_last_success_timestamp_seconds", Help: "When a job of the task last succeeded, in Unix time.",
 		}, []string{"task"}),
@@ -63,7 +72,7 @@ func newMetrics(version string, buckets func(task string) []float64) *metrics {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "rtask_engine_goroutines", Help: "Goroutines of rtaskd.",
 	}, func() float64 { return float64(runtime.NumGoroutine()) }))
-	m.registry.MustRegister(m.durations, m.rejections, m.requests, m.keys, m.endings, m.success, m.cpu, m.memory, m.oom, build)
+	m.registry.MustRegister(m.durations, m.rejections, m.requests, m.keys, m.remote, m.enrolments, m.endings, m.success, m.cpu, m.memory, m.oom, build)
 	return m
 }
 
@@ -108,6 +117,38 @@ func (m *metrics) ended(j job.Job) {
 		m.durations.observe(j.Task, j.EndedAt.Sub(j.StartedAt).Seconds())
 	}
 }
+
+// observeCertificates adds when the certificates end that all remote clients depend on: "authority" and "server". until returns them in
+// Unix time.
+func (m *metrics) observeCertificates(until func() map[string]time.Time) {
+	m.registry.MustRegister(expiries{until})
+}
+
+// expiries are when certificates end.
+type expiries struct{ until func() map[string]time.Time }
+
+func expiryDesc() *prometheus.Desc {
+	return prometheus.NewDesc("rtask_remote_certificate_expiry_timestamp_seconds",
+		"When the certificates end that all remote clients depend on, in Unix time.", []string{"what"}, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (expiries) Describe(to chan<- *prometheus.Desc) { to <- expiryDesc() }
+
+// Collect implements prometheus.Collector.
+func (e expiries) Collect(to chan<- prometheus.Metric) {
+	for what, at := range e.until() {
+		to <- prometheus.MustNewConstMetric(expiryDesc(), prometheus.GaugeValue, float64(at.Unix()), what)
+	}
+}
+
+// refusedRemote counts refusals of remote clients.
+func (m *metrics) refusedRemote(kind string, n uint64) {
+	m.remote.WithLabelValues(kind).Add(float64(n))
+}
+
+// enrolled counts a request for a client certificate.
+func (m *metrics) enrolled(proof, result string) { m.enrolments.WithLabelValues(proof, result).Inc() }
 
 // requested counts a request over HTTP: key is the name of a good key, or "".
 func (m *metrics) requested(task, key, result string) {

@@ -118,6 +118,6 @@ func (s *Server) Info(ctx context.Context, _ *rtaskv1.InfoRequest) (*rtaskv1.Inf
 		Version: i.Version, Manager: i.Manager, StartedAt: timestamp(i.Started), Running: int32(states[job.Running] + states[job.Stopping]),
 		Queued:      int32(states[job.Queued]),
 		Diagnostics: diagnosticMessages(slices.Concat(snapshot.Diagnostics, s.keyProblems(snapshot.Config))), Weaker: i.Weaker,
-		Draining: s.Jobs.Draining(), Switches: switchMessages(snapshot), ConfigurationReadAt: timestamp(snapshot.ReadAt), Sockets: sockets,
+		Draining: s.Jobs.Draining(), Switches: switchMessages(snapshot), ConfigurationReadAt: timestamp(snapshot.ReadAt), Sockets: sockets, RemoteAccess: s.remoteAccess(),
 	}, nil
 }

@@ -125,6 +125,8 @@ type Options struct {
 	Issuer       func(http.ResponseWriter, *http.Request, Shown)
 	// RefusedRemote counts handshakes and calls of remote clients that were refused, by kind; nil: nobody counts.
 	RefusedRemote func(kind string, n uint64)
+	// Enrolled counts a request for a client certificate, by what was shown and its result, "accepted" or a kind; nil: nobody counts.
+	Enrolled func(proof, result string)
 	// Requested counts a request over HTTP to start a task, by the name of its key if that is good, and its result: "accepted" or
 	// the kind of its refusal; nil: nobody counts.
 	Requested func(task, key, result string)
@@ -158,6 +160,9 @@ func New(o Options) *Server {
 	}
 	if o.RefusedRemote == nil {
 		o.RefusedRemote = func(string, uint64) {}
+	}
+	if o.Enrolled == nil {
+		o.Enrolled = func(string, string) {}
 	}
 	if o.RemoteURL == nil {
 		o.RemoteURL = func() string { return "" }

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -50,6 +51,9 @@ func (s *Server) AuditEnrollment(r issuer.Reply, remote string) {
 		d.decision, d.moot, d.stranger, d.reason = accepted, true, true, "a device asks to be "+r.Name
 	default:
 		return
+	}
+	if d.decision == refused || r.Identity != nil {
+		s.Enrolled(r.Proof, cmp.Or(r.Kind, accepted))
 	}
 	s.audit(d)
 }

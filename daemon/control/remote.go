@@ -139,17 +139,23 @@ func (s *Server) certified(c auth.Caller, shown *Shown) (auth.Caller, authority.
 		}
 		return c, id, fail(connect.CodeUnauthenticated, kind, err)
 	}
-	c.Client = auth.Client{
+	c.Client = clientOf(id)
+	return c, id, nil
+}
+
+// clientOf is a client as far as its certificate says who it is.
+func clientOf(id authority.Identity) auth.Client {
+	c := auth.Client{
 		Subject: id.Name(), URI: id.URI, DN: id.Subject, Serial: id.Serial, Until: id.Until, Provider: id.Provider, ProviderSubject: id.ProviderSubject,
 		Machine: id.Machine, Given: id.Roles,
 	}
 	if id.Provider != "" {
-		c.Client.Groups = []string{id.Provider}
+		c.Groups = []string{id.Provider}
 		for _, g := range id.Groups {
-			c.Client.Groups = append(c.Client.Groups, id.Provider+":"+g)
+			c.Groups = append(c.Groups, id.Provider+":"+g)
 		}
 	}
-	return c, id, nil
+	return c
 }
 
 // keysRetryAfter is what a client is told whose provider has new keys that are being fetched.

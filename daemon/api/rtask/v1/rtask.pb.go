@@ -3460,7 +3460,9 @@ type InfoResponse struct {
 	// serves while the files have errors, which are in diagnostics then. Absent: no configuration is in force, and no task can run.
 	ConfigurationReadAt *timestamppb.Timestamp `protobuf:"bytes,160,opt,name=configuration_read_at,json=configurationReadAt,proto3" json:"configuration_read_at,omitempty"`
 	// sockets: rtask's socket units, where systemd has them.
-	Sockets       []*SocketUnit `protobuf:"bytes,170,rep,name=sockets,proto3" json:"sockets,omitempty"`
+	Sockets []*SocketUnit `protobuf:"bytes,170,rep,name=sockets,proto3" json:"sockets,omitempty"`
+	// remote_access: what clients on other machines depend on. Absent: this machine lets none in, or the caller is one.
+	RemoteAccess  *RemoteAccess `protobuf:"bytes,60,opt,name=remote_access,json=remoteAccess,proto3" json:"remote_access,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3572,6 +3574,94 @@ func (x *InfoResponse) GetSockets() []*SocketUnit {
 	return nil
 }
 
+func (x *InfoResponse) GetRemoteAccess() *RemoteAccess {
+	if x != nil {
+		return x.RemoteAccess
+	}
+	return nil
+}
+
+// RemoteAccess is what clients on other machines depend on.
+type RemoteAccess struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// authority: the name of rtask's own one; empty: there is none, and certificates of others are accepted.
+	Authority string `protobuf:"bytes,1,opt,name=authority,proto3" json:"authority,omitempty"`
+	// url: how clients call this engine.
+	Url string `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
+	// authority_expires_at and server_expires_at: when the certificates of the authority and of the gateway end.
+	AuthorityExpiresAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=authority_expires_at,json=authorityExpiresAt,proto3" json:"authority_expires_at,omitempty"`
+	ServerExpiresAt    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=server_expires_at,json=serverExpiresAt,proto3" json:"server_expires_at,omitempty"`
+	// problems: what keeps clients out, or soon will, one sentence each.
+	Problems      []string `protobuf:"bytes,5,rep,name=problems,proto3" json:"problems,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoteAccess) Reset() {
+	*x = RemoteAccess{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoteAccess) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoteAccess) ProtoMessage() {}
+
+func (x *RemoteAccess) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoteAccess.ProtoReflect.Descriptor instead.
+func (*RemoteAccess) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *RemoteAccess) GetAuthority() string {
+	if x != nil {
+		return x.Authority
+	}
+	return ""
+}
+
+func (x *RemoteAccess) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *RemoteAccess) GetAuthorityExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AuthorityExpiresAt
+	}
+	return nil
+}
+
+func (x *RemoteAccess) GetServerExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ServerExpiresAt
+	}
+	return nil
+}
+
+func (x *RemoteAccess) GetProblems() []string {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
 type WhoAmIRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3580,7 +3670,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3592,7 +3682,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3605,7 +3695,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
 }
 
 type WhoAmIResponse struct {
@@ -3642,7 +3732,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3654,7 +3744,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3667,7 +3757,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *WhoAmIResponse) GetKind() string {
@@ -3787,7 +3877,7 @@ type Role struct {
 
 func (x *Role) Reset() {
 	*x = Role{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3799,7 +3889,7 @@ func (x *Role) String() string {
 func (*Role) ProtoMessage() {}
 
 func (x *Role) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3812,7 +3902,7 @@ func (x *Role) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Role.ProtoReflect.Descriptor instead.
 func (*Role) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{49}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Role) GetName() string {
@@ -3876,7 +3966,7 @@ type SocketUnit struct {
 
 func (x *SocketUnit) Reset() {
 	*x = SocketUnit{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3888,7 +3978,7 @@ func (x *SocketUnit) String() string {
 func (*SocketUnit) ProtoMessage() {}
 
 func (x *SocketUnit) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3901,7 +3991,7 @@ func (x *SocketUnit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketUnit.ProtoReflect.Descriptor instead.
 func (*SocketUnit) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{50}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *SocketUnit) GetUnit() string {
@@ -3947,7 +4037,7 @@ type ListWebhooksRequest struct {
 
 func (x *ListWebhooksRequest) Reset() {
 	*x = ListWebhooksRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3959,7 +4049,7 @@ func (x *ListWebhooksRequest) String() string {
 func (*ListWebhooksRequest) ProtoMessage() {}
 
 func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3972,7 +4062,7 @@ func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhooksRequest.ProtoReflect.Descriptor instead.
 func (*ListWebhooksRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{51}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{52}
 }
 
 type ListWebhooksResponse struct {
@@ -3987,7 +4077,7 @@ type ListWebhooksResponse struct {
 
 func (x *ListWebhooksResponse) Reset() {
 	*x = ListWebhooksResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3999,7 +4089,7 @@ func (x *ListWebhooksResponse) String() string {
 func (*ListWebhooksResponse) ProtoMessage() {}
 
 func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4012,7 +4102,7 @@ func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhooksResponse.ProtoReflect.Descriptor instead.
 func (*ListWebhooksResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{52}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ListWebhooksResponse) GetWebhooks() []*Webhook {
@@ -4047,7 +4137,7 @@ type Webhook struct {
 
 func (x *Webhook) Reset() {
 	*x = Webhook{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4059,7 +4149,7 @@ func (x *Webhook) String() string {
 func (*Webhook) ProtoMessage() {}
 
 func (x *Webhook) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4072,7 +4162,7 @@ func (x *Webhook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Webhook.ProtoReflect.Descriptor instead.
 func (*Webhook) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{53}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Webhook) GetTask() string {
@@ -4122,7 +4212,7 @@ type TestWebhookRequest struct {
 
 func (x *TestWebhookRequest) Reset() {
 	*x = TestWebhookRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4134,7 +4224,7 @@ func (x *TestWebhookRequest) String() string {
 func (*TestWebhookRequest) ProtoMessage() {}
 
 func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4147,7 +4237,7 @@ func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestWebhookRequest.ProtoReflect.Descriptor instead.
 func (*TestWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{54}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *TestWebhookRequest) GetTask() string {
@@ -4191,7 +4281,7 @@ type TestWebhookResponse struct {
 
 func (x *TestWebhookResponse) Reset() {
 	*x = TestWebhookResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4203,7 +4293,7 @@ func (x *TestWebhookResponse) String() string {
 func (*TestWebhookResponse) ProtoMessage() {}
 
 func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4216,7 +4306,7 @@ func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestWebhookResponse.ProtoReflect.Descriptor instead.
 func (*TestWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{55}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *TestWebhookResponse) GetWebhook() *Webhook {
@@ -4286,7 +4376,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4298,7 +4388,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4311,7 +4401,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{56}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Header) GetName() string {
@@ -4338,7 +4428,7 @@ type WebhookFramingRequest struct {
 
 func (x *WebhookFramingRequest) Reset() {
 	*x = WebhookFramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4350,7 +4440,7 @@ func (x *WebhookFramingRequest) String() string {
 func (*WebhookFramingRequest) ProtoMessage() {}
 
 func (x *WebhookFramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4363,7 +4453,7 @@ func (x *WebhookFramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookFramingRequest.ProtoReflect.Descriptor instead.
 func (*WebhookFramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *WebhookFramingRequest) GetHash() string {
@@ -4383,7 +4473,7 @@ type WebhookFramingResponse struct {
 
 func (x *WebhookFramingResponse) Reset() {
 	*x = WebhookFramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4395,7 +4485,7 @@ func (x *WebhookFramingResponse) String() string {
 func (*WebhookFramingResponse) ProtoMessage() {}
 
 func (x *WebhookFramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4408,7 +4498,7 @@ func (x *WebhookFramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookFramingResponse.ProtoReflect.Descriptor instead.
 func (*WebhookFramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{58}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *WebhookFramingResponse) GetMaxInputBytes() int64 {
@@ -4435,7 +4525,7 @@ type WebhookRequest struct {
 
 func (x *WebhookRequest) Reset() {
 	*x = WebhookRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4447,7 +4537,7 @@ func (x *WebhookRequest) String() string {
 func (*WebhookRequest) ProtoMessage() {}
 
 func (x *WebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4460,7 +4550,7 @@ func (x *WebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookRequest.ProtoReflect.Descriptor instead.
 func (*WebhookRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{59}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *WebhookRequest) GetHash() string {
@@ -4516,7 +4606,7 @@ type WebhookResponse struct {
 
 func (x *WebhookResponse) Reset() {
 	*x = WebhookResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4528,7 +4618,7 @@ func (x *WebhookResponse) String() string {
 func (*WebhookResponse) ProtoMessage() {}
 
 func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4541,7 +4631,7 @@ func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookResponse.ProtoReflect.Descriptor instead.
 func (*WebhookResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{60}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *WebhookResponse) GetRun() *RunResponse {
@@ -4587,7 +4677,7 @@ type RunFramingRequest struct {
 
 func (x *RunFramingRequest) Reset() {
 	*x = RunFramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4599,7 +4689,7 @@ func (x *RunFramingRequest) String() string {
 func (*RunFramingRequest) ProtoMessage() {}
 
 func (x *RunFramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4612,7 +4702,7 @@ func (x *RunFramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFramingRequest.ProtoReflect.Descriptor instead.
 func (*RunFramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
 }
 
 type RunFramingResponse struct {
@@ -4627,7 +4717,7 @@ type RunFramingResponse struct {
 
 func (x *RunFramingResponse) Reset() {
 	*x = RunFramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4639,7 +4729,7 @@ func (x *RunFramingResponse) String() string {
 func (*RunFramingResponse) ProtoMessage() {}
 
 func (x *RunFramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4652,7 +4742,7 @@ func (x *RunFramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFramingResponse.ProtoReflect.Descriptor instead.
 func (*RunFramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *RunFramingResponse) GetMaxInputBytes() int64 {
@@ -4693,7 +4783,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4705,7 +4795,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4718,7 +4808,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *RunRequest) GetInput() []byte {
@@ -4789,7 +4879,7 @@ type RunStreamResponse struct {
 
 func (x *RunStreamResponse) Reset() {
 	*x = RunStreamResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4801,7 +4891,7 @@ func (x *RunStreamResponse) String() string {
 func (*RunStreamResponse) ProtoMessage() {}
 
 func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4814,7 +4904,7 @@ func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunStreamResponse.ProtoReflect.Descriptor instead.
 func (*RunStreamResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RunStreamResponse) GetJob() *Job {
@@ -4873,7 +4963,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4885,7 +4975,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4898,7 +4988,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *LogsRequest) GetId() string {
@@ -4932,7 +5022,7 @@ type EndRequest struct {
 
 func (x *EndRequest) Reset() {
 	*x = EndRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4944,7 +5034,7 @@ func (x *EndRequest) String() string {
 func (*EndRequest) ProtoMessage() {}
 
 func (x *EndRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4957,7 +5047,7 @@ func (x *EndRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRequest.ProtoReflect.Descriptor instead.
 func (*EndRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *EndRequest) GetId() string {
@@ -4976,7 +5066,7 @@ type EndResponse struct {
 
 func (x *EndResponse) Reset() {
 	*x = EndResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4988,7 +5078,7 @@ func (x *EndResponse) String() string {
 func (*EndResponse) ProtoMessage() {}
 
 func (x *EndResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5001,7 +5091,7 @@ func (x *EndResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndResponse.ProtoReflect.Descriptor instead.
 func (*EndResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *EndResponse) GetJob() *Job {
@@ -5021,7 +5111,7 @@ type DisconnectedRequest struct {
 
 func (x *DisconnectedRequest) Reset() {
 	*x = DisconnectedRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5033,7 +5123,7 @@ func (x *DisconnectedRequest) String() string {
 func (*DisconnectedRequest) ProtoMessage() {}
 
 func (x *DisconnectedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5046,7 +5136,7 @@ func (x *DisconnectedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectedRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectedRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *DisconnectedRequest) GetId() string {
@@ -5064,7 +5154,7 @@ type DisconnectedResponse struct {
 
 func (x *DisconnectedResponse) Reset() {
 	*x = DisconnectedResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5076,7 +5166,7 @@ func (x *DisconnectedResponse) String() string {
 func (*DisconnectedResponse) ProtoMessage() {}
 
 func (x *DisconnectedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5089,7 +5179,7 @@ func (x *DisconnectedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectedResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectedResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
 }
 
 type RunResponse struct {
@@ -5107,7 +5197,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5119,7 +5209,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5132,7 +5222,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -5183,7 +5273,7 @@ type ResultRequest struct {
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5195,7 +5285,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5208,7 +5298,7 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{71}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ResultRequest) GetId() string {
@@ -5233,7 +5323,7 @@ type KeyTasksRequest struct {
 
 func (x *KeyTasksRequest) Reset() {
 	*x = KeyTasksRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5245,7 +5335,7 @@ func (x *KeyTasksRequest) String() string {
 func (*KeyTasksRequest) ProtoMessage() {}
 
 func (x *KeyTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5258,7 +5348,7 @@ func (x *KeyTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTasksRequest.ProtoReflect.Descriptor instead.
 func (*KeyTasksRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{72}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{73}
 }
 
 type KeyJobsRequest struct {
@@ -5269,7 +5359,7 @@ type KeyJobsRequest struct {
 
 func (x *KeyJobsRequest) Reset() {
 	*x = KeyJobsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5281,7 +5371,7 @@ func (x *KeyJobsRequest) String() string {
 func (*KeyJobsRequest) ProtoMessage() {}
 
 func (x *KeyJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5294,7 +5384,7 @@ func (x *KeyJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyJobsRequest.ProtoReflect.Descriptor instead.
 func (*KeyJobsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{73}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{74}
 }
 
 type KeyTasksResponse struct {
@@ -5306,7 +5396,7 @@ type KeyTasksResponse struct {
 
 func (x *KeyTasksResponse) Reset() {
 	*x = KeyTasksResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5318,7 +5408,7 @@ func (x *KeyTasksResponse) String() string {
 func (*KeyTasksResponse) ProtoMessage() {}
 
 func (x *KeyTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5331,7 +5421,7 @@ func (x *KeyTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTasksResponse.ProtoReflect.Descriptor instead.
 func (*KeyTasksResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{74}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *KeyTasksResponse) GetTasks() []*KeyTask {
@@ -5357,7 +5447,7 @@ type KeyTask struct {
 
 func (x *KeyTask) Reset() {
 	*x = KeyTask{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5369,7 +5459,7 @@ func (x *KeyTask) String() string {
 func (*KeyTask) ProtoMessage() {}
 
 func (x *KeyTask) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5382,7 +5472,7 @@ func (x *KeyTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTask.ProtoReflect.Descriptor instead.
 func (*KeyTask) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{75}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *KeyTask) GetName() string {
@@ -5436,7 +5526,7 @@ type KeyParam struct {
 
 func (x *KeyParam) Reset() {
 	*x = KeyParam{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5448,7 +5538,7 @@ func (x *KeyParam) String() string {
 func (*KeyParam) ProtoMessage() {}
 
 func (x *KeyParam) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5461,7 +5551,7 @@ func (x *KeyParam) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyParam.ProtoReflect.Descriptor instead.
 func (*KeyParam) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{76}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *KeyParam) GetName() string {
@@ -5509,7 +5599,7 @@ type KeyJobsResponse struct {
 
 func (x *KeyJobsResponse) Reset() {
 	*x = KeyJobsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5521,7 +5611,7 @@ func (x *KeyJobsResponse) String() string {
 func (*KeyJobsResponse) ProtoMessage() {}
 
 func (x *KeyJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5534,7 +5624,7 @@ func (x *KeyJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyJobsResponse.ProtoReflect.Descriptor instead.
 func (*KeyJobsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{77}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *KeyJobsResponse) GetJobs() []*Job {
@@ -5562,7 +5652,7 @@ type RefusedRequest struct {
 
 func (x *RefusedRequest) Reset() {
 	*x = RefusedRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5574,7 +5664,7 @@ func (x *RefusedRequest) String() string {
 func (*RefusedRequest) ProtoMessage() {}
 
 func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5587,7 +5677,7 @@ func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedRequest.ProtoReflect.Descriptor instead.
 func (*RefusedRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{78}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *RefusedRequest) GetHash() string {
@@ -5626,7 +5716,7 @@ type RefusedResponse struct {
 
 func (x *RefusedResponse) Reset() {
 	*x = RefusedResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5638,7 +5728,7 @@ func (x *RefusedResponse) String() string {
 func (*RefusedResponse) ProtoMessage() {}
 
 func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5651,7 +5741,7 @@ func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedResponse.ProtoReflect.Descriptor instead.
 func (*RefusedResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{79}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{80}
 }
 
 type WatchRequest struct {
@@ -5662,7 +5752,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5674,7 +5764,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5687,7 +5777,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{80}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{81}
 }
 
 type WatchResponse struct {
@@ -5711,7 +5801,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5723,7 +5813,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5736,7 +5826,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{81}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *WatchResponse) GetDraining() bool {
@@ -5799,7 +5889,7 @@ type Trust struct {
 
 func (x *Trust) Reset() {
 	*x = Trust{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5811,7 +5901,7 @@ func (x *Trust) String() string {
 func (*Trust) ProtoMessage() {}
 
 func (x *Trust) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5824,7 +5914,7 @@ func (x *Trust) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trust.ProtoReflect.Descriptor instead.
 func (*Trust) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{82}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *Trust) GetOn() bool {
@@ -5869,7 +5959,7 @@ type RevokedCertificates struct {
 
 func (x *RevokedCertificates) Reset() {
 	*x = RevokedCertificates{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5881,7 +5971,7 @@ func (x *RevokedCertificates) String() string {
 func (*RevokedCertificates) ProtoMessage() {}
 
 func (x *RevokedCertificates) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5894,7 +5984,7 @@ func (x *RevokedCertificates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokedCertificates.ProtoReflect.Descriptor instead.
 func (*RevokedCertificates) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{83}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *RevokedCertificates) GetIssuer() []byte {
@@ -5923,7 +6013,7 @@ type EnrollRequest struct {
 
 func (x *EnrollRequest) Reset() {
 	*x = EnrollRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5935,7 +6025,7 @@ func (x *EnrollRequest) String() string {
 func (*EnrollRequest) ProtoMessage() {}
 
 func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5948,7 +6038,7 @@ func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
 func (*EnrollRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{84}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *EnrollRequest) GetPath() string {
@@ -5977,7 +6067,7 @@ type EnrollResponse struct {
 
 func (x *EnrollResponse) Reset() {
 	*x = EnrollResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5989,7 +6079,7 @@ func (x *EnrollResponse) String() string {
 func (*EnrollResponse) ProtoMessage() {}
 
 func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6002,7 +6092,7 @@ func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
 func (*EnrollResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{85}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *EnrollResponse) GetStatus() uint32 {
@@ -6034,7 +6124,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6046,7 +6136,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6059,7 +6149,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{86}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{87}
 }
 
 type MetricsResponse struct {
@@ -6072,7 +6162,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6084,7 +6174,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6097,7 +6187,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{87}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -6126,7 +6216,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6138,7 +6228,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6151,7 +6241,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{88}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *Error) GetKind() string {
@@ -6449,7 +6539,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x06column\x18\x06 \x01(\x05R\x06column\x12\x16\n" +
 	"\x06source\x18\a \x01(\tR\x06source\x12\x12\n" +
 	"\x04text\x18\b \x01(\tR\x04text\"\r\n" +
-	"\vInfoRequest\"\xcf\x03\n" +
+	"\vInfoRequest\"\x8c\x04\n" +
 	"\fInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
 	"\amanager\x18\x02 \x01(\tR\amanager\x129\n" +
@@ -6462,7 +6552,14 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\bdraining\x18\b \x01(\bR\bdraining\x120\n" +
 	"\bswitches\x18\t \x03(\v2\x14.rtask.v1.TaskSwitchR\bswitches\x12O\n" +
 	"\x15configuration_read_at\x18\xa0\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x13configurationReadAt\x12/\n" +
-	"\asockets\x18\xaa\x01 \x03(\v2\x14.rtask.v1.SocketUnitR\asockets\"\x0f\n" +
+	"\asockets\x18\xaa\x01 \x03(\v2\x14.rtask.v1.SocketUnitR\asockets\x12;\n" +
+	"\rremote_access\x18< \x01(\v2\x16.rtask.v1.RemoteAccessR\fremoteAccess\"\xf0\x01\n" +
+	"\fRemoteAccess\x12\x1c\n" +
+	"\tauthority\x18\x01 \x01(\tR\tauthority\x12\x10\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\x12L\n" +
+	"\x14authority_expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x12authorityExpiresAt\x12F\n" +
+	"\x11server_expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x0fserverExpiresAt\x12\x1a\n" +
+	"\bproblems\x18\x05 \x03(\tR\bproblems\"\x0f\n" +
 	"\rWhoAmIRequest\"\xa3\x04\n" +
 	"\x0eWhoAmIResponse\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
@@ -6722,7 +6819,7 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 91)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                     // 0: rtask.v1.State
 	(Reason)(0),                    // 1: rtask.v1.Reason
@@ -6775,203 +6872,207 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*Diagnostic)(nil),             // 48: rtask.v1.Diagnostic
 	(*InfoRequest)(nil),            // 49: rtask.v1.InfoRequest
 	(*InfoResponse)(nil),           // 50: rtask.v1.InfoResponse
-	(*WhoAmIRequest)(nil),          // 51: rtask.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),         // 52: rtask.v1.WhoAmIResponse
-	(*Role)(nil),                   // 53: rtask.v1.Role
-	(*SocketUnit)(nil),             // 54: rtask.v1.SocketUnit
-	(*ListWebhooksRequest)(nil),    // 55: rtask.v1.ListWebhooksRequest
-	(*ListWebhooksResponse)(nil),   // 56: rtask.v1.ListWebhooksResponse
-	(*Webhook)(nil),                // 57: rtask.v1.Webhook
-	(*TestWebhookRequest)(nil),     // 58: rtask.v1.TestWebhookRequest
-	(*TestWebhookResponse)(nil),    // 59: rtask.v1.TestWebhookResponse
-	(*Header)(nil),                 // 60: rtask.v1.Header
-	(*WebhookFramingRequest)(nil),  // 61: rtask.v1.WebhookFramingRequest
-	(*WebhookFramingResponse)(nil), // 62: rtask.v1.WebhookFramingResponse
-	(*WebhookRequest)(nil),         // 63: rtask.v1.WebhookRequest
-	(*WebhookResponse)(nil),        // 64: rtask.v1.WebhookResponse
-	(*RunFramingRequest)(nil),      // 65: rtask.v1.RunFramingRequest
-	(*RunFramingResponse)(nil),     // 66: rtask.v1.RunFramingResponse
-	(*RunRequest)(nil),             // 67: rtask.v1.RunRequest
-	(*RunStreamResponse)(nil),      // 68: rtask.v1.RunStreamResponse
-	(*LogsRequest)(nil),            // 69: rtask.v1.LogsRequest
-	(*EndRequest)(nil),             // 70: rtask.v1.EndRequest
-	(*EndResponse)(nil),            // 71: rtask.v1.EndResponse
-	(*DisconnectedRequest)(nil),    // 72: rtask.v1.DisconnectedRequest
-	(*DisconnectedResponse)(nil),   // 73: rtask.v1.DisconnectedResponse
-	(*RunResponse)(nil),            // 74: rtask.v1.RunResponse
-	(*ResultRequest)(nil),          // 75: rtask.v1.ResultRequest
-	(*KeyTasksRequest)(nil),        // 76: rtask.v1.KeyTasksRequest
-	(*KeyJobsRequest)(nil),         // 77: rtask.v1.KeyJobsRequest
-	(*KeyTasksResponse)(nil),       // 78: rtask.v1.KeyTasksResponse
-	(*KeyTask)(nil),                // 79: rtask.v1.KeyTask
-	(*KeyParam)(nil),               // 80: rtask.v1.KeyParam
-	(*KeyJobsResponse)(nil),        // 81: rtask.v1.KeyJobsResponse
-	(*RefusedRequest)(nil),         // 82: rtask.v1.RefusedRequest
-	(*RefusedResponse)(nil),        // 83: rtask.v1.RefusedResponse
-	(*WatchRequest)(nil),           // 84: rtask.v1.WatchRequest
-	(*WatchResponse)(nil),          // 85: rtask.v1.WatchResponse
-	(*Trust)(nil),                  // 86: rtask.v1.Trust
-	(*RevokedCertificates)(nil),    // 87: rtask.v1.RevokedCertificates
-	(*EnrollRequest)(nil),          // 88: rtask.v1.EnrollRequest
-	(*EnrollResponse)(nil),         // 89: rtask.v1.EnrollResponse
-	(*MetricsRequest)(nil),         // 90: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),        // 91: rtask.v1.MetricsResponse
-	(*Error)(nil),                  // 92: rtask.v1.Error
-	nil,                            // 93: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil),  // 94: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 95: google.protobuf.Duration
+	(*RemoteAccess)(nil),           // 51: rtask.v1.RemoteAccess
+	(*WhoAmIRequest)(nil),          // 52: rtask.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),         // 53: rtask.v1.WhoAmIResponse
+	(*Role)(nil),                   // 54: rtask.v1.Role
+	(*SocketUnit)(nil),             // 55: rtask.v1.SocketUnit
+	(*ListWebhooksRequest)(nil),    // 56: rtask.v1.ListWebhooksRequest
+	(*ListWebhooksResponse)(nil),   // 57: rtask.v1.ListWebhooksResponse
+	(*Webhook)(nil),                // 58: rtask.v1.Webhook
+	(*TestWebhookRequest)(nil),     // 59: rtask.v1.TestWebhookRequest
+	(*TestWebhookResponse)(nil),    // 60: rtask.v1.TestWebhookResponse
+	(*Header)(nil),                 // 61: rtask.v1.Header
+	(*WebhookFramingRequest)(nil),  // 62: rtask.v1.WebhookFramingRequest
+	(*WebhookFramingResponse)(nil), // 63: rtask.v1.WebhookFramingResponse
+	(*WebhookRequest)(nil),         // 64: rtask.v1.WebhookRequest
+	(*WebhookResponse)(nil),        // 65: rtask.v1.WebhookResponse
+	(*RunFramingRequest)(nil),      // 66: rtask.v1.RunFramingRequest
+	(*RunFramingResponse)(nil),     // 67: rtask.v1.RunFramingResponse
+	(*RunRequest)(nil),             // 68: rtask.v1.RunRequest
+	(*RunStreamResponse)(nil),      // 69: rtask.v1.RunStreamResponse
+	(*LogsRequest)(nil),            // 70: rtask.v1.LogsRequest
+	(*EndRequest)(nil),             // 71: rtask.v1.EndRequest
+	(*EndResponse)(nil),            // 72: rtask.v1.EndResponse
+	(*DisconnectedRequest)(nil),    // 73: rtask.v1.DisconnectedRequest
+	(*DisconnectedResponse)(nil),   // 74: rtask.v1.DisconnectedResponse
+	(*RunResponse)(nil),            // 75: rtask.v1.RunResponse
+	(*ResultRequest)(nil),          // 76: rtask.v1.ResultRequest
+	(*KeyTasksRequest)(nil),        // 77: rtask.v1.KeyTasksRequest
+	(*KeyJobsRequest)(nil),         // 78: rtask.v1.KeyJobsRequest
+	(*KeyTasksResponse)(nil),       // 79: rtask.v1.KeyTasksResponse
+	(*KeyTask)(nil),                // 80: rtask.v1.KeyTask
+	(*KeyParam)(nil),               // 81: rtask.v1.KeyParam
+	(*KeyJobsResponse)(nil),        // 82: rtask.v1.KeyJobsResponse
+	(*RefusedRequest)(nil),         // 83: rtask.v1.RefusedRequest
+	(*RefusedResponse)(nil),        // 84: rtask.v1.RefusedResponse
+	(*WatchRequest)(nil),           // 85: rtask.v1.WatchRequest
+	(*WatchResponse)(nil),          // 86: rtask.v1.WatchResponse
+	(*Trust)(nil),                  // 87: rtask.v1.Trust
+	(*RevokedCertificates)(nil),    // 88: rtask.v1.RevokedCertificates
+	(*EnrollRequest)(nil),          // 89: rtask.v1.EnrollRequest
+	(*EnrollResponse)(nil),         // 90: rtask.v1.EnrollResponse
+	(*MetricsRequest)(nil),         // 91: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),        // 92: rtask.v1.MetricsResponse
+	(*Error)(nil),                  // 93: rtask.v1.Error
+	nil,                            // 94: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil),  // 95: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 96: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,   // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,   // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	94,  // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	94,  // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	94,  // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	95,  // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	95,  // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	95,  // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	5,   // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
 	7,   // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	93,  // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	94,  // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
 	10,  // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
 	9,   // 9: rtask.v1.StartRequest.parameters:type_name -> rtask.v1.Parameter
 	4,   // 10: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
 	4,   // 11: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
 	4,   // 12: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
 	6,   // 13: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	94,  // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	94,  // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	95,  // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	95,  // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	2,   // 16: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
 	2,   // 17: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	94,  // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	95,  // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
 	0,   // 19: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
 	3,   // 20: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
 	1,   // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	94,  // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	94,  // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	95,  // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	95,  // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
 	4,   // 24: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
 	4,   // 25: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	95,  // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	96,  // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
 	24,  // 27: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	94,  // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	95,  // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
 	23,  // 29: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
 	23,  // 30: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
 	28,  // 31: rtask.v1.ShowTaskResponse.exposures:type_name -> rtask.v1.Exposure
 	23,  // 32: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	95,  // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	96,  // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35,  // 34: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	94,  // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	94,  // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	94,  // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	95,  // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	95,  // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	95,  // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
 	35,  // 38: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
 	35,  // 39: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	95,  // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	95,  // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	96,  // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	96,  // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35,  // 42: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
 	35,  // 43: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
 	48,  // 44: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	9,   // 45: rtask.v1.DryRunRequest.parameters:type_name -> rtask.v1.Parameter
 	48,  // 46: rtask.v1.DryRunResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	94,  // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	95,  // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	48,  // 48: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	24,  // 49: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
-	94,  // 50: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
-	54,  // 51: rtask.v1.InfoResponse.sockets:type_name -> rtask.v1.SocketUnit
-	53,  // 52: rtask.v1.WhoAmIResponse.roles:type_name -> rtask.v1.Role
-	94,  // 53: rtask.v1.WhoAmIResponse.certificate_expires_at:type_name -> google.protobuf.Timestamp
-	94,  // 54: rtask.v1.WhoAmIResponse.token_expires_at:type_name -> google.protobuf.Timestamp
-	94,  // 55: rtask.v1.WhoAmIResponse.server_time:type_name -> google.protobuf.Timestamp
-	57,  // 56: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
-	57,  // 57: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
-	4,   // 58: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
-	60,  // 59: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
-	74,  // 60: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
-	60,  // 61: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
-	4,   // 62: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
-	2,   // 63: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
-	4,   // 64: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
-	4,   // 65: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	79,  // 66: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
-	80,  // 67: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
-	4,   // 68: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
-	86,  // 69: rtask.v1.WatchResponse.remote:type_name -> rtask.v1.Trust
-	87,  // 70: rtask.v1.Trust.revoked:type_name -> rtask.v1.RevokedCertificates
-	95,  // 71: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	48,  // 72: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,   // 73: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	12,  // 74: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	14,  // 75: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	16,  // 76: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	18,  // 77: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	20,  // 78: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	22,  // 79: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	26,  // 80: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	29,  // 81: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	31,  // 82: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	33,  // 83: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	36,  // 84: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	38,  // 85: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	55,  // 86: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
-	58,  // 87: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
-	40,  // 88: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
-	42,  // 89: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
-	44,  // 90: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	46,  // 91: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
-	49,  // 92: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	51,  // 93: rtask.v1.JobService.WhoAmI:input_type -> rtask.v1.WhoAmIRequest
-	67,  // 94: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	65,  // 95: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
-	75,  // 96: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	61,  // 97: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
-	63,  // 98: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
-	67,  // 99: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
-	69,  // 100: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
-	70,  // 101: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
-	72,  // 102: rtask.v1.GatewayService.Disconnected:input_type -> rtask.v1.DisconnectedRequest
-	76,  // 103: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyTasksRequest
-	77,  // 104: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyJobsRequest
-	82,  // 105: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
-	84,  // 106: rtask.v1.GatewayService.Watch:input_type -> rtask.v1.WatchRequest
-	90,  // 107: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	88,  // 108: rtask.v1.GatewayService.Enroll:input_type -> rtask.v1.EnrollRequest
-	11,  // 109: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13,  // 110: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15,  // 111: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17,  // 112: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19,  // 113: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21,  // 114: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25,  // 115: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27,  // 116: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	30,  // 117: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	32,  // 118: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	34,  // 119: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	37,  // 120: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	39,  // 121: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	56,  // 122: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
-	59,  // 123: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
-	41,  // 124: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
-	43,  // 125: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
-	45,  // 126: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	47,  // 127: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
-	50,  // 128: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	52,  // 129: rtask.v1.JobService.WhoAmI:output_type -> rtask.v1.WhoAmIResponse
-	74,  // 130: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	66,  // 131: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
-	74,  // 132: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	62,  // 133: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
-	64,  // 134: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
-	68,  // 135: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
-	68,  // 136: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
-	71,  // 137: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
-	73,  // 138: rtask.v1.GatewayService.Disconnected:output_type -> rtask.v1.DisconnectedResponse
-	78,  // 139: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
-	81,  // 140: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
-	83,  // 141: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
-	85,  // 142: rtask.v1.GatewayService.Watch:output_type -> rtask.v1.WatchResponse
-	91,  // 143: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	89,  // 144: rtask.v1.GatewayService.Enroll:output_type -> rtask.v1.EnrollResponse
-	109, // [109:145] is the sub-list for method output_type
-	73,  // [73:109] is the sub-list for method input_type
-	73,  // [73:73] is the sub-list for extension type_name
-	73,  // [73:73] is the sub-list for extension extendee
-	0,   // [0:73] is the sub-list for field type_name
+	95,  // 50: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
+	55,  // 51: rtask.v1.InfoResponse.sockets:type_name -> rtask.v1.SocketUnit
+	51,  // 52: rtask.v1.InfoResponse.remote_access:type_name -> rtask.v1.RemoteAccess
+	95,  // 53: rtask.v1.RemoteAccess.authority_expires_at:type_name -> google.protobuf.Timestamp
+	95,  // 54: rtask.v1.RemoteAccess.server_expires_at:type_name -> google.protobuf.Timestamp
+	54,  // 55: rtask.v1.WhoAmIResponse.roles:type_name -> rtask.v1.Role
+	95,  // 56: rtask.v1.WhoAmIResponse.certificate_expires_at:type_name -> google.protobuf.Timestamp
+	95,  // 57: rtask.v1.WhoAmIResponse.token_expires_at:type_name -> google.protobuf.Timestamp
+	95,  // 58: rtask.v1.WhoAmIResponse.server_time:type_name -> google.protobuf.Timestamp
+	58,  // 59: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
+	58,  // 60: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
+	4,   // 61: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
+	61,  // 62: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
+	75,  // 63: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
+	61,  // 64: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
+	4,   // 65: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
+	2,   // 66: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
+	4,   // 67: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
+	4,   // 68: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	80,  // 69: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
+	81,  // 70: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
+	4,   // 71: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
+	87,  // 72: rtask.v1.WatchResponse.remote:type_name -> rtask.v1.Trust
+	88,  // 73: rtask.v1.Trust.revoked:type_name -> rtask.v1.RevokedCertificates
+	96,  // 74: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	48,  // 75: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,   // 76: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	12,  // 77: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	14,  // 78: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	16,  // 79: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	18,  // 80: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	20,  // 81: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	22,  // 82: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	26,  // 83: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	29,  // 84: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	31,  // 85: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	33,  // 86: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	36,  // 87: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	38,  // 88: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	56,  // 89: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
+	59,  // 90: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
+	40,  // 91: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
+	42,  // 92: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
+	44,  // 93: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	46,  // 94: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
+	49,  // 95: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	52,  // 96: rtask.v1.JobService.WhoAmI:input_type -> rtask.v1.WhoAmIRequest
+	68,  // 97: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	66,  // 98: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
+	76,  // 99: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	62,  // 100: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
+	64,  // 101: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
+	68,  // 102: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
+	70,  // 103: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
+	71,  // 104: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
+	73,  // 105: rtask.v1.GatewayService.Disconnected:input_type -> rtask.v1.DisconnectedRequest
+	77,  // 106: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyTasksRequest
+	78,  // 107: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyJobsRequest
+	83,  // 108: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
+	85,  // 109: rtask.v1.GatewayService.Watch:input_type -> rtask.v1.WatchRequest
+	91,  // 110: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	89,  // 111: rtask.v1.GatewayService.Enroll:input_type -> rtask.v1.EnrollRequest
+	11,  // 112: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13,  // 113: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15,  // 114: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17,  // 115: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19,  // 116: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21,  // 117: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25,  // 118: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27,  // 119: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	30,  // 120: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	32,  // 121: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	34,  // 122: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	37,  // 123: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	39,  // 124: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	57,  // 125: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	60,  // 126: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	41,  // 127: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
+	43,  // 128: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
+	45,  // 129: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	47,  // 130: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
+	50,  // 131: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	53,  // 132: rtask.v1.JobService.WhoAmI:output_type -> rtask.v1.WhoAmIResponse
+	75,  // 133: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	67,  // 134: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
+	75,  // 135: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	63,  // 136: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	65,  // 137: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	69,  // 138: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
+	69,  // 139: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
+	72,  // 140: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
+	74,  // 141: rtask.v1.GatewayService.Disconnected:output_type -> rtask.v1.DisconnectedResponse
+	79,  // 142: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
+	82,  // 143: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
+	84,  // 144: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
+	86,  // 145: rtask.v1.GatewayService.Watch:output_type -> rtask.v1.WatchResponse
+	92,  // 146: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	90,  // 147: rtask.v1.GatewayService.Enroll:output_type -> rtask.v1.EnrollResponse
+	112, // [112:148] is the sub-list for method output_type
+	76,  // [76:112] is the sub-list for method input_type
+	76,  // [76:76] is the sub-list for extension type_name
+	76,  // [76:76] is the sub-list for extension extendee
+	0,   // [0:76] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -6982,14 +7083,14 @@ func file_rtask_v1_rtask_proto_init() {
 	file_rtask_v1_rtask_proto_msgTypes[0].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[2].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[12].OneofWrappers = []any{}
-	file_rtask_v1_rtask_proto_msgTypes[76].OneofWrappers = []any{}
+	file_rtask_v1_rtask_proto_msgTypes[77].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   90,
+			NumMessages:   91,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
