@@ -2,7 +2,9 @@ package packaging
 
 import (
 	"encoding/json"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -77,5 +79,20 @@ func TestContribMetrics(t *testing.T) {
 		if !seen[name] {
 			t.Errorf("nobody asks for %s", name)
 		}
+	}
+}
+
+// TestRenewUnits: systemd takes the units of contrib/renew.
+func TestRenewUnits(t *testing.T) {
+	dir := t.TempDir()
+	for _, file := range []string{"rtask-renew@.service", "rtask-renew@.timer"} {
+		text := strings.ReplaceAll(read(t, "../contrib/renew/"+file), "ExecStart=rtaskctl", "ExecStart=/bin/true")
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := analyze(t, dir, "verify", "--man=no", dir+"/rtask-renew@.service", dir+"/rtask-renew@.timer")
+	if err != nil || out != "" {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
 }
