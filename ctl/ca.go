@@ -376,6 +376,13 @@ func (a *app) caList(c *cli.Context) error {
 		all = append(all, one.GetSerial())
 	}
 	now := time.Now()
+	if !c.Bool("json") {
+		own, err := callAuthority(a, c, authority.Show, &rtaskv1.ShowRequest{})
+		if err != nil {
+			return err
+		}
+		a.say("Authority %s, %s, until %s", printable(own.GetName()), printable(own.GetFingerprint()), own.GetExpiresAt().AsTime().Local().Format(time.DateOnly))
+	}
 	return listing[*rtaskv1.Certificate, listedJSON]{
 		view: listedOf, none: "There are no certificates; rtaskctl ca issue NAME lets somebody have one.",
 		header: []string{"SERIAL", "IDENTITY", "ISSUED", "UNTIL", "LAST USED", "STATE"},

@@ -27,9 +27,35 @@ func (e *engine) sealed() bool {
 	return e.Gateway == nil && os.Geteuid() == 0 && os.Getenv("INVOCATION_ID") != "" && e.host.Kind() != "none" // systemd.exec(5)
 }
 
+// gatewayKey makes the key of the gateway's certificate before there is an authority, so that the gateway has it when there is one. It is
+// for a gateway that this engine starts.
+func (e *engine) gatewayKey() error {
+	known, err := e.credential(control.CredentialGateway)
+	if err != nil || known != nil {
+		return err
+	}
+	key, err := authority.NewKey()
+	if err != nil {
+		return err
+	}
+	return e.secrets().Keep(control.CredentialGateway, key)
+}
+
+// gatewayCSR is a request of the key that gatewayKey made; nil: it made none.
+func (e *engine) gatewayCSR() ([]byte, error) {
+	if e.Gateway == nil {
+		return nil, nil
+	}
+	key, err := e.credential(control.CredentialGateway)
+	if err != nil || key == nil {
+		return nil, err
+	}
+	return authority.NewRequest(key)
+}
+
 // secrets is where the keys of remote access are.
 func (e *engine) secrets() control.Secrets {
-	return control.Secrets{Sealed: e.sealed(), Folder: e.StateDir, Keep: func(name string, content []byte) error {
+	return control.Secrets{Sealed: e.sealed(), Folder: e.StateDir, Gateway: e.gatewayCSR, Keep: func(name string, content []byte) error {
 		path := filepath.Join(e.StateDir, name)
 		err := durable.Replace(path, path+".new", content, 0o600)
 		if err == nil && name == control.CredentialAuthority {

@@ -23,13 +23,6 @@ import (
 // nothing.
 const probeTime = time.Minute
 
-// confinement is what can be given of a job's spec.Sandbox here.
-type confinement struct {
-	namespaces bool
-	why        string            // jobs have no namespaces
-	missing    map[string]string // with namespaces: the switches that cannot be given nevertheless, and why
-}
-
 // findConfinement finds out what shims can give. Root's shims can give everything, others what works in a user namespace. Without
 // control groups there are no namespaces: processes of a job could stay in them unnoticed.
 func (h *Host) findConfinement(ctx context.Context) {

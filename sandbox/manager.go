@@ -2,8 +2,13 @@ package sandbox
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
+	"github.com/rtask/rtask/sandbox/cgroup"
 	"github.com/rtask/rtask/sandbox/scope"
 )
 
@@ -32,4 +37,52 @@ func (h *Host) awaitManager(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// findManager connects to the manager that fits the calling user.
+func (h *Host) findManager(ctx context.Context) error {
+	if h.opts.NoSystemd {
+		return errors.New("switched off")
+	}
+	// sd_booted(3)
+	if _, err := os.Stat("/run/systemd/system"); err != nil {
+		return errors.New("systemd is not running here")
+	}
+	mount, err := cgroup.Mount()
+	if err != nil {
+		return err
+	}
+	m, kind := scope.System(), "systemd (system)"
+	if os.Geteuid() != 0 {
+		m, kind = scope.User(), "systemd (user)"
+	}
+	v, err := m.Version(ctx)
+	if err != nil {
+		return errors.Join(err, m.Close())
+	}
+	if v.Number < oldestSystemd {
+		return errors.Join(fmt.Errorf("systemd %s is older than %d", v.Systemd, oldestSystemd), m.Close())
+	}
+	// A user's manager has the controllers that the system's has delegated to it.
+	root, err := m.ControlGroupRoot(ctx)
+	if err != nil {
+		return errors.Join(err, m.Close())
+	}
+	controllers, err := cgroup.Controllers(filepath.Join(mount, root))
+	if err != nil {
+		return errors.Join(err, m.Close())
+	}
+	soft, err := m.DefaultNoFile(ctx)
+	if err == nil {
+		h.noFile = soft
+	}
+	tasks, err2 := m.DefaultTasksMax(ctx)
+	if err2 == nil {
+		h.tasksMax = &tasks
+	}
+	if err := errors.Join(err, err2); scope.Away(err) { // else a manager that does not know them
+		return errors.Join(err, m.Close())
+	}
+	h.manager, h.kind, h.systemd, h.mount, h.root, h.controllers = m, kind, v.Number, mount, root, controllers
+	return nil
 }

@@ -31,6 +31,8 @@ type Secrets struct {
 	// Keep keeps one by itself, by the name of its credential, where Sealed is false. Folder is where.
 	Keep   func(name string, content []byte) error
 	Folder string
+	// Gateway returns a certificate signing request of the key that the gateway has got already, nil: it has none. Nil: that is so.
+	Gateway func() ([]byte, error)
 	// Tokens puts the secret of the keys that sign tokens in force; nil: nothing needs it.
 	Tokens func(secret []byte) error
 }
@@ -129,7 +131,18 @@ func (a authorityService) Init(ctx context.Context, r *rtaskv1.InitRequest) (*rt
 	if _, err := authority.ParseRequest(r.GatewayCsr); err != nil {
 		return nil, authorityError(err)
 	}
-	for name, content := range map[string][]byte{CredentialAuthority: r.AuthorityKey, CredentialTokens: r.TokenKey, CredentialGateway: r.GatewayKey} {
+	keys, csr := map[string][]byte{CredentialAuthority: r.AuthorityKey, CredentialTokens: r.TokenKey, CredentialGateway: r.GatewayKey}, r.GatewayCsr
+	if s.Secrets.Gateway != nil {
+		its, err := s.Secrets.Gateway()
+		if err != nil {
+			return nil, coded(connect.CodeInternal, fmt.Errorf("cannot use the gateway's key: %w", err))
+		}
+		if its != nil {
+			csr = its
+			delete(keys, CredentialGateway)
+		}
+	}
+	for name, content := range keys {
 		if err := s.keep(name, content); err != nil {
 			return nil, err
 		}
@@ -142,7 +155,7 @@ func (a authorityService) Init(ctx context.Context, r *rtaskv1.InitRequest) (*rt
 			return nil, coded(connect.CodeInternal, err)
 		}
 	}
-	if err := s.Authority.SetServer(r.GatewayCsr); err != nil {
+	if err := s.Authority.SetServer(csr); err != nil {
 		return nil, authorityError(err)
 	}
 	s.Logger.Info("authority made", "name", name, "by", callOf(ctx).Name())
@@ -241,6 +254,9 @@ func (a authorityService) certificate(ctx context.Context, proof string, i autho
 
 // List implements AuthorityService.
 func (a authorityService) List(context.Context, *rtaskv1.ListCertificatesRequest) (*rtaskv1.ListCertificatesResponse, error) {
+	if exists, _ := a.s.Authority.Exists(); !exists {
+		return nil, authorityError(authority.ErrNone)
+	}
 	all := a.s.Authority.List()
 	slices.SortFunc(all, func(x, y authority.Enrolment) int {
 		return cmp.Or(y.Issued.Compare(x.Issued), strings.Compare(x.Serial, y.Serial))

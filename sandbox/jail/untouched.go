@@ -11,14 +11,6 @@ import (
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
-// filled is a temporary file system as it was when the room was made.
-type filled struct {
-	root          *os.File
-	files, blocks uint64
-	mode          uint32
-	uid, gid      uint32
-}
-
 // watchTables opens what there is of System V IPC. By the machine's /proc, since the kernel's tables are not those of a PID
 // namespace.
 func (r *Room) watchTables(s spec.Sandbox, proc int) error {

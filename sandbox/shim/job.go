@@ -18,9 +18,6 @@ import (
 )
 
 const (
-	priorityInfo    = 6 // LOG_INFO, syslog(3)
-	priorityWarning = 4 // LOG_WARNING
-
 	// drainTime is how long the rest of a job may go on writing after its main process has ended: enough for a
 	// `| tee` to finish, not enough for a daemon to be noticed.
 	drainTime = 200 * time.Millisecond
@@ -324,13 +321,6 @@ func (j *job) attend(ev event) {
 	case j.handle(ev):
 	case m.Start != nil: // one at a time
 		j.refuse(ev.conn, m.Start.Job.ID)
-	}
-}
-
-// closeFiles closes what no message but Start should bring.
-func closeFiles(files []*os.File) {
-	for _, f := range files {
-		_ = f.Close() // nothing was written to it
 	}
 }
 

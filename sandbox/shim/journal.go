@@ -28,6 +28,12 @@ const (
 	messageEnded   = "a1d4e6f8b2c34a5d8e7f9c0b1a2d3e4f"
 )
 
+// Priorities of entries (syslog(3)).
+const (
+	priorityInfo    = 6 // LOG_INFO
+	priorityWarning = 4 // LOG_WARNING
+)
+
 // field is one field of a journal entry.
 type field struct{ name, value string }
 

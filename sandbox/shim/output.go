@@ -188,3 +188,10 @@ func (o *output) close() error {
 	<-o.done
 	return err
 }
+
+// closeFiles closes what no message but Start should bring.
+func closeFiles(files []*os.File) {
+	for _, f := range files {
+		_ = f.Close() // nothing was written to it
+	}
+}

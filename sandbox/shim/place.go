@@ -28,17 +28,6 @@ const (
 	reclaimTime = 200 * time.Millisecond
 )
 
-// place is what the jobs of a shim share.
-type place struct {
-	groups  *cgroup.Tree  // nil where there are no control groups
-	score   *string       // a job's OOM score
-	ignored []int         // signals that a job is not to ignore
-	room    *jail.Room    // nil: the machine's own namespaces
-	filters []jail.Filter // of system calls
-	ready   bool          // filters are made
-	mdwe    bool          // this process, and so every job, cannot make memory executable that it can write to
-}
-
 // settle makes what there is not yet of the shim's place.
 func (s *shim) settle(start *wire.Start) (*place, error) {
 	p := s.place

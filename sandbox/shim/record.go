@@ -3,6 +3,7 @@ package shim
 import (
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -24,14 +25,6 @@ const (
 	// recordTime is when a shim gives up a record that cannot be written: long enough to make room on a full disk.
 	recordTime = time.Hour
 )
-
-// pending is the end of a job that only this shim knows.
-type pending struct {
-	exit *spec.Exit
-	path string
-	// due is when the shim writes it to disk, giveUp when it stops trying.
-	due, giveUp time.Time
-}
 
 // report sends the end of the job to the engine. If no engine takes it over, the shim writes it to disk.
 func (s *shim) report(j *spec.Run, exit *spec.Exit) {
@@ -137,4 +130,32 @@ func writeRecord(path string, exit *spec.Exit) (err error) {
 		return fmt.Errorf("cannot write the exit record: %w", err)
 	}
 	return nil
+}
+
+// handle does what can be asked for at any time, whatever runs, and reports whether it was that.
+func (s *shim) handle(ev event) bool {
+	closeFiles(ev.files)
+	switch m := ev.message; {
+	case ev.err != nil:
+		if ev.err != nil && !errors.Is(ev.err, io.EOF) && ev.conn == s.conn {
+			s.failed = errors.Join(s.failed, ev.err)
+		}
+		if ev.conn == s.conn {
+			s.conn = nil
+			// The next engine finds the ends that this one did not hear of.
+			s.pendingNow()
+		}
+	case m.Ack != nil:
+		s.acknowledged(m.Ack.Job)
+	case m.Hello != nil:
+		// What is asked for by another connection than the engine's own is answered there: there may be one for each job.
+		if exit := s.pendingExit(m.Hello.Job); exit != nil {
+			_ = ev.conn.Send(wire.Message{Ended: exit}) // an engine that is gone again finds the record
+		} else {
+			s.refuse(ev.conn, m.Hello.Job)
+		}
+	default:
+		return false
+	}
+	return true
 }

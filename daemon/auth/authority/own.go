@@ -55,6 +55,19 @@ func NewKey() ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
+// NewRequest makes a certificate signing request for a key that NewKey made, in PEM. It has no names: they would not count.
+func NewRequest(key []byte) ([]byte, error) {
+	signer, err := parseKey(key)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, signer)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), nil
+}
+
 // CheckKey returns ErrBadKey for what NewKey does not make.
 func CheckKey(text []byte) error {
 	_, err := parseKey(text)

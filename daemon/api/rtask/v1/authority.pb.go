@@ -306,7 +306,8 @@ type InitRequest struct {
 	TokenKey []byte `protobuf:"bytes,3,opt,name=token_key,json=tokenKey,proto3" json:"token_key,omitempty"`
 	// gateway_csr: a certificate signing request, in PEM, of the gateway's key.
 	GatewayCsr []byte `protobuf:"bytes,4,opt,name=gateway_csr,json=gatewayCsr,proto3" json:"gateway_csr,omitempty"`
-	// gateway_key: that key, if the engine is to keep the keys itself, in files of its own that nobody else may read; otherwise empty.
+	// gateway_key: that key, if the engine is to keep the keys itself, in files of its own that nobody else may read; otherwise empty. An
+	// engine that has given its gateway a key already uses that instead.
 	GatewayKey    []byte `protobuf:"bytes,5,opt,name=gateway_key,json=gatewayKey,proto3" json:"gateway_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
