@@ -224,7 +224,7 @@ func parseList(content []byte) (*x509.RevocationList, error) {
 		content = block.Bytes
 	}
 	list, err := x509.ParseRevocationList(content)
-	if err != nil {
+	if err != nil || len(list.Raw) != len(content) {
 		return nil, errors.New("it is not a list of revoked certificates in PEM or DER")
 	}
 	for _, e := range list.Extensions {

@@ -175,6 +175,9 @@ func TestInit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := b.Rotate(other, false); !errors.Is(err, ErrLocked) {
+		t.Errorf("the next key, without the one before: %v", err)
+	}
 	if err := b.Unlock(other); !errors.Is(err, ErrOtherKey) {
 		t.Errorf("another key: %v", err)
 	}

@@ -5,10 +5,14 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/pem"
+	"math/big"
 	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -329,4 +333,41 @@ func FuzzList(f *testing.F) {
 			t.Error("a list without an end")
 		}
 	})
+}
+
+// TestPartialLists reads lists that are not about all certificates of their issuer, or do not say until when they are good.
+func TestPartialLists(t *testing.T) {
+	o := newOther(t, nil)
+	make := func(change func(*x509.RevocationList)) []byte {
+		t.Helper()
+		l := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour)}
+		change(l)
+		der, err := x509.CreateRevocationList(rand.Reader, l, o.cert, o.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	critical := func(last int) pkix.Extension {
+		return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, last}, Critical: true, Value: []byte{0x30, 0x00}}
+	}
+	whole := make(func(*x509.RevocationList) {})
+	for about, content := range map[string][]byte{"DER": whole, "PEM": pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: whole})} {
+		if _, err := parseList(content); err != nil {
+			t.Errorf("%s: %v", about, err)
+		}
+	}
+	for about, content := range map[string][]byte{
+		"a distribution point's": make(func(l *x509.RevocationList) { l.ExtraExtensions = []pkix.Extension{critical(28)} }),
+		"a delta":                make(func(l *x509.RevocationList) { l.ExtraExtensions = []pkix.Extension{critical(27)} }),
+		"of other issuers, too": make(func(l *x509.RevocationList) {
+			l.RevokedCertificateEntries = []x509.RevocationListEntry{{SerialNumber: big.NewInt(1), RevocationTime: time.Now(), ExtraExtensions: []pkix.Extension{critical(29)}}}
+		}),
+		"two in PEM":    slices.Repeat(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: whole}), 2),
+		"a certificate": pemOf(o.cert), "half": whole[:len(whole)/2], "more": append(slices.Clone(whole), 0), "nothing": nil,
+	} {
+		if _, err := parseList(content); err == nil {
+			t.Errorf("%s: no error", about)
+		}
+	}
 }
