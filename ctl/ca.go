@@ -80,9 +80,10 @@ func (a *app) caCommand() *cli.Command {
 				Flags: []cli.Flag{jsonFlag()}, Action: a.caList,
 			},
 			{
-				Name: "renew", Usage: "make another certificate for a machine that cannot call, and print it", UsageText: "rtaskctl ca renew [--json] NAME|SERIAL",
-				Description: "The key is that of its last certificate. Machines that can call renew theirs by themselves.",
-				Flags:       []cli.Flag{jsonFlag()}, Action: a.caRenew,
+				Name: "renew", Usage: "renew your own certificate now, or that of a machine that cannot call", UsageText: "rtaskctl ca renew [--json] [NAME|SERIAL]",
+				Description: "With a name it is an administrator's: makes another certificate for the key of the last one, and prints it.\n" +
+					"Without one it renews that of the context, of a machine; rtaskctl does so by itself when it is time.",
+				Flags: []cli.Flag{jsonFlag()}, Action: a.caRenew,
 			},
 			{
 				Name: "revoke", Usage: "revoke the certificates and join tokens of NAME, or one certificate", UsageText: "rtaskctl ca revoke [--json] NAME|SERIAL",
@@ -327,6 +328,11 @@ func (a *app) printCertificate(c *cli.Context, r *rtaskv1.CertificateResponse) e
 }
 
 func (a *app) caRenew(c *cli.Context) error {
+	if where, err := a.where(c); err != nil {
+		return err
+	} else if where.remote != nil && c.NArg() == 0 {
+		return a.renewOwn(c, where)
+	}
 	ref, err := oneArg(c, "NAME|SERIAL")
 	if err != nil {
 		return err
@@ -336,6 +342,23 @@ func (a *app) caRenew(c *cli.Context) error {
 		return err
 	}
 	return a.printCertificate(c, r)
+}
+
+// renewOwn renews the certificate of the context that is meant.
+func (a *app) renewOwn(c *cli.Context, where target) error {
+	cert, err := where.remote.Renew(c.Context)
+	if err != nil {
+		return err
+	}
+	until := timestamppb.New(cert.Leaf.NotAfter)
+	if c.Bool("json") {
+		return a.printJSON(struct {
+			Name      string `json:"name"`
+			Serial    string `json:"serial"`
+			ExpiresAt string `json:"expires_at"`
+		}{where.context.Name, serial(cert.Leaf), view.Time(until)})
+	}
+	return a.print(fmt.Sprintf("Renewed the certificate of %s for %s, serial %s, until %s\n", printable(shortName(cert.Leaf)), printable(hostOf(where.context.URL)), shortSerial(cert.Leaf), moment(until)))
 }
 
 // listedJSON is a certificate on record as --json prints it. What is not known is left out.

@@ -43,7 +43,7 @@ func (e *engine) gatewayKey() error {
 
 // gatewayCSR is a request of the key that gatewayKey made; nil: it made none.
 func (e *engine) gatewayCSR() ([]byte, error) {
-	if e.Gateway == nil {
+	if e.Gateway == nil || e.Gateway.RemoteAddress == "" || e.Gateway.RemoteKey != "" {
 		return nil, nil
 	}
 	key, err := e.credential(control.CredentialGateway)
@@ -96,6 +96,11 @@ func (e *engine) openAuthority() error {
 	}
 	e.configureAuthority(e.settings.orDefaults())
 	e.metrics.observeCertificates(e.certificateEnds)
+	if e.Gateway != nil && e.Gateway.RemoteAddress != "" && e.Gateway.RemoteKey == "" {
+		if err := e.gatewayKey(); err != nil {
+			return fmt.Errorf("cannot make a key for remote clients: %w", err)
+		}
+	}
 	return nil
 }
 

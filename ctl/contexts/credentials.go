@@ -363,7 +363,45 @@ func (c *Credentials) renew(ctx context.Context, e *client.Endpoint) error {
 	if !due(c.cert.Leaf, time.Now()) {
 		return nil
 	}
+	return c.another(ctx, e)
+}
+
+// Renew gets another certificate now, whether it is due or not, and returns it. The context must be a saved one.
+func (c *Credentials) Renew(ctx context.Context) (*tls.Certificate, error) {
+	if !c.saved() {
+		return nil, errors.New("this certificate is in files of your own: its authority renews it")
+	}
+	server, err := c.Server()
+	if err != nil {
+		return nil, err
+	}
+	e, err := client.NewEndpoint(server)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	unlock, err := lock(ctx, c.dir())
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := c.load(ctx); err != nil {
+		return nil, err
+	}
+	if c.cert.PrivateKey == nil { // see load
+		return nil, &Ended{Name: c.context.Name, Until: c.cert.Leaf.NotAfter, err: errors.New("a person's certificate is not renewed")}
+	}
+	if err := c.another(ctx, e); err != nil {
+		return nil, err
+	}
+	return c.cert, nil
+}
+
+// another gets another certificate, with another key at the same place. The folder is locked, and c.mu is held.
+func (c *Credentials) another(ctx context.Context, e *client.Endpoint) error {
 	var key crypto.Signer
+	var err error
 	var made *keystore.New
 	if c.place == keystore.Passphrase {
 		key, _ = c.cert.PrivateKey.(crypto.Signer) // it stays: nobody is asked for another passphrase
