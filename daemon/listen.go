@@ -30,19 +30,12 @@ func (e *engine) listen() (listeners, error) {
 		return listeners{}, fmt.Errorf("cannot take over sockets from systemd: %w", err)
 	}
 	var l listeners
-	l.control, err = e.socket(given, "control", "rtask.sock", 0o666)
+	l.control, err = e.socket(given, "rtask.sock", 0o666)
 	if err == nil {
-		l.gateway, err = e.socket(given, "gateway", "gateway.sock", 0o600)
+		l.gateway, err = e.gatewaySocket(given, "gateway.sock")
 	}
 	if err == nil {
-		l.remote, err = e.socket(given, "gateway", "remote.sock", 0o600)
-	}
-	if err == nil && e.Gateway != nil && os.Geteuid() == 0 {
-		if uid, gid, ok := e.Gateway.Credentials(); ok {
-			for _, file := range []string{"gateway.sock", "remote.sock"} {
-				err = errors.Join(err, os.Lchown(filepath.Join(e.RuntimeDir, file), int(uid), int(gid)))
-			}
-		}
+		l.remote, err = e.gatewaySocket(given, "remote.sock")
 	}
 	if err != nil {
 		for _, ln := range l.all() {
@@ -52,21 +45,49 @@ func (e *engine) listen() (listeners, error) {
 	return l, err
 }
 
-// socket returns systemd's socket of a name, or opens it. That name is its unit's, which all sockets of the unit have, so of
-// systemd's it is the one at that path.
-func (e *engine) socket(given map[string][]net.Listener, name, file string, mode os.FileMode) (net.Listener, error) {
+// gatewaySocket is socket for one that is the gateway's alone. Systemd's is that by its unit. Also beside systemd one may have to be
+// opened: an upgrade does not start the unit again, which may have got another path.
+func (e *engine) gatewaySocket(given map[string][]net.Listener, file string) (net.Listener, error) {
+	l, err := e.socket(given, file, 0o600)
+	if err != nil || of(given, file) != nil || os.Geteuid() != 0 {
+		return l, err
+	}
+	uid, gid := -1, -1 // as it is
+	if e.Gateway != nil {
+		if u, g, ok := e.Gateway.Credentials(); ok {
+			uid, gid = int(u), int(g)
+		}
+	} else if u := e.gatewayUID(); u != nil {
+		uid = int(*u)
+	}
+	if err := os.Lchown(filepath.Join(e.RuntimeDir, file), uid, gid); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// of returns systemd's socket whose path ends in file; nil: there is none. The name that it gives is of no use: it is the unit's, for all
+// of its sockets.
+func of(given map[string][]net.Listener, file string) net.Listener {
 	for _, all := range given {
 		for _, l := range all {
-			u, ok := l.(*net.UnixListener)
-			if !ok {
-				return nil, fmt.Errorf("cannot use the socket %q from systemd: it is not a Unix socket", name)
+			if filepath.Base(l.Addr().String()) == file {
+				return l
 			}
-			if filepath.Base(u.Addr().String()) != file {
-				continue
-			}
-			u.SetUnlinkOnClose(false) // it is systemd's
-			return u, nil
 		}
+	}
+	return nil
+}
+
+// socket returns systemd's socket whose path ends in file, or opens it.
+func (e *engine) socket(given map[string][]net.Listener, file string, mode os.FileMode) (net.Listener, error) {
+	if l := of(given, file); l != nil {
+		u, ok := l.(*net.UnixListener)
+		if !ok {
+			return nil, fmt.Errorf("cannot use the socket %s from systemd: it is not a Unix socket", l.Addr())
+		}
+		u.SetUnlinkOnClose(false) // it is systemd's
+		return u, nil
 	}
 	path := filepath.Join(e.RuntimeDir, file)
 	if err := removeStale(path); err != nil {

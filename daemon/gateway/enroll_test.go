@@ -32,27 +32,33 @@ func (f *remoteFixture) enrolling() *tls.Config {
 // enroll sends a request as it is, and returns the reply.
 func (f *remoteFixture) enroll(request string) (*http.Response, string) {
 	f.t.Helper()
-	c, err := tls.Dial("tcp", f.address, f.enrolling())
+	return sendTLS(f.t, f.address, f.enrolling(), request)
+}
+
+// sendTLS sends a request as it is, and returns the reply, with which the connection ends.
+func sendTLS(t testing.TB, address string, config *tls.Config, request string) (*http.Response, string) {
+	t.Helper()
+	c, err := tls.Dial("tcp", address, config)
 	if err != nil {
-		f.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	if _, err := io.WriteString(c, request); err != nil {
-		f.t.Fatal(err)
+		t.Fatal(err)
 	}
 	in := bufio.NewReader(c)
 	res, err := http.ReadResponse(in, nil)
 	if err != nil {
-		f.t.Fatalf("%.100q: %v", request, err)
+		t.Fatalf("%.100q: %v", request, err)
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
-		f.t.Fatal(err)
+		t.Fatal(err)
 	}
 	if rest, err := io.ReadAll(in); err != nil || len(rest) != 0 || !res.Close {
-		f.t.Errorf("%.100q: the connection goes on: %q, %v", request, rest, err)
+		t.Errorf("%.100q: the connection goes on: %q, %v", request, rest, err)
 	}
 	return res, string(b)
 }
