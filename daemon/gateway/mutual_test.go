@@ -525,4 +525,9 @@ func TestMutualSettings(t *testing.T) {
 	if p := c.ConnectionState().NegotiatedProtocol; p != "h2" {
 		t.Errorf("%q", p)
 	}
+	// A stream whose client may still send is not ended by the clock, and HTTP/2 is not off.
+	s := service{remote: f.inner}.server(slog.New(slog.DiscardHandler))
+	if s.ReadTimeout != 0 || s.WriteTimeout != 0 || s.ReadHeaderTimeout == 0 || !s.Protocols.HTTP2() {
+		t.Errorf("%+v", s)
+	}
 }

@@ -10,11 +10,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -274,3 +276,55 @@ func TestRemoteRequestsAtATime(t *testing.T) {
 		t.Errorf("%d %v %s", w.status, w.header, w.String())
 	}
 }
+
+// A reply that its client does not read, though it is there, ends.
+func TestRemoteUnreadReply(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &stuck{late: make(chan struct{})}
+		reply := newTimely(w)
+		began := time.Now()
+		if _, err := reply.Write([]byte("x")); err == nil || time.Since(began) != writeTimeout {
+			t.Errorf("%v after %s", err, time.Since(began))
+		}
+		reply.stop()
+		// One that is read, and then has nothing to read for long, does not.
+		w = &stuck{late: make(chan struct{}), reads: true}
+		reply = newTimely(w)
+		for range 3 {
+			if _, err := reply.Write([]byte("x")); err != nil {
+				t.Error(err)
+			}
+			if err := reply.FlushError(); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Hour)
+		}
+		reply.stop()
+		synctest.Wait()
+		select {
+		case <-w.late:
+			t.Error("it has ended")
+		default:
+		}
+	})
+}
+
+// stuck is a reply that nobody reads, unless reads: until its deadline.
+type stuck struct {
+	late  chan struct{}
+	reads bool
+}
+
+func (*stuck) Header() http.Header { return http.Header{} }
+func (*stuck) WriteHeader(int)     {}
+func (*stuck) FlushError() error   { return nil }
+
+func (s *stuck) Write(b []byte) (int, error) {
+	if s.reads {
+		return len(b), nil
+	}
+	<-s.late
+	return 0, os.ErrDeadlineExceeded
+}
+
+func (s *stuck) SetWriteDeadline(time.Time) error { close(s.late); return nil }
