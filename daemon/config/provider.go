@@ -51,6 +51,9 @@ func (p *Provider) WantedAudience() string {
 	return p.ClientID
 }
 
+// reservedProvider is no name of a provider: "spiffe:" and a user whom it named would be the identity of somebody else.
+const reservedProvider = "spiffe"
+
 // Provider returns the provider of a name, or nil.
 func (c *Config) Provider(name string) *Provider {
 	if i := slices.IndexFunc(c.Providers, func(p *Provider) bool { return p.Name == name }); i >= 0 {
@@ -245,6 +248,8 @@ func (b *builder) provider(d *decoder, found *hcl.Block) {
 	case !ValidName(p.Name):
 		d.errorf(label, fmt.Sprintf("A name is 1 to %d of a–z, 0–9, _ and -, and begins with a letter or a digit.", maxNameLength),
 			"%q cannot be the name of a provider", p.Name)
+	case p.Name == reservedProvider:
+		d.errorf(label, "Identities begin so, and the users of a provider are called PROVIDER:USER.", "%q cannot be the name of a provider", p.Name)
 	case first != nil:
 		d.errorf(label, fmt.Sprintf("The first is at %s.", first.Pos), "provider %q is defined twice", p.Name)
 	case whole && p.Issuer == "":

@@ -1,7 +1,11 @@
 // The rtask API, version 1.
 //
 // Two services share one set of messages. JobService is for people and programs: rtaskd serves it on the control
-// socket (/run/rtask/rtask.sock), where callers are known by the credentials of their process (unix(7), SO_PEERCRED).
+// socket (/run/rtask/rtask.sock), where callers are known by the credentials of their process (unix(7), SO_PEERCRED), and through
+// rtask-gateway on port 8843 to clients on other machines, which are known by a TLS client certificate and a token that is bound to it
+// (RFC 8705), in Authorization: Bearer. What these may do, roles say: see role in rtask.hcl(5). A role that does not allow a method is
+// PERMISSION_DENIED, kind "role"; what a role does not show is NOT_FOUND. A call ends with UNAUTHENTICATED, kind "token-expired", when the
+// token does: come again with another one.
 // GatewayService is for rtask-gateway alone, on a socket of its own.
 //
 // Both speak gRPC, gRPC-Web and Connect (https://connectrpc.com/docs/protocol), so this works too:
@@ -773,7 +777,9 @@ type StartRequest struct {
 	Arguments []string `protobuf:"bytes,2,rep,name=arguments,proto3" json:"arguments,omitempty"`
 	// command: take name as a command even if a task has it.
 	Command bool `protobuf:"varint,3,opt,name=command,proto3" json:"command,omitempty"`
-	// path: the executable that the caller found for name in its own PATH; empty if there is none.
+	// path: the executable that the caller found for name in its own PATH; empty if there is none. Of a client on another machine path,
+	// working_directory and search_path are ignored: name is looked up in the usual PATH, and the command begins in the home of the user
+	// that it runs as.
 	Path string `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
 	// working_directory of a command: the caller's, absolute.
 	WorkingDirectory string `protobuf:"bytes,5,opt,name=working_directory,json=workingDirectory,proto3" json:"working_directory,omitempty"`

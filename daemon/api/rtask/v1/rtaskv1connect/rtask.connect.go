@@ -1,7 +1,11 @@
 // The rtask API, version 1.
 //
 // Two services share one set of messages. JobService is for people and programs: rtaskd serves it on the control
-// socket (/run/rtask/rtask.sock), where callers are known by the credentials of their process (unix(7), SO_PEERCRED).
+// socket (/run/rtask/rtask.sock), where callers are known by the credentials of their process (unix(7), SO_PEERCRED), and through
+// rtask-gateway on port 8843 to clients on other machines, which are known by a TLS client certificate and a token that is bound to it
+// (RFC 8705), in Authorization: Bearer. What these may do, roles say: see role in rtask.hcl(5). A role that does not allow a method is
+// PERMISSION_DENIED, kind "role"; what a role does not show is NOT_FOUND. A call ends with UNAUTHENTICATED, kind "token-expired", when the
+// token does: come again with another one.
 // GatewayService is for rtask-gateway alone, on a socket of its own.
 //
 // Both speak gRPC, gRPC-Web and Connect (https://connectrpc.com/docs/protocol), so this works too:
