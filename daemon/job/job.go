@@ -21,7 +21,7 @@
 // These use what lasts:
 //
 //   - roster (roster.go): the jobs in memory, and who of them has a turn (package admission), guarded by its lock;
-//   - pool (pool.go, warm.go, slot.go, uids.go): the slots, with a lock of its own;
+//   - pool (pool.go, lease.go, warm.go, slot.go, uids.go): the slots, with a lock of its own;
 //   - ledger (ledger.go, find.go, list.go): all jobs, by the roster and the records; each change of a record is a transaction.
 //     Retention (retention.go, promise.go) bounds how long records and logs are kept;
 //   - inputs (input.go): the files of inputs that are too long for a record;

@@ -8,10 +8,11 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rtask/rtask/sandbox"
 	"github.com/rtask/rtask/sandbox/spec"
 	"github.com/rtask/rtask/sandbox/wire"
-	"golang.org/x/sys/unix"
 )
 
 // launcher starts the processes of jobs that are placed, and follows them. It has no lock of its own: the job's lock guards what it
@@ -121,7 +122,7 @@ func (x *launcher) process(ctx context.Context, l *live) (*sandbox.Process, erro
 	for range startAttempts {
 		s := l.slot
 		if s.open == nil {
-			if err := x.pool.openSlot(ctx, s, &j); err != nil {
+			if err := x.pool.open(ctx, s, &j); err != nil {
 				return nil, err
 			}
 			if s.unit != j.Unit { // its name was taken

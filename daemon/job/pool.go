@@ -49,39 +49,6 @@ func (p *pool) setUIDs(r spec.UIDRange) {
 	p.uids.setRange(r)
 }
 
-// errNoUID is why a slot cannot be lent now.
-var errNoUID = fmt.Errorf("%w: every number of dynamic_uids is taken", ErrTooMany)
-
-// lease lends a job a slot, and writes down in the job which: one that waits under key, or one that is still to be opened, with a
-// scope and a uid of its own. It returns errNoUID, or the error of lend.
-func (p *pool) lease(j *Job, key string) (*slot, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s := p.waiting(key)
-	if s == nil {
-		var ok bool
-		if s, ok = p.newSlot(j, key, true); !ok {
-			return nil, errNoUID
-		}
-	}
-	if w := p.warm[j.configuration()]; w != nil && key != "" && !p.closed {
-		p.replace(w, key)
-		p.warmUp(w)
-	}
-	if err := s.lend(j); err != nil {
-		p.drop(s, nil)
-		return nil, err
-	}
-	j.Place = spec.Place{Slot: s.id, Unit: s.unit, Boot: p.host.Boot()}
-	return s, nil
-}
-
-// leaseTo is lease for a live job.
-func (p *pool) leaseTo(l *live, key string) (err error) {
-	l.change(func(j *Job) { l.slot, err = p.lease(j, key) })
-	return err
-}
-
 // waiting takes a slot from those that wait under a key, or returns nil. The lock is held.
 func (p *pool) waiting(key string) *slot {
 	for list := p.idle[key]; key != "" && len(list) > 0; list = p.idle[key] {
@@ -163,7 +130,6 @@ func (p *pool) openSlot(ctx context.Context, s *slot, j *Job) error {
 		p.mu.Lock()
 		if err == nil {
 			s.open, s.unit, s.shown = opened, opened.Unit, j.ID
-			p.watch(s)
 			p.mu.Unlock()
 			return nil
 		}
@@ -180,22 +146,6 @@ func (p *pool) openSlot(ctx context.Context, s *slot, j *Job) error {
 		}
 	}
 	return fmt.Errorf("cannot start %s: %w", s.unit, scope.ErrExists)
-}
-
-// watch ends a slot whose shim ends while no job is in it, for example because somebody stopped the scope.
-func (p *pool) watch(s *slot) {
-	p.ends.Go(func() {
-		<-s.open.Gone()
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if slices.Contains(p.idle[s.key], s) {
-			p.unidle(s)
-			p.drop(s, nil)
-			if w := p.warm[s.of]; w != nil && !p.closed {
-				p.rest(w)
-			}
-		}
-	})
 }
 
 // describe sets the description of a job's scope if it still describes an earlier job.

@@ -258,3 +258,10 @@ func TestTriggeredOnce(t *testing.T) {
 		t.Errorf("it ran %d times: %q", len(got), got)
 	}
 }
+
+// promises returns how many promises a share has.
+func (s *shelf) promises(share string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.promised[share]
+}

@@ -166,13 +166,6 @@ func (r *retention) sweep(quit <-chan struct{}) (time.Duration, error) {
 	}
 }
 
-// promises returns how many promises a share has.
-func (r *retention) promises(share string) int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.promised[share]
-}
-
 // mayPromise reports whether a share may have one more promise.
 func (r *retention) mayPromise(share string) bool {
 	r.mu.Lock()

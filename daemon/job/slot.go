@@ -106,3 +106,12 @@ func isGone(s *slot) bool {
 		return false
 	}
 }
+
+// warm says how many slots of a task are kept ready.
+type warm struct {
+	key      string // of the slots; another one once a file that they bind was replaced
+	template Job
+	want     int
+	opening  int
+	pause    bool // the last one could not be opened
+}

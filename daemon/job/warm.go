@@ -6,15 +6,6 @@ import (
 	"time"
 )
 
-// warm says how many slots of a task are kept ready.
-type warm struct {
-	key      string // of the slots; another one once a file that they bind was replaced
-	template Job
-	want     int
-	opening  int
-	pause    bool // the last one could not be opened
-}
-
 // openAgain is how long the pool waits after a warm slot could not be opened, or was lost.
 const openAgain = time.Second
 
@@ -76,7 +67,7 @@ func (p *pool) warmUp(w *warm) {
 
 func (p *pool) openWarm(s *slot, j *Job, w *warm) {
 	j.Timeout = 0 // of the scope: it may wait for its job for long
-	err := p.openSlot(context.Background(), s, j)
+	err := p.open(context.Background(), s, j)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w.opening--
@@ -110,6 +101,31 @@ func (p *pool) rest(w *warm) {
 		w.pause = false
 		if p.warm[w.template.configuration()] == w && !p.closed {
 			p.warmUp(w)
+		}
+	})
+}
+
+// open opens the slot of a job, and ends it once its shim does.
+func (p *pool) open(ctx context.Context, s *slot, j *Job) error {
+	if err := p.openSlot(ctx, s, j); err != nil {
+		return err
+	}
+	p.watch(s)
+	return nil
+}
+
+// watch ends a slot whose shim ends while no job is in it, for example because somebody stopped the scope.
+func (p *pool) watch(s *slot) {
+	p.ends.Go(func() {
+		<-s.open.Gone()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if slices.Contains(p.idle[s.key], s) {
+			p.unidle(s)
+			p.drop(s, nil)
+			if w := p.warm[s.of]; w != nil && !p.closed {
+				p.rest(w)
+			}
 		}
 	})
 }
