@@ -101,11 +101,11 @@ func (g Grant) path(domain string) (string, error) {
 	if err := CheckName(g.Provider); err != nil {
 		return "", err
 	}
+	if g.ProviderSubject == "" || len(g.ProviderSubject) > maxText {
+		return "", fmt.Errorf("%w: the provider %s names nobody, or in more than %d bytes", ErrBadName, g.Provider, maxText)
+	}
 	if local, of, ok := strings.Cut(g.ProviderSubject, "@"); ok && g.Email && of == domain && CheckName(local) == nil {
 		return string(g.Kind) + "/" + local, nil
-	}
-	if g.ProviderSubject == "" {
-		return "", fmt.Errorf("%w: the provider %s names nobody", ErrBadName, g.Provider)
 	}
 	return string(g.Kind) + "/" + g.Provider + "/" + segment(g.ProviderSubject), nil
 }

@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -89,9 +90,10 @@ func (a *Authority) issue(r Request, g Grant, also ...put) (Issued, error) {
 	return Issued{Certificate: inPEM(cert.Raw), Authorities: a.PEM(), Identity: e.identity(cert.NotAfter)}, nil
 }
 
-// cut bounds what a provider said.
+// cut bounds what a provider said. A group with a longer name is left out: the beginning of its name may be another one's.
 func (g Grant) cut() Grant {
-	g.Groups, g.Roles = g.Groups[:min(len(g.Groups), maxGroups)], g.Roles[:min(len(g.Roles), maxGroups)]
+	short := slices.DeleteFunc(slices.Clone(g.Groups), func(name string) bool { return len(name) > maxText })
+	g.Groups, g.Roles = short[:min(len(short), maxGroups)], g.Roles[:min(len(g.Roles), maxGroups)]
 	g.Remote = g.Remote[:min(len(g.Remote), maxText)]
 	return g
 }

@@ -101,6 +101,25 @@ func TestSegment(t *testing.T) {
 	}
 }
 
+// TestProvidersTextsAreBounded has a provider say more of a user than a record has room for.
+func TestProvidersTextsAreBounded(t *testing.T) {
+	a, _ := opened(t)
+	csr := csrOf(t, newP256(t), nil)
+	for _, subject := range []string{"", strings.Repeat("a", maxText+1), strings.Repeat("a", 300) + "@example.org"} {
+		if _, err := a.Issue(csr, Grant{Kind: User, Provider: "corp", ProviderSubject: subject, Email: true}); !errors.Is(err, ErrBadName) {
+			t.Errorf("a subject of %d bytes: %v", len(subject), err)
+		}
+	}
+	groups := []string{strings.Repeat("g", maxText+1)}
+	for i := range 2 * maxGroups {
+		groups = append(groups, fmt.Sprint("g", i))
+	}
+	i, err := a.Issue(csr, Grant{Kind: User, Provider: "corp", ProviderSubject: "1234", Groups: groups})
+	if err != nil || len(i.Identity.Groups) != maxGroups || i.Identity.Groups[0] != "g0" {
+		t.Errorf("%d groups, %v", len(i.Identity.Groups), err)
+	}
+}
+
 // TestInit makes an authority, once, and opens it again.
 func TestInit(t *testing.T) {
 	dir := t.TempDir()
