@@ -36,7 +36,7 @@ func rules() map[string]rule {
 
 		"daemon": {
 			may: []string{
-				"daemon/api/rtask/v1", "daemon/auth", "daemon/auth/authority", "daemon/companion", "daemon/config", "daemon/config/machine", "daemon/control", "daemon/issuer", "daemon/job", "daemon/logging", "sandbox", "sandbox/durable",
+				"daemon/api/rtask/v1", "daemon/auth", "daemon/auth/authority", "daemon/auth/provider", "daemon/auth/provider/handover", "daemon/auth/token", "daemon/companion", "daemon/config", "daemon/config/machine", "daemon/control", "daemon/issuer", "daemon/job", "daemon/logging", "sandbox", "sandbox/durable",
 				"sandbox/privilege", "sandbox/spec",
 			},
 		},
@@ -94,7 +94,7 @@ func rules() map[string]rule {
 			},
 		},
 		"daemon/issuer": {
-			may:   []string{"daemon/auth/authority"},
+			may:   []string{"daemon/auth/authority", "daemon/auth/provider", "daemon/auth/token"},
 			never: map[string]string{"os/exec": "who calls must not be able to start anything", module + "daemon/config": "it turns requests into values"},
 		},
 		"daemon/gateway": {

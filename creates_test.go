@@ -47,6 +47,7 @@ func byPath() map[string]string {
 		"daemon/job/options.go MkdirAll":         own,
 		"daemon/kept.go Replace":                 own,
 		"daemon/listen.go Lchown":                own,
+		"daemon/providers.go Replace":            own,
 		"daemon/switches.go Replace":             own,
 		"sandbox/cgroup/cgroup.go Mkdir":         kernel,
 		"sandbox/claim.go WriteFile":             own,

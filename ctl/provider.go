@@ -3,10 +3,13 @@ package ctl
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/rtask/rtask/ctl/fetch"
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/view"
 )
 
 // Where the unit rtask-provider.service finds and leaves things.
@@ -27,6 +30,10 @@ func (a *app) providerCommand() *cli.Command {
 		Name: "provider", Usage: "list the OpenID providers, and fetch their keys", UsageText: "rtaskctl provider list|fetch",
 		Subcommands: []*cli.Command{
 			{
+				Name: "list", Usage: "list the providers, and how old their keys are", UsageText: "rtaskctl provider list [--json]",
+				Flags: []cli.Flag{jsonFlag()}, Action: a.providerList,
+			},
+			{
 				Name: "fetch", Usage: "fetch the public keys of the providers", UsageText: "rtaskctl provider fetch [--from FILE] [--to FOLDER] [--json]",
 				Description: "rtask-provider.service does this every 15 minutes, since the engine has no network: systemctl start rtask-provider.service.\n" +
 					"A proxy is used if HTTPS_PROXY names one.",
@@ -39,6 +46,58 @@ func (a *app) providerCommand() *cli.Command {
 			},
 		},
 	}
+}
+
+// providerJSON is a provider as --json prints it. What is not known is left out.
+type providerJSON struct {
+	Name      string `json:"name"`
+	Issuer    string `json:"issuer"`
+	Bound     bool   `json:"bound"`
+	JWKSFile  string `json:"jwks_file,omitempty"`
+	Keys      int32  `json:"keys"`
+	FetchedAt string `json:"fetched_at,omitempty"`
+	Expired   bool   `json:"expired"`
+	Problem   string `json:"problem,omitempty"`
+}
+
+func providerToJSON(p *rtaskv1.Provider) providerJSON {
+	return providerJSON{
+		Name: p.GetName(), Issuer: p.GetIssuer(), Bound: p.GetBound(), JWKSFile: p.GetJwksFile(), Keys: p.GetKeys(), FetchedAt: view.Time(p.GetFetchedAt()),
+		Expired: p.GetExpired(), Problem: p.GetProblem(),
+	}
+}
+
+func (a *app) providerList(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	engine, err := a.connect(c)
+	if err != nil {
+		return err
+	}
+	r, err := engine.Authority.Providers(c.Context, &rtaskv1.ProvidersRequest{})
+	if err != nil {
+		return err
+	}
+	return listing[*rtaskv1.Provider, providerJSON]{
+		view: providerToJSON, none: "There are no providers.",
+		header: []string{"PROVIDER", "KEYS", "FROM", "ISSUER"},
+		row: func(p *rtaskv1.Provider) []string {
+			if text := p.GetProblem(); text != "" {
+				a.say("%s: %s", printable(p.GetName()), oneLine(text))
+			}
+			from := "never fetched"
+			switch {
+			case p.GetJwksFile() != "":
+				from = p.GetJwksFile()
+			case p.GetExpired():
+				from = "too old: fetched " + ago(p.GetFetchedAt())
+			case p.GetFetchedAt() != nil:
+				from = "fetched " + ago(p.GetFetchedAt())
+			}
+			return []string{p.GetName(), strconv.Itoa(int(p.GetKeys())), from, p.GetIssuer()}
+		},
+	}.print(a, c, r.GetProviders())
 }
 
 func (a *app) providerFetch(c *cli.Context) error {

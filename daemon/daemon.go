@@ -24,6 +24,8 @@ import (
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/auth/authority"
+	"github.com/rtask/rtask/daemon/auth/provider"
+	"github.com/rtask/rtask/daemon/auth/token"
 	"github.com/rtask/rtask/daemon/companion"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/control"
@@ -93,6 +95,8 @@ type engine struct {
 	trusting     sync.Mutex                    // held while trust is made
 	trust        atomic.Pointer[rtaskv1.Trust] // what the gateway is told of certificates
 	rootsMissing atomic.Bool                   // a file of remote.authorities could not be read
+	tokens       *token.Issuer
+	providers    *provider.Set
 }
 
 // Run is the engine's life. It returns when ctx ends; jobs run on. An error in the configuration does not end it.
@@ -194,7 +198,14 @@ func (e *engine) open(ctx context.Context) error {
 		return err
 	}
 	e.metrics.observe(e.jobs, e.settings.snapshot)
-	return e.openAuthority()
+	if err := e.openAuthority(); err != nil {
+		return err
+	}
+	e.openTokens()
+	e.openProviders()
+	e.configureTokens(e.settings.orDefaults())
+	e.configureProviders(e.settings.orDefaults())
+	return nil
 }
 
 // accounts says who is who. Groups and the gateway's user mean something to the system's engine only.
@@ -240,6 +251,8 @@ func (e *engine) apply(c *config.Config) {
 	}
 	if e.authority != nil {
 		e.configureAuthority(c)
+		e.configureTokens(c)
+		e.configureProviders(c)
 	}
 	if e.control != nil {
 		e.control.Recheck() // when all of it is in force
@@ -277,6 +290,7 @@ func (e *engine) serve(ctx context.Context, l listeners) error {
 		HTTPSAddress: e.gatewayAddress(func(o *companion.Options) string { return o.HTTPSAddress }),
 		CheckLimits:  e.host.Check, Give: e.host.Give, Unlimited: e.host.Unlimited(), Metrics: e.metrics.registry, Rejected: e.metrics.rejected, Requested: e.metrics.requested, RefusedRemote: e.metrics.refusedRemote, Enrolled: e.metrics.enrolled, Logger: e.Logger,
 		Authority: e.authority, Secrets: e.secrets(), Enroller: e.enroller(), Trust: e.trust.Load, RemoteURL: e.remoteURL, Certificates: e.authority,
+		Tokens: provider.Tokens{Own: e.tokens, Providers: e.providers}, Issuer: e.oauth(), Providers: e.providers.States,
 		Info: control.Info{Version: e.Version, Manager: e.host.Kind(), Started: e.started, Weaker: e.host.Weaker()},
 	})
 	e.jobs.SetTasks(e.control.TaskSpecs())

@@ -55,7 +55,7 @@ func (e *engine) gatewayCSR() ([]byte, error) {
 
 // secrets is where the keys of remote access are.
 func (e *engine) secrets() control.Secrets {
-	return control.Secrets{Sealed: e.sealed(), Folder: e.StateDir, Gateway: e.gatewayCSR, Keep: func(name string, content []byte) error {
+	return control.Secrets{Sealed: e.sealed(), Folder: e.StateDir, Gateway: e.gatewayCSR, Tokens: e.unlockTokens, Keep: func(name string, content []byte) error {
 		path := filepath.Join(e.StateDir, name)
 		err := durable.Replace(path, path+".new", content, 0o600)
 		if err == nil && name == control.CredentialAuthority {
@@ -213,11 +213,16 @@ func (e *engine) certificateEnds() map[string]time.Time {
 
 // remoteURL is how clients on other machines call this engine, and who issues its tokens.
 func (e *engine) remoteURL() string {
+	return remoteURL(e.settings.orDefaults())
+}
+
+// remoteURL is how clients call the remote API under a configuration.
+func remoteURL(c *config.Config) string {
 	host, err := os.Hostname()
 	if err != nil || host == "" {
 		host = "localhost"
 	}
-	return e.settings.orDefaults().RemoteURL(host)
+	return c.RemoteURL(host)
 }
 
 // enroller answers clients without a certificate.
@@ -225,6 +230,7 @@ func (e *engine) enroller() *issuer.Enroller {
 	return &issuer.Enroller{
 		Authority: e.authority,
 		URL:       e.remoteURL,
+		Login:     e.login,
 		Providers: func() []issuer.Provider {
 			var all []issuer.Provider
 			for _, p := range e.settings.orDefaults().Providers {

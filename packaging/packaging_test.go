@@ -121,7 +121,7 @@ func TestGatewayIsConfined(t *testing.T) {
 // TestProviderUnitIsConfined holds the one unit that reaches out to its exposure, and to the folder and the file that the programs look
 // for.
 func TestProviderUnitIsConfined(t *testing.T) {
-	out, err := analyze(t, standInUnits(t), "security", "--no-pager", "--offline=true", "--threshold=15", "rtask-provider.service")
+	out, err := analyze(t, standInUnits(t), "security", "--no-pager", "--offline=true", "--threshold=12", "rtask-provider.service")
 	if err != nil {
 		t.Errorf("systemd-analyze security: %v\n%s", err, out)
 	}

@@ -149,6 +149,7 @@ var table = [...]struct {
 	{"/rtask.v1.AuthorityService/Devices", Rule{Least: Admin}},
 	{"/rtask.v1.AuthorityService/ApproveDevice", Rule{Least: Admin}},
 	{"/rtask.v1.AuthorityService/DenyDevice", Rule{Least: Admin}},
+	{"/rtask.v1.AuthorityService/Providers", Rule{Least: Admin}},
 	{"/rtask.v1.GatewayService/Run", Rule{Least: KeyHolder, Objects: true, Task: true}},
 	{"/rtask.v1.GatewayService/RunFraming", Rule{Least: KeyHolder, Objects: true, Task: true}},
 	{"/rtask.v1.GatewayService/Result", Rule{Least: KeyHolder, Objects: true, Task: true}},

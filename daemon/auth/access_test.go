@@ -66,7 +66,7 @@ func TestEveryProcedureForEveryKind(t *testing.T) {
 		"/grpc.health.v1.Health/List":                                    {},
 		"/grpc.health.v1.Health/Watch":                                   {},
 	}
-	for method := range strings.FieldsSeq("Show Init Issue Sign Renew List Revoke Rotate Export Devices ApproveDevice DenyDevice") {
+	for method := range strings.FieldsSeq("Show Init Issue Sign Renew List Revoke Rotate Export Devices ApproveDevice DenyDevice Providers") {
 		want["/rtask.v1.AuthorityService/"+method] = []Kind{Admin}
 	}
 	rows := 0

@@ -25,6 +25,7 @@ import (
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/auth/authority"
+	"github.com/rtask/rtask/daemon/auth/provider"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/issuer"
 	"github.com/rtask/rtask/daemon/job"
@@ -110,6 +111,8 @@ type Options struct {
 	Authority *authority.Authority
 	Secrets   Secrets
 	Enroller  *issuer.Enroller
+	// Providers are the OpenID providers of the configuration, with what is known of their keys; nil: there are none.
+	Providers func() []provider.State
 	// Trust says on which terms the gateway lets clients with certificates in. It is the same message for as long as nothing changes, and
 	// when something does, Changed is called. Nil: there are none.
 	Trust func() *rtaskv1.Trust

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -339,6 +340,9 @@ func TestKeys(t *testing.T) {
 
 		time.Sleep(24 * time.Hour)
 		w.publish(t, "corp", "https://sso.example.com", time.Now())
+		if got := w.States(); !got[0].Expired || got[0].Problem == nil {
+			t.Errorf("what is known of it: %+v", got)
+		}
 		got := use("1")
 		expect("keys that are too old, and others of another issuer", got, KindKeys, true)
 		if !strings.Contains(got.Text, "24 h old") {
@@ -355,6 +359,9 @@ func TestKeys(t *testing.T) {
 			}
 			time.Sleep(lookEvery)
 			expect("a file that cannot be used", use("1"), "", false)
+		}
+		if got := w.States(); len(got) != 1 || got[0].Keys != 2 || got[0].Problem == nil || got[0].Expired || got[0].Fetched.IsZero() {
+			t.Errorf("what is known of it: %+v", got)
 		}
 		if err := os.Remove(keysFile); err != nil {
 			t.Fatal(err)
@@ -430,6 +437,29 @@ func TestStuckFile(t *testing.T) {
 			t.Errorf("once it answers: %v", err)
 		}
 	})
+}
+
+// TestReadFetched takes a regular file of its own name only: the folder is the fetcher's.
+func TestReadFetched(t *testing.T) {
+	dir := t.TempDir()
+	secret, link, fifo := filepath.Join(dir, "secret"), filepath.Join(dir, "link"), filepath.Join(dir, "fifo")
+	if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(secret, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{link, fifo, dir, "/dev/zero"} {
+		if got, err := readFetched(path); err == nil {
+			t.Errorf("%s is read: %d bytes", path, len(got))
+		}
+	}
+	if got, err := readFetched(secret); err != nil || string(got) != "secret" {
+		t.Errorf("%q, %v", got, err)
+	}
 }
 
 // TestParseJWKS passes over what cannot verify a signature.

@@ -89,6 +89,7 @@ func TestRotation(t *testing.T) {
 			if last = append(last, raw); len(last) > 2 {
 				last = last[1:]
 			}
+			i.Configure(testURL, time.Hour) // which forgets what was good
 			for _, raw := range last {
 				if _, err := i.Verify([]byte(raw), leaf); err != nil && kindOf(err) != Expired {
 					t.Fatalf("%v: %v", time.Now(), err)

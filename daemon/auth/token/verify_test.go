@@ -125,6 +125,9 @@ func TestVerify(t *testing.T) {
 		{"signature of zeros", finish(func(s string) string { return s[:strings.LastIndex(s, ".")+1] + strings.Repeat("A", 86) }), Invalid, ""},
 		{"short signature", finish(func(s string) string { return s[:len(s)-8] }), Invalid, ""},
 		{"signature with padding", finish(func(s string) string { return s + "==" }), Invalid, ""},
+		{"signature with other bits that mean nothing", finish(func(s string) string {
+			return s[:len(s)-1] + map[string]string{"A": "B", "Q": "R", "g": "h", "w": "x"}[s[len(s)-1:]]
+		}), Invalid, ""},
 		{"four parts", finish(func(s string) string { return s + ".e30" }), Invalid, ""},
 		{"a line break in a part", finish(func(s string) string { return s[:10] + "\n" + s[10:] }), Invalid, ""},
 		{"a space behind", finish(func(s string) string { return s + " " }), Invalid, ""},

@@ -1646,6 +1646,192 @@ func (x *DenyDeviceResponse) GetDevice() *Device {
 	return nil
 }
 
+type ProvidersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProvidersRequest) Reset() {
+	*x = ProvidersRequest{}
+	mi := &file_rtask_v1_authority_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProvidersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProvidersRequest) ProtoMessage() {}
+
+func (x *ProvidersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_authority_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProvidersRequest.ProtoReflect.Descriptor instead.
+func (*ProvidersRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_authority_proto_rawDescGZIP(), []int{26}
+}
+
+type ProvidersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Providers     []*Provider            `protobuf:"bytes,1,rep,name=providers,proto3" json:"providers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProvidersResponse) Reset() {
+	*x = ProvidersResponse{}
+	mi := &file_rtask_v1_authority_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProvidersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProvidersResponse) ProtoMessage() {}
+
+func (x *ProvidersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_authority_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProvidersResponse.ProtoReflect.Descriptor instead.
+func (*ProvidersResponse) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_authority_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ProvidersResponse) GetProviders() []*Provider {
+	if x != nil {
+		return x.Providers
+	}
+	return nil
+}
+
+// Provider is an OpenID provider whose users can log in.
+type Provider struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Issuer string                 `protobuf:"bytes,2,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	// bound: its access tokens are accepted in place of rtask's own.
+	Bound bool `protobuf:"varint,3,opt,name=bound,proto3" json:"bound,omitempty"`
+	// jwks_file has its keys; empty: rtask-provider.service fetches them.
+	JwksFile string `protobuf:"bytes,4,opt,name=jwks_file,json=jwksFile,proto3" json:"jwks_file,omitempty"`
+	// keys: how many of its public keys can be used, and fetched_at: when they were fetched, if they were.
+	Keys      int32                  `protobuf:"varint,5,opt,name=keys,proto3" json:"keys,omitempty"`
+	FetchedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=fetched_at,json=fetchedAt,proto3" json:"fetched_at,omitempty"`
+	// expired: the keys are older than keys_max_age, so logins are refused.
+	Expired bool `protobuf:"varint,7,opt,name=expired,proto3" json:"expired,omitempty"`
+	// problem: why its keys cannot be read now, or how the last ones are out of date; empty: there is none.
+	Problem       string `protobuf:"bytes,8,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Provider) Reset() {
+	*x = Provider{}
+	mi := &file_rtask_v1_authority_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Provider) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Provider) ProtoMessage() {}
+
+func (x *Provider) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_authority_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Provider.ProtoReflect.Descriptor instead.
+func (*Provider) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_authority_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Provider) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Provider) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *Provider) GetBound() bool {
+	if x != nil {
+		return x.Bound
+	}
+	return false
+}
+
+func (x *Provider) GetJwksFile() string {
+	if x != nil {
+		return x.JwksFile
+	}
+	return ""
+}
+
+func (x *Provider) GetKeys() int32 {
+	if x != nil {
+		return x.Keys
+	}
+	return 0
+}
+
+func (x *Provider) GetFetchedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FetchedAt
+	}
+	return nil
+}
+
+func (x *Provider) GetExpired() bool {
+	if x != nil {
+		return x.Expired
+	}
+	return false
+}
+
+func (x *Provider) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
 var File_rtask_v1_authority_proto protoreflect.FileDescriptor
 
 const file_rtask_v1_authority_proto_rawDesc = "" +
@@ -1767,12 +1953,25 @@ const file_rtask_v1_authority_proto_rawDesc = "" +
 	"\x11DenyDeviceRequest\x12\x1b\n" +
 	"\tuser_code\x18\x01 \x01(\tR\buserCode\">\n" +
 	"\x12DenyDeviceResponse\x12(\n" +
-	"\x06device\x18\x01 \x01(\v2\x10.rtask.v1.DeviceR\x06device*x\n" +
+	"\x06device\x18\x01 \x01(\v2\x10.rtask.v1.DeviceR\x06device\"\x12\n" +
+	"\x10ProvidersRequest\"E\n" +
+	"\x11ProvidersResponse\x120\n" +
+	"\tproviders\x18\x01 \x03(\v2\x12.rtask.v1.ProviderR\tproviders\"\xec\x01\n" +
+	"\bProvider\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06issuer\x18\x02 \x01(\tR\x06issuer\x12\x14\n" +
+	"\x05bound\x18\x03 \x01(\bR\x05bound\x12\x1b\n" +
+	"\tjwks_file\x18\x04 \x01(\tR\bjwksFile\x12\x12\n" +
+	"\x04keys\x18\x05 \x01(\x05R\x04keys\x129\n" +
+	"\n" +
+	"fetched_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tfetchedAt\x12\x18\n" +
+	"\aexpired\x18\a \x01(\bR\aexpired\x12\x18\n" +
+	"\aproblem\x18\b \x01(\tR\aproblem*x\n" +
 	"\fIdentityKind\x12\x1d\n" +
 	"\x19IDENTITY_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12IDENTITY_KIND_USER\x10\x01\x12\x19\n" +
 	"\x15IDENTITY_KIND_MACHINE\x10\x02\x12\x16\n" +
-	"\x12IDENTITY_KIND_HOST\x10\x032\x99\x06\n" +
+	"\x12IDENTITY_KIND_HOST\x10\x032\xdf\x06\n" +
 	"\x10AuthorityService\x125\n" +
 	"\x04Show\x12\x15.rtask.v1.ShowRequest\x1a\x16.rtask.v1.ShowResponse\x125\n" +
 	"\x04Init\x12\x15.rtask.v1.InitRequest\x1a\x16.rtask.v1.InitResponse\x128\n" +
@@ -1786,7 +1985,8 @@ const file_rtask_v1_authority_proto_rawDesc = "" +
 	"\aDevices\x12\x18.rtask.v1.DevicesRequest\x1a\x19.rtask.v1.DevicesResponse\x12P\n" +
 	"\rApproveDevice\x12\x1e.rtask.v1.ApproveDeviceRequest\x1a\x1f.rtask.v1.ApproveDeviceResponse\x12G\n" +
 	"\n" +
-	"DenyDevice\x12\x1b.rtask.v1.DenyDeviceRequest\x1a\x1c.rtask.v1.DenyDeviceResponseB4Z2github.com/rtask/rtask/daemon/api/rtask/v1;rtaskv1b\x06proto3"
+	"DenyDevice\x12\x1b.rtask.v1.DenyDeviceRequest\x1a\x1c.rtask.v1.DenyDeviceResponse\x12D\n" +
+	"\tProviders\x12\x1a.rtask.v1.ProvidersRequest\x1a\x1b.rtask.v1.ProvidersResponseB4Z2github.com/rtask/rtask/daemon/api/rtask/v1;rtaskv1b\x06proto3"
 
 var (
 	file_rtask_v1_authority_proto_rawDescOnce sync.Once
@@ -1801,7 +2001,7 @@ func file_rtask_v1_authority_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_authority_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_rtask_v1_authority_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_rtask_v1_authority_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_rtask_v1_authority_proto_goTypes = []any{
 	(IdentityKind)(0),                // 0: rtask.v1.IdentityKind
 	(*Identity)(nil),                 // 1: rtask.v1.Identity
@@ -1830,58 +2030,65 @@ var file_rtask_v1_authority_proto_goTypes = []any{
 	(*ApproveDeviceResponse)(nil),    // 24: rtask.v1.ApproveDeviceResponse
 	(*DenyDeviceRequest)(nil),        // 25: rtask.v1.DenyDeviceRequest
 	(*DenyDeviceResponse)(nil),       // 26: rtask.v1.DenyDeviceResponse
-	(*timestamppb.Timestamp)(nil),    // 27: google.protobuf.Timestamp
+	(*ProvidersRequest)(nil),         // 27: rtask.v1.ProvidersRequest
+	(*ProvidersResponse)(nil),        // 28: rtask.v1.ProvidersResponse
+	(*Provider)(nil),                 // 29: rtask.v1.Provider
+	(*timestamppb.Timestamp)(nil),    // 30: google.protobuf.Timestamp
 }
 var file_rtask_v1_authority_proto_depIdxs = []int32{
 	0,  // 0: rtask.v1.Identity.kind:type_name -> rtask.v1.IdentityKind
-	27, // 1: rtask.v1.ShowResponse.expires_at:type_name -> google.protobuf.Timestamp
-	27, // 2: rtask.v1.ShowResponse.server_expires_at:type_name -> google.protobuf.Timestamp
+	30, // 1: rtask.v1.ShowResponse.expires_at:type_name -> google.protobuf.Timestamp
+	30, // 2: rtask.v1.ShowResponse.server_expires_at:type_name -> google.protobuf.Timestamp
 	3,  // 3: rtask.v1.InitResponse.authority:type_name -> rtask.v1.ShowResponse
 	1,  // 4: rtask.v1.IssueRequest.identity:type_name -> rtask.v1.Identity
-	27, // 5: rtask.v1.IssueResponse.expires_at:type_name -> google.protobuf.Timestamp
+	30, // 5: rtask.v1.IssueResponse.expires_at:type_name -> google.protobuf.Timestamp
 	1,  // 6: rtask.v1.SignRequest.identity:type_name -> rtask.v1.Identity
-	27, // 7: rtask.v1.CertificateResponse.expires_at:type_name -> google.protobuf.Timestamp
+	30, // 7: rtask.v1.CertificateResponse.expires_at:type_name -> google.protobuf.Timestamp
 	13, // 8: rtask.v1.ListCertificatesResponse.certificates:type_name -> rtask.v1.Certificate
-	27, // 9: rtask.v1.Certificate.issued_at:type_name -> google.protobuf.Timestamp
-	27, // 10: rtask.v1.Certificate.expires_at:type_name -> google.protobuf.Timestamp
-	27, // 11: rtask.v1.Certificate.last_used_at:type_name -> google.protobuf.Timestamp
-	27, // 12: rtask.v1.Certificate.revoked_at:type_name -> google.protobuf.Timestamp
+	30, // 9: rtask.v1.Certificate.issued_at:type_name -> google.protobuf.Timestamp
+	30, // 10: rtask.v1.Certificate.expires_at:type_name -> google.protobuf.Timestamp
+	30, // 11: rtask.v1.Certificate.last_used_at:type_name -> google.protobuf.Timestamp
+	30, // 12: rtask.v1.Certificate.revoked_at:type_name -> google.protobuf.Timestamp
 	13, // 13: rtask.v1.RevokeResponse.certificates:type_name -> rtask.v1.Certificate
 	3,  // 14: rtask.v1.RotateResponse.authority:type_name -> rtask.v1.ShowResponse
 	22, // 15: rtask.v1.DevicesResponse.devices:type_name -> rtask.v1.Device
-	27, // 16: rtask.v1.Device.expires_at:type_name -> google.protobuf.Timestamp
+	30, // 16: rtask.v1.Device.expires_at:type_name -> google.protobuf.Timestamp
 	1,  // 17: rtask.v1.ApproveDeviceRequest.identity:type_name -> rtask.v1.Identity
 	22, // 18: rtask.v1.ApproveDeviceResponse.device:type_name -> rtask.v1.Device
 	22, // 19: rtask.v1.DenyDeviceResponse.device:type_name -> rtask.v1.Device
-	2,  // 20: rtask.v1.AuthorityService.Show:input_type -> rtask.v1.ShowRequest
-	4,  // 21: rtask.v1.AuthorityService.Init:input_type -> rtask.v1.InitRequest
-	6,  // 22: rtask.v1.AuthorityService.Issue:input_type -> rtask.v1.IssueRequest
-	8,  // 23: rtask.v1.AuthorityService.Sign:input_type -> rtask.v1.SignRequest
-	9,  // 24: rtask.v1.AuthorityService.Renew:input_type -> rtask.v1.RenewRequest
-	11, // 25: rtask.v1.AuthorityService.List:input_type -> rtask.v1.ListCertificatesRequest
-	14, // 26: rtask.v1.AuthorityService.Revoke:input_type -> rtask.v1.RevokeRequest
-	16, // 27: rtask.v1.AuthorityService.Rotate:input_type -> rtask.v1.RotateRequest
-	18, // 28: rtask.v1.AuthorityService.Export:input_type -> rtask.v1.ExportRequest
-	20, // 29: rtask.v1.AuthorityService.Devices:input_type -> rtask.v1.DevicesRequest
-	23, // 30: rtask.v1.AuthorityService.ApproveDevice:input_type -> rtask.v1.ApproveDeviceRequest
-	25, // 31: rtask.v1.AuthorityService.DenyDevice:input_type -> rtask.v1.DenyDeviceRequest
-	3,  // 32: rtask.v1.AuthorityService.Show:output_type -> rtask.v1.ShowResponse
-	5,  // 33: rtask.v1.AuthorityService.Init:output_type -> rtask.v1.InitResponse
-	7,  // 34: rtask.v1.AuthorityService.Issue:output_type -> rtask.v1.IssueResponse
-	10, // 35: rtask.v1.AuthorityService.Sign:output_type -> rtask.v1.CertificateResponse
-	10, // 36: rtask.v1.AuthorityService.Renew:output_type -> rtask.v1.CertificateResponse
-	12, // 37: rtask.v1.AuthorityService.List:output_type -> rtask.v1.ListCertificatesResponse
-	15, // 38: rtask.v1.AuthorityService.Revoke:output_type -> rtask.v1.RevokeResponse
-	17, // 39: rtask.v1.AuthorityService.Rotate:output_type -> rtask.v1.RotateResponse
-	19, // 40: rtask.v1.AuthorityService.Export:output_type -> rtask.v1.ExportResponse
-	21, // 41: rtask.v1.AuthorityService.Devices:output_type -> rtask.v1.DevicesResponse
-	24, // 42: rtask.v1.AuthorityService.ApproveDevice:output_type -> rtask.v1.ApproveDeviceResponse
-	26, // 43: rtask.v1.AuthorityService.DenyDevice:output_type -> rtask.v1.DenyDeviceResponse
-	32, // [32:44] is the sub-list for method output_type
-	20, // [20:32] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	29, // 20: rtask.v1.ProvidersResponse.providers:type_name -> rtask.v1.Provider
+	30, // 21: rtask.v1.Provider.fetched_at:type_name -> google.protobuf.Timestamp
+	2,  // 22: rtask.v1.AuthorityService.Show:input_type -> rtask.v1.ShowRequest
+	4,  // 23: rtask.v1.AuthorityService.Init:input_type -> rtask.v1.InitRequest
+	6,  // 24: rtask.v1.AuthorityService.Issue:input_type -> rtask.v1.IssueRequest
+	8,  // 25: rtask.v1.AuthorityService.Sign:input_type -> rtask.v1.SignRequest
+	9,  // 26: rtask.v1.AuthorityService.Renew:input_type -> rtask.v1.RenewRequest
+	11, // 27: rtask.v1.AuthorityService.List:input_type -> rtask.v1.ListCertificatesRequest
+	14, // 28: rtask.v1.AuthorityService.Revoke:input_type -> rtask.v1.RevokeRequest
+	16, // 29: rtask.v1.AuthorityService.Rotate:input_type -> rtask.v1.RotateRequest
+	18, // 30: rtask.v1.AuthorityService.Export:input_type -> rtask.v1.ExportRequest
+	20, // 31: rtask.v1.AuthorityService.Devices:input_type -> rtask.v1.DevicesRequest
+	23, // 32: rtask.v1.AuthorityService.ApproveDevice:input_type -> rtask.v1.ApproveDeviceRequest
+	25, // 33: rtask.v1.AuthorityService.DenyDevice:input_type -> rtask.v1.DenyDeviceRequest
+	27, // 34: rtask.v1.AuthorityService.Providers:input_type -> rtask.v1.ProvidersRequest
+	3,  // 35: rtask.v1.AuthorityService.Show:output_type -> rtask.v1.ShowResponse
+	5,  // 36: rtask.v1.AuthorityService.Init:output_type -> rtask.v1.InitResponse
+	7,  // 37: rtask.v1.AuthorityService.Issue:output_type -> rtask.v1.IssueResponse
+	10, // 38: rtask.v1.AuthorityService.Sign:output_type -> rtask.v1.CertificateResponse
+	10, // 39: rtask.v1.AuthorityService.Renew:output_type -> rtask.v1.CertificateResponse
+	12, // 40: rtask.v1.AuthorityService.List:output_type -> rtask.v1.ListCertificatesResponse
+	15, // 41: rtask.v1.AuthorityService.Revoke:output_type -> rtask.v1.RevokeResponse
+	17, // 42: rtask.v1.AuthorityService.Rotate:output_type -> rtask.v1.RotateResponse
+	19, // 43: rtask.v1.AuthorityService.Export:output_type -> rtask.v1.ExportResponse
+	21, // 44: rtask.v1.AuthorityService.Devices:output_type -> rtask.v1.DevicesResponse
+	24, // 45: rtask.v1.AuthorityService.ApproveDevice:output_type -> rtask.v1.ApproveDeviceResponse
+	26, // 46: rtask.v1.AuthorityService.DenyDevice:output_type -> rtask.v1.DenyDeviceResponse
+	28, // 47: rtask.v1.AuthorityService.Providers:output_type -> rtask.v1.ProvidersResponse
+	35, // [35:48] is the sub-list for method output_type
+	22, // [22:35] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_authority_proto_init() }
@@ -1895,7 +2102,7 @@ func file_rtask_v1_authority_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_authority_proto_rawDesc), len(file_rtask_v1_authority_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   26,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -52,6 +52,8 @@ const (
 	// AuthorityServiceDenyDeviceProcedure is the procedure name of the AuthorityService's DenyDevice
 	// RPC.
 	AuthorityServiceDenyDeviceProcedure = "/rtask.v1.AuthorityService/DenyDevice"
+	// AuthorityServiceProvidersProcedure is the procedure name of the AuthorityService's Providers RPC.
+	AuthorityServiceProvidersProcedure = "/rtask.v1.AuthorityService/Providers"
 )
 
 var (
@@ -139,6 +141,13 @@ var (
 			Procedure:  AuthorityServiceDenyDeviceProcedure,
 		}
 	})
+	authorityServiceProvidersSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_authority_proto.Services().ByName("AuthorityService").Methods().ByName("Providers"),
+			Procedure:  AuthorityServiceProvidersProcedure,
+		}
+	})
 )
 
 // AuthorityServiceClient is a client for the rtask.v1.AuthorityService service.
@@ -170,6 +179,9 @@ type AuthorityServiceClient interface {
 	ApproveDevice(context.Context, *v1.ApproveDeviceRequest) (*v1.ApproveDeviceResponse, error)
 	// DenyDevice refuses a device. NOT_FOUND: none waits with this code.
 	DenyDevice(context.Context, *v1.DenyDeviceRequest) (*v1.DenyDeviceResponse, error)
+	// Providers returns the configured OpenID providers, in the order of the configuration, and what is known of their keys. It needs no
+	// authority.
+	Providers(context.Context, *v1.ProvidersRequest) (*v1.ProvidersResponse, error)
 }
 
 // NewAuthorityServiceClient constructs a client for the rtask.v1.AuthorityService service. Multiple
@@ -207,6 +219,9 @@ type AuthorityServiceHandler interface {
 	ApproveDevice(context.Context, *v1.ApproveDeviceRequest) (*v1.ApproveDeviceResponse, error)
 	// DenyDevice refuses a device. NOT_FOUND: none waits with this code.
 	DenyDevice(context.Context, *v1.DenyDeviceRequest) (*v1.DenyDeviceResponse, error)
+	// Providers returns the configured OpenID providers, in the order of the configuration, and what is known of their keys. It needs no
+	// authority.
+	Providers(context.Context, *v1.ProvidersRequest) (*v1.ProvidersResponse, error)
 }
 
 // RegisterAuthorityServiceHandler registers svc as the rtask.v1.AuthorityService implementation on
@@ -226,6 +241,7 @@ func RegisterAuthorityServiceHandler(server *connect.Server, svc AuthorityServic
 		connect.Method{Spec: authorityServiceDevicesSpec(), Handler: adapter.devices},
 		connect.Method{Spec: authorityServiceApproveDeviceSpec(), Handler: adapter.approveDevice},
 		connect.Method{Spec: authorityServiceDenyDeviceSpec(), Handler: adapter.denyDevice},
+		connect.Method{Spec: authorityServiceProvidersSpec(), Handler: adapter.providers},
 	)
 }
 
@@ -278,6 +294,10 @@ func (UnimplementedAuthorityServiceHandler) ApproveDevice(context.Context, *v1.A
 
 func (UnimplementedAuthorityServiceHandler) DenyDevice(context.Context, *v1.DenyDeviceRequest) (*v1.DenyDeviceResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.AuthorityService.DenyDevice is not implemented")
+}
+
+func (UnimplementedAuthorityServiceHandler) Providers(context.Context, *v1.ProvidersRequest) (*v1.ProvidersResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.AuthorityService.Providers is not implemented")
 }
 
 type authorityServiceClient struct {
@@ -375,6 +395,14 @@ func (c *authorityServiceClient) ApproveDevice(ctx context.Context, req *v1.Appr
 func (c *authorityServiceClient) DenyDevice(ctx context.Context, req *v1.DenyDeviceRequest) (*v1.DenyDeviceResponse, error) {
 	var res v1.DenyDeviceResponse
 	if err := c.client.CallUnary(ctx, authorityServiceDenyDeviceSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *authorityServiceClient) Providers(ctx context.Context, req *v1.ProvidersRequest) (*v1.ProvidersResponse, error) {
+	var res v1.ProvidersResponse
+	if err := c.client.CallUnary(ctx, authorityServiceProvidersSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -520,6 +548,18 @@ func (h authorityServiceHandler) denyDevice(ctx context.Context, _ connect.Spec,
 		return err
 	}
 	res, err := h.svc.DenyDevice(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h authorityServiceHandler) providers(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ProvidersRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Providers(ctx, &req)
 	if err != nil {
 		return err
 	}
