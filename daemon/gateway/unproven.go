@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"io"
 	"net"
 	"sync/atomic"
+	"time"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 )
@@ -13,6 +15,11 @@ const (
 	maxHandshake = 48 << 10
 	// recordHandshake is the first byte of a client that speaks TLS (RFC 8446, section 5.1).
 	recordHandshake = 22
+	// maxAlert is the length of an alert on the wire, which is encrypted: the head of its record, two bytes, their type, and a tag of 16
+	// bytes (RFC 8446, section 5.2). All else that a server sends before it knows its client is longer.
+	maxAlert = 5 + 2 + 1 + 16
+	// alertTime is how long a client may take to read one, as long as for its handshake.
+	alertTime = 5 * time.Second
 )
 
 // unproven is a listener whose connections end when their clients speak no TLS, or too much of it before they have proven anything.
@@ -54,6 +61,20 @@ func (c *stranger) Read(b []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// Write implements net.Conn. After an alert, it waits until the client has read it: clients with TLS 1.3 send their first request with the
+// end of their handshake. Closed with that unread, the connection would be reset, and the client would not learn what is wrong with
+// its certificate.
+func (c *stranger) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if err != nil || len(b) > maxAlert || c.heard.Load() {
+		return n, err
+	}
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(alertTime)) == nil {
+		_, _ = io.Copy(io.Discard, io.LimitReader(c.Conn, int64(c.left))) // until it closes its end
+	}
+	return n, nil
 }
 
 // heard says that a client may send as much as it wants from here on.
