@@ -249,6 +249,9 @@ func (f Folder) change(by func(*list) error) error {
 	if err := os.MkdirAll(f.Path, 0o700); err != nil {
 		return err
 	}
+	if err := check(f.Path); err != nil {
+		return err
+	}
 	unlock, err := lock(context.Background(), f.Path)
 	if err != nil {
 		return err

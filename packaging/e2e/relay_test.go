@@ -12,9 +12,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// relay is a socket in front of the engine's whose connections break off: what is behind it is the engine itself.
+// relay is a socket in front of the engine's, or a port in front of the gateway's, whose connections break off: what is behind it is the
+// engine itself.
 type relay struct {
-	to string
+	network, to string
 
 	mu sync.Mutex // guards what follows
 	// breakAfter is how many bytes of the engine's the next connection carries before it breaks off; 0: any number.
@@ -32,18 +33,26 @@ type relays struct {
 type relaysKey struct{}
 
 // startRelay is the command relay PATH BYTES MOST: a socket at PATH that leads to $RTASK_SOCKET. Its first connection breaks off
-// after BYTES of the engine's, the next after twice as many, and so on up to MOST; then it carries everything.
+// after BYTES of the engine's, the next after twice as many, and so on up to MOST; then it carries everything. The command
+// relay VAR BYTES MOST ADDRESS is the same for a port of this machine that leads to ADDRESS; its number is in VAR.
 func startRelay(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 3 {
-		ts.Fatalf("usage: relay PATH BYTES MOST")
+	if neg || len(args) != 3 && len(args) != 4 {
+		ts.Fatalf("usage: relay PATH BYTES MOST, or relay VAR BYTES MOST ADDRESS")
 	}
 	bytes, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	most, err := strconv.Atoi(args[2])
 	ts.Check(err)
-	r := &relay{to: ts.Getenv("RTASK_SOCKET"), breakAfter: bytes, breakMost: most, asked: map[net.Conn]bool{}}
-	l, err := net.Listen("unix", ts.MkAbs(args[0]))
+	r := &relay{network: "unix", to: ts.Getenv("RTASK_SOCKET"), breakAfter: bytes, breakMost: most, asked: map[net.Conn]bool{}}
+	at := ts.MkAbs(args[0])
+	if len(args) == 4 {
+		r.network, r.to, at = "tcp", args[3], "127.0.0.1:0"
+	}
+	l, err := net.Listen(r.network, at)
 	ts.Check(err)
+	if address, ok := l.Addr().(*net.TCPAddr); ok {
+		ts.Setenv(args[0], strconv.Itoa(address.Port))
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -65,7 +74,7 @@ func startRelay(ts *testscript.TestScript, neg bool, args []string) {
 // serve carries bytes both ways until either end, or r, has enough.
 func (r *relay) serve(client net.Conn) {
 	defer client.Close()
-	engine, err := net.Dial("unix", r.to)
+	engine, err := net.Dial(r.network, r.to)
 	if err != nil {
 		return
 	}
