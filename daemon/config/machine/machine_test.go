@@ -151,3 +151,30 @@ func FuzzScript(f *testing.F) {
 		}
 	})
 }
+
+// TestRemote: who is root is asked by number, and a file with authorities is one that only its owner can write.
+func TestRemote(t *testing.T) {
+	opts := New(os.Geteuid()).Ask(config.Options{})
+	for name, want := range map[string]bool{"root": true, "nobody": false, "no-such-user-here": false} {
+		if got := opts.IsRoot(name); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "ca.pem")
+	if err := opts.CheckFile(file); err == nil {
+		t.Error("a file that is not there can be read")
+	}
+	if err := os.WriteFile(file, []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := opts.CheckFile(file); err != nil {
+		t.Error(err)
+	}
+	if err := os.Chmod(file, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := opts.CheckFile(file); err == nil {
+		t.Error("a file that everybody can write is trusted")
+	}
+}
