@@ -1,0 +1,200 @@
+package daemon
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+
+	"github.com/rtask/rtask/daemon/api/codec"
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
+	"github.com/rtask/rtask/daemon/auth/authority"
+)
+
+const remoteRoot = `
+remote {
+  url = "https://build.example.org:8843"
+}
+role "operator" {
+  subjects = ["spiffe://example.org/user/*"]
+  tasks    = ["sleeps"]
+  methods  = ["run"]
+}
+`
+
+const sleeps = "task \"sleeps\" {\ncommand = [\"/bin/sh\", \"-c\", \"echo on; exec sleep 1000\"]\ntimeout = 0\nmax_concurrent = 0\n}\n"
+
+// gatewayTo speaks over the remote socket of an engine as the gateway does: HTTP/2 on one connection.
+type gatewayTo struct {
+	*http.Transport
+	shown codec.Certificates
+	token string
+}
+
+// RoundTrip implements http.RoundTripper.
+func (g *gatewayTo) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	codec.Presented{RemoteAddr: "192.0.2.7"}.Put(r.Header)
+	g.shown.Put(r.Header)
+	if g.token != "" {
+		r.Header.Set("Authorization", "Bearer "+g.token)
+	}
+	return g.Transport.RoundTrip(r)
+}
+
+func request(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
+}
+
+// as returns what speaks for a client with a new certificate and a token for it, and asks for that as a client does.
+func (r *running) as(t *testing.T, name string) *gatewayTo {
+	t.Helper()
+	issued, err := r.Authority.Sign(t.Context(), &rtaskv1.SignRequest{Identity: &rtaskv1.Identity{Name: name}, Csr: request(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(issued.Certificate)
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	socket := filepath.Join(r.options.RuntimeDir, "remote.sock")
+	g := &gatewayTo{shown: codec.Certificates{Leaf: block.Bytes}, Transport: &http.Transport{
+		Protocols: &protocols, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+	}}
+	t.Cleanup(g.CloseIdleConnections)
+	reply, err := (&http.Client{Transport: g}).Post("http://rtask/token", "application/x-www-form-urlencoded", strings.NewReader("grant_type=client_credentials"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reply.Body.Close()
+	text, err := io.ReadAll(reply.Body)
+	var answer struct {
+		Token string `json:"access_token"`
+	}
+	if err != nil || reply.StatusCode != http.StatusOK || json.Unmarshal(text, &answer) != nil || answer.Token == "" {
+		t.Fatalf("%d %s", reply.StatusCode, text)
+	}
+	g.token = answer.Token
+	return g
+}
+
+func (g *gatewayTo) jobs() rtaskv1connect.JobServiceClient {
+	return rtaskv1connect.NewJobServiceClient(connect.NewClient(connecthttp.NewTransport(&http.Client{Transport: g}, "http://rtask", append(codec.Options(), connecthttp.WithGRPC())...)))
+}
+
+// An engine lets clients on other machines in by what its authority and its issuer gave them: 200 of their streams go over one connection
+// of the gateway's, and end with the role and with the certificate.
+func TestRemoteClients(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "rtask.hcl"), remoteRoot)
+	write(t, filepath.Join(dir, "tasks.d", "a.hcl"), sleeps)
+	r := run(t, dir)
+	key, err := authority.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Authority.Init(t.Context(), &rtaskv1.InitRequest{
+		Name: "example.org", AuthorityKey: key, TokenKey: make([]byte, 32), GatewayCsr: request(t), GatewayKey: key,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	alice := r.as(t, "alice")
+	jobs := alice.jobs()
+	who, err := jobs.WhoAmI(t.Context(), &rtaskv1.WhoAmIRequest{})
+	if err != nil || who.Identity != "spiffe://example.org/user/alice" || len(who.Roles) != 1 || who.Url != "https://build.example.org:8843" {
+		t.Fatalf("%v, %v", who, err)
+	}
+	started, err := jobs.Start(t.Context(), &rtaskv1.StartRequest{Name: "sleeps"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const most = 200
+	errs := make(chan error, most)
+	var follow, began sync.WaitGroup
+	begin := func(c rtaskv1connect.JobServiceClient, id string) {
+		began.Add(1)
+		follow.Go(func() {
+			stream, err := c.StreamLogs(context.WithoutCancel(t.Context()), &rtaskv1.StreamLogsRequest{Job: id, Follow: true})
+			if err == nil {
+				_, err = stream.Receive()
+			}
+			began.Done()
+			if err == nil {
+				_, err = stream.Receive()
+			}
+			errs <- err
+		})
+	}
+	ended := func(n int, code connect.Code, kind string) {
+		t.Helper()
+		follow.Wait()
+		for range n {
+			if err := <-errs; connect.CodeOf(err) != code || codec.DetailOf(err).GetKind() != kind {
+				t.Fatalf("%v, want %v, %s", err, code, kind)
+			}
+		}
+	}
+	for range most {
+		begin(jobs, started.Job.Id)
+	}
+	began.Wait()
+	write(t, filepath.Join(dir, "rtask.hcl"), strings.ReplaceAll(remoteRoot, "user/*", "user/bob"))
+	if _, err := r.Jobs.Reload(t.Context(), &rtaskv1.ReloadRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	ended(most, connect.CodePermissionDenied, "role")
+	write(t, filepath.Join(dir, "rtask.hcl"), remoteRoot)
+	if _, err := r.Jobs.Reload(t.Context(), &rtaskv1.ReloadRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	begin(jobs, started.Job.Id)
+	began.Wait()
+	revoked, err := r.Authority.Revoke(t.Context(), &rtaskv1.RevokeRequest{Certificate: "alice"})
+	if err != nil || revoked.Streams != 1 {
+		t.Errorf("%v, %v", revoked, err)
+	}
+	ended(1, connect.CodeUnauthenticated, "certificate")
+	_, err = jobs.WhoAmI(t.Context(), &rtaskv1.WhoAmIRequest{})
+	if codec.DetailOf(err).GetKind() != "certificate-revoked" {
+		t.Error(err)
+	}
+	// A client ends its own certificate, and with it what it has under way.
+	bob := r.as(t, "bob")
+	if started, err = bob.jobs().Start(t.Context(), &rtaskv1.StartRequest{Name: "sleeps"}); err != nil {
+		t.Fatal(err)
+	}
+	begin(bob.jobs(), started.Job.Id)
+	began.Wait()
+	reply, err := (&http.Client{Transport: &gatewayTo{Transport: bob.Transport, shown: bob.shown}}).Post("http://rtask/revoke", "", nil)
+	if err != nil || reply.StatusCode != http.StatusOK {
+		t.Fatalf("%v, %v", reply, err)
+	}
+	_ = reply.Body.Close()
+	ended(1, connect.CodeUnauthenticated, "certificate")
+	r.stopJobs(t)
+}
