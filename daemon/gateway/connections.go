@@ -216,6 +216,9 @@ func (c *connection) Close() error {
 		defer c.of.mu.Unlock()
 		c.of.release(c)
 	}()
+	if s, ok := c.Conn.(*stranger); ok {
+		s.linger()
+	}
 	return c.Conn.Close()
 }
 

@@ -81,7 +81,7 @@ func (m *mutual) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	}
 	if slices.Equal(hello.SupportedProtos, []string{enrollProtocol}) {
 		c.NextProtos, c.ClientAuth, c.ClientCAs = []string{enrollProtocol}, tls.NoClientCert, nil
-		c.VerifyConnection = func(tls.ConnectionState) error { heard(hello.Conn); return nil }
+		c.VerifyConnection = func(tls.ConnectionState) error { return m.need(hello.Conn) }
 	}
 	return c, nil
 }
@@ -146,14 +146,28 @@ func (m *mutual) judge(s *shown) error {
 	return m.terms.admit(s.chains)
 }
 
+// need lets in a client that needs no certificate.
+func (m *mutual) need(raw net.Conn) error {
+	s := strangerOf(raw)
+	if s == nil {
+		return errForeign
+	}
+	s.heard.Store(true)
+	s.proven.Store(true)
+	return nil
+}
+
+// errForeign is for connections that did not come from this port's listener, which there are none of.
+var errForeign = errors.New("the connection is not one of this port")
+
 // admit decides on a client in the handshake, after crypto/tls has found chains to authorities of a pool. That the client has the key,
 // too, shows after it: until then nothing of it is believed.
 func (m *mutual) admit(raw net.Conn, pool *x509.CertPool, state tls.ConnectionState) error {
-	heard(raw)
-	c, ok := raw.(*connection)
-	if !ok {
-		return errors.New("the connection is not one of this port") // which cannot be
+	below := strangerOf(raw)
+	if below == nil {
+		return errForeign
 	}
+	below.heard.Store(true)
 	if err := bounded(state.PeerCertificates); err != nil {
 		return err
 	}
@@ -167,7 +181,8 @@ func (m *mutual) admit(raw net.Conn, pool *x509.CertPool, state tls.ConnectionSt
 	if err := m.judge(s); err != nil { // by the terms in force, which may be newer than those of the handshake
 		return err
 	}
-	m.open[c] = s
+	m.open[raw.(*connection)] = s
+	below.proven.Store(true)
 	return nil
 }
 

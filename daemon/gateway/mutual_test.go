@@ -162,6 +162,27 @@ func TestMutualRefuses(t *testing.T) {
 	}
 }
 
+// A client that sends its request behind the handshake without waiting reads why that was refused.
+func TestMutualAlertArrives(t *testing.T) {
+	f := newRemoteFixture(t)
+	for range 100 {
+		c, err := tls.Dial("tcp", f.address, f.tls())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		for range 4 {
+			if _, err := c.Write(make([]byte, 4<<10)); err != nil {
+				t.Errorf("the connection was reset: %v", err)
+			}
+		}
+		if _, err := c.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "certificate required") {
+			t.Errorf("%v", err)
+		}
+		c.Close()
+	}
+}
+
 // What is no TLS 1.3 has no answer but an alert.
 func TestMutualSpeaksTLS13(t *testing.T) {
 	f := newRemoteFixture(t)

@@ -37,6 +37,8 @@ const (
 	// replyUnread is how many bytes of a reply the gateway holds for a client that does not read them, and repliesUnread those of all
 	// replies on one connection of the engine's: so many that no client that does not read holds up another one.
 	replyUnread, repliesUnread = 64 << 10, 32 << 20
+	// formTime is how long the body of a request to the issuer may take to come: a form, or a request for a certificate.
+	formTime = 30 * time.Second
 	// enginePing is after which silence the engine is asked whether it is still there.
 	enginePing = 15 * time.Second
 )
@@ -101,6 +103,9 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Header.Del("Upgrade") // there is no other protocol
+	if issuers(r.URL.EscapedPath()) {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(formTime)) // ignore the error: the server may not support deadlines
+	}
 	timely := newTimely(w)
 	defer timely.stop()
 	p.reverse.ServeHTTP(timely, r.WithContext(context.WithValue(r.Context(), certificatesKey{}, shown)))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/tls"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -326,8 +325,5 @@ func (f *remoteFixture) handshake(c *tls.Config) error {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	_, err = conn.Read(make([]byte, 1)) // of the settings of HTTP/2
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
 	return err
 }

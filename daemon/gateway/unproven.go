@@ -13,13 +13,10 @@ const (
 	// maxHandshake is how many bytes a client may send until it was seen whether its certificates are good. Five of them with keys of
 	// 4096 bits have 10 KiB.
 	maxHandshake = 48 << 10
+	// alertTime is how long a client that was refused may take to read why, as long as for its handshake.
+	alertTime = 5 * time.Second
 	// recordHandshake is the first byte of a client that speaks TLS (RFC 8446, section 5.1).
 	recordHandshake = 22
-	// maxAlert is the length of an alert on the wire, which is encrypted: the head of its record, two bytes, their type, and a tag of 16
-	// bytes (RFC 8446, section 5.2). All else that a server sends before it knows its client is longer.
-	maxAlert = 5 + 2 + 1 + 16
-	// alertTime is how long a client may take to read one, as long as for its handshake.
-	alertTime = 5 * time.Second
 )
 
 // unproven is a listener whose connections end when their clients speak no TLS, or too much of it before they have proven anything.
@@ -38,14 +35,20 @@ func (l unproven) Accept() (net.Conn, error) {
 // stranger is a connection whose client has proven nothing yet.
 type stranger struct {
 	net.Conn
-	heard atomic.Bool // its certificates are good, or it needs none
-	// What follows is the handshake's.
-	begun bool
-	left  int
+	heard   atomic.Bool // its certificates have come, or it needs none
+	proven  atomic.Bool // they are good
+	begun   atomic.Bool // it speaks TLS
+	reading atomic.Bool // its goroutine waits for it
+	left    int         // how many bytes it may still send until it is heard
 }
 
 // Read implements net.Conn.
 func (c *stranger) Read(b []byte) (int, error) {
+	if c.proven.Load() {
+		return c.Conn.Read(b)
+	}
+	c.reading.Store(true)
+	defer c.reading.Store(false)
 	if c.heard.Load() {
 		return c.Conn.Read(b)
 	}
@@ -54,36 +57,34 @@ func (c *stranger) Read(b []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(b[:min(len(b), c.left)])
 	c.left -= n
-	if n > 0 && !c.begun {
-		if c.begun = true; b[0] != recordHandshake {
+	if n > 0 && !c.begun.Load() {
+		if b[0] != recordHandshake {
 			c.left = 0
 			return 0, refuse(rtaskv1.KindTLS, "the client does not speak TLS")
 		}
+		c.begun.Store(true)
 	}
 	return n, err
 }
 
-// Write implements net.Conn. After an alert, it waits until the client has read it: clients with TLS 1.3 send their first request with the
-// end of their handshake. Closed with that unread, the connection would be reset, and the client would not learn what is wrong with
-// its certificate.
-func (c *stranger) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
-	if err != nil || len(b) > maxAlert || c.heard.Load() {
-		return n, err
-	}
-	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(alertTime)) == nil {
-		_, _ = io.Copy(io.Discard, io.LimitReader(c.Conn, int64(c.left))) // until it closes its end
-	}
-	return n, nil
-}
-
-// heard says that a client may send as much as it wants from here on.
-func heard(c net.Conn) {
-	own, ok := c.(*connection)
-	if !ok {
+// linger gives a client whose handshake was refused the time to read why, until it closes its end: clients with TLS 1.3 send their first
+// request with the end of their handshake. Closed with that unread, the connection would be reset, and the client would not learn what
+// is wrong with its certificate. A connection that its own goroutine waits for is closed by somebody else, who does not wait.
+func (c *stranger) linger() {
+	w, ok := c.Conn.(interface{ CloseWrite() error })
+	if c.proven.Load() || !c.begun.Load() || c.reading.Load() || !ok || w.CloseWrite() != nil {
 		return
 	}
-	if s, ok := own.Conn.(*stranger); ok {
-		s.heard.Store(true)
+	_ = c.SetReadDeadline(time.Now().Add(alertTime)) // ignore errors: it is closed in any case
+	_, _ = io.Copy(io.Discard, io.LimitReader(c.Conn, maxHandshake))
+}
+
+// strangerOf returns what is below a connection of this port; nil: it is another one.
+func strangerOf(c net.Conn) *stranger {
+	own, ok := c.(*connection)
+	if !ok {
+		return nil
 	}
+	s, _ := own.Conn.(*stranger)
+	return s
 }
