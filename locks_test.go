@@ -1,15 +1,11 @@
 package rtask_test
 
 import (
-	"errors"
 	"go/ast"
-	"go/parser"
-	"go/token"
 	"go/types"
 	"io/fs"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
 )
 
@@ -33,32 +29,9 @@ func TestLockIsHeld(t *testing.T) {
 	}
 }
 
-// noPackages imports nothing: what is called here is in the package itself.
-type noPackages struct{}
-
-func (noPackages) Import(string) (*types.Package, error) { return nil, errors.New("not imported") }
-
 // checkLocks looks at one package, and returns how many of its functions want a lock.
 func checkLocks(t *testing.T, dir string) int {
-	paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	fset := token.NewFileSet()
-	var files []*ast.File
-	for _, p := range paths {
-		if strings.HasSuffix(p, "_test.go") || strings.Contains(p, "_arm64.") {
-			continue
-		}
-		f, err := parser.ParseFile(fset, p, nil, parser.ParseComments)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files = append(files, f)
-	}
-	info := &types.Info{Uses: map[*ast.Ident]types.Object{}, Defs: map[*ast.Ident]types.Object{}}
-	// What it does not know of other packages are no errors.
-	_, _ = (&types.Config{Importer: noPackages{}, Error: func(error) {}}).Check(dir, fset, files, info)
+	fset, files, info := typed(t, dir)
 	wants, says := map[types.Object]bool{}, regexp.MustCompile(`(\b(mu|change|loading)|^The lock|\. The lock)\s+is\s+held\.`)
 	var functions []*ast.FuncDecl
 	for _, f := range files {
