@@ -28,6 +28,7 @@ func openLedger(o *Options, jobs *roster) (*ledger, error) {
 		Group:      group,
 		Summary:    summary,
 		Hold:       hold,
+		Free:       jobs.failed,
 		MaxHolds:   maxHolds,
 		Upgrade:    upgrade,
 		Downgrade:  downgrade,

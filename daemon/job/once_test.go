@@ -102,30 +102,29 @@ func TestOnce(t *testing.T) {
 	}
 }
 
-// TestOnceAfterItsRecord: whoever comes while the end of a job that failed is being recorded waits for that, and does not put the job
-// back as it was before.
-func TestOnceAfterItsRecord(t *testing.T) {
+// TestOnceBeforeItsRecord: what failed can be done again before its end is on record, and has no say any more once that is.
+func TestOnceBeforeItsRecord(t *testing.T) {
 	m := open(t)
 	s := once(obedient, "a")
 	failed := start(t, m, s)
 	until(t, m, failed.ID, "ready")
-	m.jobs.mu.Lock()
-	l := m.jobs.live[failed.ID]
-	m.jobs.mu.Unlock()
-	l.writing.Lock() // as whoever records its end has it
+	l := m.jobs.get(failed.ID)
+	l.writing.Lock() // so that its end cannot be recorded
+	record := sync.OnceFunc(l.writing.Unlock)
+	defer record()
 	signal(t, failed.PID, unix.SIGUSR1)
 	wait(t, m, failed.ID)
-	looked := make(chan error, 1)
-	go func() { looked <- m.records.notYet(&s) }()
-	select {
-	case err := <-looked:
-		t.Errorf("it was not waited for: %v", err)
-		looked <- err
-	case <-time.After(100 * time.Millisecond):
+	again := start(t, m, once("true", "a"))
+	wait(t, m, again.ID)
+	record()
+	noneInUse(t, m)
+	eventually(t, "both are on record", func() bool { return !m.jobs.has(failed.ID) && !m.jobs.has(again.ID) })
+	if j, err := m.Status(failed.ID); err != nil || j.State != Ended || j.Succeeded() {
+		t.Errorf("%s %+v, %v", j.State, j.Exit, err)
 	}
-	l.writing.Unlock()
-	if err := <-looked; err != nil {
-		t.Error(err)
+	var repeat *RepeatError
+	if _, err := m.Start(t.Context(), s); !errors.As(err, &repeat) || repeat.ID != again.ID {
+		t.Errorf("%v; want a repeat of %s", err, again.ID)
 	}
 }
 

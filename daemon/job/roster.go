@@ -96,6 +96,12 @@ func (r *roster) remembered(id string) (l *live, j Job, settled <-chan struct{})
 	return nil, Job{}, nil
 }
 
+// failed reports whether a job in memory has ended without success, whether that is on record yet or not.
+func (r *roster) failed(id string) bool {
+	l, j, _ := r.remembered(id)
+	return l != nil && j.State == Ended && !j.Succeeded()
+}
+
 // another reports whether a job in memory has one of s.Otherwise, the other ids of the same request. mu is held.
 func (r *roster) another(s *Spec) bool {
 	now := time.Now()

@@ -34,7 +34,7 @@ func (e *HeldError) Error() string { return fmt.Sprintf("record %q holds the sam
 
 // A hold's value is the time when it expires (timeSize bytes), then the id. In the index expiry are times and keys.
 
-// holder returns who holds a key in a transaction, or "".
+// holder returns the id of the value that holds a key in a transaction, or "".
 func holder(tx *bbolt.Tx, key string, now time.Time) string {
 	v := holds.of(tx).Get([]byte(key))
 	if len(v) <= timeSize || keyTime(v).Before(now) {
@@ -43,39 +43,47 @@ func holder(tx *bbolt.Tx, key string, now time.Time) string {
 	return string(v[timeSize:])
 }
 
+// unless returns the id of a holder, or "" if that has given up its hold.
+func unless(free func(id string) bool, id string) string {
+	if id == "" || free != nil && free(id) {
+		return ""
+	}
+	return id
+}
+
 // hold gives a key to the value with id, or takes it back. It returns *HeldError if another one holds it.
-func hold(tx *bbolt.Tx, id string, c Hold, most int, now time.Time) error {
-	if c.Key == "" {
+func hold(tx *bbolt.Tx, id string, h Hold, most int, free func(id string) bool, now time.Time) error {
+	if h.Key == "" {
 		return nil
 	}
 	held, expiry := holds.of(tx), expiries.of(tx)
-	before := bytes.Clone(held.Get([]byte(c.Key)))
+	before := bytes.Clone(held.Get([]byte(h.Key)))
 	at := now
-	if !c.At.IsZero() {
-		at = c.At
+	if !h.At.IsZero() {
+		at = h.At
 	}
-	other := holder(tx, c.Key, at)
+	other := unless(free, holder(tx, h.Key, at))
 	switch {
-	case other != "" && other != id && (c.Released || c.At.IsZero() && c.Until.Before(now)):
+	case other != "" && other != id && (h.Released || h.At.IsZero() && h.Until.Before(now)):
 		return nil // it has changed hands
 	case other != "" && other != id:
 		return &HeldError{ID: other, Of: id}
 	}
 	var errs []error
 	if len(before) > timeSize {
-		errs = append(errs, expiry.Delete(append(before[:timeSize:timeSize], c.Key...)))
+		errs = append(errs, expiry.Delete(append(before[:timeSize:timeSize], h.Key...)))
 	}
-	if c.Released {
+	if h.Released {
 		if before != nil {
-			errs = append(errs, crowd(tx, []byte(c.Key), -1))
+			errs = append(errs, crowd(tx, []byte(h.Key), -1))
 		}
-		return errors.Join(append(errs, held.Delete([]byte(c.Key)))...)
+		return errors.Join(append(errs, held.Delete([]byte(h.Key)))...)
 	}
 	if before == nil {
-		errs = append(errs, makeRoom(tx, []byte(c.Key), most), crowd(tx, []byte(c.Key), 1))
+		errs = append(errs, makeRoom(tx, []byte(h.Key), most), crowd(tx, []byte(h.Key), 1))
 	}
-	until := appendTime(nil, c.Until)
-	errs = append(errs, held.Put([]byte(c.Key), append(bytes.Clone(until), id...)), expiry.Put(append(until, c.Key...), nil), expire(tx, now))
+	until := appendTime(nil, h.Until)
+	errs = append(errs, held.Put([]byte(h.Key), append(bytes.Clone(until), id...)), expiry.Put(append(until, h.Key...), nil), expire(tx, now))
 	return errors.Join(errs...)
 }
 

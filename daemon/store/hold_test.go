@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,6 +100,38 @@ func TestUndo(t *testing.T) {
 	}
 	if id, err := s.Holder("k", time.Time{}); id != "b" || err != nil {
 		t.Errorf("%q holds it, %v", id, err)
+	}
+}
+
+// TestFree: a value that has given up its hold, which is not stored yet, holds nobody up. Once it is, it takes nothing from the next
+// holder.
+func TestFree(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "jobs.db")
+	o := options(t)
+	var free atomic.Bool
+	o.Hold = func(j *job) Hold { return Hold{Key: "k", Until: j.Created.Add(time.Hour), Released: j.N == 1} }
+	o.Free = func(id string) bool { return id == "a" && free.Load() }
+	s, err := Open(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	now := time.Now()
+	a, b, c := job{ID: "a", Created: now}, job{ID: "b", Created: now}, job{ID: "c", Created: now}
+	put(t, s, a)
+	var taken *HeldError
+	if err := s.Put(t.Context(), b); !errors.As(err, &taken) || taken.ID != "a" {
+		t.Errorf("%v", err)
+	}
+	free.Store(true)
+	if id, err := s.Holder("k", time.Time{}); id != "" || err != nil {
+		t.Errorf("%q holds it, %v", id, err)
+	}
+	put(t, s, b)
+	a.N = 1
+	put(t, s, a)
+	if err := s.Put(t.Context(), c); !errors.As(err, &taken) || taken.ID != "b" {
+		t.Errorf("%v", err)
 	}
 }
 

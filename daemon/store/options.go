@@ -19,6 +19,9 @@ type Options[T any] struct {
 	Summary func(*T) []byte
 	// Hold is what the value holds exclusively from when it is stored. Nil: nothing. It must be pure.
 	Hold func(*T) Hold
+	// Free, if set, reports whether the value with an id has given up its hold, though that is not committed yet. The Store calls it
+	// while it commits: it must not wait for a commit.
+	Free func(id string) bool
 	// MaxHolds is how many holds may have keys that are the same up to the last slash. Beyond it, each new hold replaces one that
 	// expires early. 0: any number.
 	MaxHolds int

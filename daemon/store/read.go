@@ -303,5 +303,5 @@ func (s *Store[T]) Holder(key string, at time.Time) (string, error) {
 	}
 	id := ""
 	err := s.view(func(tx *bbolt.Tx) { id = holder(tx, key, at) })
-	return id, err
+	return unless(s.opts.Free, id), err // after the transaction: what Free waits for may wait for that
 }

@@ -262,7 +262,7 @@ func (s *Store[T]) commit(b *batch) {
 		now := time.Now()
 		b.refused = map[string]error{}
 		for id, op := range b.ops {
-			err := hold(tx, id, op.hold, s.opts.MaxHolds, now)
+			err := hold(tx, id, op.hold, s.opts.MaxHolds, s.opts.Free, now)
 			if taken := (*HeldError)(nil); errors.As(err, &taken) {
 				b.refused[id] = taken
 				continue
