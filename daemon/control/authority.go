@@ -282,7 +282,7 @@ func certificateMessages(all []authority.Enrolment) []*rtaskv1.Certificate {
 func (a authorityService) Revoke(ctx context.Context, r *rtaskv1.RevokeRequest) (*rtaskv1.RevokeResponse, error) {
 	by := callOf(ctx).Name()
 	a.s.revoking.Add(1)
-	defer func() { a.s.revoking.Add(-1); a.s.Recheck() }()
+	defer func() { a.s.revoking.Add(-1); a.s.Changed(); a.s.Recheck() }()
 	revoked, err := a.s.Authority.Revoke(r.Certificate, by)
 	if err != nil {
 		return nil, authorityError(err)

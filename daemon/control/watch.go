@@ -45,7 +45,11 @@ func (n *news) tell() {
 }
 
 // Changed tells the gateway that the configuration in force, or what Trust returns, is another one.
-func (s *Server) Changed() { s.news.tell() }
+func (s *Server) Changed() {
+	if s.revoking.Load() == 0 { // or it would close the connections of calls that Revoke is about to end, without a word
+		s.news.tell()
+	}
+}
 
 // Watch implements GatewayService.
 func (s *Server) Watch(ctx context.Context, _ *rtaskv1.WatchRequest, stream rtaskv1connect.GatewayServiceWatchServerStream) error {
