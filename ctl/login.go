@@ -189,10 +189,11 @@ func (a *app) login(c *cli.Context) error {
 			to.context.Provider = name
 		}
 		to.context.Key = keystore.Memory
-		if _, err := a.enrolWorkflow(c.Context, endpoint, to.context.Provider); err != nil {
+		cert, err := a.enrolWorkflow(c.Context, endpoint, to.context.Provider)
+		if err != nil {
 			return err
 		}
-		return a.saveLogin(c, folder, to, content, nil)
+		return a.saveLogin(c, folder, to, content, cert, func(string) error { return nil })
 	}
 	place := keystore.Place(c.String("key"))
 	if to.known && place == "" && to.context.Key == keystore.Plain {
@@ -227,7 +228,7 @@ func (a *app) login(c *cli.Context) error {
 	}
 	old, _ := folder.Certificate(to.context.Name) // of an earlier login, whose key in the agent is of no use any more
 	to.context.Key = key.Where
-	err = a.saveLogin(c, folder, to, content, func(dir string) error { return key.Keep(dir, to.context.Name, contexts.KeyUntil(cert.Leaf)) })
+	err = a.saveLogin(c, folder, to, content, cert, func(dir string) error { return key.Keep(dir, to.context.Name, contexts.KeyUntil(cert.Leaf)) })
 	if err == nil && old != nil {
 		_, _ = a.keys().Remove("", old.Leaf.PublicKey) // else it ends with its time
 	}
@@ -289,19 +290,19 @@ func (a *app) loginFiles(c *cli.Context, folder contexts.Folder, to aim, t trust
 	if _, err := endpoint.Token(c.Context, cert); err != nil {
 		return err
 	}
-	return a.saveLogin(c, folder, to, content, func(string) error { return nil })
+	return a.saveLogin(c, folder, to, content, nil, func(string) error { return nil })
 }
 
-// saveLogin saves the context of a login and says who one is there.
-func (a *app) saveLogin(c *cli.Context, folder contexts.Folder, to aim, content contexts.Content, keep func(string) error) error {
-	if keep == nil {
-		keep = func(string) error { return nil }
-	}
+// saveLogin saves the context of a login and says who one is there. Cert, with its key, is nil for somebody's own files.
+func (a *app) saveLogin(c *cli.Context, folder contexts.Folder, to aim, content contexts.Content, cert *tls.Certificate, keep func(string) error) error {
 	if err := folder.Save(to.context, content, keep, true); err != nil {
 		return fmt.Errorf("cannot save the context %s: %w", to.context.Name, err)
 	}
 	a.engine = nil
 	a.target = target{remote: a.credentials(folder, to.context), context: to.context}
+	if cert != nil {
+		a.target.remote.Have(cert, to.context.Key)
+	}
 	who, err := a.ownIdentity(c.Context)
 	if err != nil {
 		return err

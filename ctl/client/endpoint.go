@@ -231,7 +231,7 @@ func (e *Endpoint) read(response *http.Response, path string, reply any) error {
 	case response.StatusCode != http.StatusOK:
 		p := &Problem{Host: e.host, Path: path, Status: response.StatusCode}
 		if json.Unmarshal(data, p) != nil {
-			p.Kind, p.Description = "", ""
+			p.Kind, p.Description, p.Message = "", "", ""
 			if text := strings.TrimSpace(string(data)); strings.HasPrefix(response.Header.Get("Content-Type"), "text/plain") && len(text) <= sentenceMax {
 				p.Description = text // of the engine, about a certificate
 			}
@@ -256,6 +256,8 @@ type Problem struct {
 	Kind string `json:"error"`
 	// Description is one sentence.
 	Description string `json:"error_description"`
+	// Message is that of the gateway where there is no engine to answer.
+	Message string `json:"message"`
 }
 
 // Error implements error.
@@ -263,6 +265,8 @@ func (p *Problem) Error() string {
 	switch {
 	case p.Description != "":
 		return worded(p.Host, p.Kind, p.Description)
+	case p.Message != "" && len(p.Message) <= sentenceMax:
+		return p.Message
 	case p.Kind != "":
 		return fmt.Sprintf("%s refuses %s: %s", p.Host, p.Path, p.Kind)
 	}

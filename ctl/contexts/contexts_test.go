@@ -1,6 +1,7 @@
 package contexts_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -21,11 +22,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	jose "github.com/go-jose/go-jose/v4"
 
 	"github.com/rtask/rtask/ctl/client"
 	"github.com/rtask/rtask/ctl/contexts"
@@ -38,8 +42,8 @@ type issuer struct {
 	cert     *x509.Certificate
 	url      string
 	renewals atomic.Int32
-	// broken makes it refuse to.
-	broken atomic.Bool
+	// broken makes it refuse to, gone makes it say that a certificate expired too long ago.
+	broken, gone atomic.Bool
 }
 
 func newIssuer(t *testing.T) *issuer {
@@ -60,23 +64,40 @@ func newIssuer(t *testing.T) *issuer {
 	if i.cert, err = x509.ParseCertificate(der); err != nil {
 		t.Fatal(err)
 	}
-	pool := x509.NewCertPool()
-	pool.AddCert(i.cert)
 	serverKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(i.serve))
 	server.TLS = &tls.Config{
-		MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool,
+		MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: i.pool(),
 		Certificates: []tls.Certificate{{Certificate: [][]byte{i.issue(t, serverKey.Public(), "host/server", 2*time.Hour)}, PrivateKey: serverKey}},
 	}
 	server.EnableHTTP2 = true
+	server.Config.Protocols = new(http.Protocols) // else TLSNextProto turns HTTP/2 off
+	server.Config.Protocols.SetHTTP1(true)
+	server.Config.Protocols.SetHTTP2(true)
+	// Without a client certificate one can ask for a renewal with a signature only (daemon/gateway has the real one).
+	server.TLS.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		if slices.Equal(h.SupportedProtos, []string{"rtask-enroll/1"}) {
+			return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: server.TLS.Certificates, NextProtos: h.SupportedProtos}, nil
+		}
+		return nil, nil
+	}
+	server.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){
+		"rtask-enroll/1": func(_ *http.Server, c *tls.Conn, h http.Handler) { i.enrol(c, h) },
+	}
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	i.url = strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
 	return i
+}
+
+func (i *issuer) pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(i.cert)
+	return pool
 }
 
 // issue makes a certificate that has half an hour behind it.
@@ -100,26 +121,62 @@ func certPEM(der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
+// enrol answers the one request of a connection without a client certificate.
+func (*issuer) enrol(c *tls.Conn, h http.Handler) {
+	r, err := http.ReadRequest(bufio.NewReader(c))
+	if err != nil {
+		return
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	_ = w.Result().Write(c) // the client says if it did not come
+}
+
 func (i *issuer) serve(w http.ResponseWriter, r *http.Request) {
 	if i.broken.Load() {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
 	i.renewals.Add(1)
-	var request struct{ CSR string }
+	var request struct{ CSR, JWS string }
 	if json.NewDecoder(r.Body).Decode(&request) != nil || r.URL.Path != "/renew" {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
-	block, _ := pem.Decode([]byte(request.CSR))
-	csr, err := x509.ParseCertificateRequest(block.Bytes)
+	old := r.TLS
+	var der []byte
+	if request.JWS != "" {
+		if i.gone.Load() {
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = io.WriteString(w, `{"error":"certificate-expired","error_description":"it expired too long ago: join again"}`)
+			return
+		}
+		signed, err := jose.ParseSignedCompact(request.JWS, []jose.SignatureAlgorithm{jose.EdDSA})
+		if err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		chain, err := signed.Signatures[0].Protected.Certificates(x509.VerifyOptions{Roots: i.pool(), CurrentTime: time.Now().Add(-20 * time.Minute)})
+		if err != nil {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		if der, err = signed.Verify(chain[0][0].PublicKey); err != nil {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		old = &tls.ConnectionState{PeerCertificates: chain[0]}
+	} else if block, _ := pem.Decode([]byte(request.CSR)); block != nil {
+		der = block.Bytes
+	}
+	csr, err := x509.ParseCertificateRequest(der)
 	if err != nil || csr.CheckSignature() != nil {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
 	serial := big.NewInt(int64(i.renewals.Load()))
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: serial, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(10 * time.Hour), URIs: r.TLS.PeerCertificates[0].URIs,
+	der, err = x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: serial, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(10 * time.Hour), URIs: old.PeerCertificates[0].URIs,
 	}, i.cert, csr.PublicKey, i.key)
 	if err != nil {
 		w.WriteHeader(http.StatusInternalServerError)
@@ -317,6 +374,36 @@ func TestRenewalFails(t *testing.T) {
 	got := warnings(32 * time.Minute)
 	if len(got) != 1 || !strings.HasPrefix(got[0], "the certificate for build ends in 1 min") || !strings.Contains(got[0], " and cannot be renewed: localhost answers /renew with HTTP status 503") {
 		t.Errorf("at its end: %q", got)
+	}
+}
+
+// TestRenewAfterEnd checks that a machine which was off for a while renews what has ended, once, and is told where that is too late. A
+// person's certificate that has ended is left to the caller.
+func TestRenewAfterEnd(t *testing.T) {
+	i := newIssuer(t)
+	f := contexts.Folder{Path: filepath.Join(t.TempDir(), "rtask")}
+	c := save(t, i, f, "machine/ci-1", 25*time.Minute)
+	for range 2 {
+		p := f.Credentials(c, keystore.Store{}, nil)
+		cert, err := p.Certificate(t.Context(), endpoint(t, p))
+		if err != nil || time.Until(cert.Leaf.NotAfter) < time.Hour || cert.Leaf.URIs[0].Path != "/machine/ci-1" {
+			t.Fatalf("ended five minutes ago: %v", err)
+		}
+	}
+	if n := i.renewals.Load(); n != 1 {
+		t.Errorf("%d renewals", n)
+	}
+	i.gone.Store(true)
+	c = save(t, i, f, "machine/ci-1", 25*time.Minute)
+	p := f.Credentials(c, keystore.Store{}, nil)
+	_, err := p.Certificate(t.Context(), endpoint(t, p))
+	if !errors.As(err, new(*contexts.Ended)) || err.Error() != "your certificate for build expired 5 min ago, and cannot be renewed: it expired too long ago: join again" {
+		t.Errorf("ended long ago: %v", err)
+	}
+	c = save(t, i, f, "user/admin1", 25*time.Minute)
+	p = f.Credentials(c, keystore.Store{}, nil)
+	if cert, err := p.Certificate(t.Context(), nil); err != nil || cert.PrivateKey != nil {
+		t.Errorf("a person's: %v", err)
 	}
 }
 

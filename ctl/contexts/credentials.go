@@ -143,6 +143,13 @@ func (e *Ended) Error() string {
 // Unwrap returns what the server said.
 func (e *Ended) Unwrap() error { return e.err }
 
+// Have gives the credentials of a context that was just saved their certificate, with the key that was just made: nobody is asked for it.
+func (c *Credentials) Have(cert *tls.Certificate, place keystore.Place) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cert, c.place = cert, place
+}
+
 // Place returns where the key is, once there was a certificate.
 func (c *Credentials) Place() keystore.Place {
 	c.mu.Lock()
