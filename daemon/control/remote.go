@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/rtask/rtask/daemon/auth/authority"
 	"github.com/rtask/rtask/daemon/auth/provider"
 	"github.com/rtask/rtask/daemon/auth/token"
+	"github.com/rtask/rtask/daemon/config"
 )
 
 // Certificates says whose a client certificate is. Its error is an *authority.Refusal.
@@ -119,10 +121,15 @@ func (s *Server) remoteCaller(peer identify) identify {
 		c.Client.Subject = claims.Subject
 		c.Client.Groups = append(c.Client.Groups[:len(c.Client.Groups):len(c.Client.Groups)], claims.Groups...)
 		c.Client.TokenID, c.Client.TokenFrom, c.Client.TokenUntil = claims.ID, claims.IssuedAt, claims.Expires
-		// A provider's token does not know of roles.
-		c.Client.TokenRoles, c.Client.AnyRole = claims.Roles, claims.Issuer != s.RemoteURL()
+		c.Client.TokenRoles, c.Client.AnyRole = claims.Roles, s.boundBy(claims.Issuer)
 		return c, nil
 	}
+}
+
+// boundBy reports whether an issuer is a provider whose tokens are taken as they are. They do not know of roles.
+func (s *Server) boundBy(issuer string) bool {
+	cfg := s.Snapshot().Config
+	return cfg != nil && slices.ContainsFunc(cfg.Providers, func(p *config.Provider) bool { return p.Bound && p.Issuer == issuer })
 }
 
 // certified adds to a caller whose certificate it has shown. Who only has that may call nothing.

@@ -1,0 +1,226 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect/v2"
+
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/auth"
+	"github.com/rtask/rtask/daemon/auth/token"
+)
+
+// follower is a stream of logs that is under way.
+func (r *remote) follower(t *testing.T, c *remoteClient, id string) (next func() error) {
+	t.Helper()
+	stream, err := r.jobs(c).StreamLogs(t.Context(), &rtaskv1.StreamLogsRequest{Job: id, Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := stream.Receive(); err != nil || string(m.Data) != "on\n" {
+		t.Fatalf("%v, %v", m, err)
+	}
+	return func() error {
+		_, err := stream.Receive()
+		return err
+	}
+}
+
+// A stream and a wait end with the token, with the certificate, when that is revoked, and when a reload takes the role away.
+func TestRemoteCallsEnd(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  func(*remote, *remoteClient)
+		life time.Duration // of the token; 0: an hour
+		code connect.Code
+		kind string
+	}{
+		"token":       {func(*remote, *remoteClient) {}, 3 * time.Second, connect.CodeUnauthenticated, "token-expired"},
+		"certificate": {func(r *remote, _ *remoteClient) { revoke(r, "user/op") }, 0, connect.CodeUnauthenticated, "certificate"},
+		"role": {func(r *remote, _ *remoteClient) {
+			r.root = strings.ReplaceAll(remoteRoles, "user/op", "user/nobody")
+			r.configure(remoteTasks)
+			r.Recheck()
+		}, 0, connect.CodePermissionDenied, "role"},
+		"task": {func(r *remote, _ *remoteClient) {
+			r.root = strings.ReplaceAll(remoteRoles, `methods  = ["run"]`, `methods = ["Start"]`)
+			r.configure(remoteTasks)
+			r.Recheck()
+		}, 0, connect.CodePermissionDenied, "role"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRemote(t)
+			client := r.enrol("op")
+			j := must[rtaskv1.StartResponse](t)(r.jobs(client).Start(t.Context(), &rtaskv1.StartRequest{Name: "build"})).Job
+			if c.life > 0 {
+				client.token = r.tokenFor(client.leaf, func(claims *token.Claims) { claims.Expires = time.Now().Add(c.life) })
+			}
+			next := r.follower(t, client, j.Id)
+			waited := make(chan error, 1)
+			wait := r.jobs(client)
+			go func() {
+				_, err := wait.Wait(context.WithoutCancel(t.Context()), &rtaskv1.WaitRequest{Job: j.Id})
+				waited <- err
+			}()
+			for len(r.waits.checked()) != 2 {
+				time.Sleep(10 * time.Millisecond)
+			}
+			c.end(r, client)
+			for _, err := range []error{next(), <-waited} {
+				if codes(t, err, c.code); detail(err).GetKind() != c.kind {
+					t.Errorf("%v", err)
+				}
+			}
+			// The job goes on, and another client that may see it does.
+			if j := must[rtaskv1.StatusResponse](t)(r.as(self()).Status(t.Context(), &rtaskv1.StatusRequest{Job: j.Id})).Job; j.State != rtaskv1.State_STATE_RUNNING {
+				t.Errorf("%v", j)
+			}
+			if len(r.waits.checked()) != 0 {
+				t.Error("calls that are over are still known")
+			}
+		})
+	}
+}
+
+func revoke(r *remote, ref string) {
+	if _, err := r.authority.Revoke(ref, "test"); err != nil {
+		r.t.Error(err)
+	}
+	for _, gone := range r.recheck() {
+		<-gone
+	}
+}
+
+// A client that reads nothing of what it asked for does not hold up the end of its call.
+func TestRevokedReaderIsNotWaitedFor(t *testing.T) {
+	r := newRemote(t)
+	r.root = strings.ReplaceAll(remoteRoles, `tasks    = ["build", "deploy-*"]`, `tasks = ["*"]`)
+	r.configure(remoteTasks + "task \"floods\" {\ncommand = [\"/bin/sh\", \"-c\", \"exec yes\"]\ntimeout = 0\n}\n")
+	client := r.enrol("op")
+	j := must[rtaskv1.StartResponse](t)(r.jobs(client).Start(t.Context(), &rtaskv1.StartRequest{Name: "floods"})).Job
+	stream, err := r.jobs(client).StreamLogs(t.Context(), &rtaskv1.StreamLogsRequest{Job: j.Id, Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Receive(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second) // by then nothing more goes out
+	over := make(chan struct{})
+	go func() { defer close(over); revoke(r, "user/op") }()
+	select {
+	case <-over:
+	case <-time.After(20 * time.Second):
+		t.Error("the call is still under way")
+	}
+	must[rtaskv1.StopResponse](t)(r.as(self()).Stop(t.Context(), &rtaskv1.StopRequest{Job: j.Id, Kill: true}))
+}
+
+// What held when the head of a call came has to hold when its message has.
+func TestRemoteArrival(t *testing.T) {
+	r := newRemote(t)
+	for name, change := range map[string]func(){
+		"certificate-revoked": func() { revoke(r, "user/op") },
+		"role": func() {
+			r.root = strings.ReplaceAll(remoteRoles, "user/op", "user/nobody")
+			r.configure(remoteTasks)
+		},
+	} {
+		r.root = remoteRoles
+		r.configure(remoteTasks)
+		client := r.enrol("op")
+		body, write := io.Pipe()
+		q, err := http.NewRequest("POST", "http://rtask/rtask.v1.JobService/Start", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.Header.Set("Content-Type", "application/json")
+		reply := make(chan string, 1)
+		go func() {
+			answer, err := r.over(client.peer, client.head).Do(q)
+			if err != nil {
+				reply <- err.Error()
+				return
+			}
+			defer answer.Body.Close()
+			b, _ := io.ReadAll(answer.Body)
+			reply <- string(b)
+		}()
+		if _, err := io.WriteString(write, `{"name":`); err != nil {
+			t.Fatal(err)
+		}
+		change()
+		_, _ = io.WriteString(write, `"build"}`) // the answer may come first
+		_ = write.Close()
+		if got := <-reply; !strings.Contains(r.decisions()[len(r.decisions())-1], "RTASK_KIND="+name) || code(got) == "" {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	r.noJobs()
+}
+
+// A remote client has so many waits and calls at a time, of whatever connection and certificate, and others have theirs.
+func TestWatchesOfRemote(t *testing.T) {
+	r := newRemote(t)
+	c := &call{Caller: auth.Caller{Kind: auth.Remote, Client: auth.Client{Subject: "a"}}}
+	other := &call{Caller: auth.Caller{Kind: auth.Remote, Client: auth.Client{Subject: "b"}}}
+	var done []func()
+	for range maxWatchesOfUser {
+		d, err := r.watch(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done = append(done, d)
+	}
+	_, err := r.watch(c)
+	codes(t, err, connect.CodeResourceExhausted)
+	if d, err := r.watch(other); err != nil {
+		t.Error(err)
+	} else {
+		d()
+	}
+	for _, d := range done {
+		d()
+	}
+	if len(r.watches.held) != 0 {
+		t.Errorf("%v are still held", r.watches.held)
+	}
+	client := r.enrol("op")
+	j := must[rtaskv1.StartResponse](t)(r.jobs(client).Start(t.Context(), &rtaskv1.StartRequest{Name: "build"})).Job
+	r.waits.most = 1
+	next := r.follower(t, client, j.Id)
+	_, err = r.jobs(client).Status(t.Context(), &rtaskv1.StatusRequest{Job: j.Id})
+	if codes(t, err, connect.CodeResourceExhausted); detail(err).GetKind() != "concurrency" {
+		t.Error(err)
+	}
+	r.waits.most = 3
+	must[rtaskv1.StopResponse](t)(r.jobs(client).Stop(t.Context(), &rtaskv1.StopRequest{Job: j.Id, Kill: true}))
+	if err := next(); !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+}
+
+// What remote clients send counts for each of them, and for all together.
+func TestMessagesOfRemote(t *testing.T) {
+	r := newRemote(t)
+	op, other := r.enrol("op"), r.enrol("op-2")
+	text := `{"name":"nothing","input":"` + strings.Repeat("AAAA", 100) + `"}`
+	r.mostOfUser = 100
+	if status, reply := r.callRemote(op, "/rtask.v1.JobService/Start", text); code(reply) != "resource_exhausted" {
+		t.Errorf("%d %s", status, reply)
+	}
+	r.mostOfUser, r.mostOfGateway = 1000, 100
+	if status, reply := r.callRemote(other, "/rtask.v1.JobService/Start", text); code(reply) != "resource_exhausted" {
+		t.Errorf("%d %s", status, reply)
+	}
+	r.mostOfGateway = 1000
+	if status, reply := r.callRemote(op, "/rtask.v1.JobService/Start", text); code(reply) != "not_found" {
+		t.Errorf("%d %s", status, reply)
+	}
+	r.nothingHeld(t)
+}
