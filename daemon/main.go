@@ -201,7 +201,12 @@ func isFile(path string) bool {
 func (o *Options) absolute() error {
 	paths := []*string{&o.ConfigFile, &o.TasksDir, &o.StateDir, &o.LogDir, &o.RuntimeDir, &o.Shim}
 	if o.Gateway != nil {
-		paths = append(paths, &o.Gateway.Path)
+		paths = append(paths, &o.Gateway.Path, &o.Gateway.KeptKey)
+		for _, p := range []*string{&o.Gateway.RemoteKey, &o.Gateway.RemoteCert} {
+			if *p != "" {
+				paths = append(paths, p)
+			}
+		}
 		if o.Gateway.HTTPSAddress != "" {
 			paths = append(paths, &o.Gateway.HTTPSCert, &o.Gateway.HTTPSKey)
 		}

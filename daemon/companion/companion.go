@@ -173,22 +173,16 @@ func (o *Options) remoteKey() (*os.File, error) {
 	if len(key) > 0 {
 		b = slices.Concat(cert, []byte("\n"), key)
 	}
-	if len(b) > maxPipe {
-		return nil, fmt.Errorf("cannot use the key for remote clients: with its certificate it is longer than %d bytes", maxPipe)
-	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("cannot start the gateway: %w", err)
 	}
-	defer w.Close()
-	if _, err := w.Write(b); err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot start the gateway: %w", err), r.Close())
-	}
+	go func() { // until it was read, or nobody can read it any more
+		_, _ = w.Write(b)
+		_ = w.Close()
+	}()
 	return r, nil
 }
-
-// maxPipe is how many bytes a pipe takes before anybody reads them: a page at least, and 65,536 where its user has not many (pipe(7)).
-const maxPipe = 32 << 10
 
 // Stop ends the gateway and waits for it.
 func (o *Options) Stop() {

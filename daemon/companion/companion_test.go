@@ -1,9 +1,12 @@
 package companion
 
 import (
+	"io"
 	"os"
 	"os/exec"
 	"os/user"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -45,5 +48,51 @@ func TestCredentials(t *testing.T) {
 		if uid := o.free(); uid != free {
 			t.Fatalf("%d, want %d", uid, free)
 		}
+	}
+}
+
+// The gateway reads the key for remote clients from a pipe: what is in the files, and nothing where there is no key yet.
+func TestRemoteKey(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	long := strings.Repeat("x", 200_000) // more than a pipe takes
+	key, cert, none := file("key", "KEY"), file("cert", "CERT"), filepath.Join(dir, "none")
+	for name, c := range map[string]struct {
+		o    *Options
+		want string // "": an error
+	}{
+		"the key that is kept":      {&Options{KeptKey: key}, "\nKEY"},
+		"another one":               {&Options{RemoteKey: key, KeptKey: none}, "\nKEY"},
+		"with a certificate":        {&Options{RemoteKey: key, RemoteCert: cert, KeptKey: none}, "CERT\nKEY"},
+		"another one, which is not": {&Options{RemoteKey: none, KeptKey: key}, ""},
+		"no certificate":            {&Options{KeptKey: key, RemoteCert: none}, ""},
+		"too long":                  {&Options{RemoteKey: long}, ""},
+	} {
+		r, err := c.o.remoteKey()
+		if (err == nil) != (c.want != "") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil {
+			continue
+		}
+		b, err := io.ReadAll(r)
+		if err != nil || string(b) != c.want {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+		r.Close()
+	}
+	r, err := (&Options{KeptKey: none}).remoteKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if b, err := io.ReadAll(r); err != nil || len(b) != 0 {
+		t.Errorf("without a key: %q, %v", b, err)
 	}
 }
