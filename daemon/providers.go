@@ -82,7 +82,11 @@ func (e *engine) wantKeys(c *config.Config) error {
 func (e *engine) login(_ context.Context, name, idToken string, key []byte) (issuer.Login, error) {
 	l, err := e.providers.Use(name, []byte(idToken), key)
 	if r, ok := errors.AsType[*provider.Refusal](err); ok {
-		return issuer.Login{}, &authority.Refusal{Kind: r.Kind, Text: r.Text}
+		text := r.Text
+		if r.Kind == provider.KindToken && r.Provider != "" {
+			text = r.Provider + ": " + text // for the audit trail, where there may be several
+		}
+		return issuer.Login{}, &authority.Refusal{Kind: r.Kind, Text: text}
 	}
 	if err != nil {
 		return issuer.Login{}, err
