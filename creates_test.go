@@ -50,6 +50,7 @@ func byPath() map[string]string {
 		"daemon/providers.go Replace":            own,
 		"daemon/switches.go Replace":             own,
 		"sandbox/cgroup/cgroup.go Mkdir":         kernel,
+		"sandbox/cgroup/leaf.go Mkdir":           kernel,
 		"sandbox/claim.go WriteFile":             own,
 		"sandbox/durable/durable.go OpenFile":    "a folder of its caller's own",
 		"sandbox/durable/durable.go Rename":      "a folder of its caller's own",

@@ -16,7 +16,7 @@ import (
 // TestOneDirection: in these packages no two files need each other, be it by way of others. So a reader can begin at the bottom, and
 // what stands below can be understood without what uses it.
 func TestOneDirection(t *testing.T) {
-	for _, dir := range []string{"daemon/job", "daemon/store", "sandbox/jail", "sandbox/jail/fork", "sandbox/scope", "sandbox/shim"} {
+	for _, dir := range []string{"daemon/job", "daemon/store", "sandbox/cgroup", "sandbox/jail", "sandbox/jail/fork", "sandbox/log", "sandbox/scope", "sandbox/shim"} {
 		uses := usesOfFiles(t, dir)
 		if len(uses) == 0 {
 			t.Errorf("%s: no file uses another one: this test looks at the wrong things", dir)

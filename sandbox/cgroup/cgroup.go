@@ -18,8 +18,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/rtask/rtask/sandbox/spec"
 )
 
 // ErrNoHierarchy is returned where no cgroup v2 hierarchy is mounted.
@@ -169,35 +167,6 @@ type Group struct {
 	fd   int
 }
 
-// New makes a leaf with limits. optional lets a limit go that has no controller here. When New fails, nothing is left.
-func (t *Tree) New(name string, limits spec.Limits, optional bool) (*Group, error) {
-	if len(limits.AllowedCPUs) > 0 {
-		if err := t.enable("cpuset"); err != nil && !optional {
-			return nil, err
-		}
-	}
-	for _, c := range limits.Controllers() {
-		if !optional && !slices.Contains(t.controllers, c) {
-			return nil, fmt.Errorf("cannot limit the job: the %s controller is not available in %s", c, t.group)
-		}
-	}
-	g := &Group{dir: filepath.Join(t.dir, name), path: filepath.Join(t.group, name)}
-	if err := unix.Mkdir(g.dir, 0o755); err != nil {
-		return nil, fmt.Errorf("cannot make the job's control group: %s: %w", g.dir, err)
-	}
-	if err := t.limit(g, limits, optional); err != nil {
-		_ = os.Remove(g.dir) // the first error is the one that says something
-		return nil, err
-	}
-	fd, err := open(g.dir, unix.O_DIRECTORY|unix.O_PATH)
-	if err != nil {
-		_ = os.Remove(g.dir) // the first error is the one that says something
-		return nil, fmt.Errorf("cannot open the job's control group: %w", err)
-	}
-	g.fd = fd
-	return g, nil
-}
-
 // Path is the group's path below the mount, as /proc/PID/cgroup shows it.
 func (g *Group) Path() string { return g.path }
 
@@ -326,22 +295,6 @@ func (g *Group) WaitEmpty(timeout time.Duration) (bool, error) {
 			return false, fmt.Errorf("cannot watch the job's control group: %w", err)
 		}
 	}
-}
-
-// Usage reads what the group used. What the kernel does not tell stays nil.
-func (g *Group) Usage() spec.Usage {
-	var u spec.Usage
-	if v, err := keyed(g.dir, "cpu.stat", "usage_usec"); err == nil {
-		u.CPUUsec = &v
-	}
-	if v, err := single(g.dir, "memory.peak"); err == nil {
-		u.MemoryPeak = &v
-	}
-	if v, err := single(g.dir, "pids.peak"); err == nil {
-		u.TasksPeak = &v
-	}
-	g.ioUsage(&u)
-	return u
 }
 
 // OOMKilled reports whether the kernel killed a process of the group for want of memory.
