@@ -17,8 +17,11 @@ import (
 )
 
 const (
-	// maxEnrolments is how many certificates are on record, and maxOfIdentity how many good ones of one identity.
+	// maxEnrolments is how many certificates are on record, and maxOfIdentity how many of one identity that have not ended, revoked ones
+	// among them: whoever gets and revokes certificates in turn uses up what is theirs, and nothing of others.
 	maxEnrolments, maxOfIdentity = 10_000, 256
+	// maxEndedOfIdentity is how many certificates of one identity stay on record after their end.
+	maxEndedOfIdentity = 16
 	// keepEnded is how long a certificate stays on record after its end, so that `ca list` shows it and the CRL has it once more
 	// (RFC 5280, section 3.3).
 	keepEnded = 7 * 24 * time.Hour
@@ -59,10 +62,11 @@ func (a *Authority) issue(r Request, g Grant, also ...put) (Issued, error) {
 		return Issued{}, err
 	}
 	uri := &url.URL{Scheme: "spiffe", Host: a.Name(), Path: "/" + path}
-	if err := a.room(uri.String()); err != nil {
+	now := time.Now()
+	over, err := a.room(uri.String(), now)
+	if err != nil {
 		return Issued{}, err
 	}
-	now := time.Now()
 	template := &x509.Certificate{
 		SerialNumber: newSerial(), NotBefore: now.Add(-skew).UTC(), NotAfter: a.until(now, g, by).UTC(), URIs: []*url.URL{uri},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, BasicConstraintsValid: true,
@@ -81,10 +85,16 @@ func (a *Authority) issue(r Request, g Grant, also ...put) (Issued, error) {
 	e := &Enrolment{
 		Serial: serialText(cert.SerialNumber.Bytes()), URI: uri.String(), Issuer: by.issuer, Key: r.Key, Issued: now.UTC(), Until: cert.NotAfter, Grant: g,
 	}
+	for _, old := range over {
+		also = append(also, put{bucketEnrolments, old.number(), nil})
+	}
 	if err := a.db.commit(append(also, putEnrolment(e))...); err != nil {
 		return Issued{}, err
 	}
 	a.mu.Lock()
+	for _, old := range over {
+		delete(a.records, old.Serial)
+	}
 	a.records[e.Serial] = e
 	a.mu.Unlock()
 	return Issued{Certificate: inPEM(cert.Raw), Authorities: a.PEM(), Identity: e.identity(cert.NotAfter)}, nil
@@ -119,24 +129,50 @@ func (a *Authority) until(now time.Time, g Grant, by *generation) time.Time {
 	return by.cert.NotAfter
 }
 
-// room returns ErrFull if there may be no further certificate of an identity.
-func (a *Authority) room(uri string) error {
-	now := time.Now()
+// room returns ErrFull if there may be no further certificate of an identity, or else the records that go for it: those that have
+// ended, first of the same identity, then the oldest of all.
+func (a *Authority) room(uri string, now time.Time) (over []*Enrolment, err error) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	if len(a.records) >= maxEnrolments {
-		return fmt.Errorf("%w: %d", ErrFull, maxEnrolments)
-	}
-	n := 0
+	n, after := 0, a.settings.RenewExpired
+	var own, others []*Enrolment
 	for _, e := range a.records {
-		if e.URI == uri && e.live(now) {
+		switch {
+		case e.URI == uri && e.Until.After(now):
 			n++
+		case e.URI == uri && e.over(now, 0):
+			own = append(own, e)
+		case e.over(now, after):
+			others = append(others, e)
 		}
 	}
 	if n >= maxOfIdentity {
-		return fmt.Errorf("%w: %d good ones of %s", ErrFull, n, uri)
+		return nil, fmt.Errorf("%w: %d of %s have not ended", ErrFull, n, uri)
 	}
-	return nil
+	slices.SortFunc(own, func(a, b *Enrolment) int { return a.Until.Compare(b.Until) })
+	over = own[:max(len(own)-maxEndedOfIdentity+1, 0)]
+	if short := len(a.records) - len(over) + 1 - maxEnrolments; short > 0 {
+		others = append(others, own[len(over):]...)
+		slices.SortFunc(others, func(a, b *Enrolment) int { return a.Until.Compare(b.Until) })
+		if len(others) < short {
+			return nil, fmt.Errorf("%w: %d", ErrFull, maxEnrolments)
+		}
+		over = append(over, others[:short]...)
+	}
+	return over, nil
+}
+
+// over reports whether nothing depends on the record any more. A certificate that was revoked stays for one more list after its end (RFC
+// 5280, section 3.3), and a machine's for as long as it can be renewed after it.
+func (e *Enrolment) over(now time.Time, renewExpired time.Duration) bool {
+	switch {
+	case !e.Revoked.IsZero():
+		return now.After(e.Until.Add(crlLife))
+	case e.Grant.Kind == User:
+		return now.After(e.Until)
+	default:
+		return now.After(e.Until.Add(renewExpired))
+	}
 }
 
 // sign makes a certificate.

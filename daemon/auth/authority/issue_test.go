@@ -380,6 +380,31 @@ func TestRotate(t *testing.T) {
 	})
 }
 
+// TestDistrust renews a certificate that a distrusted key of the authority has signed.
+func TestDistrust(t *testing.T) {
+	a, _ := opened(t)
+	key := newP256(t)
+	got, err := a.Issue(csrOf(t, key, nil), Grant{Kind: Machine, Name: "ci-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := leafOf(t, got)
+	next, err := NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Rotate(next, true); err != nil {
+		t.Fatal(err)
+	}
+	_, err = a.RenewExpired(signed(t, key, leaf, derOf(csrOf(t, newP256(t), nil))), "")
+	wantRefusal(t, err, KindRevoked)
+	_, err = a.Again("ci-1")
+	wantRefusal(t, err, KindRevoked)
+	if all := a.List(); len(all) != 1 || all[0].State(time.Now()) != "revoked" {
+		t.Errorf("%+v", all)
+	}
+}
+
 // TestFull issues as many certificates of one identity as there may be.
 func TestFull(t *testing.T) {
 	a, _ := opened(t)
@@ -395,13 +420,42 @@ func TestFull(t *testing.T) {
 	if _, err := a.Issue(csr, Grant{Kind: User, Name: "admin2"}); err != nil {
 		t.Error(err)
 	}
+	// Those that were revoked count for their identity until they end, and hold nobody else up.
+	for _, e := range a.records {
+		e.Revoked = now
+	}
+	if _, err := a.Issue(csr, Grant{Kind: User, Name: "admin1"}); !errors.Is(err, ErrFull) {
+		t.Errorf("one more behind revoked ones: %v", err)
+	}
+	// What has ended makes room, and what may still be renewed does not.
 	for i := len(a.records); i < maxEnrolments; i++ {
-		e := &Enrolment{Serial: fmt.Sprintf("%04x", i), URI: fmt.Sprint(i), Until: now.Add(-time.Hour)}
+		e := &Enrolment{Serial: fmt.Sprintf("%04x", i), URI: fmt.Sprint(i), Until: now.Add(-time.Hour), Grant: Grant{Kind: Machine}}
 		a.records[e.Serial] = e
 	}
 	if _, err := a.Issue(csr, Grant{Kind: User, Name: "admin3"}); !errors.Is(err, ErrFull) {
 		t.Errorf("one more of all: %v", err)
 	}
+	a.records["ffff"] = &Enrolment{Serial: "ffff", URI: "of a user", Until: now.Add(-time.Hour), Grant: Grant{Kind: User}}
+	delete(a.records, fmt.Sprintf("%04x", maxEnrolments-1))
+	if _, err := a.Issue(csr, Grant{Kind: User, Name: "admin3"}); err != nil || len(a.records) != maxEnrolments || a.records["ffff"] != nil {
+		t.Errorf("with one that has ended: %v, %d records", err, len(a.records))
+	}
+}
+
+// TestEnded gets certificates again and again: those of one identity that have ended stay for a while, and not all of them.
+func TestEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, _ := opened(t)
+		for range 2 * maxEndedOfIdentity {
+			if _, err := a.Issue(csrOf(t, newP256(t), nil), Grant{Kind: User, Name: "admin1", Life: time.Hour}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * time.Hour)
+		}
+		if n := len(a.List()); n != maxEndedOfIdentity {
+			t.Errorf("%d are on record", n)
+		}
+	})
 }
 
 func FuzzRequest(f *testing.F) {

@@ -261,16 +261,29 @@ func (a *Authority) rotate(signer *ecdsa.PrivateKey, distrust bool) (ended []Enr
 		}
 		all = append(all, &kept)
 	}
+	// What is not trusted any more must not be renewed either, so it is revoked.
+	now := time.Now().UTC()
+	var revoked []*Enrolment
+	a.mu.RLock()
+	for _, e := range a.records {
+		if !gone[e.Issuer] || !e.Revoked.IsZero() {
+			continue
+		}
+		if e.live(now) {
+			ended = append(ended, *e)
+		}
+		next := *e
+		next.Revoked, next.RevokedBy = now, "ca rotate"
+		revoked, puts = append(revoked, &next), append(puts, putEnrolment(&next))
+	}
+	a.mu.RUnlock()
 	if err := a.db.commit(puts...); err != nil {
 		return nil, err
 	}
-	now := time.Now()
 	a.mu.Lock()
 	a.own = all
-	for _, e := range a.records {
-		if gone[e.Issuer] && e.live(now) {
-			ended = append(ended, *e)
-		}
+	for _, e := range revoked {
+		a.records[e.Serial] = e
 	}
 	a.mu.Unlock()
 	a.makeLists(true)

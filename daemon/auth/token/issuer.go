@@ -160,7 +160,8 @@ func (i *Issuer) Verify(raw []byte, leaf *x509.Certificate) (Claims, error) {
 		return Claims{}, expired(c.Expires)
 	}
 	if i.revoked(c) {
-		return Claims{}, invalid("jti", "the token has been revoked")
+		// Of the same kind as one that has expired: the client is to fetch another one.
+		return Claims{}, &Refusal{Kind: Expired, Claim: "jti", Text: "the token has been revoked"}
 	}
 	if !known {
 		s.good.add(id, c)

@@ -3,9 +3,9 @@ package token
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -253,21 +253,32 @@ func TestRevoke(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, i := range []*Issuer{i, next} {
-			if _, err := i.Verify([]byte(one), leaf); kindOf(err) != Invalid {
+			if _, err := i.Verify([]byte(one), leaf); kindOf(err) != Expired {
 				t.Errorf("revoked: %v", err)
 			}
 			if _, err := i.Verify([]byte(two), leaf); err != nil {
 				t.Errorf("not revoked: %v", err)
 			}
 		}
+		// One client that revokes as often as it likes takes away its own tokens alone, and what is kept is bounded.
 		now := time.Now()
-		r := i.saved.revoked
-		for n := range maxRevoked {
-			id := base64.RawURLEncoding.EncodeToString([]byte{byte(n), byte(n >> 8)})
-			r = r.with(Claims{ID: id, IssuedAt: now, Expires: now.Add(time.Hour)}, now)
+		of := func(client string, n int) Claims {
+			return Claims{ID: fmt.Sprint(client, n), ClientID: client, IssuedAt: now, Expires: now.Add(time.Hour)}
 		}
-		if len(r.ids) > maxRevoked || !r.has(c) || !r.has(Claims{ID: "another", IssuedAt: now}) || r.has(Claims{ID: "later", IssuedAt: now.Add(time.Second)}) {
-			t.Errorf("with too many: %d ids, since %v", len(r.ids), r.since)
+		r := i.saved.revoked
+		for n := range 2 * maxRevoked {
+			r = r.with(of("greedy", n), now)
+		}
+		later := of("greedy", -1)
+		later.IssuedAt = now.Add(time.Second)
+		if len(r.ids) > 1+maxRevokedOfClient || !r.has(c) || !r.has(of("greedy", 0)) || !r.has(of("greedy", -1)) || r.has(later) || r.has(of("other", 0)) {
+			t.Errorf("with many of one client: %d ids, clients %v", len(r.ids), r.clients)
+		}
+		for n := range 3 * maxRevoked {
+			r = r.with(of(fmt.Sprint("client", n), 0), now)
+			if len(r.ids) > maxRevoked || len(r.clients) > maxRevoked || !r.has(c) || !r.has(of(fmt.Sprint("client", n), 0)) {
+				t.Fatalf("with many clients: %d ids, %d clients", len(r.ids), len(r.clients))
+			}
 		}
 		time.Sleep(2 * time.Hour)
 		r = i.saved.revoked.with(Claims{ID: "x", Expires: time.Now().Add(time.Hour)}, time.Now())

@@ -34,8 +34,9 @@ type keysFile struct {
 		From time.Time `json:"from"`
 		Keys [][]byte  `json:"keys"` // PKCS #8
 	} `json:"generations"`
-	Revoked map[string]time.Time `json:"revoked,omitempty"`
-	Since   time.Time            `json:"since,omitzero"`
+	Revoked map[string]revokedToken `json:"revoked,omitempty"`
+	Clients map[string]time.Time    `json:"clients,omitempty"`
+	All     time.Time               `json:"all,omitzero"`
 }
 
 // saved is what the file keeps of an Issuer.
@@ -79,7 +80,7 @@ func openKeys(content, secret []byte) (saved, error) {
 	if err := json.Unmarshal(text, &file); err != nil {
 		return saved{}, ErrKeysLost
 	}
-	s := saved{revoked: revoked{ids: file.Revoked, since: file.Since}}
+	s := saved{revoked: revoked{ids: file.Revoked, clients: file.Clients, all: file.All}}
 	for _, stored := range file.Generations {
 		g := generation{from: stored.From}
 		for _, der := range stored.Keys {
@@ -115,7 +116,7 @@ func writeKeysFile(path string, secret []byte, s saved) error {
 }
 
 func sealKeys(secret []byte, s saved) ([]byte, error) {
-	file := keysFile{Revoked: s.revoked.ids, Since: s.revoked.since}
+	file := keysFile{Revoked: s.revoked.ids, Clients: s.revoked.clients, All: s.revoked.all}
 	for _, g := range s.generations {
 		var keys [][]byte
 		for _, k := range g.keys {
