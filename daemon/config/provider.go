@@ -139,7 +139,8 @@ func providerScope() scope[Provider] {
 				name: "require", example: `{ repository_id = "456789", environment = "production" }`,
 				kind: kind[Provider]{word: "object", decode: func(d *decoder, v value, p *Provider) { d.claims(v, &p.Require) }},
 				doc: "Claims that a token must have, with exactly these values. For GitHub's issuer `repository_id` or " +
-					"`repository_owner_id` must be among them, or every repository of GitHub could log in.",
+					"`repository_owner_id` must be among them, or every repository of GitHub could log in. Its tokens for pull requests are " +
+					"refused unless one of `event_name`, `ref`, `environment` and `sub` is among them, too.",
 			},
 			{
 				name: "bound", example: "true", fallback: "false",

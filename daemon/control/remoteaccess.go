@@ -46,5 +46,24 @@ func (s *Server) remoteAccess() *rtaskv1.RemoteAccess {
 	if m.Url == "" || strings.Contains(m.Url, "://localhost") {
 		m.Problems = append(m.Problems, "clients on other machines cannot call "+m.Url+": set url of remote in rtask.hcl")
 	}
+	m.Problems = append(m.Problems, s.providerProblems()...)
 	return m
+}
+
+// providerProblems are those of OpenID providers that keep their users from logging in.
+func (s *Server) providerProblems() (all []string) {
+	if s.Options.Providers == nil {
+		return nil
+	}
+	for _, p := range s.Options.Providers() {
+		switch {
+		case p.Keys == 0 && p.JWKSFile != "":
+			all = append(all, fmt.Sprintf("logins of %s are refused, since its jwks_file cannot be used: %v", p.Name, p.Problem))
+		case p.Keys == 0:
+			all = append(all, fmt.Sprintf("logins of %s are refused, since its keys have not been fetched: see the journal of rtask-provider.service", p.Name))
+		case p.Expired:
+			all = append(all, fmt.Sprintf("logins of %s are refused, since its keys were last fetched on %s: see the journal of rtask-provider.service", p.Name, p.Fetched.Local().Format(time.DateTime)))
+		}
+	}
+	return all
 }
