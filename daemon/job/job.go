@@ -28,7 +28,8 @@
 //   - triggers (trigger.go): start the jobs that the ends of others start.
 //
 // The Manager (manager.go) connects all of them. Files use each other in one direction: none uses the Manager. Locks are taken in this
-// order: a job's writing, the roster's, a job's (live.go), the pool's.
+// order: a job's writing, the roster's, a job's (live.go), the pool's. Nothing waits for a commit of the records with one of them held,
+// except a job's writing: a commit asks the roster whether a job has failed.
 //
 // It knows nothing of who may do what (daemon/auth, daemon/control), of configuration files or of the network. How a
 // process is started and confined is package sandbox's business.
