@@ -20,6 +20,7 @@ import (
 // renew_expired is the default.
 const afterEnd = 72 * time.Hour
 
+// ReadCertificate reads a certificate of somebody's own, without its key.
 func ReadCertificate(file string) (*tls.Certificate, error) {
 	text, err := readFile(file)
 	if err != nil {
@@ -32,6 +33,7 @@ func ReadCertificate(file string) (*tls.Certificate, error) {
 	return cert, nil
 }
 
+// chain reads a certificate with those behind it, in PEM.
 func chain(text string) (*tls.Certificate, error) {
 	all, err := client.ParseCertificates(text)
 	if err != nil {
@@ -47,6 +49,7 @@ func chain(text string) (*tls.Certificate, error) {
 	return cert, nil
 }
 
+// WithKey returns the certificate of a chain in PEM with its key.
 func WithKey(text string, key crypto.Signer) (*tls.Certificate, error) {
 	cert, err := chain(text)
 	if err != nil {
@@ -64,6 +67,7 @@ func samePublic(a, b crypto.PublicKey) bool {
 	return ok && k.Equal(b)
 }
 
+// Request returns a certificate signing request for a key, in PEM. It has no names: the server decides on them.
 func Request(key crypto.Signer) (string, error) {
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
 	if err != nil {
@@ -72,6 +76,7 @@ func Request(key crypto.Signer) (string, error) {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})), nil
 }
 
+// Machine reports whether a certificate is one that renews itself: of a machine or a host, by its SPIFFE ID.
 func Machine(c *x509.Certificate) bool {
 	if len(c.URIs) != 1 || c.URIs[0].Scheme != "spiffe" {
 		return false
@@ -79,6 +84,7 @@ func Machine(c *x509.Certificate) bool {
 	return strings.HasPrefix(c.URIs[0].Path, "/machine/") || strings.HasPrefix(c.URIs[0].Path, "/host/")
 }
 
+// KeyUntil is how long the key of a certificate is of use.
 func KeyUntil(c *x509.Certificate) time.Time {
 	if Machine(c) {
 		return c.NotAfter.Add(afterEnd)
@@ -88,6 +94,8 @@ func KeyUntil(c *x509.Certificate) time.Time {
 
 func life(c *x509.Certificate) time.Duration { return c.NotAfter.Sub(c.NotBefore) }
 
+// due reports whether a certificate should be renewed: that of a machine from two thirds of its life on, a tenth of its life earlier or
+// later, so that those which were issued together do not come together. Its serial number says which.
 func due(c *x509.Certificate, now time.Time) bool {
 	if !Machine(c) {
 		return false

@@ -263,14 +263,6 @@ func (f Folder) Logout(name string, keys keystore.Store) (where keystore.Place, 
 	return where, failed
 }
 
-// ReadCertificate reads a certificate of somebody's own, without its key.
-// chain reads a certificate with those behind it, in PEM.
-// WithKey returns the certificate of a chain in PEM with its key.
-// Request returns a certificate signing request for a key, in PEM. It has no names: the server decides on them.
-// Machine reports whether a certificate is one that renews itself: of a machine or a host, by its SPIFFE ID.
-// KeyUntil is how long the key of a certificate is of use.
-// due reports whether a certificate should be renewed: that of a machine from two thirds of its life on, a tenth of its life earlier or
-// later, so that those which were issued together do not come together. Its serial number says which.
 // renew gets another certificate, with another key at the same place. Another process may have done so. c.mu is held.
 func (c *Credentials) renew(ctx context.Context, e *client.Endpoint) error {
 	unlock, err := lock(ctx, c.dir())
