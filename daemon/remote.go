@@ -192,10 +192,12 @@ func (e *engine) trustChanged() {
 			m.ServerChain = append(m.ServerChain, c.Raw)
 		}
 	}
+	if e.control != nil {
+		e.control.Recheck() // before the gateway closes the connections of these calls, without a word
+	}
 	e.trust.Store(m)
 	if e.control != nil {
 		e.control.Changed()
-		e.control.Recheck()
 	}
 }
 

@@ -118,9 +118,19 @@ func endOf(c auth.Client) (time.Time, error) {
 
 // Recheck decides the calls of remote clients that are under way anew, and ends those that are not allowed any more. The engine calls it
 // when the configuration, a certificate or a key of tokens has changed, and once a minute, since clocks are set.
+// It returns when these are over, or had their time to be: then their clients know why.
 func (s *Server) Recheck() {
-	if s.revoking.Load() == 0 { // Revoke ends its calls itself, and counts them
-		s.recheck()
+	if s.revoking.Load() > 0 { // Revoke ends its calls itself, and counts them
+		return
+	}
+	late := time.NewTimer(lastWords)
+	defer late.Stop()
+	for _, gone := range s.recheck() {
+		select {
+		case <-gone:
+		case <-late.C:
+			return // a call may be the one that this waits in
+		}
 	}
 }
 

@@ -70,7 +70,9 @@ func TestRemoteCallsEnd(t *testing.T) {
 			for len(r.waits.checked()) != 2 {
 				time.Sleep(10 * time.Millisecond)
 			}
-			c.end(r, client)
+			if c.end(r, client); c.life == 0 && len(r.waits.checked()) != 0 {
+				t.Error("calls that are not allowed any more are still under way")
+			}
 			for _, err := range []error{next(), <-waited} {
 				if codes(t, err, c.code); detail(err).GetKind() != c.kind {
 					t.Errorf("%v", err)
