@@ -265,10 +265,13 @@ func (l *crlFile) signedBy(authority *x509.Certificate) bool {
 func (a *Authority) notRevoked(way []*x509.Certificate, now time.Time) (until time.Time, err error) {
 	for i, c := range way[:len(way)-1] {
 		issuer := way[i+1]
+		named, verified := false, false
 		for _, l := range a.lists {
 			if l.list == nil || !l.verifiedFor(issuer) {
+				named = named || l.list != nil && bytes.Equal(l.list.RawIssuer, issuer.RawSubject)
 				continue
 			}
+			verified = true
 			stale := now.After(l.list.NextUpdate)
 			switch {
 			case l.serials[numberOf(c.SerialNumber)]:
@@ -278,6 +281,9 @@ func (a *Authority) notRevoked(way []*x509.Certificate, now time.Time) (until ti
 			case !stale && !a.settings.WarnStale && (until.IsZero() || l.list.NextUpdate.Before(until)):
 				until = l.list.NextUpdate
 			}
+		}
+		if named && !verified && !a.settings.WarnStale {
+			return until, refuse(KindStaleCRL, "whether the certificate was revoked is not known: the list here of an authority of that name has another signature")
 		}
 	}
 	for _, l := range a.lists {

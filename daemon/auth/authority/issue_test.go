@@ -405,6 +405,24 @@ func TestDistrust(t *testing.T) {
 	}
 }
 
+// TestRevokeEnded revokes a machine whose certificate has ended and could still be renewed.
+func TestRevokeEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, _ := opened(t)
+		key := newP256(t)
+		got, err := a.Issue(csrOf(t, key, nil), Grant{Kind: Machine, Name: "ci-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(30*24*time.Hour + time.Hour)
+		if r, err := a.Revoke("ci-1", "root"); err != nil || len(r.Certificates) != 0 {
+			t.Errorf("%+v, %v", r, err)
+		}
+		_, err = a.RenewExpired(signed(t, key, leafOf(t, got), derOf(csrOf(t, newP256(t), nil))), "")
+		wantRefusal(t, err, KindRevoked)
+	})
+}
+
 // TestFull issues as many certificates of one identity as there may be.
 func TestFull(t *testing.T) {
 	a, _ := opened(t)

@@ -133,13 +133,16 @@ func (a *Authority) revoke(uri, serial, by string) (Revocation, error) {
 	var gone []joinID
 	a.mu.RLock()
 	for _, e := range a.records {
-		if e.URI != uri && e.Serial != serial || !e.live(now) {
+		// One that has ended is revoked, too: it could still be renewed.
+		if e.URI != uri && e.Serial != serial || !e.Revoked.IsZero() {
 			continue
 		}
 		next := *e
 		next.Revoked, next.RevokedBy = now, by[:min(len(by), maxText)]
 		changed, puts = append(changed, &next), append(puts, putEnrolment(&next))
-		r.URI, r.Certificates = e.URI, append(r.Certificates, next)
+		if r.URI = e.URI; e.live(now) {
+			r.Certificates = append(r.Certificates, next)
+		}
 	}
 	for id, j := range a.joins {
 		if uri != "" && j.Used.IsZero() && a.uriOf(j.Grant) == uri {

@@ -1,11 +1,14 @@
 package authority
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"sync"
 	"time"
@@ -118,6 +121,10 @@ func (a *Authority) enrolled(g *generation, way []*x509.Certificate, until time.
 	if e == nil || e.Issuer != g.issuer || len(way) != 2 || len(leaf.URIs) != 1 || leaf.URIs[0].String() != e.URI {
 		return Identity{}, refuse(KindUnknown, "this authority has no record of the certificate")
 	}
+	// A certificate that somebody made with the authority's key, in the name of one on record, has another key.
+	if key, err := x509.MarshalPKIXPublicKey(leaf.PublicKey); err != nil || !bytes.Equal(key, e.Key) {
+		return Identity{}, refuse(KindUnknown, "this authority has made another certificate with this number")
+	}
 	if !e.Revoked.IsZero() {
 		return Identity{}, refuse(KindRevoked, "the certificate was revoked on %s", e.Revoked.UTC().Format(time.RFC3339))
 	}
@@ -126,7 +133,7 @@ func (a *Authority) enrolled(g *generation, way []*x509.Certificate, until time.
 
 // others is the identity of another authority's certificate. a.mu is held.
 func (a *Authority) others(leaf *x509.Certificate, until time.Time) (Identity, error) {
-	id := Identity{Subject: leaf.Subject.String(), Serial: serialText(leaf.SerialNumber.Bytes()), Until: until}
+	id := Identity{Subject: subjectOf(leaf), Serial: serialText(leaf.SerialNumber.Bytes()), Until: until}
 	if len(leaf.URIs) > 1 { // X.509-SVID, section 2
 		return Identity{}, refuse(KindUnknown, "the certificate has more than one URI, so that it does not say whose it is")
 	}
@@ -143,6 +150,16 @@ func (a *Authority) others(leaf *x509.Certificate, until time.Time) (Identity, e
 		return Identity{}, refuse(KindUnknown, "the certificate has neither a SPIFFE ID nor a subject")
 	}
 	return id, nil
+}
+
+// subjectOf is the subject of a certificate (RFC 4514), all of it and in its order; "": it has none. Subject.String() has the last of
+// several common names alone.
+func subjectOf(c *x509.Certificate) string {
+	var all pkix.RDNSequence
+	if rest, err := asn1.Unmarshal(c.RawSubject, &all); err != nil || len(rest) > 0 {
+		return ""
+	}
+	return all.String()
 }
 
 // checkStrength refuses keys that others can find out.

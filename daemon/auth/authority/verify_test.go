@@ -169,12 +169,45 @@ func TestVerifyForgotten(t *testing.T) {
 	same := &other{cert: a.Certificates()[0], key: signer, t: t}
 	_, err = a.Verify(same.leaf(func(c *x509.Certificate) { c.URIs = []*url.URL{uri(t, "spiffe://example.org/user/admin1")} }), nil)
 	wantRefusal(t, err, KindUnknown)
+	// Number and name of one, with another key.
+	known := issued(t, a, Grant{Kind: User, Name: "admin1"})
+	_, err = a.Verify(same.leaf(func(c *x509.Certificate) { c.SerialNumber, c.URIs = known.SerialNumber, known.URIs }), nil)
+	wantRefusal(t, err, KindUnknown)
 	// The number of one, with the name of another.
 	good := issued(t, a, Grant{Kind: User, Name: "guest"})
 	_, err = a.Verify(same.leaf(func(c *x509.Certificate) {
 		c.SerialNumber, c.URIs = good.SerialNumber, []*url.URL{uri(t, "spiffe://example.org/user/admin1")}
 	}), nil)
 	wantRefusal(t, err, KindUnknown)
+}
+
+// TestSubject shows certificates of another authority with subjects that are nearly the one of a role.
+func TestSubject(t *testing.T) {
+	a, _ := opened(t)
+	o := newOther(t, nil)
+	if err := a.Configure(Settings{Own: true, Roots: [][]byte{pemOf(o.cert)}}); err != nil {
+		t.Fatal(err)
+	}
+	cn, org := asn1.ObjectIdentifier{2, 5, 4, 3}, asn1.ObjectIdentifier{2, 5, 4, 10}
+	for want, names := range map[string][]pkix.AttributeTypeAndValue{
+		"CN=ops,O=Example":            {{Type: org, Value: "Example"}, {Type: cn, Value: "ops"}},
+		"CN=ops,CN=mallory,O=Example": {{Type: org, Value: "Example"}, {Type: cn, Value: "mallory"}, {Type: cn, Value: "ops"}},
+		"O=Example,CN=ops":            {{Type: cn, Value: "ops"}, {Type: org, Value: "Example"}},
+		`CN=ops\,O=Example`:           {{Type: cn, Value: "ops,O=Example"}},
+	} {
+		var all pkix.RDNSequence
+		for _, n := range names {
+			all = append(all, pkix.RelativeDistinguishedNameSET{n})
+		}
+		raw, err := asn1.Marshal(all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := a.Verify(o.leaf(func(c *x509.Certificate) { c.RawSubject = raw }), nil)
+		if err != nil || id.Subject != want {
+			t.Errorf("%q, and not %q: %v", id.Subject, want, err)
+		}
+	}
 }
 
 func TestRoots(t *testing.T) {
@@ -254,7 +287,7 @@ func TestLists(t *testing.T) {
 		}
 		write(forged.list(24*time.Hour, 77, 10))
 		a.Tick()
-		want("a list of somebody else of the same name", "")
+		want("a list of somebody else of the same name", KindStaleCRL)
 		for about, content := range map[string][]byte{"garbage": []byte("x"), "nothing": {}} {
 			write(corp.list(24*time.Hour, 77, 10))
 			a.Tick()

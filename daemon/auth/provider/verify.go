@@ -78,11 +78,19 @@ func (s *Set) Use(name string, raw, spki []byte) (Login, error) {
 	if err != nil {
 		return Login{}, err
 	}
-	err = s.used.use(raw, issued, expires, now)
+	err = s.used.use(raw, issued, tooOld(issued, expires), now)
 	if errors.Is(err, errUsed) {
 		return Login{}, p.refuse("", "%v", err)
 	}
 	return l, err
+}
+
+// tooOld is when a token is refused for its age or its end, so that nobody needs to remember that it was used.
+func tooOld(issued, expires time.Time) time.Time {
+	if age := issued.Add(maxAge + late); age.Before(expires) {
+		return age
+	}
+	return expires
 }
 
 // UseOf is Use for a token of which only the issuer tells the provider.

@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -279,8 +280,30 @@ func TestOnce(t *testing.T) {
 	})
 }
 
+// TestUsedWithAnotherSignature uses a token a second time with the other signature that is as good (r, n-s of ECDSA).
+func TestUsedWithAnotherSignature(t *testing.T) {
+	now := time.Now()
+	u := used{path: filepath.Join(t.TempDir(), "used"), tokens: map[string]int64{}}
+	if err := u.use([]byte("head.claims.one"), now, now.Add(time.Hour), now); err != nil {
+		t.Fatal(err)
+	}
+	if err := u.use([]byte("head.claims.two"), now, now.Add(time.Hour), now); !errors.Is(err, errUsed) {
+		t.Errorf("with another signature: %v", err)
+	}
+	if err := u.use([]byte("head.others.two"), now, now.Add(time.Hour), now); err != nil {
+		t.Errorf("with other claims: %v", err)
+	}
+}
+
 func TestUsedIsBounded(t *testing.T) {
 	now := time.Now()
+	// It is remembered no longer than its age lets it in.
+	if got := tooOld(now, now.Add(365*24*time.Hour)); !got.Equal(now.Add(maxAge + late)) {
+		t.Errorf("a token of a year is remembered until %v", got)
+	}
+	if got := tooOld(now, now.Add(time.Minute)); !got.Equal(now.Add(time.Minute)) {
+		t.Errorf("a token of a minute is remembered until %v", got)
+	}
 	u := used{path: filepath.Join(t.TempDir(), "used"), tokens: map[string]int64{}}
 	for n := range maxUsed {
 		u.tokens[base64.RawURLEncoding.EncodeToString([]byte{byte(n), byte(n >> 8), 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30})] = now.Add(time.Hour).Unix()
