@@ -57,13 +57,13 @@ func (o Options) credentials() (cert, key []byte, err error) {
 	return cert, key, nil
 }
 
-// untimely returns why clients refuse a certificate at a time, nil if they do not.
-func untimely(c tls.Certificate, now time.Time) error {
+// untimely returns why clients refuse the certificate of a credential at a time, nil if they do not.
+func untimely(c tls.Certificate, credential string, now time.Time) error {
 	switch {
 	case now.After(c.Leaf.NotAfter):
-		return fmt.Errorf("the certificate (%s) has expired, on %s; clients refuse it", credentialCert, c.Leaf.NotAfter.UTC().Format(time.RFC3339))
+		return fmt.Errorf("the certificate (%s) has expired, on %s; clients refuse it", credential, c.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	case now.Before(c.Leaf.NotBefore):
-		return fmt.Errorf("the certificate (%s) is not valid before %s; clients refuse it", credentialCert, c.Leaf.NotBefore.UTC().Format(time.RFC3339))
+		return fmt.Errorf("the certificate (%s) is not valid before %s; clients refuse it", credential, c.Leaf.NotBefore.UTC().Format(time.RFC3339))
 	default:
 		return nil
 	}
@@ -88,7 +88,7 @@ func (o Options) tlsConfig() *tls.Config {
 
 // check logs it if clients refuse a certificate now.
 func (o Options) check(c tls.Certificate) {
-	if err := untimely(c, time.Now()); err != nil {
+	if err := untimely(c, credentialCert, time.Now()); err != nil {
 		o.Logger.Error("HTTPS is served with a bad certificate", "error", err)
 	}
 }

@@ -95,11 +95,15 @@ func (m *mutual) newest(ctx context.Context) (*terms, error) {
 	m.mu.Lock()
 	t := m.terms // what has come on the stream is in force before anybody is told of it
 	m.mu.Unlock()
-	m.log(t.problem)
-	return t, t.problem
+	if t.problem != nil {
+		m.log(t.problem)
+		return nil, t.problem
+	}
+	m.log(untimely(t.server, credentialRemoteKey, time.Now()))
+	return t, nil
 }
 
-// log says once that the port is not served, and once that it is again.
+// log says once that nobody can be served, and once that clients are again.
 func (m *mutual) log(problem error) {
 	text := ""
 	if problem != nil {
@@ -110,7 +114,7 @@ func (m *mutual) log(problem error) {
 	switch {
 	case text == m.logged:
 		return
-	case problem != nil:
+	case problem != nil: // handshakes fail, by the gateway's alert or by the client's
 		m.logger.Error("remote clients are not served", "error", problem)
 	case m.logged != "-": // else that it is served was logged when it was opened
 		m.logger.Info("remote clients are served")
