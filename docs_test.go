@@ -99,6 +99,19 @@ func TestDecisions(t *testing.T) {
 	}
 }
 
+// TestClientsDocument: docs/remote-clients.md shows how a client in Go connects as the program does that tests run.
+func TestClientsDocument(t *testing.T) {
+	program, err := os.ReadFile("packaging/interop/rpc/dial.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, code, ok := strings.Cut(string(program), "word for word (TestClientsDocument).\n\n")
+	document, err := os.ReadFile("docs/remote-clients.md")
+	if err != nil || !ok || !strings.Contains(string(document), "```go\n"+code+"```\n") {
+		t.Errorf("docs/remote-clients.md does not have what is in packaging/interop/rpc/dial.go: %v", err)
+	}
+}
+
 // TestLinks: what the documents link to in the tree exists.
 func TestLinks(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#:]+)\)`)

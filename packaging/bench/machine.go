@@ -116,6 +116,10 @@ task "sleep" {
   blocking = true
   api_keys = [%[1]q]
 }
+task "talk" {
+  command = ["/bin/sh", "-c", "echo begun; exec sleep 1000"]
+  timeout = "20min"
+}
 task "lines" {
   command       = ["/bin/cat", %[2]q]
   timeout       = "5min"

@@ -56,6 +56,7 @@ func sections() []section {
 		{"run", measureRun},
 		{"start", measureStart},
 		{"log", measureLog},
+		{"remote", measureRemote},
 		{"memory", measureMemory},
 	}
 }

@@ -113,47 +113,6 @@ func TestForeground(t *testing.T) {
 	})
 }
 
-// TestMakeRun is what a newcomer does first: `make run`, and then the curl line that it prints.
-func TestMakeRun(t *testing.T) {
-	var cmd *exec.Cmd
-	var line string
-	for tries := 0; line == ""; tries++ {
-		cmd = exec.Command("make", "--no-print-directory", "-C", "../..", "run")
-		cmd.Env = append(os.Environ(), "RTASK_RUN_DIR="+t.TempDir(), "RTASK_API_ADDRESS="+freeAddress(t), "RTASK_METRICS_ADDRESS="+freeAddress(t))
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		var errs strings.Builder
-		cmd.Stderr = io.MultiWriter(os.Stderr, &errs)
-		stdout, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		for in := bufio.NewScanner(stdout); line == "" && in.Scan(); {
-			if strings.HasPrefix(in.Text(), "  curl ") {
-				line = in.Text()
-			}
-		}
-		if line != "" {
-			break
-		}
-		// Others may have taken an address since it was found free.
-		if err := cmd.Wait(); !strings.Contains(errs.String(), "already in use") || tries == 10 {
-			t.Fatalf("make run printed no curl line, and ended: %v", err)
-		}
-	}
-	out, err := exec.Command("sh", "-c", line).Output()
-	if err != nil || !strings.Contains(string(out), `"stdout":"Hello, you!\n"`) {
-		t.Errorf("%q printed %q, %v", line, out, err)
-	}
-	// As a terminal does at Ctrl-C.
-	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGINT); err != nil {
-		t.Error(err)
-	}
-	_ = cmd.Wait() // make reports the interruption
-}
-
 // freeAddress returns an address of this machine that nobody listens on now. Somebody may as soon as it returns.
 func freeAddress(t *testing.T) string {
 	t.Helper()

@@ -47,6 +47,7 @@ func scripts(t *testing.T, dir string) {
 				Files: []string{f}, Cmds: commands(), RequireExplicitExec: true,
 				Setup: func(e *testscript.Env) error {
 					e.Setenv("HOME", "/root")
+					e.Setenv("RTASK_SOAK", os.Getenv("RTASK_SOAK"))
 					holdings(e)
 					return open(e.WorkDir)
 				},

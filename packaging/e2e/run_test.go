@@ -14,11 +14,73 @@ import (
 	"testing"
 )
 
+// TestMakeRun is what a newcomer does first: `make run`, and then the curl line that it prints, and those for a client of the remote API.
+func TestMakeRun(t *testing.T) {
+	path := interop(t) + string(filepath.ListSeparator) + os.Getenv("PATH")
+	var cmd *exec.Cmd
+	var lines []string
+	for tries := 0; ; tries++ {
+		cmd = makeRun(t, "../..", freeAddress(t), "RTASK_RUN_DIR="+t.TempDir(), "RTASK_METRICS_ADDRESS="+freeAddress(t),
+			"RTASK_REMOTE_ADDRESS="+freeAddress(t), "PATH="+path)
+		var errs strings.Builder
+		cmd.Stderr = io.MultiWriter(os.Stderr, &errs)
+		stdout, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines = nil
+		for in := bufio.NewScanner(stdout); len(lines) < 3 && in.Scan(); {
+			for _, begin := range []string{"  curl ", "  token=", "  grpcurl "} {
+				if strings.HasPrefix(in.Text(), begin) {
+					lines = append(lines, in.Text())
+				}
+			}
+		}
+		if len(lines) == 3 {
+			break
+		}
+		// Others may have taken an address since it was found free.
+		if err := cmd.Wait(); !strings.Contains(errs.String(), "already in use") || tries == 10 {
+			t.Fatalf("make run printed %q, and ended: %v", lines, err)
+		}
+	}
+	for _, line := range []struct{ command, want string }{{lines[0], `"stdout":"Hello, you!\n"`}, {lines[1] + "\n" + lines[2], `"task": "hello"`}} {
+		try := exec.Command("sh", "-c", line.command)
+		try.Env = append(os.Environ(), "PATH="+path)
+		if out, err := try.CombinedOutput(); err != nil || !strings.Contains(string(out), line.want) {
+			t.Errorf("%q printed %q, %v", line.command, out, err)
+		}
+	}
+	// As a terminal does at Ctrl-C.
+	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGINT); err != nil {
+		t.Error(err)
+	}
+	_ = cmd.Wait() // make reports the interruption
+}
+
+// interop builds what packaging/interop has, and returns the folder.
+func interop(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs("../../bin/interop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("go", "-C", "../interop", "build", "-ldflags=-s -w", "-o", dir+"/", "./...", "github.com/fullstorydev/grpcurl/cmd/grpcurl")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return dir
+}
+
 // makeRun is `make run` in a folder, with a state of its own.
 func makeRun(t *testing.T, dir, api string, env ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("make", "--no-print-directory", "-C", dir, "run")
-	cmd.Env = append(os.Environ(), "RTASK_API_ADDRESS="+api, "RTASK_METRICS_ADDRESS=127.0.0.1:0")
+	cmd.Env = append(os.Environ(), "RTASK_API_ADDRESS="+api, "RTASK_METRICS_ADDRESS=127.0.0.1:0", "RTASK_REMOTE_ADDRESS=")
 	cmd.Env = append(cmd.Env, env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd

@@ -15,9 +15,10 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 )
 
-// What is between here and the end of the file is in docs/remote-clients.md, word for word.
+// What is between here and the end of the file is in docs/remote-clients.md, word for word (TestClientsDocument).
 
 // dial connects to the remote API of rtask at a host and port, with a certificate and a key from files.
 func dial(host, cert, key, ca string) (*grpc.ClientConn, error) {
@@ -36,6 +37,7 @@ func dial(host, cert, key, ca string) (*grpc.ClientConn, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, RootCAs: roots}
 	return grpc.NewClient(host,
 		grpc.WithTransportCredentials(credentials.NewTLS(config)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 15 * time.Second, Timeout: 10 * time.Second}),
 		grpc.WithPerRPCCredentials(&tokens{
 			url:    "https://" + host + "/token",
 			client: &http.Client{Transport: &http.Transport{TLSClientConfig: config.Clone()}, Timeout: 10 * time.Second},

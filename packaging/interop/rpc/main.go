@@ -33,9 +33,9 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.host, "host", "127.0.0.1:8843", "where the remote API is")
-	flag.StringVar(&o.cert, "cert", "tls.crt", "the client's certificate")
-	flag.StringVar(&o.key, "key", "tls.key", "its key")
-	flag.StringVar(&o.ca, "ca", "ca.crt", "the authority of the server's certificate")
+	flag.StringVar(&o.cert, "cert", "cert.pem", "the client's certificate")
+	flag.StringVar(&o.key, "key", "key.pem", "its key")
+	flag.StringVar(&o.ca, "ca", "ca.pem", "the authority of the server's certificate")
 	flag.DurationVar(&o.timeout, "timeout", 0, "the deadline of a call; 0: none")
 	flag.BoolVar(&o.progress, "progress", false, "print a line once all streams of follow have had data")
 	flag.Parse()
