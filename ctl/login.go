@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/tls"
@@ -446,9 +447,13 @@ func (a *app) enrolWorkflow(ctx context.Context, e *client.Endpoint, provider st
 	if i < 0 {
 		return nil, fmt.Errorf("%s has no provider %q", e.Host(), provider)
 	}
-	audience := said.Providers[i].Audience
-	if audience == "" {
-		audience = said.URL
+	// A token for whatever the server names would be good elsewhere, too: at a cloud, or at another engine.
+	audience := cmp.Or(said.Providers[i].Audience, said.URL)
+	if audience != e.URL() {
+		return nil, &hintError{
+			fmt.Errorf("%s wants an ID token for %q, and this login is for %s", e.Host(), audience, e.URL()),
+			"log in at the URL that the server has, or have the audience of its provider " + provider + " be " + e.URL(),
+		}
 	}
 	token, err := login.GitHub(ctx, a.env.get, audience)
 	if err != nil {
