@@ -127,12 +127,18 @@ func ownFolder(dir string) error {
 	return nil
 }
 
+// credentialsRoot is the folder in which services of the system have the folders of their credentials (systemd.exec(5)). A job does not
+// see the whole of it: each start of the engine mounts its own one anew, and the mount reaches the jobs that run.
+const credentialsRoot = "/run/credentials"
+
 // private are the files and folders in which the engine keeps what is not for jobs. All of the configuration's folder is, if it is
 // rtask's own: secrets are there, too.
 func (e *engine) private() []string {
 	all := []string{e.ConfigFile, e.TasksDir, e.StateDir, e.LogDir}
-	if e.CredentialsDir != "" {
-		all = append(all, e.CredentialsDir)
+	if os.Geteuid() == 0 {
+		all = append(all, credentialsRoot)
+	} else if e.CredentialsDir != "" {
+		all = append(all, filepath.Dir(e.CredentialsDir))
 	}
 	if dir := filepath.Dir(e.ConfigFile); filepath.Base(dir) == "rtask" {
 		all = append(all, dir)
