@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -19,7 +20,8 @@ const (
 	userLetters, userLen = "BCDFGHJKLMNPQRSTVWXZ", 8
 	// deviceLife is how long a code waits for an administrator, and pollEvery how often its client asks, in the beginning.
 	deviceLife, pollEvery = 10 * time.Minute, 5 * time.Second
-	// maxDevices is how many wait at a time: of all, of one network, of one client (see package origin).
+	// maxDevices is how many wait at a time: of all, of one network, of one client (see package origin). For one more of all, another
+	// one gives way.
 	maxDevices, devicesOfNetwork, devicesOfClient = 256, 32, 4
 )
 
@@ -98,11 +100,12 @@ func Fingerprint(spki []byte) string {
 func (ds *devices) room(d *device) error {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
-	return ds.full(d)
+	_, _, err := ds.full(d)
+	return err
 }
 
-// full is room. ds.mu is held.
-func (ds *devices) full(d *device) error {
+// full is room, and has the one that would give way, if one must. ds.mu is held.
+func (ds *devices) full(d *device) (gives joinID, must bool, err error) {
 	now := time.Now()
 	all, network, client := 0, 0, 0
 	for _, o := range ds.of {
@@ -117,17 +120,50 @@ func (ds *devices) full(d *device) error {
 			client++
 		}
 	}
-	if all >= maxDevices || network >= devicesOfNetwork || client >= devicesOfClient {
-		return refuse(KindSlowDown, "too many devices wait to be approved; try again in some minutes")
+	if must = all >= maxDevices; must {
+		gives, err = ds.oldest(now)
 	}
-	return nil
+	if network >= devicesOfNetwork || client >= devicesOfClient || err != nil {
+		return gives, must, refuse(KindSlowDown, "too many devices wait to be approved; try again in some minutes")
+	}
+	return gives, must, nil
+}
+
+// oldest is the device that has waited for its decision for the longest, of the network of which most do: strangers with many addresses
+// take places from each other, not from all others. ds.mu is held.
+func (ds *devices) oldest(now time.Time) (joinID, error) {
+	undecided := func(d *device) bool { return d.Decision == "" && d.Until.After(now) }
+	waiting := map[netip.Prefix]int{}
+	for _, d := range ds.of {
+		if undecided(d) {
+			waiting[d.network]++
+		}
+	}
+	var id joinID
+	var first *device
+	for i, d := range ds.of {
+		if !undecided(d) {
+			continue
+		}
+		if first == nil || waiting[d.network] > waiting[first.network] || waiting[d.network] == waiting[first.network] && d.Until.Before(first.Until) {
+			id, first = i, d
+		}
+	}
+	if first == nil {
+		return id, errors.New("all are decided on")
+	}
+	return id, nil
 }
 
 func (ds *devices) add(id joinID, d *device) error {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
-	if err := ds.full(d); err != nil {
+	gives, must, err := ds.full(d)
+	if err != nil {
 		return err
+	}
+	if must {
+		delete(ds.of, gives)
 	}
 	if ds.of == nil {
 		ds.of = map[joinID]*device{}

@@ -231,7 +231,70 @@ func TestDevicesAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wantRefusal(t, ask("198.51.100.1"), KindSlowDown)
+	if n := len(a.Devices()); n != maxDevices {
+		t.Errorf("%d wait", n)
+	}
+}
+
+// TestDevicesGiveWay has strangers of 8 networks take all places: another one gets one all the same, and keeps it. Who was decided on
+// does, too.
+func TestDevicesGiveWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, _ := opened(t)
+		csr := csrOf(t, newP256(t), nil)
+		ask := func(address string) DeviceStart {
+			t.Helper()
+			time.Sleep(time.Millisecond)
+			s, err := a.StartDevice(csr, "a", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		var first []DeviceStart
+		flood := func(networks, each int) {
+			for n := range networks {
+				for i := range each {
+					first = append(first, ask(fmt.Sprintf("192.0.%d.%d", n, i+1)))
+				}
+			}
+		}
+		flood(maxDevices/devicesOfNetwork, devicesOfNetwork)
+		if _, err := a.Approve(first[0].UserCode, "", Grant{Kind: User}); err != nil {
+			t.Fatal(err)
+		}
+		good := ask("198.51.100.1")
+		for i := range 3 * maxDevices / devicesOfNetwork { // each network has lost one by then
+			ask(fmt.Sprintf("203.0.%d.1", i))
+		}
+		if n := len(a.devices.of); n != maxDevices {
+			t.Errorf("%d are held", n)
+		}
+		_, err := a.PollDevice(good.DeviceCode)
+		wantRefusal(t, err, KindPending)
+		if _, err := a.PollDevice(first[0].DeviceCode); err != nil {
+			t.Errorf("the one that was approved: %v", err)
+		}
+		_, err = a.PollDevice(first[1].DeviceCode)
+		wantRefusal(t, err, KindNoCode)
+	})
+}
+
+// TestDevicesAllDecided refuses one more if all places are of devices that were decided on and have not asked yet.
+func TestDevicesAllDecided(t *testing.T) {
+	a, _ := opened(t)
+	csr := csrOf(t, newP256(t), nil)
+	for i := range maxDevices {
+		s, err := a.StartDevice(csr, "a", fmt.Sprintf("2001:db8:%x::1", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Deny(s.UserCode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := a.StartDevice(csr, "a", "198.51.100.1")
+	wantRefusal(t, err, KindSlowDown)
 }
 
 // TestRenew renews a machine's certificate over its connection, until it is too late, and after it was revoked.
