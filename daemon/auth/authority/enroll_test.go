@@ -34,7 +34,7 @@ func TestJoin(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if token.Pin != join.PinOf(a.Certificates()[0]) || until.Sub(time.Now()) != time.Hour {
+			if token.Pin != join.PinOf(a.Certificates()[0]) || time.Until(until) != time.Hour {
 				t.Errorf("the token is %v until %s", token, until)
 			}
 			return token.Text()
