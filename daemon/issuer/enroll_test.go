@@ -82,17 +82,21 @@ func TestLogins(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := e.Serve(t.Context(), PathEnroll, body, "192.0.2.7")
-		var answer struct{ Error, Error_description, Identity, Expires_at string }
+		var answer struct {
+			Error, Identity string
+			Description     string `json:"error_description"`
+			Expires         string `json:"expires_at"`
+		}
 		if err := json.Unmarshal(r.Body, &answer); err != nil || r.Status != c.status || r.Kind != c.kind || answer.Error != c.kind || r.Proof != "provider" {
 			t.Errorf("%s: %d %s, %v", c.token, r.Status, r.Body, err)
 		}
-		if (c.token == "disk") != (r.Err != nil) || c.token == "disk" && answer.Error_description != "no certificate could be made" {
+		if (c.token == "disk") != (r.Err != nil) || c.token == "disk" && answer.Description != "no certificate could be made" {
 			t.Errorf("%s: %s, and for the log %v", c.token, r.Body, r.Err)
 		}
 		if c.token != "good" {
 			continue
 		}
-		end, err := time.Parse(time.RFC3339, answer.Expires_at)
+		end, err := time.Parse(time.RFC3339, answer.Expires)
 		if id := r.Identity; err != nil || answer.Identity != "spiffe://example.org/user/admin1" || id.Provider != "corp" || !slices.Equal(id.Groups, []string{"ops"}) || time.Until(end) > time.Hour {
 			t.Errorf("%s: %+v", r.Body, id)
 		}

@@ -371,7 +371,7 @@ func TestPublished(t *testing.T) {
 	if err := json.Unmarshal(text, &set); err != nil || len(set.Keys) != 2 {
 		t.Fatalf("%s: %v", text, err)
 	}
-	signed, err := jose.ParseSigned(raw, []jose.SignatureAlgorithm{jose.ES256})
+	signed, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.ES256})
 	if err != nil {
 		t.Fatal(err)
 	}
