@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os/user"
@@ -48,6 +49,9 @@ type Client struct {
 	TokenRoles []string
 	AnyRole    bool
 }
+
+// Identity is what the certificate says, whatever the token does: its URI, or its distinguished name.
+func (c Client) Identity() string { return cmp.Or(c.URI, c.DN) }
 
 // Name is what records and people call the caller: "key:NAME", "webhook:NAME", the subject of a remote client, or its user's name, or the number where it has none.
 // Two users can share a Name, if one's name is the other's number; decide by Peer.UID.

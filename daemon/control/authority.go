@@ -301,7 +301,7 @@ func (a authorityService) Revoke(ctx context.Context, r *rtaskv1.RevokeRequest) 
 // queue. It returns when they have ended, and how many there were.
 func (s *Server) endRevoked(ctx context.Context, r authority.Revocation, by string) (streams, queued int) {
 	for _, e := range r.Certificates {
-		streams += s.waits.end(ctx, remoteCalls(e.Serial))
+		streams += s.waits.end(ctx, remoteCalls(e.URI, e.Serial))
 	}
 	if r.Whole {
 		// The queue is emptied even if the caller has gone.
@@ -330,7 +330,7 @@ func (a authorityService) Rotate(ctx context.Context, r *rtaskv1.RotateRequest) 
 		return nil, err
 	}
 	for _, e := range ended {
-		s.waits.end(ctx, remoteCalls(e.Serial))
+		s.waits.end(ctx, remoteCalls(e.URI, e.Serial))
 	}
 	s.Logger.Info("authority rotated", "name", s.Authority.Name(), "distrust", r.Distrust, "by", callOf(ctx).Name())
 	return &rtaskv1.RotateResponse{Authority: a.show()}, nil

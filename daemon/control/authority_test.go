@@ -289,12 +289,25 @@ func TestRevokeEndsCalls(t *testing.T) {
 	ended := make(chan error, len(all))
 	for _, c := range all {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		done, ok := f.waits.add(cancel, remoteCalls(c.Serial))
+		done, ok := f.waits.add(cancel, remoteCalls(c.Uri, c.Serial))
 		if !ok {
 			t.Fatal("no room")
 		}
 		go func() { <-ctx.Done(); ended <- context.Cause(ctx); done() }()
 	}
+	// Of another authority's certificate the serial may be the same.
+	foreign, goOn := context.WithCancelCause(t.Context())
+	f.waits.most = 1
+	over, ok := f.waits.add(goOn, remoteCalls("CN=bob", all[0].Serial))
+	if !ok {
+		t.Fatal("the calls of another authority's certificate are counted with those of the own one")
+	}
+	defer func() {
+		if foreign.Err() != nil {
+			t.Error("a call of another authority's certificate has ended")
+		}
+		over()
+	}()
 	r := must[rtaskv1.RevokeResponse](t)(own.Revoke(t.Context(), &rtaskv1.RevokeRequest{Certificate: all[0].Serial}))
 	if r.Streams != 1 || r.Whole || len(r.Certificates) != 1 {
 		t.Errorf("one certificate: %v", r)

@@ -67,7 +67,7 @@ func (s *Server) remoteCall(ctx context.Context, c *call, rule auth.Rule, a *arr
 			return refuse(err)
 		}
 		check := func() error { _, err := again(); return err }
-		d, ok := s.waits.addChecked(cancel, remoteCalls(c.Client.Serial), check)
+		d, ok := s.waits.addChecked(cancel, remoteCalls(c.Client.Identity(), c.Client.Serial), check)
 		if !ok {
 			return refuse(fail(connect.CodeResourceExhausted, rtaskv1.KindConcurrency, fmt.Errorf("too many calls with this certificate are under way: %d", s.waits.most),
 				func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(retryAfter) }))
@@ -105,8 +105,8 @@ func (s *Server) remoteCall(ctx context.Context, c *call, rule auth.Rule, a *arr
 	return err
 }
 
-// remoteCalls is what waits calls the calls of a certificate.
-func remoteCalls(serial string) string { return "certificate " + serial }
+// remoteCalls is what waits calls the calls of a certificate: two authorities may give the same serial to two clients.
+func remoteCalls(identity, serial string) string { return "certificate " + serial + " " + identity }
 
 // endOf is when what a client has shown ends, and what it is told then.
 func endOf(c auth.Client) (time.Time, error) {
