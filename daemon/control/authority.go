@@ -305,7 +305,7 @@ func (s *Server) endRevoked(ctx context.Context, r authority.Revocation, by stri
 	}
 	if r.Whole {
 		// The queue is emptied even if the caller has gone.
-		queued = s.Jobs.StopQueued(context.WithoutCancel(ctx), func(o job.Owner) bool { return o.Subject == r.URI }, job.StopOptions{By: by + ", who revoked its certificates"})
+		queued = s.Jobs.StopQueued(context.WithoutCancel(ctx), func(o job.Owner) bool { return o.Subject == r.URI || o.Identity == r.URI }, job.StopOptions{By: by + ", who revoked its certificates"})
 	}
 	return streams, queued
 }

@@ -297,7 +297,11 @@ func (c *call) owner() job.Owner {
 	case auth.KeyHolder:
 		return job.Owner{Key: c.Key.ID, Name: c.Key.Name}
 	case auth.Remote:
-		return job.RemoteOwner(c.Client.Subject)
+		o := job.RemoteOwner(c.Client.Subject)
+		if c.Client.URI != o.Subject {
+			o.Identity = c.Client.URI
+		}
+		return o
 	case auth.Sender:
 		return job.Owner{UID: uint32(os.Geteuid()), Name: c.Name()}
 	default:

@@ -308,3 +308,38 @@ func TestBoundTokens(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The jobs in a queue end with the identity of the certificate that started them, whose they are by the token of a provider, too.
+func TestRevokeEndsQueuedJobs(t *testing.T) {
+	r := newRemote(t)
+	r.root = "provider \"corp\" {\nissuer = \"https://sso.example.org\"\nclient_id = \"c\"\nbound = true\n}\n" +
+		"role \"ops\" {\nsubjects = [\"spiffe://example.org/user/other\"]\ngroups = [\"corp:ops\"]\ntasks = [\"one\"]\nmethods = [\"run\"]\n}\n"
+	r.configure("task \"one\" {\ncommand = [\"/bin/sleep\", \"1000\"]\ntimeout = 0\nmax_concurrent = 1\noverflow = \"queue\"\nqueue = 5\n}\n")
+	other := r.enrol("other")
+	exchanged := r.enrol("nobody")
+	exchanged.token, r.Tokens = bound(t, exchanged.leaf)
+	begin := func(c *remoteClient) *rtaskv1.Job {
+		t.Helper()
+		return must[rtaskv1.StartResponse](t)(r.jobs(c).Start(t.Context(), &rtaskv1.StartRequest{Name: "one"})).Job
+	}
+	r.Tokens = provider.Tokens{Own: r.issuer, Providers: r.Tokens.(provider.Tokens).Providers}
+	runs := begin(other)
+	stays, ends := begin(other), begin(exchanged)
+	if ends.Owner != "corp:alice" || ends.State != rtaskv1.State_STATE_QUEUED {
+		t.Errorf("%v", ends)
+	}
+	revoked, err := r.authority.Revoke("user/nobody", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, queued := r.endRevoked(t.Context(), revoked, "test"); queued != 1 {
+		t.Errorf("%d jobs have ended", queued)
+	}
+	for id, want := range map[string]rtaskv1.State{
+		runs.Id: rtaskv1.State_STATE_RUNNING, stays.Id: rtaskv1.State_STATE_QUEUED, ends.Id: rtaskv1.State_STATE_ENDED,
+	} {
+		if j := must[rtaskv1.StatusResponse](t)(r.as(self()).Status(t.Context(), &rtaskv1.StatusRequest{Job: id})).Job; j.State != want {
+			t.Errorf("%v", j)
+		}
+	}
+}

@@ -22,7 +22,7 @@ func (d *ledger) again(ctx context.Context, s *Spec) (*live, Job, error) {
 	switch {
 	case err != nil || l == nil:
 		return nil, Job{}, err
-	case j.Task != s.Task || j.Owner != s.Owner:
+	case j.Task != s.Task || !j.Owner.same(s.Owner):
 		return nil, Job{}, ErrTaken
 	case j.Digest != s.Digest:
 		return nil, Job{}, ErrDifferent

@@ -146,6 +146,15 @@ type Owner struct {
 	// Subject is the identity of a client on another machine. Then Name is the same, and UID is 0: an earlier engine takes the job for
 	// root's, whose jobs it shows to administrators only.
 	Subject string `cbor:"subject,omitempty"`
+	// Identity is the URI of that client's certificate where Subject is something else, as a provider's user is. What is revoked is
+	// known by it; owners are the same without it. The Owner that a Filter is asked about has none.
+	Identity string `cbor:"identity,omitempty"`
+}
+
+// same reports whether two are one owner, whose certificates may be several.
+func (o Owner) same(b Owner) bool {
+	o.Identity, b.Identity = "", ""
+	return o == b
 }
 
 // RemoteOwner is a client on another machine.
@@ -267,7 +276,7 @@ func validID(s string) bool { return jobid.Valid(s) }
 
 // sameCommand reports whether two jobs are duplicates: commands of one owner with the same arguments.
 func sameCommand(a, b Job) bool {
-	return a.Task == b.Task && a.Owner == b.Owner && slices.Equal(a.Args, b.Args)
+	return a.Task == b.Task && a.Owner.same(b.Owner) && slices.Equal(a.Args, b.Args)
 }
 
 // share names the requester whose share of everything a job counts towards. An API key has one, a client on another machine, a local

@@ -21,6 +21,10 @@ func TestRemoteOwner(t *testing.T) {
 	if _, err := m.Start(t.Context(), s); !errors.As(err, &duplicate) || duplicate.ID != first.ID {
 		t.Errorf("the same command again: %v", err)
 	}
+	s.Owner.Identity = "spiffe://example.org/machine/ci-1"
+	if _, err := m.Start(t.Context(), s); !errors.As(err, &duplicate) || duplicate.ID != first.ID {
+		t.Errorf("the same command again, with another certificate: %v", err)
+	}
 	s.Owner = RemoteOwner(bob)
 	other := start(t, m, s)
 	if first.share() == other.share() || first.Owner.String() != alice {
