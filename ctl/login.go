@@ -349,9 +349,14 @@ func (a *app) chooseProof(c *cli.Context, to aim, said client.Authority) (proof,
 		if name == "" {
 			return nil, misuse(c, "--as NAME is missing: whom shall the administrator approve?")
 		}
-		return func(ctx context.Context, e *client.Endpoint, csr string, _ crypto.PublicKey) (client.Enrolled, error) {
+		return func(ctx context.Context, e *client.Endpoint, csr string, key crypto.PublicKey) (client.Enrolled, error) {
+			spki, err := x509.MarshalPKIXPublicKey(key)
+			if err != nil {
+				return client.Enrolled{}, fmt.Errorf("cannot show the key: %w", err)
+			}
 			return login.Approval(ctx, e, csr, name, func(code string) {
 				a.say("Ask an administrator of %s to run:  rtaskctl device approve %s", printable(e.Host()), oneLine(code))
+				a.say("That must show the key of this login:  %s", client.KeyFingerprint(spki))
 			})
 		}, nil
 	}

@@ -278,6 +278,11 @@ func ParseCertificates(texts ...string) (all []*x509.Certificate, err error) {
 
 // Fingerprint is how the key of an authority is shown and compared: SHA-256 of its SubjectPublicKeyInfo.
 func Fingerprint(c *x509.Certificate) string {
-	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	return KeyFingerprint(c.RawSubjectPublicKeyInfo)
+}
+
+// KeyFingerprint is that of a public key (SubjectPublicKeyInfo in DER), as the engine shows it to who approves a device.
+func KeyFingerprint(spki []byte) string {
+	sum := sha256.Sum256(spki)
 	return "SHA256:" + base64.RawStdEncoding.EncodeToString(sum[:])
 }
