@@ -89,7 +89,7 @@ func providerScope() scope[Provider] {
 			{
 				name: "issuer", example: `"https://sso.example.org/realms/corp"`,
 				kind: text(func(d *decoder, v value, p *Provider) { d.issuer(v, &p.Issuer) }),
-				doc:  "The URL of the provider, exactly as it stands in `iss` of its tokens. It has to be there, and no other provider may have it.",
+				doc:  "The URL of the provider, exactly as it stands in `iss` of its tokens. It has to be there.",
 			},
 			{
 				name: "client_id", example: `"rtaskctl"`,
@@ -260,18 +260,8 @@ func (b *builder) provider(d *decoder, found *hcl.Block) {
 	case whole && gitHub(p.Issuer) && p.Require["repository_id"] == "" && p.Require["repository_owner_id"] == "":
 		d.errorf(found.TypeRange, "With this issuer, require must say at least one of repository_id, repository_owner_id.",
 			"provider %q lets every repository in", p.Name)
-	case whole:
-		d.ownIssuer(p, found.TypeRange, b.cfg.Providers)
 	}
 	b.cfg.Providers = append(b.cfg.Providers, p) // also with errors, or roles would seem to name one that does not exist
-}
-
-// ownIssuer says that a provider has the issuer of another one: by its issuer it is known which provider's a token is.
-func (d *decoder) ownIssuer(p *Provider, at hcl.Range, others []*Provider) {
-	if i := slices.IndexFunc(others, func(o *Provider) bool { return o.Issuer == p.Issuer }); i >= 0 {
-		d.errorf(at, "Put what both may log in with into one provider, and tell its users apart by the groups of roles.",
-			"provider %q has the issuer of provider %q", p.Name, others[i].Name)
-	}
 }
 
 // gitHub reports whether an issuer gives tokens to the jobs of every repository of GitHub, or of a GitHub Enterprise Server

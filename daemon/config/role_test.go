@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -156,17 +155,5 @@ func TestRemoteURL(t *testing.T) {
 	cfg.Remote.URL = "https://other:1"
 	if got := cfg.RemoteURL("build"); got != "https://other:1" {
 		t.Error(got)
-	}
-}
-
-// By its issuer it is known which provider's a token is, so two providers have two.
-func TestProvidersHaveOwnIssuers(t *testing.T) {
-	const text = "provider \"corp\" {\nissuer = \"https://sso.example.org\"\nclient_id = \"a\"\n}\nprovider \"ci\" {\nissuer = \"https://sso.example.org%s\"\nclient_id = \"b\"\n}\n"
-	for path, wrong := range map[string]bool{"": true, "/": false, "/realms/ci": false} {
-		folder(t, map[string]string{"rtask.hcl": fmt.Sprintf(text, path)})
-		_, diags := Load(here())
-		if diags.HasErrors() != wrong || wrong && !strings.Contains(diags.Error(), `provider "ci" has the issuer of provider "corp"`) {
-			t.Errorf("%q: %v", path, diags)
-		}
 	}
 }

@@ -93,15 +93,22 @@ func tooOld(issued, expires time.Time) time.Time {
 	return expires
 }
 
-// UseOf is Use for a token of which only the issuer tells the provider.
+// UseOf is Use for a token of which only the issuer tells the provider. Of several with that issuer, the first that takes it counts: they
+// may ask for other claims, such as two repositories of GitHub's.
 func (s *Set) UseOf(raw, spki []byte) (Login, error) {
+	refused := error(&Refusal{Kind: KindToken, Claim: "iss", Text: "no provider here has the issuer and the algorithm of this token"})
 	for _, p := range *s.providers.Load() {
 		signed, err := token.Parse(raw, maxToken, p.algorithms)
-		if err == nil && signed.Peek("iss") == p.Issuer {
-			return s.Use(p.Name, raw, spki)
+		if err != nil || signed.Peek("iss") != p.Issuer {
+			continue
 		}
+		l, err := s.Use(p.Name, raw, spki)
+		if err == nil {
+			return l, nil
+		}
+		refused = err
 	}
-	return Login{}, &Refusal{Kind: KindToken, Claim: "iss", Text: "no provider here has the issuer and the algorithm of this token"}
+	return Login{}, refused
 }
 
 func (p *provider) wrap(err error) error {
