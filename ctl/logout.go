@@ -13,7 +13,7 @@ import (
 	"github.com/rtask/rtask/ctl/keystore"
 )
 
-// errEnded is returned for a certificate that has expired, so that there is nothing to revoke.
+// errEnded is returned for an expired certificate. The server does not have to revoke it.
 var errEnded = errors.New("it has expired")
 
 // revokeTimeout is how long the server may take to revoke a certificate before a logout goes on without it.

@@ -281,7 +281,8 @@ func Fingerprint(c *x509.Certificate) string {
 	return KeyFingerprint(c.RawSubjectPublicKeyInfo)
 }
 
-// KeyFingerprint is that of a public key (SubjectPublicKeyInfo in DER), as the engine shows it to who approves a device.
+// KeyFingerprint returns the fingerprint of a public key (SubjectPublicKeyInfo in DER). The engine shows the same text to the administrator
+// who approves a device.
 func KeyFingerprint(spki []byte) string {
 	sum := sha256.Sum256(spki)
 	return "SHA256:" + base64.RawStdEncoding.EncodeToString(sum[:])

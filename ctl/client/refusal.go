@@ -276,7 +276,7 @@ func (e *Endpoint) unverified(v *tls.CertificateVerificationError) *Refused {
 	return r
 }
 
-// refusedCall reports whether an error is a refusal by the engine of who called.
+// refusedCall reports whether the engine refused a call because of its caller.
 func refusedCall(err error) bool {
 	code := connect.CodeOf(err)
 	return answered(err) && (code == connect.CodeUnauthenticated || code == connect.CodePermissionDenied)

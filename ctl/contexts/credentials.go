@@ -240,7 +240,7 @@ func (f Folder) Certificate(name string) (*tls.Certificate, error) {
 	return ReadCertificate(filepath.Join(dir, certFile))
 }
 
-// IsLoggedOut reports whether the error of Certificate is that there is none.
+// IsLoggedOut reports whether Certificate failed because the context has no certificate.
 func IsLoggedOut(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 // Logout deletes the certificate of a context, its token and its key. Where says what the key was removed from.

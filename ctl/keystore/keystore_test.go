@@ -183,7 +183,7 @@ func TestAgent(t *testing.T) {
 	}
 }
 
-// TestLockedAgent checks that a locked agent is told from one that has lost a key, and unlocked by who may type.
+// TestLockedAgent checks that a locked agent has another error than one that has lost a key, and that a person at a terminal can unlock it.
 func TestLockedAgent(t *testing.T) {
 	socket, dir := startAgent(t), t.TempDir()
 	s := keystore.Store{Socket: socket}

@@ -57,7 +57,7 @@ func newMutual(w *watch, r *refusals, l *slog.Logger) *mutual {
 	return m
 }
 
-// config is how TLS is spoken by who has a key.
+// config returns the TLS configuration of a gateway that has a key.
 func (m *mutual) config(own identity) *tls.Config {
 	m.mu.Lock()
 	defer m.mu.Unlock()

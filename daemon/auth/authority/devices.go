@@ -226,7 +226,7 @@ func (a *Authority) PollDevice(code string) (Issued, error) {
 	a.devices.mu.Lock()
 	defer a.devices.mu.Unlock()
 	if o := a.devices.of[id]; o != nil {
-		o.issued = &issued // for who asks again, since the answer was lost
+		o.issued = &issued // for a client that lost the answer and asks again
 	}
 	return issued, nil
 }

@@ -63,6 +63,6 @@ var (
 	// ErrAmbiguous is returned when it could mean several.
 	ErrAmbiguous = errors.New("this could mean several")
 
-	// ErrFull is returned when so much is on record that there is no room for more.
+	// ErrFull is returned when the limit on certificates or join tokens is reached.
 	ErrFull = errors.New("too many certificates are on record")
 )

@@ -66,8 +66,8 @@ func (a *Authority) NewJoin(g Grant, address string) (join.Token, time.Time, err
 	return t, j.Until, nil
 }
 
-// Join makes a certificate for who shows a join token and a request. It uses the token up; a request that is refused does not. Its
-// errors are a *Refusal and those of Issue.
+// Join makes a certificate for a client with a join token. A successful call uses up the token; a refused one does not. Its errors are a
+// *Refusal and those of Issue.
 func (a *Authority) Join(token string, csr []byte, remote string) (Issued, error) {
 	t, err := join.Parse(token)
 	if err != nil {

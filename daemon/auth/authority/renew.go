@@ -29,7 +29,7 @@ func (a *Authority) Renew(id Identity, csr []byte, remote string) (Issued, error
 	return a.renew(a.record(id.Serial), r, remote)
 }
 
-// RenewExpired makes a machine's next certificate for who has no other proof than the key of the last one, which expired not long ago.
+// RenewExpired makes a machine's next certificate when its last one has recently expired. The key of that one is the only proof.
 // The proof is a JWS in its compact form (RFC 7515), signed by that key: its payload is the CSR in DER, and its header has the last
 // certificate in x5c (RFC 7515, section 4.1.6).
 func (a *Authority) RenewExpired(jws, remote string) (Issued, error) {

@@ -104,8 +104,8 @@ func (s *source) keys(now time.Time, within time.Duration) (keySet, error) {
 	return *s.set, nil
 }
 
-// look reads the file, for as long as patience. A read that takes longer is asked for its result the next time, so that there is never
-// more than one. source.mu is held.
+// look reads the file. It waits for patience at most; the next call then waits for the same read, so only one runs at a time. source.mu is
+// held.
 func (s *source) look() {
 	if s.pending == nil {
 		s.pending = make(chan result, 1)

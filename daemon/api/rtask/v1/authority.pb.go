@@ -182,7 +182,7 @@ func (*ShowRequest) Descriptor() ([]byte, []int) {
 
 type ShowResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// exists: there is an authority. Without one, of the fields only sealed is set.
+	// exists: there is an authority. Without one, only sealed and state_folder are set.
 	Exists bool `protobuf:"varint,1,opt,name=exists,proto3" json:"exists,omitempty"`
 	// unlocked: the engine has its key, and can issue.
 	Unlocked bool `protobuf:"varint,2,opt,name=unlocked,proto3" json:"unlocked,omitempty"`
@@ -192,7 +192,7 @@ type ShowResponse struct {
 	Fingerprint string `protobuf:"bytes,4,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	// expires_at: when its certificate ends.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	// sealed: the engine gets its keys as credentials from systemd. Else it keeps them in state_folder.
+	// sealed: the engine gets its keys as credentials from systemd. If not, it keeps them in state_folder.
 	Sealed      bool   `protobuf:"varint,6,opt,name=sealed,proto3" json:"sealed,omitempty"`
 	StateFolder string `protobuf:"bytes,7,opt,name=state_folder,json=stateFolder,proto3" json:"state_folder,omitempty"`
 	// url: how clients reach the remote API.

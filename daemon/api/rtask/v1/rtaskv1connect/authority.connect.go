@@ -152,7 +152,7 @@ var (
 
 // AuthorityServiceClient is a client for the rtask.v1.AuthorityService service.
 type AuthorityServiceClient interface {
-	// Show returns what is known of the authority. That there is none is no error.
+	// Show describes the authority. See ShowResponse for what it says without one.
 	Show(context.Context, *v1.ShowRequest) (*v1.ShowResponse, error)
 	// Init makes the authority. ALREADY_EXISTS: there is one.
 	Init(context.Context, *v1.InitRequest) (*v1.InitResponse, error)
@@ -192,7 +192,7 @@ func NewAuthorityServiceClient(client *connect.Client) AuthorityServiceClient {
 
 // AuthorityServiceHandler is an implementation of the rtask.v1.AuthorityService service.
 type AuthorityServiceHandler interface {
-	// Show returns what is known of the authority. That there is none is no error.
+	// Show describes the authority. See ShowResponse for what it says without one.
 	Show(context.Context, *v1.ShowRequest) (*v1.ShowResponse, error)
 	// Init makes the authority. ALREADY_EXISTS: there is one.
 	Init(context.Context, *v1.InitRequest) (*v1.InitResponse, error)
