@@ -24,6 +24,8 @@ type joined struct {
 	alias *alias
 	// old is the file that the job's input was in before, "": there was none.
 	old string
+	// begun says that its record may exist.
+	begun bool
 }
 
 // join makes a request part of a job that waits. roster.mu is held.
@@ -78,7 +80,10 @@ func (c *coalescer) commit(ctx context.Context, l *live, g *joined) error {
 	c.jobs.mu.Unlock()
 	switch {
 	case gone:
-		err := c.records.Undo(g.alias.record(&Job{}))
+		var err error
+		if g.begun { // otherwise its id may be another request's by now, see placer.forget
+			err = c.records.Undo(g.alias.record(&Job{}))
+		}
 		c.jobs.unalias(g.alias) // last: until then, callers that ask for its id wait, see known
 		if err != nil {
 			return recordError(err)
@@ -108,5 +113,6 @@ func (c *coalescer) begin(l *live, g *joined) (committed func(context.Context) e
 	if gone {
 		return func(context.Context) error { return nil }, nil
 	}
+	g.begun = true
 	return c.records.begin(l, g.alias.record)
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/rtask/rtask/daemon/store"
 	"github.com/rtask/rtask/sandbox/spec"
 )
 
@@ -81,7 +82,8 @@ func (e *ender) recordBatch(batch []*live, last bool) bool {
 		}
 	}
 	e.jobs.mu.Unlock()
-	if err := e.records.PutAll(context.Background(), jobs); err != nil {
+	// A record that is refused, since another one has its Once by now, always will be. The others are stored.
+	if err := e.records.PutAll(context.Background(), jobs); err != nil && !errors.As(err, new(*store.HeldError)) {
 		e.opts.Logger.Error("cannot record the end of jobs", "jobs", len(jobs), "error", err)
 		if last {
 			for _, l := range batch {

@@ -152,7 +152,9 @@ func (r *roster) alias(a *alias) {
 func (r *roster) unalias(a *alias) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.aliases, a.id)
+	if r.aliases[a.id] == a { // otherwise it is another request's by now
+		delete(r.aliases, a.id)
+	}
 	delete(a.of.aliases, a.id)
 	a.of.ticket.Unjoin()
 }
