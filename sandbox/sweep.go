@@ -14,8 +14,9 @@ func sweepPauses() []time.Duration {
 	return []time.Duration{0, 2 * time.Second, 8 * time.Second, 20 * time.Second}
 }
 
-// Sweep stops the scopes of earlier engines that hold no process. It returns when no more can appear, or ctx ends. If an engine dies while a scope is being started, the shim may be gone before systemd moves it there; then the control
-// group never becomes empty, since nothing was ever in it, and systemd would keep the scope for ever.
+// Sweep stops the scopes of earlier engines that hold no process. It returns when no more can appear, or ctx ends. If an engine dies while
+// a scope is being started, the shim may be gone before systemd moves it there. Then the control group never becomes empty, since nothing
+// was ever in it, and systemd would keep the scope for ever.
 func (h *Host) Sweep(ctx context.Context) {
 	if h.manager == nil {
 		return

@@ -41,10 +41,8 @@ func (d *ledger) known(ctx context.Context, id string) (*live, Job, error) {
 		if l == nil {
 			break
 		}
-		select {
-		case <-settled:
+		if isClosed(settled) {
 			return l, j, nil
-		default:
 		}
 		select {
 		case <-settled:

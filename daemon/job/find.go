@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/rtask/rtask/daemon/store"
 )
@@ -104,15 +103,6 @@ func (d *ledger) target(alias Job) (Job, error) {
 		return alias, nil
 	}
 	return j, err
-}
-
-// acceptedAt is Manager.AcceptedAt.
-func (d *ledger) acceptedAt(id string) (time.Time, bool) {
-	if l, j, _ := d.jobs.remembered(id); l != nil {
-		return j.QueuedAt, true
-	}
-	j, err := d.Get(id)
-	return j.QueuedAt, err == nil
 }
 
 // wait is Manager.Wait.

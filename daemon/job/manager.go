@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"time"
 
 	"github.com/rtask/rtask/sandbox/log"
 	"github.com/rtask/rtask/sandbox/spec"
@@ -183,9 +182,6 @@ func (m *Manager) Find(ref string, visible func(Job) bool) (Job, error) {
 
 // List returns jobs, newest first. Records that cannot be read are left out, with a line in the log.
 func (m *Manager) List(f Filter) ([]Job, error) { return m.records.list(f) }
-
-// AcceptedAt returns when the request with this id was accepted, and whether it is known.
-func (m *Manager) AcceptedAt(id string) (time.Time, bool) { return m.records.acceptedAt(id) }
 
 // Shared reports whether several requests share the job with this id or alias.
 func (m *Manager) Shared(id string) bool { return m.jobs.shared(id) }

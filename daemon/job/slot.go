@@ -98,14 +98,7 @@ func (s *slot) lend(j *Job) error {
 }
 
 // isGone reports whether the shim of a slot has ended.
-func isGone(s *slot) bool {
-	select {
-	case <-s.open.Gone():
-		return true
-	default:
-		return false
-	}
-}
+func isGone(s *slot) bool { return isClosed(s.open.Gone()) }
 
 // warm says how many slots of a task are kept ready.
 type warm struct {

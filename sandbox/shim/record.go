@@ -137,7 +137,7 @@ func (s *shim) handle(ev event) bool {
 	closeFiles(ev.files)
 	switch m := ev.message; {
 	case ev.err != nil:
-		if ev.err != nil && !errors.Is(ev.err, io.EOF) && ev.conn == s.conn {
+		if !errors.Is(ev.err, io.EOF) && ev.conn == s.conn {
 			s.failed = errors.Join(s.failed, ev.err)
 		}
 		if ev.conn == s.conn {
