@@ -162,11 +162,7 @@ func (e *enroller) ask(c *tls.Conn, m *rtaskv1.EnrollRequest) *answered {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), enrollTimeout)
 	defer cancel()
-	remote := unix
-	if host, _, err := net.SplitHostPort(c.RemoteAddr().String()); err == nil {
-		remote, _, _ = strings.Cut(host, "%")
-	}
-	reply, err := e.engine.Enroll(codec.Presented{RemoteAddr: remote}.Context(ctx), m)
+	reply, err := e.engine.Enroll(codec.Presented{RemoteAddr: addressOf(c.RemoteAddr().String())}.Context(ctx), m)
 	if err == nil && (reply.Status < 200 || reply.Status > 599) {
 		err = errors.New("the engine's reply has no status")
 	}

@@ -10,6 +10,7 @@ import (
 	"net/textproto"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -56,9 +57,25 @@ func newProxy(m *mutual, o Options) *proxy {
 	p := &proxy{mutual: m, problems: connecthttp.NewErrorWriter(), transport: engineTransport(filepath.Join(filepath.Dir(o.Engine), remoteSocket))}
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite: rewrite, Transport: p.transport, ModifyResponse: modify, ErrorHandler: p.engineAway, ErrorLog: logging.ForServer(o.Logger),
+		BufferPool: &buffers{},
 	}
 	return p
 }
+
+// buffers are what replies are copied through, each of the size of a frame of HTTP/2: without them, ReverseProxy makes 32 KiB of garbage for
+// each call, and a stream holds as much. What was in one is never sent from it again: only what was read into it is written.
+type buffers struct{ pool sync.Pool }
+
+// Get implements httputil.BufferPool.
+func (b *buffers) Get() []byte {
+	if p, ok := b.pool.Get().(*[maxFrameBytes]byte); ok {
+		return p[:]
+	}
+	return make([]byte, maxFrameBytes)
+}
+
+// Put implements httputil.BufferPool.
+func (b *buffers) Put(p []byte) { b.pool.Put((*[maxFrameBytes]byte)(p)) }
 
 // engineTransport makes requests to the engine at a socket.
 func engineTransport(path string) *http.Transport {
@@ -156,7 +173,7 @@ func rewrite(r *httputil.ProxyRequest) {
 	}
 	shown, _ := r.In.Context().Value(certificatesKey{}).(codec.Certificates)
 	shown.Put(out.Header)
-	codec.Presented{RemoteAddr: addressOf(r.In)}.Put(out.Header)
+	codec.Presented{RemoteAddr: addressOf(r.In.RemoteAddr)}.Put(out.Header)
 }
 
 // gateways reports whether a header is one in which a gateway or a proxy says who its client is.
@@ -170,9 +187,10 @@ func gateways(name string) bool {
 	}
 }
 
-// addressOf is the address that a connection came from. No proxy can be before this port: it would have to have the client's key.
-func addressOf(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
+// addressOf is the host of the address, host:port, that a connection came from. No proxy can be before this port: it would have to have the
+// client's key.
+func addressOf(addr string) string {
+	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return unix
 	}
@@ -203,8 +221,8 @@ func (p *proxy) engineAway(w http.ResponseWriter, r *http.Request, err error) {
 // write answers with an error, in the client's protocol: as gRPC, gRPC-Web and Connect do it, or else as OAuth does (RFC 6749, section
 // 5.2).
 func (p *proxy) write(w http.ResponseWriter, r *http.Request, status int, code connect.Code, m *rtaskv1.Error, text string) {
-	readInTime(w)
 	if !issuers(r.URL.EscapedPath()) && p.problems.IsSupported(r) {
+		readInTime(w)
 		err := connect.NewError(code, text)
 		if d, e := connectproto.NewErrorDetail(m); e == nil {
 			err = err.WithDetail(d)
