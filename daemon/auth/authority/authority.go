@@ -230,8 +230,8 @@ func (a *Authority) Trust() Trust {
 func (a *Authority) Tick() {
 	a.change.Lock()
 	changed := a.readLists(false)
-	changed = a.renewServer() || changed
 	changed = a.sweep() || changed
+	changed = a.renewServer() || changed // after sweep: the authority that has signed it may be gone
 	a.makeLists(false)
 	if err := a.flushUsed(); err != nil {
 		a.logger.Error("cannot write when certificates were used", "error", err)
