@@ -18,7 +18,8 @@ import (
 
 const (
 	// maxEnrolments is how many certificates are on record, and maxOfIdentity how many of one identity that have not ended, revoked ones
-	// among them: whoever gets and revokes certificates in turn uses up what is theirs, and nothing of others.
+	// among them, which count until they are in no list any more: whoever gets and revokes certificates in turn uses up what is theirs,
+	// and nothing of others.
 	maxEnrolments, maxOfIdentity = 10_000, 256
 	// maxEndedOfIdentity is how many certificates of one identity stay on record after their end.
 	maxEndedOfIdentity = 16
@@ -138,16 +139,16 @@ func (a *Authority) room(uri string, now time.Time) (over []*Enrolment, err erro
 	var own, others []*Enrolment
 	for _, e := range a.records {
 		switch {
-		case e.URI == uri && e.Until.After(now):
-			n++
 		case e.URI == uri && e.over(now, 0):
 			own = append(own, e)
+		case e.URI == uri: // it has not ended, or was revoked and a list may still need it
+			n++
 		case e.over(now, after):
 			others = append(others, e)
 		}
 	}
 	if n >= maxOfIdentity {
-		return nil, fmt.Errorf("%w: %d of %s have not ended", ErrFull, n, uri)
+		return nil, fmt.Errorf("%w: %d of %s have not ended, or were revoked and ended today", ErrFull, n, uri)
 	}
 	slices.SortFunc(own, func(a, b *Enrolment) int { return a.Until.Compare(b.Until) })
 	over = own[:max(len(own)-maxEndedOfIdentity+1, 0)]

@@ -444,6 +444,16 @@ func TestFull(t *testing.T) {
 	if _, err := a.Issue(csr, Grant{Kind: User, Name: "admin1"}); !errors.Is(err, ErrFull) {
 		t.Errorf("one more behind revoked ones: %v", err)
 	}
+	// Also after their end, while a list may need them: that place is not free.
+	for _, e := range a.records {
+		e.Until = now.Add(-time.Hour)
+	}
+	if _, err := a.Issue(csr, Grant{Kind: User, Name: "admin1"}); !errors.Is(err, ErrFull) {
+		t.Errorf("one more behind revoked ones that have just ended: %v", err)
+	}
+	for _, e := range a.records {
+		e.Until = now.Add(time.Hour)
+	}
 	// What has ended makes room, and what may still be renewed does not.
 	for i := len(a.records); i < maxEnrolments; i++ {
 		e := &Enrolment{Serial: fmt.Sprintf("%04x", i), URI: fmt.Sprint(i), Until: now.Add(-time.Hour), Grant: Grant{Kind: Machine}}
