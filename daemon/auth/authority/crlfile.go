@@ -22,7 +22,7 @@ const (
 )
 
 // crlFile is a file with a revocation list of another authority. The list that was read last stays until the file has another one that
-// can be read.
+// can be read and is not the wrong one (see foreign).
 type crlFile struct {
 	path  string
 	stamp fileStamp
@@ -104,7 +104,19 @@ func (a *Authority) readLists(again bool) bool {
 	a.mu.RUnlock()
 	changed := false
 	for _, l := range files {
-		next, read := a.within(l)
+		before := *l
+		if again && errors.Is(l.err, errUnsigned) {
+			before.stamp = fileStamp{} // the authorities are others now, and one of them may have signed it
+		}
+		next, read := a.within(&before)
+		if !read && !again {
+			continue
+		}
+		next.check(roots)
+		if before.check(roots); next.foreign(&before) {
+			before.stamp, before.err = next.stamp, errUnsigned
+			next = before
+		}
 		if read {
 			switch {
 			case next.err != nil:
@@ -113,10 +125,6 @@ func (a *Authority) readLists(again bool) bool {
 				a.logger.Warn("a list of revoked certificates is too old", "file", l.path, "next_update", next.list.NextUpdate)
 			}
 		}
-		if !read && !again {
-			continue
-		}
-		next.check(roots)
 		a.mu.Lock()
 		*l = next
 		a.mu.Unlock()
@@ -253,6 +261,15 @@ func (l *crlFile) check(roots []*x509.Certificate) {
 			l.verified[issuerOf(r)] = l.serials
 		}
 	}
+}
+
+// errUnsigned is the error of a list that cannot take the place of the last one.
+var errUnsigned = errors.New("no authority here has signed it; the last list stays")
+
+// foreign reports whether the list is the wrong file for the path: of an issuer other than the last list's, and no authority here has
+// signed it, but the last one. Without the last list, what that authority has revoked would be good again. Both were checked.
+func (l *crlFile) foreign(last *crlFile) bool {
+	return l.list != nil && last.list != nil && len(l.verified) == 0 && len(last.verified) > 0 && !bytes.Equal(l.list.RawIssuer, last.list.RawIssuer)
 }
 
 // signedBy reports whether an authority has signed the list.

@@ -7,6 +7,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net/url"
 	"os"
@@ -297,6 +298,32 @@ func TestLists(t *testing.T) {
 			configure()
 			want(about+" after a good one, reloaded", KindRevoked)
 		}
+		// The wrong file: of an authority that nobody here knows.
+		write(corp.list(24*time.Hour, 77, 10))
+		a.Tick()
+		stranger := newOther(t, func(c *x509.Certificate) { c.Subject.CommonName = "Other CA" })
+		write(stranger.list(24 * time.Hour))
+		for range 2 {
+			a.Tick()
+			want("a list of somebody else after a good one", KindRevoked)
+			configure()
+			want("a list of somebody else after a good one, reloaded", KindRevoked)
+		}
+		if !errors.Is(a.lists[0].err, errUnsigned) {
+			t.Errorf("a list of somebody else: %v", a.lists[0].err)
+		}
+		// Which is the right one as soon as its authority is known.
+		known, theirs := s, stranger.leaf(nil)
+		known.Roots = [][]byte{pemOf(corp.cert), pemOf(stranger.cert)}
+		if err := a.Configure(known); err != nil {
+			t.Fatal(err)
+		}
+		want("the list of the next authority", "")
+		write(stranger.list(24*time.Hour, 77))
+		a.Tick()
+		_, err := a.Verify(theirs, nil)
+		wantRefusal(t, err, KindRevoked)
+		configure()
 		write(corp.list(time.Hour))
 		a.Tick()
 		want("short", "")
