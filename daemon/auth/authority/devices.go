@@ -129,20 +129,20 @@ func (ds *devices) full(d *device) (gives joinID, must bool, err error) {
 	return gives, must, nil
 }
 
-// oldest is the device that has waited for its decision for the longest, of the network of which most do: strangers with many addresses
-// take places from each other, not from all others. ds.mu is held.
+// oldest is the device that was not approved and came first, of the network that has most of them: strangers with many addresses take
+// places from each other, not from all others. ds.mu is held.
 func (ds *devices) oldest(now time.Time) (joinID, error) {
-	undecided := func(d *device) bool { return d.Decision == "" && d.Until.After(now) }
+	gives := func(d *device) bool { return d.Decision != "approved" && d.Until.After(now) }
 	waiting := map[netip.Prefix]int{}
 	for _, d := range ds.of {
-		if undecided(d) {
+		if gives(d) {
 			waiting[d.network]++
 		}
 	}
 	var id joinID
 	var first *device
 	for i, d := range ds.of {
-		if !undecided(d) {
+		if !gives(d) {
 			continue
 		}
 		if first == nil || waiting[d.network] > waiting[first.network] || waiting[d.network] == waiting[first.network] && d.Until.Before(first.Until) {
@@ -150,7 +150,7 @@ func (ds *devices) oldest(now time.Time) (joinID, error) {
 		}
 	}
 	if first == nil {
-		return id, errors.New("all are decided on")
+		return id, errors.New("all are approved")
 	}
 	return id, nil
 }

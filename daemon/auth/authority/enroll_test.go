@@ -236,8 +236,8 @@ func TestDevicesAreBounded(t *testing.T) {
 	}
 }
 
-// TestDevicesGiveWay has strangers of 8 networks take all places: another one gets one all the same, and keeps it. Who was decided on
-// does, too.
+// TestDevicesGiveWay has strangers of 8 networks take all places: who came before keeps its place, though it is the oldest, others get
+// one all the same, and who was approved keeps it, too.
 func TestDevicesGiveWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := opened(t)
@@ -259,11 +259,11 @@ func TestDevicesGiveWay(t *testing.T) {
 				}
 			}
 		}
+		good := ask("198.51.100.1") // the oldest of all
 		flood(maxDevices/devicesOfNetwork, devicesOfNetwork)
-		if _, err := a.Approve(first[0].UserCode, "", Grant{Kind: User}); err != nil {
+		if _, err := a.Approve(first[1].UserCode, "", Grant{Kind: User}); err != nil {
 			t.Fatal(err)
 		}
-		good := ask("198.51.100.1")
 		for i := range 3 * maxDevices / devicesOfNetwork { // each network has lost one by then
 			ask(fmt.Sprintf("203.0.%d.1", i))
 		}
@@ -272,29 +272,39 @@ func TestDevicesGiveWay(t *testing.T) {
 		}
 		_, err := a.PollDevice(good.DeviceCode)
 		wantRefusal(t, err, KindPending)
-		if _, err := a.PollDevice(first[0].DeviceCode); err != nil {
+		if _, err := a.PollDevice(first[1].DeviceCode); err != nil {
 			t.Errorf("the one that was approved: %v", err)
 		}
-		_, err = a.PollDevice(first[1].DeviceCode)
+		_, err = a.PollDevice(first[0].DeviceCode)
 		wantRefusal(t, err, KindNoCode)
 	})
 }
 
-// TestDevicesAllDecided refuses one more if all places are of devices that were decided on and have not asked yet.
+// TestDevicesAllDecided refuses one more if all places are of devices that were approved and have not asked yet. Those that were denied
+// hold none.
 func TestDevicesAllDecided(t *testing.T) {
-	a, _ := opened(t)
 	csr := csrOf(t, newP256(t), nil)
-	for i := range maxDevices {
-		s, err := a.StartDevice(csr, "a", fmt.Sprintf("2001:db8:%x::1", i))
-		if err != nil {
-			t.Fatal(err)
+	for about, decide := range map[string]func(a *Authority, code string) (Device, error){
+		"approved": func(a *Authority, code string) (Device, error) { return a.Approve(code, "", Grant{Kind: Machine}) },
+		"denied":   (*Authority).Deny,
+	} {
+		a, _ := opened(t)
+		for i := range maxDevices {
+			s, err := a.StartDevice(csr, "a", fmt.Sprintf("2001:db8:%x::1", i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := decide(a, s.UserCode); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if _, err := a.Deny(s.UserCode); err != nil {
-			t.Fatal(err)
+		_, err := a.StartDevice(csr, "a", "198.51.100.1")
+		if about == "approved" {
+			wantRefusal(t, err, KindSlowDown)
+		} else if err != nil {
+			t.Errorf("all are %s: %v", about, err)
 		}
 	}
-	_, err := a.StartDevice(csr, "a", "198.51.100.1")
-	wantRefusal(t, err, KindSlowDown)
 }
 
 // TestRenew renews a machine's certificate over its connection, until it is too late, and after it was revoked.
