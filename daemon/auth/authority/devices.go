@@ -332,12 +332,26 @@ func (a *Authority) decide(code string, f func(*device) error) (Device, error) {
 	return d.Device, nil
 }
 
+// approvedAs returns what devices were approved as, of those that can still ask for their certificate.
+func (ds *devices) approvedAs() []Grant {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	now := time.Now()
+	var all []Grant
+	for _, d := range ds.of {
+		if d.Decision == "approved" && d.Until.After(now) {
+			all = append(all, d.grant)
+		}
+	}
+	return all
+}
+
 // forget denies those that were approved as an identity and have not fetched its certificate.
-func (ds *devices) forget(uri string) {
+func (ds *devices) forget(identity func(Grant) bool) {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	for _, d := range ds.of {
-		if d.Decision == "approved" && strings.HasSuffix(uri, "/"+string(d.grant.Kind)+"/"+d.grant.Name) {
+		if d.Decision == "approved" && identity(d.grant) {
 			d.Decision, d.issued = "denied", nil
 		}
 	}

@@ -535,6 +535,34 @@ func TestRevoke(t *testing.T) {
 	good(false, one, two, both[1], corp, left)
 }
 
+// TestRevokeApproved revokes a new identity between its approval and the next question of its device.
+func TestRevokeApproved(t *testing.T) {
+	a, _ := opened(t)
+	start := func(g Grant) DeviceStart {
+		t.Helper()
+		s, err := a.StartDevice(csrOf(t, newP256(t), nil), "laptop", "192.0.2.7")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Approve(s.UserCode, "", g); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	gone, other := start(Grant{Kind: Machine, Name: "ci-1"}), start(Grant{Kind: User, Name: "ci-10"})
+	if r, err := a.Revoke("ci-1", "root"); err != nil || r.URI != "spiffe://example.org/machine/ci-1" || !r.Whole {
+		t.Errorf("%+v, %v", r, err)
+	}
+	_, err := a.PollDevice(gone.DeviceCode)
+	wantRefusal(t, err, KindDenied)
+	if i, err := a.PollDevice(other.DeviceCode); err != nil || i.Identity.URI != "spiffe://example.org/user/ci-10" {
+		t.Errorf("of another name: %+v, %v", i.Identity, err)
+	}
+	if _, err := a.Revoke("ci-1", "root"); !errors.Is(err, ErrNoSuch) {
+		t.Errorf("the second time: %v", err)
+	}
+}
+
 // TestSweep has certificates forgotten some time after their end, and makes the list of revoked ones anew in time.
 func TestSweep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -56,6 +56,11 @@ func (a *Authority) find(ref string) (uri, serial string, err error) {
 			uris[of] = true
 		}
 	}
+	for _, g := range a.devices.approvedAs() {
+		if of := a.uriOf(g); means(ref, of, "") {
+			uris[of] = true
+		}
+	}
 	for of := range uris {
 		if uri != "" {
 			return "", "", fmt.Errorf("%w: %s and %s", ErrAmbiguous, min(uri, of), max(uri, of))
@@ -152,10 +157,10 @@ func (a *Authority) revoke(uri, serial, by string) (Revocation, error) {
 	if e := a.records[serial]; e != nil {
 		r.URI = e.URI
 	}
-	a.mu.RUnlock()
 	if uri != "" {
-		a.devices.forget(uri)
+		a.devices.forget(func(g Grant) bool { return a.uriOf(g) == uri })
 	}
+	a.mu.RUnlock()
 	if len(puts) == 0 {
 		return r, nil
 	}
