@@ -219,7 +219,7 @@ func (a *Authority) PollDevice(code string) (Issued, error) {
 	case d.issued != nil:
 		return *d.issued, nil
 	}
-	issued, err := a.issue(d.request, d.grant)
+	issued, err := a.issue(d.request, d.grant, nil)
 	if err != nil {
 		return Issued{}, err
 	}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"go.etcd.io/bbolt"
 
 	"github.com/rtask/rtask/daemon/auth/join"
 )
@@ -398,6 +399,52 @@ func TestRenew(t *testing.T) {
 		time.Sleep(30*24*time.Hour + time.Second)
 		_, err = a.RenewExpired(jws, "")
 		wantRefusal(t, err, KindExpired)
+	})
+}
+
+// TestRenewIsOneCommit renews a certificate whose record goes for that of the next one: it does not come back, and what is on record has
+// been written at once, so that no error comes between.
+func TestRenewIsOneCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, _ := opened(t)
+		key := newP256(t)
+		first, err := a.Issue(csrOf(t, key, nil), Grant{Kind: Machine, Name: "ci-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		writes := func() (n int) {
+			t.Helper()
+			if err := a.db.View(func(tx *bbolt.Tx) error { n = tx.ID(); return nil }); err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		before := writes()
+		if _, err := a.Again("ci-1"); err != nil {
+			t.Fatal(err)
+		}
+		if n := writes() - before; n != 1 {
+			t.Errorf("a renewal writes %d times", n)
+		}
+		if e := a.record(first.Identity.Serial); e.State(time.Now()) != "renewed" {
+			t.Errorf("%+v", e)
+		}
+		for range maxEndedOfIdentity {
+			time.Sleep(time.Second)
+			issued(t, a, Grant{Kind: Machine, Name: "ci-1"})
+		}
+		time.Sleep(30*24*time.Hour + time.Hour)
+		if _, err := a.RenewExpired(signed(t, key, leafOf(t, first), derOf(csrOf(t, newP256(t), nil))), ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for about, of := range map[string]*Authority{"in memory": a, "on disk": reopened(t, a.dir)} {
+			if of.record(first.Identity.Serial) != nil {
+				t.Errorf("%s, the record is back that went for the next one", about)
+			}
+		}
 	})
 }
 

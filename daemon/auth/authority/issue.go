@@ -48,11 +48,12 @@ func (a *Authority) Issue(csr []byte, g Grant) (Issued, error) {
 	}
 	a.change.Lock()
 	defer a.change.Unlock()
-	return a.issue(r, g)
+	return a.issue(r, g, nil)
 }
 
-// issue makes a certificate and commits it together with other changes. a.change is held.
-func (a *Authority) issue(r Request, g Grant, also ...put) (Issued, error) {
+// issue makes a certificate and commits it together with other changes. before is the record of the one that it renews; nil: it renews
+// none. a.change is held.
+func (a *Authority) issue(r Request, g Grant, before *Enrolment, also ...put) (Issued, error) {
 	by, err := a.newest()
 	if err != nil {
 		return Issued{}, err
@@ -86,17 +87,28 @@ func (a *Authority) issue(r Request, g Grant, also ...put) (Issued, error) {
 	e := &Enrolment{
 		Serial: serialText(cert.SerialNumber.Bytes()), URI: uri.String(), Issuer: by.issuer, Key: r.Key, Issued: now.UTC(), Until: cert.NotAfter, Grant: g,
 	}
+	changed := []*Enrolment{e}
+	if before != nil && !slices.Contains(over, before) {
+		renewed := *before
+		renewed.RenewedBy = e.Serial
+		changed = append(changed, &renewed)
+	}
+	for _, c := range changed {
+		also = append(also, putEnrolment(c))
+	}
 	for _, old := range over {
 		also = append(also, put{bucketEnrolments, old.number(), nil})
 	}
-	if err := a.db.commit(append(also, putEnrolment(e))...); err != nil {
+	if err := a.db.commit(also...); err != nil {
 		return Issued{}, err
 	}
 	a.mu.Lock()
 	for _, old := range over {
 		delete(a.records, old.Serial)
 	}
-	a.records[e.Serial] = e
+	for _, c := range changed {
+		a.records[c.Serial] = c
+	}
 	a.mu.Unlock()
 	return Issued{Certificate: inPEM(cert.Raw), Authorities: a.PEM(), Identity: e.identity(cert.NotAfter)}, nil
 }

@@ -90,7 +90,7 @@ func (a *Authority) Join(token string, csr []byte, remote string) (Issued, error
 	used.Used, used.UsedFrom = time.Now().UTC(), remote[:min(len(remote), maxText)]
 	g := j.Grant
 	g.Remote = remote
-	issued, err := a.issue(r, g, putJoin(&used))
+	issued, err := a.issue(r, g, nil, putJoin(&used))
 	if err != nil {
 		return Issued{}, err
 	}

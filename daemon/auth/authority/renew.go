@@ -118,20 +118,7 @@ func (a *Authority) renew(e *Enrolment, r Request, remote string) (Issued, error
 	}
 	g := e.Grant
 	g.Proof, g.Remote = "renewal", remote
-	issued, err := a.issue(r, g)
-	if err != nil {
-		return Issued{}, err
-	}
-	// The first that was made is enough for the list; if this is not written, the certificate is good all the same.
-	next := *e
-	next.RenewedBy = issued.Identity.Serial
-	if err := a.db.commit(putEnrolment(&next)); err != nil {
-		return Issued{}, err
-	}
-	a.mu.Lock()
-	a.records[next.Serial] = &next
-	a.mu.Unlock()
-	return issued, nil
+	return a.issue(r, g, e)
 }
 
 // Again makes a new certificate for the key and the identity of the newest one on record that ref names (see Revoke): of a machine that
