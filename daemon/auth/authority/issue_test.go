@@ -404,6 +404,34 @@ func TestDistrust(t *testing.T) {
 	}
 }
 
+// TestDropped renews a certificate of the authority that goes since there are too many after it.
+func TestDropped(t *testing.T) {
+	a, _ := opened(t)
+	key := newP256(t)
+	got, err := a.Issue(csrOf(t, key, nil), Grant{Kind: Machine, Name: "ci-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range maxOwn {
+		next, err := NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended, err := a.Rotate(next, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := n == maxOwn-1; last != (len(ended) == 1) || last && ended[0].Serial != got.Identity.Serial {
+			t.Errorf("rotation %d ended %+v", n, ended)
+		}
+	}
+	_, err = a.RenewExpired(signed(t, key, leafOf(t, got), derOf(csrOf(t, newP256(t), nil))), "")
+	wantRefusal(t, err, KindRevoked)
+	if n := len(a.Certificates()); n != maxOwn {
+		t.Errorf("the authority has %d certificates", n)
+	}
+}
+
 // TestRevokeEnded revokes a machine whose certificate has ended and could still be renewed.
 func TestRevokeEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

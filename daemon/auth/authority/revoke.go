@@ -145,7 +145,7 @@ func (a *Authority) revoke(uri, serial, by string) (Revocation, error) {
 		next := *e
 		next.Revoked, next.RevokedBy = now, by[:min(len(by), maxText)]
 		changed, puts = append(changed, &next), append(puts, putEnrolment(&next))
-		if r.URI = e.URI; e.live(now) {
+		if e.live(now) {
 			r.Certificates = append(r.Certificates, next)
 		}
 	}
