@@ -26,10 +26,10 @@ const (
 type Issuer struct {
 	path     string
 	settings atomic.Pointer[settings]
+	saved    atomic.Pointer[saved] // nil: locked. change is held where it is replaced
 
-	mu      sync.Mutex // guards what follows, and is held over a write of the keys file, once in 30 days
-	secret  []byte     // nil: not known yet
-	saved   saved
+	change  sync.Mutex // guards what follows, and is held over a write of the keys file, for which nobody waits who verifies
+	secret  []byte
 	retryAt time.Time
 }
 
@@ -64,9 +64,10 @@ func (i *Issuer) Unlock(secret []byte) error {
 	if err != nil && !errors.Is(err, ErrKeysLost) {
 		return fmt.Errorf("cannot read the signing keys: %w", err)
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.secret, i.saved = append([]byte(nil), secret...), s
+	i.change.Lock()
+	defer i.change.Unlock()
+	i.secret = append([]byte(nil), secret...)
+	i.saved.Store(&s)
 	old := i.settings.Load()
 	i.Configure(old.url, old.ttl) // forget what passed with other keys
 	return err
@@ -159,7 +160,7 @@ func (i *Issuer) Verify(raw []byte, leaf *x509.Certificate) (Claims, error) {
 	if !now.Before(c.Expires) {
 		return Claims{}, expired(c.Expires)
 	}
-	if i.revoked(c) {
+	if s := i.saved.Load(); s != nil && s.revoked.has(c) {
 		// Of the same kind as one that has expired: the client is to fetch another one.
 		return Claims{}, &Refusal{Kind: Expired, Claim: "jti", Text: "the token has been revoked"}
 	}
@@ -235,37 +236,37 @@ func (i *Issuer) JWKS() []byte {
 }
 
 // generations returns the keys that there are now. It makes the next ones in time, and the first ones if they are needed. If the next
-// ones cannot be written, the old ones go on.
+// ones cannot be written, or somebody else is writing, the old ones go on.
 func (i *Issuer) generations(now time.Time, ttl time.Duration, first bool) ([]generation, error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.secret == nil {
+	s := i.saved.Load()
+	switch {
+	case s == nil:
 		return nil, ErrLocked
+	case len(s.generations) == 0 && !first, len(s.generations) > 0 && !due(s.generations, now, ttl):
+		return s.generations, nil
+	case len(s.generations) == 0:
+		i.change.Lock()
+	case !i.change.TryLock():
+		return s.generations, nil
 	}
-	had := i.saved.generations
-	if len(had) == 0 && !first || len(had) > 0 && now.Before(i.retryAt) {
+	defer i.change.Unlock()
+	s = i.saved.Load()
+	had := s.generations
+	if len(had) > 0 && (now.Before(i.retryAt) || !due(had, now, ttl)) {
 		return had, nil
 	}
-	next, changed, err := rotated(had, now, ttl)
-	if err == nil && changed {
-		s := i.saved
-		s.generations = next
-		err = i.save(s)
+	next := saved{revoked: s.revoked}
+	var err error
+	if next.generations, err = rotated(had, now, ttl); err == nil {
+		err = writeKeysFile(i.path, i.secret, next)
 	}
-	if err != nil {
-		i.retryAt = now.Add(retryWrite)
-		if len(had) == 0 {
-			return nil, err
-		}
+	if err == nil {
+		i.saved.Store(&next)
+		return next.generations, nil
 	}
-	return i.saved.generations, nil
-}
-
-// save makes a new state durable. Issuer.mu is held.
-func (i *Issuer) save(s saved) error {
-	if err := writeKeysFile(i.path, i.secret, s); err != nil {
-		return err
+	i.retryAt = now.Add(retryWrite)
+	if len(had) > 0 {
+		err = nil
 	}
-	i.saved = s
-	return nil
+	return had, err
 }

@@ -76,31 +76,44 @@ func current(generations []generation, now time.Time) generation {
 	return generations[at]
 }
 
-// rotated returns the generations that there should be now, and whether those are others. The next generation is published for
-// twice the life of a token before it signs, so that nobody who keeps a copy of the keys meets an unknown one; an old one is kept
-// for as long after its end, when its last token is long out.
-func rotated(generations []generation, now time.Time, ttl time.Duration) ([]generation, bool, error) {
-	if len(generations) == 0 {
-		first, err := newGeneration(now)
-		return []generation{first}, true, err
-	}
-	changed := false
-	last := generations[len(generations)-1]
-	if end := last.from.Add(keyLife); !now.Before(end.Add(-2 * ttl)) {
-		from := end
-		if soon := now.Add(2 * ttl); soon.After(from) {
-			from = soon
+// nextDue reports whether it is time for the generation after the last one, and firstOver whether the first one is not needed any more:
+// see rotated.
+func nextDue(generations []generation, now time.Time, ttl time.Duration) bool {
+	return len(generations) == 0 || !now.Before(generations[len(generations)-1].from.Add(keyLife-2*ttl))
+}
+
+func firstOver(generations []generation, now time.Time, ttl time.Duration) bool {
+	return len(generations) > 1 && now.After(generations[1].from.Add(2*ttl))
+}
+
+// due reports whether there should be other generations.
+func due(generations []generation, now time.Time, ttl time.Duration) bool {
+	return nextDue(generations, now, ttl) || firstOver(generations, now, ttl)
+}
+
+// rotated returns the generations that there should be now. The next generation is published for twice the life of a token before it
+// signs, so that nobody who keeps a copy of the keys meets an unknown one; an old one is kept for as long after its end, when its last
+// token is long out.
+func rotated(generations []generation, now time.Time, ttl time.Duration) ([]generation, error) {
+	generations = slices.Clone(generations)
+	if nextDue(generations, now, ttl) {
+		from := now
+		if n := len(generations); n > 0 {
+			from = now.Add(2 * ttl)
+			if end := generations[n-1].from.Add(keyLife); end.After(from) {
+				from = end
+			}
 		}
 		next, err := newGeneration(from)
 		if err != nil {
-			return generations, false, err
+			return nil, err
 		}
-		generations, changed = append(slices.Clone(generations), next), true
+		generations = append(generations, next)
 	}
-	for len(generations) > 1 && now.After(generations[1].from.Add(2*ttl)) {
-		generations, changed = slices.Clone(generations[1:]), true
+	for firstOver(generations, now, ttl) {
+		generations = generations[1:]
 	}
-	return generations, changed, nil
+	return generations, nil
 }
 
 // jwks returns the public keys as a JWK set (RFC 7517, section 5).

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -265,27 +266,81 @@ func TestRevoke(t *testing.T) {
 		of := func(client string, n int) Claims {
 			return Claims{ID: fmt.Sprint(client, n), ClientID: client, IssuedAt: now, Expires: now.Add(time.Hour)}
 		}
-		r := i.saved.revoked
-		for n := range 2 * maxRevoked {
-			r = r.with(of("greedy", n), now)
-		}
+		r := i.saved.Load().revoked
 		later := of("greedy", -1)
 		later.IssuedAt = now.Add(time.Second)
-		if len(r.ids) > 1+maxRevokedOfClient || !r.has(c) || !r.has(of("greedy", 0)) || !r.has(of("greedy", -1)) || r.has(later) || r.has(of("other", 0)) {
+		for n := range 2 * maxRevoked {
+			r = r.with(of("greedy", n), now)
+			if single := n < 16; r.has(of("greedy", -1)) == single || len(r.clients) > 0 == single {
+				t.Fatalf("after %d of one client: clients %v", n+1, r.clients)
+			}
+		}
+		if len(r.ids) > 1+maxRevokedOfClient || !r.has(c) || !r.has(of("greedy", 0)) || r.has(later) || r.has(of("other", 0)) {
 			t.Errorf("with many of one client: %d ids, clients %v", len(r.ids), r.clients)
 		}
+		stored(t, r)
 		for n := range 3 * maxRevoked {
 			r = r.with(of(fmt.Sprint("client", n), 0), now)
 			if len(r.ids) > maxRevoked || len(r.clients) > maxRevoked || !r.has(c) || !r.has(of(fmt.Sprint("client", n), 0)) {
 				t.Fatalf("with many clients: %d ids, %d clients", len(r.ids), len(r.clients))
 			}
 		}
+		if !r.has(of("other", 0)) {
+			t.Error("with many clients: not all is revoked")
+		}
+		stored(t, r)
 		time.Sleep(2 * time.Hour)
-		r = i.saved.revoked.with(Claims{ID: "x", Expires: time.Now().Add(time.Hour)}, time.Now())
+		r = i.saved.Load().revoked.with(Claims{ID: "x", Expires: time.Now().Add(time.Hour)}, time.Now())
 		if len(r.ids) != 1 {
 			t.Errorf("%d ids are kept, and all but one expired", len(r.ids))
 		}
 	})
+}
+
+// stored checks that all of what is revoked outlives the engine.
+func stored(t *testing.T, r revoked) {
+	t.Helper()
+	content, err := sealKeys(secret('a'), saved{revoked: r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := openKeys(content, secret('a'))
+	same := func(a, b time.Time) bool { return a.Equal(b) }
+	if err != nil || !maps.EqualFunc(got.revoked.clients, r.clients, same) || !got.revoked.all.Equal(r.all) || !maps.EqualFunc(got.revoked.ids, r.ids, func(a, b revokedToken) bool {
+		return a.Client == b.Client && a.Expires.Equal(b.Expires)
+	}) {
+		t.Errorf("the file has %d ids, %d clients, all %v (%v), and not %d, %d, %v", len(got.revoked.ids), len(got.revoked.clients), got.revoked.all, err, len(r.ids), len(r.clients), r.all)
+	}
+}
+
+// TestVerifyDuringWrite verifies tokens, and makes one, while the keys file is being written, which can take as long as a disk likes.
+func TestVerifyDuringWrite(t *testing.T) {
+	i, leaf := newIssuer(t), newLeaf(t)
+	claims := Claims{Subject: "s", ClientID: "s", Thumbprint: sha256.Sum256(leaf.Raw)}
+	raw, err := i.Make(claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.change.Lock()
+	defer i.change.Unlock()
+	done := make(chan error)
+	go func() {
+		_, first := i.Verify([]byte(raw), leaf)
+		_, again := i.Verify([]byte(raw), leaf) // from memory
+		_, made := i.Make(claims)
+		if len(kidsOf(t, i.JWKS())) == 0 {
+			t.Error("there are no keys")
+		}
+		done <- errors.Join(first, again, made)
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("they wait for the write")
+	}
 }
 
 func FuzzOpenKeys(f *testing.F) {

@@ -73,7 +73,7 @@ func newDraft(t testing.TB, i *Issuer, leaf *x509.Certificate) *draft {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(leaf.Raw)
-	k := i.saved.generations[0].keys[0]
+	k := i.saved.Load().generations[0].keys[0]
 	now := time.Now().Unix()
 	return &draft{
 		header: map[string]any{"alg": "EdDSA", "typ": "at+jwt", "kid": k.id},

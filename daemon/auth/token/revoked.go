@@ -65,26 +65,19 @@ func (r revoked) has(c Claims) bool {
 	return single || client && !c.IssuedAt.After(since) || !r.all.IsZero() && !c.IssuedAt.After(r.all)
 }
 
-// Revoke makes a verified token useless (RFC 7009). Once it returns, that is on disk; with an error the token is useless until the
-// engine ends.
+// Revoke makes a verified token useless (RFC 7009), at once. When it returns, that is on disk; with an error the token is useless until
+// the engine ends.
 func (i *Issuer) Revoke(c Claims) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.secret == nil {
+	i.change.Lock()
+	defer i.change.Unlock()
+	s := i.saved.Load()
+	if s == nil {
 		return ErrLocked
 	}
-	if i.saved.revoked.has(c) {
+	if s.revoked.has(c) {
 		return nil
 	}
-	s := i.saved
-	s.revoked = s.revoked.with(c, time.Now())
-	err := i.save(s)
-	i.saved = s
-	return err
-}
-
-func (i *Issuer) revoked(c Claims) bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.saved.revoked.has(c)
+	next := saved{generations: s.generations, revoked: s.revoked.with(c, time.Now())}
+	i.saved.Store(&next)
+	return writeKeysFile(i.path, i.secret, next)
 }

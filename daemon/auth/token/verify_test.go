@@ -71,7 +71,7 @@ func TestVerify(t *testing.T) {
 	}
 	i, leaf := newIssuer(t), newLeaf(t)
 	good := newDraft(t, i, leaf)
-	keys := i.saved.generations[0].keys
+	keys := i.saved.Load().generations[0].keys
 	now := time.Now().Unix()
 	header := func(name string, v any) func(*draft) { return func(d *draft) { d.header[name] = v } }
 	claim := func(name string, v any) func(*draft) { return func(d *draft) { d.claims[name] = v } }
