@@ -42,11 +42,12 @@ func (s *Server) remoteCall(ctx context.Context, c *call, rule auth.Rule, a *arr
 	defer stop()
 	done := func() {}
 	defer func() { done() }()
-	// From here on c belongs to the handler, but for what decide does before that has its message.
+	// From the message on c is the handler's, so that again does not read it.
+	head := *c
 	again := func() (call, error) {
-		now := *c
+		now := head
 		var err error
-		if now.Caller, err = c.identify(ctx); err == nil && now.Client.Subject != c.Client.Subject {
+		if now.Caller, err = head.identify(ctx); err == nil && now.Client.Subject != head.Client.Subject {
 			err = fail(connect.CodeUnauthenticated, rtaskv1.KindTokenInvalid, errors.New("the call is another client's now"))
 		}
 		if now.snapshot = s.Snapshot(); err == nil {
@@ -56,24 +57,29 @@ func (s *Server) remoteCall(ctx context.Context, c *call, rule auth.Rule, a *arr
 	}
 	held := false
 	a.decide = func() error {
-		now, err := again()
 		if held { // a further message of a stream, whose handler has c
-			if err != nil {
+			if now, err := again(); err != nil {
 				return s.refuseRemote(&now, err)
 			}
 			return nil
 		}
-		if *c = now; err != nil {
-			return refuse(err)
+		check := func() error {
+			now, err := again()
+			if connect.CodeOf(err) == connect.CodeUnavailable { // of tokenError
+				// The certificate is good, and the token may be. It counts until its end, with the roles that there are now.
+				now.Caller = head.Caller
+				err = s.forRole(&now, rule)
+			}
+			return err
 		}
-		check := func() error { _, err := again(); return err }
 		d, ok := s.waits.addChecked(cancel, remoteCalls(c.Client.Identity(), c.Client.Serial), check)
 		if !ok {
 			return refuse(fail(connect.CodeResourceExhausted, rtaskv1.KindConcurrency, fmt.Errorf("too many calls with this certificate are under way: %d", s.waits.most),
 				func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(retryAfter) }))
 		}
 		done, held = d, true
-		if err := check(); err != nil { // now that Recheck finds this call
+		var err error
+		if *c, err = again(); err != nil { // now that Recheck finds this call
 			return refuse(err)
 		}
 		return nil

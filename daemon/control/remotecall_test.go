@@ -2,10 +2,12 @@ package control
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +15,8 @@ import (
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
+	"github.com/rtask/rtask/daemon/auth/authority"
+	"github.com/rtask/rtask/daemon/auth/provider"
 	"github.com/rtask/rtask/daemon/auth/token"
 )
 
@@ -96,6 +100,80 @@ func revoke(r *remote, ref string) {
 	for _, gone := range r.recheck() {
 		<-gone
 	}
+}
+
+// What the engine lacks, such as the keys of a provider, ends no call that was let in, but does not keep a role for it either.
+func TestRemoteCallsGoOn(t *testing.T) {
+	for kind, lack := range map[string]func(*remote){
+		"provider-keys": func(r *remote) {
+			all := r.Tokens.(provider.Tokens).Providers
+			all.Configure(nil)
+			all.Configure([]provider.Settings{{Name: "corp", Issuer: "https://sso.example.org", Algorithms: []string{"ES256"}, Bound: true, JWKSFile: r.dir + "/gone"}})
+		},
+		"unavailable": func(r *remote) { r.issuer.Configure("", time.Hour) },
+	} {
+		t.Run(kind, func(t *testing.T) {
+			r := newRemote(t)
+			r.root = "provider \"corp\" {\nissuer = \"https://sso.example.org\"\nclient_id = \"c\"\nbound = true\n}\n" + remoteRoles
+			r.configure(remoteTasks)
+			client := r.enrol("op")
+			if kind == "provider-keys" {
+				client.token, r.Tokens = bound(t, client.leaf)
+			}
+			j := must[rtaskv1.StartResponse](t)(r.jobs(client).Start(t.Context(), &rtaskv1.StartRequest{Name: "build"})).Job
+			next := r.follower(t, client, j.Id)
+			lack(r)
+			_, err := r.jobs(client).Status(t.Context(), &rtaskv1.StatusRequest{Job: j.Id})
+			if detail(err).GetKind() != kind {
+				t.Errorf("a call that begins then: %v", err)
+			}
+			if gone := r.recheck(); len(gone) != 0 || len(r.waits.checked()) != 1 {
+				t.Error("a call was ended that the client can do nothing for")
+			}
+			r.root = strings.ReplaceAll(r.root, "user/op", "user/nobody")
+			r.configure(remoteTasks)
+			r.Recheck()
+			err = next()
+			if codes(t, err, connect.CodePermissionDenied); detail(err).GetKind() != "role" {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// revokedInBetween revokes a certificate as soon as it was found good for the last time of left, and has calls under way decided anew.
+type revokedInBetween struct {
+	*remote
+	left atomic.Int32
+}
+
+// Verify implements Certificates.
+func (c *revokedInBetween) Verify(leaf *x509.Certificate, chain []*x509.Certificate) (authority.Identity, error) {
+	id, err := c.authority.Verify(leaf, chain)
+	if c.left.Add(-1) == 0 {
+		if _, err := c.authority.Revoke(id.Serial, "test"); err != nil {
+			c.t.Error(err)
+		}
+		c.recheck()
+	}
+	return id, err
+}
+
+// A certificate that is revoked while a call is decided for the last time ends the call: Recheck finds it by then.
+func TestRemoteRevokedWhileDecided(t *testing.T) {
+	r := newRemote(t)
+	between := &revokedInBetween{remote: r}
+	r.Certificates = between
+	client := r.enrol("op")
+	j := must[rtaskv1.StartResponse](t)(r.jobs(client).Start(t.Context(), &rtaskv1.StartRequest{Name: "build"})).Job
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	between.left.Store(2) // for the head of a call, and for its message
+	_, err := r.jobs(client).Wait(ctx, &rtaskv1.WaitRequest{Job: j.Id})
+	if codes(t, err, connect.CodeUnauthenticated); detail(err).GetKind() != "certificate" {
+		t.Errorf("%v", err)
+	}
+	must[rtaskv1.StopResponse](t)(r.as(self()).Stop(t.Context(), &rtaskv1.StopRequest{Job: j.Id, Kill: true}))
 }
 
 // A client that reads nothing of what it asked for does not hold up the end of its call.
