@@ -109,6 +109,19 @@ func TestRolesHide(t *testing.T) {
 	must[rtaskv1.StopResponse](t)(op.Stop(t.Context(), &rtaskv1.StopRequest{Job: mine.Id, Kill: true}))
 }
 
+// A role that shows all jobs shows commands of other remote clients, if they run as its user, and no commands of local ones.
+func TestRoleShowsCommands(t *testing.T) {
+	all := &config.Role{Commands: true, Jobs: config.JobsAll, RunAs: "a"}
+	for _, c := range []struct {
+		owner, user string
+		want        bool
+	}{{"y", "a", true}, {"y", "b", false}, {"", "a", false}, {"x", "b", true}} {
+		if got := shows(all, "x", job.Job{Spec: job.Spec{Owner: job.Owner{Subject: c.owner}}, User: c.user}); got != c.want {
+			t.Errorf("owner %q, user %q: %v", c.owner, c.user, got)
+		}
+	}
+}
+
 func pid(j *rtaskv1.Job) string { return fmt.Sprint(j.Pid) }
 
 func told(err error) string {
