@@ -55,7 +55,9 @@ func (s *Server) startSpec(c *call, r *rtaskv1.StartRequest) (job.Spec, error) {
 		return job.Spec{}, connect.Errorf(connect.CodePermissionDenied, "permission denied: %s may not start %q", c.Name(), r.Name)
 	}
 	if task == nil {
-		return s.commandSpec(c.Caller, c.owner(), r, c.snapshot)
+		// The caller's own rights, as the kernel knows them, neither more nor less.
+		as := job.UserOf(spec.Credentials{UID: c.Peer.UID, GID: c.Peer.GID, Groups: c.Peer.Groups})
+		return s.commandSpec(c, as, r)
 	}
 	return s.taskRequest(c, task, r)
 }

@@ -112,12 +112,7 @@ func (s *Server) remoteSpec(c *call, r *rtaskv1.StartRequest) (job.Spec, error) 
 		}
 		here.Path = found
 	}
-	js, err := s.commandSpec(c.Caller, c.owner(), here, c.snapshot)
-	if err != nil {
-		return job.Spec{}, err
-	}
-	js.As, js.Trigger = user, triggerRemote
-	return js, nil
+	return s.commandSpec(c, user, here)
 }
 
 // remoteInfo is what a remote client is told of the engine: nothing of tasks and jobs that its roles do not show.

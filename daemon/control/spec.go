@@ -14,7 +14,6 @@ import (
 	"connectrpc.com/connect/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
-	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
 	"github.com/rtask/rtask/sandbox/spec"
@@ -127,8 +126,9 @@ func inputTooLarge(t *config.Task) error {
 		fmt.Errorf("task %q takes an input of at most %d bytes (max_input_bytes)", t.Name, t.MaxInputBytes))
 }
 
-// commandSpec is a command that a local user runs as itself.
-func (s *Server) commandSpec(c auth.Caller, owner job.Owner, r *rtaskv1.StartRequest, snapshot Snapshot) (job.Spec, error) {
+// commandSpec is a command that runs as a user: a local one's own, or that of a remote client's role.
+func (s *Server) commandSpec(c *call, as *job.User, r *rtaskv1.StartRequest) (job.Spec, error) {
+	snapshot := c.snapshot
 	invalid := func(format string, args ...any) error {
 		return connect.Errorf(connect.CodeInvalidArgument, format, args...)
 	}
@@ -162,12 +162,10 @@ func (s *Server) commandSpec(c auth.Caller, owner job.Owner, r *rtaskv1.StartReq
 		}
 		env = append(env, name+"="+r.Environment[name])
 	}
-	p, err := s.properties(c, r.Properties)
+	p, err := s.properties(c.Caller, r.Properties)
 	if err != nil {
 		return job.Spec{}, err
 	}
-	// The caller's own rights, as the kernel knows them, neither more nor less.
-	user := job.UserOf(spec.Credentials{UID: c.Peer.UID, GID: c.Peer.GID, Groups: c.Peer.Groups})
 	return job.Spec{
 		Run: spec.Run{
 			Path: r.Path, Args: append([]string{r.Name}, r.Arguments...), Env: env, Dir: r.WorkingDirectory, Sandbox: p.Sandbox,
@@ -175,7 +173,7 @@ func (s *Server) commandSpec(c auth.Caller, owner job.Owner, r *rtaskv1.StartReq
 			Timeout: p.Timeout, TimeoutStop: p.TimeoutStop, KillSignal: p.KillSignal, LogMax: commandLogMax, Journal: true,
 		},
 		Terms: job.Terms{Input: r.Input, Unique: !r.AllowDuplicate},
-		As:    user, Owner: owner, Trigger: "local",
+		As:    as, Owner: c.owner(), Trigger: c.trigger(),
 	}, nil
 }
 
