@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,7 +19,7 @@ import (
 	"github.com/rtask/rtask/daemon/auth/authority"
 	"github.com/rtask/rtask/daemon/auth/provider"
 	"github.com/rtask/rtask/daemon/auth/token"
-	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/daemon/issuer"
 )
 
 // Certificates says whose a client certificate is. Its error is an *authority.Refusal.
@@ -81,7 +80,7 @@ func (s *Server) remote(peer identify) http.Handler {
 // isIssuers reports whether a path is one of the issuer's (RFC 8414, RFC 6749, RFC 7517, RFC 5280), for which a certificate is enough.
 func isIssuers(path string) bool {
 	switch path {
-	case "/.well-known/oauth-authorization-server", "/jwks", "/token", "/crl", "/renew", "/revoke":
+	case issuer.PathMetadata, issuer.PathJWKS, issuer.PathToken, issuer.PathCRL, issuer.PathRenew, issuer.PathRevoke:
 		return true
 	default:
 		return false
@@ -121,15 +120,9 @@ func (s *Server) remoteCaller(peer identify) identify {
 		c.Client.Subject = claims.Subject
 		c.Client.Groups = append(c.Client.Groups[:len(c.Client.Groups):len(c.Client.Groups)], claims.Groups...)
 		c.Client.TokenID, c.Client.TokenFrom, c.Client.TokenUntil = claims.ID, claims.IssuedAt, claims.Expires
-		c.Client.TokenRoles, c.Client.AnyRole = claims.Roles, s.boundBy(claims.Issuer)
+		c.Client.TokenRoles, c.Client.AnyRole = claims.Roles, claims.AnyRole
 		return c, nil
 	}
-}
-
-// boundBy reports whether an issuer is a provider whose tokens are taken as they are. They do not know of roles.
-func (s *Server) boundBy(issuer string) bool {
-	cfg := s.Snapshot().Config
-	return cfg != nil && slices.ContainsFunc(cfg.Providers, func(p *config.Provider) bool { return p.Bound && p.Issuer == issuer })
 }
 
 // certified adds to a caller whose certificate it has shown. Who only has that may call nothing.

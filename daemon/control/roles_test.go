@@ -291,24 +291,33 @@ func bound(t *testing.T, leaf *x509.Certificate) (string, provider.Tokens) {
 	return text, provider.Tokens{Own: token.New(filepath.Join(dir, "tokens")), Providers: all}
 }
 
-// The token of a provider that is taken as it is knows of no roles: its groups give them. While the configuration does not name the
-// provider as such, only the roles in a token count, of which there are none.
+// The token of a provider that is taken as it is knows of no roles: its groups give them. Of rtask's own tokens only the roles in them
+// count, of which this one has none, also if such a provider has the same issuer.
 func TestBoundTokens(t *testing.T) {
 	r := newRemote(t)
-	const root = "provider \"corp\" {\nissuer = \"https://sso.example.org\"\nclient_id = \"c\"\n%s}\n" +
+	const root = "provider \"corp\" {\nissuer = %q\nclient_id = \"c\"\nbound = true\n}\n" +
 		"role \"ops\" {\ngroups = [\"corp:ops\"]\ntasks = [\"build\"]\nmethods = [\"run\"]\n}\n"
-	c := r.enrol("nobody")
-	c.token, r.Tokens = bound(t, c.leaf)
-	for setting, want := range map[string]int{"bound = true\n": 1, "": 0} {
-		r.root = fmt.Sprintf(root, setting)
-		r.configure(remoteTasks)
-		m := must[rtaskv1.WhoAmIResponse](t)(r.jobs(c).WhoAmI(t.Context(), &rtaskv1.WhoAmIRequest{}))
-		if len(m.Roles) != want || m.Identity != "spiffe://example.org/user/nobody" {
-			t.Errorf("%q: %v", setting, m)
-		}
-	}
-	r.root = fmt.Sprintf(root, "bound = true\n")
+	r.root = fmt.Sprintf(root, remoteURL)
 	r.configure(remoteTasks)
+	c := r.enrol("nobody")
+	c.token = r.tokenFor(c.leaf, func(c *token.Claims) { c.Groups, c.Roles = []string{"corp:ops"}, nil })
+	theirs, tokens := bound(t, c.leaf)
+	r.Tokens = provider.Tokens{Own: r.issuer, Providers: tokens.Providers}
+	roles := func() int {
+		m := must[rtaskv1.WhoAmIResponse](t)(r.jobs(c).WhoAmI(t.Context(), &rtaskv1.WhoAmIRequest{}))
+		if m.Identity != "spiffe://example.org/user/nobody" {
+			t.Errorf("%v", m)
+		}
+		return len(m.Roles)
+	}
+	if n := roles(); n != 0 {
+		t.Errorf("with its own token it has %d roles", n)
+	}
+	c.token, r.root = theirs, fmt.Sprintf(root, "https://sso.example.org")
+	r.configure(remoteTasks)
+	if n := roles(); n != 1 {
+		t.Errorf("with a token of its provider it has %d roles", n)
+	}
 	j := must[rtaskv1.StartResponse](t)(r.jobs(c).Start(t.Context(), &rtaskv1.StartRequest{Name: "build"})).Job
 	if j.Owner != "corp:alice" {
 		t.Errorf("%v", j)

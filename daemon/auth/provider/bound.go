@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rtask/rtask/daemon/auth/token"
@@ -27,11 +28,17 @@ func (t Tokens) Verify(raw []byte, leaf *x509.Certificate) (token.Claims, error)
 
 // bound returns the provider with Bound that a token says it is of, or nil.
 func (s *Set) bound(raw []byte) (*provider, *token.Signed) {
-	for _, p := range *s.providers.Load() {
-		if !p.Bound {
-			continue
-		}
-		if signed, err := token.Parse(raw, maxToken, p.algorithms); err == nil && signed.Peek("iss") == p.Issuer {
+	all := *s.providers.Load()
+	if !slices.ContainsFunc(all, func(p *provider) bool { return p.Bound }) {
+		return nil, nil
+	}
+	signed, err := token.Parse(raw, maxToken, algorithms())
+	if err != nil {
+		return nil, nil
+	}
+	issuer := signed.Peek("iss")
+	for _, p := range all {
+		if p.Bound && p.Issuer == issuer && slices.Contains(p.algorithms, signed.Algorithm) {
 			return p, signed
 		}
 	}
@@ -59,7 +66,7 @@ func (s *Set) verifyBound(p *provider, signed *token.Signed, leaf *x509.Certific
 	if err != nil {
 		return token.Claims{}, p.asToken(err)
 	}
-	c.Subject, c.Groups, c.All = fmt.Sprintf("%s:%s", p.Name, l.Subject), l.Names(), nil
+	c.Subject, c.Groups, c.AnyRole, c.All = fmt.Sprintf("%s:%s", p.Name, l.Subject), l.Names(), true, nil
 	return c, nil
 }
 

@@ -82,7 +82,7 @@ func TestBound(t *testing.T) {
 		got, err := tokens.Verify(sign(t, w.ec, "2", jose.ES256, tt.typ, claims), leaf)
 		r, _ := errors.AsType[*token.Refusal](err)
 		switch {
-		case tt.kind == "" && (err != nil || got.Subject != "corp:7f1c" || got.ClientID != "ci" || !slices.Equal(got.Groups, []string{"corp", "corp:ops"}) || got.Roles != nil):
+		case tt.kind == "" && (err != nil || got.Subject != "corp:7f1c" || got.ClientID != "ci" || !slices.Equal(got.Groups, []string{"corp", "corp:ops"}) || got.Roles != nil || !got.AnyRole):
 			t.Errorf("%s: %+v, %v", tt.name, got, err)
 		case tt.kind != "" && (r == nil || r.Kind != tt.kind || tt.claim != "" && r.Claim != tt.claim):
 			t.Errorf("%s: %+v (%v), want %s about %q", tt.name, r, err, tt.kind, tt.claim)
@@ -94,7 +94,7 @@ func TestBound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := tokens.Verify([]byte(raw), leaf); err != nil || got.Subject != "s" || !slices.Equal(got.Groups, []string{"corp"}) || !slices.Equal(got.Roles, []string{"operator"}) {
+	if got, err := tokens.Verify([]byte(raw), leaf); err != nil || got.Subject != "s" || !slices.Equal(got.Groups, []string{"corp"}) || !slices.Equal(got.Roles, []string{"operator"}) || got.AnyRole {
 		t.Errorf("an own token: %+v, %v", got, err)
 	}
 	forged := strings.Split(raw, ".")

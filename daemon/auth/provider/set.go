@@ -97,8 +97,12 @@ func (s *Set) find(name string) *provider {
 	return nil
 }
 
-// signatures are the algorithms of Algorithms that only the holder of a private key can use (RFC 7518, section 3.1, RFC 8037).
+// algorithms are those that only the holder of a private key can use (RFC 7518, section 3.1, RFC 8037).
+func algorithms() []jose.SignatureAlgorithm {
+	return []jose.SignatureAlgorithm{jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512, jose.ES256, jose.ES384, jose.EdDSA}
+}
+
+// signatures are those of algorithms with these names.
 func signatures(names []string) []jose.SignatureAlgorithm {
-	all := []jose.SignatureAlgorithm{jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512, jose.ES256, jose.ES384, jose.EdDSA}
-	return slices.DeleteFunc(all, func(a jose.SignatureAlgorithm) bool { return !slices.Contains(names, string(a)) })
+	return slices.DeleteFunc(algorithms(), func(a jose.SignatureAlgorithm) bool { return !slices.Contains(names, string(a)) })
 }

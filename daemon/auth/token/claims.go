@@ -24,6 +24,8 @@ type Claims struct {
 	Thumbprint [sha256.Size]byte
 	// Roles are the names of roles that the token may use, as far as the configuration still grants them.
 	Roles []string
+	// AnyRole says that the token is of an outside provider, which knows nothing of roles: it may use all.
+	AnyRole bool
 
 	// Groups are names of groups that the subject belongs to where it logged in, "PROVIDER" and "PROVIDER:GROUP", for tokens that an
 	// outside provider vouches for.
