@@ -256,12 +256,9 @@ func (e *engine) apply(c *config.Config) {
 		e.control.Changed()
 	}
 	if e.authority != nil {
-		e.configureAuthority(c)
 		e.configureTokens(c)
 		e.configureProviders(c)
-	}
-	if e.control != nil {
-		e.control.Recheck() // when all of it is in force
+		e.configureAuthority(c) // which rechecks calls under way, so that it comes last
 	}
 	// A key's record carries its own parameters; these are for new ones.
 	if err := e.keys.SetParams(auth.Argon2Params{Memory: c.Argon2.MemoryKiB, Time: c.Argon2.Time, Threads: c.Argon2.Threads}); err != nil {

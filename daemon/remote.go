@@ -152,6 +152,7 @@ func (e *engine) configureAuthority(c *config.Config) {
 	e.rootsMissing.Store(missing)
 	if err := e.authority.Configure(s); err != nil {
 		e.Logger.Error("cannot use the authorities of the configuration", "error", err)
+		e.trustChanged() // the rest of the configuration is in force all the same
 	}
 }
 
@@ -172,6 +173,9 @@ func serverNames(c *config.Config) []string {
 
 // trustChanged makes what the gateway is told of certificates.
 func (e *engine) trustChanged() {
+	if e.control != nil {
+		e.control.Recheck() // before the gateway closes the connections of these calls, without a word
+	}
 	e.trusting.Lock()
 	defer e.trusting.Unlock()
 	t := e.authority.Trust()
@@ -191,9 +195,6 @@ func (e *engine) trustChanged() {
 		for _, c := range t.Server {
 			m.ServerChain = append(m.ServerChain, c.Raw)
 		}
-	}
-	if e.control != nil {
-		e.control.Recheck() // before the gateway closes the connections of these calls, without a word
 	}
 	e.trust.Store(m)
 	if e.control != nil {

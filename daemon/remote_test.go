@@ -107,7 +107,7 @@ func (g *gatewayTo) jobs() rtaskv1connect.JobServiceClient {
 }
 
 // An engine lets clients on other machines in by what its authority and its issuer gave them: 200 of their streams go over one connection
-// of the gateway's, and end with the role and with the certificate.
+// of the gateway's, and end with the role, with the issuer of their tokens, and with the certificate.
 func TestRemoteClients(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "rtask.hcl"), remoteRoot)
@@ -163,15 +163,16 @@ func TestRemoteClients(t *testing.T) {
 		begin(jobs, started.Job.Id)
 	}
 	began.Wait()
-	write(t, filepath.Join(dir, "rtask.hcl"), strings.ReplaceAll(remoteRoot, "user/*", "user/bob"))
-	if _, err := r.Jobs.Reload(t.Context(), &rtaskv1.ReloadRequest{}); err != nil {
-		t.Fatal(err)
+	reload := func(root string) {
+		t.Helper()
+		write(t, filepath.Join(dir, "rtask.hcl"), root)
+		if _, err := r.Jobs.Reload(t.Context(), &rtaskv1.ReloadRequest{}); err != nil {
+			t.Fatal(err)
+		}
 	}
+	reload(strings.ReplaceAll(remoteRoot, "user/*", "user/bob"))
 	ended(most, connect.CodePermissionDenied, "role")
-	write(t, filepath.Join(dir, "rtask.hcl"), remoteRoot)
-	if _, err := r.Jobs.Reload(t.Context(), &rtaskv1.ReloadRequest{}); err != nil {
-		t.Fatal(err)
-	}
+	reload(remoteRoot)
 	begin(jobs, started.Job.Id)
 	began.Wait()
 	revoked, err := r.Authority.Revoke(t.Context(), &rtaskv1.RevokeRequest{Certificate: "alice"})
@@ -183,11 +184,16 @@ func TestRemoteClients(t *testing.T) {
 	if codec.DetailOf(err).GetKind() != "certificate-revoked" {
 		t.Error(err)
 	}
-	// A client ends its own certificate, and with it what it has under way.
 	bob := r.as(t, "bob")
 	if started, err = bob.jobs().Start(t.Context(), &rtaskv1.StartRequest{Name: "sleeps"}); err != nil {
 		t.Fatal(err)
 	}
+	begin(bob.jobs(), started.Job.Id)
+	began.Wait()
+	reload(strings.ReplaceAll(remoteRoot, "build.example.org", "other.example.org"))
+	ended(1, connect.CodeUnauthenticated, "token-invalid")
+	reload(remoteRoot)
+	// A client ends its own certificate, and with it what it has under way.
 	begin(bob.jobs(), started.Job.Id)
 	began.Wait()
 	reply, err := (&http.Client{Transport: &gatewayTo{Transport: bob.Transport, shown: bob.shown}}).Post("http://rtask/revoke", "", nil)
@@ -195,6 +201,20 @@ func TestRemoteClients(t *testing.T) {
 		t.Fatalf("%v, %v", reply, err)
 	}
 	_ = reply.Body.Close()
+	ended(1, connect.CodeUnauthenticated, "certificate")
+	// So does the authority for all that its key has signed.
+	ci := r.as(t, "ci")
+	if started, err = ci.jobs().Start(t.Context(), &rtaskv1.StartRequest{Name: "sleeps"}); err != nil {
+		t.Fatal(err)
+	}
+	begin(ci.jobs(), started.Job.Id)
+	began.Wait()
+	if key, err = authority.NewKey(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Authority.Rotate(t.Context(), &rtaskv1.RotateRequest{AuthorityKey: key, Distrust: true}); err != nil {
+		t.Fatal(err)
+	}
 	ended(1, connect.CodeUnauthenticated, "certificate")
 	r.stopJobs(t)
 }

@@ -322,15 +322,12 @@ func (a authorityService) Rotate(ctx context.Context, r *rtaskv1.RotateRequest) 
 	if err := s.keep(CredentialNextAuthority, r.AuthorityKey); err != nil {
 		return nil, err
 	}
-	ended, err := s.Authority.Rotate(r.AuthorityKey, r.Distrust)
-	if err != nil {
+	// Calls with certificates that are not good any more end with it, see Recheck.
+	if err := s.Authority.Rotate(r.AuthorityKey, r.Distrust); err != nil {
 		return nil, authorityError(err)
 	}
 	if err := s.keep(CredentialAuthority, r.AuthorityKey); err != nil {
 		return nil, err
-	}
-	for _, e := range ended {
-		s.waits.end(ctx, remoteCalls(e.URI, e.Serial))
 	}
 	s.Logger.Info("authority rotated", "name", s.Authority.Name(), "distrust", r.Distrust, "by", callOf(ctx).Name())
 	return &rtaskv1.RotateResponse{Authority: a.show()}, nil

@@ -213,38 +213,37 @@ func unlock(own []*generation, signer *ecdsa.PrivateKey) error {
 }
 
 // Rotate makes the next certificate of the authority, with a key that NewKey made, which is the one to be kept from now on. The ones
-// before stay good until their last client certificate is over, or, with distrust, for nothing from now on. It returns the certificates
-// that were good and are not any more.
-func (a *Authority) Rotate(key []byte, distrust bool) ([]Enrolment, error) {
+// before stay good until their last client certificate is over, or, with distrust, for nothing from now on.
+func (a *Authority) Rotate(key []byte, distrust bool) error {
 	signer, err := parseKey(key)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	a.change.Lock()
-	ended, err := a.rotate(signer, distrust)
+	err = a.rotate(signer, distrust)
 	a.change.Unlock()
 	if err == nil {
 		a.tell()
 	}
-	return ended, err
+	return err
 }
 
 // rotate is Rotate. a.change is held.
-func (a *Authority) rotate(signer *ecdsa.PrivateKey, distrust bool) (ended []Enrolment, err error) {
+func (a *Authority) rotate(signer *ecdsa.PrivateKey, distrust bool) error {
 	a.mu.RLock()
 	own, name := a.own, a.name
 	a.mu.RUnlock()
 	switch {
 	case len(own) == 0:
-		return nil, ErrNone
+		return ErrNone
 	case own[0].signer == nil && !distrust:
-		return nil, ErrLocked
+		return ErrLocked
 	case own[0].cert.PublicKey.(*ecdsa.PublicKey).Equal(signer.Public()):
-		return nil, fmt.Errorf("%w, another one than it has now", ErrBadKey)
+		return fmt.Errorf("%w, another one than it has now", ErrBadKey)
 	}
 	next, err := makeOwn(name, own[0].record.Order+1, signer)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	puts, all, gone := []put{next.put()}, []*generation{next}, map[[32]byte]bool{}
 	for i, g := range own {
@@ -255,7 +254,7 @@ func (a *Authority) rotate(signer *ecdsa.PrivateKey, distrust bool) (ended []Enr
 		kept := *g
 		if i == 0 {
 			if kept.record.Sealed, err = seal(g, signer); err != nil {
-				return nil, err
+				return err
 			}
 			puts = append(puts, kept.put())
 		}
@@ -269,16 +268,13 @@ func (a *Authority) rotate(signer *ecdsa.PrivateKey, distrust bool) (ended []Enr
 		if !gone[e.Issuer] || !e.Revoked.IsZero() {
 			continue
 		}
-		if e.live(now) {
-			ended = append(ended, *e)
-		}
 		next := *e
 		next.Revoked, next.RevokedBy = now, "ca rotate"
 		revoked, puts = append(revoked, &next), append(puts, putEnrolment(&next))
 	}
 	a.mu.RUnlock()
 	if err := a.db.commit(puts...); err != nil {
-		return nil, err
+		return err
 	}
 	a.mu.Lock()
 	a.own = all
@@ -288,7 +284,7 @@ func (a *Authority) rotate(signer *ecdsa.PrivateKey, distrust bool) (ended []Enr
 	a.mu.Unlock()
 	a.makeLists(true)
 	a.renewServer()
-	return ended, nil
+	return nil
 }
 
 // sealer encrypts a generation's key under that of the next one, for this one certificate.
