@@ -86,34 +86,34 @@ func (a *app) introduce(ctx context.Context, server string, t trust) (*x509.Cert
 	if err != nil {
 		return nil, err
 	}
-	stranger, err := e.Meet(ctx)
+	signer, err := e.Meet(ctx)
 	if err != nil {
 		return nil, err
 	}
-	came := client.Fingerprint(stranger.Signer)
+	came := client.Fingerprint(signer)
 	switch {
 	case t.pin != nil:
-		if join.PinOf(stranger.Signer) != *t.pin {
+		if join.PinOf(signer) != *t.pin {
 			return nil, &hintError{
 				fmt.Errorf("this join token is for another authority than that of %s, which is %s", e.Host(), came),
 				"something may be between you and the server; nothing was sent to it",
 			}
 		}
-		return stranger.Signer, nil
+		return signer, nil
 	case t.fingerprint != "":
 		if strings.TrimRight(strings.TrimPrefix(t.fingerprint, "SHA256:"), "=") != strings.TrimPrefix(came, "SHA256:") {
 			return nil, fmt.Errorf("the authority of %s is %s, and --ca-fingerprint says %s", e.Host(), came, t.fingerprint)
 		}
-		return stranger.Signer, nil
+		return signer, nil
 	case !a.canAsk():
 		return nil, &hintError{
 			fmt.Errorf("the authority of %s is new here: %s", e.Host(), came),
 			"compare that with what its administrator says, then add --ca-fingerprint " + came,
 		}
 	}
-	yes, err := a.confirm(fmt.Sprintf("Authority %s, %s, is new here. Trust it?", oneLine(stranger.Signer.Subject.CommonName), came))
+	yes, err := a.confirm(fmt.Sprintf("Authority %s, %s, is new here. Trust it?", oneLine(signer.Subject.CommonName), came))
 	if err == nil && !yes {
 		err = fmt.Errorf("the authority of %s is not trusted", e.Host())
 	}
-	return stranger.Signer, err
+	return signer, err
 }

@@ -123,9 +123,6 @@ func (e *Endpoint) URL() string { return e.server.URL }
 // Host returns the server's name without the port.
 func (e *Endpoint) Host() string { return e.host }
 
-// Address returns the server's name and port.
-func (e *Endpoint) Address() string { return e.address }
-
 // Ahead is by how much the server's clock was ahead of this machine's when it last replied; 0 before that.
 func (e *Endpoint) Ahead() time.Duration { return time.Duration(e.ahead.Load()) }
 

@@ -77,28 +77,32 @@ type DeviceCode struct {
 // Authority asks who the server is.
 func (e *Endpoint) Authority(ctx context.Context) (Authority, error) {
 	var a Authority
-	return a, e.enrol(ctx, http.MethodGet, "/ca", nil, &a)
+	err := e.enrol(ctx, http.MethodGet, "/ca", nil, &a)
+	return a, err
 }
 
 // Enroll gets a certificate for the key that has signed the request csr, in PEM.
 func (e *Endpoint) Enroll(ctx context.Context, csr string, p Proof) (Enrolled, error) {
 	var reply Enrolled
-	return reply, e.enrol(ctx, http.MethodPost, "/enroll", struct {
+	err := e.enrol(ctx, http.MethodPost, "/enroll", struct {
 		CSR string `json:"csr"`
 		Proof
 	}{csr, p}, &reply)
+	return reply, err
 }
 
 // AskDevice asks for a certificate as name, which an administrator decides on.
 func (e *Endpoint) AskDevice(ctx context.Context, csr, name string) (DeviceCode, error) {
 	var reply DeviceCode
-	return reply, e.enrol(ctx, http.MethodPost, "/device_authorization", map[string]string{"csr": csr, "name": name}, &reply)
+	err := e.enrol(ctx, http.MethodPost, "/device_authorization", map[string]string{"csr": csr, "name": name}, &reply)
+	return reply, err
 }
 
 // PollDevice gets the certificate once it was approved. Until then the error is a Problem authorization_pending or slow_down.
 func (e *Endpoint) PollDevice(ctx context.Context, code string) (Enrolled, error) {
 	var reply Enrolled
-	return reply, e.enrol(ctx, http.MethodPost, "/device_token", map[string]string{"device_code": code}, &reply)
+	err := e.enrol(ctx, http.MethodPost, "/device_token", map[string]string{"device_code": code}, &reply)
+	return reply, err
 }
 
 // renewExpired renews a certificate that can no longer be shown: the old key signs the request (RFC 7515), with its chain in x5c.
@@ -112,7 +116,8 @@ func (e *Endpoint) renewExpired(ctx context.Context, old *tls.Certificate, csr s
 		return Enrolled{}, err
 	}
 	var reply Enrolled
-	return reply, e.enrol(ctx, http.MethodPost, "/renew", map[string]string{"jws": jws}, &reply)
+	err = e.enrol(ctx, http.MethodPost, "/renew", map[string]string{"jws": jws}, &reply)
+	return reply, err
 }
 
 // sign returns a payload as a compact JWS by the key of a certificate (RFC 7515, 8037).
@@ -203,39 +208,32 @@ func (e *Endpoint) enrolTransport(c *tls.Config) *http.Transport {
 	}
 }
 
-// Stranger is what a server shows to a client that does not know yet whether to believe it.
-type Stranger struct {
-	// Authority is what it says, unproven.
-	Authority Authority
-	// Signer is the one of its authorities that has issued its certificate, for its name. Nothing else of it is proven: whoever
-	// believes this authority has to ask again with it as the only root.
-	Signer *x509.Certificate
-}
-
-// Meet asks a server that is not known for its authority. Nothing is sent to it but the question.
-func (e *Endpoint) Meet(ctx context.Context) (Stranger, error) {
+// Meet asks a server that is not known for its authority. Nothing is sent to it but the question. It returns the one of the authorities
+// it names that has issued its certificate, for its name. Nothing else of it is proven: whoever believes this authority has to ask again
+// with it as the only root.
+func (e *Endpoint) Meet(ctx context.Context) (*x509.Certificate, error) {
 	var chain []*x509.Certificate
 	c := e.tls(nil)
 	c.InsecureSkipVerify = true // what comes is checked below and by people, and nothing is told to the server
 	c.VerifyConnection = func(s tls.ConnectionState) error { chain = s.PeerCertificates; return nil }
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, e.server.URL+"/ca", http.NoBody)
 	if err != nil {
-		return Stranger{}, err
+		return nil, err
 	}
 	t := e.enrolTransport(c)
 	defer t.CloseIdleConnections()
 	response, err := t.RoundTrip(r)
 	if err != nil {
-		return Stranger{}, e.explain(ctx, nil, false, err)
+		return nil, e.explain(ctx, nil, false, err)
 	}
 	e.look(response)
-	s := Stranger{}
-	if err := e.read(response, "/ca", &s.Authority); err != nil {
-		return Stranger{}, err
+	var said Authority
+	if err := e.read(response, "/ca", &said); err != nil {
+		return nil, err
 	}
-	all, err := ParseCertificates(s.Authority.Certificates...)
+	all, err := ParseCertificates(said.Certificates...)
 	if err != nil {
-		return Stranger{}, err
+		return nil, err
 	}
 	between := x509.NewCertPool()
 	for _, c := range chain[1:] {
@@ -245,14 +243,13 @@ func (e *Endpoint) Meet(ctx context.Context) (Stranger, error) {
 		roots := x509.NewCertPool()
 		roots.AddCert(c)
 		if _, err = chain[0].Verify(x509.VerifyOptions{DNSName: e.host, Roots: roots, Intermediates: between}); err == nil {
-			s.Signer = c
-			return s, nil
+			return c, nil
 		}
 	}
 	if err == nil {
 		err = errors.New("it names none")
 	}
-	return Stranger{}, e.clock(fmt.Errorf("the certificate of %s is not one of its own authority: %w", e.host, err))
+	return nil, e.clock(fmt.Errorf("the certificate of %s is not one of its own authority: %w", e.host, err))
 }
 
 // ParseCertificates reads certificates in PEM.

@@ -123,10 +123,11 @@ func (e *Endpoint) clock(err error) error {
 	return err
 }
 
-// refuse adds what is known of both sides to a refusal before there is any reply: it asks the server for the time.
-func (e *Endpoint) refuse(ctx context.Context, r *Refused) error {
+// refuse adds what is known of both sides to a refusal before there is any reply: where there was a certificate to show, it asks the
+// server for the time. Without one the refusal is of such a question itself.
+func (e *Endpoint) refuse(ctx context.Context, cert *tls.Certificate, r *Refused) error {
 	r.Host, r.Name = e.host, e.server.Name
-	if r.Cause != AuthorityChanged {
+	if cert != nil && r.Cause != AuthorityChanged {
 		ctx, cancel := context.WithTimeout(ctx, dialTimeout/2)
 		defer cancel()
 		_, _ = e.Authority(ctx) // for its Date; the refusal stands without it
@@ -143,7 +144,7 @@ func expired(cert *tls.Certificate, now time.Time) bool { return now.After(cert.
 // check looks at one's own certificate before it is shown.
 func (e *Endpoint) check(ctx context.Context, cert *tls.Certificate) error {
 	if now := time.Now(); expired(cert, now) {
-		return e.refuse(ctx, &Refused{Cause: CertificateExpired, Ago: now.Sub(cert.Leaf.NotAfter)})
+		return e.refuse(ctx, cert, &Refused{Cause: CertificateExpired, Ago: now.Sub(cert.Leaf.NotAfter)})
 	}
 	return nil
 }
@@ -154,10 +155,10 @@ func (e *Endpoint) explain(ctx context.Context, cert *tls.Certificate, reached b
 		return err
 	}
 	if v, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return e.refuse(ctx, e.unverified(v))
+		return e.refuse(ctx, cert, e.unverified(v))
 	}
 	if r := refusal(cert, err); r != nil {
-		return e.refuse(ctx, r)
+		return e.refuse(ctx, cert, r)
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		return &cut{"cannot reach " + e.address + ": " + dialCause(op), true, err}
@@ -166,7 +167,7 @@ func (e *Endpoint) explain(ctx context.Context, cert *tls.Certificate, reached b
 	// while a request is sent. So ask again, and send nothing.
 	if cert != nil && !reached {
 		if r := refusal(cert, e.probe(ctx, cert)); r != nil {
-			return e.refuse(ctx, r)
+			return e.refuse(ctx, cert, r)
 		}
 	}
 	return &cut{"the connection to " + e.address + " broke: " + err.Error(), false, err}
