@@ -26,6 +26,7 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 
 	"github.com/rtask/rtask/daemon/auth/provider/handover"
+	"github.com/rtask/rtask/sandbox/durable"
 )
 
 const (
@@ -128,7 +129,8 @@ func one(ctx context.Context, p handover.Provider, folder string) (int, error) {
 	if len(text) > handover.MaxKeys {
 		return 0, fmt.Errorf("its keys are longer than %d bytes", handover.MaxKeys)
 	}
-	return len(set.Keys), replace(filepath.Join(folder, handover.KeysName(p.Name)), text)
+	path := filepath.Join(folder, handover.KeysName(p.Name))
+	return len(set.Keys), durable.Replace(path, path+".new", text, 0o644)
 }
 
 // readable shortens an error that could have a whole page of a website in it.
@@ -238,27 +240,4 @@ func readAtMost(path string, most int64) ([]byte, error) {
 		err = fmt.Errorf("%s is longer than %d bytes", path, most)
 	}
 	return text, err
-}
-
-// replace writes a file that a reader finds whole, as it was or as it is.
-func replace(path string, text []byte) error {
-	next := path + ".new"
-	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(next, path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(next))
-	}
-	return nil
 }
