@@ -136,7 +136,7 @@ func rules() map[string]rule {
 		},
 
 		"ctl": {
-			may:   []string{"ctl/client", "ctl/contexts", "ctl/credentials", "ctl/fetch", "ctl/journal", "ctl/keystore", "ctl/login", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/api/view", "daemon/auth/join", "daemon/config", "daemon/config/machine", "daemon/config/oldtoml", "sandbox/wording"},
+			may:   []string{"ctl/client", "ctl/contexts", "ctl/credentials", "ctl/fetch", "ctl/journal", "ctl/keystore", "ctl/login", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/api/view", "daemon/auth/join", "daemon/config", "daemon/config/machine", "daemon/config/oldtoml", "sandbox/durable", "sandbox/wording"},
 			never: map[string]string{module + "sandbox": "rtaskctl asks the engine", module + "daemon/job": "rtaskctl asks the engine"},
 		},
 		"ctl/credentials": {
@@ -148,8 +148,8 @@ func rules() map[string]rule {
 			never: map[string]string{"os/exec": "files of contexts start nothing"},
 		},
 		"ctl/login":    {may: []string{"ctl/client"}, never: map[string]string{"os/exec": "a person opens the browser"}},
-		"ctl/keystore": {never: map[string]string{"os/exec": "keys start nothing", "net/http": "keys know no servers"}},
-		"ctl/fetch":    {may: []string{"daemon/auth/provider/handover"}, never: map[string]string{"os/exec": "it only fetches files"}},
+		"ctl/keystore": {may: []string{"sandbox/durable"}, never: map[string]string{"os/exec": "keys start nothing", "net/http": "keys know no servers"}},
+		"ctl/fetch":    {may: []string{"daemon/auth/provider/handover", "sandbox/durable"}, never: map[string]string{"os/exec": "it only fetches files"}},
 		"ctl/journal":  {never: map[string]string{"net": "it only starts journalctl"}},
 		"ctl/client": {
 			may:   []string{"daemon/api/codec", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "sandbox/wording"},

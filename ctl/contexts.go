@@ -162,7 +162,7 @@ func (a *app) contextRemove(c *cli.Context) error {
 		if err := f.Remove(name); err != nil || cert == nil || own.CertFile != "" {
 			return err
 		}
-		_, _ = a.keys().Remove("", cert.Leaf.PublicKey) // else it ends with its time
+		a.keys().Forget(cert.Leaf.PublicKey)
 		return nil
 	})
 }

@@ -231,7 +231,7 @@ func (a *app) login(c *cli.Context) error {
 	to.context.Key = key.Where
 	err = a.saveLogin(c, folder, to, content, cert, func(dir string) error { return key.Keep(dir, to.context.Name, contexts.KeyUntil(cert.Leaf)) })
 	if err == nil && old != nil {
-		_, _ = a.keys().Remove("", old.Leaf.PublicKey) // else it ends with its time
+		a.keys().Forget(old.Leaf.PublicKey)
 	}
 	return err
 }

@@ -169,8 +169,7 @@ func (c *Credentials) reload(ctx context.Context) error {
 		return err
 	}
 	if c.context.KeyFile == "" {
-		cert.PrivateKey, c.place, err = c.keys.Find(ctx, "", c.context.Name, cert.Leaf.PublicKey, cert.Leaf.NotAfter)
-		if err != nil {
+		if cert.PrivateKey, err = c.keys.InAgent(ctx, cert.Leaf.PublicKey); err != nil {
 			return err
 		}
 	} else {
@@ -186,6 +185,7 @@ func (c *Credentials) reload(ctx context.Context) error {
 			return fmt.Errorf("%s is not the key of %s", c.context.KeyFile, c.context.CertFile)
 		}
 		cert.PrivateKey, c.place = key, keystore.Plain
+		c.place = keystore.Agent
 	}
 	c.cert, c.stamp = cert, stamp
 	return nil
@@ -352,7 +352,7 @@ func (c *Credentials) another(ctx context.Context, e *client.Endpoint) error {
 		return err
 	}
 	if c.place == keystore.Agent {
-		_, _ = c.keys.Remove("", old.Leaf.PublicKey) // it ends with its time otherwise
+		c.keys.Forget(old.Leaf.PublicKey)
 	}
 	c.cert = cert
 	return nil

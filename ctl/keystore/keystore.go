@@ -24,6 +24,8 @@ import (
 	"time"
 
 	"filippo.io/age"
+
+	"github.com/rtask/rtask/sandbox/durable"
 )
 
 // Place is where a key is kept.
@@ -210,7 +212,7 @@ func (s Store) choose(ctx context.Context) ([]byte, error) {
 	return nil, errors.New("no passphrase was typed twice in the same way")
 }
 
-// Keep keeps a new key: in a folder that only its owner can look into, or in the agent until it is of no use any more. Name is what
+// Keep keeps a new key: in a new folder that only its owner can look into, or in the agent until it is of no use any more. Name is what
 // the agent shows.
 func (n *New) Keep(dir, name string, until time.Time) error {
 	switch n.Where {
@@ -226,13 +228,13 @@ func (n *New) Keep(dir, name string, until time.Time) error {
 	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 	defer clear(text)
 	if n.Where == Plain {
-		return write(filepath.Join(dir, plainFile), text)
+		return durable.Create(filepath.Join(dir, plainFile), text, 0o600)
 	}
 	locked, err := lock(text, n.passphrase, n.store.Work)
 	if err != nil {
 		return err
 	}
-	if err := write(filepath.Join(dir, ageFile), locked); err != nil {
+	if err := durable.Create(filepath.Join(dir, ageFile), locked, 0o600); err != nil {
 		return err
 	}
 	n.store.remember(n.Signer, name, until)
@@ -257,27 +259,33 @@ func (s Store) Find(ctx context.Context, dir, name string, public crypto.PublicK
 		return nil, Plain, err
 	}
 	locked, err := read(filepath.Join(dir, ageFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
+		key, err := s.InAgent(ctx, public)
+		return key, Agent, err
+	}
+	if err != nil {
 		return nil, Passphrase, err
 	}
-	found, missing := s.inAgent(public)
-	if missing == nil && err == nil {
-		return found, Passphrase, nil
+	if key, err := s.inAgent(public); err == nil {
+		return key, Passphrase, nil
 	}
-	if missing == nil {
-		return found, Agent, nil
-	}
+	key, err := s.open(ctx, locked, name, public)
 	if err == nil {
-		key, err := s.open(ctx, locked, name, public)
-		if err == nil {
-			s.remember(key, name, until)
-		}
-		return key, Passphrase, err
+		s.remember(key, name, until)
 	}
-	if errors.Is(missing, ErrLocked) && s.unlock(ctx) == nil {
-		found, missing = s.inAgent(public)
+	return key, Passphrase, err
+}
+
+// InAgent returns the key of a public key that the agent has. It asks for the passphrase of a locked agent.
+func (s Store) InAgent(ctx context.Context, public crypto.PublicKey) (crypto.Signer, error) {
+	key, err := s.inAgent(public)
+	if errors.Is(err, ErrLocked) && s.unlock(ctx) == nil {
+		key, err = s.inAgent(public)
 	}
-	return found, Agent, missing
+	if err != nil {
+		return nil, err
+	}
+	return key, nil
 }
 
 // open asks for the passphrase of a key.
@@ -305,7 +313,14 @@ func (s Store) open(ctx context.Context, locked []byte, name string, public cryp
 	return nil, ErrPassphrase
 }
 
-// Remove takes a key out of the agent and its files off the disk. Where says what it was removed from, nothing if it was nowhere.
+// Forget takes a key out of the agent, if that has it. One that stays ends with its time.
+func (s Store) Forget(public crypto.PublicKey) {
+	if s.Socket != "" {
+		_ = s.remove(public)
+	}
+}
+
+// Remove takes a key out of the agent and deletes its files in a folder. Where says what it was removed from, nothing if it was nowhere.
 func (s Store) Remove(dir string, public crypto.PublicKey) (where Place, err error) {
 	var failed error
 	for file, place := range map[string]Place{ageFile: Passphrase, plainFile: Plain} {
@@ -402,19 +417,6 @@ func unlock(locked, passphrase []byte) ([]byte, error) {
 		return nil, fmt.Errorf("cannot read %s: %w", ageFile, err)
 	}
 	return io.ReadAll(io.LimitReader(r, keyMax))
-}
-
-// write writes a new file that only its owner can read.
-func write(path string, content []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
 }
 
 // read reads a file of a key and refuses one that others can read.

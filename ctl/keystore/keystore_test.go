@@ -28,23 +28,6 @@ import (
 	"github.com/rtask/rtask/packaging/testkit"
 )
 
-// startAgent runs an ssh-agent of OpenSSH's.
-func startAgent(t *testing.T) (socket string) {
-	t.Helper()
-	program, err := exec.LookPath("ssh-agent")
-	if err != nil {
-		t.Fatal("this test needs ssh-agent (Debian: openssh-client): ", err)
-	}
-	socket = filepath.Join(t.TempDir(), "agent")
-	cmd := exec.Command(program, "-D", "-a", socket)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	testkit.Eventually(t, "ssh-agent listens", func() bool { _, err := os.Stat(socket); return err == nil })
-	return socket
-}
-
 // sshAdd runs ssh-add and returns what it says.
 func sshAdd(t *testing.T, socket, stdin string, args ...string) string {
 	t.Helper()
@@ -135,7 +118,7 @@ func find(t *testing.T, s keystore.Store, dir string, made *keystore.New, where 
 // TestAgent checks a key that lives in ssh-agent only: it is on no disk, signs handshakes and messages, ends with its time, and is missed
 // when the agent has lost it.
 func TestAgent(t *testing.T) {
-	socket, dir := startAgent(t), t.TempDir()
+	socket, dir := testkit.SSHAgent(t), t.TempDir()
 	s := keystore.Store{Socket: socket}
 	made := makeKey(t, s, "")
 	if _, ok := made.Public().(ed25519.PublicKey); !ok || made.Where != keystore.Agent {
@@ -183,9 +166,44 @@ func TestAgent(t *testing.T) {
 	}
 }
 
+// TestForget checks that a key is taken out of the agent only: files of such names in the current folder are somebody's own. Nor are they
+// read for a key that is in the agent.
+func TestForget(t *testing.T) {
+	socket, here := testkit.SSHAgent(t), t.TempDir()
+	t.Chdir(here)
+	for _, file := range keystore.Files() {
+		if err := os.WriteFile(filepath.Join(here, file), []byte("mine"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := keystore.Store{Socket: socket}
+	made := makeKey(t, s, keystore.Agent)
+	if err := made.Keep("", "build", time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	key, err := s.InAgent(t.Context(), made.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	handshake(t, made, key)
+	s.Forget(made.Public())
+	if out := sshAdd(t, socket, "", "-l"); !strings.Contains(out, "no identities") {
+		t.Errorf("after Forget the agent has %s", out)
+	}
+	if key, err := s.InAgent(t.Context(), made.Public()); key != nil || !errors.Is(err, keystore.ErrGone) {
+		t.Errorf("after Forget: %v, %v", key, err)
+	}
+	keystore.Store{}.Forget(made.Public()) // without an agent
+	for _, file := range keystore.Files() {
+		if text, err := os.ReadFile(filepath.Join(here, file)); string(text) != "mine" {
+			t.Errorf("%s holds %q, %v", file, text, err)
+		}
+	}
+}
+
 // TestLockedAgent checks that a locked agent has another error than one that has lost a key, and that a person at a terminal can unlock it.
 func TestLockedAgent(t *testing.T) {
-	socket, dir := startAgent(t), t.TempDir()
+	socket, dir := testkit.SSHAgent(t), t.TempDir()
 	s := keystore.Store{Socket: socket}
 	made := makeKey(t, s, keystore.Agent)
 	if err := made.Keep(dir, "build", time.Now().Add(time.Hour)); err != nil {
@@ -272,7 +290,7 @@ func TestOlderAgent(t *testing.T) {
 
 // TestAgentP256 checks that OpenSSH's agent signs with P-256 as TLS wants it.
 func TestAgentP256(t *testing.T) {
-	socket, dir := startAgent(t), t.TempDir()
+	socket, dir := testkit.SSHAgent(t), t.TempDir()
 	file := filepath.Join(dir, "id")
 	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ecdsa", "-b", "256", "-N", "", "-m", "PKCS8", "-f", file).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -296,7 +314,7 @@ func TestAgentP256(t *testing.T) {
 
 // TestPassphrase checks a key under a passphrase: it is asked for once while there is an agent, and each time without one.
 func TestPassphrase(t *testing.T) {
-	socket, dir := startAgent(t), t.TempDir()
+	socket, dir := testkit.SSHAgent(t), t.TempDir()
 	without := keystore.Store{Ask: typed(t, "good", "else", "good", "good"), Work: 10}
 	made := makeKey(t, without, "")
 	if made.Where != keystore.Passphrase {
@@ -344,9 +362,6 @@ func TestPlain(t *testing.T) {
 		t.Errorf("%v, %v", fi.Mode(), err)
 	}
 	handshake(t, made, find(t, s, dir, made, keystore.Plain))
-	if err := made.Keep(dir, "build", time.Now().Add(time.Hour)); err == nil {
-		t.Error("a key was replaced")
-	}
 	other := makeKey(t, s, keystore.Plain)
 	if _, _, err := s.Find(t.Context(), dir, "build", other.Public(), time.Now()); err == nil {
 		t.Error("the key of another certificate was taken")
