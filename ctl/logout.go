@@ -128,7 +128,7 @@ func (a *app) revokeOwn(ctx context.Context, own *contexts.Credentials) error {
 		return err
 	}
 	defer endpoint.Close()
-	cert, err := own.Certificate(ctx, endpoint)
+	cert, err := own.Kept(ctx)
 	if err != nil {
 		return err
 	}

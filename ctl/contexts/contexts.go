@@ -117,7 +117,7 @@ func CheckName(name string) error {
 
 // Use makes a context the current one; Local: none.
 func (f Folder) Use(name string) error {
-	return f.change(func(l *list) error {
+	return f.change("", func(l *list) error {
 		if name == Local {
 			l.Current = ""
 			return nil
@@ -135,7 +135,7 @@ func (f Folder) Rename(from, to string) error {
 	if err := CheckName(to); err != nil {
 		return err
 	}
-	return f.change(func(l *list) error {
+	return f.change(from, func(l *list) error {
 		switch {
 		case l.Contexts[from] == nil:
 			return ErrNone
@@ -156,7 +156,7 @@ func (f Folder) Rename(from, to string) error {
 
 // Remove forgets a context, with everything in its folder. The current one is then none.
 func (f Folder) Remove(name string) error {
-	return f.change(func(l *list) error {
+	return f.change(name, func(l *list) error {
 		if l.Contexts[name] == nil {
 			return ErrNone
 		}
@@ -183,7 +183,7 @@ func (f Folder) Save(c Context, content Content, keep func(dir string) error, us
 	if err := CheckName(c.Name); err != nil {
 		return err
 	}
-	return f.change(func(l *list) error {
+	return f.change(c.Name, func(l *list) error {
 		if err := f.replace(c.Name, content, keep); err != nil {
 			return err
 		}
@@ -244,8 +244,9 @@ func (f Folder) replace(name string, content Content, keep func(dir string) erro
 	return durable.SyncFolder(f.Path)
 }
 
-// change changes contexts.toml, one process at a time.
-func (f Folder) change(by func(*list) error) error {
+// change changes contexts.toml, one process at a time. Meanwhile no process renews the context that the change is about; "": it is
+// about no context's folder.
+func (f Folder) change(name string, by func(*list) error) error {
 	if err := os.MkdirAll(f.Path, 0o700); err != nil {
 		return err
 	}
@@ -260,6 +261,14 @@ func (f Folder) change(by func(*list) error) error {
 	l, err := f.read()
 	if err != nil {
 		return err
+	}
+	if CheckName(name) == nil {
+		unlock, err := lock(context.Background(), f.Dir(name))
+		if err == nil {
+			defer unlock()
+		} else if !errors.Is(err, fs.ErrNotExist) { // it is a new one, or none
+			return err
+		}
 	}
 	if err := by(l); err != nil {
 		return err
@@ -326,12 +335,12 @@ func lock(ctx context.Context, dir string) (unlock func(), err error) {
 		if err != nil {
 			return nil, err
 		}
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil && same(f, dir) {
+		held, err := hold(f, dir)
+		if held {
 			return func() { _ = f.Close() }, nil // which unlocks it
 		}
 		_ = f.Close()
-		if err != nil && !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+		if err != nil {
 			return nil, fmt.Errorf("cannot lock %s: %w", dir, err)
 		}
 		t := time.NewTimer(lockPause)
@@ -342,6 +351,15 @@ func lock(ctx context.Context, dir string) (unlock func(), err error) {
 		case <-t.C:
 		}
 	}
+}
+
+// hold locks an open folder, unless another process has it locked or it is no longer the one of its path: replace has exchanged it.
+func hold(f *os.File, path string) (bool, error) {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) {
+		return false, nil
+	}
+	return err == nil && same(f, path), err
 }
 
 // same reports whether an open folder is still the one of that path.

@@ -34,6 +34,7 @@ import (
 	"github.com/rtask/rtask/ctl/client"
 	"github.com/rtask/rtask/ctl/contexts"
 	"github.com/rtask/rtask/ctl/keystore"
+	"github.com/rtask/rtask/packaging/testkit"
 )
 
 // issuer is an authority that renews certificates over mutual TLS.
@@ -44,6 +45,8 @@ type issuer struct {
 	renewals atomic.Int32
 	// broken makes it refuse to, gone makes it say that a certificate expired too long ago.
 	broken, gone atomic.Bool
+	// during, if there is one, is called while it renews.
+	during func()
 }
 
 func newIssuer(t *testing.T) *issuer {
@@ -138,6 +141,9 @@ func (i *issuer) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	i.renewals.Add(1)
+	if i.during != nil {
+		i.during()
+	}
 	var request struct{ CSR, JWS string }
 	if json.NewDecoder(r.Body).Decode(&request) != nil || r.URL.Path != "/renew" {
 		w.WriteHeader(http.StatusBadRequest)
@@ -188,11 +194,17 @@ func (i *issuer) serve(w http.ResponseWriter, r *http.Request) {
 // save makes a context with a plain key.
 func save(t *testing.T, i *issuer, f contexts.Folder, path string, life time.Duration) contexts.Context {
 	t.Helper()
-	key, err := keystore.Store{}.Make(t.Context(), keystore.Plain)
+	return saveKey(t, i, f, keystore.Store{}, keystore.Plain, path, life)
+}
+
+// saveKey makes a context with a key at a place.
+func saveKey(t *testing.T, i *issuer, f contexts.Folder, keys keystore.Store, place keystore.Place, path string, life time.Duration) contexts.Context {
+	t.Helper()
+	key, err := keys.Make(t.Context(), place)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := contexts.Context{Name: "build", URL: i.url, Key: keystore.Plain}
+	c := contexts.Context{Name: "build", URL: i.url, Key: place}
 	content := contexts.Content{Certificate: certPEM(i.issue(t, key.Public(), path, life)), CA: certPEM(i.cert.Raw)}
 	if err := f.Save(c, content, func(dir string) error { return key.Keep(dir, "build", time.Now().Add(time.Hour)) }, true); err != nil {
 		t.Fatal(err)
@@ -404,6 +416,142 @@ func TestRenewAfterEnd(t *testing.T) {
 	p = f.Credentials(c, keystore.Store{}, nil)
 	if cert, err := p.Certificate(t.Context(), nil); err != nil || cert.PrivateKey != nil {
 		t.Errorf("a person's: %v", err)
+	}
+}
+
+// TestKept checks that what is revoked is what the context has, and not another certificate that it would get for that.
+func TestKept(t *testing.T) {
+	i := newIssuer(t)
+	f := contexts.Folder{Path: filepath.Join(t.TempDir(), "rtask")}
+	c := save(t, i, f, "machine/ci-1", 35*time.Minute)
+	saved, err := f.Certificate("build")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := f.Credentials(c, keystore.Store{}, nil).Kept(t.Context())
+	if err != nil || kept.PrivateKey == nil || !kept.Leaf.Equal(saved.Leaf) || i.renewals.Load() != 0 {
+		t.Errorf("%+v, %v, %d renewals", kept, err, i.renewals.Load())
+	}
+}
+
+// TestForeignKeys checks that files named as those of keys, in the folder where somebody is, are left alone, and not taken for the key
+// of a certificate that is in the agent.
+func TestForeignKeys(t *testing.T) {
+	i, keys, here := newIssuer(t), keystore.Store{Socket: testkit.SSHAgent(t)}, t.TempDir()
+	t.Chdir(here)
+	for _, file := range keystore.Files() {
+		if err := os.WriteFile(file, []byte("mine"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := contexts.Folder{Path: filepath.Join(t.TempDir(), "rtask")}
+	c := saveKey(t, i, f, keys, keystore.Agent, "machine/ci-1", 35*time.Minute)
+	p := f.Credentials(c, keys, nil)
+	if _, err := p.Certificate(t.Context(), endpoint(t, p)); err != nil || i.renewals.Load() != 1 {
+		t.Fatalf("%v, %d renewals", err, i.renewals.Load())
+	}
+	own := contexts.Files(contexts.Context{URL: i.url, CertFile: filepath.Join(f.Dir("build"), "cert.pem")}, keys)
+	if cert, err := own.Certificate(t.Context(), nil); err != nil || own.Place() != keystore.Agent || cert.PrivateKey == nil {
+		t.Errorf("a certificate with its key in the agent: %v, %v", own.Place(), err)
+	}
+	for _, file := range keystore.Files() {
+		if text, err := os.ReadFile(file); string(text) != "mine" {
+			t.Errorf("%s holds %q, %v", file, text, err)
+		}
+	}
+}
+
+// TestChangeDuringRenewal checks that a login, another name and a removal hold, where another process is renewing the certificate.
+func TestChangeDuringRenewal(t *testing.T) {
+	i := newIssuer(t)
+	for name, test := range map[string]struct {
+		change func(f contexts.Folder, c contexts.Context, login contexts.Content) error
+		// want is the folder whose certificate is left, and whose that is; "": none is.
+		want, path string
+	}{
+		"login": {func(f contexts.Folder, c contexts.Context, login contexts.Content) error {
+			return f.Save(c, login, func(string) error { return nil }, true)
+		}, "build", "/user/admin1"},
+		"rename": {func(f contexts.Folder, _ contexts.Context, _ contexts.Content) error {
+			return f.Rename("build", "other")
+		}, "other", "/machine/ci-1"},
+		"remove": {func(f contexts.Folder, _ contexts.Context, _ contexts.Content) error { return f.Remove("build") }, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := contexts.Folder{Path: filepath.Join(t.TempDir(), "rtask")}
+			c := save(t, i, f, "machine/ci-1", 35*time.Minute)
+			key, err := keystore.Store{}.Make(t.Context(), keystore.Memory)
+			if err != nil {
+				t.Fatal(err)
+			}
+			login := contexts.Content{Certificate: certPEM(i.issue(t, key.Public(), "user/admin1", time.Hour)), CA: certPEM(i.cert.Raw)}
+			changed := make(chan error, 1)
+			i.during = func() {
+				done := make(chan struct{})
+				go func() { defer close(done); changed <- test.change(f, c, login) }()
+				select { // it waits for the renewal; else there is time for it to be undone
+				case <-done:
+				case <-time.After(100 * time.Millisecond):
+				}
+			}
+			p := f.Credentials(c, keystore.Store{}, nil)
+			if _, err := p.Certificate(t.Context(), endpoint(t, p)); err != nil {
+				t.Error(err)
+			}
+			if err := <-changed; err != nil {
+				t.Error(err)
+			}
+			for _, dir := range []string{"build", "other"} {
+				cert, err := f.Certificate(dir)
+				if dir != test.want {
+					if !contexts.IsLoggedOut(err) {
+						t.Errorf("%s is there again: %v", dir, err)
+					}
+				} else if err != nil || cert.Leaf.URIs[0].Path != test.path {
+					t.Errorf("%s has another certificate than that of %s: %v", dir, test.path, err)
+				}
+			}
+		})
+	}
+}
+
+// TestNothingToRenew checks what is said of certificates that are not the context's to renew.
+func TestNothingToRenew(t *testing.T) {
+	i := newIssuer(t)
+	f := contexts.Folder{Path: filepath.Join(t.TempDir(), "rtask")}
+	own := contexts.Context{Name: "own", URL: i.url, CertFile: "/nowhere/cert.pem"}
+	for want, c := range map[string]*contexts.Credentials{
+		"this certificate is in files of your own: its authority renews it": f.Credentials(own, keystore.Store{}, nil),
+		"there is nothing to renew: each process of a workflow gets a certificate of its own": f.Fleeting(contexts.Context{Name: "ci", URL: i.url, Key: keystore.Memory}, func(context.Context, *client.Endpoint) (*tls.Certificate, error) {
+			return nil, errors.New("no workflow")
+		}),
+	} {
+		if _, err := c.Renew(t.Context()); err == nil || err.Error() != want {
+			t.Errorf("%v; want %s", err, want)
+		}
+	}
+	if _, err := contexts.Files(own, keystore.Store{}).Renew(t.Context()); err == nil {
+		t.Error("files without a context were renewed")
+	}
+}
+
+// TestWithKey checks that a certificate for another key is refused.
+func TestWithKey(t *testing.T) {
+	i := newIssuer(t)
+	one, err := keystore.Store{}.Make(t.Context(), keystore.Memory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := keystore.Store{}.Make(t.Context(), keystore.Memory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := certPEM(i.issue(t, one.Public(), "user/admin1", time.Hour))
+	if cert, err := contexts.WithKey(text, one.Signer); err != nil || cert.PrivateKey == nil {
+		t.Errorf("its own key: %v", err)
+	}
+	if _, err := contexts.WithKey(text, other.Signer); err == nil || err.Error() != "the server has issued a certificate for another key" {
+		t.Errorf("another key: %v", err)
 	}
 }
 

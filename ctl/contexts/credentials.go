@@ -97,7 +97,10 @@ func (c *Credentials) Certificate(ctx context.Context, e *client.Endpoint) (*tls
 		c.cert, c.place = cert, keystore.Memory
 		return cert, nil
 	case c.context.CertFile != "":
-		return c.cert, c.reload(ctx)
+		if err := c.reload(ctx); err != nil {
+			return nil, err
+		}
+		return c.cert, nil
 	}
 	if c.cert == nil || due(c.cert.Leaf, time.Now()) {
 		if err := c.load(ctx); err != nil {
@@ -115,6 +118,16 @@ func (c *Credentials) Certificate(ctx context.Context, e *client.Endpoint) (*tls
 			return nil, err
 		}
 		c.late(err)
+	}
+	return c.cert, nil
+}
+
+// Kept returns the certificate that the context has now, with its key unless it has ended. It is not renewed.
+func (c *Credentials) Kept(ctx context.Context) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.load(ctx); err != nil {
+		return nil, err
 	}
 	return c.cert, nil
 }
@@ -172,6 +185,7 @@ func (c *Credentials) reload(ctx context.Context) error {
 		if cert.PrivateKey, err = c.keys.InAgent(ctx, cert.Leaf.PublicKey); err != nil {
 			return err
 		}
+		c.place = keystore.Agent
 	} else {
 		text, err := readFile(c.context.KeyFile)
 		if err != nil {
@@ -185,7 +199,6 @@ func (c *Credentials) reload(ctx context.Context) error {
 			return fmt.Errorf("%s is not the key of %s", c.context.KeyFile, c.context.CertFile)
 		}
 		cert.PrivateKey, c.place = key, keystore.Plain
-		c.place = keystore.Agent
 	}
 	c.cert, c.stamp = cert, stamp
 	return nil
@@ -195,7 +208,7 @@ func (c *Credentials) reload(ctx context.Context) error {
 func (c *Credentials) load(ctx context.Context) error {
 	cert, err := c.folder.Certificate(c.context.Name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w to %s", ErrLoggedOut, c.context.Name)
+		return c.loggedOut()
 	}
 	if err != nil {
 		return err
@@ -213,6 +226,17 @@ func (c *Credentials) load(ctx context.Context) error {
 	c.cert, c.place = cert, place
 	return nil
 }
+
+// lock takes the lock of the context's folder.
+func (c *Credentials) lock(ctx context.Context) (unlock func(), err error) {
+	unlock, err = lock(ctx, c.dir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, c.loggedOut()
+	}
+	return unlock, err
+}
+
+func (c *Credentials) loggedOut() error { return fmt.Errorf("%w to %s", ErrLoggedOut, c.context.Name) }
 
 // KeyError is returned when the key of a context cannot be used.
 type KeyError struct {
@@ -245,15 +269,15 @@ func IsLoggedOut(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 // Logout deletes the certificate of a context, its token and its key. Where says what the key was removed from.
 func (f Folder) Logout(name string, keys keystore.Store) (where keystore.Place, err error) {
-	cert, err := f.Certificate(name)
-	if err != nil {
-		return "", err
-	}
 	unlock, err := lock(context.Background(), f.Dir(name))
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
+	cert, err := f.Certificate(name)
+	if err != nil {
+		return "", err
+	}
 	where, failed := keys.Remove(f.Dir(name), cert.Leaf.PublicKey)
 	for _, file := range []string{tokenFile, certFile} {
 		if err := os.Remove(filepath.Join(f.Dir(name), file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -265,7 +289,7 @@ func (f Folder) Logout(name string, keys keystore.Store) (where keystore.Place, 
 
 // renew gets another certificate, with another key at the same place. Another process may have done so. c.mu is held.
 func (c *Credentials) renew(ctx context.Context, e *client.Endpoint) error {
-	unlock, err := lock(ctx, c.dir())
+	unlock, err := c.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -281,7 +305,10 @@ func (c *Credentials) renew(ctx context.Context, e *client.Endpoint) error {
 
 // Renew gets another certificate now, whether it is due or not, and returns it. The context must be a saved one.
 func (c *Credentials) Renew(ctx context.Context) (*tls.Certificate, error) {
-	if !c.saved() {
+	switch {
+	case c.enroll != nil:
+		return nil, errors.New("there is nothing to renew: each process of a workflow gets a certificate of its own")
+	case !c.saved() || c.context.CertFile != "":
 		return nil, errors.New("this certificate is in files of your own: its authority renews it")
 	}
 	server, err := c.Server()
@@ -292,9 +319,10 @@ func (c *Credentials) Renew(ctx context.Context) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer e.Close()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	unlock, err := lock(ctx, c.dir())
+	unlock, err := c.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -392,7 +420,7 @@ func (c *Credentials) Token(ctx context.Context, cert *tls.Certificate, refused 
 		if t, ok := c.keptToken(cert, refused); ok {
 			return t, nil
 		}
-		unlock, err := lock(ctx, c.dir())
+		unlock, err := c.lock(ctx)
 		if err != nil {
 			return client.Token{}, err
 		}
@@ -430,10 +458,4 @@ func (c *Credentials) keepToken(cert *tls.Certificate, t client.Token) {
 	}
 	path := filepath.Join(c.dir(), tokenFile)
 	_ = durable.Replace(path, path+".new", text, 0o600)
-}
-
-// TokenUntil is when the kept token ends; zero: there is none.
-func (c *Credentials) TokenUntil(cert *tls.Certificate) time.Time {
-	t, _ := c.keptToken(cert, "")
-	return t.Until
 }
