@@ -42,20 +42,28 @@ func (a *app) connect(c *cli.Context) (*client.Client, error) {
 		return nil, err
 	}
 	a.target = where
-	if where.remote == nil {
-		a.path, a.engine = where.socket, client.Dial(where.socket)
-		return a.engine, nil
-	}
-	server, err := where.remote.Server()
-	if err != nil {
+	if err := a.dial(); err != nil {
 		return nil, err
 	}
-	engine, err := client.DialTLS(server, where.remote)
+	return a.engine, nil
+}
+
+// dial makes the client of the engine of a.target.
+func (a *app) dial() error {
+	if a.target.remote == nil {
+		a.path, a.engine = a.target.socket, client.Dial(a.target.socket)
+		return nil
+	}
+	server, err := a.target.remote.Server()
 	if err != nil {
-		return nil, err
+		return err
+	}
+	engine, err := client.DialTLS(server, a.target.remote)
+	if err != nil {
+		return err
 	}
 	a.engine = engine
-	return engine, nil
+	return nil
 }
 
 // socket is the control socket to use, for a command that is about this machine.

@@ -71,10 +71,9 @@ func (a *app) deviceApprove(c *cli.Context) error {
 	}
 	d := r.GetDevice()
 	if !c.Bool("yes") {
-		_, path, _ := strings.Cut(strings.TrimPrefix(r.GetUri(), "spiffe://"), "/")
-		kind, name, _ := strings.Cut(path, "/")
+		kind, name := cutID(r.GetUri())
 		if kind != "user" {
-			name = path
+			name = kind + "/" + name
 		}
 		question := fmt.Sprintf("From %s, key %s, asks to be %q. Approve as %s %s?", printable(cmp.Or(d.GetRemoteAddr(), "this machine")), printable(d.GetFingerprint()),
 			printable(d.GetName()), printable(name), withRoles(r.GetRoles()))

@@ -71,11 +71,7 @@ func (a *app) providerList(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	engine, err := a.connect(c)
-	if err != nil {
-		return err
-	}
-	r, err := engine.Authority.Providers(c.Context, &rtaskv1.ProvidersRequest{})
+	r, err := callAuthority(a, c, authority.Providers, &rtaskv1.ProvidersRequest{})
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // momentForms are the forms of a moment, but for what is relative to now. Those without a date mean today, those without a
@@ -83,4 +85,29 @@ func parseUnix(text string, wrong func() (time.Time, error)) (time.Time, error) 
 		return wrong()
 	}
 	return time.Unix(seconds, int64(nanoseconds)), nil
+}
+
+// near is a time for a table: with the hour if that is not far from now, else the date.
+func near(t *timestamppb.Timestamp, now time.Time) string {
+	if t == nil {
+		return ""
+	}
+	at := t.AsTime().Local()
+	switch {
+	case now.Sub(at).Abs() < 48*time.Hour:
+		return at.Format("01-02 15:04")
+	case at.Year() == now.Year():
+		return at.Format("01-02")
+	default:
+		return at.Format(time.DateOnly)
+	}
+}
+
+// clockTime is a moment without its date if that is today's.
+func clockTime(t, now time.Time) string {
+	t, now = t.Local(), now.Local()
+	if t.Format(time.DateOnly) == now.Format(time.DateOnly) {
+		return t.Format("15:04")
+	}
+	return t.Format("2006-01-02 15:04")
 }

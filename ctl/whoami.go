@@ -3,7 +3,6 @@ package ctl
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"strings"
 	"time"
@@ -11,7 +10,6 @@ import (
 	"github.com/urfave/cli/v2"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/view"
 	"github.com/rtask/rtask/sandbox/wording"
@@ -60,11 +58,7 @@ func (a *app) whoami(c *cli.Context) error {
 func (a *app) ownIdentity(ctx context.Context) (*identity, error) {
 	who := &identity{target: a.target}
 	if a.engine == nil {
-		server, err := a.target.remote.Server()
-		if err != nil {
-			return nil, err
-		}
-		if a.engine, err = client.DialTLS(server, a.target.remote); err != nil {
+		if err := a.dial(); err != nil {
 			return nil, err
 		}
 	}
@@ -105,41 +99,6 @@ func (i *identity) name() string {
 		return s
 	}
 	return shortName(i.cert.Leaf)
-}
-
-// shortName is the last part of a certificate's SPIFFE ID, or its common name.
-func shortName(c *x509.Certificate) string {
-	if len(c.URIs) == 1 {
-		return c.URIs[0].Path[strings.LastIndex(c.URIs[0].Path, "/")+1:]
-	}
-	return c.Subject.CommonName
-}
-
-// serial is the number of a certificate, as rtaskctl ca list shows it.
-func serial(c *x509.Certificate) string {
-	parts := make([]string, 0, 20)
-	for _, b := range c.SerialNumber.Bytes() {
-		parts = append(parts, fmt.Sprintf("%02x", b))
-	}
-	return strings.Join(parts, ":")
-}
-
-// shortSerial is its beginning.
-func shortSerial(c *x509.Certificate) string {
-	const most = len("3f:a1:05:c2")
-	if text := serial(c); len(text) > most {
-		return text[:most] + "…"
-	}
-	return serial(c)
-}
-
-// clockTime is a moment without its date if that is today's.
-func clockTime(t, now time.Time) string {
-	t, now = t.Local(), now.Local()
-	if t.Format(time.DateOnly) == now.Format(time.DateOnly) {
-		return t.Format("15:04")
-	}
-	return t.Format("2006-01-02 15:04")
 }
 
 // loggedIn is what a login ends with.

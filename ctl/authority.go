@@ -1,0 +1,214 @@
+package ctl
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"github.com/urfave/cli/v2"
+
+	"github.com/rtask/rtask/ctl/contexts"
+	"github.com/rtask/rtask/ctl/credentials"
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/view"
+)
+
+// The files of the sealed keys; see the units' LoadCredentialEncrypted=.
+const (
+	sealedAuthority = "rtask-ca.key"
+	sealedTokens    = "rtask-token.key"
+	sealedGateway   = "rtask-remote.key"
+	sealedNext      = "rtask-ca.key.next"
+)
+
+func (a *app) caInit(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	now, err := callAuthority(a, c, authority.Show, &rtaskv1.ShowRequest{})
+	if err != nil {
+		return err
+	}
+	if now.GetExists() {
+		return &hintError{fmt.Errorf("there is an authority already: %s, %s", printable(now.GetName()), printable(now.GetFingerprint())), "rtaskctl ca rotate gives it a new key"}
+	}
+	request, gateway, err := newKeys(c.String("name"))
+	if err != nil {
+		return err
+	}
+	store := credentials.Store{Folder: credentials.DefaultFolder, TPM: c.Bool("tpm")}
+	if !now.GetSealed() {
+		if c.Bool("tpm") {
+			return errors.New("--tpm: the engine keeps its keys itself, since it is not a service of systemd's")
+		}
+		request.GatewayKey = gateway
+	} else if err := a.seal(c.Context, c.Command.HelpName, store, map[string]sealing{
+		sealedAuthority: {"ca.key", request.AuthorityKey}, sealedTokens: {"token.key", request.TokenKey}, sealedGateway: {"remote.key", gateway},
+	}); err != nil {
+		return err
+	}
+	r, err := callAuthority(a, c, authority.Init, request)
+	if err != nil {
+		if now.GetSealed() {
+			err = undo(store, err, sealedAuthority, sealedTokens, sealedGateway)
+		}
+		return err
+	}
+	if c.Bool("json") {
+		return a.printJSON(authorityOf(r.GetAuthority()))
+	}
+	next := "systemctl enable --now rtask-remote.socket"
+	if !now.GetSealed() {
+		next = "rtaskctl ca issue NAME"
+	}
+	return a.print(authorityText(r.GetAuthority(), c.Bool("tpm")) + "Next: " + next + "\n")
+}
+
+// newKeys makes the keys of remote access; the gateway's is not in the request but its signing request is.
+func newKeys(name string) (request *rtaskv1.InitRequest, gateway []byte, err error) {
+	request = &rtaskv1.InitRequest{Name: name, TokenKey: make([]byte, 32)}
+	_, _ = rand.Read(request.TokenKey) // never fails (crypto/rand)
+	if request.AuthorityKey, _, err = newKey(); err != nil {
+		return nil, nil, err
+	}
+	gateway, request.GatewayCsr, err = newKey()
+	return request, gateway, err
+}
+
+// newKey makes a key of ECDSA over P-256, PKCS #8 in PEM, and a certificate signing request for it.
+func newKey() (key, csr []byte, err error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return nil, nil, err
+	}
+	request, err := contexts.Request(private)
+	if err != nil {
+		return nil, nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), []byte(request), nil
+}
+
+// sealing is a secret, and the name of the credential that it becomes.
+type sealing struct {
+	credential string
+	secret     []byte
+}
+
+// seal seals secrets for a command, such as "rtaskctl ca init", by the names of their files: all of them or none.
+func (a *app) seal(ctx context.Context, command string, store credentials.Store, all map[string]sealing) error {
+	if a.env.UID != 0 {
+		return &hintError{errors.New("only root can seal keys for systemd"), "sudo " + command}
+	}
+	for file := range all {
+		if err := store.Missing(file); err != nil {
+			hint := "if it is of an authority that is gone, move it away"
+			if file == sealedNext {
+				hint = fmt.Sprintf("an earlier rotation ended half-way: mv %s %s if rtaskctl ca list shows the new authority, else remove it", store.Path(file), store.Path(sealedAuthority))
+			}
+			return &hintError{fmt.Errorf("cannot make the key %w", err), hint}
+		}
+	}
+	for file, s := range all {
+		if err := store.Seal(ctx, s.credential, file, s.secret); err != nil {
+			for file := range all {
+				err = errors.Join(err, store.Remove(file))
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) caRotate(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	now, err := callAuthority(a, c, authority.Show, &rtaskv1.ShowRequest{})
+	if err != nil {
+		return err
+	}
+	key, _, err := newKey()
+	if err != nil {
+		return err
+	}
+	store := credentials.Store{Folder: credentials.DefaultFolder, TPM: c.Bool("tpm")}
+	if now.GetExists() && now.GetSealed() {
+		if err := a.seal(c.Context, c.Command.HelpName, store, map[string]sealing{sealedNext: {"ca.key", key}}); err != nil {
+			return err
+		}
+	}
+	r, err := callAuthority(a, c, authority.Rotate, &rtaskv1.RotateRequest{AuthorityKey: key, Distrust: c.Bool("distrust-old")})
+	if err != nil {
+		if now.GetSealed() {
+			err = undo(store, err, sealedNext)
+		}
+		return err
+	}
+	if now.GetSealed() {
+		if err := store.Move(sealedNext, sealedAuthority); err != nil {
+			return &hintError{fmt.Errorf("the authority has its new key, but it could not be put in its place: %w", err), "mv " + store.Path(sealedNext) + " " + store.Path(sealedAuthority)}
+		}
+	}
+	if c.Bool("json") {
+		return a.printJSON(authorityOf(r.GetAuthority()))
+	}
+	old := "What the old key has signed stays good until it ends.\n"
+	if c.Bool("distrust-old") {
+		old = "What the old key has signed is good for nothing now: everybody logs in again.\n"
+	}
+	return a.print(authorityText(r.GetAuthority(), c.Bool("tpm")) + old)
+}
+
+// undo removes sealed keys if the engine has refused the call that brought them, whose error it returns. Where only the reply is missing
+// they may be those of its authority.
+func undo(store credentials.Store, err error, files ...string) error {
+	if !answered(err) {
+		return err
+	}
+	for _, file := range files {
+		err = errors.Join(err, store.Remove(file))
+	}
+	return err
+}
+
+// answered reports whether the engine itself refused a call.
+func answered(err error) bool {
+	var e *connect.Error
+	return errors.As(err, &e) && e.IsRemote()
+}
+
+// authorityText says what an authority is.
+func authorityText(r *rtaskv1.ShowResponse, tpm bool) string {
+	keys := credentials.DefaultFolder + " (host key of this machine)"
+	switch {
+	case !r.GetSealed():
+		keys = printable(r.GetStateFolder()) + " (only the engine's user can read them)"
+	case tpm:
+		keys = credentials.DefaultFolder + " (host key and TPM2 chip of this machine)"
+	}
+	return fmt.Sprintf("Authority %s, until %s\n  %s   compare this at the first login\nKeys: %s\n",
+		printable(r.GetName()), r.GetExpiresAt().AsTime().Local().Format(time.DateOnly), printable(r.GetFingerprint()), keys)
+}
+
+// authorityJSON is an authority as --json prints it.
+type authorityJSON struct {
+	Name        string `json:"name"`
+	Fingerprint string `json:"fingerprint"`
+	ExpiresAt   string `json:"expires_at"`
+	URL         string `json:"url"`
+}
+
+func authorityOf(r *rtaskv1.ShowResponse) authorityJSON {
+	return authorityJSON{Name: r.GetName(), Fingerprint: r.GetFingerprint(), ExpiresAt: view.Time(r.GetExpiresAt()), URL: r.GetUrl()}
+}
