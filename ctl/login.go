@@ -156,6 +156,11 @@ func (a *app) login(c *cli.Context) error {
 	if c.Bool("device") && c.Bool("browser") {
 		return misuse(c, "--device and --browser exclude each other")
 	}
+	for _, flag := range c.Command.Flags { // a variable that is not set must not be taken for a flag that is not there
+		if s, ok := flag.(*cli.StringFlag); ok && c.IsSet(s.Name) && c.String(s.Name) == "" {
+			return misuse(c, "--%s: it is empty", s.Name)
+		}
+	}
 	to, err := a.loginAim(c, folder)
 	if err != nil {
 		return err
@@ -165,14 +170,13 @@ func (a *app) login(c *cli.Context) error {
 	if to.join != nil {
 		t.pin = &to.join.Pin
 	}
-	if to.known && !c.Bool("forget") && !c.IsSet("ca-fingerprint") && t.file == "" {
+	if to.known && !c.Bool("forget") && t.fingerprint == "" && t.file == "" {
 		server, err := folder.Credentials(to.context, keystore.Store{}, nil).Server()
 		if err != nil {
 			return err
 		}
-		t.roots, t.pin = server.Roots, nil
-		if len(server.Roots) == 0 && to.join != nil {
-			t.pin = &to.join.Pin
+		if t.roots = server.Roots; len(t.roots) > 0 {
+			t.pin = nil
 		}
 	}
 	if cert := c.String("cert"); cert != "" || to.context.CertFile != "" && !c.IsSet("join") && !c.IsSet("provider") {
@@ -190,7 +194,7 @@ func (a *app) login(c *cli.Context) error {
 			to.context.Provider = name
 		}
 		to.context.Key = keystore.Memory
-		cert, err := a.enrolWorkflow(c.Context, endpoint, to.context.Provider)
+		cert, err := a.enrolWorkflow(c.Context, endpoint, said, to.context.Provider)
 		if err != nil {
 			return err
 		}
@@ -436,18 +440,9 @@ func (a *app) idToken(ctx context.Context, c *cli.Context, p client.Provider, ke
 	return "", fmt.Errorf("provider %s has no such login for people: it has %s", p.Name, strings.Join(append(p.Login, "none"), ", "))
 }
 
-// enrolWorkflow gets a certificate for a key in memory, by the ID token of the workflow of GitHub Actions that this process is part of.
-func (a *app) enrolWorkflow(ctx context.Context, e *client.Endpoint, provider string) (*tls.Certificate, error) {
-	if a.env.get(login.GitHubURL) == "" {
-		return nil, &hintError{
-			fmt.Errorf("this context is for workflows of GitHub Actions, and %s is not set", login.GitHubURL),
-			"the workflow needs permissions: id-token: write",
-		}
-	}
-	said, err := e.Authority(ctx)
-	if err != nil {
-		return nil, err
-	}
+// enrolWorkflow gets a certificate for a key in memory, by the ID token of the workflow of GitHub Actions that this process is part of,
+// from a server by what it has said of its providers.
+func (a *app) enrolWorkflow(ctx context.Context, e *client.Endpoint, said client.Authority, provider string) (*tls.Certificate, error) {
 	i := slices.IndexFunc(said.Providers, func(p client.Provider) bool { return p.Name == provider })
 	if i < 0 {
 		return nil, fmt.Errorf("%s has no provider %q", e.Host(), provider)

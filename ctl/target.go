@@ -14,6 +14,7 @@ import (
 	"github.com/rtask/rtask/ctl/client"
 	"github.com/rtask/rtask/ctl/contexts"
 	"github.com/rtask/rtask/ctl/keystore"
+	"github.com/rtask/rtask/ctl/login"
 )
 
 // target is the engine that a command line and the environment mean.
@@ -167,7 +168,17 @@ func byURL(all []contexts.Context, current, server string) (found contexts.Conte
 func (a *app) credentials(folder contexts.Folder, c contexts.Context) *contexts.Credentials {
 	if c.Key == keystore.Memory {
 		return folder.Fleeting(c, func(ctx context.Context, e *client.Endpoint) (*tls.Certificate, error) {
-			return a.enrolWorkflow(ctx, e, c.Provider)
+			if a.env.get(login.GitHubURL) == "" {
+				return nil, &hintError{
+					fmt.Errorf("this context is for workflows of GitHub Actions, and %s is not set", login.GitHubURL),
+					"the workflow needs permissions: id-token: write",
+				}
+			}
+			said, err := e.Authority(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return a.enrolWorkflow(ctx, e, said, c.Provider)
 		})
 	}
 	return folder.Credentials(c, a.keys(), func(text string) { a.say("rtaskctl: %s", oneLine(text)) })
