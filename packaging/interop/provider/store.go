@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/zitadel/oidc/v3/example/server/storage"
 	"github.com/zitadel/oidc/v3/pkg/oidc"
 	"github.com/zitadel/oidc/v3/pkg/op"
@@ -29,14 +31,17 @@ func (u users) ExampleClientID() string                     { return storage.Ser
 
 func password(name string) string { return "password of " + name }
 
-// store is the example's, which has no groups, and whose public client has neither e-mail nor groups in its ID tokens.
+// store is the example's, which has no groups and one key, and whose public client has neither e-mail nor groups in its ID tokens.
 type store struct {
 	*storage.Storage
 	users users
+	keys  keys
+	// lives are how long the ID tokens of clients are good, where that is not an hour.
+	lives map[string]time.Duration
 }
 
-func newStore(all []user) *store {
-	s := &store{users: users{}}
+func newStore(all []user, lives map[string]time.Duration) *store {
+	s := &store{users: users{}, lives: lives}
 	for _, u := range all {
 		s.users[u.name] = u
 	}
@@ -45,10 +50,14 @@ func newStore(all []user) *store {
 }
 
 // client is one whose ID tokens say who the user is, as those of most providers do. It may use the device flow, too.
-type client struct{ op.Client }
+type client struct {
+	op.Client
+	life time.Duration
+}
 
 func (client) IDTokenUserinfoClaimsAssertion() bool { return true }
 func (client) IsScopeAllowed(scope string) bool     { return scope == "groups" }
+func (c client) IDTokenLifetime() time.Duration     { return c.life }
 func (c client) GrantTypes() []oidc.GrantType {
 	return append(c.Client.GrantTypes(), oidc.GrantTypeDeviceCode)
 }
@@ -58,7 +67,22 @@ func (s *store) GetClientByClientID(ctx context.Context, id string) (op.Client, 
 	if err != nil {
 		return nil, err
 	}
-	return client{found}, nil
+	life := found.IDTokenLifetime()
+	if l, ok := s.lives[id]; ok {
+		life = l
+	}
+	return client{found, life}, nil
+}
+
+// SigningKey implements op.Storage.
+func (s *store) SigningKey(context.Context) (op.SigningKey, error) { return s.keys.signing(), nil }
+
+// KeySet implements op.Storage.
+func (s *store) KeySet(context.Context) ([]op.Key, error) { return s.keys.published(), nil }
+
+// SignatureAlgorithms implements op.Storage.
+func (s *store) SignatureAlgorithms(context.Context) ([]jose.SignatureAlgorithm, error) {
+	return []jose.SignatureAlgorithm{s.keys.signing().SignatureAlgorithm()}, nil
 }
 
 func (s *store) SetUserinfoFromRequest(ctx context.Context, info *oidc.UserInfo, request op.IDTokenRequest, scopes []string) error {
