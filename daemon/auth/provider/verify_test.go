@@ -257,9 +257,14 @@ func TestLogin(t *testing.T) {
 func TestOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, corp())
-		raw := w.token(t, w.claims())
+		raw := w.token(t, func() map[string]any { c := w.claims(); c["exp"] = time.Now().Add(365 * 24 * time.Hour).Unix(); return c }())
 		if _, err := w.Use("corp", raw, w.spki); err != nil {
 			t.Fatal(err)
+		}
+		for _, until := range w.used.tokens { // then it is refused for its age, and nobody needs to remember it
+			if most := time.Now().Add(6 * time.Minute).Unix(); until > most {
+				t.Errorf("a used token is remembered until %d, not %d at most", until, most)
+			}
 		}
 		next := w.open(t, corp())
 		for _, s := range []*Set{w.Set, next} {
