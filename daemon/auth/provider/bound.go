@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/rtask/rtask/daemon/auth/token"
@@ -20,29 +19,18 @@ type Tokens struct {
 // Verify is token.Issuer.Verify, also for tokens of providers with Bound. The groups of such a token are in Groups. The error is a
 // *token.Refusal, a *Refusal with KindKeys, or another one if the engine cannot do its part.
 func (t Tokens) Verify(raw []byte, leaf *x509.Certificate) (token.Claims, error) {
-	if p, signed := t.Providers.bound(raw); p != nil {
-		return t.Providers.verifyBound(p, signed, leaf)
+	var refused error
+	for p, signed := range t.Providers.of(raw, func(p *provider) bool { return p.Bound }) {
+		c, err := t.Providers.verifyBound(p, signed, leaf)
+		if err == nil {
+			return c, nil
+		}
+		refused = orKeys(refused, err)
+	}
+	if refused != nil {
+		return token.Claims{}, refused
 	}
 	return t.Own.Verify(raw, leaf)
-}
-
-// bound returns the provider with Bound that a token says it is of, or nil.
-func (s *Set) bound(raw []byte) (*provider, *token.Signed) {
-	all := *s.providers.Load()
-	if !slices.ContainsFunc(all, func(p *provider) bool { return p.Bound }) {
-		return nil, nil
-	}
-	signed, err := token.Parse(raw, maxToken, algorithms())
-	if err != nil {
-		return nil, nil
-	}
-	issuer := signed.Peek("iss")
-	for _, p := range all {
-		if p.Bound && p.Issuer == issuer && slices.Contains(p.algorithms, signed.Algorithm) {
-			return p, signed
-		}
-	}
-	return nil, nil
 }
 
 // verifyBound makes the checks of token.Issuer.Verify with the provider's keys, issuer and audience.

@@ -108,3 +108,43 @@ func TestBound(t *testing.T) {
 		t.Errorf("with old keys: %v", err)
 	}
 }
+
+// TestBoundSameIssuer has providers with one issuer that bind their tokens, and ask for other claims; of one, the keys are missing.
+func TestBoundSameIssuer(t *testing.T) {
+	one, two := corp(), corp()
+	two.Name = "two"
+	one.Require, two.Require = map[string]string{"tier": "1"}, map[string]string{"tier": "2"}
+	w, leaf := newWorld(t, one, two), newLeaf(t)
+	w.publish(t, "two", testIssuer, time.Now())
+	sum := sha256.Sum256(leaf.Raw)
+	now := time.Now().Unix()
+	tokens := Tokens{Own: token.New(filepath.Join(t.TempDir(), "keys")), Providers: w.Set}
+	verify := func(tier string) (token.Claims, error) {
+		return tokens.Verify(sign(t, w.ec, "2", jose.ES256, "at+jwt", map[string]any{
+			"iss": testIssuer, "aud": testURL, "sub": "7f1c", "client_id": "ci", "jti": "1", "iat": now, "exp": now + 3600, "tier": tier,
+			"cnf": map[string]string{"x5t#S256": base64.RawURLEncoding.EncodeToString(sum[:])},
+		}), leaf)
+	}
+	bound := func(all ...Settings) {
+		for i := range all {
+			all[i].Bound, all[i].Audience = true, testURL
+		}
+		w.Configure(all)
+	}
+	bound(one, two)
+	for tier, want := range map[string]string{"1": "corp:7f1c", "2": "two:7f1c", "3": ""} {
+		got, err := verify(tier)
+		if r, _ := errors.AsType[*token.Refusal](err); got.Subject != want || want == "" && (r == nil || r.Claim != "tier") {
+			t.Errorf("%s: %q, and not %q: %v", tier, got.Subject, want, err)
+		}
+	}
+	three := corp()
+	three.Name = "three"
+	bound(three, one)
+	if got, err := verify("1"); got.Subject != "corp:7f1c" {
+		t.Errorf("beside one without keys: %q, %v", got.Subject, err)
+	}
+	if _, err := verify("3"); refusalOf(err).Kind != KindKeys {
+		t.Errorf("it could be a token of the one without keys: %v", err)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"net/url"
 	"slices"
 	"strconv"
@@ -54,7 +55,6 @@ func (l Login) Names() []string {
 // token for a public key, of which spki is the SubjectPublicKeyInfo. Each ID token can be used once, within five minutes of its issue.
 // The errors are a *Refusal, and others if the engine cannot do its part.
 func (s *Set) Use(name string, raw, spki []byte) (Login, error) {
-	now := time.Now()
 	p := s.find(name)
 	if p == nil {
 		return Login{}, &Refusal{Kind: KindToken, Text: fmt.Sprintf("there is no provider %.64q here", name)}
@@ -63,6 +63,12 @@ func (s *Set) Use(name string, raw, spki []byte) (Login, error) {
 	if err != nil {
 		return Login{}, p.wrap(err)
 	}
+	return s.use(p, raw, signed, spki)
+}
+
+// use is Use with the provider, and with the token taken apart.
+func (s *Set) use(p *provider, raw []byte, signed *token.Signed, spki []byte) (Login, error) {
+	now := time.Now()
 	if signed.Type != "" && !strings.EqualFold(signed.Type, "JWT") {
 		return Login{}, p.refuse("typ", "the token is of another type (typ), and must be an ID token")
 	}
@@ -93,22 +99,49 @@ func tooOld(issued, expires time.Time) time.Time {
 	return expires
 }
 
-// UseOf is Use for a token of which only the issuer tells the provider. Of several with that issuer, the first that takes it counts: they
-// may ask for other claims, such as two repositories of GitHub's.
+// UseOf is Use for a token of which only the issuer tells the provider.
 func (s *Set) UseOf(raw, spki []byte) (Login, error) {
 	refused := error(&Refusal{Kind: KindToken, Claim: "iss", Text: "no provider here has the issuer and the algorithm of this token"})
-	for _, p := range *s.providers.Load() {
-		signed, err := token.Parse(raw, maxToken, p.algorithms)
-		if err != nil || signed.Peek("iss") != p.Issuer {
-			continue
-		}
-		l, err := s.Use(p.Name, raw, spki)
+	for p, signed := range s.of(raw, func(*provider) bool { return true }) {
+		l, err := s.use(p, raw, signed, spki)
 		if err == nil {
 			return l, nil
 		}
-		refused = err
+		refused = orKeys(refused, err)
 	}
 	return Login{}, refused
+}
+
+// of are those among the providers that have the issuer of a token, with the token taken apart. Of several, the first that takes it
+// counts: they may ask for other claims, such as two repositories of GitHub's.
+func (s *Set) of(raw []byte, among func(*provider) bool) iter.Seq2[*provider, *token.Signed] {
+	return func(yield func(*provider, *token.Signed) bool) {
+		var signed *token.Signed
+		var issuer string
+		for _, p := range *s.providers.Load() {
+			if !among(p) {
+				continue
+			}
+			if signed == nil {
+				var err error
+				if signed, err = token.Parse(raw, maxToken, algorithms()); err != nil {
+					return
+				}
+				issuer = signed.Peek("iss")
+			}
+			if p.Issuer == issuer && slices.Contains(p.algorithms, signed.Algorithm) && !yield(p, signed) {
+				return
+			}
+		}
+	}
+}
+
+// orKeys is the refusal of the next provider, or an earlier one if that is for missing keys: with them the same token may be good.
+func orKeys(before, next error) error {
+	if r, ok := errors.AsType[*Refusal](before); ok && r.Kind == KindKeys {
+		return before
+	}
+	return next
 }
 
 func (p *provider) wrap(err error) error {

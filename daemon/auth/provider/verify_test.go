@@ -257,7 +257,11 @@ func TestLogin(t *testing.T) {
 func TestOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, corp())
-		raw := w.token(t, func() map[string]any { c := w.claims(); c["exp"] = time.Now().Add(365 * 24 * time.Hour).Unix(); return c }())
+		raw := w.token(t, func() map[string]any {
+			c := w.claims()
+			c["exp"] = time.Now().Add(365 * 24 * time.Hour).Unix()
+			return c
+		}())
 		if _, err := w.Use("corp", raw, w.spki); err != nil {
 			t.Fatal(err)
 		}
