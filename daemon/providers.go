@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,11 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/rtask/rtask/daemon/auth/authority"
 	"github.com/rtask/rtask/daemon/auth/provider"
 	"github.com/rtask/rtask/daemon/auth/provider/handover"
 	"github.com/rtask/rtask/daemon/config"
-	"github.com/rtask/rtask/daemon/issuer"
 	"github.com/rtask/rtask/sandbox/durable"
 )
 
@@ -76,20 +73,4 @@ func (e *engine) wantKeys(c *config.Config) error {
 		return nil
 	}
 	return durable.Replace(path, path+".new", text, 0o644)
-}
-
-// login says who the ID token of a provider is about, for an enrolment with a key.
-func (e *engine) login(_ context.Context, name, idToken string, key []byte) (issuer.Login, error) {
-	l, err := e.providers.Use(name, []byte(idToken), key)
-	if r, ok := errors.AsType[*provider.Refusal](err); ok {
-		text := r.Text
-		if r.Kind == provider.KindToken && r.Provider != "" {
-			text = r.Provider + ": " + text // for the audit trail, where there may be several
-		}
-		return issuer.Login{}, &authority.Refusal{Kind: r.Kind, Text: text}
-	}
-	if err != nil {
-		return issuer.Login{}, err
-	}
-	return issuer.Login{Subject: l.Subject, Email: l.Email, Groups: l.Groups, Life: l.Session}, nil
 }

@@ -233,7 +233,7 @@ func (e *engine) enroller() *issuer.Enroller {
 	return &issuer.Enroller{
 		Authority: e.authority,
 		URL:       e.remoteURL,
-		Login:     e.login,
+		Logins:    e.providers,
 		Providers: func() []issuer.Provider {
 			var all []issuer.Provider
 			for _, p := range e.settings.orDefaults().Providers {

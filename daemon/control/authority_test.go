@@ -22,6 +22,7 @@ import (
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/auth/authority"
+	"github.com/rtask/rtask/daemon/auth/provider"
 	"github.com/rtask/rtask/daemon/issuer"
 	"github.com/rtask/rtask/daemon/job"
 )
@@ -33,7 +34,11 @@ func enrolling(t *testing.T) (*fixture, rtaskv1connect.AuthorityServiceClient) {
 		return os.WriteFile(filepath.Join(f.dir, name), content, 0o600)
 	}}
 	f.RemoteURL = func() string { return "https://build.example.org:8843" }
-	f.Enroller = &issuer.Enroller{Authority: f.Authority, URL: f.RemoteURL}
+	logins, err := provider.Open(provider.Options{Used: filepath.Join(f.dir, "used")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Enroller = &issuer.Enroller{Authority: f.Authority, URL: f.RemoteURL, Logins: logins}
 	return f, rtaskv1connect.NewAuthorityServiceClient(dialed(f.client("control", peers()[auth.Admin])))
 }
 
@@ -203,7 +208,7 @@ func TestEnrollments(t *testing.T) {
 	for _, want := range []string{
 		`accepted RTASK_ACTION=enroll RTASK_SUBJECT=spiffe://example.org/machine/ci-1 RTASK_SERIAL=SERIAL RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON=join`,
 		`refused RTASK_ACTION=enroll RTASK_KIND=join-unknown RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON="join: this is not a join token of this authority"`,
-		`refused RTASK_ACTION=enroll RTASK_KIND=provider-token RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON="provider: there is no such provider here"`,
+		`refused RTASK_ACTION=enroll RTASK_KIND=provider-token RTASK_REMOTE_ADDR=192.0.2.7 RTASK_REASON="provider: there is no provider \"corp\" here"`,
 	} {
 		if !slices.Contains(got, want) {
 			t.Errorf("there is no entry\n%s\namong\n%s", want, strings.Join(got, "\n"))

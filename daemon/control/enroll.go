@@ -18,7 +18,7 @@ func (s *Server) Enroll(ctx context.Context, r *rtaskv1.EnrollRequest) (*rtaskv1
 		return nil, fail(connect.CodeFailedPrecondition, rtaskv1.KindUnavailable, errors.New("this engine has no authority; rtaskctl ca init makes one"))
 	}
 	remote := callOf(ctx).Remote
-	reply := s.Enroller.Serve(ctx, r.Path, r.Body, remote)
+	reply := s.Enroller.Serve(r.Path, r.Body, remote)
 	if reply.Kind == authority.KindNoCode { // a guess, or a client that asks for too long
 		if s.guesses.Over(remote) {
 			reply = issuer.TooMany()

@@ -1,7 +1,6 @@
 package issuer
 
 import (
-	"context"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -9,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rtask/rtask/daemon/auth/authority"
+	"github.com/rtask/rtask/daemon/auth/provider"
 )
 
 // The paths of enrolment. They are served without a client's certificate.
@@ -27,16 +27,9 @@ type Enroller struct {
 	URL func() string
 	// Providers are the OpenID providers whose users are taken; nil: none.
 	Providers func() []Provider
-	// Login says who a provider's ID token is about, and that it is for the key (SubjectPublicKeyInfo) of the request that it came with.
-	// Its errors are a *authority.Refusal, such as of KindProviderToken. Nil: there are no providers.
-	Login func(ctx context.Context, provider, idToken string, key []byte) (Login, error)
+	// Logins says who a provider's ID token is about.
+	Logins *provider.Set
 }
-
-// The kinds of refusals that come from providers.
-const (
-	KindProviderToken = "provider-token"
-	KindProviderKeys  = "provider-keys"
-)
 
 // kindServer is the kind of an error that is the engine's own (RFC 6749, section 4.1.2.1).
 const kindServer = "server_error"
@@ -50,16 +43,6 @@ type Provider struct {
 	Scopes    []string `json:"scopes,omitempty"`
 	Login     []string `json:"login,omitempty"`
 	DeviceURL string   `json:"device_authorization_url,omitempty"`
-}
-
-// Login is who a provider says that somebody is.
-type Login struct {
-	// Subject is what the provider calls the user. Email says that it is an address that the provider has verified.
-	Subject string
-	Email   bool
-	Groups  []string
-	// Life is how long a certificate for it is good at most; 0: as long as any.
-	Life time.Duration
 }
 
 // Reply is an answer of HTTP, and what became of the request, for the audit trail.
@@ -85,7 +68,7 @@ type enrollment struct {
 }
 
 // Serve answers a request, from an address.
-func (e *Enroller) Serve(ctx context.Context, path string, body []byte, remote string) Reply {
+func (e *Enroller) Serve(path string, body []byte, remote string) Reply {
 	switch path {
 	case PathCA:
 		return e.ca()
@@ -94,7 +77,7 @@ func (e *Enroller) Serve(ctx context.Context, path string, body []byte, remote s
 		if json.Unmarshal(body, &r) != nil {
 			return notJSON("join")
 		}
-		return e.enroll(ctx, r, remote)
+		return e.enroll(r, remote)
 	case PathDeviceAuthorization:
 		var r struct{ CSR, Name string }
 		if json.Unmarshal(body, &r) != nil {
@@ -136,34 +119,32 @@ func (e *Enroller) ca() Reply {
 	return Reply{Status: http.StatusOK, Body: encode(answer)}
 }
 
-func (e *Enroller) enroll(ctx context.Context, r enrollment, remote string) Reply {
+func (e *Enroller) enroll(r enrollment, remote string) Reply {
 	switch {
 	case r.JoinToken != "" && r.Provider == "" && r.IDToken == "":
 		issued, err := e.Authority.Join(r.JoinToken, []byte(r.CSR), remote)
 		return certificate("join", issued, err)
 	case r.JoinToken == "" && r.Provider != "" && r.IDToken != "":
-		issued, err := e.login(ctx, r, remote)
-		return certificate("provider", issued, err)
+		return e.login(r, remote)
 	default:
 		return refusal("", http.StatusBadRequest, authority.KindBadRequest, "the request has either join_token, or provider and id_token")
 	}
 }
 
-func (e *Enroller) login(ctx context.Context, r enrollment, remote string) (authority.Issued, error) {
+func (e *Enroller) login(r enrollment, remote string) Reply {
+	const proof = "provider"
 	csr, err := authority.ParseRequest([]byte(r.CSR))
 	if err != nil {
-		return authority.Issued{}, err
+		return failure(proof, err)
 	}
-	if e.Login == nil {
-		return authority.Issued{}, &authority.Refusal{Kind: KindProviderToken, Text: "there is no such provider here"}
-	}
-	l, err := e.Login(ctx, r.Provider, r.IDToken, csr.Key)
+	l, err := e.Logins.Use(r.Provider, []byte(r.IDToken), csr.Key)
 	if err != nil {
-		return authority.Issued{}, err
+		return loginFailure(proof, err)
 	}
-	return e.Authority.Issue([]byte(r.CSR), authority.Grant{
-		Kind: authority.User, Provider: r.Provider, ProviderSubject: l.Subject, Email: l.Email, Groups: l.Groups, Life: l.Life, Proof: "provider", Remote: remote,
+	issued, err := e.Authority.Issue([]byte(r.CSR), authority.Grant{
+		Kind: authority.User, Provider: l.Provider, ProviderSubject: l.Subject, Email: l.Email, Groups: l.Groups, Life: l.Session, Proof: proof, Remote: remote,
 	})
+	return certificate(proof, issued, err)
 }
 
 func (e *Enroller) device(csr, name, remote string) Reply {
@@ -222,9 +203,9 @@ func statusOf(kind string) int {
 		return http.StatusConflict
 	case authority.KindJoinExpired:
 		return http.StatusGone
-	case authority.KindJoinUnknown, KindProviderToken, authority.KindUnknown, authority.KindExpired, authority.KindRevoked:
+	case authority.KindJoinUnknown, provider.KindToken, authority.KindUnknown, authority.KindExpired, authority.KindRevoked:
 		return http.StatusUnauthorized
-	case KindProviderKeys, authority.KindUnavailable:
+	case provider.KindKeys, authority.KindUnavailable:
 		return http.StatusServiceUnavailable
 	default: // those of RFC 8628 among them
 		return http.StatusBadRequest

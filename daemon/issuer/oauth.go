@@ -134,7 +134,11 @@ func loginFailure(proof string, err error) Reply {
 		reply.Err = err
 		return reply
 	}
-	return refusal(proof, statusOf(r.Kind), r.Kind, r.Text)
+	text := r.Text
+	if r.Kind == provider.KindToken && r.Provider != "" {
+		text = r.Provider + ": " + text // for the audit trail, where there may be several
+	}
+	return refusal(proof, statusOf(r.Kind), r.Kind, text)
 }
 
 // grant makes a token that is bound to the client's certificate (RFC 8705, section 3). scope can narrow it to some of the roles.

@@ -38,7 +38,7 @@ const (
 // place is an issuer over a real authority, with a client of each kind.
 type place struct {
 	*OAuth
-	t             *testing.T
+	t             testing.TB
 	dir           string
 	user, machine Client
 	sso           *ecdsa.PrivateKey // the provider's
@@ -47,7 +47,7 @@ type place struct {
 	ended         []authority.Revocation
 }
 
-func newPlace(t *testing.T) *place {
+func newPlace(t testing.TB) *place {
 	t.Helper()
 	p := &place{t: t, dir: t.TempDir()}
 	a, err := authority.Open(p.dir, slog.New(slog.DiscardHandler))
@@ -279,10 +279,10 @@ func TestTokenRefusals(t *testing.T) {
 		{"a subject of another type", exchange("subject_token_type", typeAccess), 400, kindRequest},
 		{"another type of token", exchange("requested_token_type", "urn:ietf:params:oauth:token-type:refresh_token"), 400, kindRequest},
 		{"an actor", exchange("actor_token", "x"), 400, kindRequest},
-		{"no token", exchange("subject_token", "x"), 401, KindProviderToken},
-		{"one's own access token", exchange("subject_token", p.own(t)), 401, KindProviderToken},
-		{"a token of another client", exchange("subject_token", p.idToken(p.user, func(c map[string]any) { c["aud"] = "wiki" })), 401, KindProviderToken},
-		{"a token of somebody else's login", exchange("subject_token", p.idToken(p.machine, nil)), 401, KindProviderToken},
+		{"no token", exchange("subject_token", "x"), 401, provider.KindToken},
+		{"one's own access token", exchange("subject_token", p.own(t)), 401, provider.KindToken},
+		{"a token of another client", exchange("subject_token", p.idToken(p.user, func(c map[string]any) { c["aud"] = "wiki" })), 401, provider.KindToken},
+		{"a token of somebody else's login", exchange("subject_token", p.idToken(p.machine, nil)), 401, provider.KindToken},
 	} {
 		p.audited = nil
 		reply, answer := p.token(&p.user, tt.form)
@@ -338,7 +338,7 @@ func TestExchange(t *testing.T) {
 	if err != nil || got.Subject != "corp:7f1c" || got.ClientID != p.machine.Identity.URI || !slices.Equal(got.Groups, []string{"corp", "corp:ops"}) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if reply, answer := p.token(&p.machine, form); reply.StatusCode != 401 || answer["error"] != KindProviderToken {
+	if reply, answer := p.token(&p.machine, form); reply.StatusCode != 401 || answer["error"] != provider.KindToken {
 		t.Errorf("the same again: %s, %v", reply.Status, answer)
 	}
 	if err := os.Remove(filepath.Join(p.dir, "corp.jwks")); err != nil {
@@ -347,7 +347,7 @@ func TestExchange(t *testing.T) {
 	p.Providers.Configure(nil)
 	p.Providers.Configure([]provider.Settings{{Name: "corp", Issuer: testIssuer, Audience: "rtaskctl", Algorithms: []string{"ES256"}, JWKSFile: filepath.Join(p.dir, "corp.jwks")}})
 	form.Set("subject_token", p.idToken(p.machine, nil))
-	if reply, answer := p.token(&p.machine, form); reply.StatusCode != 503 || answer["error"] != KindProviderKeys {
+	if reply, answer := p.token(&p.machine, form); reply.StatusCode != 503 || answer["error"] != provider.KindKeys {
 		t.Errorf("without keys: %s, %v", reply.Status, answer)
 	}
 }
