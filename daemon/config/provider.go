@@ -110,7 +110,7 @@ func providerScope() scope[Provider] {
 			{
 				name: "groups_claim", example: `"groups"`,
 				kind: word(func(p *Provider) *string { return &p.GroupsClaim }),
-				doc:  "The claim with the user's groups, which `groups` of a role names.",
+				doc:  "The claim with the user's groups, which `groups` of a role names. A login with more than 256 is refused, so that nobody lacks some unseen.",
 			},
 			{
 				name: "algorithms", example: `["RS256", "ES256"]`, fallback: `["RS256", "ES256"]`,

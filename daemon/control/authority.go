@@ -181,7 +181,7 @@ func machineDomain() string {
 
 // grantOf is what a certificate for an identity says. Its roles are those of the configuration.
 func (a authorityService) grantOf(i *rtaskv1.Identity) (authority.Grant, error) {
-	g := authority.Grant{Name: i.GetName(), Kind: authority.User, Roles: i.GetRoles()}
+	g := authority.Grant{Name: i.GetName(), Kind: authority.User}
 	switch i.GetKind() {
 	case rtaskv1.IdentityKind_IDENTITY_KIND_UNSPECIFIED, rtaskv1.IdentityKind_IDENTITY_KIND_USER:
 	case rtaskv1.IdentityKind_IDENTITY_KIND_MACHINE:
@@ -192,12 +192,15 @@ func (a authorityService) grantOf(i *rtaskv1.Identity) (authority.Grant, error) 
 		return g, connect.NewError(connect.CodeInvalidArgument, "this engine does not know this kind of identity")
 	}
 	cfg := a.s.Snapshot().Config
-	for _, name := range g.Roles {
+	for _, name := range i.GetRoles() {
 		if cfg == nil {
 			return g, noTasks()
 		}
 		if !slices.ContainsFunc(cfg.Roles, func(r *config.Role) bool { return r.Name == name }) {
 			return g, fail(connect.CodeInvalidArgument, rtaskv1.KindBadRequest, fmt.Errorf("the configuration has no role %.80q", name))
+		}
+		if !slices.Contains(g.Roles, name) {
+			g.Roles = append(g.Roles, name)
 		}
 	}
 	return g, nil

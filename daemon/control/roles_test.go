@@ -365,3 +365,19 @@ func TestRevokeEndsQueuedJobs(t *testing.T) {
 		}
 	}
 }
+
+// TestGivenRoles names a role for a certificate often, and one that the configuration does not have: what is on record is bounded by the
+// configuration, and nothing that was named is left out.
+func TestGivenRoles(t *testing.T) {
+	a := authorityService{newRemote(t).Server}
+	named := &rtaskv1.Identity{Name: "ci-1"}
+	for range 100 {
+		named.Roles = append(named.Roles, "operator", "viewer")
+	}
+	if g, err := a.grantOf(named); err != nil || !slices.Equal(g.Roles, []string{"operator", "viewer"}) {
+		t.Errorf("%q, %v", g.Roles, err)
+	}
+	named.Roles = append(named.Roles, "nothing")
+	_, err := a.grantOf(named)
+	codes(t, err, connect.CodeInvalidArgument)
+}

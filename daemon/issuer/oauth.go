@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -175,6 +176,9 @@ func (o *OAuth) grant(c Client, form form, l provider.Login) Reply {
 	_, ed := c.Leaf.PublicKey.(ed25519.PublicKey)
 	claims.P256 = !ed // who has no such key may not be able to verify the signature of one, either
 	text, err := o.Tokens.Make(claims)
+	if errors.Is(err, token.ErrTooLong) {
+		return refusal(proof, http.StatusBadRequest, kindRequest, fmt.Sprintf("%v (%d roles, %d groups)", err, len(claims.Roles), len(claims.Groups)))
+	}
 	if err != nil {
 		r := refusal(proof, http.StatusServiceUnavailable, kindUnavailable, "no tokens can be made here at the moment")
 		r.Err = err

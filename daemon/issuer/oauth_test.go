@@ -352,6 +352,30 @@ func TestExchange(t *testing.T) {
 	}
 }
 
+// TestManyGroups exchanges a login with more groups than a token can name, and with as many as it can.
+func TestManyGroups(t *testing.T) {
+	p := newPlace(t)
+	exchange := func(n int) (*http.Response, map[string]any) {
+		subject := p.idToken(p.user, func(c map[string]any) {
+			var groups []string
+			for range n {
+				groups = append(groups, strings.ToLower(rand.Text() + rand.Text())[:36]) // as long as a UUID
+			}
+			c["groups"] = groups
+		})
+		return p.token(&p.user, url.Values{"grant_type": {grantExchange}, "subject_token": {subject}, "subject_token_type": {typeID}})
+	}
+	reply, answer := exchange(120)
+	raw, _ := answer["access_token"].(string)
+	if got, err := p.Tokens.Verify([]byte(raw), p.user.Leaf); reply.StatusCode != 200 || err != nil || len(got.Groups) != 121 {
+		t.Errorf("%s: %d groups, %v", reply.Status, len(got.Groups), err)
+	}
+	reply, answer = exchange(200)
+	if text, _ := answer["error_description"].(string); reply.StatusCode != 400 || answer["error"] != kindRequest || !strings.Contains(text, "201 groups") {
+		t.Errorf("%s, %v", reply.Status, answer)
+	}
+}
+
 // TestPublished reads what everybody with a certificate may read, as others' programs do.
 func TestPublished(t *testing.T) {
 	p := newPlace(t)

@@ -56,7 +56,8 @@ type Grant struct {
 	Kind Kind
 	// Name is the last part of the URI: see CheckName. That of a user whom a provider vouches for is made of ProviderSubject.
 	Name string
-	// Roles, Provider, ProviderSubject and Groups are those of Identity. Email says that ProviderSubject is a verified address.
+	// Roles, Provider, ProviderSubject and Groups are those of Identity. Email says that ProviderSubject is a verified address. Who grants
+	// them has bounded them.
 	Roles                     []string
 	Provider, ProviderSubject string
 	Email                     bool

@@ -28,8 +28,6 @@ const (
 	keepEnded = 7 * 24 * time.Hour
 	// maxText is how many bytes of a text of others a record has.
 	maxText = 256
-	// maxGroups is how many groups of a provider's a record has.
-	maxGroups = 64
 )
 
 // Issued is a new certificate.
@@ -58,7 +56,7 @@ func (a *Authority) issue(r Request, g Grant, before *Enrolment, also ...put) (I
 	if err != nil {
 		return Issued{}, err
 	}
-	g = g.cut()
+	g.Remote = g.Remote[:min(len(g.Remote), maxText)]
 	path, err := g.path(a.Name())
 	if err != nil {
 		return Issued{}, err
@@ -111,14 +109,6 @@ func (a *Authority) issue(r Request, g Grant, before *Enrolment, also ...put) (I
 	}
 	a.mu.Unlock()
 	return Issued{Certificate: inPEM(cert.Raw), Authorities: a.PEM(), Identity: e.identity(cert.NotAfter)}, nil
-}
-
-// cut bounds what a provider said. A group with a longer name is left out: the beginning of its name may be another one's.
-func (g Grant) cut() Grant {
-	short := slices.DeleteFunc(slices.Clone(g.Groups), func(name string) bool { return len(name) > maxText })
-	g.Groups, g.Roles = short[:min(len(short), maxGroups)], g.Roles[:min(len(g.Roles), maxGroups)]
-	g.Remote = g.Remote[:min(len(g.Remote), maxText)]
-	return g
 }
 
 // until is when a certificate ends.

@@ -110,14 +110,6 @@ func TestProvidersTextsAreBounded(t *testing.T) {
 			t.Errorf("a subject of %d bytes: %v", len(subject), err)
 		}
 	}
-	groups := []string{strings.Repeat("g", maxText+1)}
-	for i := range 2 * maxGroups {
-		groups = append(groups, fmt.Sprint("g", i))
-	}
-	i, err := a.Issue(csr, Grant{Kind: User, Provider: "corp", ProviderSubject: "1234", Groups: groups})
-	if err != nil || len(i.Identity.Groups) != maxGroups || i.Identity.Groups[0] != "g0" {
-		t.Errorf("%d groups, %v", len(i.Identity.Groups), err)
-	}
 }
 
 // TestInit makes an authority, once, and opens it again.

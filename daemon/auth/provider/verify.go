@@ -25,7 +25,7 @@ const (
 	maxAge = 5 * time.Minute
 	// late is how far a provider's clock may be ahead.
 	late = time.Minute
-	// maxSubject is the most bytes of a user's name, maxGroups how many groups are looked at, maxGroup the most bytes of one.
+	// maxSubject is the most bytes of a user's name, maxGroups how many groups a user has, maxGroup the most bytes of one.
 	maxSubject, maxGroups, maxGroup = 256, 256, 256
 )
 
@@ -377,18 +377,25 @@ func (p *provider) login(claims map[string]any) (Login, error) {
 	return l, err
 }
 
-// groups returns the groups of a user: a list of texts, or one text.
+// groups returns the groups of a user: a list of texts, or one text. Where they are too many, or are not in the token (OpenID Connect Core
+// 1.0, section 5.6.2), the login is refused: nobody would know why a user has only some of the roles.
 func (p *provider) groups(claims map[string]any) ([]string, error) {
 	if p.GroupsClaim == "" {
 		return nil, nil
 	}
 	v, ok := claims[p.GroupsClaim]
 	if !ok {
+		if elsewhere, _ := claims["_claim_names"].(map[string]any); elsewhere[p.GroupsClaim] != nil {
+			return nil, p.refuse(p.GroupsClaim, "the token has no %s, and says that they are elsewhere (_claim_names): have the provider put fewer into it", p.GroupsClaim)
+		}
 		return nil, nil
 	}
 	list, isList := v.([]any)
 	if !isList {
 		list = []any{v}
+	}
+	if len(list) > maxGroups {
+		return nil, p.refuse(p.GroupsClaim, "%s names %d groups, and rtask takes %d: have the provider put fewer into the token", p.GroupsClaim, len(list), maxGroups)
 	}
 	var all []string
 	for _, v := range list {
@@ -396,9 +403,7 @@ func (p *provider) groups(claims map[string]any) ([]string, error) {
 		if !ok || !nameable(group, maxGroup) {
 			return nil, p.refuse(p.GroupsClaim, "%s has something that is not the name of a group", p.GroupsClaim)
 		}
-		if all = append(all, group); len(all) > maxGroups {
-			return nil, p.refuse(p.GroupsClaim, "%s has more than %d groups", p.GroupsClaim, maxGroups)
-		}
+		all = append(all, group)
 	}
 	return all, nil
 }

@@ -69,6 +69,13 @@ func TestUse(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(w.dir, "github.jwks"), w.jwks(t), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	groups := func(claim string, v any) func(*login) {
+		return func(l *login) {
+			delete(l.claims, "groups")
+			l.claims[claim], l.settings.GroupsClaim = v, "groups"
+		}
+	}
+	many := strings.Split(strings.Repeat("g ", maxGroups)+"g", " ")
 	require := func(name, want string) func(*login) {
 		return func(l *login) { l.settings.Require = map[string]string{name: want} }
 	}
@@ -160,7 +167,12 @@ func TestUse(t *testing.T) {
 		{"another value than required", both(claim("n", "8"), require("n", "7")), KindToken, "n"},
 		{"a list with what is required", both(claim("n", []string{"7"}), require("n", "7")), KindToken, "n"},
 		{"a fraction", both(claim("n", 7.5), require("n", "7")), KindToken, "n"},
-		{"groups of numbers", both(claim("groups", []int{1}), func(l *login) { l.settings.GroupsClaim = "groups" }), KindToken, "groups"},
+		{"groups of numbers", groups("groups", []int{1}), KindToken, "groups"},
+		{"no groups", groups("n", 1), "", ""},
+		{"as many groups as there may be", groups("groups", many[1:]), "", ""},
+		{"one group more", groups("groups", many), KindToken, "groups"},
+		{"groups that are elsewhere", groups("_claim_names", map[string]string{"groups": "src1"}), KindToken, "groups"},
+		{"something else that is elsewhere", groups("_claim_names", map[string]string{"photo": "src1"}), "", ""},
 
 		{"GitHub", gitHub(map[string]string{"repository_id": "456789"}, nil), "", ""},
 		{"GitHub, another repository", gitHub(map[string]string{"repository_id": "456789"}, map[string]any{"repository_id": "1"}), KindToken, "repository_id"},

@@ -80,7 +80,8 @@ func (i *Issuer) Life() (url string, ttl time.Duration) {
 }
 
 // Make makes a token. It fills in issuer, audience and id; IssuedAt is now if it is zero, and Expires the longest there may be if it
-// is zero or later than that. It returns ErrNotConfigured, ErrLocked, and an error if the first key cannot be written.
+// is zero or later than that. It returns ErrNotConfigured, ErrLocked, ErrTooLong, and an error if the first
+// key cannot be written.
 func (i *Issuer) Make(c Claims) (string, error) {
 	now, s := time.Now(), i.settings.Load()
 	if s.url == "" {
@@ -133,7 +134,7 @@ func (k signingKey) sign(url string, c Claims) (string, error) {
 	}
 	text, err := jws.CompactSerialize()
 	if err == nil && len(text) > MaxLen {
-		return "", fmt.Errorf("the token would be longer than %d bytes: the client has too many roles or groups", MaxLen)
+		return "", fmt.Errorf("%w: it would have %d bytes, and %d are taken", ErrTooLong, len(text), MaxLen)
 	}
 	return text, err
 }

@@ -37,6 +37,9 @@ var ErrLocked = errors.New("the signing keys cannot be read yet: rtaskctl ca ini
 // ErrKeysLost is returned when the signing keys are encrypted with another secret or damaged. New ones replace them.
 var ErrKeysLost = errors.New("the signing keys cannot be decrypted: new ones replace them, so clients have to get new tokens")
 
+// ErrTooLong is returned by Make for a client with so many roles or groups that nobody would take its token.
+var ErrTooLong = errors.New("the client has too many roles or groups for one token")
+
 // ErrNotConfigured is returned while there is no URL that tokens could be made for.
 var ErrNotConfigured = errors.New("remote access is not configured")
 
