@@ -31,7 +31,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"capture": capture, "cursor": cursor, "retry": retry, "prefix": prefix, "followers": followers, "storm": storm, "deaf": deaf, "in-turn": inTurn,
 		"hold": hold, "held-closed": heldClosed, "held-to": heldTo, "serve-while": serveWhile, "reloads": reloads,
 		"relay": startRelay, "cut": cut, "broke": broke, "ends": testkit.Ends,
-		"flood": flood,
+		"flood": flood, "strangers": strangers,
 	}
 }
 
