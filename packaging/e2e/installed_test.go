@@ -33,7 +33,11 @@ func TestInstalled(t *testing.T) {
 // package is installed there.
 func TestMachine(t *testing.T) { scripts(t, "vm") }
 
-// scripts runs those of one folder, in the order of their names.
+// before keeps what testdata/remote/end brings back: after a script that failed, or where one calls it.
+const before = "rm -rf /run/rtask-before && mkdir -m 0700 /run/rtask-before && cp -a /etc/rtask /etc/hosts /run/rtask-before/"
+
+// scripts runs those of one folder, in the order of their names. Later ones build on what earlier ones leave in /etc/rtask, so
+// one that failed loses its own changes only.
 func scripts(t *testing.T, dir string) {
 	files, err := filepath.Glob(filepath.Join(source, "packaging/e2e/testdata", dir, "*.txtar"))
 	if err != nil || len(files) == 0 {
@@ -41,8 +45,11 @@ func scripts(t *testing.T, dir string) {
 	}
 	slices.Sort(files)
 	for _, f := range files {
+		if out, err := exec.Command("sh", "-c", before).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 		// A test of its own around each, which ends when the script does: testscript runs what it is given side by side.
-		t.Run(filepath.Base(f), func(t *testing.T) {
+		passed := t.Run(filepath.Base(f), func(t *testing.T) {
 			testscript.Run(t, testscript.Params{
 				Files: []string{f}, Cmds: commands(), RequireExplicitExec: true,
 				Setup: func(e *testscript.Env) error {
@@ -53,6 +60,10 @@ func scripts(t *testing.T, dir string) {
 				},
 			})
 		})
+		if !passed {
+			out, err := exec.Command("timeout", "120", "bash", filepath.Join(source, "packaging/e2e/testdata/remote/end")).CombinedOutput()
+			t.Logf("what %s has left is taken back: %v\n%s", filepath.Base(f), err, out)
+		}
 	}
 }
 
