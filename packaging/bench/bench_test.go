@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -71,7 +72,27 @@ func TestMarkdown(t *testing.T) {
 	}
 }
 
-// TestDocument: docs/benchmarks.md has a table that run --document can replace, in the form in which it would.
+// TestOfDocument: each row of the document must have been measured, and no other is picked.
+func TestOfDocument(t *testing.T) {
+	var rows []row
+	for _, d := range documented() {
+		rows = append(rows, row{Section: d[0], What: "  " + d[1], Unit: "p99 " + d[2]}, row{Section: d[0], What: "  " + d[1], Unit: d[2]})
+	}
+	picked, err := ofDocument(rows)
+	if err != nil || len(picked) != len(documented()) {
+		t.Fatalf("%d rows, %v", len(picked), err)
+	}
+	for i, r := range picked {
+		if d := documented()[i]; r.Section != d[0] || r.Unit != d[2] {
+			t.Errorf("row %d is %+v, want %q", i, r, d)
+		}
+	}
+	if _, err := ofDocument(rows[2:]); err == nil {
+		t.Error("a row that was not measured is not missed")
+	}
+}
+
+// TestDocument: docs/benchmarks.md has a table that run --document can replace, in the form in which it would, and with the same rows.
 func TestDocument(t *testing.T) {
 	b, err := os.ReadFile("../../docs/benchmarks.md")
 	if err != nil {
@@ -84,9 +105,21 @@ func TestDocument(t *testing.T) {
 		t.Fatal("it has no marks, or no table between them")
 	}
 	line := regexp.MustCompile(`^\|( \*\*[^|*]+\*\* \|( \|){5}|( [^|*]+ \|){2} [0-9.]+ \| ([0-9.]+ \([^|]+\))? \| ([0-9.]+)? \| [^|]* ?\|)$`)
+	var got [][3]string
+	section := ""
 	for l := range strings.Lines(table + "\n") {
 		if !line.MatchString(strings.TrimSpace(l)) {
 			t.Errorf("no row of a table: %q", l)
+			continue
 		}
+		if name, found := strings.CutPrefix(l, "| **"); found {
+			section, _, _ = strings.Cut(name, "**")
+			continue
+		}
+		cells := strings.Split(l, " | ")
+		got = append(got, [3]string{section, strings.TrimPrefix(cells[0], "| "), cells[1]})
+	}
+	if !slices.Equal(got, documented()) {
+		t.Errorf("it has the rows\n%q, want\n%q", got, documented())
 	}
 }

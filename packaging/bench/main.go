@@ -109,6 +109,10 @@ func run(ctx context.Context, o options) error {
 	case o.json:
 		return printJSON(os.Stdout, m, rows)
 	case o.markdown:
+		rows, err := ofDocument(rows)
+		if err != nil {
+			return err
+		}
 		return printMarkdown(os.Stdout, m, rows)
 	}
 	return printTable(os.Stdout, m, rows)

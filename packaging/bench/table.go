@@ -68,6 +68,42 @@ func printTable(w io.Writer, m *machine, rows []row) error {
 // head is that of the table in docs/benchmarks.md.
 const head = "| what | unit | rtask | peer | ratio | aim |\n|---|---|---|---|---|---|\n"
 
+// documented returns the rows that docs/benchmarks.md has, each as section, what and unit. The others tell where a figure comes from.
+func documented() [][3]string {
+	return [][3]string{
+		{"HTTP, blocking /bin/true", "1 client", "requests/s"},
+		{"HTTP, blocking /bin/true", "4 clients", "requests/s"},
+		{"HTTP, blocking /bin/true", "16 clients", "requests/s"},
+		{"CPU for a blocking request", "16 clients: all", "µs"},
+		{"On the command line", "rtaskctl run COMMAND", "p50 ms"},
+		{"On the command line", "rtaskctl run TASK", "p50 ms"},
+		{"Start to first instruction", "cold slot, from the call of Start", "p50 ms"},
+		{"Start to first instruction", "warm slot, from the call of Start", "p50 ms"},
+		{"Start to first instruction", "warm slot, profile default", "p50 ms"},
+		{"Output to one follower", "cat", "MB/s"},
+		{"Output to one follower", "cat, journal = false", "MB/s"},
+		{"Output to one follower", "seq, journal = false", "MB/s"},
+		{"Calls from another machine, Tasks", "connection, handshake and first call", "p50 ms"},
+		{"Calls from another machine, Tasks", "on a warm connection", "p50 ms"},
+		{"Streams from another machine", "growth of the gateway for 200", "KiB"},
+		{"Memory for a running job", "all that is not shared", "KiB"},
+		{"Memory for a running job", "shim, private", "KiB"},
+	}
+}
+
+// ofDocument picks the rows of docs/benchmarks.md.
+func ofDocument(rows []row) ([]row, error) {
+	var picked []row
+	for _, d := range documented() {
+		i := slices.IndexFunc(rows, func(r row) bool { return [3]string{r.Section, strings.TrimSpace(r.What), r.Unit} == d })
+		if i < 0 {
+			return nil, fmt.Errorf("docs/benchmarks.md has a row that was not measured: %q", d)
+		}
+		picked = append(picked, rows[i])
+	}
+	return picked, nil
+}
+
 // printMarkdown prints what docs/benchmarks.md has between its marks.
 func printMarkdown(w io.Writer, m *machine, rows []row) error {
 	var b strings.Builder
