@@ -118,6 +118,9 @@ func (a *app) audit(c *cli.Context) error {
 // auditQuery is what the flags ask the journal for.
 func (a *app) auditQuery(c *cli.Context) (journal.Query, error) {
 	q := journal.Query{Follow: c.Bool("follow"), Last: auditLast}
+	if err := emptyFlag(c, "task", "webhook", "subject", "key"); err != nil {
+		return q, err
+	}
 	since, until, err := bounds(c)
 	if err != nil {
 		return q, err
@@ -151,18 +154,12 @@ func (a *app) auditQuery(c *cli.Context) (journal.Query, error) {
 		terms = append(terms, "RTASK_DECISION="+d)
 	}
 	for name, field := range map[string]string{"task": "RTASK_TASK", "webhook": "RTASK_WEBHOOK", "subject": "RTASK_SUBJECT"} {
-		if c.IsSet(name) && c.String(name) == "" {
-			return q, misuse(c, "--%s: it is empty", name)
-		}
 		if c.IsSet(name) {
 			terms = append(terms, field+"="+c.String(name))
 		}
 	}
 	q.Match = [][]string{terms}
 	if key := c.String("key"); c.IsSet("key") {
-		if key == "" {
-			return q, misuse(c, "--key: it is empty")
-		}
 		q.Match = [][]string{append(terms[:len(terms):len(terms)], "RTASK_KEY="+key), append(terms[:len(terms):len(terms)], "RTASK_KEY_ID="+key)}
 	}
 	for name := range (&auditJSON{}).fields() {

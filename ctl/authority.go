@@ -61,14 +61,11 @@ func (a *app) caInit(c *cli.Context) error {
 		}
 		return err
 	}
-	if c.Bool("json") {
-		return a.printJSON(authorityOf(r.GetAuthority()))
-	}
 	next := "systemctl enable --now rtask-remote.socket"
 	if !now.GetSealed() {
 		next = "rtaskctl ca issue NAME"
 	}
-	return a.print(authorityText(r.GetAuthority(), c.Bool("tpm")) + "Next: " + next + "\n")
+	return a.result(c, authorityOf(r.GetAuthority()), authorityText(r.GetAuthority(), c.Bool("tpm"))+"Next: "+next+"\n")
 }
 
 // newKeys makes the keys of remote access; the gateway's is not in the request but its signing request is.
@@ -160,14 +157,11 @@ func (a *app) caRotate(c *cli.Context) error {
 			return &hintError{fmt.Errorf("the authority has its new key, but it could not be put in its place: %w", err), "mv " + store.Path(sealedNext) + " " + store.Path(sealedAuthority)}
 		}
 	}
-	if c.Bool("json") {
-		return a.printJSON(authorityOf(r.GetAuthority()))
-	}
 	old := "What the old key has signed stays good until it ends.\n"
 	if c.Bool("distrust-old") {
 		old = "What the old key has signed is good for nothing now: everybody logs in again.\n"
 	}
-	return a.print(authorityText(r.GetAuthority(), c.Bool("tpm")) + old)
+	return a.result(c, authorityOf(r.GetAuthority()), authorityText(r.GetAuthority(), c.Bool("tpm"))+old)
 }
 
 // undo removes sealed keys if the engine has refused the call that brought them, whose error it returns. Where only the reply is missing

@@ -125,19 +125,17 @@ func (a *app) caRevoke(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.Bool("json") {
-		return a.printJSON(struct {
-			Identity     string       `json:"identity"`
-			Certificates []listedJSON `json:"certificates"`
-			JoinTokens   int32        `json:"join_tokens"`
-			Streams      int32        `json:"streams"`
-			QueuedJobs   int32        `json:"queued_jobs"`
-		}{r.GetUri(), view.Each(r.GetCertificates(), listedOf), r.GetJoinTokens(), r.GetStreams(), r.GetQueuedJobs()})
-	}
 	what := plural(int32(len(r.GetCertificates())), "certificate")
 	if n := r.GetJoinTokens(); n > 0 {
 		what += " and " + plural(n, "join token")
 	}
 	_, name := cutID(r.GetUri())
-	return a.print(fmt.Sprintf("Revoked %s of %s; ended %s, %s.\n", what, printable(name), plural(r.GetStreams(), "stream"), plural(r.GetQueuedJobs(), "queued job")))
+	return a.result(c, struct {
+		Identity     string       `json:"identity"`
+		Certificates []listedJSON `json:"certificates"`
+		JoinTokens   int32        `json:"join_tokens"`
+		Streams      int32        `json:"streams"`
+		QueuedJobs   int32        `json:"queued_jobs"`
+	}{r.GetUri(), view.Each(r.GetCertificates(), listedOf), r.GetJoinTokens(), r.GetStreams(), r.GetQueuedJobs()},
+		fmt.Sprintf("Revoked %s of %s; ended %s, %s.\n", what, printable(name), plural(r.GetStreams(), "stream"), plural(r.GetQueuedJobs(), "queued job")))
 }

@@ -44,11 +44,8 @@ func (a *app) configOf() string {
 	case client.DefaultPath:
 		return systemConfig
 	case a.userSocket():
-		dir := a.env.get("XDG_CONFIG_HOME")
-		if !filepath.IsAbs(dir) {
-			dir = filepath.Join(a.env.get("HOME"), ".config")
-		}
-		return filepath.Join(dir, "rtask")
+		f, _ := a.folder() // contexts are there, too
+		return f.Path
 	}
 	return ""
 }

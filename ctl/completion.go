@@ -120,6 +120,17 @@ func namesOf(commands []*cli.Command) string {
 	return strings.Join(all, " ")
 }
 
+// nested are the subcommands with their command, as patterns of the shell's case.
+func nested(commands []*cli.Command) string {
+	var all []string
+	for _, c := range commands {
+		for _, s := range c.Subcommands {
+			all = append(all, fmt.Sprintf("%q", c.Name+" "+s.Name))
+		}
+	}
+	return strings.Join(all, "|")
+}
+
 // cases yields the shell's case for every command: its flags, and what lists its arguments.
 func cases(commands []*cli.Command, prefix string, each func(path, flags, list string)) {
 	for _, c := range commands {
@@ -143,13 +154,7 @@ _rtaskctl() {
 `)
 	fmt.Fprintf(&b, "        %s) ((i++)) ;;\n", strings.Join(valued(app.Commands, app.Flags), "|"))
 	b.WriteString("        -*) ;;\n        *)\n            case \"$path ${COMP_WORDS[i]}\" in\n")
-	var nested []string
-	for _, c := range app.Commands {
-		for _, s := range c.Subcommands {
-			nested = append(nested, fmt.Sprintf("%q", c.Name+" "+s.Name))
-		}
-	}
-	fmt.Fprintf(&b, "            \" \"*|%s) path=\"${path:+$path }${COMP_WORDS[i]}\" ;;\n", strings.Join(nested, "|"))
+	fmt.Fprintf(&b, "            \" \"*|%s) path=\"${path:+$path }${COMP_WORDS[i]}\" ;;\n", nested(app.Commands))
 	b.WriteString(`            *) ((arguments++)) ;;
             esac
             ;;
@@ -212,13 +217,7 @@ _rtaskctl() {
 `)
 	fmt.Fprintf(&b, "        %s) ((i++)) ;;\n", strings.Join(valued(app.Commands, app.Flags), "|"))
 	b.WriteString("        -*) ;;\n        *)\n            case \"$path_ ${words[i]}\" in\n")
-	var nested []string
-	for _, c := range app.Commands {
-		for _, s := range c.Subcommands {
-			nested = append(nested, fmt.Sprintf("%q", c.Name+" "+s.Name))
-		}
-	}
-	fmt.Fprintf(&b, "            \" \"*|%s) path_=\"${path_:+$path_ }${words[i]}\" ;;\n", strings.Join(nested, "|"))
+	fmt.Fprintf(&b, "            \" \"*|%s) path_=\"${path_:+$path_ }${words[i]}\" ;;\n", nested(app.Commands))
 	b.WriteString(`            *) ((arguments++)) ;;
             esac
             ;;

@@ -12,24 +12,16 @@ import (
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 )
 
-// jobs names the methods that call and ask take, such as jobs.Status.
+// jobs names the methods that call takes, such as jobs.Status.
 type jobs = rtaskv1connect.JobServiceClient
 
-// method is one of them.
-type method[Q, R any] func(jobs, context.Context, *Q) (*R, error)
-
 // call makes one call to the engine that the command line and the environment mean.
-func call[Q, R any](a *app, c *cli.Context, m method[Q, R], request *Q) (*R, error) {
+func call[Q, R any](a *app, c *cli.Context, m func(jobs, context.Context, *Q) (*R, error), request *Q) (*R, error) {
 	engine, err := a.connect(c)
 	if err != nil {
 		return nil, err
 	}
-	return ask(c.Context, engine, m, request)
-}
-
-// ask makes one call to an engine.
-func ask[Q, R any](ctx context.Context, engine *client.Client, m method[Q, R], request *Q) (*R, error) {
-	return m(engine.Jobs, ctx, request)
+	return m(engine.Jobs, c.Context, request)
 }
 
 // connect returns a client of the engine that the command line and the environment mean. Run closes it.

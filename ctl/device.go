@@ -94,12 +94,9 @@ func (a *app) deviceApprove(c *cli.Context) error {
 	if r, err = callAuthority(a, c, authority.ApproveDevice, request); err != nil {
 		return err
 	}
-	if c.Bool("json") {
-		v := deviceOf(r.GetDevice())
-		v.Identity, v.Roles = r.GetUri(), r.GetRoles()
-		return a.printJSON(v)
-	}
-	return a.print(fmt.Sprintf("%s approved as %s, %s\n", printable(r.GetDevice().GetUserCode()), printable(r.GetUri()), withRoles(r.GetRoles())))
+	v := deviceOf(r.GetDevice())
+	v.Identity, v.Roles = r.GetUri(), r.GetRoles()
+	return a.result(c, v, fmt.Sprintf("%s approved as %s, %s\n", printable(r.GetDevice().GetUserCode()), printable(r.GetUri()), withRoles(r.GetRoles())))
 }
 
 // withRoles says which roles somebody has.
@@ -123,10 +120,7 @@ func (a *app) deviceDeny(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.Bool("json") {
-		return a.printJSON(deviceOf(r.GetDevice()))
-	}
-	return a.print(printable(r.GetDevice().GetUserCode()) + " denied\n")
+	return a.result(c, deviceOf(r.GetDevice()), printable(r.GetDevice().GetUserCode())+" denied\n")
 }
 
 func (a *app) deviceList(c *cli.Context) error {

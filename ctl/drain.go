@@ -56,7 +56,7 @@ func (a *app) drain(c *cli.Context) error {
 	if n := r.GetJobs(); n > 0 && !c.Bool("json") {
 		a.say("No new jobs are accepted; waiting for %s.", plural(n, "job"))
 	}
-	r, err = ask(ctx, a.engine, jobs.Drain, &rtaskv1.DrainRequest{Wait: true})
+	r, err = a.engine.Jobs.Drain(ctx, &rtaskv1.DrainRequest{Wait: true})
 	switch {
 	case err == nil && !r.GetDraining():
 		return errors.New("another operator cancelled draining: jobs are accepted again")

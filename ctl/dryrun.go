@@ -48,10 +48,8 @@ func dryRunRequest(c *cli.Context) (*rtaskv1.DryRunRequest, error) {
 	if m.Parameters, err = parametersOf(c); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"task", "key", "webhook"} {
-		if c.IsSet(name) && c.String(name) == "" {
-			return nil, misuse(c, "--%s: it is empty", name)
-		}
+	if err := emptyFlag(c, "task", "key", "webhook"); err != nil {
+		return nil, err
 	}
 	switch {
 	case m.Task == "" && (m.Key != "" || m.Webhook != "" || len(m.Parameters) > 0):
@@ -67,11 +65,10 @@ func dryRunRequest(c *cli.Context) (*rtaskv1.DryRunRequest, error) {
 }
 
 func (a *app) dryRun(c *cli.Context, m *rtaskv1.DryRunRequest) error {
-	r, err := call(a, c, jobs.DryRun, m)
+	reply, err := call(a, c, jobs.DryRun, m)
 	if err != nil {
 		return err
 	}
-	reply := r
 	status := 0
 	if reply.GetDecision() == "refused" && (m.Key != "" || m.Webhook != "") {
 		status = rtaskv1.Kind(reply.GetKind()).HTTPStatus()

@@ -27,6 +27,25 @@ func (s *settings) Set(value string) error {
 // String implements cli.Generic; it is the default in the help.
 func (*settings) String() string { return "" }
 
+// settingsOf are the values of a flag of settings.
+func settingsOf(c *cli.Context, name string) settings {
+	if s, ok := c.Generic(name).(*settings); ok && s != nil {
+		return *s
+	}
+	return nil
+}
+
+// emptyFlag returns an error for one of these flags that is set to nothing: a variable of a script that is not set must not be taken for
+// a flag that is not there.
+func emptyFlag(c *cli.Context, names ...string) error {
+	for _, name := range names {
+		if c.IsSet(name) && c.String(name) == "" {
+			return misuse(c, "--%s: it is empty", name)
+		}
+	}
+	return nil
+}
+
 // flagsFirst are the commands whose arguments are another program's from the first one on.
 func flagsFirst(name string) bool { return name == "start" || name == "run" }
 

@@ -20,6 +20,9 @@ func (a *app) caIssue(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := emptyFlag(c, "csr", "out"); err != nil {
+		return err
+	}
 	identity, err := identityOf(c, name)
 	if err != nil {
 		return err
@@ -59,9 +62,6 @@ func (a *app) caIssue(c *cli.Context) error {
 // caIssueTo makes a key, has it certified, and writes all that a client needs to a folder.
 func (a *app) caIssueTo(c *cli.Context, identity *rtaskv1.Identity) error {
 	folder := c.String("out")
-	if folder == "" {
-		return misuse(c, "--out: it is empty")
-	}
 	// Made before the certificate is, so that nothing is issued that cannot be written.
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		return fmt.Errorf("cannot make the folder for the key: %w", err)
@@ -82,10 +82,7 @@ func (a *app) caIssueTo(c *cli.Context, identity *rtaskv1.Identity) error {
 			return err
 		}
 	}
-	if c.Bool("json") {
-		return a.printJSON(certificateOf(r))
-	}
-	return a.print(fmt.Sprintf("%s until %s: %s/key.pem, cert.pem, ca.pem\n", printable(r.GetUri()), moment(r.GetExpiresAt()), printable(strings.TrimRight(folder, "/"))))
+	return a.result(c, certificateOf(r), fmt.Sprintf("%s until %s: %s/key.pem, cert.pem, ca.pem\n", printable(r.GetUri()), moment(r.GetExpiresAt()), printable(strings.TrimRight(folder, "/"))))
 }
 
 // certificateJSON is a new certificate as --json prints it.
@@ -135,12 +132,9 @@ func (a *app) renewOwn(c *cli.Context, where target) error {
 		return err
 	}
 	until := timestamppb.New(cert.Leaf.NotAfter)
-	if c.Bool("json") {
-		return a.printJSON(struct {
-			Name      string `json:"name"`
-			Serial    string `json:"serial"`
-			ExpiresAt string `json:"expires_at"`
-		}{where.context.Name, serial(cert.Leaf), view.Time(until)})
-	}
-	return a.print(fmt.Sprintf("Renewed the certificate of %s for %s, serial %s, until %s\n", printable(shortName(cert.Leaf)), printable(hostOf(where.context.URL)), shortSerial(cert.Leaf), moment(until)))
+	return a.result(c, struct {
+		Name      string `json:"name"`
+		Serial    string `json:"serial"`
+		ExpiresAt string `json:"expires_at"`
+	}{where.context.Name, serial(cert.Leaf), view.Time(until)}, fmt.Sprintf("Renewed the certificate of %s for %s, serial %s, until %s\n", printable(shortName(cert.Leaf)), printable(hostOf(where.context.URL)), shortSerial(cert.Leaf), moment(until)))
 }

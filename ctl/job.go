@@ -86,7 +86,7 @@ func show(ctx context.Context, e *client.Client, ref string) (*rtaskv1.Job, erro
 	var job *rtaskv1.Job
 	var absent error
 	err := persist(ctx, patienceWith(e), func() (bool, error) {
-		r, err := ask(ctx, e, jobs.Status, &rtaskv1.StatusRequest{Job: ref})
+		r, err := e.Jobs.Status(ctx, &rtaskv1.StatusRequest{Job: ref})
 		if errors.Is(err, client.ErrNotRunning) || errors.Is(err, client.ErrUnreachable) {
 			absent, err = err, nil // it did not just go away
 		} else if err == nil {
@@ -104,7 +104,7 @@ func show(ctx context.Context, e *client.Client, ref string) (*rtaskv1.Job, erro
 func await(ctx context.Context, e *client.Client, ref string) (*rtaskv1.Job, error) {
 	var job *rtaskv1.Job
 	err := persist(ctx, patienceWith(e), func() (bool, error) {
-		r, err := ask(ctx, e, jobs.Wait, &rtaskv1.WaitRequest{Job: ref})
+		r, err := e.Jobs.Wait(ctx, &rtaskv1.WaitRequest{Job: ref})
 		if err == nil {
 			job = r.GetJob()
 		}

@@ -34,6 +34,14 @@ func (l listing[T, V]) print(a *app, c *cli.Context, items []T) error {
 	return a.table(l.header, view.Each(items, l.row))
 }
 
+// result prints what a command has done: as JSON, or as a text.
+func (a *app) result(c *cli.Context, value any, text string) error {
+	if c.Bool("json") {
+		return a.printJSON(value)
+	}
+	return a.print(text)
+}
+
 // printJSON prints a value on one line. Like \x1b, which encoding/json escapes, characters beyond ASCII that a terminal
 // could act on are escaped.
 func (a *app) printJSON(value any) error {

@@ -156,10 +156,8 @@ func (a *app) login(c *cli.Context) error {
 	if c.Bool("device") && c.Bool("browser") {
 		return misuse(c, "--device and --browser exclude each other")
 	}
-	for _, flag := range c.Command.Flags { // a variable that is not set must not be taken for a flag that is not there
-		if s, ok := flag.(*cli.StringFlag); ok && c.IsSet(s.Name) && c.String(s.Name) == "" {
-			return misuse(c, "--%s: it is empty", s.Name)
-		}
+	if err := emptyFlag(c, "join", "provider", "as", "name", "key", "cert", "ca", "ca-fingerprint"); err != nil {
+		return err
 	}
 	to, err := a.loginAim(c, folder)
 	if err != nil {

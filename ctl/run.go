@@ -77,7 +77,7 @@ func (a *app) run(c *cli.Context) error {
 
 // stopRun stops the job of run, which reports an error itself.
 func (a *app) stopRun(ctx context.Context, job *rtaskv1.Job) {
-	if _, err := ask(ctx, a.engine, jobs.Stop, &rtaskv1.StopRequest{Job: job.GetId()}); err != nil {
+	if _, err := a.engine.Jobs.Stop(ctx, &rtaskv1.StopRequest{Job: job.GetId()}); err != nil {
 		a.report(err)
 	}
 }

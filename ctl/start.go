@@ -50,11 +50,7 @@ func (a *app) startCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if c.Bool("json") {
-				err = a.printJSON(view.JobOf(job))
-			} else {
-				err = a.print("Job: " + printable(job.GetId()) + "\n")
-			}
+			err = a.result(c, view.JobOf(job), "Job: "+printable(job.GetId())+"\n")
 			if err == nil && job.Ended() && job.GetReason() == rtaskv1.Reason_REASON_SETUP {
 				return notStarted(job)
 			}
@@ -84,7 +80,7 @@ func (a *app) launch(ctx context.Context, c *cli.Context) (*rtaskv1.Job, error) 
 	if err != nil {
 		return nil, err
 	}
-	r, err := ask(ctx, engine, jobs.Start, request)
+	r, err := engine.Jobs.Start(ctx, request)
 	switch connect.CodeOf(err) {
 	case connect.CodeNotFound:
 		if errors.Is(found, errRelative) {
@@ -143,11 +139,7 @@ func (a *app) startRequest(c *cli.Context) (_ *rtaskv1.StartRequest, found, err 
 			}
 		}
 	}
-	var set settings
-	if s, ok := c.Generic("E").(*settings); ok {
-		set = *s
-	}
-	environment, err := a.environment(set)
+	environment, err := a.environment(settingsOf(c, "E"))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -176,11 +168,7 @@ func propertiesOf(c *cli.Context) ([]*rtaskv1.Property, error) {
 	if profile := c.String("sandbox"); profile != "" {
 		all = append(all, &rtaskv1.Property{Name: "profile", Value: profile})
 	}
-	set, _ := c.Generic("p").(*settings)
-	if set == nil {
-		return all, nil
-	}
-	for _, s := range *set {
+	for _, s := range settingsOf(c, "p") {
 		name, value, ok := strings.Cut(s, "=")
 		if !ok || name == "" {
 			return nil, fmt.Errorf("%q is not NAME=VALUE, such as memory_max=512M", s)
@@ -193,11 +181,7 @@ func propertiesOf(c *cli.Context) ([]*rtaskv1.Property, error) {
 // parametersOf reads the values of --param. What they may be is for the engine to say.
 func parametersOf(c *cli.Context) ([]*rtaskv1.Parameter, error) {
 	var all []*rtaskv1.Parameter
-	set, _ := c.Generic("param").(*settings)
-	if set == nil {
-		return nil, nil
-	}
-	for _, s := range *set {
+	for _, s := range settingsOf(c, "param") {
 		name, value, ok := strings.Cut(s, "=")
 		switch {
 		case !ok || name == "":

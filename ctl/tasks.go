@@ -93,11 +93,14 @@ func (a *app) exposure(r *rtaskv1.ShowTaskResponse) error {
 
 // switchText says what tasks enable or tasks disable left.
 func switchText(s *rtaskv1.TaskSwitch) string {
-	word := "disabled"
-	if s.GetEnabled() {
-		word = "enabled"
+	return fmt.Sprintf("%s by %s, %s", switchWord(s.GetEnabled()), s.GetBy(), moment(s.GetAt()))
+}
+
+func switchWord(enabled bool) string {
+	if enabled {
+		return "enabled"
 	}
-	return fmt.Sprintf("%s by %s, %s", word, s.GetBy(), moment(s.GetAt()))
+	return "disabled"
 }
 
 func (a *app) switchTask(c *cli.Context, enabled bool) error {
@@ -109,14 +112,7 @@ func (a *app) switchTask(c *cli.Context, enabled bool) error {
 	if err != nil {
 		return err
 	}
-	if c.Bool("json") {
-		return a.printJSON(view.TaskOf(r.GetTask()))
-	}
-	word := "disabled"
-	if enabled {
-		word = "enabled"
-	}
-	return a.print("Task " + printable(r.GetTask().GetName()) + " " + word + "\n")
+	return a.result(c, view.TaskOf(r.GetTask()), "Task "+printable(r.GetTask().GetName())+" "+switchWord(enabled)+"\n")
 }
 
 func (a *app) tasks(c *cli.Context) error {

@@ -13,10 +13,7 @@ func (a *app) versionCommand() *cli.Command {
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			if c.Bool("json") {
-				return a.printJSON(map[string]string{"version": a.env.Version})
-			}
-			return a.print("rtaskctl " + a.env.Version + "\n")
+			return a.result(c, map[string]string{"version": a.env.Version}, "rtaskctl "+a.env.Version+"\n")
 		},
 	}
 }

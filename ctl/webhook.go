@@ -75,11 +75,7 @@ func (a *app) webhookTest(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.Bool("json") {
-		err = a.printJSON(webhookTestToJSON(r))
-	} else {
-		err = a.print(webhookTestText(r))
-	}
+	err = a.result(c, webhookTestToJSON(r), webhookTestText(r))
 	if err == nil && r.GetDecision() == "refused" {
 		return exitStatus(exitError)
 	}

@@ -64,7 +64,7 @@ func (a *app) ownIdentity(ctx context.Context) (*identity, error) {
 	}
 	var err error
 	began := time.Now()
-	if who.WhoAmIResponse, err = ask(ctx, a.engine, jobs.WhoAmI, &rtaskv1.WhoAmIRequest{}); err != nil {
+	if who.WhoAmIResponse, err = a.engine.Jobs.WhoAmI(ctx, &rtaskv1.WhoAmIRequest{}); err != nil {
 		return nil, err
 	}
 	ended := time.Now()
