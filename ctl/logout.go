@@ -64,27 +64,15 @@ func (a *app) logout(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	cert, err := folder.Certificate(to.context.Name)
-	if contexts.IsLoggedOut(err) {
-		return fmt.Errorf("%w to %s", contexts.ErrLoggedOut, to.context.Name)
-	}
+	var revoked error
+	cert, where, err := folder.Logout(c.Context, to.context.Name, a.keys(), func() { revoked = revokeOwn(c.Context, to.remote) })
 	if err != nil {
 		return err
 	}
-	revoked := a.revokeOwn(c.Context, to.remote)
-	where, err := folder.Logout(to.context.Name, a.keys())
-	if err != nil {
-		return fmt.Errorf("cannot delete the key and the certificate: %w", err)
-	}
-	if c.Bool("json") {
-		if err := a.printJSON(logoutJSON{to.context.Name, serial(cert.Leaf), revoked == nil, string(where)}); err != nil {
-			return err
-		}
-	} else if err := a.print(logoutText(shortSerial(cert.Leaf), to.context, revoked, where)); err != nil {
+	value := logoutJSON{to.context.Name, serial(cert.Leaf), revoked == nil, string(where)}
+	err = a.result(c, value, logoutText(shortSerial(cert.Leaf), to.context, revoked, where))
+	if err != nil || revoked == nil || errors.Is(revoked, errEnded) {
 		return err
-	}
-	if revoked == nil || errors.Is(revoked, errEnded) {
-		return nil
 	}
 	if errors.As(revoked, new(*client.Refused)) { // it is of no use there any more
 		a.report(revoked)
@@ -116,7 +104,7 @@ func logoutText(serial string, c contexts.Context, revoked error, where keystore
 }
 
 // revokeOwn asks the server to revoke the certificate.
-func (a *app) revokeOwn(ctx context.Context, own *contexts.Credentials) error {
+func revokeOwn(ctx context.Context, own *contexts.Credentials) error {
 	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
 	defer cancel()
 	server, err := own.Server()

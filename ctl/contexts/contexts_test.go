@@ -515,6 +515,39 @@ func TestChangeDuringRenewal(t *testing.T) {
 	}
 }
 
+// TestLogoutAndRenewal checks that another process does not renew a certificate while a logout has it revoked.
+func TestLogoutAndRenewal(t *testing.T) {
+	i := newIssuer(t)
+	f := contexts.Folder{Path: filepath.Join(t.TempDir(), "rtask")}
+	c := save(t, i, f, "machine/ci-1", time.Hour)
+	saved, err := f.Certificate("build")
+	if err != nil {
+		t.Fatal(err)
+	}
+	renewed := make(chan error, 1)
+	old, where, err := f.Logout(t.Context(), "build", keystore.Store{}, func() {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, err := f.Credentials(c, keystore.Store{}, nil).Renew(t.Context())
+			renewed <- err
+		}()
+		select { // it waits for the logout; else there is time for it
+		case <-done:
+		case <-time.After(100 * time.Millisecond):
+		}
+	})
+	if err != nil || where != keystore.Plain || !old.Leaf.Equal(saved.Leaf) {
+		t.Errorf("%v, %q", err, where)
+	}
+	if err := <-renewed; !errors.Is(err, contexts.ErrLoggedOut) || i.renewals.Load() != 0 {
+		t.Errorf("the renewal: %v, %d renewals", err, i.renewals.Load())
+	}
+	if _, _, err := f.Logout(t.Context(), "build", keystore.Store{}, func() { t.Error("it was revoked twice") }); !errors.Is(err, contexts.ErrLoggedOut) {
+		t.Errorf("a second logout: %v", err)
+	}
+}
+
 // TestNothingToRenew checks what is said of certificates that are not the context's to renew.
 func TestNothingToRenew(t *testing.T) {
 	i := newIssuer(t)

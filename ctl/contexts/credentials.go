@@ -207,11 +207,8 @@ func (c *Credentials) reload(ctx context.Context) error {
 // load reads the certificate of the context's folder and finds its key. c.mu is held.
 func (c *Credentials) load(ctx context.Context) error {
 	cert, err := c.folder.Certificate(c.context.Name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return c.loggedOut()
-	}
 	if err != nil {
-		return err
+		return loggedOut(err, c.context.Name)
 	}
 	// One that has ended is of use for a renewal only, and then nobody is asked for its key.
 	if ended := time.Now().After(cert.Leaf.NotAfter); ended && !due(cert.Leaf, time.Now()) {
@@ -230,13 +227,8 @@ func (c *Credentials) load(ctx context.Context) error {
 // lock takes the lock of the context's folder.
 func (c *Credentials) lock(ctx context.Context) (unlock func(), err error) {
 	unlock, err = lock(ctx, c.dir())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, c.loggedOut()
-	}
-	return unlock, err
+	return unlock, loggedOut(err, c.context.Name)
 }
-
-func (c *Credentials) loggedOut() error { return fmt.Errorf("%w to %s", ErrLoggedOut, c.context.Name) }
 
 // KeyError is returned when the key of a context cannot be used.
 type KeyError struct {
@@ -267,24 +259,37 @@ func (f Folder) Certificate(name string) (*tls.Certificate, error) {
 // IsLoggedOut reports whether Certificate failed because the context has no certificate.
 func IsLoggedOut(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
-// Logout deletes the certificate of a context, its token and its key. Where says what the key was removed from.
-func (f Folder) Logout(name string, keys keystore.Store) (where keystore.Place, err error) {
-	unlock, err := lock(context.Background(), f.Dir(name))
+// loggedOut returns ErrLoggedOut for the error of a context that has no certificate.
+func loggedOut(err error, name string) error {
+	if IsLoggedOut(err) {
+		return fmt.Errorf("%w to %s", ErrLoggedOut, name)
+	}
+	return err
+}
+
+// Logout calls revoke, then deletes the certificate of a context, its token and its key. Meanwhile no process renews it. It returns the
+// certificate, and what the key was removed from.
+func (f Folder) Logout(ctx context.Context, name string, keys keystore.Store, revoke func()) (old *tls.Certificate, where keystore.Place, err error) {
+	dir := f.Dir(name)
+	unlock, err := lock(ctx, dir)
 	if err != nil {
-		return "", err
+		return nil, "", loggedOut(err, name)
 	}
 	defer unlock()
-	cert, err := f.Certificate(name)
-	if err != nil {
-		return "", err
+	if old, err = f.Certificate(name); err != nil {
+		return nil, "", loggedOut(err, name)
 	}
-	where, failed := keys.Remove(f.Dir(name), cert.Leaf.PublicKey)
+	revoke()
+	where, err = keys.Remove(dir, old.Leaf.PublicKey)
 	for _, file := range []string{tokenFile, certFile} {
-		if err := os.Remove(filepath.Join(f.Dir(name), file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			failed = errors.Join(failed, err)
+		if failed := os.Remove(filepath.Join(dir, file)); !errors.Is(failed, fs.ErrNotExist) {
+			err = errors.Join(err, failed)
 		}
 	}
-	return where, failed
+	if err != nil {
+		err = fmt.Errorf("cannot delete the key and the certificate: %w", err)
+	}
+	return old, where, err
 }
 
 // renew gets another certificate, with another key at the same place. Another process may have done so. c.mu is held.
