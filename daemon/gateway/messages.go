@@ -19,10 +19,13 @@ const (
 )
 
 // messages is the body of a gRPC reply, of which whole messages are handed on. When the engine goes away meanwhile, the reply ends
-// behind the last one with the status UNAVAILABLE: clients take a reply that breaks off, or half a message, for INTERNAL.
+// behind the last one with the status UNAVAILABLE: clients take a reply that breaks off, or half a message, for INTERNAL. If half of a
+// message too long to be held has been sent, only a connection that ends is UNAVAILABLE to them. The engine that went away had all its
+// other requests, too.
 type messages struct {
 	io.ReadCloser
-	reply *http.Response
+	reply      *http.Response
+	disconnect func() // ends the client's connection
 
 	held  []byte
 	whole int   // how many bytes of held can be handed on
@@ -79,6 +82,10 @@ func (m *messages) fill() {
 // end returns the error behind the last message.
 func (m *messages) end() error {
 	if m.err == io.EOF || m.reply.Request.Context().Err() != nil {
+		return m.err
+	}
+	if m.long > 0 {
+		m.disconnect()
 		return m.err
 	}
 	if m.reply.Trailer == nil {

@@ -28,7 +28,7 @@ func replyOf(t testing.TB, body io.Reader) *messages {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &messages{ReadCloser: io.NopCloser(body), reply: &http.Response{Request: r}}
+	return &messages{ReadCloser: io.NopCloser(body), reply: &http.Response{Request: r}, disconnect: func() {}}
 }
 
 // However a reply comes in pieces and wherever it breaks off, what is handed on of it is whole messages, and then it is unavailable.
@@ -61,8 +61,10 @@ func TestMessages(t *testing.T) {
 	// A message that is too long to be held comes as it comes.
 	long := framed(2, maxHeld, 5)
 	m := replyOf(t, io.MultiReader(bytes.NewReader(long[:50_000]), iotest.ErrReader(broken)))
-	if got, err := io.ReadAll(m); err != nil || len(got) != 50_000 || m.reply.Trailer.Get("Grpc-Status") != "14" {
-		t.Errorf("%d bytes, %v, %v", len(got), err, m.reply.Trailer)
+	disconnected := false
+	m.disconnect = func() { disconnected = true }
+	if got, err := io.ReadAll(m); !errors.Is(err, broken) || len(got) != 50_000 || m.reply.Trailer != nil || !disconnected {
+		t.Errorf("%d bytes, %v, %v, disconnected %v", len(got), err, m.reply.Trailer, disconnected)
 	}
 	if got, err := io.ReadAll(replyOf(t, bytes.NewReader(long))); err != nil || !bytes.Equal(got, long) {
 		t.Errorf("%d bytes, %v", len(got), err)
@@ -103,19 +105,21 @@ func FuzzMessages(f *testing.F) {
 			in = append(in, iotest.ErrReader(errors.New("connection reset")))
 		}
 		m := replyOf(t, io.MultiReader(in...))
+		disconnected := false
+		m.disconnect = func() { disconnected = true }
 		buffer := make([]byte, max(1, piece%5000))
 		var got []byte
 		for {
 			n, err := m.Read(buffer)
 			got = append(got, buffer[:n]...)
-			if err == io.EOF {
+			if err == io.EOF || err != nil && disconnected {
 				break
 			}
 			if err != nil || n == 0 {
 				t.Fatal(n, err)
 			}
 		}
-		if !bytes.HasPrefix(b, got) || ends && len(got) != len(b) || !ends && m.reply.Trailer.Get("Grpc-Status") != "14" {
+		if !bytes.HasPrefix(b, got) || ends && len(got) != len(b) || !ends && (m.reply.Trailer.Get("Grpc-Status") != "14") != disconnected {
 			t.Errorf("%d bytes of %d, %v", len(got), len(b), m.reply.Trailer)
 		}
 	})

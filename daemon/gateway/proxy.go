@@ -252,7 +252,8 @@ func (e oauthError) json() []byte {
 func modify(res *http.Response) error {
 	kind, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
 	if kind == "application/grpc" || strings.HasPrefix(kind, "application/grpc+") {
-		res.Body = &messages{ReadCloser: res.Body, reply: res}
+		disconnect := func() { _ = connectionOf(res.Request).Close() } // net/http notices
+		res.Body = &messages{ReadCloser: res.Body, reply: res, disconnect: disconnect}
 	}
 	return nil
 }

@@ -190,6 +190,35 @@ func TestProxyKilledEngine(t *testing.T) {
 	}
 }
 
+// Where an engine is killed within a message of gRPC that is too long to be held, the connection ends: for grpc-go that is UNAVAILABLE, and a
+// stream that ends within a message INTERNAL.
+func TestProxyHalfMessage(t *testing.T) {
+	f := newRemoteFixture(t)
+	h := f.transport(f.authority.client())
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+f.address+"/grpc.health.v1.Health/Check", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/grpc")
+	reply, err := h.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reply.Body.Close()
+	if _, err := io.ReadFull(reply.Body, make([]byte, maxHeld)); err != nil {
+		t.Fatal(err)
+	}
+	f.kill()
+	rest, err := io.ReadAll(reply.Body)
+	if err == nil || len(rest) > 0 || strings.Contains(err.Error(), "stream error") || reply.Trailer.Get("Grpc-Status") != "" {
+		t.Errorf("%d bytes, %v, %v", len(rest), err, reply.Trailer)
+	}
+	f.start()
+	if j, err := f.jobs(h, "grpc").Status(t.Context(), &rtaskv1.StatusRequest{Job: "aaaaaaaaaaaaaaaa"}); err != nil || j.Job.Id != "aaaaaaaaaaaaaaaa" {
+		t.Errorf("the next engine: %v, %v", j, err)
+	}
+}
+
 // What says who a client is comes from the gateway alone.
 func TestProxyHeaders(t *testing.T) {
 	f := newRemoteFixture(t)

@@ -85,6 +85,7 @@ func (e *enginePeer) remote() http.Handler {
 	mux := http.NewServeMux()
 	connecthttp.Mount(mux, server, codec.Options()...)
 	mux.HandleFunc("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", echo)
+	mux.HandleFunc("/grpc.health.v1.Health/Check", half)
 	mux.HandleFunc("/token", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = r.ParseForm()
@@ -118,6 +119,14 @@ func echo(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	w.Header().Set("Grpc-Status", "0")
+}
+
+// half is the first bytes of a message that is too long to be held, and no more.
+func half(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
+	_, _ = w.Write(framed(2 * maxHeld)[:maxHeld])
+	_ = http.NewResponseController(w).Flush()
+	<-r.Context().Done()
 }
 
 // head returns the head of what came last.
