@@ -122,6 +122,9 @@ func TestProxyManyStreams(t *testing.T) {
 	h := f.transport(f.authority.client())
 	for protocol := range protocols() {
 		jobs := f.jobs(h, protocol)
+		if _, err := jobs.Status(t.Context(), &rtaskv1.StatusRequest{Job: "aaaaaaaaaaaaaaaa"}); err != nil { // there is a connection from here on
+			t.Fatal(err)
+		}
 		var all sync.WaitGroup
 		for range 300 {
 			all.Go(func() {
