@@ -109,10 +109,8 @@ func (s *Server) Info(ctx context.Context, _ *rtaskv1.InfoRequest) (*rtaskv1.Inf
 	snapshot := c.snapshot
 	states, _ := s.Jobs.Count()
 	var sockets []*rtaskv1.SocketUnit
-	if s.Sockets != nil {
-		for _, u := range s.Sockets(ctx) {
-			sockets = append(sockets, &rtaskv1.SocketUnit{Unit: u.Name, Addresses: u.Addresses, State: u.State, Problem: u.Problem, Taken: u.Taken})
-		}
+	for _, u := range s.Sockets(ctx) {
+		sockets = append(sockets, &rtaskv1.SocketUnit{Unit: u.Name, Addresses: u.Addresses, State: u.State, Problem: u.Problem, Taken: u.Taken})
 	}
 	return &rtaskv1.InfoResponse{
 		Version: i.Version, Manager: i.Manager, StartedAt: timestamp(i.Started), Running: int32(states[job.Running] + states[job.Stopping]),

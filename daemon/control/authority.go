@@ -17,12 +17,10 @@ import (
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth/authority"
 	"github.com/rtask/rtask/daemon/auth/join"
+	"github.com/rtask/rtask/daemon/auth/token"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
 )
-
-// tokenKeyLen is the length of the secret under which the keys that sign tokens are kept, in bytes.
-const tokenKeyLen = 32
 
 // Secrets is where the keys of remote access are kept.
 type Secrets struct {
@@ -31,9 +29,9 @@ type Secrets struct {
 	// Keep keeps one by itself, by the name of its credential, where Sealed is false. Folder is where.
 	Keep   func(name string, content []byte) error
 	Folder string
-	// Gateway returns a certificate signing request of the key that the gateway has got already, nil: it has none. Nil: that is so.
+	// Gateway returns a certificate signing request of the key that the gateway has got already, nil: it has none.
 	Gateway func() ([]byte, error)
-	// Tokens puts the secret of the keys that sign tokens in force; nil: nothing needs it.
+	// Tokens puts the secret of the keys that sign tokens in force.
 	Tokens func(secret []byte) error
 }
 
@@ -119,8 +117,8 @@ func (a authorityService) Init(ctx context.Context, r *rtaskv1.InitRequest) (*rt
 	if err := authority.CheckDomain(name); err != nil {
 		return nil, authorityError(err)
 	}
-	if len(r.TokenKey) != tokenKeyLen {
-		return nil, connect.Errorf(connect.CodeInvalidArgument, "token_key has %d bytes: it is %d random ones", len(r.TokenKey), tokenKeyLen)
+	if len(r.TokenKey) != token.SecretLen {
+		return nil, connect.Errorf(connect.CodeInvalidArgument, "token_key has %d bytes: it is %d random ones", len(r.TokenKey), token.SecretLen)
 	}
 	if s.Secrets.Sealed != (len(r.GatewayKey) == 0) {
 		return nil, connect.NewError(connect.CodeInvalidArgument, "gateway_key is there if the engine is to keep the keys, and only then: see sealed of Show")
@@ -132,15 +130,13 @@ func (a authorityService) Init(ctx context.Context, r *rtaskv1.InitRequest) (*rt
 		return nil, authorityError(err)
 	}
 	keys, csr := map[string][]byte{CredentialAuthority: r.AuthorityKey, CredentialTokens: r.TokenKey, CredentialGateway: r.GatewayKey}, r.GatewayCsr
-	if s.Secrets.Gateway != nil {
-		its, err := s.Secrets.Gateway()
-		if err != nil {
-			return nil, coded(connect.CodeInternal, fmt.Errorf("cannot use the gateway's key: %w", err))
-		}
-		if its != nil {
-			csr = its
-			delete(keys, CredentialGateway)
-		}
+	its, err := s.Secrets.Gateway()
+	if err != nil {
+		return nil, coded(connect.CodeInternal, fmt.Errorf("cannot use the gateway's key: %w", err))
+	}
+	if its != nil {
+		csr = its
+		delete(keys, CredentialGateway)
 	}
 	for name, content := range keys {
 		if err := s.keep(name, content); err != nil {
@@ -150,10 +146,8 @@ func (a authorityService) Init(ctx context.Context, r *rtaskv1.InitRequest) (*rt
 	if err := s.Authority.Init(name, r.AuthorityKey); err != nil {
 		return nil, authorityError(err)
 	}
-	if s.Secrets.Tokens != nil {
-		if err := s.Secrets.Tokens(r.TokenKey); err != nil {
-			return nil, coded(connect.CodeInternal, err)
-		}
+	if err := s.Secrets.Tokens(r.TokenKey); err != nil {
+		return nil, coded(connect.CodeInternal, err)
 	}
 	if err := s.Authority.SetServer(csr); err != nil {
 		return nil, authorityError(err)

@@ -23,6 +23,7 @@ import (
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/auth/authority"
 	"github.com/rtask/rtask/daemon/auth/provider"
+	"github.com/rtask/rtask/daemon/auth/token"
 	"github.com/rtask/rtask/daemon/issuer"
 	"github.com/rtask/rtask/daemon/job"
 )
@@ -30,9 +31,12 @@ import (
 // enrolling is a fixture with an authority that can be made, and enrols clients.
 func enrolling(t *testing.T) (*fixture, rtaskv1connect.AuthorityServiceClient) {
 	f := newFixture(t, tasks)
-	f.Secrets = Secrets{Folder: f.dir, Keep: func(name string, content []byte) error {
-		return os.WriteFile(filepath.Join(f.dir, name), content, 0o600)
-	}}
+	f.Secrets = Secrets{
+		Folder: f.dir, Keep: func(name string, content []byte) error {
+			return os.WriteFile(filepath.Join(f.dir, name), content, 0o600)
+		},
+		Gateway: func() ([]byte, error) { return nil, nil }, Tokens: f.Tokens.(*token.Issuer).Unlock,
+	}
 	f.RemoteURL = func() string { return "https://build.example.org:8843" }
 	logins, err := provider.Open(provider.Options{Used: filepath.Join(f.dir, "used")})
 	if err != nil {

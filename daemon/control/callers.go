@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"connectrpc.com/connect/v2"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/rtask/rtask/daemon/api/codec"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -139,7 +138,7 @@ func (s *Server) keyed(ctx context.Context, c *call, presented []byte, rule auth
 	case errors.Is(err, auth.ErrUnauthorized):
 		return s.unauthorized(c)
 	case errors.Is(err, auth.ErrBusy):
-		return s.refuse(c, "", fail(connect.CodeUnavailable, rtaskv1.KindUnavailable, err, func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(retryAfter) }))
+		return s.refuse(c, "", fail(connect.CodeUnavailable, rtaskv1.KindUnavailable, err, retryIn(retryAfter)))
 	case err != nil:
 		return waitError(err)
 	}
@@ -155,7 +154,7 @@ func (s *Server) keyed(ctx context.Context, c *call, presented []byte, rule auth
 		d, ok := s.waits.add(cancel, key.ID)
 		if !ok {
 			return s.refuse(c, "", fail(connect.CodeResourceExhausted, rtaskv1.KindConcurrency,
-				fmt.Errorf("too many requests of this key are under way: %d", s.waits.most), func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(retryAfter) }))
+				fmt.Errorf("too many requests of this key are under way: %d", s.waits.most), retryIn(retryAfter)))
 		}
 		if done = d; !s.Keys.Still(key) { // now that a revocation finds this call
 			return s.unauthorized(c)

@@ -18,6 +18,7 @@ import (
 	"connectrpc.com/connect/v2/connecthttp"
 	"connectrpc.com/grpcreflect/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/rtask/rtask/daemon/api/codec"
 	"github.com/rtask/rtask/daemon/api/grpc/health/v1/healthv1connect"
@@ -85,9 +86,9 @@ type Options struct {
 	Reload func(checkOnly bool) (*config.Config, config.Diagnostics)
 	// SwitchTask records a switch, which then is in Snapshot, or removes the one that there is.
 	SwitchTask func(task string, to *TaskSwitch) error
-	// Sockets says how rtask's socket units are; nil: there are none.
+	// Sockets says how rtask's socket units are.
 	Sockets func(context.Context) []SocketUnit
-	// StatusChanged is called after Drain, to be told to systemd; nil: nobody is told.
+	// StatusChanged is called after Drain, to be told to systemd.
 	StatusChanged func()
 	// ReadSecret reads a secret of a webhook that was not there when the configuration was read (config.SecretReader).
 	ReadSecret func(path string) (string, error)
@@ -111,27 +112,27 @@ type Options struct {
 	Authority *authority.Authority
 	Secrets   Secrets
 	Enroller  *issuer.Enroller
-	// Providers are the OpenID providers of the configuration, with what is known of their keys; nil: there are none.
+	// Providers are the OpenID providers of the configuration, with what is known of their keys.
 	Providers func() []provider.State
 	// Trust says on which terms the gateway lets clients with certificates in. It is the same message for as long as nothing changes, and
-	// when something does, Changed is called. Nil: there are none.
+	// when something does, Changed is called. It may return nil: there are none.
 	Trust func() *rtaskv1.Trust
 	// Metrics are the engine's own.
 	Metrics prometheus.Gatherer
 	// Rejected counts a request that was refused, by task (if that is known to exist) and kind.
 	Rejected func(task, kind string)
-	// Certificates and Tokens say who remote clients are; nil: nobody is one. RemoteURL is how they call this engine, and who issues its
-	// tokens; nil: nobody does. Issuer serves the paths of the OAuth server to clients whose certificate is good; nil: there are none.
+	// Certificates and Tokens say who remote clients are. RemoteURL is how they call this engine, and who issues its tokens. Issuer
+	// serves the paths of the OAuth server to clients whose certificate is good.
 	Certificates Certificates
 	Tokens       Tokens
 	RemoteURL    func() string
 	Issuer       func(http.ResponseWriter, *http.Request, Shown)
-	// RefusedRemote counts handshakes and calls of remote clients that were refused, by kind; nil: nobody counts.
+	// RefusedRemote counts handshakes and calls of remote clients that were refused, by kind.
 	RefusedRemote func(kind string, n uint64)
-	// Enrolled counts a request for a client certificate, by what was shown and its result, "accepted" or a kind; nil: nobody counts.
+	// Enrolled counts a request for a client certificate, by what was shown and its result, "accepted" or a kind.
 	Enrolled func(proof, result string)
 	// Requested counts a request over HTTP to start a task, by the name of its key if that is good, and its result: "accepted" or
-	// the kind of its refusal; nil: nobody counts.
+	// the kind of its refusal.
 	Requested func(task, key, result string)
 	Logger    *slog.Logger
 }
@@ -158,18 +159,6 @@ type Server struct {
 
 // New returns a Server.
 func New(o Options) *Server {
-	if o.Requested == nil {
-		o.Requested = func(string, string, string) {}
-	}
-	if o.RefusedRemote == nil {
-		o.RefusedRemote = func(string, uint64) {}
-	}
-	if o.Enrolled == nil {
-		o.Enrolled = func(string, string) {}
-	}
-	if o.RemoteURL == nil {
-		o.RemoteURL = func() string { return "" }
-	}
 	return &Server{Options: o, errors: connecthttp.NewErrorWriter(), noTrust: &rtaskv1.Trust{}, scan: make(chan struct{}, 1), mostOfGateway: maxMessages, mostOfUser: maxMessagesOfUser, messageTime: messageTime, waits: waits{most: maxCalls, byKey: map[string]map[*wait]struct{}{}}}
 }
 
@@ -286,4 +275,9 @@ func fail(code connect.Code, kind rtaskv1.Kind, err error, fill ...func(*rtaskv1
 		f(d)
 	}
 	return coded(code, err).WithDetail(codec.Detail(d))
+}
+
+// retryIn has fail say when it may be worth to ask again.
+func retryIn(d time.Duration) func(*rtaskv1.Error) {
+	return func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(d) }
 }

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/job"
@@ -16,9 +15,7 @@ const drainRetryAfter = 30 * time.Second
 
 // drainError is the refusal of a job while the engine drains.
 func drainError() *connect.Error {
-	return fail(connect.CodeUnavailable, rtaskv1.KindUnavailable, job.ErrDraining, func(e *rtaskv1.Error) {
-		e.RetryAfter = durationpb.New(drainRetryAfter)
-	})
+	return fail(connect.CodeUnavailable, rtaskv1.KindUnavailable, job.ErrDraining, retryIn(drainRetryAfter))
 }
 
 // Drain implements JobService.
@@ -36,9 +33,7 @@ func (s *Server) Drain(ctx context.Context, r *rtaskv1.DrainRequest) (*rtaskv1.D
 	if !r.Wait {
 		s.news.tell()
 		s.Logger.Info("draining", "begins", !r.Cancel, "by", callOf(ctx).Name())
-		if s.StatusChanged != nil {
-			s.StatusChanged()
-		}
+		s.StatusChanged()
 	}
 	return &rtaskv1.DrainResponse{Draining: s.Jobs.Draining(), Jobs: int32(s.Jobs.Running())}, nil
 }

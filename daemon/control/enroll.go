@@ -3,9 +3,6 @@ package control
 import (
 	"cmp"
 	"context"
-	"errors"
-
-	"connectrpc.com/connect/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth/authority"
@@ -14,9 +11,6 @@ import (
 
 // Enroll implements GatewayService.
 func (s *Server) Enroll(ctx context.Context, r *rtaskv1.EnrollRequest) (*rtaskv1.EnrollResponse, error) {
-	if s.Enroller == nil {
-		return nil, fail(connect.CodeFailedPrecondition, rtaskv1.KindUnavailable, errors.New("this engine has no authority; rtaskctl ca init makes one"))
-	}
 	remote := callOf(ctx).Remote
 	reply := s.Enroller.Serve(r.Path, r.Body, remote)
 	if reply.Kind == authority.KindNoCode { // a guess, or a client that asks for too long

@@ -137,20 +137,19 @@ func kindOf(err error) rtaskv1.Kind {
 
 // Refused implements GatewayService.
 func (s *Server) Refused(ctx context.Context, r *rtaskv1.RefusedRequest) (*rtaskv1.RefusedResponse, error) {
-	m := r
-	kind := rtaskv1.Kind(m.Kind)
+	kind := rtaskv1.Kind(r.Kind)
 	if kind.OfHandshake() {
 		s.refusedHandshake(callOf(ctx).Remote, r)
 		return &rtaskv1.RefusedResponse{}, nil
 	}
 	if kind != rtaskv1.KindBadRequest && kind != rtaskv1.KindUnavailable {
-		return nil, connect.Errorf(connect.CodeInvalidArgument, "the gateway refuses nothing as %q", m.Kind)
+		return nil, connect.Errorf(connect.CodeInvalidArgument, "the gateway refuses nothing as %q", r.Kind)
 	}
 	c, presented := callOf(ctx), codec.PresentedIn(ctx)
-	d := decision{decision: refused, action: actionStart, kind: kind, reason: m.Reason, remote: c.Remote, stranger: true}
+	d := decision{decision: refused, action: actionStart, kind: kind, reason: r.Reason, remote: c.Remote, stranger: true}
 	known := "" // the task, if the caller may use it
-	if cfg := c.snapshot.Config; cfg != nil && m.Hash != "" {
-		if t, w := cfg.Webhook(m.Hash, s.ReadSecret); w != nil {
+	if cfg := c.snapshot.Config; cfg != nil && r.Hash != "" {
+		if t, w := cfg.Webhook(r.Hash, s.ReadSecret); w != nil {
 			d.task, d.webhook, known = t.Name, w.Name, t.Name
 		}
 	} else if cfg != nil && cfg.Tasks[c.named] != nil {
@@ -159,9 +158,9 @@ func (s *Server) Refused(ctx context.Context, r *rtaskv1.RefusedRequest) (*rtask
 			d.task, d.key, d.keyID, d.stranger, known = c.named, key.Name, key.ID, false, c.named
 		}
 	}
-	s.Rejected(known, m.Kind)
+	s.Rejected(known, r.Kind)
 	if d.webhook != "" {
-		s.Requested(known, d.webhook, m.Kind)
+		s.Requested(known, d.webhook, r.Kind)
 	}
 	s.audit(d)
 	return &rtaskv1.RefusedResponse{}, nil

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
@@ -89,47 +88,35 @@ func (s *Server) startError(task string, err error) error {
 	var duplicate *job.DuplicateError
 	var repeat *job.RepeatError
 	var rate *job.RateError
-	kind := rtaskv1.KindUnavailable
 	switch {
 	case errors.As(err, &repeat):
-		kind = rtaskv1.KindReplay
-		e = fail(connect.CodeAlreadyExists, kind, err, func(d *rtaskv1.Error) { d.JobId = repeat.ID })
+		e = fail(connect.CodeAlreadyExists, rtaskv1.KindReplay, err, func(d *rtaskv1.Error) { d.JobId = repeat.ID })
 	case errors.As(err, &duplicate):
-		kind = rtaskv1.KindConflict
-		e = fail(connect.CodeAlreadyExists, kind, err, func(d *rtaskv1.Error) { d.JobId = duplicate.ID })
+		e = fail(connect.CodeAlreadyExists, rtaskv1.KindConflict, err, func(d *rtaskv1.Error) { d.JobId = duplicate.ID })
 	case errors.As(err, &rate):
-		kind = rtaskv1.KindRateLimited
-		e = fail(connect.CodeResourceExhausted, kind, err, func(d *rtaskv1.Error) { d.RetryAfter = durationpb.New(rate.RetryAfter) })
+		e = fail(connect.CodeResourceExhausted, rtaskv1.KindRateLimited, err, retryIn(rate.RetryAfter))
 	case errors.Is(err, job.ErrPromises):
-		kind = rtaskv1.KindRateLimited
-		e = fail(connect.CodeResourceExhausted, kind, err, func(d *rtaskv1.Error) { d.RetryAfter = durationpb.New(promisesRetryAfter) })
+		e = fail(connect.CodeResourceExhausted, rtaskv1.KindRateLimited, err, retryIn(promisesRetryAfter))
 	case errors.Is(err, job.ErrTaken), errors.Is(err, job.ErrDifferent):
-		kind = rtaskv1.KindConflict
-		e = fail(connect.CodeAlreadyExists, kind, err)
+		e = fail(connect.CodeAlreadyExists, rtaskv1.KindConflict, err)
 	case errors.Is(err, job.ErrQueueFull):
-		kind = rtaskv1.KindQueueFull
-		e = fail(connect.CodeResourceExhausted, kind, err, func(d *rtaskv1.Error) {
-			d.RetryAfter = durationpb.New(retryAfter)
-		})
+		e = fail(connect.CodeResourceExhausted, rtaskv1.KindQueueFull, err, retryIn(retryAfter))
 	case errors.Is(err, job.ErrClosed):
-		e = fail(connect.CodeUnavailable, kind, err, func(d *rtaskv1.Error) { d.Restarting = true })
+		e = fail(connect.CodeUnavailable, rtaskv1.KindUnavailable, err, func(d *rtaskv1.Error) { d.Restarting = true })
 	case errors.Is(err, job.ErrDraining):
 		e = drainError()
 	case errors.Is(err, job.ErrTooMany), errors.Is(err, job.ErrConcurrency):
-		kind = rtaskv1.KindConcurrency
-		e = fail(connect.CodeResourceExhausted, kind, err, func(d *rtaskv1.Error) {
-			d.RetryAfter = durationpb.New(retryAfter)
-		})
+		e = fail(connect.CodeResourceExhausted, rtaskv1.KindConcurrency, err, retryIn(retryAfter))
 	case errors.Is(err, job.ErrInvalid):
-		kind = rtaskv1.KindConfiguration
+		kind := rtaskv1.KindConfiguration
 		if task == "" {
 			kind = rtaskv1.KindBadRequest
 		}
 		e = fail(connect.CodeFailedPrecondition, kind, err)
 	default:
-		e = fail(connect.CodeUnavailable, kind, err)
+		e = fail(connect.CodeUnavailable, rtaskv1.KindUnavailable, err)
 	}
-	s.Rejected(task, string(kind))
+	s.Rejected(task, string(kindOf(e)))
 	return e
 }
 

@@ -24,10 +24,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rtask/rtask/daemon/api/codec"
+	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/auth/authority"
+	"github.com/rtask/rtask/daemon/auth/provider"
+	"github.com/rtask/rtask/daemon/auth/token"
 	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/daemon/issuer"
 	"github.com/rtask/rtask/daemon/job"
 	"github.com/rtask/rtask/packaging/testkit"
 	"github.com/rtask/rtask/sandbox"
@@ -156,6 +160,11 @@ func newFixture(t testing.TB, hcl string) *fixture {
 			defer f.mu.Unlock()
 			f.rejected = append(f.rejected, task+" "+kind)
 		},
+		Requested: func(string, string, string) {}, RefusedRemote: func(string, uint64) {}, Enrolled: func(string, string) {},
+		StatusChanged: func() {}, Sockets: func(context.Context) []SocketUnit { return nil },
+		Enroller: &issuer.Enroller{Authority: own}, Certificates: own, Tokens: token.New(f.dir + "/tokens"), RemoteURL: func() string { return "" }, Trust: func() *rtaskv1.Trust { return nil },
+		Issuer:    func(w http.ResponseWriter, r *http.Request, _ Shown) { http.NotFound(w, r) },
+		Providers: func() []provider.State { return nil },
 	})
 	f.serve("control", f.door(f.handler(), f.asPeer(f.controlCaller)))
 	f.serve("gateway", f.door(f.handler(), f.asPeer(f.Identify.Gateway)))

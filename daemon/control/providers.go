@@ -9,9 +9,6 @@ import (
 // Providers implements AuthorityService.
 func (a authorityService) Providers(context.Context, *rtaskv1.ProvidersRequest) (*rtaskv1.ProvidersResponse, error) {
 	m := &rtaskv1.ProvidersResponse{}
-	if a.s.Options.Providers == nil {
-		return m, nil
-	}
 	for _, p := range a.s.Options.Providers() {
 		one := &rtaskv1.Provider{
 			Name: p.Name, Issuer: p.Issuer, Bound: p.Bound, JwksFile: p.JWKSFile, Keys: int32(p.Keys), FetchedAt: timestamp(p.Fetched), Expired: p.Expired,

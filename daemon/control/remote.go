@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/rtask/rtask/daemon/api/codec"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -64,7 +63,7 @@ func (s *Server) remote(peer identify) http.Handler {
 			s.turnAway(w, r, caller, err)
 			return
 		}
-		if s.Issuer == nil || !isIssuers(r.URL.Path) {
+		if !isIssuers(r.URL.Path) {
 			api.ServeHTTP(w, r)
 			return
 		}
@@ -109,9 +108,6 @@ func (s *Server) remoteCaller(peer identify) identify {
 		if err != nil {
 			return c, tokenError(err)
 		}
-		if s.Tokens == nil {
-			return c, tokenError(token.ErrNotConfigured)
-		}
 		claims, err := s.Tokens.Verify(raw, shown.Leaf)
 		if err != nil {
 			return c, tokenError(err)
@@ -128,9 +124,6 @@ func (s *Server) remoteCaller(peer identify) identify {
 // certified adds to a caller whose certificate it has shown. Who only has that may call nothing.
 func (s *Server) certified(c auth.Caller, shown *Shown) (auth.Caller, authority.Identity, error) {
 	c.Kind = auth.Nobody
-	if s.Certificates == nil {
-		return c, authority.Identity{}, fail(connect.CodeUnauthenticated, rtaskv1.KindCertificateUnknown, errors.New("there is no authority here"))
-	}
 	id, err := s.Certificates.Verify(shown.Leaf, shown.Chain)
 	if err != nil {
 		kind := rtaskv1.KindCertificateUnknown
@@ -167,7 +160,7 @@ func tokenError(err error) error {
 		return fail(connect.CodeUnauthenticated, rtaskv1.Kind(r.Kind), err)
 	}
 	if r, ok := errors.AsType[*provider.Refusal](err); ok && r.Kind == provider.KindKeys {
-		return fail(connect.CodeUnavailable, rtaskv1.KindProviderKeys, err, func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(keysRetryAfter) })
+		return fail(connect.CodeUnavailable, rtaskv1.KindProviderKeys, err, retryIn(keysRetryAfter))
 	}
 	return fail(connect.CodeUnavailable, rtaskv1.KindUnavailable, err)
 }

@@ -13,9 +13,6 @@ const soon = 14 * 24 * time.Hour
 
 // remoteAccess is what clients on other machines depend on; nil: none are let in.
 func (s *Server) remoteAccess() *rtaskv1.RemoteAccess {
-	if s.Authority == nil {
-		return nil
-	}
 	trust := s.Authority.Trust()
 	if len(trust.Roots) == 0 {
 		return nil
@@ -52,9 +49,6 @@ func (s *Server) remoteAccess() *rtaskv1.RemoteAccess {
 
 // providerProblems are those of OpenID providers that keep their users from logging in.
 func (s *Server) providerProblems() (all []string) {
-	if s.Options.Providers == nil {
-		return nil
-	}
 	for _, p := range s.Options.Providers() {
 		switch {
 		case p.Keys == 0 && p.JWKSFile != "":

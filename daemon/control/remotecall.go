@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
@@ -75,7 +74,7 @@ func (s *Server) remoteCall(ctx context.Context, c *call, rule auth.Rule, a *arr
 		d, ok := s.waits.addChecked(cancel, remoteCalls(c.Client.Identity(), c.Client.Serial), check)
 		if !ok {
 			return refuse(fail(connect.CodeResourceExhausted, rtaskv1.KindConcurrency, fmt.Errorf("too many calls with this certificate are under way: %d", s.waits.most),
-				func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(retryAfter) }))
+				retryIn(retryAfter)))
 		}
 		done, held = d, true
 		var err error

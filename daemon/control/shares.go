@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
@@ -78,7 +77,7 @@ func (s *Server) watch(c *call) (done func(), err error) {
 	}
 	if !s.watches.take(who, 1, most) {
 		return nil, fail(connect.CodeResourceExhausted, rtaskv1.KindConcurrency, errors.New("too many calls that wait for jobs or follow their output are under way"),
-			func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(watchRetryAfter) })
+			retryIn(watchRetryAfter))
 	}
 	return func() { s.watches.giveBack(who, 1) }, nil
 }
@@ -113,7 +112,7 @@ func (m *message) Read(b []byte) (int, error) {
 	if !m.take(int64(n)) {
 		m.refused = true
 		return 0, fail(connect.CodeResourceExhausted, rtaskv1.KindUnavailable, errors.New("too much is being sent to the engine at a time"),
-			func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(time.Second) })
+			retryIn(time.Second))
 	}
 	m.n += int64(n)
 	return n, err

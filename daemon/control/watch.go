@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
@@ -55,7 +54,7 @@ func (s *Server) Changed() {
 func (s *Server) Watch(ctx context.Context, _ *rtaskv1.WatchRequest, stream rtaskv1connect.GatewayServiceWatchServerStream) error {
 	if !s.watches.take(auth.Gateway, 1, maxStates) {
 		return fail(connect.CodeResourceExhausted, rtaskv1.KindConcurrency, fmt.Errorf("too many streams of Watch are open: %d", maxStates),
-			func(e *rtaskv1.Error) { e.RetryAfter = durationpb.New(watchRetryAfter) })
+			retryIn(watchRetryAfter))
 	}
 	defer s.watches.giveBack(auth.Gateway, 1)
 	alive := time.NewTicker(watchEvery)
@@ -81,9 +80,6 @@ func (s *Server) Watch(ctx context.Context, _ *rtaskv1.WatchRequest, stream rtas
 
 // trust is on which terms remote clients are let in.
 func (s *Server) trust() *rtaskv1.Trust {
-	if s.Trust == nil {
-		return s.noTrust
-	}
 	return cmp.Or(s.Trust(), s.noTrust)
 }
 
