@@ -69,7 +69,7 @@ type Authority struct {
 	change sync.Mutex
 
 	mu        sync.RWMutex // guards what follows
-	db        *database    // nil: there is no authority of its own yet
+	db        *database    // nil: there is no authority of its own yet; who holds change may read it, too
 	name      string       // the trust domain
 	own       []*generation
 	records   map[string]*Enrolment // by serial

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"maps"
 	"math/big"
 	"time"
 )
@@ -87,7 +88,6 @@ func (a *Authority) sweep() bool {
 	var ended []string
 	var gone []joinID
 	a.mu.RLock()
-	db := a.db
 	needed := map[[32]byte]bool{}
 	keep := max(keepEnded, a.settings.RenewExpired)
 	for serial, e := range a.records {
@@ -112,7 +112,7 @@ func (a *Authority) sweep() bool {
 	if len(puts) == 0 {
 		return false
 	}
-	if err := db.commit(puts...); err != nil {
+	if err := a.db.commit(puts...); err != nil {
 		a.logger.Error("cannot remove certificates that are over from the records", "error", err)
 		return false
 	}
@@ -131,38 +131,21 @@ func (a *Authority) sweep() bool {
 // flushUsed writes down when certificates were used. a.change is held.
 func (a *Authority) flushUsed() error {
 	used := a.used.take()
-	var puts []put
 	var changed []*Enrolment
 	a.mu.RLock()
-	db := a.db
 	for serial, at := range used {
 		if e := a.records[serial]; e != nil {
 			next := *e
 			next.LastUsed = at.UTC()
-			changed, puts = append(changed, &next), append(puts, putEnrolment(&next))
+			changed = append(changed, &next)
 		}
 	}
 	a.mu.RUnlock()
-	if len(puts) == 0 {
-		return nil
-	}
-	if err := db.commit(puts...); err != nil {
-		return err
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, e := range changed {
-		a.records[e.Serial] = e
-	}
-	return nil
+	return a.replace(changed)
 }
 
 func (u *usage) copy() map[string]time.Time {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	all := make(map[string]time.Time, len(u.of))
-	for serial, at := range u.of {
-		all[serial] = at
-	}
-	return all
+	return maps.Clone(u.of)
 }

@@ -167,7 +167,25 @@ func (d *database) commit(all ...put) error {
 	return nil
 }
 
-func putEnrolment(e *Enrolment) put { return put{bucketEnrolments, e.number(), e} }
+// replace writes records of certificates that are new or have changed, together with whatever else, and puts them in force. a.change is
+// held.
+func (a *Authority) replace(changed []*Enrolment, also ...put) error {
+	for _, e := range changed {
+		also = append(also, put{bucketEnrolments, e.number(), e})
+	}
+	if len(also) == 0 {
+		return nil
+	}
+	if err := a.db.commit(also...); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, e := range changed {
+		a.records[e.Serial] = e
+	}
+	return nil
+}
 
 func putJoin(j *joinRecord) put { return put{bucketJoins, j.Hash[:], j} }
 

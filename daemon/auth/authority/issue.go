@@ -91,21 +91,15 @@ func (a *Authority) issue(r Request, g Grant, before *Enrolment, also ...put) (I
 		renewed.RenewedBy = e.Serial
 		changed = append(changed, &renewed)
 	}
-	for _, c := range changed {
-		also = append(also, putEnrolment(c))
-	}
 	for _, old := range over {
 		also = append(also, put{bucketEnrolments, old.number(), nil})
 	}
-	if err := a.db.commit(also...); err != nil {
+	if err := a.replace(changed, also...); err != nil {
 		return Issued{}, err
 	}
 	a.mu.Lock()
 	for _, old := range over {
 		delete(a.records, old.Serial)
-	}
-	for _, c := range changed {
-		a.records[c.Serial] = c
 	}
 	a.mu.Unlock()
 	return Issued{Certificate: inPEM(cert.Raw), Authorities: a.PEM(), Identity: e.identity(cert.NotAfter)}, nil
@@ -212,14 +206,11 @@ func (a *Authority) SetServer(csr []byte) error {
 	}
 	a.change.Lock()
 	defer a.change.Unlock()
-	a.mu.RLock()
-	db := a.db
-	a.mu.RUnlock()
-	if db == nil {
+	if a.db == nil {
 		return ErrNone
 	}
 	s := serverRecord{Key: r.Key}
-	if err := db.commit(putServer(s)); err != nil {
+	if err := a.db.commit(putServer(s)); err != nil {
 		return err
 	}
 	a.mu.Lock()
@@ -253,7 +244,7 @@ func (s serverRecord) chain(own []*generation) []*x509.Certificate {
 // The oldest authority signs it: who enrolled before a rotation knows no other.
 func (a *Authority) renewServer() bool {
 	a.mu.RLock()
-	s, own, names, life, db := a.server, a.own, a.settings.ServerNames, a.settings.HostLife, a.db
+	s, own, names, life := a.server, a.own, a.settings.ServerNames, a.settings.HostLife
 	a.mu.RUnlock()
 	if s.Key == nil || len(own) == 0 || len(names) == 0 {
 		return false
@@ -265,7 +256,7 @@ func (a *Authority) renewServer() bool {
 	}
 	err := ErrLocked
 	if by.signer != nil {
-		err = a.makeServer(db, &s, by, names, now.Add(life))
+		err = a.makeServer(&s, by, names, now.Add(life))
 	}
 	if err != nil {
 		if !errors.Is(err, ErrLocked) {
@@ -279,7 +270,7 @@ func (a *Authority) renewServer() bool {
 	return true
 }
 
-func (a *Authority) makeServer(db *database, s *serverRecord, by *generation, names []string, until time.Time) error {
+func (a *Authority) makeServer(s *serverRecord, by *generation, names []string, until time.Time) error {
 	key, err := x509.ParsePKIXPublicKey(s.Key)
 	if err != nil {
 		return err
@@ -300,7 +291,7 @@ func (a *Authority) makeServer(db *database, s *serverRecord, by *generation, na
 		return err
 	}
 	s.Certificate = cert.Raw
-	return db.commit(putServer(*s))
+	return a.db.commit(putServer(*s))
 }
 
 // hostNames tells names and addresses of hosts apart.

@@ -45,7 +45,7 @@ func (a *Authority) NewJoin(g Grant, address string) (join.Token, time.Time, err
 	a.change.Lock()
 	defer a.change.Unlock()
 	a.mu.RLock()
-	own, n, db := a.own, len(a.joins), a.db
+	own, n := a.own, len(a.joins)
 	a.mu.RUnlock()
 	switch {
 	case len(own) == 0:
@@ -57,7 +57,7 @@ func (a *Authority) NewJoin(g Grant, address string) (join.Token, time.Time, err
 	t := join.Token{Address: address, Pin: join.PinOf(own[len(own)-1].cert)}
 	_, _ = rand.Read(t.Secret[:]) // never fails (crypto/rand)
 	j := &joinRecord{Hash: sha256.Sum256(t.Secret[:]), Grant: g, Until: time.Now().Add(joinLife).UTC()}
-	if err := db.commit(putJoin(j)); err != nil {
+	if err := a.db.commit(putJoin(j)); err != nil {
 		return join.Token{}, time.Time{}, err
 	}
 	a.mu.Lock()

@@ -103,25 +103,23 @@ func (a *Authority) Init(name string, key []byte) error {
 	}
 	a.change.Lock()
 	defer a.change.Unlock()
-	a.mu.RLock()
-	exists, db := len(a.own) > 0, a.db
-	a.mu.RUnlock()
-	if exists {
+	if exists, _ := a.Exists(); exists {
 		return ErrExists
 	}
 	g, err := makeOwn(name, 1, signer)
 	if err != nil {
 		return err
 	}
-	if db == nil {
-		if db, err = openDatabase(filepath.Join(a.dir, databaseName)); err != nil {
+	if a.db == nil {
+		db, err := openDatabase(filepath.Join(a.dir, databaseName))
+		if err != nil {
 			return err
 		}
 		a.mu.Lock()
 		a.db = db
 		a.mu.Unlock()
 	}
-	if err := db.commit(g.put()); err != nil {
+	if err := a.db.commit(g.put()); err != nil {
 		return err
 	}
 	a.mu.Lock()
@@ -270,17 +268,14 @@ func (a *Authority) rotate(signer *ecdsa.PrivateKey, distrust bool) error {
 		}
 		next := *e
 		next.Revoked, next.RevokedBy = now, "ca rotate"
-		revoked, puts = append(revoked, &next), append(puts, putEnrolment(&next))
+		revoked = append(revoked, &next)
 	}
 	a.mu.RUnlock()
-	if err := a.db.commit(puts...); err != nil {
+	if err := a.replace(revoked, puts...); err != nil {
 		return err
 	}
 	a.mu.Lock()
 	a.own = all
-	for _, e := range revoked {
-		a.records[e.Serial] = e
-	}
 	a.mu.Unlock()
 	a.makeLists(true)
 	a.renewServer()

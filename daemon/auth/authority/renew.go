@@ -113,7 +113,7 @@ func (a *Authority) renew(e *Enrolment, r Request, remote string) (Issued, error
 		return Issued{}, refuse(KindRevoked, "the certificate was revoked on %s", e.Revoked.UTC().Format(time.RFC3339))
 	case e.Grant.Kind == User:
 		return Issued{}, refuse(KindExpired, "a person's certificate is not renewed: log in again")
-	case now.After(e.Until) && now.After(e.Until.Add(after)):
+	case e.over(now, after):
 		return Issued{}, refuse(KindExpired, "the certificate expired on %s, which is too long ago to renew it: join again", e.Until.UTC().Format(time.RFC3339))
 	}
 	g := e.Grant

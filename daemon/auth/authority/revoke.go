@@ -144,7 +144,7 @@ func (a *Authority) revoke(uri, serial, by string) (Revocation, error) {
 		}
 		next := *e
 		next.Revoked, next.RevokedBy = now, by[:min(len(by), maxText)]
-		changed, puts = append(changed, &next), append(puts, putEnrolment(&next))
+		changed = append(changed, &next)
 		if e.live(now) {
 			r.Certificates = append(r.Certificates, next)
 		}
@@ -161,16 +161,13 @@ func (a *Authority) revoke(uri, serial, by string) (Revocation, error) {
 		a.devices.forget(func(g Grant) bool { return a.uriOf(g) == uri })
 	}
 	a.mu.RUnlock()
-	if len(puts) == 0 {
+	if len(changed) == 0 && len(puts) == 0 {
 		return r, nil
 	}
-	if err := a.db.commit(puts...); err != nil {
+	if err := a.replace(changed, puts...); err != nil {
 		return Revocation{}, err
 	}
 	a.mu.Lock()
-	for _, e := range changed {
-		a.records[e.Serial] = e
-	}
 	for _, id := range gone {
 		delete(a.joins, id)
 	}
