@@ -13,7 +13,7 @@ import (
 // It must be a regular file that only root and owner can write. An error names the file and the line, and nothing of a value,
 // which may be a secret.
 func ReadEnvironmentFile(file string, owner int) ([]string, error) {
-	data, err := readTrusted(file, owner)
+	data, err := ReadTrusted(file, owner)
 	if err == nil {
 		data, err = asText(data)
 	}

@@ -28,7 +28,7 @@ func Locate(path string) (Options, error) {
 		return opts, nil
 	}
 	opts.Part = true
-	data, err := readTrusted(path, anybody)
+	data, err := ReadTrusted(path, anybody)
 	if err == nil {
 		data, err = asText(data)
 	}

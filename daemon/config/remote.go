@@ -189,7 +189,3 @@ func (d *decoder) trustedFile(v value, file, missing string) bool {
 	}
 	return true
 }
-
-// ReadTrusted reads a regular file of owner or root that nobody else can write, such as the certificates of an authority. It is 1 MiB
-// long at most.
-func ReadTrusted(path string, owner int) ([]byte, error) { return readTrusted(path, owner) }

@@ -81,7 +81,7 @@ func find(opts Options) ([]File, Diagnostics) {
 		owner = anybody
 	}
 	read := func(path string, root bool) {
-		data, err := readTrusted(path, owner)
+		data, err := ReadTrusted(path, owner)
 		files, total = files+1, total+len(data)
 		if err == nil {
 			data, err = asText(data)
@@ -179,8 +179,8 @@ func trusted(info fs.FileInfo, owner int) error {
 	return nil
 }
 
-// readTrusted reads a regular file that only root and owner can write. The file is judged once it is open.
-func readTrusted(path string, owner int) (_ []byte, err error) {
+// ReadTrusted reads a regular file of at most 1 MiB that only root and owner can write. The file is judged once it is open.
+func ReadTrusted(path string, owner int) (_ []byte, err error) {
 	// A link that a user has put in its place could lead to another file that is trusted, whose secrets are not that user's.
 	var f *os.File
 	if owner == anybody {

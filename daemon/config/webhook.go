@@ -168,7 +168,7 @@ func (c *Config) Webhook(hash string, read func(path string) (string, error)) (*
 // its end is no part of it, and neither is what no editor shows: blanks around it, and a byte order mark.
 func SecretReader(owner int) func(path string) (string, error) {
 	return func(path string) (string, error) {
-		b, err := readTrusted(path, owner)
+		b, err := ReadTrusted(path, owner)
 		if err != nil {
 			return "", err
 		}
