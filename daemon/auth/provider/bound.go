@@ -54,7 +54,7 @@ func (s *Set) verifyBound(p *provider, signed *token.Signed, leaf *x509.Certific
 	if err != nil {
 		return token.Claims{}, p.asToken(err)
 	}
-	c.Subject, c.Groups, c.AnyRole, c.All = fmt.Sprintf("%s:%s", p.Name, l.Subject), l.Names(), true, nil
+	c.Subject, c.Groups, c.AnyRole = fmt.Sprintf("%s:%s", p.Name, l.Subject), l.Names(), true
 	return c, nil
 }
 

@@ -11,8 +11,6 @@ import (
 
 // Claims are what an access token says.
 type Claims struct {
-	// Issuer and Audience are both the engine's URL in rtask's own tokens.
-	Issuer, Audience string
 	// Subject is the identity that the token speaks for, and ClientID the one it was made for. They are the same, but in a token of an
 	// outside provider.
 	Subject, ClientID string
@@ -33,8 +31,6 @@ type Claims struct {
 
 	// P256 asks Make for a signature of ES256, for those that cannot verify Ed25519.
 	P256 bool
-	// All has every claim of a token that Check has passed, as encoding/json reads JSON; Issuer leaves it out.
-	All map[string]any
 }
 
 // Rules are what Check asks of the claims of an access token.
@@ -53,7 +49,7 @@ const clockStep = time.Minute
 // iss, aud, that the others are there, the times, and that the token is bound to the certificate with a thumbprint. Every error is a
 // *Refusal.
 func Check(all map[string]any, r Rules, thumbprint [sha256.Size]byte, now time.Time) (Claims, error) {
-	c := Claims{Issuer: r.Issuer, Audience: r.Audience, All: all}
+	var c Claims
 	if refusal := checkIssuer(all, r.Issuer); refusal != nil {
 		return Claims{}, refusal
 	}

@@ -206,7 +206,6 @@ func (i *Issuer) verify(raw []byte, s *settings, leaf [sha256.Size]byte, now tim
 	if c.Groups, refusal = texts(all, "groups"); refusal != nil {
 		return Claims{}, refusal
 	}
-	c.All = nil
 	return c, nil
 }
 
