@@ -164,9 +164,6 @@ func (e *Enroller) device(csr, name, remote string) Reply {
 	}{d.DeviceCode, d.UserCode, int64(d.Life / time.Second), int64(d.Interval / time.Second)})}
 }
 
-// Issued answers with a certificate that was made for who showed a certificate: a renewal over mutual TLS.
-func Issued(issued authority.Issued, err error) Reply { return certificate("renewal", issued, err) }
-
 // certificate answers with a new certificate, or says why there is none.
 func certificate(proof string, i authority.Issued, err error) Reply {
 	if err != nil {

@@ -196,7 +196,7 @@ func (o *OAuth) grant(c Client, form form, l provider.Login) Reply {
 // renew makes a machine's next certificate, for the key of a new request.
 func (o *OAuth) renew(c Client, csr string) Reply {
 	issued, err := o.Authority.Renew(c.Identity, []byte(csr), c.Remote)
-	return Issued(issued, err)
+	return certificate("renewal", issued, err)
 }
 
 // revokeToken makes one token useless (RFC 7009). One that is not good is no error (section 2.2).
