@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,28 +24,11 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-type buffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 // running is an engine of a test.
 type running struct {
 	*client.Client
 	options Options
-	logs    *buffer
+	logs    *testkit.Logs
 	reload  chan struct{}
 	cancel  func()
 	done    chan error
@@ -63,7 +45,7 @@ func options(dir string) Options {
 // run runs an engine below dir with the task files given.
 func run(t testing.TB, dir string) *running {
 	t.Helper()
-	r := &running{options: options(dir), logs: &buffer{}, reload: make(chan struct{}), done: make(chan error, 1)}
+	r := &running{options: options(dir), logs: &testkit.Logs{}, reload: make(chan struct{}), done: make(chan error, 1)}
 	ready := make(chan struct{}, 8)
 	r.options.Reload, r.options.Ready = r.reload, func() { ready <- struct{}{} }
 	r.options.Logger = logging.New(r.logs, func(string) string { return "" })

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -62,7 +61,7 @@ func peers() map[auth.Kind]auth.Peer {
 type fixture struct {
 	*Server
 	t       testing.TB
-	logs    *lockedBuffer
+	logs    *testkit.Logs
 	dir     string
 	root    string            // rtask.hcl
 	address map[string]string // by "control" and "gateway"
@@ -73,29 +72,12 @@ type fixture struct {
 	rejected []string
 }
 
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 type testPeer struct{}
 
 // newFixture serves the tasks in hcl.
 func newFixture(t testing.TB, hcl string) *fixture {
 	t.Helper()
-	f := &fixture{t: t, dir: t.TempDir(), logs: &lockedBuffer{}, address: map[string]string{}, peers: map[string]auth.Peer{}}
+	f := &fixture{t: t, dir: t.TempDir(), logs: &testkit.Logs{}, address: map[string]string{}, peers: map[string]auth.Peer{}}
 	logger := slog.New(slog.NewTextHandler(f.logs, nil))
 	h, err := sandbox.Open(t.Context(), sandbox.Options{
 		Shim: testkit.Shim(), RuntimeDir: filepath.Join(f.dir, "shim"), NoSystemd: true, Logger: logger,

@@ -218,7 +218,7 @@ func settings(t *testing.T, c net.Conn) map[uint16]uint32 {
 func TestComplaints(t *testing.T) {
 	f := newFixture(t)
 	cert, key := certify(t, -time.Hour, time.Hour)
-	var log, all lines
+	var log, all testkit.Logs
 	both := slog.New(slog.NewMultiHandler(
 		slog.NewTextHandler(&log, nil), slog.NewTextHandler(&all, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	at := f.serve(Options{HTTPSAddress: "127.0.0.1:0", CredentialsDir: credentials(t, cert, key), Logger: both}, nil)["https"]
@@ -273,9 +273,9 @@ func TestBadCertificate(t *testing.T) {
 		"not yet valid":   {young, youngKey, "is not valid before 2", true},
 		"a wrong PEM key": {cert, []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), "failed to parse private key", false},
 	} {
-		var log lines
+		var log testkit.Logs
 		at := f.serve(Options{
-			APIAddress: "127.0.0.1:0", HTTPSAddress: "127.0.0.1:0", CredentialsDir: credentials(t, c.cert, c.key), Logger: log.logger(),
+			APIAddress: "127.0.0.1:0", HTTPSAddress: "127.0.0.1:0", CredentialsDir: credentials(t, c.cert, c.key), Logger: log.Logger(),
 		}, nil)
 		_, err := trusting(t, c.cert, (*http.Protocols).SetHTTP2).Get("https://" + at["https"] + "/healthz")
 		if err == nil || c.served != strings.Contains(err.Error(), "certificate has expired or is not yet valid") || !c.served && !strings.Contains(err.Error(), "internal error") {
@@ -293,13 +293,13 @@ func TestBadCertificate(t *testing.T) {
 		}
 	}
 	// One that expires meanwhile is an error then.
-	var later lines
+	var later testkit.Logs
 	soon, soonKey := certify(t, -time.Hour, 3*time.Second)
-	f.serve(Options{HTTPSAddress: "127.0.0.1:0", CredentialsDir: credentials(t, soon, soonKey), Logger: later.logger()}, nil)
+	f.serve(Options{HTTPSAddress: "127.0.0.1:0", CredentialsDir: credentials(t, soon, soonKey), Logger: later.Logger()}, nil)
 	testkit.Eventually(t, "it is logged that a certificate has expired", func() bool { return strings.Contains(later.String(), "has expired, on 2") })
 	// Without a socket for HTTPS, that there is no certificate is nothing to complain of.
-	var log lines
-	f.serve(Options{APIAddress: "127.0.0.1:0", Logger: log.logger()}, nil)
+	var log testkit.Logs
+	f.serve(Options{APIAddress: "127.0.0.1:0", Logger: log.Logger()}, nil)
 	if strings.Contains(log.String(), "HTTPS") {
 		t.Errorf("logged\n%s", log.String())
 	}
@@ -309,7 +309,7 @@ func TestBadCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	at := f.serve(Options{APIAddress: "127.0.0.1:0", HTTPSAddress: l.Addr().String(), CredentialsDir: credentials(t, cert, key), Logger: log.logger()}, nil)
+	at := f.serve(Options{APIAddress: "127.0.0.1:0", HTTPSAddress: l.Addr().String(), CredentialsDir: credentials(t, cert, key), Logger: log.Logger()}, nil)
 	if _, port, _ := net.SplitHostPort(at["api"]); !healthy(port) || at["https"] != "" || !strings.Contains(log.String(), "address already in use") {
 		t.Errorf("%v, logged\n%s", at, log.String())
 	}

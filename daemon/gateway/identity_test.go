@@ -56,7 +56,7 @@ func TestMutualUnserved(t *testing.T) {
 		}
 		log, at := f.log, f.address
 		if c.credentials != nil {
-			log = &lines{}
+			log = &testkit.Logs{}
 			all, _, _ := serveGateway(t, Options{
 				Engine: filepath.Join(f.dir, "gateway.sock"), RemoteAddress: "127.0.0.1:0", Logger: slog.New(slog.NewTextHandler(log, nil)), CredentialsDir: c.credentials(f),
 			}, nil)

@@ -1,16 +1,13 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,26 +15,6 @@ import (
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/packaging/testkit"
 )
-
-// lines are what was logged.
-type lines struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *lines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 // configure sets what rtask.hcl says.
 func (f *fixture) configure(text string) {
@@ -77,13 +54,13 @@ func healthy(port string) bool {
 // Without TLS others than this machine are served only where rtask.hcl says so, and whatever it says, the other sockets are.
 func TestPlaintext(t *testing.T) {
 	f := newFixture(t)
-	var log lines
+	var log testkit.Logs
 	l := everywhere(t)
 	loop, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.serve(Options{Logger: log.logger()}, map[string][]net.Listener{"api": {l, loop}})
+	f.serve(Options{Logger: log.Logger()}, map[string][]net.Listener{"api": {l, loop}})
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	_, safe, _ := net.SplitHostPort(loop.Addr().String())
 
@@ -136,10 +113,10 @@ func TestPlaintextUnanswered(t *testing.T) {
 	defer silent.Close()
 	engine := client.Dial(path)
 	defer engine.Close()
-	var log lines
-	a := newAPI(engine.Gateway, log.logger())
+	var log testkit.Logs
+	a := newAPI(engine.Gateway, log.Logger())
 	ctx, cancel := context.WithCancel(t.Context())
-	l := &exposed{Listener: everywhere(t), what: "api", allowed: func() error { return a.plaintext(ctx) }, logger: log.logger()}
+	l := &exposed{Listener: everywhere(t), what: "api", allowed: func() error { return a.plaintext(ctx) }, logger: log.Logger()}
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	read := make(chan error, 3)
@@ -183,9 +160,9 @@ func TestPlaintextAddress(t *testing.T) {
 	f := newFixture(t)
 	engine := client.Dial(filepath.Join(f.dir, "run", "gateway.sock"))
 	defer engine.Close()
-	var log lines
+	var log testkit.Logs
 	open := func(o Options) (names []string, _ error) {
-		o.Logger = log.logger()
+		o.Logger = log.Logger()
 		a := newAPI(engine.Gateway, o.Logger)
 		services, err := o.open(t.Context(), a, newRemote(engine.Gateway, a, o), newMetrics(engine.Gateway, Options{}), nil)
 		for _, s := range services {

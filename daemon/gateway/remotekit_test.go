@@ -20,6 +20,7 @@ import (
 	"github.com/rtask/rtask/daemon/api/codec"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
+	"github.com/rtask/rtask/packaging/testkit"
 )
 
 // enginePeer is the other end of the gateway's two sockets: servers of connect that say what a test wants.
@@ -263,12 +264,12 @@ type remoteFixture struct {
 	server    tls.Certificate
 	address   string
 	inner     *remote
-	log       *lines
+	log       *testkit.Logs
 }
 
 func newRemoteFixture(t testing.TB) *remoteFixture {
 	t.Helper()
-	f := &remoteFixture{enginePeer: newEnginePeer(t), authority: newPKI(t, "example.org"), log: &lines{}}
+	f := &remoteFixture{enginePeer: newEnginePeer(t), authority: newPKI(t, "example.org"), log: &testkit.Logs{}}
 	f.server = f.authority.server()
 	f.tell(f.trusting())
 	at, _, r := serveGateway(t, Options{

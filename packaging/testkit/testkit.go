@@ -2,13 +2,39 @@
 package testkit
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
+
+// Logs is what was logged. The zero value is ready to use, by many goroutines.
+type Logs struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (l *Logs) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+// String returns all of it.
+func (l *Logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// Logger returns one that writes to it.
+func (l *Logs) Logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 // Eventually waits until ok returns true, for something that wakes nobody.
 func Eventually(t testing.TB, what string, ok func() bool) {
