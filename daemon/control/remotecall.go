@@ -118,7 +118,7 @@ func endOf(c auth.Client) (time.Time, error) {
 	if c.TokenUntil.Before(c.Until) {
 		return c.TokenUntil, &ended{fail(connect.CodeUnauthenticated, rtaskv1.KindTokenExpired, errors.New("the token has expired"))}
 	}
-	return c.Until, &ended{fail(connect.CodeUnauthenticated, rtaskv1.KindCertificate, errors.New("the certificate has expired"))}
+	return c.Until, &ended{fail(connect.CodeUnauthenticated, rtaskv1.KindCertificateExpired, errors.New("the certificate has expired"))}
 }
 
 // Recheck decides the calls of remote clients that are under way anew, and ends those that are not allowed any more. The engine calls it
@@ -149,7 +149,8 @@ func (s *Server) recheck() (gone []<-chan struct{}) {
 		why := fail(connect.CodeUnauthenticated, rtaskv1.KindCertificate, err)
 		if e, ok := errors.AsType[*connect.Error](err); ok {
 			switch kind := kindOf(err); kind {
-			case rtaskv1.KindRole, rtaskv1.KindTokenExpired, rtaskv1.KindTokenInvalid, rtaskv1.KindTokenBinding, rtaskv1.KindConfiguration:
+			case rtaskv1.KindRole, rtaskv1.KindTokenExpired, rtaskv1.KindTokenInvalid, rtaskv1.KindTokenBinding, rtaskv1.KindConfiguration,
+				rtaskv1.KindCertificateExpired: // with the next one, a machine goes on
 				why = e
 			default: // whatever is wrong with the certificate, another one is needed
 				why = fail(connect.CodeUnauthenticated, rtaskv1.KindCertificate, errors.New(errorText(err)))

@@ -36,16 +36,38 @@ func (r *remote) follower(t *testing.T, c *remoteClient, id string) (next func()
 	}
 }
 
+// lastCertificate is the case in which the certificate ends before the token.
+const lastCertificate = "end of the certificate"
+
+// past is Certificates for which, once over is set, the clock is past the end of all.
+type past struct {
+	Certificates
+	over atomic.Bool
+}
+
+// Verify implements Certificates.
+func (p *past) Verify(leaf *x509.Certificate, chain []*x509.Certificate) (authority.Identity, error) {
+	if p.over.Load() {
+		return authority.Identity{}, &authority.Refusal{Kind: authority.KindExpired, Text: "the certificate has expired"}
+	}
+	return p.Certificates.Verify(leaf, chain)
+}
+
 // A stream and a wait end with the token, with the certificate, when that is revoked, and when a reload takes the role away.
 func TestRemoteCallsEnd(t *testing.T) {
 	for name, c := range map[string]struct {
 		end  func(*remote, *remoteClient)
-		life time.Duration // of the token; 0: an hour
+		life time.Duration // of the token, or of the certificate; 0: an hour
 		code connect.Code
 		kind string
 	}{
-		"token":       {func(*remote, *remoteClient) {}, 3 * time.Second, connect.CodeUnauthenticated, "token-expired"},
-		"certificate": {func(r *remote, _ *remoteClient) { revoke(r, "user/op") }, 0, connect.CodeUnauthenticated, "certificate"},
+		"token":         {func(*remote, *remoteClient) {}, 3 * time.Second, connect.CodeUnauthenticated, "token-expired"},
+		"certificate":   {func(r *remote, _ *remoteClient) { revoke(r, "user/op") }, 0, connect.CodeUnauthenticated, "certificate"},
+		lastCertificate: {func(*remote, *remoteClient) {}, 3 * time.Second, connect.CodeUnauthenticated, "certificate-expired"},
+		"clock": {func(r *remote, _ *remoteClient) {
+			r.Certificates.(*past).over.Store(true)
+			r.Recheck()
+		}, 0, connect.CodeUnauthenticated, "certificate-expired"},
 		"role": {func(r *remote, _ *remoteClient) {
 			r.root = strings.ReplaceAll(remoteRoles, "user/op", "user/nobody")
 			r.configure(remoteTasks)
@@ -59,9 +81,13 @@ func TestRemoteCallsEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRemote(t)
+			r.Certificates = &past{Certificates: r.Certificates}
 			client := r.enrol("op")
 			j := must[rtaskv1.StartResponse](t)(r.jobs(client).Start(t.Context(), &rtaskv1.StartRequest{Name: "build"})).Job
-			if c.life > 0 {
+			switch {
+			case name == lastCertificate:
+				client = r.granted(authority.Grant{Kind: authority.User, Name: "op", Life: c.life})
+			case c.life > 0:
 				client.token = r.tokenFor(client.leaf, func(claims *token.Claims) { claims.Expires = time.Now().Add(c.life) })
 			}
 			next := r.follower(t, client, j.Id)

@@ -35,7 +35,7 @@ const (
 	KindCertificateBad     Kind = "certificate-bad"
 	// KindCertificateCRL: the list that would say whether it was revoked is out of date, or cannot be read.
 	KindCertificateCRL Kind = "certificate-crl"
-	// KindCertificate: what is under way ends since the certificate does, or was revoked.
+	// KindCertificate: what is under way ends since the certificate was revoked, or is not good any more for another reason than its time.
 	KindCertificate Kind = "certificate"
 	// What is wrong with a client's token: there is none, it was good once, it was made for another certificate, it never was good. With
 	// another token the first three are no more.
