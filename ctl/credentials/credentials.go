@@ -37,9 +37,13 @@ var (
 // Store is a folder of sealed secrets.
 type Store struct {
 	Folder string
-	// TPM seals with the machine's TPM2 chip, too, and with no state of it (no PCRs), so that an upgrade of firmware breaks nothing.
+	// TPM seals with the machine's TPM2 chip, too. See unchanging.
 	TPM bool
 }
+
+// unchanging is the PCR of the TPM that what is sealed is bound to: that for debugging, which neither firmware nor boot loader nor systemd
+// uses, so that an upgrade of these breaks nothing. systemd 252 opens nothing that is bound to no PCR.
+const unchanging = "16"
 
 // Path is where a secret is.
 func (s Store) Path(file string) string { return filepath.Join(s.Folder, file) }
@@ -58,32 +62,49 @@ func (s Store) Missing(file string) error {
 
 // Seal writes a secret to a file (0600), encrypted with the key of this machine for a credential of a name. What is in the file is
 // replaced: after a crash there is the old one or the new one. By default systemd-creds would bind it to PCR 7 of the TPM, whose value
-// changes with updates of the Secure Boot database; so the key is said.
+// changes with updates of the Secure Boot database; so the key is said. What could not be opened again is not written: the secret would be
+// lost when its service starts the next time.
 func (s Store) Seal(ctx context.Context, credential, file string, secret []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	args := []string{"encrypt", "--with-key=host", "--name=" + credential, "-", "-"}
+	how := []string{"encrypt", "--with-key=host"}
 	if s.TPM {
-		args = []string{"encrypt", "--with-key=host+tpm2", "--tpm2-pcrs=", "--name=" + credential, "-", "-"}
+		how = []string{"encrypt", "--with-key=host+tpm2", "--tpm2-pcrs=" + unchanging}
 	}
+	sealed, err := run(ctx, secret, append(how, "--name="+credential, "-", "-")...)
+	if err != nil {
+		return fmt.Errorf("cannot seal %s: %w", credential, err)
+	}
+	opened, err := run(ctx, sealed, "decrypt", "--name="+credential, "-", "-")
+	if err == nil && !bytes.Equal(opened, secret) {
+		err = errors.New("systemd-creds printed something else")
+	}
+	if err != nil {
+		return fmt.Errorf("cannot open %s again once it is sealed: %w", credential, err)
+	}
+	if err := os.MkdirAll(s.Folder, 0o700); err != nil {
+		return err
+	}
+	return durable.Replace(s.Path(file), s.Path(file)+".new", sealed, 0o600)
+}
+
+// run runs systemd-creds, and returns what it prints.
+func run(ctx context.Context, input []byte, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "systemd-creds", args...)
-	var sealed, errs bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(secret), &sealed, &errs
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &out, &errs
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "SYSTEMD_COLORS=0"}
 	cmd.WaitDelay = time.Second
 	err := cmd.Run()
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
-		return ErrNone
+		return nil, ErrNone
 	case err != nil:
-		return fmt.Errorf("cannot seal %s: systemd-creds: %w%s", credential, err, lastLine(errs.String()))
-	case sealed.Len() == 0:
-		return fmt.Errorf("cannot seal %s: systemd-creds printed nothing", credential)
+		return nil, fmt.Errorf("systemd-creds: %w%s", err, lastLine(errs.String()))
+	case out.Len() == 0:
+		return nil, errors.New("systemd-creds printed nothing")
 	}
-	if err := os.MkdirAll(s.Folder, 0o700); err != nil {
-		return err
-	}
-	return durable.Replace(s.Path(file), s.Path(file)+".new", sealed.Bytes(), 0o600)
+	return out.Bytes(), nil
 }
 
 // Move puts a sealed secret in the place of another one.

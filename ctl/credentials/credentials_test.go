@@ -21,6 +21,30 @@ func TestWithoutProgram(t *testing.T) {
 	}
 }
 
+// TestUnreadable seals where what systemd-creds seals cannot be opened again, as with systemd 252 and a TPM without PCRs, or opens as
+// something else: nothing is written.
+func TestUnreadable(t *testing.T) {
+	bin := t.TempDir()
+	t.Setenv("PATH", bin)
+	for program, want := range map[string]string{
+		"if [ $1 = decrypt ]; then echo PCR bank invalid >&2; exit 1; fi; echo sealed": "cannot open ca.key again once it is sealed: systemd-creds: exit status 1: PCR bank invalid",
+		"echo sealed": "cannot open ca.key again once it is sealed: systemd-creds printed something else",
+		"exit 1":      "cannot seal ca.key: systemd-creds: exit status 1",
+		"exit 0":      "cannot seal ca.key: systemd-creds printed nothing",
+	} {
+		if err := os.WriteFile(filepath.Join(bin, "systemd-creds"), []byte("#!/bin/sh\n"+program+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		s := Store{Folder: filepath.Join(t.TempDir(), "credstore.encrypted")}
+		if err := s.Seal(t.Context(), "ca.key", "rtask-ca.key", []byte("secret")); err == nil || err.Error() != want {
+			t.Errorf("%s: %v", program, err)
+		}
+		if _, err := os.Lstat(s.Folder); err == nil {
+			t.Errorf("%s: there is a folder", program)
+		}
+	}
+}
+
 // TestFiles moves and removes sealed secrets, and finds out which there are.
 func TestFiles(t *testing.T) {
 	s := Store{Folder: t.TempDir()}
