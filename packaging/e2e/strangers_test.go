@@ -66,11 +66,12 @@ func strangers(ts *testscript.TestScript, neg bool, args []string) {
 	crowd.Dir, crowd.Stdout, crowd.Stderr = "/", &out, &out
 	crowd.Env = []string{"PATH=" + os.Getenv("PATH"), strangersVariable + "N=" + args[0], strangersVariable + "ADDRESS=" + args[1]}
 	ts.Check(crowd.Start())
+	defer func() { _ = crowd.Process.Kill() }() // an error means that it has ended
 	gone := make(chan error, 1)
 	go func() { gone <- crowd.Wait() }()
 	known.took = nil
 	for over := false; !over; {
-		ts.Check(known.call()) // the crowd ends by itself
+		ts.Check(known.call())
 		select {
 		case err := <-gone:
 			if over = true; err != nil {
