@@ -25,7 +25,9 @@ const (
 	sealedAuthority = "rtask-ca.key"
 	sealedTokens    = "rtask-token.key"
 	sealedGateway   = "rtask-remote.key"
-	sealedNext      = "rtask-ca.key.next"
+	// The next ones are there only while one of the others is replaced.
+	sealedNext        = sealedAuthority + ".next"
+	sealedGatewayNext = sealedGateway + ".next"
 )
 
 func (a *app) caInit(c *cli.Context) error {
@@ -110,7 +112,10 @@ func (a *app) seal(ctx context.Context, command string, store credentials.Store,
 	for file := range all {
 		if err := store.Missing(file); err != nil {
 			hint := "if it is of an authority that is gone, move it away"
-			if file == sealedNext {
+			switch file {
+			case sealedGatewayNext:
+				hint = "an earlier rotation ended half-way: rm " + store.Path(file)
+			case sealedNext:
 				hint = fmt.Sprintf("an earlier rotation ended half-way: mv %s %s if rtaskctl ca list shows the new authority, else remove it", store.Path(file), store.Path(sealedAuthority))
 			}
 			return &hintError{fmt.Errorf("cannot make the key %w", err), hint}
@@ -135,9 +140,12 @@ func (a *app) caRotate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	key, _, err := newKey()
+	key, csr, err := newKey()
 	if err != nil {
 		return err
+	}
+	if c.Bool("gateway") {
+		return a.caRotateGateway(c, now, key, csr)
 	}
 	store := credentials.Store{Folder: credentials.DefaultFolder, TPM: c.Bool("tpm")}
 	if now.GetExists() && now.GetSealed() {
@@ -162,6 +170,33 @@ func (a *app) caRotate(c *cli.Context) error {
 		old = "What the old key has signed is good for nothing now: everybody logs in again.\n"
 	}
 	return a.result(c, authorityOf(r.GetAuthority()), authorityText(r.GetAuthority(), c.Bool("tpm"))+old)
+}
+
+// caRotateGateway gives the gateway a new key.
+func (a *app) caRotateGateway(c *cli.Context, now *rtaskv1.ShowResponse, key, csr []byte) error {
+	if c.Bool("distrust-old") {
+		return misuse(c, "--gateway and --distrust-old exclude each other")
+	}
+	store := credentials.Store{Folder: credentials.DefaultFolder, TPM: c.Bool("tpm")}
+	if now.GetExists() && now.GetSealed() {
+		if err := a.seal(c.Context, c.Command.HelpName+" --gateway", store, map[string]sealing{sealedGatewayNext: {"remote.key", key}}); err != nil {
+			return err
+		}
+	}
+	r, err := callAuthority(a, c, authority.Rotate, &rtaskv1.RotateRequest{GatewayCsr: csr})
+	if err != nil {
+		if now.GetSealed() {
+			err = undo(store, err, sealedGatewayNext)
+		}
+		return err
+	}
+	if err := store.Move(sealedGatewayNext, sealedGateway); err != nil {
+		return &hintError{fmt.Errorf("the gateway's key could not be put in its place: %w", err), "mv " + store.Path(sealedGatewayNext) + " " + store.Path(sealedGateway)}
+	}
+	if c.Bool("json") {
+		return a.printJSON(authorityOf(r.GetAuthority()))
+	}
+	return a.print("The gateway has a new key; the authority and its clients keep theirs.\nNext: systemctl restart rtask-gateway.service\n")
 }
 
 // undo removes sealed keys if the engine has refused the call that brought them, whose error it returns. Where only the reply is missing

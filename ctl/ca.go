@@ -75,10 +75,11 @@ func (a *app) caCommand() *cli.Command {
 				Flags:       []cli.Flag{jsonFlag()}, Action: a.caRevoke,
 			},
 			{
-				Name: "rotate", Usage: "give the authority a new key", UsageText: "rtaskctl ca rotate [--distrust-old] [--tpm] [--json]",
-				Description: "What the old key has signed stays good until the last of it has ended.",
+				Name: "rotate", Usage: "give the authority a new key", UsageText: "rtaskctl ca rotate [--distrust-old | --gateway] [--tpm] [--json]",
+				Description: "What the old key has signed stays good until the last of it has ended. With --gateway it is the gateway that gets a new key.",
 				Flags: []cli.Flag{
 					boolFlag("revoke all that the old key has signed, because others may know it", "distrust-old"),
+					boolFlag("give the gateway a new key instead: it is lost, or others may know it", "gateway"),
 					boolFlag("encrypt the key with the machine's TPM2 chip, too", "tpm"), jsonFlag(),
 				},
 				Action: a.caRotate,

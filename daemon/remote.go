@@ -27,8 +27,8 @@ func (e *engine) sealed() bool {
 	return e.Gateway == nil && os.Geteuid() == 0 && os.Getenv("INVOCATION_ID") != "" && e.host.Kind() != "none" // systemd.exec(5)
 }
 
-// gatewayKey makes the key of the gateway's certificate before there is an authority, so that the gateway has it when there is one. It is
-// for a gateway that this engine starts.
+// gatewayKey makes the key of the gateway's certificate if there is none: before there is an authority, so that the gateway has it when
+// there is one, or after it was lost. It is for a gateway that this engine starts.
 func (e *engine) gatewayKey() error {
 	known, err := e.credential(control.CredentialGateway)
 	if err != nil || known != nil {
@@ -38,7 +38,17 @@ func (e *engine) gatewayKey() error {
 	if err != nil {
 		return err
 	}
-	return e.secrets().Keep(control.CredentialGateway, key)
+	if err := e.secrets().Keep(control.CredentialGateway, key); err != nil {
+		return err
+	}
+	if exists, _ := e.authority.Exists(); !exists {
+		return nil
+	}
+	csr, err := authority.NewRequest(key) // of a key that replaces a lost one
+	if err != nil {
+		return err
+	}
+	return e.authority.SetServer(csr)
 }
 
 // gatewayCSR is a request of the key that gatewayKey made; nil: it made none.

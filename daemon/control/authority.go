@@ -312,6 +312,9 @@ func (a authorityService) Rotate(ctx context.Context, r *rtaskv1.RotateRequest) 
 	s := a.s
 	s.initializing.Lock()
 	defer s.initializing.Unlock()
+	if len(r.GatewayCsr) > 0 {
+		return a.rotateGateway(ctx, r)
+	}
 	if err := authority.CheckKey(r.AuthorityKey); err != nil {
 		return nil, authorityError(err)
 	}
@@ -327,6 +330,27 @@ func (a authorityService) Rotate(ctx context.Context, r *rtaskv1.RotateRequest) 
 		return nil, err
 	}
 	s.Logger.Info("authority rotated", "name", s.Authority.Name(), "distrust", r.Distrust, "by", callOf(ctx).Name())
+	return &rtaskv1.RotateResponse{Authority: a.show()}, nil
+}
+
+// rotateGateway makes a certificate for a new key of the gateway's.
+func (a authorityService) rotateGateway(ctx context.Context, r *rtaskv1.RotateRequest) (*rtaskv1.RotateResponse, error) {
+	s := a.s
+	if len(r.AuthorityKey) > 0 || r.Distrust {
+		return nil, connect.NewError(connect.CodeInvalidArgument, "gateway_csr excludes authority_key and distrust")
+	}
+	if !s.Secrets.Sealed {
+		return nil, coded(connect.CodeFailedPrecondition, errors.New("this engine keeps the gateway's key itself, and makes one at its start if there is none"))
+	}
+	if exists, unlocked := s.Authority.Exists(); !exists {
+		return nil, authorityError(authority.ErrNone)
+	} else if !unlocked {
+		return nil, authorityError(authority.ErrLocked)
+	}
+	if err := s.Authority.SetServer(r.GatewayCsr); err != nil {
+		return nil, authorityError(err)
+	}
+	s.Logger.Info("the gateway has a new key", "by", callOf(ctx).Name())
 	return &rtaskv1.RotateResponse{Authority: a.show()}, nil
 }
 

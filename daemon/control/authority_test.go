@@ -339,3 +339,36 @@ func TestRevokeEndsCalls(t *testing.T) {
 		t.Error("the jobs of the identity are those of another owner")
 	}
 }
+
+// TestRotateGateway gives a gateway another key, whose old one is lost, and nothing else of what a rotation can bring with it.
+func TestRotateGateway(t *testing.T) {
+	f, own := enrolling(t)
+	request := &rtaskv1.RotateRequest{GatewayCsr: []byte(aCSR(t))}
+	rotate := func() error { _, err := own.Rotate(t.Context(), request); return err }
+	codes(t, rotate(), connect.CodeFailedPrecondition) // the engine keeps the keys
+	f.Secrets.Sealed = true
+	codes(t, rotate(), connect.CodeFailedPrecondition) // there is no authority
+	f.Secrets.Sealed = false
+	initialized(t, own)
+	f.Secrets.Sealed = true
+	if err := f.Authority.Configure(authority.Settings{Own: true, ServerNames: []string{"build.example.org"}}); err != nil {
+		t.Fatal(err)
+	}
+	before := f.Authority.Trust().Server
+	if err := rotate(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := authority.ParseRequest(request.GatewayCsr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := f.Authority.Trust().Server
+	if len(after) != 2 || !slices.Equal(after[0].RawSubjectPublicKeyInfo, r.Key) || !after[1].Equal(before[1]) || after[0].Equal(before[0]) {
+		t.Errorf("%d certificates, not of the new key and the authority", len(after))
+	}
+	request.Distrust = true
+	codes(t, rotate(), connect.CodeInvalidArgument)
+	request.GatewayCsr = []byte("x")
+	request.Distrust = false
+	codes(t, rotate(), connect.CodeInvalidArgument)
+}

@@ -106,7 +106,7 @@ func poolOf(authorities [][]byte) *x509.CertPool {
 // serverCertificate is what the gateway shows.
 func serverCertificate(key crypto.Signer, chain [][]byte) (tls.Certificate, error) {
 	if len(chain) == 0 {
-		return tls.Certificate{}, fmt.Errorf("the authority has issued no certificate for the key (%s): rtaskctl ca renew", credentialRemoteKey)
+		return tls.Certificate{}, fmt.Errorf("the authority has issued no certificate for the key (%s): rtaskctl ca rotate --gateway", credentialRemoteKey)
 	}
 	leaf, err := x509.ParseCertificate(chain[0])
 	if err != nil {

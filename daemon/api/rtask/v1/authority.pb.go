@@ -1082,6 +1082,9 @@ type RotateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// authority_key as in InitRequest.
 	AuthorityKey []byte `protobuf:"bytes,1,opt,name=authority_key,json=authorityKey,proto3" json:"authority_key,omitempty"`
+	// gateway_csr as in InitRequest, instead of authority_key: the gateway gets a new key, and the authority stays as it is. For an engine
+	// whose keys systemd keeps: see sealed of Show.
+	GatewayCsr []byte `protobuf:"bytes,3,opt,name=gateway_csr,json=gatewayCsr,proto3" json:"gateway_csr,omitempty"`
 	// distrust: what the authority has signed until now is not good any more, since its key may be known to others.
 	Distrust      bool `protobuf:"varint,2,opt,name=distrust,proto3" json:"distrust,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1121,6 +1124,13 @@ func (*RotateRequest) Descriptor() ([]byte, []int) {
 func (x *RotateRequest) GetAuthorityKey() []byte {
 	if x != nil {
 		return x.AuthorityKey
+	}
+	return nil
+}
+
+func (x *RotateRequest) GetGatewayCsr() []byte {
+	if x != nil {
+		return x.GatewayCsr
 	}
 	return nil
 }
@@ -1919,9 +1929,11 @@ const file_rtask_v1_authority_proto_rawDesc = "" +
 	"\astreams\x18\x04 \x01(\x05R\astreams\x12\x1f\n" +
 	"\vqueued_jobs\x18\x05 \x01(\x05R\n" +
 	"queuedJobs\x12\x14\n" +
-	"\x05whole\x18\x06 \x01(\bR\x05whole\"P\n" +
+	"\x05whole\x18\x06 \x01(\bR\x05whole\"q\n" +
 	"\rRotateRequest\x12#\n" +
-	"\rauthority_key\x18\x01 \x01(\fR\fauthorityKey\x12\x1a\n" +
+	"\rauthority_key\x18\x01 \x01(\fR\fauthorityKey\x12\x1f\n" +
+	"\vgateway_csr\x18\x03 \x01(\fR\n" +
+	"gatewayCsr\x12\x1a\n" +
 	"\bdistrust\x18\x02 \x01(\bR\bdistrust\"F\n" +
 	"\x0eRotateResponse\x124\n" +
 	"\tauthority\x18\x01 \x01(\v2\x16.rtask.v1.ShowResponseR\tauthority\"\x0f\n" +
