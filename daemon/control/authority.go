@@ -340,7 +340,7 @@ func (a authorityService) rotateGateway(ctx context.Context, r *rtaskv1.RotateRe
 		return nil, connect.NewError(connect.CodeInvalidArgument, "gateway_csr excludes authority_key and distrust")
 	}
 	if !s.Secrets.Sealed {
-		return nil, coded(connect.CodeFailedPrecondition, errors.New("this engine keeps the gateway's key itself, and makes one at its start if there is none"))
+		return nil, connect.NewError(connect.CodeInvalidArgument, "this engine keeps the gateway's key itself: it makes one at its start if there is none")
 	}
 	if exists, unlocked := s.Authority.Exists(); !exists {
 		return nil, authorityError(authority.ErrNone)

@@ -345,7 +345,7 @@ func TestRotateGateway(t *testing.T) {
 	f, own := enrolling(t)
 	request := &rtaskv1.RotateRequest{GatewayCsr: []byte(aCSR(t))}
 	rotate := func() error { _, err := own.Rotate(t.Context(), request); return err }
-	codes(t, rotate(), connect.CodeFailedPrecondition) // the engine keeps the keys
+	codes(t, rotate(), connect.CodeInvalidArgument) // the engine keeps the keys
 	f.Secrets.Sealed = true
 	codes(t, rotate(), connect.CodeFailedPrecondition) // there is no authority
 	f.Secrets.Sealed = false
