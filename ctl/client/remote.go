@@ -208,7 +208,7 @@ func staleToken(err error) bool {
 		return false
 	}
 	d, _ := Detail(err)
-	return slices.Contains([]string{"token-missing", "token-expired", "token-binding", "certificate-expired"}, d.GetKind())
+	return slices.Contains([]string{"token-missing", "token-expired", "token-binding", "token-invalid", "certificate-expired"}, d.GetKind())
 }
 
 // refusedTwice is a refusal of a token that was fetched just now, so that another one helps no more.

@@ -272,6 +272,10 @@ func (f *far) Status(_ context.Context, r *rtaskv1.StatusRequest) (*rtaskv1.Stat
 		return nil, refusal(connect.CodeUnavailable, "provider-keys", "cannot check logins of corp at the moment (its keys are 26 h old)")
 	case "role":
 		return nil, refusal(connect.CodePermissionDenied, "role", "your roles (viewer) do not allow Status")
+	case "forgotten":
+		if f.tokens.Load() == 1 {
+			return nil, refusal(connect.CodeUnauthenticated, "token-invalid", "the token was signed with an unknown key (kid)")
+		}
 	case "invalid":
 		return nil, refusal(connect.CodeUnauthenticated, "token-invalid", "audience is https://other:8843")
 	}
@@ -312,6 +316,19 @@ func reach(t *testing.T, f *far, roots *ca, cert *tls.Certificate) (*client.Clie
 	}
 	t.Cleanup(c.Close)
 	return c, s
+}
+
+// TestForgottenKeys has a token that was signed with keys which the engine has lost since: another one helps, and the user hears nothing.
+func TestForgottenKeys(t *testing.T) {
+	authority := newCA(t, "Test CA")
+	f := newFar(t, authority)
+	c, _ := reach(t, f, authority, authority.issue(t, "admin1", "", time.Hour))
+	if err := status(t, c, "forgotten"); err != nil || f.tokens.Load() != 2 {
+		t.Errorf("%d tokens: %v", f.tokens.Load(), err)
+	}
+	if err := status(t, c, "invalid"); err == nil || f.tokens.Load() != 3 {
+		t.Errorf("%d tokens for one that is never taken: %v", f.tokens.Load(), err)
+	}
 }
 
 // TestRemoteTokens checks that one token serves many calls, that a refused one is replaced once and unseen, and that another
