@@ -203,8 +203,9 @@ func (o *OAuth) renew(c Client, csr string) Reply {
 func (o *OAuth) revokeToken(c Client, text string) Reply {
 	claims, err := o.Tokens.Verify([]byte(text), c.Leaf)
 	if err == nil {
-		err = o.Tokens.Revoke(claims)
-		o.TokenRevoked() // also if that could not be written down
+		if err = o.Tokens.Revoke(claims); err == nil {
+			o.TokenRevoked()
+		}
 	}
 	if _, refused := errors.AsType[*token.Refusal](err); err != nil && !refused {
 		r := refusal("revoke token", http.StatusServiceUnavailable, kindUnavailable, "no tokens can be revoked here at the moment")

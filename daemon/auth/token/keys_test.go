@@ -245,6 +245,21 @@ func TestRevoke(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		blocked := i.path + ".new"
+		if err := os.Mkdir(blocked, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := i.Revoke(c); err == nil {
+				t.Error("it says that a token is revoked that the next engine takes")
+			}
+			if _, err := i.Verify([]byte(one), leaf); err != nil {
+				t.Errorf("who asks again is told that there is nothing to revoke: %v", err)
+			}
+		}
+		if err := os.Remove(blocked); err != nil {
+			t.Fatal(err)
+		}
 		if err := i.Revoke(c); err != nil {
 			t.Fatal(err)
 		}

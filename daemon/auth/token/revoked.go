@@ -65,8 +65,8 @@ func (r revoked) has(c Claims) bool {
 	return single || client && !c.IssuedAt.After(since) || !r.all.IsZero() && !c.IssuedAt.After(r.all)
 }
 
-// Revoke makes a verified token useless (RFC 7009), at once. When it returns, that is on disk; with an error the token is useless until
-// the engine ends.
+// Revoke makes a verified token useless (RFC 7009), at once. When it returns, that is on disk; with an error the token is as good as
+// before, so that who asks again is not told that it is revoked while a restart would bring it back.
 func (i *Issuer) Revoke(c Claims) error {
 	i.change.Lock()
 	defer i.change.Unlock()
@@ -78,6 +78,9 @@ func (i *Issuer) Revoke(c Claims) error {
 		return nil
 	}
 	next := saved{generations: s.generations, revoked: s.revoked.with(c, time.Now())}
+	if err := writeKeysFile(i.path, i.secret, next); err != nil {
+		return err
+	}
 	i.saved.Store(&next)
-	return writeKeysFile(i.path, i.secret, next)
+	return nil
 }
