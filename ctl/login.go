@@ -163,6 +163,9 @@ func (a *app) login(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := folder.Check(to.context); err != nil { // before a join token is used up
+		return err
+	}
 	a.target = target{context: to.context}
 	t := trust{fingerprint: c.String("ca-fingerprint"), file: c.String("ca")}
 	if to.join != nil {

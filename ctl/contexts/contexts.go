@@ -105,7 +105,7 @@ func (f Folder) Dir(name string) string { return filepath.Join(f.Path, name) }
 
 // CheckName says why a name cannot be a context's.
 func CheckName(name string) error {
-	ok := name != "" && len(name) <= nameMax && name[0] != '.' && name[0] != '-' && name != Local && name != listFile
+	ok := name != "" && len(name) <= nameMax && name[0] != '.' && name[0] != '-' && name != Local && !strings.HasPrefix(name, listFile)
 	for _, r := range name {
 		ok = ok && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r))
 	}
@@ -154,13 +154,17 @@ func (f Folder) Rename(from, to string) error {
 	})
 }
 
-// Remove forgets a context, with everything in its folder. The current one is then none.
+// Remove forgets a context, and removes its folder unless that has a file of somebody's own. The current one is then none.
 func (f Folder) Remove(name string) error {
 	return f.change(name, func(l *list) error {
-		if l.Contexts[name] == nil {
+		c := l.Contexts[name]
+		if c == nil {
 			return ErrNone
 		}
-		if err := os.RemoveAll(f.Dir(name)); err != nil {
+		if err := f.apart(*c); err != nil {
+			return err
+		}
+		if err := remove(f.Dir(name)); err != nil {
 			return err
 		}
 		delete(l.Contexts, name)
@@ -177,13 +181,16 @@ type Content struct {
 	Certificate, CA string
 }
 
-// Save makes or replaces a context, all of it or nothing. Keep puts the key into its folder; nil: the key stays. With use, it becomes
+// Save makes or replaces a context, all of it or nothing; see Check. Keep puts the key into its folder; nil: the key stays. With use, it becomes
 // the current one.
 func (f Folder) Save(c Context, content Content, keep func(dir string) error, use bool) error {
 	if err := CheckName(c.Name); err != nil {
 		return err
 	}
 	return f.change(c.Name, func(l *list) error {
+		if err := f.free(l, c); err != nil {
+			return err
+		}
 		if err := f.replace(c.Name, content, keep); err != nil {
 			return err
 		}
@@ -196,52 +203,6 @@ func (f Folder) Save(c Context, content Content, keep func(dir string) error, us
 		}
 		return nil
 	})
-}
-
-// replace makes a context's folder anew and puts it into its place. Who waits for the lock of the old one finds that it is another.
-func (f Folder) replace(name string, content Content, keep func(dir string) error) error {
-	dir := f.Dir(name)
-	next, err := os.MkdirTemp(f.Path, ".new-") // 0700
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(next) }() // what is left of this attempt, or the old folder
-	for file, text := range map[string]string{certFile: content.Certificate, caFile: content.CA} {
-		if text == "" {
-			continue
-		}
-		if err := durable.Create(filepath.Join(next, file), []byte(text), 0o600); err != nil {
-			return err
-		}
-	}
-	if keep != nil {
-		err = keep(next)
-	} else {
-		for _, file := range keystore.Files() {
-			if err = os.Link(filepath.Join(dir, file), filepath.Join(next, file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			err = nil
-		}
-	}
-	if err != nil {
-		return err
-	}
-	if err := durable.SyncFolder(next); err != nil {
-		return err
-	}
-	err = unix.Renameat2(unix.AT_FDCWD, next, unix.AT_FDCWD, dir, unix.RENAME_EXCHANGE)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
-		// There is none yet, or this file system cannot exchange two.
-		if err := os.RemoveAll(dir); err != nil {
-			return err
-		}
-		err = os.Rename(next, dir)
-	}
-	if err != nil {
-		return &fs.PathError{Op: "rename", Path: dir, Err: err}
-	}
-	return durable.SyncFolder(f.Path)
 }
 
 // change changes contexts.toml, one process at a time. Meanwhile no process renews the context that the change is about; "": it is

@@ -268,7 +268,7 @@ func TestSave(t *testing.T) {
 	if all, err := os.ReadDir(f.Path); err != nil || len(all) != 2 {
 		t.Errorf("in the folder: %v, %v", all, err)
 	}
-	for _, name := range []string{"", "local", "a/b", "..", ".x", "-x", "a b", strings.Repeat("x", 65), "contexts.toml", "ä"} {
+	for _, name := range []string{"", "local", "a/b", "..", ".x", "-x", "a b", strings.Repeat("x", 65), "contexts.toml", "contexts.toml.new", "ä"} {
 		if contexts.CheckName(name) == nil {
 			t.Errorf("%q can be a name", name)
 		}
