@@ -17,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rtask/rtask/sandbox/durable"
 )
 
@@ -32,6 +34,9 @@ var (
 
 	// ErrExists is returned when there is a sealed secret of that name already.
 	ErrExists = errors.New("there is one already")
+
+	// ErrBusy is returned when another process has the lock.
+	ErrBusy = errors.New("another process is changing the sealed keys")
 )
 
 // Store is a folder of sealed secrets.
@@ -47,6 +52,24 @@ const unchanging = "16"
 
 // Path is where a secret is.
 func (s Store) Path(file string) string { return filepath.Join(s.Folder, file) }
+
+// Lock takes the lock of the folder, without which nobody changes what is in it, and returns what gives it back. It does not wait: ErrBusy.
+func (s Store) Lock() (unlock func(), err error) {
+	if err := os.MkdirAll(s.Folder, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(s.Folder, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrBusy
+		}
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() { _ = f.Close() }, nil // which unlocks it
+}
 
 // Missing returns ErrExists if there is a secret in a file.
 func (s Store) Missing(file string) error {

@@ -66,3 +66,44 @@ func TestFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestArguments checks what systemd-creds is asked for: without a PCR, systemd 252 opens nothing that a TPM has sealed, and by default it
+// would be bound to PCR 7. Only what is opened again is written.
+func TestArguments(t *testing.T) {
+	bin := t.TempDir()
+	t.Setenv("PATH", bin)
+	for tpm, want := range map[bool]string{
+		false: "encrypt --with-key=host --name=ca.key - -\ndecrypt --name=ca.key - -\n",
+		true:  "encrypt --with-key=host+tpm2 --tpm2-pcrs=16 --name=ca.key - -\ndecrypt --name=ca.key - -\n",
+	} {
+		asked := filepath.Join(t.TempDir(), "asked")
+		if err := os.WriteFile(filepath.Join(bin, "systemd-creds"), []byte("#!/bin/sh\necho \"$@\" >>"+asked+"\nexec cat\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		s := Store{Folder: filepath.Join(t.TempDir(), "credstore.encrypted"), TPM: tpm}
+		if err := s.Seal(t.Context(), "ca.key", "rtask-ca.key", []byte("secret")); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(asked); string(got) != want {
+			t.Errorf("it was asked for %q (%v), want %q", got, err, want)
+		}
+		if got, err := os.ReadFile(s.Path("rtask-ca.key")); string(got) != "secret" {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+}
+
+// TestLock checks that the lock has one holder, and is given back.
+func TestLock(t *testing.T) {
+	s := Store{Folder: filepath.Join(t.TempDir(), "credstore.encrypted")}
+	for range 2 {
+		unlock, err := s.Lock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Lock(); !errors.Is(err, ErrBusy) {
+			t.Errorf("a second one: %v", err)
+		}
+		unlock()
+	}
+}
