@@ -45,21 +45,26 @@ func (a *app) caInit(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	store := credentials.Store{Folder: credentials.DefaultFolder, TPM: c.Bool("tpm")}
+	store := credentials.Store{Folder: a.credstore, TPM: c.Bool("tpm")}
 	if !now.GetSealed() {
 		if c.Bool("tpm") {
 			return errors.New("--tpm: the engine keeps its keys itself, since it is not a service of systemd's")
 		}
 		request.GatewayKey = gateway
-	} else if err := a.seal(c.Context, c.Command.HelpName, store, map[string]sealing{
-		sealedAuthority: {"ca.key", request.AuthorityKey}, sealedTokens: {"token.key", request.TokenKey}, sealedGateway: {"remote.key", gateway},
-	}); err != nil {
-		return err
+	} else {
+		unlock, err := a.seal(c.Context, c.Command.HelpName, store, map[string]sealing{
+			sealedAuthority: {"ca.key", request.AuthorityKey}, sealedTokens: {"token.key", request.TokenKey}, sealedGateway: {"remote.key", gateway},
+		})
+		if err != nil {
+			return err
+		}
+		defer unlock()
 	}
 	r, err := callAuthority(a, c, authority.Init, request)
 	if err != nil {
 		if now.GetSealed() {
-			err = undo(store, err, sealedAuthority, sealedTokens, sealedGateway)
+			stay := "there may be an authority now, so its sealed keys stay: systemctl restart rtask.service, then rtaskctl ca rotate --gateway"
+			err = a.undo(c, store, err, now, stay, sealedAuthority, sealedTokens, sealedGateway)
 		}
 		return err
 	}
@@ -67,7 +72,7 @@ func (a *app) caInit(c *cli.Context) error {
 	if !now.GetSealed() {
 		next = "rtaskctl ca issue NAME"
 	}
-	return a.result(c, authorityOf(r.GetAuthority()), authorityText(r.GetAuthority(), c.Bool("tpm"))+"Next: "+next+"\n")
+	return a.result(c, authorityOf(r.GetAuthority()), authorityText(r.GetAuthority(), store)+"Next: "+next+"\n")
 }
 
 // newKeys makes the keys of remote access; the gateway's is not in the request but its signing request is.
@@ -104,11 +109,28 @@ type sealing struct {
 	secret     []byte
 }
 
-// seal seals secrets for a command, such as "rtaskctl ca init", by the names of their files: all of them or none.
-func (a *app) seal(ctx context.Context, command string, store credentials.Store, all map[string]sealing) error {
+// seal seals secrets for a command, such as "rtaskctl ca init", by the names of their files: all of them or none. Until unlock no other
+// command seals, moves or removes any.
+func (a *app) seal(ctx context.Context, command string, store credentials.Store, all map[string]sealing) (unlock func(), err error) {
 	if a.env.UID != 0 {
-		return &hintError{errors.New("only root can seal keys for systemd"), "sudo " + command}
+		return nil, &hintError{errors.New("only root can seal keys for systemd"), "sudo " + command}
 	}
+	unlock, err = store.Lock()
+	if errors.Is(err, credentials.ErrBusy) {
+		return nil, errors.New("another rtaskctl ca init or rtaskctl ca rotate is running")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock %s: %w", store.Folder, err)
+	}
+	if err := sealAll(ctx, store, all); err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
+}
+
+// sealAll is seal with the lock of the store.
+func sealAll(ctx context.Context, store credentials.Store, all map[string]sealing) error {
 	for file := range all {
 		if err := store.Missing(file); err != nil {
 			hint := "if it is of an authority that is gone, move it away"
@@ -116,7 +138,7 @@ func (a *app) seal(ctx context.Context, command string, store credentials.Store,
 			case sealedGatewayNext:
 				hint = "an earlier rotation ended half-way: rm " + store.Path(file)
 			case sealedNext:
-				hint = fmt.Sprintf("an earlier rotation ended half-way: mv %s %s if rtaskctl ca list shows the new authority, else remove it", store.Path(file), store.Path(sealedAuthority))
+				hint = "an earlier rotation ended half-way: " + halfRotated(store)
 			}
 			return &hintError{fmt.Errorf("cannot make the key %w", err), hint}
 		}
@@ -130,6 +152,11 @@ func (a *app) seal(ctx context.Context, command string, store credentials.Store,
 		}
 	}
 	return nil
+}
+
+// halfRotated says what to do with the next key of the authority after a rotation that may have ended half-way.
+func halfRotated(store credentials.Store) string {
+	return fmt.Sprintf("mv %s %s if rtaskctl ca list shows the new authority, else remove it", store.Path(sealedNext), store.Path(sealedAuthority))
 }
 
 func (a *app) caRotate(c *cli.Context) error {
@@ -147,20 +174,23 @@ func (a *app) caRotate(c *cli.Context) error {
 	if c.Bool("gateway") {
 		return a.caRotateGateway(c, now, key, csr)
 	}
-	store := credentials.Store{Folder: credentials.DefaultFolder, TPM: c.Bool("tpm")}
-	if now.GetExists() && now.GetSealed() {
-		if err := a.seal(c.Context, c.Command.HelpName, store, map[string]sealing{sealedNext: {"ca.key", key}}); err != nil {
+	store := credentials.Store{Folder: a.credstore, TPM: c.Bool("tpm")}
+	seals := now.GetExists() && now.GetSealed()
+	if seals {
+		unlock, err := a.seal(c.Context, c.Command.HelpName, store, map[string]sealing{sealedNext: {"ca.key", key}})
+		if err != nil {
 			return err
 		}
+		defer unlock()
 	}
 	r, err := callAuthority(a, c, authority.Rotate, &rtaskv1.RotateRequest{AuthorityKey: key, Distrust: c.Bool("distrust-old")})
 	if err != nil {
-		if now.GetSealed() {
-			err = undo(store, err, sealedNext)
+		if seals {
+			err = a.undo(c, store, err, now, halfRotated(store), sealedNext)
 		}
 		return err
 	}
-	if now.GetSealed() {
+	if seals {
 		if err := store.Move(sealedNext, sealedAuthority); err != nil {
 			return &hintError{fmt.Errorf("the authority has its new key, but it could not be put in its place: %w", err), "mv " + store.Path(sealedNext) + " " + store.Path(sealedAuthority)}
 		}
@@ -169,7 +199,7 @@ func (a *app) caRotate(c *cli.Context) error {
 	if c.Bool("distrust-old") {
 		old = "What the old key has signed is good for nothing now: everybody logs in again.\n"
 	}
-	return a.result(c, authorityOf(r.GetAuthority()), authorityText(r.GetAuthority(), c.Bool("tpm"))+old)
+	return a.result(c, authorityOf(r.GetAuthority()), authorityText(r.GetAuthority(), store)+old)
 }
 
 // caRotateGateway gives the gateway a new key.
@@ -177,16 +207,19 @@ func (a *app) caRotateGateway(c *cli.Context, now *rtaskv1.ShowResponse, key, cs
 	if c.Bool("distrust-old") {
 		return misuse(c, "--gateway and --distrust-old exclude each other")
 	}
-	store := credentials.Store{Folder: credentials.DefaultFolder, TPM: c.Bool("tpm")}
-	if now.GetExists() && now.GetSealed() {
-		if err := a.seal(c.Context, c.Command.HelpName+" --gateway", store, map[string]sealing{sealedGatewayNext: {"remote.key", key}}); err != nil {
+	store := credentials.Store{Folder: a.credstore, TPM: c.Bool("tpm")}
+	seals := now.GetExists() && now.GetSealed()
+	if seals {
+		unlock, err := a.seal(c.Context, c.Command.HelpName+" --gateway", store, map[string]sealing{sealedGatewayNext: {"remote.key", key}})
+		if err != nil {
 			return err
 		}
+		defer unlock()
 	}
 	r, err := callAuthority(a, c, authority.Rotate, &rtaskv1.RotateRequest{GatewayCsr: csr})
 	if err != nil {
-		if now.GetSealed() {
-			err = undo(store, err, sealedGatewayNext)
+		if seals {
+			err = a.undo(c, store, err, now, "rm "+store.Path(sealedGatewayNext)+", then rtaskctl ca rotate --gateway again", sealedGatewayNext)
 		}
 		return err
 	}
@@ -199,11 +232,16 @@ func (a *app) caRotateGateway(c *cli.Context, now *rtaskv1.ShowResponse, key, cs
 	return a.print("The gateway has a new key; the authority and its clients keep theirs.\nNext: systemctl restart rtask-gateway.service\n")
 }
 
-// undo removes sealed keys if the engine has refused the call that brought them, whose error it returns. Where only the reply is missing
-// they may be those of its authority.
-func undo(store credentials.Store, err error, files ...string) error {
+// undo removes sealed keys after the call that brought them has failed with err, which it returns. They stay, with a hint about that, where
+// they may be those of the engine's authority: where only the reply is missing, and where the authority that the engine shows is not the one
+// from before.
+func (a *app) undo(c *cli.Context, store credentials.Store, err error, before *rtaskv1.ShowResponse, stay string, files ...string) error {
 	if !answered(err) {
-		return err
+		return &hintError{err, stay}
+	}
+	now, failed := callAuthority(a, c, authority.Show, &rtaskv1.ShowRequest{})
+	if failed != nil || now.GetExists() != before.GetExists() || now.GetFingerprint() != before.GetFingerprint() {
+		return &hintError{err, stay}
 	}
 	for _, file := range files {
 		err = errors.Join(err, store.Remove(file))
@@ -218,13 +256,13 @@ func answered(err error) bool {
 }
 
 // authorityText says what an authority is.
-func authorityText(r *rtaskv1.ShowResponse, tpm bool) string {
-	keys := credentials.DefaultFolder + " (host key of this machine)"
+func authorityText(r *rtaskv1.ShowResponse, store credentials.Store) string {
+	keys := store.Folder + " (host key of this machine)"
 	switch {
 	case !r.GetSealed():
 		keys = printable(r.GetStateFolder()) + " (only the engine's user can read them)"
-	case tpm:
-		keys = credentials.DefaultFolder + " (host key and TPM2 chip of this machine)"
+	case store.TPM:
+		keys = store.Folder + " (host key and TPM2 chip of this machine)"
 	}
 	return fmt.Sprintf("Authority %s, until %s\n  %s   compare this at the first login\nKeys: %s\n",
 		printable(r.GetName()), r.GetExpiresAt().AsTime().Local().Format(time.DateOnly), printable(r.GetFingerprint()), keys)

@@ -3,11 +3,13 @@ package ctl
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"strings"
 
 	"connectrpc.com/connect/v2"
 	"github.com/urfave/cli/v2"
 
+	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 )
@@ -26,9 +28,24 @@ func callAuthority[Q, R any](a *app, c *cli.Context, m func(authority, context.C
 	}
 	r, err := m(engine.Authority, c.Context, request)
 	if connect.CodeOf(err) == connect.CodeFailedPrecondition {
-		err = &hintError{err, "rtaskctl ca init makes an authority; rtaskctl doctor shows what is missing"}
+		err = &hintError{err, a.missingHint(c.Context, engine)}
 	}
 	return r, err
+}
+
+// missingHint says what to do where the engine has no authority, or not its key.
+func (a *app) missingHint(ctx context.Context, engine *client.Client) string {
+	now, err := engine.Authority.Show(ctx, &rtaskv1.ShowRequest{})
+	lost := " and restart the engine, or run rtaskctl ca rotate --distrust-old: everybody logs in again"
+	switch {
+	case err != nil || now.GetUnlocked():
+		return "rtaskctl doctor shows what is missing"
+	case !now.GetExists():
+		return "rtaskctl ca init makes an authority; rtaskctl doctor shows what is missing"
+	case now.GetSealed():
+		return "put " + filepath.Join(a.credstore, sealedAuthority) + " back" + lost
+	}
+	return "put ca.key back into " + printable(now.GetStateFolder()) + lost
 }
 
 func (a *app) caCommand() *cli.Command {

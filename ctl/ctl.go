@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/rtask/rtask/ctl/client"
+	"github.com/rtask/rtask/ctl/credentials"
 )
 
 // The exit statuses that are rtask's own, as env(1) and timeout(1) use them.
@@ -61,12 +62,19 @@ type app struct {
 	engine *client.Client
 	target target
 	path   string
+	// credstore is where systemd looks for sealed keys.
+	credstore string
 }
 
 // Run does what args (the program's name first) say and returns the exit status. Results go to stdout, everything else
 // to stderr. When ctx ends, `run` stops its job and waits for that; everything else ends at once.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env Env) int {
-	a := &app{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, env: env}
+	a := &app{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, env: env, credstore: credentials.DefaultFolder}
+	return a.execute(ctx, args)
+}
+
+// execute is Run.
+func (a *app) execute(ctx context.Context, args []string) int {
 	a.cli = a.build()
 	defer func() {
 		if a.engine != nil {
