@@ -109,7 +109,7 @@ func (e *engine) cut() {
 func (e *engine) rtaskctl(t *testing.T, want int, args ...string) string {
 	t.Helper()
 	var errs strings.Builder
-	a := &app{ctx: t.Context(), stdin: strings.NewReader(""), stdout: io.Discard, stderr: &errs, env: e.env, credstore: e.store.Folder}
+	a := &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: &errs, env: e.env, credstore: e.store.Folder}
 	if status := a.execute(t.Context(), append([]string{"rtaskctl", "--socket", e.socket}, args...)); status != want {
 		t.Errorf("%s: exit status %d, want %d: %s", args, status, want, errs.String())
 	}

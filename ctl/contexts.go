@@ -137,7 +137,7 @@ func (a *app) contextUse(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.changeContext(name, func(f contexts.Folder) error { return f.Use(name) })
+	return a.changeContext(name, func(f contexts.Folder) error { return f.Use(c.Context, name) })
 }
 
 func (a *app) contextRename(c *cli.Context) error {
@@ -145,7 +145,7 @@ func (a *app) contextRename(c *cli.Context) error {
 		return misuse(c, "NAME and NEW are needed, not %d arguments", c.NArg())
 	}
 	from, to := c.Args().Get(0), c.Args().Get(1)
-	return a.changeContext(from, func(f contexts.Folder) error { return f.Rename(from, to) })
+	return a.changeContext(from, func(f contexts.Folder) error { return f.Rename(c.Context, from, to) })
 }
 
 func (a *app) contextRemove(c *cli.Context) error {
@@ -159,7 +159,7 @@ func (a *app) contextRemove(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := f.Remove(name); err != nil || cert == nil || own.CertFile != "" {
+		if err := f.Remove(c.Context, name); err != nil || cert == nil || own.CertFile != "" {
 			return err
 		}
 		a.keys().Forget(cert.Leaf.PublicKey)

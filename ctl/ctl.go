@@ -56,8 +56,6 @@ type app struct {
 	stdout, stderr io.Writer
 	env            Env
 	cli            *cli.App
-	// ctx is the one that Run was given.
-	ctx context.Context
 	// engine, its target and its socket's path are set by connect. The path is empty for an engine on another machine.
 	engine *client.Client
 	target target
@@ -69,7 +67,7 @@ type app struct {
 // Run does what args (the program's name first) say and returns the exit status. Results go to stdout, everything else
 // to stderr. When ctx ends, `run` stops its job and waits for that; everything else ends at once.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env Env) int {
-	a := &app{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, env: env, credstore: credentials.DefaultFolder}
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, env: env, credstore: credentials.DefaultFolder}
 	return a.execute(ctx, args)
 }
 

@@ -81,7 +81,7 @@ func (a *app) deviceApprove(c *cli.Context) error {
 			a.say("%s", question)
 			return &hintError{errors.New("there is no terminal to ask on"), "--yes approves without a question"}
 		}
-		yes, err := a.confirm(question)
+		yes, err := a.confirm(c.Context, question)
 		if err != nil {
 			return err
 		}

@@ -301,7 +301,7 @@ func (a *app) loginFiles(c *cli.Context, folder contexts.Folder, to aim, t trust
 
 // saveLogin saves the context of a login and says who one is there. Cert, with its key, is nil for somebody's own files.
 func (a *app) saveLogin(c *cli.Context, folder contexts.Folder, to aim, content contexts.Content, cert *tls.Certificate, keep func(string) error) error {
-	if err := folder.Save(to.context, content, keep, true); err != nil {
+	if err := folder.Save(c.Context, to.context, content, keep, true); err != nil {
 		return fmt.Errorf("cannot save the context %s: %w", to.context.Name, err)
 	}
 	a.engine = nil

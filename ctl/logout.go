@@ -105,8 +105,6 @@ func logoutText(serial string, c contexts.Context, revoked error, where keystore
 
 // revokeOwn asks the server to revoke the certificate.
 func revokeOwn(ctx context.Context, own *contexts.Credentials) error {
-	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
-	defer cancel()
 	server, err := own.Server()
 	if err != nil {
 		return err
@@ -123,5 +121,7 @@ func revokeOwn(ctx context.Context, own *contexts.Credentials) error {
 	if time.Now().After(cert.Leaf.NotAfter) {
 		return errEnded
 	}
+	ctx, cancel := context.WithTimeout(ctx, revokeTimeout) // not of the person who types a passphrase
+	defer cancel()
 	return endpoint.Revoke(ctx, cert)
 }

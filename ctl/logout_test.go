@@ -80,7 +80,7 @@ func TestLogoutRevokesItsOwn(t *testing.T) {
 		CA:          string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})),
 	}
 	keep := func(dir string) error { return key.Keep(dir, "build", time.Now().Add(time.Hour)) }
-	if err := folder.Save(contexts.Context{Name: "build", URL: s.URL, Key: keystore.Plain}, content, keep, true); err != nil {
+	if err := folder.Save(t.Context(), contexts.Context{Name: "build", URL: s.URL, Key: keystore.Plain}, content, keep, true); err != nil {
 		t.Fatal(err)
 	}
 	var out strings.Builder

@@ -188,7 +188,7 @@ func (a *app) credentials(folder contexts.Folder, c contexts.Context) *contexts.
 func (a *app) keys() keystore.Store {
 	s := keystore.Store{Socket: a.env.get("SSH_AUTH_SOCK")}
 	if a.canAsk() {
-		s.Ask = func(_ context.Context, prompt string) ([]byte, error) { return a.ask(prompt, false) }
+		s.Ask = func(ctx context.Context, prompt string) ([]byte, error) { return a.ask(ctx, prompt, false) }
 	}
 	return s
 }

@@ -40,9 +40,9 @@ func (a *app) canAsk() bool {
 	return err == nil && front
 }
 
-// ask prints a question on the terminal and returns the line that is typed, with echo or without. It ends with a.ctx: a signal must not
+// ask prints a question on the terminal and returns the line that is typed, with echo or without. It ends with ctx: a signal must not
 // leave a terminal without echo behind.
-func (a *app) ask(prompt string, echo bool) (line []byte, err error) {
+func (a *app) ask(ctx context.Context, prompt string, echo bool) (line []byte, err error) {
 	f, err := os.OpenFile(tty, os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot ask on the terminal: %w", err)
@@ -61,14 +61,14 @@ func (a *app) ask(prompt string, echo bool) (line []byte, err error) {
 	if _, err := f.WriteString(shown(prompt)); err != nil {
 		return nil, fmt.Errorf("cannot ask on the terminal: %w", err)
 	}
-	stop := context.AfterFunc(a.ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	one := make([]byte, 1)
 	for len(line) < lineMax {
 		n, err := f.Read(one)
 		switch {
-		case a.ctx.Err() != nil:
-			return nil, context.Cause(a.ctx)
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
 		case err != nil || n == 0: // the end of input, Ctrl-D
 			return nil, errors.New("nothing was typed")
 		case one[0] == '\n':
@@ -105,8 +105,8 @@ func quiet(f *os.File) (restore func(), err error) {
 }
 
 // confirm asks a question that is answered with yes or no. Anything but a yes is a no.
-func (a *app) confirm(question string) (bool, error) {
-	line, err := a.ask(question+" [y/N] ", true)
+func (a *app) confirm(ctx context.Context, question string) (bool, error) {
+	line, err := a.ask(ctx, question+" [y/N] ", true)
 	if err != nil {
 		return false, err
 	}

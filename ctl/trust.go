@@ -111,7 +111,7 @@ func (a *app) introduce(ctx context.Context, server string, t trust) (*x509.Cert
 			"compare that with what its administrator says, then add --ca-fingerprint " + came,
 		}
 	}
-	yes, err := a.confirm(fmt.Sprintf("Authority %s, %s, is new here. Trust it?", oneLine(signer.Subject.CommonName), came))
+	yes, err := a.confirm(ctx, fmt.Sprintf("Authority %s, %s, is new here. Trust it?", oneLine(signer.Subject.CommonName), came))
 	if err == nil && !yes {
 		err = fmt.Errorf("the authority of %s is not trusted", e.Host())
 	}

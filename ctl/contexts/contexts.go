@@ -116,8 +116,8 @@ func CheckName(name string) error {
 }
 
 // Use makes a context the current one; Local: none.
-func (f Folder) Use(name string) error {
-	return f.change("", func(l *list) error {
+func (f Folder) Use(ctx context.Context, name string) error {
+	return f.change(ctx, "", func(l *list) error {
 		if name == Local {
 			l.Current = ""
 			return nil
@@ -131,11 +131,11 @@ func (f Folder) Use(name string) error {
 }
 
 // Rename gives a context another name.
-func (f Folder) Rename(from, to string) error {
+func (f Folder) Rename(ctx context.Context, from, to string) error {
 	if err := CheckName(to); err != nil {
 		return err
 	}
-	return f.change(from, func(l *list) error {
+	return f.change(ctx, from, func(l *list) error {
 		switch {
 		case l.Contexts[from] == nil:
 			return ErrNone
@@ -155,8 +155,8 @@ func (f Folder) Rename(from, to string) error {
 }
 
 // Remove forgets a context, and removes its folder unless that has a file of somebody's own. The current one is then none.
-func (f Folder) Remove(name string) error {
-	return f.change(name, func(l *list) error {
+func (f Folder) Remove(ctx context.Context, name string) error {
+	return f.change(ctx, name, func(l *list) error {
 		c := l.Contexts[name]
 		if c == nil {
 			return ErrNone
@@ -183,11 +183,11 @@ type Content struct {
 
 // Save makes or replaces a context, all of it or nothing; see Check. Keep puts the key into its folder; nil: the key stays. With use, it becomes
 // the current one.
-func (f Folder) Save(c Context, content Content, keep func(dir string) error, use bool) error {
+func (f Folder) Save(ctx context.Context, c Context, content Content, keep func(dir string) error, use bool) error {
 	if err := CheckName(c.Name); err != nil {
 		return err
 	}
-	return f.change(c.Name, func(l *list) error {
+	return f.change(ctx, c.Name, func(l *list) error {
 		if err := f.free(l, c); err != nil {
 			return err
 		}
@@ -206,15 +206,15 @@ func (f Folder) Save(c Context, content Content, keep func(dir string) error, us
 }
 
 // change changes contexts.toml, one process at a time. Meanwhile no process renews the context that the change is about; "": it is
-// about no context's folder.
-func (f Folder) change(name string, by func(*list) error) error {
+// about no context's folder. It waits for them until ctx ends.
+func (f Folder) change(ctx context.Context, name string, by func(*list) error) error {
 	if err := os.MkdirAll(f.Path, 0o700); err != nil {
 		return err
 	}
 	if err := check(f.Path); err != nil {
 		return err
 	}
-	unlock, err := lock(context.Background(), f.Path)
+	unlock, err := lock(ctx, f.Path)
 	if err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func (f Folder) change(name string, by func(*list) error) error {
 		return err
 	}
 	if CheckName(name) == nil {
-		unlock, err := lock(context.Background(), f.Dir(name))
+		unlock, err := lock(ctx, f.Dir(name))
 		if err == nil {
 			defer unlock()
 		} else if !errors.Is(err, fs.ErrNotExist) { // it is a new one, or none

@@ -206,7 +206,7 @@ func saveKey(t *testing.T, i *issuer, f contexts.Folder, keys keystore.Store, pl
 	}
 	c := contexts.Context{Name: "build", URL: i.url, Key: place}
 	content := contexts.Content{Certificate: certPEM(i.issue(t, key.Public(), path, life)), CA: certPEM(i.cert.Raw)}
-	if err := f.Save(c, content, func(dir string) error { return key.Keep(dir, "build", time.Now().Add(time.Hour)) }, true); err != nil {
+	if err := f.Save(t.Context(), c, content, func(dir string) error { return key.Keep(dir, "build", time.Now().Add(time.Hour)) }, true); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -255,7 +255,7 @@ func TestSave(t *testing.T) {
 		t.Fatal(err)
 	}
 	failed := errors.New("no room")
-	if err := f.Save(c, contexts.Content{Certificate: "other"}, func(string) error { return failed }, true); !errors.Is(err, failed) {
+	if err := f.Save(t.Context(), c, contexts.Content{Certificate: "other"}, func(string) error { return failed }, true); !errors.Is(err, failed) {
 		t.Errorf("a login that fails: %v", err)
 	}
 	if got, err := os.ReadFile(filepath.Join(f.Dir("build"), "cert.pem")); err != nil || string(got) != string(first) {
@@ -470,12 +470,14 @@ func TestChangeDuringRenewal(t *testing.T) {
 		want, path string
 	}{
 		"login": {func(f contexts.Folder, c contexts.Context, login contexts.Content) error {
-			return f.Save(c, login, func(string) error { return nil }, true)
+			return f.Save(t.Context(), c, login, func(string) error { return nil }, true)
 		}, "build", "/user/admin1"},
 		"rename": {func(f contexts.Folder, _ contexts.Context, _ contexts.Content) error {
-			return f.Rename("build", "other")
+			return f.Rename(t.Context(), "build", "other")
 		}, "other", "/machine/ci-1"},
-		"remove": {func(f contexts.Folder, _ contexts.Context, _ contexts.Content) error { return f.Remove("build") }, "", ""},
+		"remove": {func(f contexts.Folder, _ contexts.Context, _ contexts.Content) error {
+			return f.Remove(t.Context(), "build")
+		}, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := contexts.Folder{Path: filepath.Join(t.TempDir(), "rtask")}

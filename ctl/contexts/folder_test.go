@@ -45,14 +45,14 @@ func TestFolderOfSomebody(t *testing.T) {
 		mine(t, f.Dir("prod"), "cert.pem", "notes/one")
 		c := contexts.Context{Name: "prod", URL: "https://prod.example.org", CertFile: "/elsewhere/cert.pem"}
 		refused(t, f.Check(c), "belongs to no context: move it away")
-		refused(t, f.Save(c, contexts.Content{}, none, true), "belongs to no context: move it away")
+		refused(t, f.Save(t.Context(), c, contexts.Content{}, none, true), "belongs to no context: move it away")
 		if all, _, err := f.All(); len(all) != 0 || err != nil {
 			t.Errorf("%v, %v", all, err)
 		}
 	})
 	t.Run("of its certificate", func(t *testing.T) {
 		f := contexts.Folder{Path: t.TempDir()}
-		if err := f.Save(contexts.Context{Name: "prod", URL: "https://prod.example.org"}, contexts.Content{}, none, true); err != nil {
+		if err := f.Save(t.Context(), contexts.Context{Name: "prod", URL: "https://prod.example.org"}, contexts.Content{}, none, true); err != nil {
 			t.Fatal(err)
 		}
 		mine(t, f.Dir("prod"), "cert.pem", "deep/key.pem", "ca.pem")
@@ -70,14 +70,14 @@ func TestFolderOfSomebody(t *testing.T) {
 		} {
 			c.Name, c.URL = "prod", "https://prod.example.org"
 			refused(t, f.Check(c), "move it to another one")
-			refused(t, f.Save(c, contexts.Content{}, none, true), "move it to another one")
+			refused(t, f.Save(t.Context(), c, contexts.Content{}, none, true), "move it to another one")
 		}
 		// Such a context, of an older rtaskctl, is not removed either.
 		list := "[contexts.prod]\nurl = 'https://prod.example.org'\ncert_file = '" + filepath.Join(f.Dir("prod"), "cert.pem") + "'\n"
 		if err := os.WriteFile(filepath.Join(f.Path, "contexts.toml"), []byte(list), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		refused(t, f.Remove("prod"), "move it to another one")
+		refused(t, f.Remove(t.Context(), "prod"), "move it to another one")
 	})
 	t.Run("beside rtask's files", func(t *testing.T) {
 		i := newIssuer(t)
@@ -92,7 +92,7 @@ func TestFolderOfSomebody(t *testing.T) {
 			t.Error(err)
 		}
 		save(t, i, f, "machine/ci-1", time.Hour)
-		refused(t, f.Remove("build"), "is not rtask's")
+		refused(t, f.Remove(t.Context(), "build"), "is not rtask's")
 		if now, err := f.Certificate("build"); err != nil || now.Leaf.Equal(before.Leaf) {
 			t.Errorf("the certificate is not that of the last login: %v", err)
 		}

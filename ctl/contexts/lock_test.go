@@ -1,9 +1,12 @@
 package contexts
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // TestHold checks that the lock of a folder which was replaced meanwhile counts for nothing: the next process takes that of the new one.
@@ -42,5 +45,49 @@ func TestHold(t *testing.T) {
 	defer again.Close()
 	if held, err := hold(again, dir); held || err != nil {
 		t.Errorf("locked already: %v, %v", held, err)
+	}
+}
+
+// TestWaitEnds checks that who waits for another process, which may be waiting for somebody to type a passphrase, can be interrupted.
+func TestWaitEnds(t *testing.T) {
+	f, none := Folder{Path: t.TempDir()}, func(string) error { return nil }
+	c := Context{Name: "build", URL: "https://build.example.org"}
+	if err := f.Save(t.Context(), c, Content{}, none, true); err != nil {
+		t.Fatal(err)
+	}
+	for about, wait := range map[string]func(context.Context) error{
+		"use":    func(ctx context.Context) error { return f.Use(ctx, "build") },
+		"rename": func(ctx context.Context) error { return f.Rename(ctx, "build", "other") },
+		"remove": func(ctx context.Context) error { return f.Remove(ctx, "build") },
+		"login":  func(ctx context.Context) error { return f.Save(ctx, c, Content{}, none, true) },
+	} {
+		for _, dir := range []string{f.Path, f.Dir("build")} {
+			if about == "use" && dir != f.Path {
+				continue // it is about no context's folder
+			}
+			unlock, err := lock(t.Context(), dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			interrupted := errors.New("interrupted")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			cancel(interrupted)
+			done := make(chan error, 1)
+			go func() { done <- wait(ctx) }()
+			select {
+			case err = <-done:
+			case <-time.After(10 * time.Second):
+				t.Errorf("%s waits for %s for ever", about, dir)
+				unlock()
+				err = <-done
+			}
+			if !errors.Is(err, interrupted) {
+				t.Errorf("%s, with %s locked: %v", about, dir, err)
+			}
+			unlock()
+		}
+	}
+	if got, err := f.Get("build"); err != nil || got != c {
+		t.Errorf("the context: %+v, %v", got, err)
 	}
 }
