@@ -77,6 +77,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Ready, if set, is called once, when everything is served.
 	Ready func()
+
+	ticks <-chan time.Time // for tests: when the authority looks at what time has brought; nil: see tickEvery
 }
 
 // engine is a running one.

@@ -42,12 +42,14 @@ func options(dir string) Options {
 	}
 }
 
-// run runs an engine below dir with the task files given.
+// run runs an engine below dir with the task files given. Time brings it nothing: what the minute's tick would do at some time too, it has
+// to do at once.
 func run(t testing.TB, dir string) *running {
 	t.Helper()
 	r := &running{options: options(dir), logs: &testkit.Logs{}, reload: make(chan struct{}), done: make(chan error, 1)}
 	ready := make(chan struct{}, 8)
 	r.options.Reload, r.options.Ready = r.reload, func() { ready <- struct{}{} }
+	r.options.ticks = make(chan time.Time)
 	r.options.Logger = logging.New(r.logs, func(string) string { return "" })
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel

@@ -260,11 +260,15 @@ func (e *engine) enroller() *issuer.Enroller {
 func (e *engine) tick(ctx context.Context) {
 	t := time.NewTicker(tickEvery)
 	defer t.Stop()
+	ticks := t.C
+	if e.ticks != nil {
+		ticks = e.ticks
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.C:
+		case <-ticks:
 		}
 		if e.rootsMissing.Load() {
 			e.configureAuthority(e.settings.orDefaults())

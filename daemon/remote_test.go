@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
@@ -113,6 +114,7 @@ func TestRemoteClients(t *testing.T) {
 	write(t, filepath.Join(dir, "rtask.hcl"), remoteRoot)
 	write(t, filepath.Join(dir, "tasks.d", "a.hcl"), sleeps)
 	r := run(t, dir)
+	defer r.stopJobs(t)
 	key, err := authority.NewKey()
 	if err != nil {
 		t.Fatal(err)
@@ -133,13 +135,15 @@ func TestRemoteClients(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute) // of a stream that nothing ends
+	defer cancel()
 	const most = 200
 	errs := make(chan error, most)
 	var follow, began sync.WaitGroup
 	begin := func(c rtaskv1connect.JobServiceClient, id string) {
 		began.Add(1)
 		follow.Go(func() {
-			stream, err := c.StreamLogs(context.WithoutCancel(t.Context()), &rtaskv1.StreamLogsRequest{Job: id, Follow: true})
+			stream, err := c.StreamLogs(ctx, &rtaskv1.StreamLogsRequest{Job: id, Follow: true})
 			if err == nil {
 				_, err = stream.Receive()
 			}
@@ -216,5 +220,4 @@ func TestRemoteClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended(1, connect.CodeUnauthenticated, "certificate")
-	r.stopJobs(t)
 }
