@@ -312,6 +312,38 @@ func TestRevoke(t *testing.T) {
 	})
 }
 
+// TestRevokedOutlivesRotation has new keys made between the revocation of a token and its end.
+func TestRevokedOutlivesRotation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i, leaf := newIssuer(t), newLeaf(t)
+		made := func() []byte {
+			t.Helper()
+			raw, err := i.Make(Claims{Subject: "s", ClientID: "s", Thumbprint: sha256.Sum256(leaf.Raw)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return []byte(raw)
+		}
+		made()
+		time.Sleep(keyLife - 2*time.Hour - time.Minute)
+		raw := made()
+		c, err := i.Verify(raw, leaf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := i.Revoke(c); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		if made(); len(kidsOf(t, i.JWKS())) != 4 {
+			t.Fatalf("%d keys are published, and the next ones are due", len(kidsOf(t, i.JWKS())))
+		}
+		if _, err := i.Verify(raw, leaf); kindOf(err) != Expired {
+			t.Errorf("revoked before there were new keys: %v", err)
+		}
+	})
+}
+
 // stored checks that all of what is revoked outlives the engine.
 func stored(t *testing.T, r revoked) {
 	t.Helper()
