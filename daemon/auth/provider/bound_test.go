@@ -62,6 +62,7 @@ func TestBound(t *testing.T) {
 		{"an ID token", "JWT", func(*Settings, map[string]any) {}, token.Invalid, "typ"},
 		{"of a provider that is not bound", "at+jwt", func(s *Settings, _ map[string]any) { s.Bound = false }, token.Invalid, ""},
 		{"an ID token of one that is not bound", "JWT", func(s *Settings, _ map[string]any) { s.Bound = false }, token.Invalid, ""},
+		{"with an algorithm that is not its own", "at+jwt", func(s *Settings, _ map[string]any) { s.Algorithms = []string{"RS256"} }, token.Invalid, ""},
 		{"of another issuer", "at+jwt", func(_ *Settings, c map[string]any) { c["iss"] = "https://sso.example.com" }, token.Invalid, ""},
 		{"for another engine", "at+jwt", func(_ *Settings, c map[string]any) { c["aud"] = "https://other.example.org:8843" }, token.Invalid, "aud"},
 		{"not bound", "at+jwt", func(_ *Settings, c map[string]any) { delete(c, "cnf") }, token.Invalid, "cnf"},

@@ -226,22 +226,6 @@ func hs256(t *testing.T, key []byte, claims map[string]any) []byte {
 	return []byte(raw)
 }
 
-// TestSameIssuer has two providers with one issuer, which ask for other claims.
-func TestSameIssuer(t *testing.T) {
-	one, two := corp(), corp()
-	two.Name = "two"
-	one.Require, two.Require = map[string]string{"repository_id": "1"}, map[string]string{"repository_id": "2"}
-	w := newWorld(t, one, two)
-	w.publish(t, "two", testIssuer, time.Now())
-	for id, want := range map[string]string{"1": "corp", "2": "two", "3": ""} {
-		claims := w.claims()
-		claims["repository_id"], claims["jti"] = id, id
-		if l, err := w.UseOf(w.token(t, claims), w.spki); l.Provider != want || (err == nil) != (want != "") {
-			t.Errorf("%s: %q, and not %q: %v", id, l.Provider, want, err)
-		}
-	}
-}
-
 // TestLogin looks at what is read out of a token.
 func TestLogin(t *testing.T) {
 	s := corp()
