@@ -22,8 +22,8 @@ func (t Tokens) Verify(raw []byte, leaf *x509.Certificate) (token.Claims, error)
 	var refused error
 	for p, signed := range t.Providers.of(raw, func(p *provider) bool { return p.Bound }) {
 		c, err := t.Providers.verifyBound(p, signed, leaf)
-		if err == nil {
-			return c, nil
+		if err == nil || !refuses(err) { // as in UseOf
+			return c, err
 		}
 		refused = orKeys(refused, err)
 	}

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/rtask/rtask/daemon/auth/token"
@@ -26,6 +27,13 @@ type Refusal struct {
 
 // Error returns the text.
 func (r *Refusal) Error() string { return r.Text }
+
+// refuses reports whether an error is about a token. Any other is about the engine.
+func refuses(err error) bool {
+	_, ours := errors.AsType[*Refusal](err)
+	_, tokens := errors.AsType[*token.Refusal](err)
+	return ours || tokens
+}
 
 func (p *provider) refuse(claim, format string, args ...any) error {
 	return &Refusal{Kind: KindToken, Provider: p.Name, Claim: claim, Text: fmt.Sprintf(format, args...)}

@@ -104,8 +104,8 @@ func (s *Set) UseOf(raw, spki []byte) (Login, error) {
 	refused := error(&Refusal{Kind: KindToken, Claim: "iss", Text: "no provider here has the issuer and the algorithm of this token"})
 	for p, signed := range s.of(raw, func(*provider) bool { return true }) {
 		l, err := s.use(p, raw, signed, spki)
-		if err == nil {
-			return l, nil
+		if err == nil || !refuses(err) { // what the engine could not do is not hidden by what the next one says
+			return l, err
 		}
 		refused = orKeys(refused, err)
 	}
