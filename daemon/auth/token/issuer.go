@@ -28,7 +28,9 @@ type Issuer struct {
 	settings atomic.Pointer[settings]
 	saved    atomic.Pointer[saved] // nil: locked. change is held where it is replaced
 
-	change  sync.Mutex // guards what follows, and is held over a write of the keys file, for which nobody waits who verifies
+	// change guards what follows, and is held over a write of the keys file. When other keys are due, the one who gets it by TryLock
+	// writes them, also one who verifies, and the others go on with the old ones. Only Revoke and the first Make wait for it.
+	change  sync.Mutex
 	secret  []byte
 	retryAt time.Time
 }

@@ -221,6 +221,10 @@ func TestKeysUnwritable(t *testing.T) {
 		if err := os.Remove(blocked); err != nil {
 			t.Fatal(err)
 		}
+		time.Sleep(retryWrite - 1)
+		if _, err := i.Make(claims); err != nil || len(kidsOf(t, i.JWKS())) != 2 {
+			t.Errorf("soon after a failed write there was another one: %v, %d keys", err, len(kidsOf(t, i.JWKS())))
+		}
 		time.Sleep(2 * time.Minute)
 		if _, err := i.Make(claims); err != nil || len(kidsOf(t, i.JWKS())) != 4 {
 			t.Errorf("once it can be written: %v, %d keys", err, len(kidsOf(t, i.JWKS())))
