@@ -585,9 +585,11 @@ func TestRevoke(t *testing.T) {
 // TestRevokeApproved revokes a new identity between its approval and the next question of its device.
 func TestRevokeApproved(t *testing.T) {
 	a, _ := opened(t)
+	devices := 0
 	start := func(g Grant) DeviceStart {
 		t.Helper()
-		s, err := a.StartDevice(csrOf(t, newP256(t), nil), "laptop", "192.0.2.7")
+		devices++
+		s, err := a.StartDevice(csrOf(t, newP256(t), nil), "laptop", fmt.Sprintf("192.0.2.%d", devices))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -596,17 +598,32 @@ func TestRevokeApproved(t *testing.T) {
 		}
 		return s
 	}
-	gone, other := start(Grant{Kind: Machine, Name: "ci-1"}), start(Grant{Kind: User, Name: "ci-10"})
+	gone := start(Grant{Kind: Machine, Name: "ci-1"})
+	others := map[string]DeviceStart{ // whose names begin and end with that
+		"machine/ci-10": start(Grant{Kind: Machine, Name: "ci-10"}), "machine/x-ci-1": start(Grant{Kind: Machine, Name: "x-ci-1"}),
+	}
 	if r, err := a.Revoke("ci-1", "root"); err != nil || r.URI != "spiffe://example.org/machine/ci-1" || !r.Whole {
 		t.Errorf("%+v, %v", r, err)
 	}
 	_, err := a.PollDevice(gone.DeviceCode)
 	wantRefusal(t, err, KindDenied)
-	if i, err := a.PollDevice(other.DeviceCode); err != nil || i.Identity.URI != "spiffe://example.org/user/ci-10" {
-		t.Errorf("of another name: %+v, %v", i.Identity, err)
+	for path, other := range others {
+		if i, err := a.PollDevice(other.DeviceCode); err != nil || i.Identity.URI != "spiffe://example.org/"+path {
+			t.Errorf("%s: %+v, %v", path, i.Identity, err)
+		}
 	}
 	if _, err := a.Revoke("ci-1", "root"); !errors.Is(err, ErrNoSuch) {
 		t.Errorf("the second time: %v", err)
+	}
+	// One of a name that is a user's and a machine's.
+	user, machine := start(Grant{Kind: User, Name: "ci-2"}), start(Grant{Kind: Machine, Name: "ci-2"})
+	if _, err := a.Revoke("machine/ci-2", "root"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = a.PollDevice(machine.DeviceCode)
+	wantRefusal(t, err, KindDenied)
+	if _, err := a.PollDevice(user.DeviceCode); err != nil {
+		t.Errorf("of the user of the machine's name: %v", err)
 	}
 }
 
