@@ -550,6 +550,22 @@ func TestLogoutAndRenewal(t *testing.T) {
 	}
 }
 
+// TestInterruptedLogout checks that a logout which somebody interrupts, while the server does not answer, deletes nothing: the certificate is
+// good still, and the next logout revokes it.
+func TestInterruptedLogout(t *testing.T) {
+	i := newIssuer(t)
+	f := contexts.Folder{Path: filepath.Join(t.TempDir(), "rtask")}
+	c := save(t, i, f, "machine/ci-1", time.Hour)
+	interrupted := errors.New("interrupted")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	if _, _, err := f.Logout(ctx, "build", keystore.Store{}, func() { cancel(interrupted) }); !errors.Is(err, interrupted) {
+		t.Errorf("%v", err)
+	}
+	if cert, err := f.Credentials(c, keystore.Store{}, nil).Kept(t.Context()); err != nil || cert.PrivateKey == nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
 // TestNothingToRenew checks what is said of certificates that are not the context's to renew.
 func TestNothingToRenew(t *testing.T) {
 	i := newIssuer(t)

@@ -267,8 +267,8 @@ func loggedOut(err error, name string) error {
 	return err
 }
 
-// Logout calls revoke, then deletes the certificate of a context, its token and its key. Meanwhile no process renews it. It returns the
-// certificate, and what the key was removed from.
+// Logout calls revoke, then deletes the certificate of a context, its token and its key, unless ctx has ended: somebody has interrupted it,
+// and the certificate may be good still. Meanwhile no process renews it. It returns the certificate, and what the key was removed from.
 func (f Folder) Logout(ctx context.Context, name string, keys keystore.Store, revoke func()) (old *tls.Certificate, where keystore.Place, err error) {
 	dir := f.Dir(name)
 	unlock, err := lock(ctx, dir)
@@ -280,6 +280,9 @@ func (f Folder) Logout(ctx context.Context, name string, keys keystore.Store, re
 		return nil, "", loggedOut(err, name)
 	}
 	revoke()
+	if ctx.Err() != nil {
+		return nil, "", context.Cause(ctx)
+	}
 	where, err = keys.Remove(dir, old.Leaf.PublicKey)
 	for _, file := range []string{tokenFile, certFile} {
 		if failed := os.Remove(filepath.Join(dir, file)); !errors.Is(failed, fs.ErrNotExist) {
