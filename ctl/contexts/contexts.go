@@ -6,6 +6,7 @@
 package contexts
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -68,6 +69,9 @@ type Context struct {
 type list struct {
 	Current  string              `toml:"current,omitempty"`
 	Contexts map[string]*Context `toml:"contexts,omitempty"`
+
+	// undo, if there is one, undoes what was done to a folder for a list that could then not be written.
+	undo func() error
 }
 
 // Folder is where all contexts are, such as ~/.config/rtask. It need not exist before something is saved.
@@ -130,7 +134,7 @@ func (f Folder) Use(ctx context.Context, name string) error {
 	})
 }
 
-// Rename gives a context another name.
+// Rename gives a context another name. It finishes what was interrupted after the folder had its new name.
 func (f Folder) Rename(ctx context.Context, from, to string) error {
 	if err := CheckName(to); err != nil {
 		return err
@@ -142,7 +146,7 @@ func (f Folder) Rename(ctx context.Context, from, to string) error {
 		case l.Contexts[to] != nil:
 			return fmt.Errorf("there is a context %s already", to)
 		}
-		if err := os.Rename(f.Dir(from), f.Dir(to)); err != nil {
+		if err := f.move(l, from, to); err != nil {
 			return err
 		}
 		l.Contexts[to] = l.Contexts[from]
@@ -194,6 +198,9 @@ func (f Folder) Save(ctx context.Context, c Context, content Content, keep func(
 		if err := f.replace(c.Name, content, keep); err != nil {
 			return err
 		}
+		if l.Contexts[c.Name] == nil {
+			l.undo = func() error { return remove(f.Dir(c.Name)) }
+		}
 		if l.Contexts == nil {
 			l.Contexts = map[string]*Context{}
 		}
@@ -239,7 +246,14 @@ func (f Folder) change(ctx context.Context, name string, by func(*list) error) e
 		return err
 	}
 	path := filepath.Join(f.Path, listFile)
-	return durable.Replace(path, path+".new", text, 0o600)
+	err = durable.Replace(path, path+".new", text, 0o600)
+	if err == nil || l.undo == nil {
+		return err
+	}
+	if now, failed := readFile(path); failed == nil && bytes.Equal(now, text) {
+		return err // it is not certain to be on the disk, but it is the list from now on
+	}
+	return errors.Join(err, l.undo())
 }
 
 // read reads contexts.toml.

@@ -74,6 +74,24 @@ func below(file, dir string) bool {
 	return false
 }
 
+// move gives the folder of a context its new name, unless an earlier attempt, which ended before contexts.toml was written, has done so.
+func (f Folder) move(l *list, from, to string) error {
+	old, dir := f.Dir(from), f.Dir(to)
+	_, missing := os.Lstat(old)
+	_, free := os.Lstat(dir)
+	switch {
+	case errors.Is(missing, fs.ErrNotExist) && free == nil:
+		return nil
+	case free == nil:
+		return fmt.Errorf("%s exists and belongs to no context: move it away", dir)
+	}
+	if err := os.Rename(old, dir); err != nil {
+		return err
+	}
+	l.undo = func() error { return os.Rename(dir, old) }
+	return nil
+}
+
 // ours reports whether an entry of a context's folder is a file that rtask makes.
 func ours(e fs.DirEntry) bool {
 	name := strings.TrimSuffix(e.Name(), ".new") // a crash may leave that of durable.Replace

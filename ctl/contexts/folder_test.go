@@ -101,3 +101,50 @@ func TestFolderOfSomebody(t *testing.T) {
 		}
 	})
 }
+
+// TestHalfDone checks that the folders are as contexts.toml says where that cannot be written, and that a change which was interrupted before
+// that is finished by the next attempt.
+func TestHalfDone(t *testing.T) {
+	i := newIssuer(t)
+	f := contexts.Folder{Path: filepath.Join(t.TempDir(), "rtask")}
+	c := save(t, i, f, "user/admin1", time.Hour)
+	next := filepath.Join(f.Path, "contexts.toml.new")
+	if err := os.Mkdir(next, 0o700); err != nil { // nothing can be written there now
+		t.Fatal(err)
+	}
+	if err := f.Rename(t.Context(), "build", "other"); err == nil {
+		t.Error("renamed without a list")
+	}
+	other := c
+	other.Name = "other"
+	if err := f.Save(t.Context(), other, contexts.Content{Certificate: "x"}, func(string) error { return nil }, true); err == nil {
+		t.Error("saved without a list")
+	}
+	if _, err := f.Certificate("build"); err != nil {
+		t.Errorf("the context lost its folder: %v", err)
+	}
+	if _, err := os.Lstat(f.Dir("other")); err == nil {
+		t.Error("there is a folder of no context")
+	}
+	if err := os.Remove(next); err != nil {
+		t.Fatal(err)
+	}
+
+	// As a crash leaves it.
+	if err := os.Rename(f.Dir("build"), f.Dir("other")); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Rename(t.Context(), "build", "other"); err != nil {
+		t.Error(err)
+	}
+	if _, current, err := f.All(); err != nil || current != "other" {
+		t.Errorf("current is %q, %v", current, err)
+	}
+	if _, err := f.Certificate("other"); err != nil {
+		t.Error(err)
+	}
+	mine(t, f.Dir("notes"), "one")
+	if err := f.Rename(t.Context(), "other", "notes"); err == nil || !strings.Contains(err.Error(), "belongs to no context: move it away") {
+		t.Errorf("%v", err)
+	}
+}
