@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"log"
 	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -47,6 +48,8 @@ type issuer struct {
 	broken, gone atomic.Bool
 	// during, if there is one, is called while it renews.
 	during func()
+	// open are the connections of clients.
+	open sync.WaitGroup
 }
 
 func newIssuer(t *testing.T) *issuer {
@@ -91,6 +94,14 @@ func newIssuer(t *testing.T) *issuer {
 		"rtask-enroll/1": func(_ *http.Server, c *tls.Conn, h http.Handler) { i.enrol(c, h) },
 	}
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			i.open.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			i.open.Done()
+		}
+	}
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	i.url = strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
@@ -547,6 +558,23 @@ func TestLogoutAndRenewal(t *testing.T) {
 	}
 	if _, _, err := f.Logout(t.Context(), "build", keystore.Store{}, func() { t.Error("it was revoked twice") }); !errors.Is(err, contexts.ErrLoggedOut) {
 		t.Errorf("a second logout: %v", err)
+	}
+}
+
+// TestRenewHangsUp checks that a renewal that somebody asks for leaves no connection open.
+func TestRenewHangsUp(t *testing.T) {
+	i := newIssuer(t)
+	f := contexts.Folder{Path: filepath.Join(t.TempDir(), "rtask")}
+	c := save(t, i, f, "machine/ci-1", time.Hour)
+	if _, err := f.Credentials(c, keystore.Store{}, nil).Renew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan struct{})
+	go func() { defer close(closed); i.open.Wait() }()
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		t.Error("a connection is still open")
 	}
 }
 
