@@ -53,7 +53,23 @@ func (p *past) Verify(leaf *x509.Certificate, chain []*x509.Certificate) (author
 	return p.Certificates.Verify(leaf, chain)
 }
 
-// A stream and a wait end with the token, with the certificate, when that is revoked, and when a reload takes the role away.
+// anothers is Tokens for which, once is is set, all tokens are those of another client.
+type anothers struct {
+	Tokens
+	is atomic.Bool
+}
+
+// Verify implements Tokens.
+func (a *anothers) Verify(raw []byte, leaf *x509.Certificate) (token.Claims, error) {
+	c, err := a.Tokens.Verify(raw, leaf)
+	if a.is.Load() {
+		c.Subject = "spiffe://example.org/user/op-2"
+	}
+	return c, err
+}
+
+// A stream and a wait end with the token, with the certificate, when that is revoked, and when a reload takes the role away. So they do
+// once their token is good for another client, whatever that one may call.
 func TestRemoteCallsEnd(t *testing.T) {
 	for name, c := range map[string]struct {
 		end  func(*remote, *remoteClient)
@@ -68,6 +84,10 @@ func TestRemoteCallsEnd(t *testing.T) {
 			r.Certificates.(*past).over.Store(true)
 			r.Recheck()
 		}, 0, connect.CodeUnauthenticated, "certificate-expired"},
+		"client": {func(r *remote, _ *remoteClient) {
+			r.Tokens.(*anothers).is.Store(true)
+			r.Recheck()
+		}, 0, connect.CodeUnauthenticated, "token-invalid"},
 		"role": {func(r *remote, _ *remoteClient) {
 			r.root = strings.ReplaceAll(remoteRoles, "user/op", "user/nobody")
 			r.configure(remoteTasks)
@@ -81,7 +101,7 @@ func TestRemoteCallsEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRemote(t)
-			r.Certificates = &past{Certificates: r.Certificates}
+			r.Certificates, r.Tokens = &past{Certificates: r.Certificates}, &anothers{Tokens: r.Tokens}
 			client := r.enrol("op")
 			j := must[rtaskv1.StartResponse](t)(r.jobs(client).Start(t.Context(), &rtaskv1.StartRequest{Name: "build"})).Job
 			switch {
@@ -101,7 +121,7 @@ func TestRemoteCallsEnd(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 			}
 			if c.end(r, client); c.life == 0 && len(r.waits.checked()) != 0 {
-				t.Error("calls that are not allowed any more are still under way")
+				t.Fatal("calls that are not allowed any more are still under way")
 			}
 			for _, err := range []error{next(), <-waited} {
 				if codes(t, err, c.code); detail(err).GetKind() != c.kind {
