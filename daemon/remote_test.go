@@ -221,3 +221,45 @@ func TestRemoteClients(t *testing.T) {
 	}
 	ended(1, connect.CodeUnauthenticated, "certificate")
 }
+
+// A reload whose authorities cannot be used ends what its roles do not allow any more: the rest of it is in force.
+func TestRemoteClientsWithBadAuthorities(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "rtask.hcl"), remoteRoot)
+	write(t, filepath.Join(dir, "tasks.d", "a.hcl"), sleeps)
+	r := run(t, dir)
+	defer r.stopJobs(t)
+	r.initialize(t)
+	jobs := r.as(t, "alice").jobs()
+	started, err := jobs.Start(t.Context(), &rtaskv1.StartRequest{Name: "sleeps"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // of a stream that nothing ends
+	defer cancel()
+	stream, err := jobs.StreamLogs(ctx, &rtaskv1.StreamLogsRequest{Job: started.Job.Id, Follow: true})
+	if err == nil {
+		_, err = stream.Receive()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	exported, err := r.Authority.Export(t.Context(), &rtaskv1.ExportRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Each file is good for itself, and the two have too many.
+	one, two := filepath.Join(dir, "one.pem"), filepath.Join(dir, "two.pem")
+	for _, path := range []string{one, two} {
+		write(t, path, strings.Repeat(string(exported.Certificates), 200))
+	}
+	root := strings.ReplaceAll(remoteRoot, "remote {", "remote {\nauthorities = [\"rtask\", \""+one+"\", \""+two+"\"]")
+	write(t, filepath.Join(dir, "rtask.hcl"), strings.ReplaceAll(root, "user/*", "user/bob"))
+	reply, err := r.Jobs.Reload(t.Context(), &rtaskv1.ReloadRequest{})
+	if err != nil || !strings.Contains(r.logs.String(), "more than 256 certificates") {
+		t.Fatalf("%v, %v\n%s", reply, err, r.logs)
+	}
+	if _, err = stream.Receive(); connect.CodeOf(err) != connect.CodePermissionDenied || codec.DetailOf(err).GetKind() != "role" {
+		t.Error(err)
+	}
+}
