@@ -224,6 +224,9 @@ func TestHalfMade(t *testing.T) {
 			t.Errorf("the sealed key is not the authority's: %v", err)
 		}
 	}
+	// As the hint goes on. A restart has the engine read the other keys.
+	fails.rtaskctl(t, 0, "ca", "rotate", "--gateway")
+	fails.holds(t, three...)
 }
 
 // TestOneAtATime checks that of two commands that seal keys, the second one changes nothing.
