@@ -28,27 +28,35 @@ func (e *engine) sealed() bool {
 }
 
 // gatewayKey makes the key of the gateway's certificate if there is none: before there is an authority, so that the gateway has it when
-// there is one, or after it was lost. It is for a gateway that this engine starts.
+// there is one, or after it was lost. It is for a gateway that this engine starts. An engine that ended before both the key was kept and
+// the authority knew it leaves that to the next start.
 func (e *engine) gatewayKey() error {
 	known, err := e.credential(control.CredentialGateway)
-	if err != nil || known != nil {
-		return err
-	}
-	key, err := authority.NewKey()
 	if err != nil {
 		return err
 	}
-	if err := e.secrets().Keep(control.CredentialGateway, key); err != nil {
-		return err
+	key := known
+	if known == nil {
+		if key, err = authority.NewKey(); err != nil {
+			return err
+		}
 	}
-	if exists, _ := e.authority.Exists(); !exists {
+	if exists, _ := e.authority.Exists(); exists {
+		csr, err := authority.NewRequest(key)
+		if known != nil && errors.Is(err, authority.ErrBadKey) { // none that an engine makes: the gateway says whether it can use it
+			return nil
+		}
+		if err == nil {
+			err = e.authority.SetServer(csr)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if known != nil {
 		return nil
 	}
-	csr, err := authority.NewRequest(key) // of a key that replaces a lost one
-	if err != nil {
-		return err
-	}
-	return e.authority.SetServer(csr)
+	return e.secrets().Keep(control.CredentialGateway, key)
 }
 
 // gatewayCSR is a request of the key that gatewayKey made; nil: it made none.
@@ -108,7 +116,7 @@ func (e *engine) openAuthority() error {
 	e.metrics.observeCertificates(e.certificateEnds)
 	if e.Gateway != nil && e.Gateway.RemoteAddress != "" && e.Gateway.RemoteKey == "" {
 		if err := e.gatewayKey(); err != nil {
-			return fmt.Errorf("cannot make a key for remote clients: %w", err)
+			return fmt.Errorf("cannot give the gateway a key for remote clients: %w", err)
 		}
 	}
 	return nil

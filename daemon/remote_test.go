@@ -1,19 +1,25 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +30,8 @@ import (
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
 	"github.com/rtask/rtask/daemon/auth/authority"
+	"github.com/rtask/rtask/daemon/companion"
+	"github.com/rtask/rtask/daemon/control"
 )
 
 const remoteRoot = `
@@ -262,4 +270,94 @@ func TestRemoteClientsWithBadAuthorities(t *testing.T) {
 	if _, err = stream.Receive(); connect.CodeOf(err) != connect.CodePermissionDenied || codec.DetailOf(err).GetKind() != "role" {
 		t.Error(err)
 	}
+}
+
+// withGateway is an engine as it is once it has opened its authority, with a gateway that it is to start.
+func withGateway(t *testing.T, dir string) (*engine, error) {
+	t.Helper()
+	e := &engine{Options: options(dir)}
+	e.Gateway = &companion.Options{RemoteAddress: "127.0.0.1:0"}
+	e.Logger = slog.New(slog.DiscardHandler)
+	e.settings, e.metrics = newSettings(e.Options, e.apply), newMetrics("", nil)
+	if err := os.MkdirAll(e.StateDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	err := e.openAuthority()
+	return e, err
+}
+
+// An engine that ended while it gave the gateway a key, or while the authority was made, leaves nothing that its next start does not put
+// right: the authority has a certificate for the key that is kept.
+func TestGatewayKey(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "state", control.CredentialGateway)
+	// next starts an engine, has it do something more, and ends it. It returns the certificate.
+	next := func(more func(e *engine) error) (certificate []byte) {
+		t.Helper()
+		e, err := withGateway(t, dir)
+		if err == nil && more != nil {
+			err = more(e)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if chain := e.authority.Trust().Server; len(chain) > 0 {
+			certificate = chain[0].Raw
+		}
+		if err := e.authority.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return certificate
+	}
+	certified := func(what string) []byte {
+		t.Helper()
+		certificate := next(nil)
+		key, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tls.X509KeyPair(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}), key); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		return certificate
+	}
+	next(func(e *engine) error {
+		key, err := authority.NewKey()
+		if err == nil {
+			err = e.secrets().Keep(control.CredentialAuthority, key)
+		}
+		if err == nil {
+			err = e.authority.Init("example.org", key)
+		}
+		return err
+	})
+	first := certified("the authority was made and not told of the key")
+	if !bytes.Equal(first, certified("nothing has happened")) {
+		t.Error("each start makes a certificate")
+	}
+	key, err := authority.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, string(key))
+	if bytes.Equal(first, certified("the key was kept and the authority not told of it")) {
+		t.Error("the certificate is that of the key before")
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(path+".new", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	e, err := withGateway(t, dir)
+	if !errors.Is(err, syscall.EISDIR) {
+		t.Errorf("the key cannot be kept: %v", err)
+	}
+	if err := errors.Join(e.authority.Close(), os.Remove(path+".new")); err != nil {
+		t.Fatal(err)
+	}
+	certified("the authority was told of a key that was not kept")
+	// What no engine makes is left to the gateway.
+	write(t, path, "another's")
+	next(nil)
 }

@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
@@ -198,7 +199,8 @@ func serialBytes(text string) []byte {
 	return b
 }
 
-// SetServer names the gateway's key, for which the authority makes a certificate and keeps it new. The key is shown by a request.
+// SetServer names the gateway's key, for which the authority makes a certificate and keeps it new. The key is shown by a request. That
+// of a key that it has named before changes nothing.
 func (a *Authority) SetServer(csr []byte) error {
 	r, err := ParseRequest(csr)
 	if err != nil {
@@ -208,6 +210,9 @@ func (a *Authority) SetServer(csr []byte) error {
 	defer a.change.Unlock()
 	if a.db == nil {
 		return ErrNone
+	}
+	if bytes.Equal(a.server.Key, r.Key) { // only who holds change writes it
+		return nil
 	}
 	s := serverRecord{Key: r.Key}
 	if err := a.db.commit(putServer(s)); err != nil {

@@ -261,6 +261,9 @@ func TestServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		third := current()
+		if err := a.SetServer(csrOf(t, key, nil)); err != nil {
+			t.Fatal(err)
+		}
 		a.Tick()
 		if third.Equal(second) || !current().Equal(third) {
 			t.Error("it is made anew for other names, and for no others")
