@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -21,7 +23,7 @@ const (
 // messages is the body of a gRPC reply, of which whole messages are handed on. When the engine goes away meanwhile, the reply ends
 // behind the last one with the status UNAVAILABLE: clients take a reply that breaks off, or half a message, for INTERNAL. If half of a
 // message too long to be held has been sent, only a connection that ends is UNAVAILABLE to them. The engine that went away had all its
-// other requests, too.
+// other requests, too. Where the engine has ended that one reply alone, it breaks off alone.
 type messages struct {
 	io.ReadCloser
 	reply      *http.Response
@@ -31,6 +33,19 @@ type messages struct {
 	whole int   // how many bytes of held can be handed on
 	long  int64 // how many bytes still come of a message that is too long to be held
 	err   error // behind held
+}
+
+// streamError is a stream that the other end has reset (RFC 9113, section 5.4.2): net/http makes its own error one of any type with these
+// fields.
+type streamError struct {
+	StreamID uint32
+	Code     uint32
+	Cause    error
+}
+
+// Error implements error.
+func (e streamError) Error() string {
+	return fmt.Sprintf("stream %d was reset with code %d", e.StreamID, e.Code)
 }
 
 // Read implements io.Reader.
@@ -85,7 +100,9 @@ func (m *messages) end() error {
 		return m.err
 	}
 	if m.long > 0 {
-		m.disconnect()
+		if _, alone := errors.AsType[streamError](m.err); !alone {
+			m.disconnect()
+		}
 		return m.err
 	}
 	if m.reply.Trailer == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -123,9 +124,9 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if issuers(r.URL.EscapedPath()) {
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(formTime)) // ignore the error: the server may not support deadlines
 	}
-	timely := newTimely(w)
-	defer timely.stop()
-	p.reverse.ServeHTTP(timely, r.WithContext(context.WithValue(r.Context(), certificatesKey{}, shown)))
+	c := &control{of: http.NewResponseController(w)}
+	defer c.end()
+	p.reverse.ServeHTTP(newTimely(w, c), r.WithContext(context.WithValue(r.Context(), handedKey{}, handed{shown, c})))
 }
 
 // handedOn reports whether a request is one for the engine, by its path as it was sent.
@@ -159,7 +160,13 @@ func issuers(path string) bool {
 	}
 }
 
-type certificatesKey struct{}
+// handed is what rewrite needs of a client's request beside itself.
+type handed struct {
+	shown   codec.Certificates
+	control *control
+}
+
+type handedKey struct{}
 
 // rewrite makes the engine's request of a client's. What the gateway says of the client in its head, the client cannot say.
 func rewrite(r *httputil.ProxyRequest) {
@@ -171,9 +178,45 @@ func rewrite(r *httputil.ProxyRequest) {
 			delete(out.Header, name)
 		}
 	}
-	shown, _ := r.In.Context().Value(certificatesKey{}).(codec.Certificates)
-	shown.Put(out.Header)
+	h, _ := r.In.Context().Value(handedKey{}).(handed)
+	h.shown.Put(out.Header)
 	codec.Presented{RemoteAddr: addressOf(r.In.RemoteAddr)}.Put(out.Header)
+	if out.Body != nil && r.In.ProtoMajor > 1 { // an HTTP/1 connection with a deadline could not be used again
+		out.Body = &upload{ReadCloser: out.Body, control: h.control}
+	}
+}
+
+// upload is the body of a client's request. The transport closes it once the engine has answered or is gone, and says neither before its
+// read has returned: so a client that has not ended its request would never hear of it.
+type upload struct {
+	io.ReadCloser
+	control *control
+}
+
+// Close implements io.Closer.
+func (u *upload) Close() error {
+	u.control.use(func(c *http.ResponseController) { _ = c.SetReadDeadline(time.Unix(1, 0)) })
+	return u.ReadCloser.Close()
+}
+
+// control controls the reply to a client for others than its handler, until that returns. net/http's own panics if it is used later.
+type control struct {
+	mu sync.Mutex
+	of *http.ResponseController // nil: the handler has returned
+}
+
+func (c *control) use(f func(*http.ResponseController)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.of != nil {
+		f(c.of)
+	}
+}
+
+func (c *control) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.of = nil
 }
 
 // gateways reports whether a header is one in which a gateway or a proxy says who its client is.
@@ -261,18 +304,16 @@ func modify(res *http.Response) error {
 // timely is a reply whose pieces must be read in time, however long there is none to read.
 type timely struct {
 	http.ResponseWriter
-	control *http.ResponseController
-	late    *time.Timer
+	own  *http.ResponseController // the handler's
+	late *time.Timer
 }
 
-func newTimely(w http.ResponseWriter) *timely {
-	t := &timely{ResponseWriter: w, control: http.NewResponseController(w)}
-	t.late = time.AfterFunc(writeTimeout, func() { _ = t.control.SetWriteDeadline(time.Unix(1, 0)) })
+func newTimely(w http.ResponseWriter, c *control) *timely {
+	end := func(c *http.ResponseController) { _ = c.SetWriteDeadline(time.Unix(1, 0)) }
+	t := &timely{ResponseWriter: w, own: c.of, late: time.AfterFunc(writeTimeout, func() { c.use(end) })}
 	t.late.Stop()
 	return t
 }
-
-func (t *timely) stop() { t.late.Stop() }
 
 // Write implements io.Writer.
 func (t *timely) Write(b []byte) (int, error) {
@@ -285,7 +326,7 @@ func (t *timely) Write(b []byte) (int, error) {
 func (t *timely) FlushError() error {
 	t.late.Reset(writeTimeout)
 	defer t.late.Stop()
-	return t.control.Flush()
+	return t.own.Flush()
 }
 
 // Unwrap is for http.ResponseController.

@@ -193,32 +193,74 @@ func TestProxyKilledEngine(t *testing.T) {
 	}
 }
 
+// halfMessage is a reply of which half a message that is too long to be held has come. The engine breaks off that one once the body ends.
+func (f *remoteFixture) halfMessage(h *http.Client) (reply *http.Response, body io.Closer) {
+	f.t.Helper()
+	in, out := io.Pipe()
+	r, err := http.NewRequestWithContext(f.t.Context(), http.MethodPost, "https://"+f.address+"/grpc.health.v1.Health/Check", in)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/grpc")
+	reply, err = h.Do(r)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = reply.Body.Close() })
+	if _, err := io.ReadFull(reply.Body, make([]byte, maxHeld)); err != nil {
+		f.t.Fatal(err)
+	}
+	return reply, out
+}
+
 // Where an engine is killed within a message of gRPC that is too long to be held, the connection ends: for grpc-go that is UNAVAILABLE, and a
-// stream that ends within a message INTERNAL.
+// stream that ends within a message INTERNAL. Where the engine breaks off one reply, the others on the connection go on.
 func TestProxyHalfMessage(t *testing.T) {
 	f := newRemoteFixture(t)
 	h := f.transport(f.authority.client())
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+f.address+"/grpc.health.v1.Health/Check", http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/grpc")
-	reply, err := h.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer reply.Body.Close()
-	if _, err := io.ReadFull(reply.Body, make([]byte, maxHeld)); err != nil {
-		t.Fatal(err)
+	one, body := f.halfMessage(h)
+	other, _ := f.halfMessage(h)
+	body.Close()
+	if rest, err := io.ReadAll(one.Body); err == nil || len(rest) > 0 || !strings.Contains(err.Error(), "stream error") {
+		t.Errorf("broken off: %d bytes, %v", len(rest), err)
 	}
 	f.kill()
-	rest, err := io.ReadAll(reply.Body)
-	if err == nil || len(rest) > 0 || strings.Contains(err.Error(), "stream error") || reply.Trailer.Get("Grpc-Status") != "" {
-		t.Errorf("%d bytes, %v, %v", len(rest), err, reply.Trailer)
+	if rest, err := io.ReadAll(other.Body); err == nil || len(rest) > 0 || strings.Contains(err.Error(), "stream error") || other.Trailer.Get("Grpc-Status") != "" {
+		t.Errorf("killed: %d bytes, %v, %v", len(rest), err, other.Trailer)
 	}
 	f.start()
 	if j, err := f.jobs(h, "grpc").Status(t.Context(), &rtaskv1.StatusRequest{Job: "aaaaaaaaaaaaaaaa"}); err != nil || j.Job.Id != "aaaaaaaaaaaaaaaa" {
 		t.Errorf("the next engine: %v, %v", j, err)
+	}
+}
+
+// A client that has not ended its request hears at once that the engine was killed, though the gateway waits for what it sends.
+func TestProxyUnendedRequest(t *testing.T) {
+	f := newRemoteFixture(t)
+	h := f.transport(f.authority.client())
+	in, out := io.Pipe()
+	defer out.Close()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+f.address+"/rtask.v1.JobService/Status", in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/grpc")
+	killed := make(chan struct{})
+	go func() {
+		defer close(killed)
+		_, _ = out.Write([]byte{0, 0, 0, 0, 7})
+		testkit.Eventually(t, "the call is there", func() bool { return f.calls() > 0 })
+		f.kill()
+	}()
+	reply, err := h.Do(r)
+	<-killed
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reply.Body.Close()
+	_, _ = io.Copy(io.Discard, reply.Body)
+	if status := reply.Header.Get("Grpc-Status") + reply.Trailer.Get("Grpc-Status"); status != "14" {
+		t.Errorf("status %q, %v, %v", status, reply.Header, reply.Trailer)
 	}
 }
 

@@ -122,12 +122,13 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Grpc-Status", "0")
 }
 
-// half is the first bytes of a message that is too long to be held, and no more.
+// half is the first bytes of a message that is too long to be held, and no more. The reply breaks off once the request's body has ended.
 func half(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
 	_, _ = w.Write(framed(2 * maxHeld)[:maxHeld])
 	_ = http.NewResponseController(w).Flush()
-	<-r.Context().Done()
+	_, _ = io.Copy(io.Discard, r.Body)
+	panic(http.ErrAbortHandler)
 }
 
 // head returns the head of what came last.

@@ -281,15 +281,15 @@ func TestRemoteRequestsAtATime(t *testing.T) {
 func TestRemoteUnreadReply(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &stuck{late: make(chan struct{})}
-		reply := newTimely(w)
+		c := &control{of: http.NewResponseController(w)}
+		reply := newTimely(w, c)
 		began := time.Now()
 		if _, err := reply.Write([]byte("x")); err == nil || time.Since(began) != writeTimeout {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
-		reply.stop()
 		// One that is read, and then has nothing to read for long, does not.
 		w = &stuck{late: make(chan struct{}), reads: true}
-		reply = newTimely(w)
+		reply = newTimely(w, &control{of: http.NewResponseController(w)})
 		for range 3 {
 			if _, err := reply.Write([]byte("x")); err != nil {
 				t.Error(err)
@@ -299,13 +299,15 @@ func TestRemoteUnreadReply(t *testing.T) {
 			}
 			time.Sleep(time.Hour)
 		}
-		reply.stop()
 		synctest.Wait()
 		select {
 		case <-w.late:
 			t.Error("it has ended")
 		default:
 		}
+		// Once the handler has returned, net/http's writer panics.
+		c.end()
+		c.use(func(*http.ResponseController) { t.Error("it is used after its end") })
 	})
 }
 
