@@ -96,7 +96,8 @@ type engine struct {
 	authority    *authority.Authority
 	trusting     sync.Mutex                    // held while trust is made
 	trust        atomic.Pointer[rtaskv1.Trust] // what the gateway is told of certificates
-	rootsMissing atomic.Bool                   // a file of remote.authorities could not be read
+	rootsMissing atomic.Bool                   // a file of remote.authorities could not be used
+	rootsProblem atomic.Pointer[string]        // what was wrong with those that could be read
 	tokens       *token.Issuer
 	providers    *provider.Set
 }

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -152,22 +154,28 @@ func (e *engine) configureAuthority(c *config.Config) {
 		ServerNames: serverNames(c),
 	}
 	missing := false
+	var problems []string
 	for _, of := range c.Remote.Authorities {
 		if of == config.OwnAuthority {
 			s.Own = true
 			continue
 		}
 		roots, err := e.settings.machine.ReadTrusted(of)
-		if err == nil {
-			err = authority.CheckRoots(roots)
-		}
 		if err != nil { // a warning of the configuration says so, too
 			missing = true
 			continue
 		}
+		if err := authority.CheckRoots(append(slices.Clip(s.Roots), roots)...); err != nil {
+			problems = append(problems, of+": "+err.Error())
+			continue
+		}
 		s.Roots = append(s.Roots, roots)
 	}
-	e.rootsMissing.Store(missing)
+	problem := strings.Join(problems, "; ")
+	if before := e.rootsProblem.Swap(&problem); problem != "" && (before == nil || *before != problem) {
+		e.Logger.Error("certificates of these authorities are refused", "error", problem)
+	}
+	e.rootsMissing.Store(missing || problem != "")
 	if err := e.authority.Configure(s); err != nil {
 		e.Logger.Error("cannot use the authorities of the configuration", "error", err)
 		e.trustChanged() // the rest of the configuration is in force all the same

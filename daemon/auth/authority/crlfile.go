@@ -39,9 +39,9 @@ type fileStamp struct {
 	ctime, mtime, size int64
 }
 
-// CheckRoots returns an error for what cannot be one of Settings.Roots.
-func CheckRoots(text []byte) error {
-	_, err := parseRoots([][]byte{text})
+// CheckRoots returns an error for what cannot be Settings.Roots.
+func CheckRoots(all ...[]byte) error {
+	_, err := parseRoots(all)
 	return err
 }
 
