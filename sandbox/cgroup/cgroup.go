@@ -109,17 +109,19 @@ func (t *Tree) Reclaim(enough uint64) (uint64, error) {
 	left, err := t.left()
 	for err == nil && left > enough {
 		before := left
-		// memory.reclaim (Linux 5.19) says EAGAIN when it could not take all of it; what it did take is seen by looking. It is not
-		// asked for what cannot be had, the kernel's own part: it would take the shim's pages again and again, as they come back.
+		// memory.reclaim (Linux 5.19) says EAGAIN when it could not take all of it, and EINTR when a signal came; what it did take is
+		// seen by looking. It is not asked for what cannot be had, the kernel's own part: it would take the shim's pages again and
+		// again, as they come back.
 		piece := min(left-enough/2, reclaimPiece)
 		err = write(t.dir, "memory.reclaim", strconv.FormatUint(piece, 10))
 		if isGone(err) {
 			return left, nil // an older kernel
 		}
-		if err != nil && !errors.Is(err, unix.EAGAIN) {
+		interrupted := errors.Is(err, unix.EINTR)
+		if err != nil && !interrupted && !errors.Is(err, unix.EAGAIN) {
 			return left, err
 		}
-		if left, err = t.left(); left >= before {
+		if left, err = t.left(); left >= before && !interrupted {
 			break
 		}
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"math"
 	"net"
+	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +15,40 @@ import (
 	"unicode/utf8"
 
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
 )
+
+// A process is not taken for one that has ended because of signals, which Go's runtime sends to its own threads.
+func TestEndedAmongSignals(t *testing.T) {
+	pidfd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pidfd)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	pid, tid := os.Getpid(), unix.Gettid()
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = unix.Tgkill(pid, tid, unix.SIGURG)
+			}
+		}
+	}()
+	for range 200_000 {
+		if over, err := ended(pidfd); over || err != nil {
+			t.Errorf("%v, %v", over, err)
+			break
+		}
+	}
+	close(stop)
+	<-done
+}
 
 func TestUnitPath(t *testing.T) {
 	const want = "/org/freedesktop/systemd1/unit/rtask_2dbuild_2d17_2escope"

@@ -236,10 +236,12 @@ func verify(unit string, pid, pidfd int) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrNotVerified, err)
 	}
-	// The PID is ours only as long as the pidfd says so: read first, ask then. A pidfd is readable once its process has
-	// ended, also while that is a zombie (pidfd_open(2)).
-	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-	if n, err := unix.Poll(fds, 0); n != 0 || err != nil {
+	// The PID is ours only as long as the pidfd says so: read first, ask then.
+	over, err := ended(pidfd)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrNotVerified, err)
+	}
+	if over {
 		return "", fmt.Errorf("%w: it has ended", ErrNotVerified)
 	}
 	group := cgroup.Of(b)
@@ -247,6 +249,17 @@ func verify(unit string, pid, pidfd int) (string, error) {
 		return "", fmt.Errorf("%w: it is in %q", ErrNotVerified, group)
 	}
 	return group, nil
+}
+
+// ended reports whether a process has ended: its pidfd is readable then, also while the process is a zombie (pidfd_open(2)). A signal
+// interrupts even a call that does not wait, and Go's runtime sends itself some.
+func ended(pidfd int) (bool, error) {
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	for {
+		if n, err := unix.Poll(fds, 0); !errors.Is(err, unix.EINTR) {
+			return n != 0, err
+		}
+	}
 }
 
 // ControlGroup returns the control group of a scope below the cgroup v2 mount, or "" if there is no such scope.
