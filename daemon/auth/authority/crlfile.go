@@ -121,6 +121,8 @@ func (a *Authority) readLists(again bool) bool {
 			switch {
 			case next.err != nil:
 				a.logger.Warn("cannot use a list of revoked certificates", "file", l.path, "error", next.err)
+			case len(next.verified) == 0: // a list of an intermediate authority, or the wrong one
+				a.logger.Warn("no authority of the configuration has signed a list of revoked certificates", "file", l.path, "issuer", next.list.Issuer)
 			case time.Now().After(next.list.NextUpdate):
 				a.logger.Warn("a list of revoked certificates is too old", "file", l.path, "next_update", next.list.NextUpdate)
 			}
