@@ -458,6 +458,18 @@ func TestRevoke(t *testing.T) {
 		reply, _ := p.ask(&p.user, "POST", PathRevoke, formType, url.Values{"token": {raw}}.Encode())
 		return reply.StatusCode
 	}
+	blocked := filepath.Join(p.dir, "token.keys.new")
+	if err := os.Mkdir(blocked, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got := revoke(one); got != 503 || p.rechecked != 0 {
+			t.Errorf("where it cannot be written: %d, and calls were looked at %d times", got, p.rechecked)
+		}
+	}
+	if err := os.Remove(blocked); err != nil {
+		t.Fatal(err)
+	}
 	for _, raw := range []string{one, one, "nonsense"} {
 		if got := revoke(raw); got != 200 {
 			t.Errorf("revoking %.20s…: %d", raw, got)

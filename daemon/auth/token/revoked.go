@@ -65,8 +65,8 @@ func (r revoked) has(c Claims) bool {
 	return single || client && !c.IssuedAt.After(since) || !r.all.IsZero() && !c.IssuedAt.After(r.all)
 }
 
-// Revoke makes a verified token useless (RFC 7009). When it returns, that is on disk; with an error the token is as good as
-// before, so that who asks again is not told that it is revoked while a restart would bring it back.
+// Revoke makes a verified token useless (RFC 7009). When it returns, that is on disk. With an error the token stays good: if it were refused,
+// the next request to revoke it would be answered that it is revoked, and a restart would bring it back.
 func (i *Issuer) Revoke(c Claims) error {
 	i.change.Lock()
 	defer i.change.Unlock()
