@@ -89,7 +89,8 @@ func providerScope() scope[Provider] {
 			{
 				name: "issuer", example: `"https://sso.example.org/realms/corp"`,
 				kind: text(func(d *decoder, v value, p *Provider) { d.issuer(v, &p.Issuer) }),
-				doc:  "The URL of the provider, exactly as it stands in `iss` of its tokens. It has to be there.",
+				doc: "The URL of the provider, exactly as it stands in `iss` of its tokens. It has to be there. Several providers may " +
+					"have the same one: the first in the configuration that takes a token counts, so each needs its own `require`.",
 			},
 			{
 				name: "client_id", example: `"rtaskctl"`,
