@@ -145,7 +145,7 @@ func (a *Authority) room(uri string, now time.Time) (over []*Enrolment, err erro
 		}
 	}
 	if n >= maxOfIdentity {
-		return nil, fmt.Errorf("%w: %d of %s have not ended, or were revoked and ended today", ErrFull, n, uri)
+		return nil, fmt.Errorf("%w: %d of %s have not ended, or were revoked and ended less than 24 hours ago", ErrFull, n, uri)
 	}
 	slices.SortFunc(own, func(a, b *Enrolment) int { return a.Until.Compare(b.Until) })
 	over = own[:max(len(own)-maxEndedOfIdentity+1, 0)]
