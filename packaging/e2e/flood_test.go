@@ -58,7 +58,7 @@ func flood(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	n := newNormal(ts)
 	n.requests(20, 0)
-	before := n.median()
+	before := median(n.took)
 	ts.Check(errors.Join(n.failed...))
 	held := holds(ts)
 	ts.Logf("before: a request takes %v; %v", before, held)
@@ -80,10 +80,10 @@ func flood(ts *testscript.TestScript, neg bool, args []string) {
 		n.requests(1, 100*time.Millisecond)
 		if !third && time.Since(began) > length/3 {
 			third = true
-			ts.Logf("after a third: a request takes %v; %v", n.median(), holds(ts))
+			ts.Logf("after a third: a request takes %v; %v", median(n.took), holds(ts))
 		}
 	}
-	during := n.median()
+	during := median(n.took)
 	ts.Logf("at the end: a request takes %v, %.1f times as long as without floods; %d requests; %v", during, float64(during)/float64(before), len(n.ids), holds(ts))
 	for _, f := range floods {
 		ts.Check(f.stop.Close())
@@ -96,16 +96,26 @@ func flood(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	n.audit(ts)
 	n.close()
+	settle(ts, held, memorySlack, func() error { return nil })
+}
+
+// settle waits until the daemons hold little more than before, of memory at most so many bytes, and until what else must be right is.
+func settle(ts *testscript.TestScript, held holding, memory int, right func() error) {
 	for deadline := time.Now().Add(settleTime); ; time.Sleep(2 * time.Second) {
-		now := holds(ts)
-		if held.covers(now) {
+		now, err := holds(ts), right()
+		if err == nil && held.covers(now, memory) {
 			ts.Logf("afterwards: %v", now)
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("afterwards the daemons hold %v, before they held %v", now, held)
+			ts.Fatalf("afterwards the daemons hold %v, before they held %v; %v", now, held, err)
 		}
 	}
+}
+
+func median(took []time.Duration) time.Duration {
+	all := slices.Sorted(slices.Values(took))
+	return all[len(all)/2].Round(10 * time.Microsecond)
 }
 
 // flooder is a process that floods until its standard input ends.
@@ -145,23 +155,29 @@ func (h holding) String() string {
 		h.memory[0]>>20, h.descriptors[0], h.goroutines[0], h.memory[1]>>20, h.descriptors[1], h.goroutines[1])
 }
 
-// covers reports whether another holding is not much more.
-func (h holding) covers(o holding) bool {
+// covers reports whether another holding is not much more, of memory at most so many bytes.
+func (h holding) covers(o holding, memory int) bool {
 	for i := range h.memory {
-		if o.memory[i] > h.memory[i]+memorySlack || o.descriptors[i] > h.descriptors[i]+slack || o.goroutines[i] > h.goroutines[i]+slack {
+		if o.memory[i] > h.memory[i]+memory || o.descriptors[i] > h.descriptors[i]+slack || o.goroutines[i] > h.goroutines[i]+slack {
 			return false
 		}
 	}
 	return true
 }
 
-func holds(ts *testscript.TestScript) holding {
-	var h holding
+// metrics are what the gateway serves at :9090.
+func metrics(ts *testscript.TestScript) []byte {
 	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get("http://127.0.0.1:9090/metrics")
 	ts.Check(err)
 	defer res.Body.Close()
-	metrics, err := io.ReadAll(res.Body)
+	text, err := io.ReadAll(res.Body)
 	ts.Check(err)
+	return text
+}
+
+func holds(ts *testscript.TestScript) holding {
+	var h holding
+	metrics := metrics(ts)
 	for i, unit := range []string{"rtask", "rtask-gateway"} {
 		out, err := exec.Command("systemctl", "show", "-P", "MainPID", unit+".service").Output()
 		ts.Check(err)
@@ -198,12 +214,6 @@ func newNormal(ts *testscript.TestScript) *normal {
 }
 
 func (n *normal) close() { n.client.CloseIdleConnections() }
-
-func (n *normal) median() time.Duration {
-	all := slices.Clone(n.took)
-	slices.Sort(all)
-	return all[len(all)/2].Round(10 * time.Microsecond)
-}
 
 // requests makes rounds of requests of all kinds, each on a connection of its own, and of one job by rtaskctl.
 func (n *normal) requests(rounds int, pause time.Duration) {

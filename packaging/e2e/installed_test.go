@@ -34,7 +34,8 @@ func TestInstalled(t *testing.T) {
 func TestMachine(t *testing.T) { scripts(t, "vm") }
 
 // before keeps what testdata/remote/end brings back: after a script that failed, or where one calls it.
-const before = "rm -rf /run/rtask-before && mkdir -m 0700 /run/rtask-before && cp -a /etc/rtask /etc/hosts /run/rtask-before/"
+const before = "rm -rf /run/rtask-before && mkdir -m 0700 /run/rtask-before && cp -a /etc/rtask /etc/hosts /run/rtask-before/ && " +
+	"echo $(date +%s) $(cut -d . -f 1 /proc/uptime) >/run/rtask-before/clock"
 
 // scripts runs those of one folder, in the order of their names. Later ones build on what earlier ones leave in /etc/rtask, so
 // one that failed loses its own changes only.

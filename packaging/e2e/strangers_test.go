@@ -20,7 +20,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -56,7 +55,7 @@ func strangers(ts *testscript.TestScript, neg bool, args []string) {
 	for range 20 {
 		ts.Check(known.call())
 	}
-	before, counted, held := known.median(), refusals(ts), holds(ts)
+	before, want, held := median(known.took), refusals(ts), holds(ts)
 	ts.Logf("before: a call takes %v; %v", before, held)
 
 	self, err := os.Executable()
@@ -66,52 +65,42 @@ func strangers(ts *testscript.TestScript, neg bool, args []string) {
 	crowd.Dir, crowd.Stdout, crowd.Stderr = "/", &out, &out
 	crowd.Env = []string{"PATH=" + os.Getenv("PATH"), strangersVariable + "N=" + args[0], strangersVariable + "ADDRESS=" + args[1]}
 	ts.Check(crowd.Start())
-	defer func() { _ = crowd.Process.Kill() }() // an error means that it has ended
-	gone := make(chan error, 1)
-	go func() { gone <- crowd.Wait() }()
+	gone := make(chan struct{})
+	go func() { defer close(gone); err = crowd.Wait() }()
+	defer func() { _ = crowd.Process.Kill(); <-gone }() // an error means that it has ended
 	known.took = nil
 	for over := false; !over; {
 		ts.Check(known.call())
 		select {
-		case err := <-gone:
-			if over = true; err != nil {
-				ts.Fatalf("strangers: %v, %s", err, out.String())
-			}
+		case <-gone:
+			over = true
 		default:
 		}
 	}
-	during := known.median()
+	if err != nil {
+		ts.Fatalf("strangers: %v, %s", err, out.String())
+	}
+	during := median(known.took)
 	ts.Logf("meanwhile: %d calls, %v each, %.1f times as long; %v", len(known.took), during, float64(during)/float64(before), holds(ts))
 
-	want := map[string]int{"certificate-missing": n - n/4 - (n+1)/4, "certificate-unknown": n / 4, "tls": (n + 1) / 4}
-	for deadline := time.Now().Add(settleTime); ; time.Sleep(time.Second) {
-		now, counts := holds(ts), refusals(ts)
-		maps.DeleteFunc(counts, func(kind string, n int) bool { return n == counted[kind] })
-		for kind := range counts {
-			counts[kind] -= counted[kind]
-		}
-		grown := max(now.memory[0]-held.memory[0], now.memory[1]-held.memory[1])
-		if grown <= strangerMemory && held.covers(now) && maps.Equal(counts, want) {
-			ts.Logf("afterwards: %v; refused %v", now, counts)
-			return
-		}
-		if time.Now().After(deadline) {
-			ts.Fatalf("afterwards the daemons hold %v, before they held %v; they counted %v, there were %v", now, held, counts, want)
-		}
+	for kind, more := range map[string]int{"certificate-missing": n - n/4 - (n+1)/4, "certificate-unknown": n / 4, "tls": (n + 1) / 4} {
+		want[kind] += more
 	}
+	settle(ts, held, strangerMemory, func() error {
+		if counts := refusals(ts); !maps.Equal(counts, want) {
+			return fmt.Errorf("refused are %v, and there should be %v", counts, want)
+		}
+		return nil
+	})
 }
 
 // refusals are how many handshakes and calls of remote clients were refused, by kind.
 func refusals(ts *testscript.TestScript) map[string]int {
-	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get("http://127.0.0.1:9090/metrics")
-	ts.Check(err)
-	defer res.Body.Close()
-	metrics, err := io.ReadAll(res.Body)
-	ts.Check(err)
 	all := map[string]int{}
-	for _, m := range regexp.MustCompile(`(?m)^rtask_remote_refused_total\{kind="([^"]+)"\} (\d+)$`).FindAllSubmatch(metrics, -1) {
-		all[string(m[1])], err = strconv.Atoi(string(m[2]))
+	for _, m := range regexp.MustCompile(`(?m)^rtask_remote_refused_total\{kind="([^"]+)"\} (\d+)$`).FindAllSubmatch(metrics(ts), -1) {
+		count, err := strconv.Atoi(string(m[2]))
 		ts.Check(err)
+		all[string(m[1])] = count
 	}
 	return all
 }
@@ -163,11 +152,6 @@ func (k *known) call() error {
 	}
 	k.took = append(k.took, time.Since(began))
 	return nil
-}
-
-func (k *known) median() time.Duration {
-	all := slices.Sorted(slices.Values(k.took))
-	return all[len(all)/2].Round(10 * time.Microsecond)
 }
 
 // TestStrangers is the process that strangers starts. In others it is no test.
