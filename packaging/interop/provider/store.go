@@ -36,7 +36,7 @@ type store struct {
 	*storage.Storage
 	users users
 	keys  keys
-	// lives are how long the ID tokens of clients are good, where that is not an hour.
+	// lives are how long the ID tokens of clients are good.
 	lives map[string]time.Duration
 }
 
@@ -67,11 +67,7 @@ func (s *store) GetClientByClientID(ctx context.Context, id string) (op.Client, 
 	if err != nil {
 		return nil, err
 	}
-	life := found.IDTokenLifetime()
-	if l, ok := s.lives[id]; ok {
-		life = l
-	}
-	return client{found, life}, nil
+	return client{found, s.lives[id]}, nil
 }
 
 // SigningKey implements op.Storage.
