@@ -70,6 +70,9 @@ func sectionNames() []string {
 }
 
 func run(ctx context.Context, o options) error {
+	if o.markdown && o.only != "" {
+		return errors.New("--markdown prints all rows: leave out --only")
+	}
 	wanted := sectionNames()
 	if o.only != "" {
 		wanted = strings.Split(o.only, ",")
