@@ -384,3 +384,20 @@ func TestReadmeNamesGo(t *testing.T) {
 		t.Errorf("README.md does not say that Go %s is needed", m)
 	}
 }
+
+// TestNoStartLimit: no unit gives up after some starts; see rtask.service. rtask-resume.service starts once at a boot.
+func TestNoStartLimit(t *testing.T) {
+	units := 0
+	for _, unit := range glob(t, "systemd/rtask*") {
+		if !slices.Contains([]string{".service", ".socket", ".path", ".timer"}, filepath.Ext(unit)) || filepath.Base(unit) == "rtask-resume.service" {
+			continue
+		}
+		units++
+		if !slices.Contains(section(read(t, unit), "Unit"), [2]string{"StartLimitIntervalSec", "0"}) {
+			t.Errorf("%s has a limit on starts", unit)
+		}
+	}
+	if units < 5 {
+		t.Errorf("%d units were looked at", units)
+	}
+}
