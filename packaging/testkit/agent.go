@@ -1,7 +1,7 @@
 package testkit
 
 import (
-	"os"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -20,6 +20,12 @@ func SSHAgent(t testing.TB) (socket string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	Eventually(t, "ssh-agent listens", func() bool { _, err := os.Stat(socket); return err == nil })
+	Eventually(t, "ssh-agent listens", func() bool {
+		c, err := net.Dial("unix", socket)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	})
 	return socket
 }
