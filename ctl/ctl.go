@@ -111,6 +111,7 @@ func (a *app) build() *cli.App {
 			}
 			return exitStatus(exitError)
 		},
+		Before:          noEmptyFlag,
 		OnUsageError:    onUsageError,
 		HideHelpCommand: true,
 		Reader:          a.stdin,
@@ -127,6 +128,7 @@ func prepare(commands []*cli.Command) {
 	for _, c := range commands {
 		c.HideHelpCommand = true
 		c.OnUsageError = onUsageError
+		c.Before = noEmptyFlag
 		if len(c.Subcommands) > 0 && c.Action == nil {
 			c.Action = func(ctx *cli.Context) error { return unknownCommand(ctx, c.Subcommands) }
 		}

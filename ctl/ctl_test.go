@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/urfave/cli/v2"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/rtask/rtask/ctl/client"
@@ -58,6 +59,40 @@ func TestPermute(t *testing.T) {
 	}
 	if got := permute(root, nil); !slices.Equal(got, []string{"rtaskctl"}) {
 		t.Errorf("permute() = %v", got)
+	}
+}
+
+// TestEmptyFlags checks that no command takes a flag that is set to nothing for one that is not there.
+func TestEmptyFlags(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "none.sock")
+	tried := 0
+	try := func(args []string, flags []cli.Flag) {
+		for _, f := range flags {
+			if _, exact := f.(*cli.GenericFlag); exact || !f.(cli.DocGenerationFlag).TakesValue() {
+				continue
+			}
+			var errs strings.Builder
+			tried++
+			status := Run(t.Context(), append(args[:len(args):len(args)], dashed(f.Names()[0])+"="), nil, io.Discard, &errs, testEnv(nil))
+			want := "rtaskctl: " + dashed(f.Names()[0]) + ": it is empty\n"
+			if status != exitError || !strings.HasPrefix(errs.String(), want) {
+				t.Errorf("%s: exit status %d, %q; want %q", args, status, errs.String(), want)
+			}
+		}
+	}
+	root := (&app{env: testEnv(nil)}).build()
+	try([]string{"rtaskctl"}, root.Flags)
+	var walk func(args []string, commands []*cli.Command)
+	walk = func(args []string, commands []*cli.Command) {
+		for _, c := range commands {
+			args := append(args[:len(args):len(args)], c.Name)
+			try(args, c.Flags)
+			walk(args, c.Subcommands)
+		}
+	}
+	walk([]string{"rtaskctl", "--socket", socket}, root.Commands)
+	if tried < 40 {
+		t.Errorf("only %d flags were tried", tried)
 	}
 }
 

@@ -48,9 +48,6 @@ func dryRunRequest(c *cli.Context) (*rtaskv1.DryRunRequest, error) {
 	if m.Parameters, err = parametersOf(c); err != nil {
 		return nil, err
 	}
-	if err := emptyFlag(c, "task", "key", "webhook"); err != nil {
-		return nil, err
-	}
 	switch {
 	case m.Task == "" && (m.Key != "" || m.Webhook != "" || len(m.Parameters) > 0):
 		return nil, misuse(c, "--key, --webhook and --param are about a request for a task: name it with --task")

@@ -35,12 +35,14 @@ func settingsOf(c *cli.Context, name string) settings {
 	return nil
 }
 
-// emptyFlag returns an error for one of these flags that is set to nothing: a variable of a script that is not set must not be taken for
-// a flag that is not there.
-func emptyFlag(c *cli.Context, names ...string) error {
-	for _, name := range names {
-		if c.IsSet(name) && c.String(name) == "" {
-			return misuse(c, "--%s: it is empty", name)
+// noEmptyFlag returns an error for a flag of this command that is set to nothing: a variable of a script that is not set must not be taken
+// for a flag that is not there. What is wrong with one of settings, the engine says.
+func noEmptyFlag(c *cli.Context) error {
+	for _, f := range c.Command.Flags {
+		name := f.Names()[0]
+		_, exact := c.Generic(name).(*settings)
+		if c.IsSet(name) && !exact && (c.String(name) == "" || slices.Contains(c.StringSlice(name), "")) {
+			return misuse(c, "%s: it is empty", dashed(name))
 		}
 	}
 	return nil

@@ -20,9 +20,6 @@ func (a *app) caIssue(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := emptyFlag(c, "csr", "out"); err != nil {
-		return err
-	}
 	identity, err := identityOf(c, name)
 	if err != nil {
 		return err

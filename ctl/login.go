@@ -156,9 +156,6 @@ func (a *app) login(c *cli.Context) error {
 	if c.Bool("device") && c.Bool("browser") {
 		return misuse(c, "--device and --browser exclude each other")
 	}
-	if err := emptyFlag(c, "join", "provider", "as", "name", "key", "cert", "ca", "ca-fingerprint"); err != nil {
-		return err
-	}
 	to, err := a.loginAim(c, folder)
 	if err != nil {
 		return err

@@ -37,10 +37,7 @@ func (a *app) psCommand() *cli.Command {
 // psRequest is what the flags ask for.
 func psRequest(c *cli.Context) (*rtaskv1.ListRequest, error) {
 	r := &rtaskv1.ListRequest{All: c.Bool("all"), Task: c.String("task"), User: c.String("run-as"), Owner: c.String("owner")}
-	err := emptyFlag(c, "task", "run-as", "owner")
-	if err != nil {
-		return nil, err
-	}
+	var err error
 	if r.Since, r.Until, err = bounds(c); err != nil {
 		return nil, err
 	}
