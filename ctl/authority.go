@@ -163,6 +163,10 @@ func (a *app) caRotate(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
+	gateway, distrust := c.Bool("gateway"), c.Bool("distrust-old")
+	if gateway && distrust {
+		return misuse(c, "--gateway and --distrust-old exclude each other")
+	}
 	now, err := callAuthority(a, c, authority.Show, &rtaskv1.ShowRequest{})
 	if err != nil {
 		return err
@@ -171,65 +175,41 @@ func (a *app) caRotate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.Bool("gateway") {
-		return a.caRotateGateway(c, now, key, csr)
-	}
 	store := credentials.Store{Folder: a.credstore, TPM: c.Bool("tpm")}
+	request := &rtaskv1.RotateRequest{AuthorityKey: key, Distrust: distrust}
+	command, credential, next, place, stay := c.Command.HelpName, "ca.key", sealedNext, sealedAuthority, halfRotated(store)
+	if gateway {
+		request = &rtaskv1.RotateRequest{GatewayCsr: csr}
+		command, credential, next, place = command+" --gateway", "remote.key", sealedGatewayNext, sealedGateway
+		stay = "rm " + store.Path(next) + ", then rtaskctl ca rotate --gateway again"
+	}
 	seals := now.GetExists() && now.GetSealed()
 	if seals {
-		unlock, err := a.seal(c.Context, c.Command.HelpName, store, map[string]sealing{sealedNext: {"ca.key", key}})
+		unlock, err := a.seal(c.Context, command, store, map[string]sealing{next: {credential, key}})
 		if err != nil {
 			return err
 		}
 		defer unlock()
 	}
-	r, err := callAuthority(a, c, authority.Rotate, &rtaskv1.RotateRequest{AuthorityKey: key, Distrust: c.Bool("distrust-old")})
-	if err != nil {
-		if seals {
-			err = a.undo(c, store, err, now, halfRotated(store), sealedNext)
-		}
+	r, err := callAuthority(a, c, authority.Rotate, request)
+	switch {
+	case err != nil && seals:
+		return a.undo(c, store, err, now, stay, next)
+	case err != nil:
 		return err
-	}
-	if seals {
-		if err := store.Move(sealedNext, sealedAuthority); err != nil {
-			return &hintError{fmt.Errorf("the authority has its new key, but it could not be put in its place: %w", err), "mv " + store.Path(sealedNext) + " " + store.Path(sealedAuthority)}
+	case seals:
+		if err := store.Move(next, place); err != nil {
+			return &hintError{fmt.Errorf("there is a new key, but it could not be put in its place: %w", err), "mv " + store.Path(next) + " " + store.Path(place)}
 		}
 	}
-	old := "What the old key has signed stays good until it ends.\n"
-	if c.Bool("distrust-old") {
-		old = "What the old key has signed is good for nothing now: everybody logs in again.\n"
+	text := authorityText(r.GetAuthority(), store) + "What the old key has signed stays good until it ends.\n"
+	switch {
+	case gateway:
+		text = "The gateway has a new key; the authority and its clients keep theirs.\nNext: systemctl restart rtask-gateway.service\n"
+	case distrust:
+		text = authorityText(r.GetAuthority(), store) + "What the old key has signed is good for nothing now: everybody logs in again.\n"
 	}
-	return a.result(c, authorityOf(r.GetAuthority()), authorityText(r.GetAuthority(), store)+old)
-}
-
-// caRotateGateway gives the gateway a new key.
-func (a *app) caRotateGateway(c *cli.Context, now *rtaskv1.ShowResponse, key, csr []byte) error {
-	if c.Bool("distrust-old") {
-		return misuse(c, "--gateway and --distrust-old exclude each other")
-	}
-	store := credentials.Store{Folder: a.credstore, TPM: c.Bool("tpm")}
-	seals := now.GetExists() && now.GetSealed()
-	if seals {
-		unlock, err := a.seal(c.Context, c.Command.HelpName+" --gateway", store, map[string]sealing{sealedGatewayNext: {"remote.key", key}})
-		if err != nil {
-			return err
-		}
-		defer unlock()
-	}
-	r, err := callAuthority(a, c, authority.Rotate, &rtaskv1.RotateRequest{GatewayCsr: csr})
-	if err != nil {
-		if seals {
-			err = a.undo(c, store, err, now, "rm "+store.Path(sealedGatewayNext)+", then rtaskctl ca rotate --gateway again", sealedGatewayNext)
-		}
-		return err
-	}
-	if err := store.Move(sealedGatewayNext, sealedGateway); err != nil {
-		return &hintError{fmt.Errorf("the gateway's key could not be put in its place: %w", err), "mv " + store.Path(sealedGatewayNext) + " " + store.Path(sealedGateway)}
-	}
-	if c.Bool("json") {
-		return a.printJSON(authorityOf(r.GetAuthority()))
-	}
-	return a.print("The gateway has a new key; the authority and its clients keep theirs.\nNext: systemctl restart rtask-gateway.service\n")
+	return a.result(c, authorityOf(r.GetAuthority()), text)
 }
 
 // undo removes sealed keys after the call that brought them has failed with err, which it returns. They stay, with a hint about that, where
