@@ -205,7 +205,7 @@ func (a *app) caRotate(c *cli.Context) error {
 	text := authorityText(r.GetAuthority(), store) + "What the old key has signed stays good until it ends.\n"
 	switch {
 	case gateway:
-		text = "The gateway has a new key; the authority and its clients keep theirs.\nNext: systemctl restart rtask-gateway.service\n"
+		text = "The gateway has a new key; the authority and its clients keep theirs.\nNext: systemctl restart rtask-gateway.service; until then no client can connect\n"
 	case distrust:
 		text = authorityText(r.GetAuthority(), store) + "What the old key has signed is good for nothing now: everybody logs in again.\n"
 	}
