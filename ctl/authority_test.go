@@ -8,12 +8,16 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
 
 	"github.com/rtask/rtask/ctl/credentials"
 	"github.com/rtask/rtask/daemon/auth"
@@ -31,6 +35,8 @@ type engine struct {
 	// begun and tokens, if there are any, are called while an authority is made: before it is on record, and then.
 	begun  func()
 	tokens func() error
+	// late has a rotation answered with an error after it was made.
+	late bool
 	// mu guards conns, the connections there were.
 	mu    sync.Mutex
 	conns []net.Conn
@@ -84,7 +90,7 @@ func startEngine(t *testing.T, dir string) *engine {
 	both := new(http.Protocols)
 	both.SetHTTP1(true)
 	both.SetUnencryptedHTTP2(true)
-	e.server = &http.Server{Handler: s.Control(), Protocols: both, ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+	e.server = &http.Server{Handler: e.handler(s.Control()), Protocols: both, ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.conns = append(e.conns, c)
@@ -94,6 +100,28 @@ func startEngine(t *testing.T, dir string) *engine {
 	go func() { defer close(done); _ = e.server.Serve(l) }()
 	t.Cleanup(func() { _ = e.server.Close(); <-done })
 	return e
+}
+
+// unheard takes an answer that no client gets.
+type unheard struct {
+	*httptest.ResponseRecorder
+	client http.ResponseWriter
+}
+
+// Unwrap lets a handler set the deadlines of the connection; see http.ResponseController.
+func (u unheard) Unwrap() http.ResponseWriter { return u.client }
+
+// handler is that of the engine; see late.
+func (e *engine) handler(real http.Handler) http.Handler {
+	problems := connecthttp.NewErrorWriter()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !e.late || !strings.HasSuffix(r.URL.Path, "/Rotate") {
+			real.ServeHTTP(w, r)
+			return
+		}
+		real.ServeHTTP(unheard{httptest.NewRecorder(), w}, r)
+		_ = problems.Write(w, r, connect.NewError(connect.CodeInternal, "no room")) // the client says if it did not come
+	})
 }
 
 // cut cuts the connections there are.
@@ -227,6 +255,23 @@ func TestHalfMade(t *testing.T) {
 	// As the hint goes on. A restart has the engine read the other keys.
 	fails.rtaskctl(t, 0, "ca", "rotate", "--gateway")
 	fails.holds(t, three...)
+}
+
+// TestHalfRotated checks that the next key stays where the engine has it although it refused the call, and that the hint says how to go on.
+func TestHalfRotated(t *testing.T) {
+	plainCreds(t)
+	e := newEngine(t)
+	e.rtaskctl(t, 0, "ca", "init", "--name", "example.org")
+	e.late = true
+	next, now := e.store.Path(sealedNext), e.store.Path(sealedAuthority)
+	want := "rtaskctl: no room\nhint: mv " + next + " " + now + " if rtaskctl ca list shows the new authority, else remove it\n"
+	if text := e.rtaskctl(t, exitError, "ca", "rotate"); text != want {
+		t.Errorf("%q, want %q", text, want)
+	}
+	key := e.holds(t, sealedAuthority, sealedNext, sealedTokens, sealedGateway)[sealedNext]
+	if err := e.Unlock([]byte(key)); err != nil {
+		t.Errorf("the next key is not the authority's: %v", err)
+	}
 }
 
 // TestOneAtATime checks that of two commands that seal keys, the second one changes nothing.
