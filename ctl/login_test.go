@@ -7,10 +7,13 @@ import (
 	"encoding/pem"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/rtask/rtask/ctl/client"
@@ -60,5 +63,44 @@ func TestPinOfKnownServer(t *testing.T) {
 	status := Run(t.Context(), args, nil, &out, &out, testEnv(map[string]string{"XDG_CONFIG_HOME": config}))
 	if want := "rtaskctl: this join token is for another authority than that of 127.0.0.1, "; status != exitError || !strings.HasPrefix(out.String(), want) {
 		t.Errorf("exit status %d, %q; want %q", status, out.String(), want)
+	}
+}
+
+// TestNoPlaceForContext checks that a login which cannot be saved, because its folder is somebody's own, says so before it uses up the join
+// token.
+func TestNoPlaceForContext(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int32
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			asked.Add(1)
+			_ = c.Close()
+		}
+	}()
+	config := t.TempDir()
+	dir := filepath.Join(config, "rtask", "build")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	token := join.Token{Address: l.Addr().String(), Pin: [join.PinLen]byte{1}}
+	var out strings.Builder
+	args := []string{"rtaskctl", "login", "--key", "plain", "--name", "build", "--join", token.Text()}
+	status := Run(t.Context(), args, nil, &out, &out, testEnv(map[string]string{"XDG_CONFIG_HOME": config}))
+	if want := "rtaskctl: " + dir + " exists and belongs to no context: move it away\n"; status != exitError || out.String() != want {
+		t.Errorf("exit status %d, %q; want %q", status, out.String(), want)
+	}
+	_ = l.Close()
+	<-done
+	if n := asked.Load(); n != 0 {
+		t.Errorf("the server was called %d times", n)
 	}
 }
