@@ -81,7 +81,8 @@ func (f Folder) move(l *list, from, to string) error {
 	_, free := os.Lstat(dir)
 	switch {
 	case errors.Is(missing, fs.ErrNotExist) && free == nil:
-		return nil
+		_, err := allOurs(dir)
+		return err
 	case free == nil:
 		return fmt.Errorf("%s exists and belongs to no context: move it away", dir)
 	}
@@ -98,19 +99,25 @@ func ours(e fs.DirEntry) bool {
 	return !e.IsDir() && slices.Contains(append(keystore.Files(), certFile, caFile, tokenFile, warnedFile), name)
 }
 
+// allOurs returns what is in a context's folder, or an error if something of that is not rtask's.
+func allOurs(dir string) ([]fs.DirEntry, error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if !ours(e) {
+			return nil, fmt.Errorf("%s is not rtask's: move it out of the folder %s", filepath.Join(dir, e.Name()), dir)
+		}
+	}
+	return entries, err
+}
+
 // remove removes a context's folder, unless something in it is not rtask's.
 func remove(dir string) error {
-	entries, err := os.ReadDir(dir)
+	entries, err := allOurs(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
-	}
-	for _, e := range entries {
-		if !ours(e) {
-			return fmt.Errorf("%s is not rtask's, and its folder is to be removed: move it away", filepath.Join(dir, e.Name()))
-		}
 	}
 	for _, e := range entries {
 		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {

@@ -79,6 +79,54 @@ func TestFolderOfSomebody(t *testing.T) {
 		}
 		refused(t, f.Remove(t.Context(), "prod"), "move it to another one")
 	})
+	t.Run("of its new name", func(t *testing.T) {
+		f := contexts.Folder{Path: t.TempDir()}
+		// It has no folder, as where a rename was interrupted.
+		list := "[contexts.prod]\nurl = 'https://prod.example.org'\n"
+		if err := os.WriteFile(filepath.Join(f.Path, "contexts.toml"), []byte(list), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		mine(t, f.Dir("other"), "notes/one")
+		refused(t, f.Rename(t.Context(), "prod", "other"), "is not rtask's")
+		if all, _, err := f.All(); err != nil || len(all) != 1 || all[0].Name != "prod" {
+			t.Errorf("%v, %v", all, err)
+		}
+	})
+	t.Run("where a link leads", func(t *testing.T) {
+		f := contexts.Folder{Path: t.TempDir()}
+		c := contexts.Context{Name: "prod", URL: "https://prod.example.org"}
+		elsewhere := filepath.Join(t.TempDir(), "prod")
+		linked := func() {
+			t.Helper()
+			if err := f.Save(t.Context(), c, contexts.Content{}, none, true); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Remove(f.Dir("prod")); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(elsewhere, f.Dir("prod")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		holds := func(want int) {
+			t.Helper()
+			if all, err := os.ReadDir(f.Path); err != nil || len(all) != want {
+				t.Errorf("in the folder: %v, %v", all, err)
+			}
+		}
+		mine(t, elsewhere, "notes/one")
+		linked()
+		if err := f.Save(t.Context(), c, contexts.Content{}, none, true); err != nil {
+			t.Error(err)
+		}
+		if fi, err := os.Lstat(f.Dir("prod")); err != nil || !fi.IsDir() {
+			t.Errorf("the folder is still a link: %v", err)
+		}
+		holds(2) // with contexts.toml
+		linked()
+		refused(t, f.Remove(t.Context(), "prod"), "is not rtask's")
+		holds(2)
+	})
 	t.Run("beside rtask's files", func(t *testing.T) {
 		i := newIssuer(t)
 		f := contexts.Folder{Path: filepath.Join(t.TempDir(), "rtask")}
