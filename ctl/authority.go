@@ -11,9 +11,9 @@ import (
 	"fmt"
 	"time"
 
-	"connectrpc.com/connect/v2"
 	"github.com/urfave/cli/v2"
 
+	"github.com/rtask/rtask/ctl/client"
 	"github.com/rtask/rtask/ctl/contexts"
 	"github.com/rtask/rtask/ctl/credentials"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -216,7 +216,7 @@ func (a *app) caRotate(c *cli.Context) error {
 // they may be those of the engine's authority: where only the reply is missing, and where the authority that the engine shows is not the one
 // from before.
 func (a *app) undo(c *cli.Context, store credentials.Store, err error, before *rtaskv1.ShowResponse, stay string, files ...string) error {
-	if !answered(err) {
+	if !client.Answered(err) {
 		return &hintError{err, stay}
 	}
 	now, failed := callAuthority(a, c, authority.Show, &rtaskv1.ShowRequest{})
@@ -227,12 +227,6 @@ func (a *app) undo(c *cli.Context, store credentials.Store, err error, before *r
 		err = errors.Join(err, store.Remove(file))
 	}
 	return err
-}
-
-// answered reports whether the engine itself refused a call.
-func answered(err error) bool {
-	var e *connect.Error
-	return errors.As(err, &e) && e.IsRemote()
 }
 
 // authorityText says what an authority is.

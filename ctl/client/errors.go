@@ -52,7 +52,7 @@ func Message(err error) string {
 	if !errors.As(err, &call) {
 		return err.Error()
 	}
-	if answered(err) {
+	if Answered(err) {
 		return call.Message()
 	}
 	if errors.Is(err, ErrNotRunning) || errors.Is(err, ErrPermission) {
@@ -73,7 +73,7 @@ func Broken(err error) bool {
 	if p, ok := errors.AsType[*Problem](err); ok {
 		return p.Status == http.StatusBadGateway || p.Status == http.StatusServiceUnavailable || p.Status == http.StatusGatewayTimeout
 	}
-	if !answered(err) || staleToken(err) {
+	if !Answered(err) || staleToken(err) {
 		return true
 	}
 	switch connect.CodeOf(err) {
@@ -90,8 +90,8 @@ func Detail(err error) (*rtaskv1.Error, bool) {
 	return d, d != nil
 }
 
-// answered reports whether an error is one that the engine answered with.
-func answered(err error) bool {
+// Answered reports whether an error is one that the engine answered with.
+func Answered(err error) bool {
 	call, ok := errors.AsType[*connect.Error](err)
 	return ok && call.IsRemote()
 }

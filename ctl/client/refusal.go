@@ -280,7 +280,7 @@ func (e *Endpoint) unverified(v *tls.CertificateVerificationError) *Refused {
 // refusedCall reports whether the engine refused a call because of its caller.
 func refusedCall(err error) bool {
 	code := connect.CodeOf(err)
-	return answered(err) && (code == connect.CodeUnauthenticated || code == connect.CodePermissionDenied)
+	return Answered(err) && (code == connect.CodeUnauthenticated || code == connect.CodePermissionDenied)
 }
 
 // kindProviderKeys is the kind of a refusal for want of the keys of an OpenID provider.

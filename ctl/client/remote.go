@@ -204,7 +204,7 @@ func (s *authorized) Close() error {
 // staleToken reports whether a call was refused, or ended, because of its token or because the certificate of its connection has ended, so
 // that another one may help.
 func staleToken(err error) bool {
-	if !answered(err) || connect.CodeOf(err) != connect.CodeUnauthenticated {
+	if !Answered(err) || connect.CodeOf(err) != connect.CodeUnauthenticated {
 		return false
 	}
 	d, _ := Detail(err)
