@@ -19,7 +19,7 @@ type authority = rtaskv1connect.AuthorityServiceClient
 
 // callAuthority makes one call to the authority of the engine that the command line and the environment mean.
 func callAuthority[Q, R any](a *app, c *cli.Context, m func(authority, context.Context, *Q) (*R, error), request *Q) (*R, error) {
-	if _, err := a.socket(c, "certificates are made and revoked on the engine's own machine"); err != nil {
+	if _, err := a.socket(c, "certificates and providers are looked after on the engine's own machine"); err != nil {
 		return nil, err
 	}
 	engine, err := a.connect(c)
