@@ -354,12 +354,8 @@ func TestCoalesceRepeat(t *testing.T) {
 	// Both have looked for a repeat before either is on record.
 	joins := make([]admitted, 2)
 	for i, s := range []*Spec{&s, &twin} {
-		if err := m.starter.admitter.check(s); err != nil {
-			t.Fatal(err)
-		}
-		var err error
-		if joins[i], err = m.starter.admitter.admit(t.Context(), s); err != nil || joins[i].joined == nil {
-			t.Fatalf("%+v, %v", joins[i], err)
+		if joins[i] = admittedNow(t, m, s); joins[i].joined == nil {
+			t.Fatalf("%+v", joins[i])
 		}
 	}
 	if err := m.starter.placer.coalesce.commit(t.Context(), joins[0].l, joins[0].joined); err != nil {
@@ -397,23 +393,12 @@ func TestCoalesceGone(t *testing.T) {
 	repeat.Once = once.Once
 	third.Once = Once{Key: "another", Until: time.Now().Add(time.Hour)}
 	third.Input = []byte(strings.Repeat("c", maxInline+1) + "\n")
-	admit := func(s *Spec) admitted {
-		t.Helper()
-		if err := m.starter.admitter.check(s); err != nil {
-			t.Fatal(err)
-		}
-		a, err := m.starter.admitter.admit(t.Context(), s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return a
-	}
-	a, b := admit(&once), admit(&repeat)
+	a, b := admittedNow(t, m, &once), admittedNow(t, m, &repeat)
 	if _, err := m.starter.placer.place(t.Context(), &once, a); err != nil {
 		t.Fatal(err)
 	}
 	m.runner.enqueue(a.l)
-	c := admit(&third)
+	c := admittedNow(t, m, &third)
 	if c.joined == nil || c.l != b.l {
 		t.Fatalf("%+v", c)
 	}
@@ -640,13 +625,7 @@ func TestCoalesceOneID(t *testing.T) {
 func TestLongInputIsKeptFirst(t *testing.T) {
 	m := open(t)
 	s := coalesced(strings.Repeat("x", maxInline+1), "main")
-	if err := m.starter.admitter.check(&s); err != nil {
-		t.Fatal(err)
-	}
-	a, err := m.starter.admitter.admit(t.Context(), &s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := admittedNow(t, m, &s)
 	if b, err := os.ReadFile(filepath.Join(m.opts.inputsDir(), s.InputName)); err != nil || string(b) != string(s.Input) {
 		t.Errorf("%d bytes, %v", len(b), err)
 	}

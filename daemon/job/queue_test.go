@@ -119,13 +119,7 @@ func TestReopenBetweenDispatchAndStart(t *testing.T) {
 			ran := filepath.Join(dir, "ran")
 			s := sh("echo ran >>" + ran)
 			s.Task, s.As = "t", self()
-			if err := m.starter.admitter.check(&s); err != nil {
-				t.Fatal(err)
-			}
-			a, err := m.starter.admitter.admit(t.Context(), &s)
-			if err != nil {
-				t.Fatal(err)
-			}
+			a := admittedNow(t, m, &s)
 			if _, err := m.starter.placer.place(t.Context(), &s, a); err != nil {
 				t.Fatal(err)
 			}
@@ -202,13 +196,7 @@ func TestAgainWhileItIsPlaced(t *testing.T) {
 	s := sh("wc -c")
 	s.ID, s.Task, s.As, s.Input = newID(), "t", self(), make([]byte, maxInline+1)
 	first := s
-	if err := m.starter.admitter.check(&first); err != nil {
-		t.Fatal(err)
-	}
-	a, err := m.starter.admitter.admit(t.Context(), &first)
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := admittedNow(t, m, &first)
 	if err := m.starter.placer.keepInput(a.l); err != nil {
 		t.Fatal(err)
 	}

@@ -168,13 +168,7 @@ func TestStopIsRecordedLast(t *testing.T) {
 	cancel() // it does not wait for the end, which never comes
 	for range 50 {
 		s := sh("true")
-		if err := m.starter.admitter.check(&s); err != nil {
-			t.Fatal(err)
-		}
-		a, err := m.starter.admitter.admit(t.Context(), &s)
-		if err != nil {
-			t.Fatal(err)
-		}
+		a := admittedNow(t, m, &s)
 		var stopped sync.WaitGroup
 		committed, err := m.records.begin(a.l, func(j *Job) Job {
 			stops := make(chan struct{})
