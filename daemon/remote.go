@@ -45,7 +45,7 @@ func (e *engine) gatewayKey() error {
 	}
 	if exists, _ := e.authority.Exists(); exists {
 		csr, err := authority.NewRequest(key)
-		if known != nil && errors.Is(err, authority.ErrBadKey) { // none that an engine makes: the gateway says whether it can use it
+		if errors.Is(err, authority.ErrBadKey) { // none that an engine makes: the gateway says whether it can use it
 			return nil
 		}
 		if err == nil {
@@ -176,9 +176,8 @@ func (e *engine) configureAuthority(c *config.Config) {
 		e.Logger.Error("certificates of these authorities are refused", "error", problem)
 	}
 	e.rootsMissing.Store(missing || problem != "")
-	if err := e.authority.Configure(s); err != nil {
+	if err := e.authority.Configure(s); err != nil { // never: all roots were checked
 		e.Logger.Error("cannot use the authorities of the configuration", "error", err)
-		e.trustChanged() // the rest of the configuration is in force all the same
 	}
 }
 

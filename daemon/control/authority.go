@@ -342,9 +342,7 @@ func (a authorityService) rotateGateway(ctx context.Context, r *rtaskv1.RotateRe
 	if !s.Secrets.Sealed {
 		return nil, connect.NewError(connect.CodeInvalidArgument, "this engine keeps the gateway's key itself: it makes one at its start if there is none")
 	}
-	if exists, unlocked := s.Authority.Exists(); !exists {
-		return nil, authorityError(authority.ErrNone)
-	} else if !unlocked {
+	if exists, unlocked := s.Authority.Exists(); exists && !unlocked {
 		return nil, authorityError(authority.ErrLocked)
 	}
 	if err := s.Authority.SetServer(r.GatewayCsr); err != nil {

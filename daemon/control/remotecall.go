@@ -64,8 +64,9 @@ func (s *Server) remoteCall(ctx context.Context, c *call, rule auth.Rule, a *arr
 		}
 		check := func() error {
 			now, err := again()
-			if connect.CodeOf(err) == connect.CodeUnavailable { // of tokenError
-				// The certificate is good, and the token may be. It counts until its end, with the roles that there are now.
+			if connect.CodeOf(err) == connect.CodeUnavailable {
+				// The certificate is good, and the engine cannot check the token now (see tokenError). The call goes on until the token
+				// ends, with the roles that there are now.
 				now.Caller = head.Caller
 				err = s.forRole(&now, rule)
 			}
