@@ -240,7 +240,9 @@ func TestProxyUnendedRequest(t *testing.T) {
 	h := f.transport(f.authority.client())
 	in, out := io.Pipe()
 	defer out.Close()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+f.address+"/rtask.v1.JobService/Status", in)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+f.address+"/rtask.v1.JobService/Status", in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,6 +263,42 @@ func TestProxyUnendedRequest(t *testing.T) {
 	_, _ = io.Copy(io.Discard, reply.Body)
 	if status := reply.Header.Get("Grpc-Status") + reply.Trailer.Get("Grpc-Status"); status != "14" {
 		t.Errorf("status %q, %v, %v", status, reply.Header, reply.Trailer)
+	}
+}
+
+// keeping is a transport that keeps a request's body for longer than the request, as that of net/http may.
+type keeping struct{ body io.ReadCloser }
+
+// RoundTrip implements http.RoundTripper.
+func (k *keeping) RoundTrip(r *http.Request) (*http.Response, error) {
+	k.body = r.Body
+	return &http.Response{StatusCode: 200, ProtoMajor: 2, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+}
+
+// A request's body that is closed once its handler has returned does not make net/http panic, which would end the gateway.
+func TestProxyLateClose(t *testing.T) {
+	f := newRemoteFixture(t)
+	k := &keeping{}
+	f.inner.proxy.reverse.Transport = k
+	res, err := f.transport(f.authority.client()).Post("https://"+f.address+"/rtask.v1.JobService/Status", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(res.Body); err != nil || res.StatusCode != 200 {
+		t.Errorf("%s, %v", res.Status, err)
+	}
+	_ = res.Body.Close()
+	testkit.Eventually(t, "the handler has returned", func() bool {
+		u, ok := k.body.(*upload)
+		if !ok {
+			t.Fatalf("the body is a %T", k.body)
+		}
+		u.control.mu.Lock()
+		defer u.control.mu.Unlock()
+		return u.control.of == nil
+	})
+	if err := k.body.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
