@@ -48,7 +48,33 @@ type Result struct {
 // Run fetches the keys of all providers that a file of the engine's names, and writes each into a file of its own in a folder. It
 // removes the files of other providers there. The keys of a provider that cannot be reached stay as they are. The results are in the
 // order of the names.
+//
+// If the engine asks while Run fetches, it fetches once more: a path unit (systemd.path(5)) does not see what changes while its service
+// runs.
 func Run(ctx context.Context, wanted, folder string) ([]Result, error) {
+	begun := asked(wanted)
+	results, err := all(ctx, wanted, folder)
+	if now := asked(wanted); err == nil && now != begun && now.wanted != (time.Time{}) {
+		return all(ctx, wanted, folder)
+	}
+	return results, err
+}
+
+// request is when the engine wrote its two files; zero if a file is not there.
+type request struct{ wanted, again time.Time }
+
+func asked(wanted string) (r request) {
+	if info, err := os.Stat(wanted); err == nil {
+		r.wanted = info.ModTime()
+	}
+	if info, err := os.Stat(filepath.Join(filepath.Dir(wanted), handover.AgainName)); err == nil {
+		r.again = info.ModTime()
+	}
+	return r
+}
+
+// all does what Run does, once.
+func all(ctx context.Context, wanted, folder string) ([]Result, error) {
 	text, err := readAtMost(wanted, handover.MaxWanted)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read which providers there are: %w", err)
@@ -62,16 +88,16 @@ func Run(ctx context.Context, wanted, folder string) ([]Result, error) {
 	}
 	results := make([]Result, len(w.Providers))
 	slots := make(chan struct{}, together)
-	var all sync.WaitGroup
+	var fetches sync.WaitGroup
 	for i, p := range w.Providers {
-		all.Go(func() {
+		fetches.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			n, err := one(ctx, p, folder)
 			results[i] = Result{Name: p.Name, Keys: n, Err: err}
 		})
 	}
-	all.Wait()
+	fetches.Wait()
 	slices.SortFunc(results, func(a, b Result) int { return cmp.Compare(a.Name, b.Name) })
 	return results, nil
 }

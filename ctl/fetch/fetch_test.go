@@ -3,6 +3,7 @@ package fetch
 import (
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rtask/rtask/daemon/auth/provider/handover"
 )
@@ -22,6 +24,7 @@ type place struct {
 	t              *testing.T
 	wanted, folder string
 	ca             string
+	writes         int
 }
 
 func newPlace(t *testing.T) *place {
@@ -56,15 +59,23 @@ func (p *place) provider(handlers map[string]http.HandlerFunc) string {
 	return s.URL
 }
 
+// write writes a file as the engine does. A time of its own makes the test independent of the file system's clock.
+func (p *place) write(path string, w *handover.Wanted) {
+	p.t.Helper()
+	text, err := json.Marshal(w)
+	if err != nil {
+		p.t.Error(err)
+	}
+	p.writes++
+	written := time.Unix(int64(p.writes), 0)
+	if err := errors.Join(os.WriteFile(path, text, 0o644), os.Chtimes(path, written, written)); err != nil {
+		p.t.Error(err)
+	}
+}
+
 func (p *place) run(all ...handover.Provider) []Result {
 	p.t.Helper()
-	text, err := json.Marshal(handover.Wanted{Providers: all})
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	if err := os.WriteFile(p.wanted, text, 0o644); err != nil {
-		p.t.Fatal(err)
-	}
+	p.write(p.wanted, &handover.Wanted{Providers: all})
 	results, err := Run(p.t.Context(), p.wanted, p.folder)
 	if err != nil {
 		p.t.Fatal(err)
@@ -109,6 +120,40 @@ func TestRun(t *testing.T) {
 	p.run(corp)
 	if got := p.files(); !slices.Equal(got, []string{"corp.json"}) {
 		t.Errorf("after one is no longer wanted, the folder has %v", got)
+	}
+}
+
+// TestRunAgain is asked for the keys, and for another provider's, while it fetches.
+func TestRunAgain(t *testing.T) {
+	p := newPlace(t)
+	requests, during := 0, func() {}
+	url := p.provider(map[string]http.HandlerFunc{"/jwks": func(w http.ResponseWriter, _ *http.Request) {
+		requests++
+		during()
+		during = func() {}
+		fmt.Fprint(w, testKeys)
+	}})
+	corp, ci := handover.Provider{Name: "corp", Issuer: url, CAFile: p.ca}, handover.Provider{Name: "ci", Issuer: url, CAFile: p.ca}
+	p.run(corp)
+	if requests != 1 {
+		t.Errorf("it fetched the keys %d times without being asked", requests)
+	}
+	again := filepath.Join(filepath.Dir(p.wanted), handover.AgainName)
+	during = func() { p.write(again, nil) }
+	if p.run(corp); requests != 3 {
+		t.Errorf("it fetched the keys %d times, want 1 and 2", requests)
+	}
+	during = func() { p.write(p.wanted, &handover.Wanted{Providers: []handover.Provider{ci}}) }
+	if got := p.run(corp); !slices.Equal(got, []Result{{"ci", 1, nil}}) {
+		t.Errorf("with another provider: %+v", got)
+	}
+	during = func() { // nothing is wanted any more
+		if err := os.Remove(p.wanted); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := p.run(corp); !slices.Equal(got, []Result{{"corp", 1, nil}}) {
+		t.Errorf("without a provider: %+v", got)
 	}
 }
 
