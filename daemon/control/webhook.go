@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -34,8 +35,7 @@ type hook struct {
 	call    *call
 	task    *config.Task
 	webhook *config.Webhook
-	headers webhook.Headers
-	body    []byte
+	request *webhook.Request
 	// tooLarge says that the body is missing for its size.
 	tooLarge bool
 	// user is the local user who tries it.
@@ -54,7 +54,7 @@ type hook struct {
 func (h *hook) decided(what string) decision {
 	id := h.delivery.ID
 	if id == "" {
-		id = webhook.ID(h.webhook.Scheme.Kind, h.headers)
+		id = webhook.ID(h.webhook.Scheme.Kind, h.request.Headers)
 	}
 	d := h.call.decision()
 	d.decision, d.action, d.task, d.user = what, actionStart, h.task.Name, h.user
@@ -110,8 +110,9 @@ func (s *Server) Webhook(ctx context.Context, r *rtaskv1.WebhookRequest) (*rtask
 	if err != nil {
 		return nil, err
 	}
-	h.headers, h.body, h.tooLarge, h.id = headersOf(r.Headers), r.Body, r.BodyTooLarge, r.Id
-	if h.webhook.Scheme.Kind == webhook.Slack && webhook.SlackCheck(h.body) {
+	h.request = &webhook.Request{Method: http.MethodPost, Remote: h.call.Remote, Headers: headersOf(r.Headers), Body: r.Body}
+	h.tooLarge, h.id = r.BodyTooLarge, r.Id
+	if h.webhook.Scheme.Kind == webhook.Slack && webhook.SlackCheck(h.request.Body) {
 		return &rtaskv1.WebhookResponse{Reason: "it is Slack's check of the certificate"}, nil
 	}
 	if reason, err := s.judge(h); err != nil {
@@ -182,21 +183,21 @@ func (s *Server) judge(h *hook) (reason string, err error) {
 	if err != nil && h.webhook.Scheme.Kind.Signed() {
 		return "", fail(connect.CodeUnavailable, rtaskv1.KindConfiguration, fmt.Errorf("webhook %q of task %q: %w", h.webhook.Name, h.task.Name, err))
 	}
-	if h.tooLarge || int64(len(h.body)) > hookLimit(h.webhook) {
+	if h.tooLarge || int64(len(h.request.Body)) > hookLimit(h.webhook) {
 		return "", fail(connect.CodeInvalidArgument, rtaskv1.KindInputTooLarge,
 			fmt.Errorf("this webhook takes a body of at most %d bytes (max_input_bytes)", hookLimit(h.webhook)))
 	}
 	now := time.Now() // for all that is asked of this request
-	proof, err := webhook.Verify(h.webhook.Scheme, secrets, h.headers, h.body, now)
+	proof, err := webhook.Verify(h.webhook.Scheme, secrets, h.request, now)
 	if err != nil {
 		// Whoever it is learns no more than that.
 		return err.Error(), fail(connect.CodeUnauthenticated, rtaskv1.KindSignature, errors.New("the signature is missing or wrong"))
 	}
 	h.proven = true
-	if err := encoded(h.headers.Values("Content-Encoding")); err != nil {
+	if err := encoded(h.request.Headers.Values("Content-Encoding")); err != nil {
 		return "", err
 	}
-	if h.delivery, err = webhook.Read(h.webhook.Scheme.Kind, h.headers, h.body); err != nil {
+	if h.delivery, err = webhook.Read(h.webhook.Scheme, h.request); err != nil {
 		return "", badRequest("%w", err)
 	}
 	if h.skip = h.delivery.Skip(h.webhook.Wanted); h.skip != "" {
@@ -211,7 +212,7 @@ func (s *Server) judge(h *hook) (reason string, err error) {
 	if h.delivery.Ref != "" {
 		h.spec.Same = "webhook " + digest([]byte(h.webhook.Name), []byte(h.delivery.Event), []byte(h.delivery.Ref))
 	}
-	env := append(headerEnvironment(h.task, h.headers), h.delivery.Environment(h.webhook.Wanted.Events)...)
+	env := append(headerEnvironment(h.task, h.request.Headers), h.delivery.Environment(h.webhook.Wanted.Events)...)
 	h.spec.Env = slices.Concat(h.spec.Env, env)
 	h.spec.Once = once(h.webhook, proof.WithID(h.delivery), now)
 	return "", nil
@@ -344,9 +345,9 @@ func (s *Server) sign(h *hook) {
 	if len(h.webhook.Wanted.Refs) > 0 {
 		ref = h.webhook.Wanted.Refs[0]
 	}
-	h.headers, h.body = webhook.Sample(h.webhook.Scheme.Kind, event, ref, time.Now())
+	h.request = webhook.Sample(h.webhook.Scheme, event, ref, time.Now())
 	// Without a secret there is nothing to sign with, which judge says.
 	if secrets, err := h.webhook.Secrets(s.ReadSecret); err == nil && len(secrets) > 0 {
-		h.headers = append(h.headers, webhook.Sign(h.webhook.Scheme, secrets[0], h.body, webhook.SampleID(time.Now()), time.Now())...)
+		webhook.Sign(h.webhook.Scheme, secrets[0], h.request, webhook.SampleID(time.Now()), time.Now())
 	}
 }

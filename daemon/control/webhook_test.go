@@ -117,7 +117,9 @@ func (f *fixture) sent(task, name string, body []byte, at time.Time, head ...web
 	if len(secrets) > 0 {
 		secret = secrets[len(secrets)-1]
 	}
-	for _, h := range append(webhook.Sign(w.Scheme, secret, body, "msg-"+fmt.Sprint(at.UnixNano()), at), head...) {
+	signed := &webhook.Request{Body: body}
+	webhook.Sign(w.Scheme, secret, signed, "msg-"+fmt.Sprint(at.UnixNano()), at)
+	for _, h := range append(signed.Headers, head...) {
 		r.Headers = append(r.Headers, &rtaskv1.Header{Name: h.Name, Value: []byte(h.Value)})
 	}
 	return r

@@ -48,10 +48,11 @@ const (
 	Acts
 )
 
-// Read returns what a request of a kind says. It is for one that has passed Verify. The bytes of the body alone say how they are
+// Read returns what a request says. It is for one that has passed Verify. The bytes of the body alone say how they are
 // to be read: headers are not signed by any sender, and a client that has a signed body can send it again with others. An error
 // is ErrBody.
-func Read(k Kind, h Headers, body []byte) (Delivery, error) {
+func Read(s Scheme, r *Request) (Delivery, error) {
+	k, h, body := s.Kind, r.Headers, r.Body
 	d := Delivery{Payload: body}
 	var form url.Values
 	switch k {

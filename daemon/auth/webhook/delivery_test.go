@@ -47,7 +47,7 @@ func TestRead(t *testing.T) {
 		{"lines", GitHub, Headers{{"X-GitHub-Event", "a\nb"}, {"X-GitHub-Delivery", strings.Repeat("x", 2000)}}, `{"ref":"refs/heads/a\u0000b","after":"` + strings.ToUpper(sha) + `"}`, ""},
 		{"two events", GitHub, Headers{{"X-GitHub-Event", "push"}, {"x-github-event", "release"}}, "{}", ""},
 	} {
-		d, err := Read(c.kind, c.head, []byte(c.body))
+		d, err := Read(Scheme{Kind: c.kind}, &Request{Headers: c.head, Body: []byte(c.body)})
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}
@@ -132,8 +132,8 @@ func TestSample(t *testing.T) {
 	main := []string{"refs/heads/main"}
 	for _, k := range Kinds() {
 		for event, named := range map[string]bool{"push": k != Slack && k != Stripe, "pull_request": k == Standard || k == HMACSHA256 || k == Token, "": k != Slack && k != Stripe} {
-			h, body := Sample(k, event, main[0], time.Now())
-			d := read(t, k, h, string(body))
+			r := Sample(Scheme{Kind: k}, event, main[0], time.Now())
+			d := read(t, k, r.Headers, string(r.Body))
 			wanted := Wanted{Events: []string{first(event, "push")}}
 			if got := d.Skip(wanted); got != "" {
 				t.Errorf("%s %q: %s", k, event, got)
@@ -144,19 +144,19 @@ func TestSample(t *testing.T) {
 			}
 		}
 	}
-	h, body := Sample(Slack, "/deploy", "", time.Now())
-	if d := read(t, Slack, h, string(body)); d.Event != "/deploy" || d.Person != Reads {
+	r := Sample(Scheme{Kind: Slack}, "/deploy", "", time.Now())
+	if d := read(t, Slack, r.Headers, string(r.Body)); d.Event != "/deploy" || d.Person != Reads {
 		t.Errorf("%+v", d)
 	}
-	h, body = Sample(GitLab, "Merge Request Hook", "", time.Now())
-	if d := read(t, GitLab, h, string(body)); d.Event != "merge_request" || d.Other != "Merge Request Hook" || d.Ref != "" {
+	r = Sample(Scheme{Kind: GitLab}, "Merge Request Hook", "", time.Now())
+	if d := read(t, GitLab, r.Headers, string(r.Body)); d.Event != "merge_request" || d.Other != "Merge Request Hook" || d.Ref != "" {
 		t.Errorf("%+v", d)
 	}
 }
 
 func read(t *testing.T, k Kind, h Headers, body string) Delivery {
 	t.Helper()
-	d, err := Read(k, h, []byte(body))
+	d, err := Read(Scheme{Kind: k}, &Request{Headers: h, Body: []byte(body)})
 	if err != nil {
 		t.Error(err)
 	}
@@ -243,7 +243,7 @@ func TestNamesOnce(t *testing.T) {
 		{Slack, `{"event_id":"a","event_id":"b"}`}, {Slack, `{"event":{"type":"a","type":"b"}}`}, {Slack, `command=/a&command=/b`},
 		{Slack, "payload=" + url.QueryEscape(`{"trigger_id":"a","trigger_id":"b"}`)}, {Token, `{"ref":"a","ref":"b"}`},
 	} {
-		if _, err := Read(c.kind, nil, []byte(c.body)); !errors.Is(err, ErrBody) {
+		if _, err := Read(Scheme{Kind: c.kind}, &Request{Body: []byte(c.body)}); !errors.Is(err, ErrBody) {
 			t.Errorf("%s %s: %v", c.kind, c.body, err)
 		}
 	}
@@ -304,7 +304,7 @@ func FuzzRead(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body string) {
 		for _, k := range Kinds() {
-			if d, err := Read(k, Headers{{"X-GitHub-Event", "push"}}, []byte(body)); err != nil && !errors.Is(err, ErrBody) {
+			if d, err := Read(Scheme{Kind: k}, &Request{Headers: Headers{{"X-GitHub-Event", "push"}}, Body: []byte(body)}); err != nil && !errors.Is(err, ErrBody) {
 				t.Errorf("%s: %v", k, err)
 			} else if d.Payload == nil && body != "" && k != GitHub && k != Gitea && k != Forgejo {
 				t.Errorf("%s: no payload", k)

@@ -11,9 +11,9 @@ import (
 // SampleID is a name for a sample of a request, which no sender gives.
 func SampleID(now time.Time) string { return fmt.Sprintf("rtask-test-%d", now.UnixNano()) }
 
-// Sample returns a request as a sender of a kind makes it, but for its signature: an event, or "push", of a branch or tag, or of
+// Sample returns a request as its sender makes it, but for its signature: an event, or "push", of a branch or tag, or of
 // refs/heads/main. What the sender does not say with that event, it does not say either. Two samples are not the same.
-func Sample(k Kind, event, ref string, now time.Time) (Headers, []byte) {
+func Sample(s Scheme, event, ref string, now time.Time) *Request {
 	id := SampleID(now)
 	if event == "" {
 		event = "push"
@@ -26,7 +26,7 @@ func Sample(k Kind, event, ref string, now time.Time) (Headers, []byte) {
 	push := map[string]any{"ref": ref, "after": sha}
 	body := push
 	h := Headers{{"Content-Type", "application/json"}}
-	switch k {
+	switch s.Kind {
 	case GitHub:
 		h = append(h, Header{"X-GitHub-Event", event}, Header{"X-GitHub-Delivery", id})
 		body = gitSample(event, push)
@@ -47,7 +47,8 @@ func Sample(k Kind, event, ref string, now time.Time) (Headers, []byte) {
 	case Slack:
 		body = map[string]any{"type": "event_callback", "event_id": id, "event": map[string]string{"type": event}}
 		if strings.HasPrefix(event, "/") {
-			return Headers{{"Content-Type", "application/x-www-form-urlencoded"}}, []byte(url.Values{"command": {event}, "trigger_id": {id}}.Encode())
+			form := url.Values{"command": {event}, "trigger_id": {id}}
+			return &Request{Method: "POST", Headers: Headers{{"Content-Type", "application/x-www-form-urlencoded"}}, Body: []byte(form.Encode())}
 		}
 	case Stripe:
 		body = map[string]any{"type": event, "id": id}
@@ -61,7 +62,7 @@ func Sample(k Kind, event, ref string, now time.Time) (Headers, []byte) {
 	if err != nil {
 		panic(err) // it is plain data
 	}
-	return h, b
+	return &Request{Method: "POST", Headers: h, Body: b}
 }
 
 // gitSample is the body of an event of GitHub, Gitea or Forgejo. Only that of a push names a ref in full.

@@ -9,9 +9,13 @@ import (
 	"time"
 )
 
-// Sign returns the headers that prove a request as its sender would: what Verify takes at that time. The id is that of
-// Standard.
-func Sign(s Scheme, secret string, body []byte, id string, now time.Time) Headers {
+// Sign adds to a request what proves it, as its sender does: what Verify takes at that time. The id is that of Standard.
+func Sign(s Scheme, secret string, r *Request, id string, now time.Time) {
+	r.Headers = append(r.Headers, proofs(s, secret, r.Body, id, now)...)
+}
+
+// proofs are the headers that Sign adds.
+func proofs(s Scheme, secret string, body []byte, id string, now time.Time) Headers {
 	stamp := strconv.FormatInt(now.Unix(), 10)
 	signed := func(parts ...[]byte) string { return hex.EncodeToString(sum([]byte(secret), parts...)) }
 	switch s.Kind {

@@ -52,7 +52,8 @@ func standardKey(secret string) ([]byte, error) {
 
 // Verify checks a request against every secret, in a time that tells nothing of them. All errors are around ErrSignature. A
 // request of the kind Token has nothing to check: whoever calls Verify found it by the token.
-func Verify(s Scheme, secrets []string, h Headers, body []byte, now time.Time) (Proof, error) {
+func Verify(s Scheme, secrets []string, r *Request, now time.Time) (Proof, error) {
+	h, body := r.Headers, r.Body
 	switch s.Kind {
 	case Token:
 		return bodyProof(body), nil

@@ -67,7 +67,7 @@ func TestPublishedVectors(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			now := time.Unix(c.at, 0)
-			if _, err := Verify(c.scheme, []string{"another", c.secret}, c.head, []byte(c.body), now); err != nil {
+			if _, err := Verify(c.scheme, []string{"another", c.secret}, &Request{Headers: c.head, Body: []byte(c.body)}, now); err != nil {
 				t.Error(err)
 			}
 			for name, bad := range map[string]struct {
@@ -77,12 +77,19 @@ func TestPublishedVectors(t *testing.T) {
 				"another body": {[]string{c.secret}, c.body + "x"}, "no body": {[]string{c.secret}, ""}, "another secret": {[]string{c.secret + "BBBB"}, c.body},
 				"no secret": {nil, c.body}, "an empty secret": {[]string{""}, c.body},
 			} {
-				if _, err := Verify(c.scheme, bad.secrets, c.head, []byte(bad.body), now); !errors.Is(err, ErrSignature) {
+				if _, err := Verify(c.scheme, bad.secrets, &Request{Headers: c.head, Body: []byte(bad.body)}, now); !errors.Is(err, ErrSignature) {
 					t.Errorf("%s: %v", name, err)
 				}
 			}
 		})
 	}
+}
+
+// signed are the headers that Sign adds to a request with a body.
+func signed(s Scheme, secret string, body []byte, id string, now time.Time) Headers {
+	r := &Request{Body: body}
+	Sign(s, secret, r, id, now)
+	return r.Headers
 }
 
 func unhex(s string) string {
@@ -117,26 +124,25 @@ func TestVerify(t *testing.T) {
 	body := []byte("{\"ref\":\"refs/heads/main\"}\x00\xff")
 	for name, c := range schemes() {
 		t.Run(name, func(t *testing.T) {
-			h := Sign(c.Scheme, c.secret, body, "msg_1", now)
-			good, err := Verify(c.Scheme, []string{"x", c.secret, "y"}, h, body, now)
+			h := signed(c.Scheme, c.secret, body, "msg_1", now)
+			good, err := Verify(c.Scheme, []string{"x", c.secret, "y"}, &Request{Headers: h, Body: body}, now)
 			if err != nil {
 				t.Fatal(err)
 			}
 			refused := func(what string, h Headers, body []byte, now time.Time, secrets ...string) {
 				t.Helper()
-				if p, err := Verify(c.Scheme, secrets, h, body, now); !errors.Is(err, ErrSignature) || p != (Proof{}) {
+				if p, err := Verify(c.Scheme, secrets, &Request{Headers: h, Body: body}, now); !errors.Is(err, ErrSignature) || p != (Proof{}) {
 					t.Errorf("%s: %+v, %v", what, p, err)
 				} else if strings.Contains(err.Error(), c.secret) {
 					t.Errorf("%s: the secret is in the error %v", what, err)
 				}
 			}
-			signed := name != "gitlab token"
-			if signed {
+			if name != "gitlab token" {
 				refused("another body", h, append(bytes.Clone(body), ' '), now, c.secret)
 			}
 			refused("another secret", h, body, now, "x", standardSecret[:len(standardSecret)-1]+"A")
 			refused("no secrets", h, body, now)
-			refused("an empty secret", Sign(c.Scheme, "", body, "msg_1", now), body, now, "")
+			refused("an empty secret", signed(c.Scheme, "", body, "msg_1", now), body, now, "")
 			refused("no headers", nil, body, now, c.secret)
 			for i, one := range h {
 				rest := append(append(Headers{}, h[:i]...), h[i+1:]...)
@@ -153,18 +159,19 @@ func TestVerify(t *testing.T) {
 			if good.Fresh != fresh || len(good.Key) != 64 {
 				t.Errorf("%+v", good)
 			}
-			later, err := Verify(c.Scheme, []string{c.secret}, Sign(c.Scheme, c.secret, body, "msg_1", now.Add(time.Second)), body, now)
+			again := &Request{Headers: signed(c.Scheme, c.secret, body, "msg_1", now.Add(time.Second)), Body: body}
+			later, err := Verify(c.Scheme, []string{c.secret}, again, now)
 			byID := name == "standard" || name == "gitlab signed"
 			if same := later.Key == good.Key; err != nil || same != (byID || !fresh) {
 				t.Errorf("a second later: the same key is %v, %v", same, err)
 			}
-			other, err := Verify(c.Scheme, []string{c.secret}, Sign(c.Scheme, c.secret, []byte("other"), "msg_2", now), []byte("other"), now)
+			other, err := Verify(c.Scheme, []string{c.secret}, &Request{Headers: signed(c.Scheme, c.secret, []byte("other"), "msg_2", now), Body: []byte("other")}, now)
 			if err != nil || other.Key == good.Key {
 				t.Errorf("another request has the same key, %v", err)
 			}
 			// The times are good to the second, both ways, and to no more.
 			for off, ok := range map[time.Duration]bool{-Tolerance: true, Tolerance: true, -Tolerance - time.Second: false, Tolerance + time.Second: false} {
-				p, err := Verify(c.Scheme, []string{c.secret}, h, body, now.Add(off))
+				p, err := Verify(c.Scheme, []string{c.secret}, &Request{Headers: h, Body: body}, now.Add(off))
 				if want := ok || !fresh; (err == nil) != want {
 					t.Errorf("%v away: %v", off, err)
 				}
@@ -181,11 +188,11 @@ func TestStrangeTimes(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	for _, stamp := range []string{"", "+1800000000", " 1800000000", "1800000000.0", "1.8e9", "0x6b49d200", "-1", "99999999999999999999", "١٨٠٠٠٠٠٠٠٠"} {
 		head := Headers{{"X-Slack-Request-Timestamp", stamp}, {"X-Slack-Signature", "v0=" + hex.EncodeToString(sum([]byte("k"), []byte("v0:"+stamp+":")))}}
-		if _, err := Verify(Scheme{Kind: Slack}, []string{"k"}, head, nil, now); !errors.Is(err, ErrSignature) {
+		if _, err := Verify(Scheme{Kind: Slack}, []string{"k"}, &Request{Headers: head}, now); !errors.Is(err, ErrSignature) {
 			t.Errorf("%q: %v", stamp, err)
 		}
 		head = Headers{{"Stripe-Signature", "t=" + stamp + ",v1=" + hex.EncodeToString(sum([]byte("k"), []byte(stamp+".")))}}
-		if _, err := Verify(Scheme{Kind: Stripe}, []string{"k"}, head, nil, now); !errors.Is(err, ErrSignature) {
+		if _, err := Verify(Scheme{Kind: Stripe}, []string{"k"}, &Request{Headers: head}, now); !errors.Is(err, ErrSignature) {
 			t.Errorf("%q: %v", stamp, err)
 		}
 	}
@@ -195,30 +202,30 @@ func TestStrangeTimes(t *testing.T) {
 func TestSeveralSignatures(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	body := []byte("{}")
-	h := Sign(Scheme{Kind: Standard}, standardSecret, body, "m", now)
+	h := signed(Scheme{Kind: Standard}, standardSecret, body, "m", now)
 	h[2].Value = "v1a,AAAA v1,!! v1,AAAA " + h[2].Value + " v2,AAAA"
-	if _, err := Verify(Scheme{Kind: Standard}, []string{standardSecret}, h, body, now); err != nil {
+	if _, err := Verify(Scheme{Kind: Standard}, []string{standardSecret}, &Request{Headers: h, Body: body}, now); err != nil {
 		t.Error(err)
 	}
-	h = Sign(Scheme{Kind: Stripe}, "k", body, "", now)
+	h = signed(Scheme{Kind: Stripe}, "k", body, "", now)
 	h[0].Value = strings.Replace(h[0].Value, ",", ",v1=00,v0=11, v1=zz,", 1)
-	if _, err := Verify(Scheme{Kind: Stripe}, []string{"k"}, h, body, now); err != nil {
+	if _, err := Verify(Scheme{Kind: Stripe}, []string{"k"}, &Request{Headers: h, Body: body}, now); err != nil {
 		t.Error(err)
 	}
 	h[0].Value += ",t=1"
-	if _, err := Verify(Scheme{Kind: Stripe}, []string{"k"}, h, body, now); err == nil {
+	if _, err := Verify(Scheme{Kind: Stripe}, []string{"k"}, &Request{Headers: h, Body: body}, now); err == nil {
 		t.Error("two times")
 	}
 	// Svix had the headers before they were a standard; a mixture is neither.
-	h = Sign(Scheme{Kind: Standard}, standardSecret, body, "m", now)
+	h = signed(Scheme{Kind: Standard}, standardSecret, body, "m", now)
 	for i := range h {
 		h[i].Name = strings.Replace(h[i].Name, "webhook", "svix", 1)
 	}
-	if _, err := Verify(Scheme{Kind: Standard}, []string{standardSecret}, h, body, now); err != nil {
+	if _, err := Verify(Scheme{Kind: Standard}, []string{standardSecret}, &Request{Headers: h, Body: body}, now); err != nil {
 		t.Error(err)
 	}
 	h[0].Name = "webhook-id"
-	if _, err := Verify(Scheme{Kind: Standard}, []string{standardSecret}, h, body, now); err == nil {
+	if _, err := Verify(Scheme{Kind: Standard}, []string{standardSecret}, &Request{Headers: h, Body: body}, now); err == nil {
 		t.Error("a mixture of headers passes")
 	}
 }
@@ -228,7 +235,7 @@ func TestSignatureLists(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	body := []byte("{}")
 	for name, c := range schemes() {
-		h := Sign(c.Scheme, c.secret, body, "m", now)
+		h := signed(c.Scheme, c.secret, body, "m", now)
 		last := &h[len(h)-1]
 		if c.Kind == GitLab || c.Kind == Standard || c.Kind == Stripe {
 			continue // they have lists of their own
@@ -241,17 +248,17 @@ func TestSignatureLists(t *testing.T) {
 		}
 		for _, format := range formats {
 			last.Value = fmt.Sprintf(format, good, other)
-			if _, err := Verify(c.Scheme, []string{c.secret}, h, body, now); err != nil {
+			if _, err := Verify(c.Scheme, []string{c.secret}, &Request{Headers: h, Body: body}, now); err != nil {
 				t.Errorf("%s, %s: %v", name, last.Value, err)
 			}
 			last.Value = strings.ReplaceAll(last.Value, good, other)
-			if _, err := Verify(c.Scheme, []string{c.secret}, h, body, now); !errors.Is(err, ErrSignature) {
+			if _, err := Verify(c.Scheme, []string{c.secret}, &Request{Headers: h, Body: body}, now); !errors.Is(err, ErrSignature) {
 				t.Errorf("%s, %s: %v", name, last.Value, err)
 			}
 		}
 		for _, value := range []string{"v2=" + good, "sha1=" + good, good[:len(good)-2], good + "," + good[2:] + "x"} {
 			last.Value = value
-			if _, err := Verify(c.Scheme, []string{c.secret}, h, body, now); (err == nil) != (strings.HasPrefix(value, good+",") && c.Kind != Slack) {
+			if _, err := Verify(c.Scheme, []string{c.secret}, &Request{Headers: h, Body: body}, now); (err == nil) != (strings.HasPrefix(value, good+",") && c.Kind != Slack) {
 				t.Errorf("%s, %s: %v", name, value, err)
 			}
 		}
@@ -262,21 +269,21 @@ func TestSignatureLists(t *testing.T) {
 func TestGitLab(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	body := []byte("{}")
-	token := Sign(Scheme{Kind: GitLab}, "token", body, "", now)
-	signed := Sign(Scheme{Kind: GitLab}, standardSecret, body, "m", now)
-	both := append(append(Headers{}, token...), signed...)
+	token := signed(Scheme{Kind: GitLab}, "token", body, "", now)
+	signature := signed(Scheme{Kind: GitLab}, standardSecret, body, "m", now)
+	both := append(append(Headers{}, token...), signature...)
 	for _, c := range []struct {
 		secrets []string
 		head    Headers
 		ok      bool
 	}{
-		{[]string{"token"}, token, true}, {[]string{"token"}, both, true}, {[]string{"token"}, signed, false},
-		{[]string{standardSecret}, token, false}, {[]string{standardSecret}, both, true}, {[]string{standardSecret}, signed, true},
-		{[]string{standardSecret, "token"}, token, true}, {[]string{standardSecret, "token"}, signed, true}, {[]string{standardSecret, "other"}, both, true},
+		{[]string{"token"}, token, true}, {[]string{"token"}, both, true}, {[]string{"token"}, signature, false},
+		{[]string{standardSecret}, token, false}, {[]string{standardSecret}, both, true}, {[]string{standardSecret}, signature, true},
+		{[]string{standardSecret, "token"}, token, true}, {[]string{standardSecret, "token"}, signature, true}, {[]string{standardSecret, "other"}, both, true},
 		{[]string{standardSecret, "other"}, token, false},
 		{[]string{standardSecret}, Headers{{"X-Gitlab-Token", standardSecret}}, false}, // it is no token
 	} {
-		if _, err := Verify(Scheme{Kind: GitLab}, c.secrets, c.head, body, now); (err == nil) != c.ok {
+		if _, err := Verify(Scheme{Kind: GitLab}, c.secrets, &Request{Headers: c.head, Body: body}, now); (err == nil) != c.ok {
 			t.Errorf("%q, %v: %v", c.secrets, c.head, err)
 		}
 	}
@@ -306,16 +313,16 @@ func TestCheckSecret(t *testing.T) {
 func FuzzVerify(f *testing.F) {
 	now := time.Unix(1_800_000_000, 0)
 	for _, c := range schemes() {
-		h := Sign(c.Scheme, c.secret, []byte("body"), "id", now)
+		h := signed(c.Scheme, c.secret, []byte("body"), "id", now)
 		f.Add(string(c.Kind), h[0].Name, h[0].Value, h[len(h)-1].Name, h[len(h)-1].Value, []byte("body"))
 	}
 	f.Fuzz(func(t *testing.T, kind, name1, value1, name2, value2 string, body []byte) {
 		s := Scheme{Kind(kind), "X-Sum", Hex}
 		const secret = "of which the fuzzer cannot know, and which has 32 bytes or more"
 		h := Headers{{name1, value1}, {name2, value2}}
-		if _, err := Verify(s, []string{secret, "whsec_" + base64.StdEncoding.EncodeToString([]byte(secret))}, h, body, now); err == nil && kind != "token" {
+		if _, err := Verify(s, []string{secret, "whsec_" + base64.StdEncoding.EncodeToString([]byte(secret))}, &Request{Headers: h, Body: body}, now); err == nil && kind != "token" {
 			t.Fatalf("%s %v passes", kind, h)
 		}
-		Read(Kind(kind), h, body)
+		Read(s, &Request{Headers: h, Body: body})
 	})
 }

@@ -62,6 +62,18 @@ type Scheme struct {
 	Encoding Encoding
 }
 
+// Request is what came to a webhook's URL, as it came.
+type Request struct {
+	// Method is that of HTTP: "POST".
+	Method string
+	// URL is where the sender sent it, in full, and Query what is behind its question mark, not decoded.
+	URL, Query string
+	// Remote is the address that it came from.
+	Remote  string
+	Headers Headers
+	Body    []byte
+}
+
 // Header is one line of a request's head.
 type Header struct{ Name, Value string }
 
