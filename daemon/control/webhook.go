@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -75,7 +74,7 @@ func (s *Server) findWebhook(c *call, hash string) (*hook, error) {
 		err := fail(connect.CodeNotFound, rtaskv1.KindNotFound, errors.New("there is no webhook at this URL"))
 		return nil, s.refuseHook(decision{remote: c.Remote, reason: "there is no webhook at its URL", stranger: true}, err, "")
 	}
-	return &hook{call: c.sending(w), task: t, webhook: w}, nil
+	return &hook{call: c.sending(w), task: t, webhook: w, request: &webhook.Request{}}, nil
 }
 
 // refuseHook counts and logs a refusal, and returns it.
@@ -92,15 +91,6 @@ func (s *Server) refuseHook(d decision, err error, task string) error {
 	return err
 }
 
-// WebhookFraming implements GatewayService.
-func (s *Server) WebhookFraming(ctx context.Context, r *rtaskv1.WebhookFramingRequest) (*rtaskv1.WebhookFramingResponse, error) {
-	h, err := s.findWebhook(callOf(ctx), r.Hash)
-	if err != nil {
-		return nil, err
-	}
-	return &rtaskv1.WebhookFramingResponse{MaxInputBytes: hookLimit(h.webhook)}, nil
-}
-
 // hookLimit is how many bytes of body a webhook takes.
 func hookLimit(w *config.Webhook) int64 { return w.MaxInputBytes }
 
@@ -110,8 +100,10 @@ func (s *Server) Webhook(ctx context.Context, r *rtaskv1.WebhookRequest) (*rtask
 	if err != nil {
 		return nil, err
 	}
-	h.request = &webhook.Request{Method: http.MethodPost, Remote: h.call.Remote, Headers: headersOf(r.Headers), Body: r.Body}
-	h.tooLarge, h.id = r.BodyTooLarge, r.Id
+	h.request, h.tooLarge, h.id = hookRequest(h.call, r), r.BodyTooLarge, r.Id
+	if methods := methodsOf(h.webhook); !slices.Contains(methods, h.request.Method) {
+		return nil, s.refuseHook(h.decided(refused), wrongMethod(methods), h.task.Name)
+	}
 	if h.webhook.Scheme.Kind == webhook.Slack && webhook.SlackCheck(h.request.Body) {
 		return &rtaskv1.WebhookResponse{Reason: "it is Slack's check of the certificate"}, nil
 	}
@@ -166,14 +158,6 @@ func reply(wait bool, r job.Result) *rtaskv1.RunResponse {
 		return &rtaskv1.RunResponse{Job: jobMessage(r.Job), Accepted: true}
 	}
 	return resultMessage(r)
-}
-
-func headersOf(all []*rtaskv1.Header) webhook.Headers {
-	headers := make(webhook.Headers, len(all))
-	for i, h := range all {
-		headers[i] = webhook.Header{Name: h.Name, Value: string(h.Value)}
-	}
-	return headers
 }
 
 // judge decides on a request and changes nothing but h: the signature first, over the bytes as they came, then what the request

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -79,7 +80,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case len(parts) == 4 && parts[0] == "tasks" && parts[3] == "logs":
 		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.logs(w, r, parts[1], parts[2]) }, http.MethodGet, http.MethodHead)
 	case len(parts) == 2 && parts[0] == "wh":
-		allow(w, r, func(w http.ResponseWriter, r *http.Request) { a.webhook(w, r, parts[1]) }, http.MethodHead, http.MethodPost)
+		a.webhook(w, r, parts[1])
 	case len(parts) == 1 && parts[0] == "openapi.json":
 		allow(w, r, openapi, http.MethodGet, http.MethodHead)
 	default:
@@ -89,12 +90,15 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // allow calls h for the methods that a path has.
 func allow(w http.ResponseWriter, r *http.Request, h http.HandlerFunc, methods ...string) {
-	for _, m := range methods {
-		if r.Method == m {
-			h(w, r)
-			return
-		}
+	if slices.Contains(methods, r.Method) {
+		h(w, r)
+		return
 	}
+	notAllowed(w, methods)
+}
+
+// notAllowed answers a method that a path does not have (RFC 9110, section 15.5.6).
+func notAllowed(w http.ResponseWriter, methods []string) {
 	w.Header().Set("Allow", strings.Join(methods, ", "))
 	writeProblem(w, problem{Kind: rtaskv1.KindMethodNotAllowed, Detail: "this path takes " + strings.Join(methods, ", ")})
 }

@@ -81,8 +81,9 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/wh/a/b", 404, ""},
 		{"POST", "//wh/none", 404, ""},
 		{"POST", "/wh/%6eone", 404, ""},
-		{"GET", "/wh/none", 405, "HEAD, POST"},
-		{"PUT", "/wh/none", 405, "HEAD, POST"},
+		{"GET", "/wh/none", 404, ""},
+		{"PUT", "/wh/none", 404, ""},
+		{"PUT", f.url("counts"), 405, "HEAD, POST"},
 		{"HEAD", "/wh/none", 404, ""},
 		{"GET", "/metrics", 404, ""}, // it has a port of its own
 		{"GET", "/rtask.v1.GatewayService/Run", 404, ""},
@@ -430,6 +431,9 @@ type stub struct {
 	key   string
 	hook  *rtaskv1.WebhookRequest
 	takes time.Duration
+	// methods are those of its webhooks, and reply is how it answers them.
+	methods []string
+	reply   *rtaskv1.WebhookReply
 }
 
 func (s *stub) Run(ctx context.Context, r *rtaskv1.RunRequest) (*rtaskv1.RunResponse, error) {
@@ -487,8 +491,8 @@ func (*stub) RunFraming(context.Context, *rtaskv1.RunFramingRequest) (*rtaskv1.R
 	return &rtaskv1.RunFramingResponse{MaxInputBytes: 16}, nil
 }
 
-func (*stub) WebhookFraming(context.Context, *rtaskv1.WebhookFramingRequest) (*rtaskv1.WebhookFramingResponse, error) {
-	return &rtaskv1.WebhookFramingResponse{MaxInputBytes: 16}, nil
+func (s *stub) WebhookFraming(context.Context, *rtaskv1.WebhookFramingRequest) (*rtaskv1.WebhookFramingResponse, error) {
+	return &rtaskv1.WebhookFramingResponse{MaxInputBytes: 16, Methods: s.methods}, nil
 }
 
 func (s *stub) Refused(context.Context, *rtaskv1.RefusedRequest) (*rtaskv1.RefusedResponse, error) {
@@ -497,7 +501,7 @@ func (s *stub) Refused(context.Context, *rtaskv1.RefusedRequest) (*rtaskv1.Refus
 
 func (s *stub) Webhook(_ context.Context, r *rtaskv1.WebhookRequest) (*rtaskv1.WebhookResponse, error) {
 	s.hook = r
-	return &rtaskv1.WebhookResponse{Run: &rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}, Accepted: true}}, nil
+	return &rtaskv1.WebhookResponse{Run: &rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}, Accepted: true}, Reply: s.reply}, nil
 }
 
 func (*stub) Enroll(context.Context, *rtaskv1.EnrollRequest) (*rtaskv1.EnrollResponse, error) {

@@ -2,18 +2,21 @@ package gateway
 
 import (
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/rtask/rtask/daemon/api/codec"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/jobid"
 )
 
-// webhook serves POST and HEAD /wh/{hash}. It hands on the request as it is; whether it is good, and what comes of it, the engine says.
+// webhook serves /wh/{hash}. It hands on the request as it is; which methods there are, whether the request is good, and what comes
+// of it, the engine says.
 func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 	client := codec.Presented{RemoteAddr: a.remoteAddr(r)}
 	asking := working(r) // which may outlast a restart of the engine
 	defer asking()
-	framing, err := call(r.Context(), client, a.engine.WebhookFraming, &rtaskv1.WebhookFramingRequest{Hash: hash})
+	framing, err := call(r.Context(), client, a.engine.WebhookFraming, &rtaskv1.WebhookFramingRequest{Hash: hash, Method: r.Method})
 	if err != nil {
 		// Of what comes to no webhook's URL not a byte is read.
 		closeAfter(w, r)
@@ -23,6 +26,11 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 	if r.Method == http.MethodHead { // a sender that looks whether the URL is there before it uses it
 		w.Header().Set("Cache-Control", "no-store")
 		w.WriteHeader(http.StatusOK)
+		return
+	}
+	if methods := methodsOf(framing); !slices.Contains(methods, r.Method) {
+		closeAfter(w, r)
+		notAllowed(w, append([]string{http.MethodHead}, methods...))
 		return
 	}
 	asking()
@@ -38,6 +46,7 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 	defer done()
 	request := &rtaskv1.WebhookRequest{
 		Hash: hash, Headers: headers(r, ""), Id: jobid.New(), Body: got.bytes, BodyTooLarge: got.tooLong,
+		Method: r.Method, Query: []byte(r.URL.RawQuery), Url: urlOf(r),
 	}
 	reply, err := call(r.Context(), client, a.engine.Webhook, request)
 	if err != nil {
@@ -49,6 +58,8 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 		a.strangers.praise(sender)
 	}
 	switch m := reply; {
+	case m.Reply != nil:
+		writeReply(w, m)
 	case m.Person:
 		writePerson(w, m)
 	case m.Run == nil:
@@ -61,6 +72,49 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 		// Who sends a webhook has no key to ask for the job with, so there is no Location.
 		writeRun(w, "", m.Run)
 	}
+}
+
+// methodsOf are the methods that a webhook's URL takes beside HEAD. An engine of an earlier version says nothing of them.
+func methodsOf(m *rtaskv1.WebhookFramingResponse) []string {
+	if len(m.Methods) == 0 {
+		return []string{http.MethodPost}
+	}
+	return m.Methods
+}
+
+// urlOf is the URL that a request was sent to, without what only its sender knows: the part behind a "#". What is no UTF-8 in it, no
+// sender has signed.
+func urlOf(r *http.Request) string {
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	url := scheme + "://" + r.Host + r.URL.EscapedPath()
+	if r.URL.RawQuery != "" || r.URL.ForceQuery {
+		url += "?" + r.URL.RawQuery
+	}
+	return strings.ToValidUTF8(url, "?")
+}
+
+// writeReply sends a reply as the engine has made it.
+func writeReply(w http.ResponseWriter, m *rtaskv1.WebhookResponse) {
+	if id := m.GetRun().GetJob().GetId(); id != "" {
+		w.Header().Set("Rtask-Job-Id", id)
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	// Without a type net/http would guess one of the body.
+	w.Header()["Content-Type"] = nil
+	if m.Reply.ContentType != "" {
+		w.Header().Set("Content-Type", m.Reply.ContentType)
+	}
+	readInTime(w)
+	status := int(m.Reply.Status)
+	if status < 200 || status > 599 {
+		status = http.StatusInternalServerError // which net/http would panic for
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(m.Reply.Body) // a client that is gone is no error
 }
 
 // writePerson answers a command or an interaction of Slack (docs.slack.dev/interactivity): the text is shown to the person who gave

@@ -6,6 +6,10 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"log/slog"
+	"net/http/httptest"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -131,5 +135,93 @@ func TestWebhookPerson(t *testing.T) {
 	}
 	if m, want := f.scrape(), `rtask_requests_total{key="slack",result="accepted",task="hooked"} 2`; !strings.Contains(m, want) {
 		t.Errorf("no %s in\n%s", want, m)
+	}
+}
+
+// A URL takes the methods that the engine says, and a reply of the engine's goes out as it is.
+func TestWebhookMethods(t *testing.T) {
+	f := newFixture(t)
+	counts := f.url("counts")
+	for _, method := range []string{"GET", "PUT", "DELETE", "OPTIONS", "post", "X"} {
+		got := f.do(method, counts, nil)
+		if got.status != 405 || got.header.Get("Allow") != "HEAD, POST" || got.json["kind"] != "method-not-allowed" {
+			t.Errorf("%s: %d %v %s", method, got.status, got.header, got.body)
+		}
+		if got := f.do(method, "/wh/none", nil); got.status != 404 {
+			t.Errorf("%s of no webhook: %d", method, got.status)
+		}
+	}
+	// Of what is refused for its method not a byte is read.
+	if got := f.raw("PUT " + counts + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 405") || !strings.Contains(got, "Connection: close") {
+		t.Errorf("%.80q", got)
+	}
+	if got := f.do("HEAD", counts, nil); got.status != 200 {
+		t.Errorf("HEAD: %d", got.status)
+	}
+	// The engine knows of them.
+	if m, want := f.scrape(), `task_rejection_total{reason="method-not-allowed",task="hooked"} 7`; !strings.Contains(m, want) {
+		t.Errorf("no %s in\n%s", want, m)
+	}
+}
+
+// What the engine is told of a request's head is what its sender sent.
+func TestWebhookHead(t *testing.T) {
+	s := &stub{methods: []string{"GET", "POST"}}
+	a := newAPI(s, slog.New(slog.DiscardHandler))
+	for target, want := range map[string]string{
+		"/wh/x":                    "http://example.org:81/wh/x",
+		"/wh/x?":                   "http://example.org:81/wh/x?",
+		"/wh/x?b=%2f&a=1;c#f":      "http://example.org:81/wh/x?b=%2f&a=1;c",
+		"https://other.test/wh/x?": "http://other.test/wh/x?",
+	} {
+		r := httptest.NewRequest("GET", "http://example.org:81/", nil)
+		r.RequestURI = target
+		var err error
+		if r.URL, err = url.Parse(target); err != nil {
+			t.Fatal(err)
+		}
+		if r.URL.Host != "" {
+			r.Host = r.URL.Host // as net/http does it
+		}
+		a.ServeHTTP(httptest.NewRecorder(), r)
+		_, query, _ := strings.Cut(want, "?")
+		if s.hook.Method != "GET" || s.hook.Url != want || string(s.hook.Query) != query {
+			t.Errorf("%s: %s %s %q", target, s.hook.Method, s.hook.Url, s.hook.Query)
+		}
+	}
+	r := httptest.NewRequest("POST", "https://example.org/wh/x?\xff", nil)
+	if a.ServeHTTP(httptest.NewRecorder(), r); s.hook.Url != "https://example.org/wh/x??" || string(s.hook.Query) != "\xff" {
+		t.Errorf("%s %q", s.hook.Url, s.hook.Query)
+	}
+}
+
+// A reply that the engine has made is sent as it is.
+func TestWebhookReply(t *testing.T) {
+	for _, c := range []struct {
+		reply       *rtaskv1.WebhookReply
+		status      int
+		contentType []string
+	}{
+		{&rtaskv1.WebhookReply{Status: 200, ContentType: "text/plain", Body: []byte("<b>\x00\xff")}, 200, []string{"text/plain"}},
+		{&rtaskv1.WebhookReply{Status: 503, Body: []byte("<b>")}, 503, nil},
+		{&rtaskv1.WebhookReply{Status: 204}, 204, nil},
+		{&rtaskv1.WebhookReply{Status: 100}, 500, nil},
+		{&rtaskv1.WebhookReply{}, 500, nil},
+	} {
+		s := httptest.NewServer(newAPI(&stub{reply: c.reply}, slog.New(slog.DiscardHandler)))
+		res, err := s.Client().Post(s.URL+"/wh/x", "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		s.Close()
+		h := res.Header
+		if err != nil || res.StatusCode != c.status || !slices.Equal(h.Values("Content-Type"), c.contentType) || string(body) != string(c.reply.Body) {
+			t.Errorf("%v: %d %v %q, %v", c.reply, res.StatusCode, h, body, err)
+		}
+		if h.Get("Rtask-Job-Id") != "aaaaaaaaaaaaaaaa" || h.Get("Cache-Control") != "no-store" || h.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%v: %v", c.reply, h)
+		}
 	}
 }

@@ -4427,7 +4427,9 @@ func (x *Header) GetValue() []byte {
 type WebhookFramingRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// hash is as in WebhookRequest.
-	Hash          string `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
+	Hash string `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
+	// method is the request's.
+	Method        string `protobuf:"bytes,150,opt,name=method,proto3" json:"method,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4469,10 +4471,19 @@ func (x *WebhookFramingRequest) GetHash() string {
 	return ""
 }
 
+func (x *WebhookFramingRequest) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
 type WebhookFramingResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// max_input_bytes: the largest body that this webhook takes.
 	MaxInputBytes int64 `protobuf:"varint,1,opt,name=max_input_bytes,json=maxInputBytes,proto3" json:"max_input_bytes,omitempty"`
+	// methods that the URL takes, such as "POST", beside HEAD. Empty: an engine from before, whose webhooks take POST.
+	Methods       []string `protobuf:"bytes,150,rep,name=methods,proto3" json:"methods,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4514,6 +4525,13 @@ func (x *WebhookFramingResponse) GetMaxInputBytes() int64 {
 	return 0
 }
 
+func (x *WebhookFramingResponse) GetMethods() []string {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
 // WebhookRequest is a request to a webhook as it came.
 type WebhookRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4524,7 +4542,14 @@ type WebhookRequest struct {
 	// body_too_large: it was longer than WebhookFraming's max_input_bytes, and body is empty.
 	BodyTooLarge bool `protobuf:"varint,4,opt,name=body_too_large,json=bodyTooLarge,proto3" json:"body_too_large,omitempty"`
 	// id is as in RunRequest.
-	Id            string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
+	Id string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
+	// method is the request's; empty: POST, of a gateway from before.
+	Method string `protobuf:"bytes,150,opt,name=method,proto3" json:"method,omitempty"`
+	// query is the request's, as it was sent, behind the "?".
+	Query []byte `protobuf:"bytes,151,opt,name=query,proto3" json:"query,omitempty"`
+	// url is the whole one, as far as the gateway knows it: behind a proxy, which may have changed scheme, host or path, it is what
+	// the proxy called.
+	Url           string `protobuf:"bytes,152,opt,name=url,proto3" json:"url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4594,6 +4619,90 @@ func (x *WebhookRequest) GetId() string {
 	return ""
 }
 
+func (x *WebhookRequest) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *WebhookRequest) GetQuery() []byte {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
+func (x *WebhookRequest) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+// WebhookReply is a reply that the gateway sends as it is.
+type WebhookReply struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// status: from 200 to 599.
+	Status int32 `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
+	// content_type of body; empty: there is no body.
+	ContentType   string `protobuf:"bytes,2,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	Body          []byte `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebhookReply) Reset() {
+	*x = WebhookReply{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebhookReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebhookReply) ProtoMessage() {}
+
+func (x *WebhookReply) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebhookReply.ProtoReflect.Descriptor instead.
+func (*WebhookReply) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *WebhookReply) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *WebhookReply) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+func (x *WebhookReply) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
 type WebhookResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// run: as of Run; unset where nothing was to be done.
@@ -4605,14 +4714,16 @@ type WebhookResponse struct {
 	// person: a person sees the answer, which is 200, whatever became of the request, with text in it, or with nothing at all.
 	Person bool `protobuf:"varint,141,opt,name=person,proto3" json:"person,omitempty"`
 	// text: for the person.
-	Text          string `protobuf:"bytes,142,opt,name=text,proto3" json:"text,omitempty"`
+	Text string `protobuf:"bytes,142,opt,name=text,proto3" json:"text,omitempty"`
+	// reply: what the sender reads, in place of what else would follow from the other fields. With run, the reply names the job.
+	Reply         *WebhookReply `protobuf:"bytes,150,opt,name=reply,proto3" json:"reply,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WebhookResponse) Reset() {
 	*x = WebhookResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4624,7 +4735,7 @@ func (x *WebhookResponse) String() string {
 func (*WebhookResponse) ProtoMessage() {}
 
 func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4637,7 +4748,7 @@ func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookResponse.ProtoReflect.Descriptor instead.
 func (*WebhookResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *WebhookResponse) GetRun() *RunResponse {
@@ -4675,6 +4786,13 @@ func (x *WebhookResponse) GetText() string {
 	return ""
 }
 
+func (x *WebhookResponse) GetReply() *WebhookReply {
+	if x != nil {
+		return x.Reply
+	}
+	return nil
+}
+
 type RunFramingRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -4683,7 +4801,7 @@ type RunFramingRequest struct {
 
 func (x *RunFramingRequest) Reset() {
 	*x = RunFramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4695,7 +4813,7 @@ func (x *RunFramingRequest) String() string {
 func (*RunFramingRequest) ProtoMessage() {}
 
 func (x *RunFramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4708,7 +4826,7 @@ func (x *RunFramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFramingRequest.ProtoReflect.Descriptor instead.
 func (*RunFramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
 }
 
 type RunFramingResponse struct {
@@ -4723,7 +4841,7 @@ type RunFramingResponse struct {
 
 func (x *RunFramingResponse) Reset() {
 	*x = RunFramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4735,7 +4853,7 @@ func (x *RunFramingResponse) String() string {
 func (*RunFramingResponse) ProtoMessage() {}
 
 func (x *RunFramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4748,7 +4866,7 @@ func (x *RunFramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFramingResponse.ProtoReflect.Descriptor instead.
 func (*RunFramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *RunFramingResponse) GetMaxInputBytes() int64 {
@@ -4789,7 +4907,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4801,7 +4919,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4814,7 +4932,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RunRequest) GetInput() []byte {
@@ -4885,7 +5003,7 @@ type RunStreamResponse struct {
 
 func (x *RunStreamResponse) Reset() {
 	*x = RunStreamResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4897,7 +5015,7 @@ func (x *RunStreamResponse) String() string {
 func (*RunStreamResponse) ProtoMessage() {}
 
 func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4910,7 +5028,7 @@ func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunStreamResponse.ProtoReflect.Descriptor instead.
 func (*RunStreamResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *RunStreamResponse) GetJob() *Job {
@@ -4969,7 +5087,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4981,7 +5099,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4994,7 +5112,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *LogsRequest) GetId() string {
@@ -5028,7 +5146,7 @@ type EndRequest struct {
 
 func (x *EndRequest) Reset() {
 	*x = EndRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5040,7 +5158,7 @@ func (x *EndRequest) String() string {
 func (*EndRequest) ProtoMessage() {}
 
 func (x *EndRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5053,7 +5171,7 @@ func (x *EndRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRequest.ProtoReflect.Descriptor instead.
 func (*EndRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *EndRequest) GetId() string {
@@ -5072,7 +5190,7 @@ type EndResponse struct {
 
 func (x *EndResponse) Reset() {
 	*x = EndResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5084,7 +5202,7 @@ func (x *EndResponse) String() string {
 func (*EndResponse) ProtoMessage() {}
 
 func (x *EndResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5097,7 +5215,7 @@ func (x *EndResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndResponse.ProtoReflect.Descriptor instead.
 func (*EndResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *EndResponse) GetJob() *Job {
@@ -5117,7 +5235,7 @@ type DisconnectedRequest struct {
 
 func (x *DisconnectedRequest) Reset() {
 	*x = DisconnectedRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5129,7 +5247,7 @@ func (x *DisconnectedRequest) String() string {
 func (*DisconnectedRequest) ProtoMessage() {}
 
 func (x *DisconnectedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5142,7 +5260,7 @@ func (x *DisconnectedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectedRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectedRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *DisconnectedRequest) GetId() string {
@@ -5160,7 +5278,7 @@ type DisconnectedResponse struct {
 
 func (x *DisconnectedResponse) Reset() {
 	*x = DisconnectedResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5172,7 +5290,7 @@ func (x *DisconnectedResponse) String() string {
 func (*DisconnectedResponse) ProtoMessage() {}
 
 func (x *DisconnectedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5185,7 +5303,7 @@ func (x *DisconnectedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectedResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectedResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{71}
 }
 
 type RunResponse struct {
@@ -5203,7 +5321,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5215,7 +5333,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5228,7 +5346,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{71}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -5279,7 +5397,7 @@ type ResultRequest struct {
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5291,7 +5409,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5304,7 +5422,7 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{72}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ResultRequest) GetId() string {
@@ -5329,7 +5447,7 @@ type KeyTasksRequest struct {
 
 func (x *KeyTasksRequest) Reset() {
 	*x = KeyTasksRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5341,7 +5459,7 @@ func (x *KeyTasksRequest) String() string {
 func (*KeyTasksRequest) ProtoMessage() {}
 
 func (x *KeyTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5354,7 +5472,7 @@ func (x *KeyTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTasksRequest.ProtoReflect.Descriptor instead.
 func (*KeyTasksRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{73}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{74}
 }
 
 type KeyJobsRequest struct {
@@ -5365,7 +5483,7 @@ type KeyJobsRequest struct {
 
 func (x *KeyJobsRequest) Reset() {
 	*x = KeyJobsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5377,7 +5495,7 @@ func (x *KeyJobsRequest) String() string {
 func (*KeyJobsRequest) ProtoMessage() {}
 
 func (x *KeyJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5390,7 +5508,7 @@ func (x *KeyJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyJobsRequest.ProtoReflect.Descriptor instead.
 func (*KeyJobsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{74}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{75}
 }
 
 type KeyTasksResponse struct {
@@ -5402,7 +5520,7 @@ type KeyTasksResponse struct {
 
 func (x *KeyTasksResponse) Reset() {
 	*x = KeyTasksResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5414,7 +5532,7 @@ func (x *KeyTasksResponse) String() string {
 func (*KeyTasksResponse) ProtoMessage() {}
 
 func (x *KeyTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5427,7 +5545,7 @@ func (x *KeyTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTasksResponse.ProtoReflect.Descriptor instead.
 func (*KeyTasksResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{75}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *KeyTasksResponse) GetTasks() []*KeyTask {
@@ -5453,7 +5571,7 @@ type KeyTask struct {
 
 func (x *KeyTask) Reset() {
 	*x = KeyTask{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5465,7 +5583,7 @@ func (x *KeyTask) String() string {
 func (*KeyTask) ProtoMessage() {}
 
 func (x *KeyTask) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5478,7 +5596,7 @@ func (x *KeyTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTask.ProtoReflect.Descriptor instead.
 func (*KeyTask) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{76}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *KeyTask) GetName() string {
@@ -5532,7 +5650,7 @@ type KeyParam struct {
 
 func (x *KeyParam) Reset() {
 	*x = KeyParam{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5544,7 +5662,7 @@ func (x *KeyParam) String() string {
 func (*KeyParam) ProtoMessage() {}
 
 func (x *KeyParam) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5557,7 +5675,7 @@ func (x *KeyParam) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyParam.ProtoReflect.Descriptor instead.
 func (*KeyParam) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{77}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *KeyParam) GetName() string {
@@ -5605,7 +5723,7 @@ type KeyJobsResponse struct {
 
 func (x *KeyJobsResponse) Reset() {
 	*x = KeyJobsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5617,7 +5735,7 @@ func (x *KeyJobsResponse) String() string {
 func (*KeyJobsResponse) ProtoMessage() {}
 
 func (x *KeyJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5630,7 +5748,7 @@ func (x *KeyJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyJobsResponse.ProtoReflect.Descriptor instead.
 func (*KeyJobsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{78}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *KeyJobsResponse) GetJobs() []*Job {
@@ -5658,7 +5776,7 @@ type RefusedRequest struct {
 
 func (x *RefusedRequest) Reset() {
 	*x = RefusedRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5670,7 +5788,7 @@ func (x *RefusedRequest) String() string {
 func (*RefusedRequest) ProtoMessage() {}
 
 func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5683,7 +5801,7 @@ func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedRequest.ProtoReflect.Descriptor instead.
 func (*RefusedRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{79}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *RefusedRequest) GetHash() string {
@@ -5722,7 +5840,7 @@ type RefusedResponse struct {
 
 func (x *RefusedResponse) Reset() {
 	*x = RefusedResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5734,7 +5852,7 @@ func (x *RefusedResponse) String() string {
 func (*RefusedResponse) ProtoMessage() {}
 
 func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5747,7 +5865,7 @@ func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedResponse.ProtoReflect.Descriptor instead.
 func (*RefusedResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{80}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{81}
 }
 
 type WatchRequest struct {
@@ -5758,7 +5876,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5770,7 +5888,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5783,7 +5901,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{81}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{82}
 }
 
 type WatchResponse struct {
@@ -5807,7 +5925,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5819,7 +5937,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5832,7 +5950,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{82}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *WatchResponse) GetDraining() bool {
@@ -5895,7 +6013,7 @@ type Trust struct {
 
 func (x *Trust) Reset() {
 	*x = Trust{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5907,7 +6025,7 @@ func (x *Trust) String() string {
 func (*Trust) ProtoMessage() {}
 
 func (x *Trust) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5920,7 +6038,7 @@ func (x *Trust) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trust.ProtoReflect.Descriptor instead.
 func (*Trust) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{83}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *Trust) GetOn() bool {
@@ -5965,7 +6083,7 @@ type RevokedCertificates struct {
 
 func (x *RevokedCertificates) Reset() {
 	*x = RevokedCertificates{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5977,7 +6095,7 @@ func (x *RevokedCertificates) String() string {
 func (*RevokedCertificates) ProtoMessage() {}
 
 func (x *RevokedCertificates) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5990,7 +6108,7 @@ func (x *RevokedCertificates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokedCertificates.ProtoReflect.Descriptor instead.
 func (*RevokedCertificates) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{84}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *RevokedCertificates) GetIssuer() []byte {
@@ -6019,7 +6137,7 @@ type EnrollRequest struct {
 
 func (x *EnrollRequest) Reset() {
 	*x = EnrollRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6031,7 +6149,7 @@ func (x *EnrollRequest) String() string {
 func (*EnrollRequest) ProtoMessage() {}
 
 func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6044,7 +6162,7 @@ func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
 func (*EnrollRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{85}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *EnrollRequest) GetPath() string {
@@ -6073,7 +6191,7 @@ type EnrollResponse struct {
 
 func (x *EnrollResponse) Reset() {
 	*x = EnrollResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6085,7 +6203,7 @@ func (x *EnrollResponse) String() string {
 func (*EnrollResponse) ProtoMessage() {}
 
 func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6098,7 +6216,7 @@ func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
 func (*EnrollResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{86}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *EnrollResponse) GetStatus() uint32 {
@@ -6130,7 +6248,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6142,7 +6260,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6155,7 +6273,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{87}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{88}
 }
 
 type MetricsResponse struct {
@@ -6168,7 +6286,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6180,7 +6298,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6193,7 +6311,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{88}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -6222,7 +6340,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[89]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6234,7 +6352,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[89]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6247,7 +6365,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{89}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *Error) GetKind() string {
@@ -6623,23 +6741,33 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x03job\x18\b \x01(\v2\r.rtask.v1.JobR\x03job\"2\n" +
 	"\x06Header\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value\"+\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"D\n" +
 	"\x15WebhookFramingRequest\x12\x12\n" +
-	"\x04hash\x18\x01 \x01(\tR\x04hash\"@\n" +
+	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x17\n" +
+	"\x06method\x18\x96\x01 \x01(\tR\x06method\"[\n" +
 	"\x16WebhookFramingResponse\x12&\n" +
-	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\"\x9a\x01\n" +
+	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\x12\x19\n" +
+	"\amethods\x18\x96\x01 \x03(\tR\amethods\"\xdd\x01\n" +
 	"\x0eWebhookRequest\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12*\n" +
 	"\aheaders\x18\x02 \x03(\v2\x10.rtask.v1.HeaderR\aheaders\x12\x12\n" +
 	"\x04body\x18\x03 \x01(\fR\x04body\x12$\n" +
 	"\x0ebody_too_large\x18\x04 \x01(\bR\fbodyTooLarge\x12\x0e\n" +
-	"\x02id\x18\x06 \x01(\tR\x02id\"\x9f\x01\n" +
+	"\x02id\x18\x06 \x01(\tR\x02id\x12\x17\n" +
+	"\x06method\x18\x96\x01 \x01(\tR\x06method\x12\x15\n" +
+	"\x05query\x18\x97\x01 \x01(\fR\x05query\x12\x11\n" +
+	"\x03url\x18\x98\x01 \x01(\tR\x03url\"]\n" +
+	"\fWebhookReply\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\x05R\x06status\x12!\n" +
+	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x12\n" +
+	"\x04body\x18\x03 \x01(\fR\x04body\"\xce\x01\n" +
 	"\x0fWebhookResponse\x12'\n" +
 	"\x03run\x18\x01 \x01(\v2\x15.rtask.v1.RunResponseR\x03run\x12\x1c\n" +
 	"\tchallenge\x18\x02 \x01(\tR\tchallenge\x12\x17\n" +
 	"\x06reason\x18\x8c\x01 \x01(\tR\x06reason\x12\x17\n" +
 	"\x06person\x18\x8d\x01 \x01(\bR\x06person\x12\x13\n" +
-	"\x04text\x18\x8e\x01 \x01(\tR\x04text\"\x13\n" +
+	"\x04text\x18\x8e\x01 \x01(\tR\x04text\x12-\n" +
+	"\x05reply\x18\x96\x01 \x01(\v2\x16.rtask.v1.WebhookReplyR\x05reply\"\x13\n" +
 	"\x11RunFramingRequest\"S\n" +
 	"\x12RunFramingResponse\x12&\n" +
 	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\x12\x15\n" +
@@ -6825,7 +6953,7 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 91)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 92)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                     // 0: rtask.v1.State
 	(Reason)(0),                    // 1: rtask.v1.Reason
@@ -6892,193 +7020,195 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*WebhookFramingRequest)(nil),  // 62: rtask.v1.WebhookFramingRequest
 	(*WebhookFramingResponse)(nil), // 63: rtask.v1.WebhookFramingResponse
 	(*WebhookRequest)(nil),         // 64: rtask.v1.WebhookRequest
-	(*WebhookResponse)(nil),        // 65: rtask.v1.WebhookResponse
-	(*RunFramingRequest)(nil),      // 66: rtask.v1.RunFramingRequest
-	(*RunFramingResponse)(nil),     // 67: rtask.v1.RunFramingResponse
-	(*RunRequest)(nil),             // 68: rtask.v1.RunRequest
-	(*RunStreamResponse)(nil),      // 69: rtask.v1.RunStreamResponse
-	(*LogsRequest)(nil),            // 70: rtask.v1.LogsRequest
-	(*EndRequest)(nil),             // 71: rtask.v1.EndRequest
-	(*EndResponse)(nil),            // 72: rtask.v1.EndResponse
-	(*DisconnectedRequest)(nil),    // 73: rtask.v1.DisconnectedRequest
-	(*DisconnectedResponse)(nil),   // 74: rtask.v1.DisconnectedResponse
-	(*RunResponse)(nil),            // 75: rtask.v1.RunResponse
-	(*ResultRequest)(nil),          // 76: rtask.v1.ResultRequest
-	(*KeyTasksRequest)(nil),        // 77: rtask.v1.KeyTasksRequest
-	(*KeyJobsRequest)(nil),         // 78: rtask.v1.KeyJobsRequest
-	(*KeyTasksResponse)(nil),       // 79: rtask.v1.KeyTasksResponse
-	(*KeyTask)(nil),                // 80: rtask.v1.KeyTask
-	(*KeyParam)(nil),               // 81: rtask.v1.KeyParam
-	(*KeyJobsResponse)(nil),        // 82: rtask.v1.KeyJobsResponse
-	(*RefusedRequest)(nil),         // 83: rtask.v1.RefusedRequest
-	(*RefusedResponse)(nil),        // 84: rtask.v1.RefusedResponse
-	(*WatchRequest)(nil),           // 85: rtask.v1.WatchRequest
-	(*WatchResponse)(nil),          // 86: rtask.v1.WatchResponse
-	(*Trust)(nil),                  // 87: rtask.v1.Trust
-	(*RevokedCertificates)(nil),    // 88: rtask.v1.RevokedCertificates
-	(*EnrollRequest)(nil),          // 89: rtask.v1.EnrollRequest
-	(*EnrollResponse)(nil),         // 90: rtask.v1.EnrollResponse
-	(*MetricsRequest)(nil),         // 91: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),        // 92: rtask.v1.MetricsResponse
-	(*Error)(nil),                  // 93: rtask.v1.Error
-	nil,                            // 94: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil),  // 95: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 96: google.protobuf.Duration
+	(*WebhookReply)(nil),           // 65: rtask.v1.WebhookReply
+	(*WebhookResponse)(nil),        // 66: rtask.v1.WebhookResponse
+	(*RunFramingRequest)(nil),      // 67: rtask.v1.RunFramingRequest
+	(*RunFramingResponse)(nil),     // 68: rtask.v1.RunFramingResponse
+	(*RunRequest)(nil),             // 69: rtask.v1.RunRequest
+	(*RunStreamResponse)(nil),      // 70: rtask.v1.RunStreamResponse
+	(*LogsRequest)(nil),            // 71: rtask.v1.LogsRequest
+	(*EndRequest)(nil),             // 72: rtask.v1.EndRequest
+	(*EndResponse)(nil),            // 73: rtask.v1.EndResponse
+	(*DisconnectedRequest)(nil),    // 74: rtask.v1.DisconnectedRequest
+	(*DisconnectedResponse)(nil),   // 75: rtask.v1.DisconnectedResponse
+	(*RunResponse)(nil),            // 76: rtask.v1.RunResponse
+	(*ResultRequest)(nil),          // 77: rtask.v1.ResultRequest
+	(*KeyTasksRequest)(nil),        // 78: rtask.v1.KeyTasksRequest
+	(*KeyJobsRequest)(nil),         // 79: rtask.v1.KeyJobsRequest
+	(*KeyTasksResponse)(nil),       // 80: rtask.v1.KeyTasksResponse
+	(*KeyTask)(nil),                // 81: rtask.v1.KeyTask
+	(*KeyParam)(nil),               // 82: rtask.v1.KeyParam
+	(*KeyJobsResponse)(nil),        // 83: rtask.v1.KeyJobsResponse
+	(*RefusedRequest)(nil),         // 84: rtask.v1.RefusedRequest
+	(*RefusedResponse)(nil),        // 85: rtask.v1.RefusedResponse
+	(*WatchRequest)(nil),           // 86: rtask.v1.WatchRequest
+	(*WatchResponse)(nil),          // 87: rtask.v1.WatchResponse
+	(*Trust)(nil),                  // 88: rtask.v1.Trust
+	(*RevokedCertificates)(nil),    // 89: rtask.v1.RevokedCertificates
+	(*EnrollRequest)(nil),          // 90: rtask.v1.EnrollRequest
+	(*EnrollResponse)(nil),         // 91: rtask.v1.EnrollResponse
+	(*MetricsRequest)(nil),         // 92: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),        // 93: rtask.v1.MetricsResponse
+	(*Error)(nil),                  // 94: rtask.v1.Error
+	nil,                            // 95: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil),  // 96: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 97: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,   // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,   // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	95,  // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	95,  // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	95,  // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	96,  // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	96,  // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	96,  // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	5,   // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
 	7,   // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	94,  // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	95,  // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
 	10,  // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
 	9,   // 9: rtask.v1.StartRequest.parameters:type_name -> rtask.v1.Parameter
 	4,   // 10: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
 	4,   // 11: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
 	4,   // 12: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
 	6,   // 13: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	95,  // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	95,  // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	96,  // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	96,  // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	2,   // 16: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
 	2,   // 17: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	95,  // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	96,  // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
 	0,   // 19: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
 	3,   // 20: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
 	1,   // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	95,  // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	95,  // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	96,  // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	96,  // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
 	4,   // 24: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
 	4,   // 25: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	96,  // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	97,  // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
 	24,  // 27: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	95,  // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	96,  // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
 	23,  // 29: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
 	23,  // 30: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
 	28,  // 31: rtask.v1.ShowTaskResponse.exposures:type_name -> rtask.v1.Exposure
 	23,  // 32: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	96,  // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	97,  // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35,  // 34: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	95,  // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	95,  // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	95,  // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	96,  // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	96,  // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	96,  // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
 	35,  // 38: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
 	35,  // 39: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	96,  // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	96,  // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	97,  // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	97,  // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35,  // 42: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
 	35,  // 43: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
 	48,  // 44: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	9,   // 45: rtask.v1.DryRunRequest.parameters:type_name -> rtask.v1.Parameter
 	48,  // 46: rtask.v1.DryRunResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	95,  // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	96,  // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	48,  // 48: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	24,  // 49: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
-	95,  // 50: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
+	96,  // 50: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
 	55,  // 51: rtask.v1.InfoResponse.sockets:type_name -> rtask.v1.SocketUnit
 	51,  // 52: rtask.v1.InfoResponse.remote_access:type_name -> rtask.v1.RemoteAccess
-	95,  // 53: rtask.v1.RemoteAccess.authority_expires_at:type_name -> google.protobuf.Timestamp
-	95,  // 54: rtask.v1.RemoteAccess.server_expires_at:type_name -> google.protobuf.Timestamp
+	96,  // 53: rtask.v1.RemoteAccess.authority_expires_at:type_name -> google.protobuf.Timestamp
+	96,  // 54: rtask.v1.RemoteAccess.server_expires_at:type_name -> google.protobuf.Timestamp
 	54,  // 55: rtask.v1.WhoAmIResponse.roles:type_name -> rtask.v1.Role
-	95,  // 56: rtask.v1.WhoAmIResponse.certificate_expires_at:type_name -> google.protobuf.Timestamp
-	95,  // 57: rtask.v1.WhoAmIResponse.token_expires_at:type_name -> google.protobuf.Timestamp
-	95,  // 58: rtask.v1.WhoAmIResponse.server_time:type_name -> google.protobuf.Timestamp
+	96,  // 56: rtask.v1.WhoAmIResponse.certificate_expires_at:type_name -> google.protobuf.Timestamp
+	96,  // 57: rtask.v1.WhoAmIResponse.token_expires_at:type_name -> google.protobuf.Timestamp
+	96,  // 58: rtask.v1.WhoAmIResponse.server_time:type_name -> google.protobuf.Timestamp
 	58,  // 59: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
 	58,  // 60: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
 	4,   // 61: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
 	61,  // 62: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
-	75,  // 63: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
-	61,  // 64: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
-	4,   // 65: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
-	2,   // 66: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
-	4,   // 67: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
-	4,   // 68: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	80,  // 69: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
-	81,  // 70: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
-	4,   // 71: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
-	87,  // 72: rtask.v1.WatchResponse.remote:type_name -> rtask.v1.Trust
-	88,  // 73: rtask.v1.Trust.revoked:type_name -> rtask.v1.RevokedCertificates
-	96,  // 74: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	48,  // 75: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,   // 76: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	12,  // 77: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	14,  // 78: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	16,  // 79: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	18,  // 80: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	20,  // 81: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	22,  // 82: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	26,  // 83: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	29,  // 84: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	31,  // 85: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	33,  // 86: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	36,  // 87: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	38,  // 88: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	56,  // 89: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
-	59,  // 90: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
-	40,  // 91: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
-	42,  // 92: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
-	44,  // 93: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	46,  // 94: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
-	49,  // 95: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	52,  // 96: rtask.v1.JobService.WhoAmI:input_type -> rtask.v1.WhoAmIRequest
-	68,  // 97: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	66,  // 98: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
-	76,  // 99: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	62,  // 100: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
-	64,  // 101: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
-	68,  // 102: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
-	70,  // 103: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
-	71,  // 104: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
-	73,  // 105: rtask.v1.GatewayService.Disconnected:input_type -> rtask.v1.DisconnectedRequest
-	77,  // 106: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyTasksRequest
-	78,  // 107: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyJobsRequest
-	83,  // 108: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
-	85,  // 109: rtask.v1.GatewayService.Watch:input_type -> rtask.v1.WatchRequest
-	91,  // 110: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	89,  // 111: rtask.v1.GatewayService.Enroll:input_type -> rtask.v1.EnrollRequest
-	11,  // 112: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13,  // 113: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15,  // 114: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17,  // 115: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19,  // 116: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21,  // 117: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25,  // 118: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27,  // 119: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	30,  // 120: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	32,  // 121: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	34,  // 122: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	37,  // 123: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	39,  // 124: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	57,  // 125: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
-	60,  // 126: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
-	41,  // 127: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
-	43,  // 128: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
-	45,  // 129: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	47,  // 130: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
-	50,  // 131: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	53,  // 132: rtask.v1.JobService.WhoAmI:output_type -> rtask.v1.WhoAmIResponse
-	75,  // 133: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	67,  // 134: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
-	75,  // 135: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	63,  // 136: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
-	65,  // 137: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
-	69,  // 138: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
-	69,  // 139: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
-	72,  // 140: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
-	74,  // 141: rtask.v1.GatewayService.Disconnected:output_type -> rtask.v1.DisconnectedResponse
-	79,  // 142: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
-	82,  // 143: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
-	84,  // 144: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
-	86,  // 145: rtask.v1.GatewayService.Watch:output_type -> rtask.v1.WatchResponse
-	92,  // 146: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	90,  // 147: rtask.v1.GatewayService.Enroll:output_type -> rtask.v1.EnrollResponse
-	112, // [112:148] is the sub-list for method output_type
-	76,  // [76:112] is the sub-list for method input_type
-	76,  // [76:76] is the sub-list for extension type_name
-	76,  // [76:76] is the sub-list for extension extendee
-	0,   // [0:76] is the sub-list for field type_name
+	76,  // 63: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
+	65,  // 64: rtask.v1.WebhookResponse.reply:type_name -> rtask.v1.WebhookReply
+	61,  // 65: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
+	4,   // 66: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
+	2,   // 67: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
+	4,   // 68: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
+	4,   // 69: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	81,  // 70: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
+	82,  // 71: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
+	4,   // 72: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
+	88,  // 73: rtask.v1.WatchResponse.remote:type_name -> rtask.v1.Trust
+	89,  // 74: rtask.v1.Trust.revoked:type_name -> rtask.v1.RevokedCertificates
+	97,  // 75: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	48,  // 76: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,   // 77: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	12,  // 78: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	14,  // 79: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	16,  // 80: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	18,  // 81: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	20,  // 82: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	22,  // 83: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	26,  // 84: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	29,  // 85: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	31,  // 86: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	33,  // 87: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	36,  // 88: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	38,  // 89: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	56,  // 90: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
+	59,  // 91: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
+	40,  // 92: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
+	42,  // 93: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
+	44,  // 94: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	46,  // 95: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
+	49,  // 96: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	52,  // 97: rtask.v1.JobService.WhoAmI:input_type -> rtask.v1.WhoAmIRequest
+	69,  // 98: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	67,  // 99: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
+	77,  // 100: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	62,  // 101: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
+	64,  // 102: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
+	69,  // 103: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
+	71,  // 104: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
+	72,  // 105: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
+	74,  // 106: rtask.v1.GatewayService.Disconnected:input_type -> rtask.v1.DisconnectedRequest
+	78,  // 107: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyTasksRequest
+	79,  // 108: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyJobsRequest
+	84,  // 109: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
+	86,  // 110: rtask.v1.GatewayService.Watch:input_type -> rtask.v1.WatchRequest
+	92,  // 111: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	90,  // 112: rtask.v1.GatewayService.Enroll:input_type -> rtask.v1.EnrollRequest
+	11,  // 113: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13,  // 114: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15,  // 115: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17,  // 116: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19,  // 117: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21,  // 118: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25,  // 119: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27,  // 120: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	30,  // 121: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	32,  // 122: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	34,  // 123: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	37,  // 124: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	39,  // 125: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	57,  // 126: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	60,  // 127: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	41,  // 128: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
+	43,  // 129: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
+	45,  // 130: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	47,  // 131: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
+	50,  // 132: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	53,  // 133: rtask.v1.JobService.WhoAmI:output_type -> rtask.v1.WhoAmIResponse
+	76,  // 134: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	68,  // 135: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
+	76,  // 136: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	63,  // 137: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	66,  // 138: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	70,  // 139: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
+	70,  // 140: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
+	73,  // 141: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
+	75,  // 142: rtask.v1.GatewayService.Disconnected:output_type -> rtask.v1.DisconnectedResponse
+	80,  // 143: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
+	83,  // 144: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
+	85,  // 145: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
+	87,  // 146: rtask.v1.GatewayService.Watch:output_type -> rtask.v1.WatchResponse
+	93,  // 147: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	91,  // 148: rtask.v1.GatewayService.Enroll:output_type -> rtask.v1.EnrollResponse
+	113, // [113:149] is the sub-list for method output_type
+	77,  // [77:113] is the sub-list for method input_type
+	77,  // [77:77] is the sub-list for extension type_name
+	77,  // [77:77] is the sub-list for extension extendee
+	0,   // [0:77] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -7089,14 +7219,14 @@ func file_rtask_v1_rtask_proto_init() {
 	file_rtask_v1_rtask_proto_msgTypes[0].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[2].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[12].OneofWrappers = []any{}
-	file_rtask_v1_rtask_proto_msgTypes[77].OneofWrappers = []any{}
+	file_rtask_v1_rtask_proto_msgTypes[78].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   91,
+			NumMessages:   92,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

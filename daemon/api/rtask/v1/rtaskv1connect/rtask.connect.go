@@ -1081,7 +1081,8 @@ type GatewayServiceClient interface {
 	// Result returns a job that the same API key started over the network, as far as it has come. NOT_FOUND: there is no such
 	// job of this task and key, or it has ended for longer than the task's retention.
 	Result(context.Context, *v1.ResultRequest) (*v1.RunResponse, error)
-	// WebhookFraming returns how much of a request to a webhook is to be read. NOT_FOUND: there is no webhook at this URL.
+	// WebhookFraming returns which requests a webhook takes, and how much of one is to be read. A request with another method is logged
+	// and counted as refused. NOT_FOUND: there is no webhook at this URL.
 	WebhookFraming(context.Context, *v1.WebhookFramingRequest) (*v1.WebhookFramingResponse, error)
 	// Webhook decides on a request to a webhook and runs its task. It is Run otherwise.
 	Webhook(context.Context, *v1.WebhookRequest) (*v1.WebhookResponse, error)
@@ -1190,7 +1191,8 @@ type GatewayServiceHandler interface {
 	// Result returns a job that the same API key started over the network, as far as it has come. NOT_FOUND: there is no such
 	// job of this task and key, or it has ended for longer than the task's retention.
 	Result(context.Context, *v1.ResultRequest) (*v1.RunResponse, error)
-	// WebhookFraming returns how much of a request to a webhook is to be read. NOT_FOUND: there is no webhook at this URL.
+	// WebhookFraming returns which requests a webhook takes, and how much of one is to be read. A request with another method is logged
+	// and counted as refused. NOT_FOUND: there is no webhook at this URL.
 	WebhookFraming(context.Context, *v1.WebhookFramingRequest) (*v1.WebhookFramingResponse, error)
 	// Webhook decides on a request to a webhook and runs its task. It is Run otherwise.
 	Webhook(context.Context, *v1.WebhookRequest) (*v1.WebhookResponse, error)
