@@ -19,3 +19,13 @@ build_programs() {
 build_interop() {
 	go -C packaging/interop build -ldflags='-s -w' -o ../../bin/interop/ ./... github.com/fullstorydev/grpcurl/cmd/grpcurl
 }
+
+# fetch_sdks fetches the programs of webhooks' senders that sign or verify, into bin/interop/senders: npm takes the versions in
+# packaging/interop/senders and checks what it gets. None of their scripts runs. What is there already is not fetched again.
+fetch_sdks() (
+	from=packaging/interop/senders to=bin/interop/senders
+	! cmp -s "$from/package-lock.json" "$to/fetched" || exit 0
+	rm -rf "$to" && mkdir -p "$to" && cp "$from"/package*.json "$to/" &&
+		npm ci --prefix "$to" --ignore-scripts --omit=dev --omit=peer --no-audit --no-fund --loglevel=error &&
+		cp "$from/package-lock.json" "$to/fetched"
+)
