@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"strings"
 	"unicode/utf8"
 )
@@ -48,9 +49,17 @@ func (o object) members(names ...string) (map[string]object, error) {
 	return found, nil
 }
 
-// at returns the value at a path of names, nil where there is none.
+// at returns the value at a path of names, nil where there is none. "[0]" is the first element of an array.
 func (o object) at(path ...string) (object, error) {
 	for _, name := range path {
+		if name == "[0]" {
+			array := o
+			o = nil
+			for o = range array.elements() {
+				break
+			}
+			continue
+		}
 		m, err := o.members(name)
 		if err != nil {
 			return nil, err
@@ -58,6 +67,24 @@ func (o object) at(path ...string) (object, error) {
 		o = m[name]
 	}
 	return o, nil
+}
+
+// elements are those of an array; of what is none, there are none.
+func (o object) elements() iter.Seq[object] {
+	return func(yield func(object) bool) {
+		if len(o) == 0 || o[0] != '[' {
+			return
+		}
+		for i := o.skipSpace(1); o[i] != ']'; {
+			end := o.skipValue(i)
+			if !yield(o[i:end]) {
+				return
+			}
+			if i = o.skipSpace(end); o[i] == ',' {
+				i = o.skipSpace(i + 1)
+			}
+		}
+	}
 }
 
 // wanted returns the one of names that a string of JSON is, or "".
@@ -83,8 +110,13 @@ func (o object) text() string {
 	return s
 }
 
-// isTrue reports whether it is the literal true.
-func (o object) isTrue() bool { return string(o) == "true" }
+// scalar returns a string, or a number as it is written.
+func (o object) scalar() string {
+	if len(o) > 0 && (o[0] == '-' || '0' <= o[0] && o[0] <= '9') {
+		return string(o)
+	}
+	return o.text()
+}
 
 func (o object) skipSpace(i int) int {
 	for i < len(o) && (o[i] == ' ' || o[i] == '\t' || o[i] == '\r' || o[i] == '\n') {

@@ -48,94 +48,102 @@ const (
 	Acts
 )
 
-// Read returns what a request says. It is for one that has passed Verify. The bytes of the body alone say how they are
-// to be read: headers are not signed by any sender, and a client that has a signed body can send it again with others. An error
-// is ErrBody.
+// Read returns what a request says. It is for one that has passed Verify. The bytes of the body alone say how they are to be
+// read: headers are not signed by any sender, and a client that has a signed body can send it again with others. An error is
+// ErrBody.
 func Read(s Scheme, r *Request) (Delivery, error) {
-	k, h, body := s.Kind, r.Headers, r.Body
-	d := Delivery{Payload: body}
-	var form url.Values
-	switch k {
-	case GitHub, Gitea, Forgejo:
-		d.Payload = formPayload(body)
-	case Slack:
-		form = slackForm(body)
+	row := s.sender()
+	if row == nil {
+		row = rowOf(Token)
 	}
-	o := bodyObject(d.Payload)
-	var err error
-	switch k {
-	case GitHub, Gitea, Forgejo:
-		d.Event = eventHeader(k, h)
-		d.Ping = k == GitHub && d.Event == "ping"
-		d.Unlike, err = unlike(d.Event, o)
-	case GitLab:
-		err = readGitLab(&d, h, o)
-	case Standard, Stripe:
-		err = readType(&d, k, o)
-	case Slack:
-		err = readSlack(&d, o, form)
-	default:
-		d.Event = eventHeader(k, h)
-		d.Ping = d.Event == "ping"
+	d := Delivery{Payload: r.Body}
+	if row.FormPayload {
+		d.Payload = formPayload(r.Body)
 	}
-	if k != Slack && k != Stripe && err == nil {
-		err = readRef(&d, o)
-	}
-	if err != nil {
-		return Delivery{Payload: body}, err
-	}
-	if d.ID == "" {
-		d.ID = ID(k, h)
+	if err := row.fill(&d, r, bodyObject(d.Payload)); err != nil {
+		return Delivery{Payload: r.Body}, err
 	}
 	d.Event, d.Other, d.ID, d.Challenge = line(d.Event), line(d.Other), line(d.ID), line(d.Challenge)
 	return d, nil
 }
 
-// eventHeader returns the event that the head names.
-func eventHeader(k Kind, h Headers) string {
-	switch k {
-	case GitHub:
-		return h.get("X-GitHub-Event")
-	case Gitea:
-		return h.get("X-Gitea-Event", "X-Forgejo-Event")
-	case Forgejo:
-		return h.get("X-Forgejo-Event", "X-Gitea-Event")
-	default:
-		// Whoever it is may name an event as one of those does who are known for it. Bitbucket has X-Event-Key.
-		return h.get("X-GitHub-Event", "X-Forgejo-Event", "X-Gitea-Event", "X-Gitlab-Event", "X-Event-Key")
-	}
-}
-
-// readRef reads what a body says of a branch or a tag.
-func readRef(d *Delivery, o object) error {
-	top, err := o.members("ref", "after", "deleted", "head_commit", "checkout_sha", "pull_request", "object_attributes")
-	if err != nil {
-		return err
-	}
-	// Of an annotated tag "after" is the tag's own object, and the commit is in the others.
-	shas := []string{"", top["checkout_sha"].text(), top["after"].text(), "", ""}
-	for i, path := range map[int][]string{0: {"head_commit", "id"}, 3: {"pull_request", "head", "sha"}, 4: {"object_attributes", "last_commit", "id"}} {
-		v, err := top[path[0]].at(path[1:]...)
+// fill reads what the sender says where its row says that it does.
+func (s *Sender) fill(d *Delivery, r *Request, o object) error {
+	for _, p := range s.Event {
+		text, err := p.in(r.Headers, o)
 		if err != nil {
 			return err
 		}
-		shas[i] = v.text()
+		d.Event = first(d.Event, text)
 	}
-	d.Ref, d.SHA = line(top["ref"].text()), commit(first(shas...))
-	d.Deleted = top["deleted"].isTrue() || noCommit(top["after"].text())
+	for _, p := range s.ID {
+		text, err := p.in(r.Headers, o)
+		if err != nil {
+			return err
+		}
+		if d.ID == "" && len(p.Body) > 0 && s.signsID(p) {
+			d.SignedID = text
+		}
+		d.ID = first(d.ID, text)
+	}
+	d.Ping = d.Event != "" && slices.Contains(s.Pings, d.Event)
+	var err error
+	if d.Unlike, err = s.unlike(d.Event, o); err != nil {
+		return err
+	}
+	if s.Refs != nil {
+		if err := s.Refs.fill(d, o); err != nil {
+			return err
+		}
+	}
+	if s.read != nil {
+		return s.read(d, r, o)
+	}
+	return nil
+}
+
+// fill reads what a body says of a branch or a tag.
+func (s *Refs) fill(d *Delivery, o object) error {
+	ref, err := s.first(o, s.Ref)
+	if err != nil {
+		return err
+	}
+	sha, err := s.first(o, s.Commit)
+	if err != nil {
+		return err
+	}
+	zero, err := o.at(s.Zero...)
+	if err != nil {
+		return err
+	}
+	gone, err := o.at(s.Gone...)
+	if err != nil {
+		return err
+	}
+	d.Ref, d.SHA = line(ref), commit(sha)
+	d.Deleted = len(s.Gone) > 0 && string(gone) == s.GoneIs || noCommit(zero.text())
 	if d.Deleted {
 		d.SHA = "" // a deleted branch is at none
 	}
 	return nil
 }
 
-// readGitLab reads what is GitLab's own. It signs no header, so one counts that fits the body.
-func readGitLab(d *Delivery, h Headers, o object) error {
-	top, err := o.members("object_kind", "event_name")
-	if err != nil {
-		return err
+// first returns the first text at any of paths.
+func (s *Refs) first(o object, paths [][]string) (string, error) {
+	found := ""
+	for _, p := range paths {
+		v, err := o.at(p...)
+		if err != nil {
+			return "", err
+		}
+		found = first(found, v.text())
 	}
-	d.Event, d.Other = first(top["object_kind"].text(), top["event_name"].text()), h.get("X-Gitlab-Event")
+	return found, nil
+}
+
+// readGitLab reads what is GitLab's own: events have two names. It signs no header, so one counts that fits the body.
+func readGitLab(d *Delivery, r *Request, _ object) error {
+	d.Other = r.Headers.get("X-Gitlab-Event")
 	kind := strings.ReplaceAll(strings.ToLower(strings.TrimSuffix(d.Other, " Hook")), " ", "_")
 	switch kind = strings.TrimPrefix(kind, "confidential_"); {
 	case d.Event == "":
@@ -147,38 +155,18 @@ func readGitLab(d *Delivery, h Headers, o object) error {
 	return nil
 }
 
-// readType reads what senders say whose bodies have a type, and an id that is signed with it.
-func readType(d *Delivery, k Kind, o object) error {
-	top, err := o.members("type", "id")
-	if k == Standard { // its id is in the head
-		top, err = o.members("type")
-	}
-	if err != nil {
-		return err
-	}
-	d.Event, d.ID = top["type"].text(), top["id"].text()
-	d.SignedID = d.ID
-	return nil
-}
-
 // ID is what the head of a request, which may not have passed Verify, calls it, or "".
 func ID(k Kind, h Headers) string {
-	switch k {
-	case GitHub:
-		return line(h.get("X-GitHub-Delivery"))
-	case Gitea:
-		return line(h.get("X-Gitea-Delivery", "X-Forgejo-Delivery"))
-	case Forgejo:
-		return line(h.get("X-Forgejo-Delivery", "X-Gitea-Delivery"))
-	case GitLab:
-		return line(h.get("webhook-id", "Idempotency-Key", "X-Gitlab-Event-UUID"))
-	case Standard:
-		return line(h.get("webhook-id", "svix-id"))
-	case Slack, Stripe:
-		return "" // it is in the body
-	default:
-		return line(h.get("X-GitHub-Delivery", "X-Forgejo-Delivery", "X-Gitea-Delivery", "X-Gitlab-Event-UUID", "X-Request-UUID"))
+	row := rowOf(k)
+	if row == nil {
+		row = rowOf(Token)
 	}
+	for _, p := range row.ID {
+		if id := line(h.get(p.Header...)); id != "" {
+			return id
+		}
+	}
+	return ""
 }
 
 // slackForm returns the form that a command or an interaction of Slack is; nil: it is an event, as JSON.
@@ -200,8 +188,9 @@ func SlackCheck(body []byte) bool {
 	return len(body) <= longest && slackForm(body).Get("ssl_check") == "1"
 }
 
-// readSlack reads what Slack sends.
-func readSlack(d *Delivery, o object, form url.Values) error {
+// readSlack reads what Slack sends as a form: commands and interactions. What else it sends says its row.
+func readSlack(d *Delivery, r *Request, o object) error {
+	form := slackForm(r.Body)
 	for _, name := range []string{"command", "payload", "trigger_id"} {
 		if len(form[name]) > 1 {
 			return fmt.Errorf("%w: the field %q is there twice", ErrBody, name)
@@ -212,47 +201,29 @@ func readSlack(d *Delivery, o object, form url.Values) error {
 		return nil
 	}
 	if form != nil {
-		o, d.Person = bodyObject([]byte(form.Get("payload"))), Acts
-	}
-	top, err := o.members("type", "event", "event_id", "trigger_id", "challenge")
-	if err != nil {
+		top, err := bodyObject([]byte(form.Get("payload"))).members("type", "trigger_id")
+		d.Event, d.SignedID, d.Person = top["type"].text(), top["trigger_id"].text(), Acts
 		return err
 	}
-	d.Event = top["type"].text()
-	if form != nil {
-		d.SignedID = top["trigger_id"].text()
-		return nil
-	}
-	if d.Event == "url_verification" {
+	top, err := o.members("type", "challenge")
+	if top["type"].text() == "url_verification" {
 		d.Ping, d.Challenge = true, top["challenge"].text()
 	}
-	event, err := top["event"].at("type")
-	d.Event = first(event.text(), d.Event)
-	d.ID = top["event_id"].text()
-	d.SignedID = d.ID
 	return err
 }
 
 // unlike returns which event a body is of, if it says so and it is not the one that an unsigned header names.
-func unlike(event string, o object) (string, error) {
-	// Members that only bodies of certain events have, and what the names of these begin with
-	// (docs.github.com/en/webhooks/webhook-events-and-payloads; Gitea's and Forgejo's are made after those).
-	of := map[string][]string{
-		"commits": {"push"}, "pusher": {"push"}, "pull_request": {"pull_request"}, "issue": {"issue", "sub_issue"}, "release": {"release"},
-		"ref_type": {"create", "delete"}, "deployment": {"deployment"}, "workflow_run": {"workflow_run"}, "workflow_job": {"workflow_job"},
-		"check_run": {"check_run"}, "check_suite": {"check_suite"}, "discussion": {"discussion"}, "forkee": {"fork"},
-		"inputs": {"workflow_dispatch"}, "client_payload": {"repository_dispatch"}, "zen": {"ping"},
-	}
-	members, err := o.members(slices.Collect(maps.Keys(of))...)
+func (s *Sender) unlike(event string, o object) (string, error) {
+	members, err := o.members(slices.Collect(maps.Keys(s.Bodies))...)
 	if err != nil || len(members) == 0 || event == "" {
 		return "", err
 	}
 	found := ""
 	for _, name := range slices.Sorted(maps.Keys(members)) {
-		if slices.ContainsFunc(of[name], func(begin string) bool { return strings.HasPrefix(event, begin) }) {
+		if slices.ContainsFunc(s.Bodies[name], func(begin string) bool { return strings.HasPrefix(event, begin) }) {
 			return "", nil
 		}
-		found = of[name][0]
+		found = s.Bodies[name][0]
 	}
 	return found, nil
 }

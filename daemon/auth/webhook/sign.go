@@ -3,54 +3,51 @@ package webhook
 import (
 	"encoding/base64"
 	"encoding/hex"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// Sign adds to a request what proves it, as its sender does: what Verify takes at that time. The id is that of Standard.
+// Sign adds to a request what proves it, as its sender does: what Verify takes at that time. The id is for senders that sign one in
+// a header.
 func Sign(s Scheme, secret string, r *Request, id string, now time.Time) {
-	r.Headers = append(r.Headers, proofs(s, secret, r.Body, id, now)...)
-}
-
-// proofs are the headers that Sign adds.
-func proofs(s Scheme, secret string, body []byte, id string, now time.Time) Headers {
-	stamp := strconv.FormatInt(now.Unix(), 10)
-	signed := func(parts ...[]byte) string { return hex.EncodeToString(sum([]byte(secret), parts...)) }
-	switch s.Kind {
-	case GitHub:
-		return Headers{{"X-Hub-Signature-256", sha256Prefix + signed(body)}}
-	case Gitea:
-		return Headers{{"X-Gitea-Signature", signed(body)}}
-	case Forgejo:
-		return Headers{{"X-Forgejo-Signature", signed(body)}}
-	case HMACSHA256:
-		if s.Encoding == Base64 {
-			return Headers{{s.Header, base64.StdEncoding.EncodeToString(sum([]byte(secret), body))}}
-		}
-		return Headers{{s.Header, signed(body)}}
-	case GitLab:
-		if !strings.HasPrefix(secret, standardPrefix) {
-			return Headers{{"X-Gitlab-Token", secret}}
-		}
-		return signStandard(secret, body, id, stamp)
-	case Standard:
-		return signStandard(secret, body, id, stamp)
-	case Slack:
-		return Headers{{"X-Slack-Request-Timestamp", stamp}, {"X-Slack-Signature", "v0=" + signed([]byte("v0:"+stamp+":"), body)}}
-	case Stripe:
-		return Headers{{"Stripe-Signature", fmt.Sprintf("t=%s,v1=%s", stamp, signed([]byte(stamp+"."), body))}}
+	row := s.sender()
+	switch {
+	case row == nil || !s.Kind.Signed():
+	case row.Signature == nil, row.Secret != "" && !strings.HasPrefix(secret, row.Signature.KeyPrefix):
+		r.Headers = append(r.Headers, Header{row.Secret, secret})
 	default:
-		return nil
+		row.sign(secret, r, id, now)
 	}
 }
 
-func signStandard(secret string, body []byte, id, stamp string) Headers {
-	key, err := standardKey(secret)
-	if err != nil {
-		return nil // CheckSecret says so
+// sign adds a signature to a request, and the time and the id that it covers.
+func (s *Sender) sign(secret string, r *Request, id string, now time.Time) {
+	keys := s.Signature.keys([]string{secret})
+	if len(keys) == 0 {
+		return // CheckSecret says so
 	}
-	signature := base64.StdEncoding.EncodeToString(sum(key, []byte(id+"."+stamp+"."), body))
-	return Headers{{"webhook-id", id}, {"webhook-timestamp", stamp}, {"webhook-signature", "v1," + signature}}
+	v := signedRequest{Request: r, sender: s, id: id, stamp: strconv.FormatInt(now.Unix(), 10)}
+	if s.signs("{id}") {
+		r.Headers = append(r.Headers, Header{s.ID[0].Header[0], id})
+	}
+	name, stamped := s.Signature.Place.Header[0], ""
+	switch {
+	case s.Time.IsZero():
+	case s.Time.Field != "":
+		stamped = s.Time.Field + "=" + v.stamp + ","
+	default:
+		r.Headers = append(r.Headers, Header{s.Time.Header[0], v.stamp})
+	}
+	text := s.Signature.encode(sum(keys[0], v.parts()...))
+	r.Headers = append(r.Headers, Header{name, stamped + text})
+}
+
+// encode writes a signature as the sender does.
+func (s *Signature) encode(signature []byte) string {
+	text := hex.EncodeToString(signature)
+	if s.Encoding == Base64 {
+		text = base64.StdEncoding.EncodeToString(signature)
+	}
+	return s.Prefix + text
 }

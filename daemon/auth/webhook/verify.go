@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,62 +20,120 @@ const (
 
 	// standardPrefix begins the secrets of Standard Webhooks; what follows is base64.
 	standardPrefix = "whsec_"
-
-	sha256Prefix = "sha256="
 )
-
-// prefixes are what senders write before an HMAC-SHA256 in a header.
-func prefixes() []string { return []string{sha256Prefix, "sha-256=", "hmac-sha256=", "v1=", "v0="} }
 
 // CheckSecret returns an error around ErrSecret unless secret can verify requests of a kind. The secret is not in the error.
 func CheckSecret(k Kind, secret string) error {
 	if secret == "" {
 		return fmt.Errorf("%w: it is empty", ErrSecret)
 	}
-	if k != Standard && !(k == GitLab && strings.HasPrefix(secret, standardPrefix)) {
+	row := rowOf(k)
+	if row == nil || row.Signature == nil || row.Signature.KeyPrefix == "" {
 		return nil
 	}
-	key, err := standardKey(secret)
+	prefix := row.Signature.KeyPrefix
+	if row.Secret != "" && !strings.HasPrefix(secret, prefix) {
+		return nil // it is sent, and not a key
+	}
+	key, err := prefixedKey(prefix, secret)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w: it must be %s and base64 behind it", ErrSecret, standardPrefix)
+		return fmt.Errorf("%w: it must be %s and base64 behind it", ErrSecret, prefix)
 	case len(key) == 0:
 		return fmt.Errorf("%w: it is empty", ErrSecret)
 	}
 	return nil
 }
 
-// standardKey is the key that a secret of Standard Webhooks stands for.
-func standardKey(secret string) ([]byte, error) {
-	text := strings.TrimRight(strings.TrimPrefix(secret, standardPrefix), "=")
+// prefixedKey is the key that a secret stands for whose key is base64 behind a prefix.
+func prefixedKey(prefix, secret string) ([]byte, error) {
+	text := strings.TrimRight(strings.TrimPrefix(secret, prefix), "=")
 	return base64.RawStdEncoding.DecodeString(text)
 }
 
 // Verify checks a request against every secret, in a time that tells nothing of them. All errors are around ErrSignature. A
-// request of the kind Token has nothing to check: whoever calls Verify found it by the token.
+// request of a kind that signs nothing has nothing to check: whoever calls Verify found it by the token in its URL.
 func Verify(s Scheme, secrets []string, r *Request, now time.Time) (Proof, error) {
-	h, body := r.Headers, r.Body
-	switch s.Kind {
-	case Token:
-		return bodyProof(body), nil
-	case GitHub:
-		return verifyBody(h, body, secrets, Hex, "X-Hub-Signature-256")
-	case Gitea:
-		return verifyBody(h, body, secrets, Hex, "X-Gitea-Signature", "X-Forgejo-Signature")
-	case Forgejo:
-		return verifyBody(h, body, secrets, Hex, "X-Forgejo-Signature", "X-Gitea-Signature")
-	case HMACSHA256:
-		return verifyBody(h, body, secrets, s.Encoding, s.Header)
-	case GitLab:
-		return verifyGitLab(h, body, secrets, now)
-	case Standard:
-		return verifyStandard(h, body, secrets, now)
-	case Slack:
-		return verifySlack(h, body, secrets, now)
-	case Stripe:
-		return verifyStripe(h, body, secrets, now)
-	default:
+	row := s.sender()
+	switch {
+	case row == nil:
 		return Proof{}, refusal("there is no such kind of webhook as %q", s.Kind)
+	case !s.Kind.Signed():
+		return bodyProof(r.Body), nil
+	case row.Secret == "":
+		return row.verifySignature(secrets, r, now)
+	case row.Signature == nil:
+		return row.verifySecret(secrets, r)
+	}
+	signing, tokens := row.signing(secrets)
+	if len(signing) > 0 && (len(tokens) == 0 || !r.Headers.has(row.Secret)) {
+		return row.verifySignature(signing, r, now)
+	}
+	p, err := row.verifySecret(tokens, r)
+	if err != nil && len(signing) > 0 { // GitLab sends both where both are set
+		return row.verifySignature(signing, r, now)
+	}
+	return p, err
+}
+
+// signing sorts secrets of a sender that either signs or has the secret in a header: secrets that sign, and those that are sent.
+func (s *Sender) signing(secrets []string) (signing, tokens []string) {
+	if s.Signature.KeyPrefix == "" {
+		return secrets, secrets
+	}
+	for _, secret := range secrets {
+		if strings.HasPrefix(secret, s.Signature.KeyPrefix) {
+			signing = append(signing, secret)
+		} else if secret != "" {
+			tokens = append(tokens, secret)
+		}
+	}
+	return signing, tokens
+}
+
+// verifySecret is for a sender that has the secret itself in a header.
+func (s *Sender) verifySecret(secrets []string, r *Request) (Proof, error) {
+	text, err := only(r.Headers, s.Secret)
+	if err != nil {
+		return Proof{}, err
+	}
+	secrets = slices.DeleteFunc(slices.Clone(secrets), func(s string) bool { return s == "" }) // a configuration with such a one is an error
+	if !IsToken(text, Digests(secrets)) {
+		return Proof{}, refusal("the header %s is none of the secrets", s.Secret)
+	}
+	return bodyProof(r.Body), nil
+}
+
+// verifySignature is for a sender that signs.
+func (s *Sender) verifySignature(secrets []string, r *Request, now time.Time) (Proof, error) {
+	v := signedRequest{Request: r, sender: s}
+	v.variant = s.variant(r.Headers)
+	if err := v.read(); err != nil {
+		return Proof{}, err
+	}
+	what := "request"
+	if s.Signature.Signed == "{body}" {
+		what = "body"
+	}
+	parts := v.parts()
+	if !matches(s.Signature.keys(secrets), v.signatures, parts...) {
+		return Proof{}, refusal("%s is not that of this %s under any of the secrets", v.where, what)
+	}
+	at := time.Time{}
+	if !s.Time.IsZero() {
+		var err error
+		if at, err = recent(v.stamp, now); err != nil {
+			return Proof{}, err
+		}
+	}
+	switch {
+	case s.signs("{id}"):
+		// The sender tries again under the same id, with a time of its own.
+		return Proof{Fresh: true, Key: key("id", []byte(v.id))}, nil
+	case !at.IsZero():
+		return Proof{Fresh: true, Key: key("signed", parts...), Until: at.Add(Tolerance)}, nil
+	default:
+		return bodyProof(r.Body), nil
 	}
 }
 
@@ -94,33 +153,12 @@ func only(h Headers, name string) (string, error) {
 	}
 }
 
-// present returns the first of names that is in h, else the first.
-func present(h Headers, names []string) string {
-	for _, n := range names {
-		if h.has(n) {
-			return n
-		}
-	}
-	return names[0]
-}
-
 func sum(key []byte, parts ...[]byte) []byte {
 	mac := hmac.New(sha256.New, key)
 	for _, p := range parts {
 		mac.Write(p)
 	}
 	return mac.Sum(nil)
-}
-
-// keys are the secrets as bytes.
-func keys(secrets []string) [][]byte {
-	var all [][]byte
-	for _, s := range secrets {
-		if s != "" { // a configuration with such a one is an error
-			all = append(all, []byte(s))
-		}
-	}
-	return all
 }
 
 // matches reports whether any of signatures is the HMAC of parts under any of keys. It looks at all of them.
@@ -133,76 +171,6 @@ func matches(keys, signatures [][]byte, parts ...[]byte) bool {
 		}
 	}
 	return found == 1
-}
-
-// verifyBody is for an HMAC of the body in the first of the named headers that is there.
-func verifyBody(h Headers, body []byte, secrets []string, e Encoding, names ...string) (Proof, error) {
-	name := present(h, names)
-	text, err := only(h, name)
-	if err != nil {
-		return Proof{}, err
-	}
-	got := signatures(text, e, prefixes()...)
-	if len(got) == 0 {
-		return Proof{}, refusal("the header %s is not %s", name, e)
-	}
-	if !matches(keys(secrets), got, body) {
-		return Proof{}, refusal("the header %s is not that of this body under any of the secrets", name)
-	}
-	return bodyProof(body), nil
-}
-
-// signatures reads all HMACs of a header: while a secret is changed, a sender signs with the old and the new one. Each may have one
-// of the prefixes.
-func signatures(text string, e Encoding, prefixes ...string) [][]byte {
-	var all [][]byte
-	for one := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' }) {
-		for _, p := range prefixes {
-			if len(one) >= len(p) && strings.EqualFold(one[:len(p)], p) {
-				one = one[len(p):]
-				break
-			}
-		}
-		if got, err := decode(e, one); err == nil {
-			all = append(all, got)
-		}
-	}
-	return all
-}
-
-// decode reads an HMAC. Base64 may be that of RFC 4648's section 4 or 5, padded or not.
-func decode(e Encoding, text string) ([]byte, error) {
-	if e != Base64 {
-		return hex.DecodeString(text)
-	}
-	return base64.RawStdEncoding.DecodeString(strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(text, "=")))
-}
-
-// verifyGitLab takes a signature where there is one and a secret for it, else the secret itself.
-func verifyGitLab(h Headers, body []byte, secrets []string, now time.Time) (Proof, error) {
-	var tokens, signing []string
-	for _, s := range secrets {
-		if strings.HasPrefix(s, standardPrefix) {
-			signing = append(signing, s)
-		} else if s != "" {
-			tokens = append(tokens, s)
-		}
-	}
-	const header = "X-Gitlab-Token"
-	if len(signing) > 0 && (len(tokens) == 0 || !h.has(header)) {
-		return verifyStandard(h, body, signing, now)
-	}
-	text, err := only(h, header)
-	if err != nil {
-		return Proof{}, err
-	}
-	if !IsToken(text, Digests(tokens)) {
-		if len(signing) > 0 { // GitLab sends both where both are set
-			return verifyStandard(h, body, signing, now)
-		}
-		return Proof{}, refusal("the header %s is none of the secrets", header)
-	}
-	return bodyProof(body), nil
 }
 
 // Digests are the SHA-256 of tokens, as IsToken compares them.
@@ -222,119 +190,6 @@ func IsToken(presented string, digests [][sha256.Size]byte) bool {
 		found |= subtle.ConstantTimeCompare(got[:], want[:])
 	}
 	return found == 1
-}
-
-// verifyStandard is for Standard Webhooks, also with the headers that it had when it was Svix's.
-func verifyStandard(h Headers, body []byte, secrets []string, now time.Time) (Proof, error) {
-	prefix := "webhook-"
-	if !h.has("webhook-id", "webhook-timestamp", "webhook-signature") && h.has("svix-signature") {
-		prefix = "svix-"
-	}
-	id, err := only(h, prefix+"id")
-	if err != nil {
-		return Proof{}, err
-	}
-	stamp, err := only(h, prefix+"timestamp")
-	if err != nil {
-		return Proof{}, err
-	}
-	list, err := only(h, prefix+"signature")
-	if err != nil {
-		return Proof{}, err
-	}
-	if id == "" {
-		return Proof{}, refusal("the header %sid is empty", prefix)
-	}
-	var keys [][]byte
-	for _, s := range secrets {
-		if key, err := standardKey(s); err == nil && len(key) > 0 {
-			keys = append(keys, key)
-		}
-	}
-	var signatures [][]byte
-	for _, one := range strings.Fields(list) {
-		// "v1a" is a signature with a public key, of which no secret is known here.
-		version, text, _ := strings.Cut(one, ",")
-		if got, err := base64.StdEncoding.DecodeString(text); version == "v1" && err == nil {
-			signatures = append(signatures, got)
-		}
-	}
-	if len(signatures) == 0 {
-		return Proof{}, refusal("the header %ssignature has no v1,BASE64 in it", prefix)
-	}
-	if !matches(keys, signatures, []byte(id+"."+stamp+"."), body) {
-		return Proof{}, refusal("the header %ssignature is not that of this request under any of the secrets", prefix)
-	}
-	if _, err := recent(stamp, now); err != nil {
-		return Proof{}, err
-	}
-	// The sender tries again under the same id, with a time of its own.
-	return Proof{Fresh: true, Key: key("id", []byte(id))}, nil
-}
-
-// verifySlack is for Slack's v0.
-func verifySlack(h Headers, body []byte, secrets []string, now time.Time) (Proof, error) {
-	stamp, err := only(h, "X-Slack-Request-Timestamp")
-	if err != nil {
-		return Proof{}, err
-	}
-	text, err := only(h, "X-Slack-Signature")
-	if err != nil {
-		return Proof{}, err
-	}
-	var got [][]byte
-	if strings.HasPrefix(text, "v0=") {
-		got = signatures(text, Hex, "v0=")
-	}
-	if len(got) == 0 {
-		return Proof{}, refusal("the header X-Slack-Signature is not v0=HEX")
-	}
-	head := []byte("v0:" + stamp + ":")
-	if !matches(keys(secrets), got, head, body) {
-		return Proof{}, refusal("the header X-Slack-Signature is not that of this request under any of the secrets")
-	}
-	return timed(stamp, head, body, now)
-}
-
-// verifyStripe is for Stripe's v1.
-func verifyStripe(h Headers, body []byte, secrets []string, now time.Time) (Proof, error) {
-	text, err := only(h, "Stripe-Signature")
-	if err != nil {
-		return Proof{}, err
-	}
-	stamp := ""
-	var signatures [][]byte
-	for part := range strings.SplitSeq(text, ",") {
-		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
-		switch name {
-		case "t":
-			if stamp != "" {
-				return Proof{}, refusal("the header Stripe-Signature has two times")
-			}
-			stamp = value
-		case "v1":
-			if got, err := hex.DecodeString(value); err == nil {
-				signatures = append(signatures, got)
-			}
-		}
-	}
-	if stamp == "" || len(signatures) == 0 {
-		return Proof{}, refusal("the header Stripe-Signature is not t=TIME,v1=HEX")
-	}
-	head := []byte(stamp + ".")
-	if !matches(keys(secrets), signatures, head, body) {
-		return Proof{}, refusal("the header Stripe-Signature is not that of this request under any of the secrets")
-	}
-	return timed(stamp, head, body, now)
-}
-
-// timed is the proof of a request whose time is signed.
-func timed(stamp string, head, body []byte, now time.Time) (Proof, error) {
-	at, err := recent(stamp, now)
-	if err != nil {
-		return Proof{}, err
-	}
-	return Proof{Fresh: true, Key: key("signed", head, body), Until: at.Add(Tolerance)}, nil
 }
 
 // recent returns a signed time, in seconds since 1970, if it is near enough to now.

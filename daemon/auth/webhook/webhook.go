@@ -39,11 +39,28 @@ const (
 
 // Kinds returns every kind, Token first.
 func Kinds() []Kind {
-	return []Kind{Token, GitHub, GitLab, Gitea, Forgejo, Standard, Slack, Stripe, HMACSHA256}
+	all := make([]Kind, len(table))
+	for i := range table {
+		all[i] = table[i].Kind
+	}
+	return all
 }
 
 // Signed reports whether requests of a kind prove who sent them otherwise than by the URL.
-func (k Kind) Signed() bool { return k != Token }
+func (k Kind) Signed() bool {
+	s := rowOf(k)
+	return s == nil || s.Signature != nil || s.Secret != ""
+}
+
+// Hash is what an HMAC is made with.
+type Hash string
+
+// The values of Hash.
+const (
+	SHA1   Hash = "sha1"
+	SHA256 Hash = "sha256"
+	SHA512 Hash = "sha512"
+)
 
 // Encoding is how an HMAC is written in a header.
 type Encoding string

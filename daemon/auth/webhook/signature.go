@@ -1,0 +1,182 @@
+package webhook
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"strings"
+)
+
+// signedRequest is a request while its signature is checked.
+type signedRequest struct {
+	*Request
+	sender *Sender
+	// variant is which names of headers the sender has used, where it has several sets.
+	variant int
+	// where is where the signatures stood, for errors.
+	where      string
+	signatures [][]byte
+	// stamp and id are as they came, in places that Signature.Signed names.
+	stamp, id string
+}
+
+// variant returns which of several names the headers have that belong together: the first of which any is there.
+func (s *Sender) variant(h Headers) int {
+	for i := range s.Signature.Place.Header {
+		names := []string{nth(s.Signature.Place.Header, i)}
+		if len(s.Time.Header) > 1 {
+			names = append(names, nth(s.Time.Header, i))
+		}
+		if s.signs("{id}") && len(s.ID[0].Header) > 1 {
+			names = append(names, nth(s.ID[0].Header, i))
+		}
+		if h.has(names...) {
+			return i
+		}
+	}
+	return 0
+}
+
+// nth is the name of a variant, the last where there are fewer.
+func nth(names []string, i int) string { return names[min(i, len(names)-1)] }
+
+// signs reports whether a part of the request is signed: "{body}".
+func (s *Sender) signs(part string) bool {
+	return s.Signature != nil && strings.Contains(s.Signature.Signed, part)
+}
+
+// read takes the signature, the time and the id out of a request. Each is there exactly once.
+func (v *signedRequest) read() (err error) {
+	s := v.sender
+	if s.signs("{id}") {
+		if v.id, err = v.one(s.ID[0]); err != nil {
+			return err
+		}
+		if v.id == "" {
+			return refusal("the header %s is empty", nth(s.ID[0].Header, v.variant))
+		}
+	}
+	if !s.Time.IsZero() {
+		if v.stamp, err = v.one(s.Time.Place); err != nil {
+			return err
+		}
+	}
+	text, err := v.one(s.Signature.Place)
+	if err != nil {
+		return err
+	}
+	v.where = "the header " + nth(s.Signature.Place.Header, v.variant)
+	if v.signatures = s.Signature.list(text); len(v.signatures) == 0 {
+		return refusal("%s is not %s", v.where, s.Signature.form())
+	}
+	return nil
+}
+
+// one returns what stands at a place once.
+func (v *signedRequest) one(p Place) (string, error) {
+	name := nth(p.Header, v.variant)
+	text, err := only(v.Headers, name)
+	if err != nil || p.Field == "" {
+		return text, err
+	}
+	found := ""
+	for part := range strings.SplitSeq(text, ",") {
+		field, value, _ := strings.Cut(strings.TrimSpace(part), "=")
+		if field != p.Field {
+			continue
+		}
+		if found != "" {
+			return "", refusal("the header %s has %s= twice", name, p.Field)
+		}
+		found = value
+	}
+	if found == "" {
+		return "", refusal("the header %s has no %s=", name, p.Field)
+	}
+	return found, nil
+}
+
+// parts are the bytes that are signed.
+func (v *signedRequest) parts() [][]byte {
+	var parts [][]byte
+	text := v.sender.Signature.Signed
+	for text != "" {
+		before, rest, found := strings.Cut(text, "{")
+		if before != "" {
+			parts = append(parts, []byte(before))
+		}
+		if !found {
+			break
+		}
+		name, after, _ := strings.Cut(rest, "}")
+		text = after
+		switch name {
+		case "body":
+			parts = append(parts, v.Body)
+		case "timestamp":
+			parts = append(parts, []byte(v.stamp))
+		case "id":
+			parts = append(parts, []byte(v.id))
+		}
+	}
+	return parts
+}
+
+// keys are what secrets stand for. A configuration with one that is none is an error.
+func (s *Signature) keys(secrets []string) [][]byte {
+	var all [][]byte
+	for _, secret := range secrets {
+		k := []byte(secret)
+		var err error
+		if s.KeyPrefix != "" {
+			k, err = prefixedKey(s.KeyPrefix, secret)
+		}
+		if err == nil && len(k) > 0 {
+			all = append(all, k)
+		}
+	}
+	return all
+}
+
+// list reads all signatures of a text: while a secret is changed, a sender signs with the old and the new one.
+func (s *Signature) list(text string) [][]byte {
+	var all [][]byte
+	for one := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(s.Separators, r) }) {
+		one, ok := s.unprefixed(one)
+		if !ok {
+			continue
+		}
+		if got, err := decode(s.Encoding, one); err == nil && len(got) > 0 {
+			all = append(all, got)
+		}
+	}
+	return all
+}
+
+// unprefixed takes the prefix off one signature, and reports whether it may be one.
+func (s *Signature) unprefixed(text string) (string, bool) {
+	if !s.Loose {
+		return strings.CutPrefix(text, s.Prefix)
+	}
+	for _, p := range []string{"sha256=", "sha-256=", "hmac-sha256=", "v1=", "v0="} {
+		if len(text) >= len(p) && strings.EqualFold(text[:len(p)], p) {
+			return text[len(p):], true
+		}
+	}
+	return text, true
+}
+
+// form is how a signature is written, for errors and for people: v1=HEX.
+func (s *Signature) form() string {
+	if s.Loose {
+		return string(s.Encoding)
+	}
+	return s.Prefix + strings.ToUpper(string(s.Encoding))
+}
+
+// decode reads a signature. Base64 may be that of RFC 4648's section 4 or 5, padded or not.
+func decode(e Encoding, text string) ([]byte, error) {
+	if e != Base64 {
+		return hex.DecodeString(text)
+	}
+	return base64.RawStdEncoding.DecodeString(strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(text, "=")))
+}
