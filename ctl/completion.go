@@ -164,7 +164,7 @@ _rtaskctl() {
     done
     if ((i <= COMP_CWORD)); then
         case ${COMP_WORDS[COMP_CWORD - 1]} in
-        --input|--socket|--cert|--ca)
+        --input|--body|--socket|--cert|--ca)
             compopt -o default
             return
             ;;
@@ -224,7 +224,7 @@ _rtaskctl() {
         esac
         case $path_ in start|run) ((arguments > 0)) && break ;; esac
     done
-    case ${words[CURRENT - 1]} in --input|--socket|--cert|--ca) _files; return ;; esac
+    case ${words[CURRENT - 1]} in --input|--body|--socket|--cert|--ca) _files; return ;; esac
 `)
 	fmt.Fprintf(&b, "    case ${words[CURRENT - 1]} in -p|--property) compadd -S = -- %s; return ;; esac\n", strings.Join(config.PropertyNames(), " "))
 	fmt.Fprintf(&b, "    case ${words[CURRENT - 1]} in --context) compadd -- ${=$(%s)}; return ;; esac\n", contextList)

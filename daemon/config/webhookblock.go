@@ -271,7 +271,7 @@ func (d *decoder) tokenHash(v value, h *hookDraft) {
 	h.digest, h.shown = (*[sha256.Size]byte)(sum), hashPrefix+strings.ToLower(text)
 }
 
-// header checks the name of a header (RFC 9110, section 5.6.2).
+// header checks the name of a header.
 func (d *decoder) header(v value, dst *string) {
 	if s, ok := d.string(v, false); ok && d.headerName(v, s) {
 		*dst = s
@@ -279,11 +279,16 @@ func (d *decoder) header(v value, dst *string) {
 }
 
 func (d *decoder) headerName(v value, s string) bool {
-	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~") != "" {
+	if !ValidHeader(s) {
 		d.errorf(v.rng(), v.usage(), "%s: %q cannot be the name of a header", v.name, s)
 		return false
 	}
 	return true
+}
+
+// ValidHeader reports whether s can be the name of a header (RFC 9110, section 5.6.2).
+func ValidHeader(s string) bool {
+	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~") == ""
 }
 
 // ref checks what is compared with a branch or a tag.

@@ -58,7 +58,8 @@ func (s *Server) DryRun(ctx context.Context, r *rtaskv1.DryRunRequest) (*rtaskv1
 			return nil, fail(connect.CodeNotFound, rtaskv1.KindNotFound, fmt.Errorf("task %q has no webhook %q", m.Task, m.Webhook))
 		}
 		h := sample(by, in, t, t.Webhooks[i])
-		err = s.judgeSample(h)
+		base, _ := s.baseURL(ctx, c)
+		err = s.judgeSample(h, s.webhookMessage(base, h.webhook), wish{})
 		js, reply.Reason = h.spec, h.skip
 	default:
 		js, err = s.requestSpec(in, t, request{owner: by.owner(), trigger: "local", params: messageParameters(m.Parameters)})

@@ -12,7 +12,6 @@ import (
 	"connectrpc.com/connect/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
-	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/auth/webhook"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
@@ -43,7 +42,9 @@ type hook struct {
 	// proven says that its signature, or its token, is good.
 	proven bool
 
+	// delivery is what it says, once that is read.
 	delivery webhook.Delivery
+	read     bool
 	// skip is why it is to be ignored, or "". spec is what to run otherwise.
 	skip string
 	spec job.Spec
@@ -184,6 +185,7 @@ func (s *Server) judge(h *hook) (reason string, err error) {
 	if h.delivery, err = webhook.Read(h.webhook.Scheme, h.request); err != nil {
 		return "", badRequest("%w", err)
 	}
+	h.read = true
 	if h.skip = h.delivery.Skip(h.webhook.Wanted); h.skip != "" {
 		return "", nil
 	}
@@ -257,81 +259,4 @@ func (s *Server) webhookMessage(base string, w *config.Webhook) *rtaskv1.Webhook
 		m.Problem = err.Error()
 	}
 	return m
-}
-
-// TestWebhook implements JobService.
-func (s *Server) TestWebhook(ctx context.Context, r *rtaskv1.TestWebhookRequest) (*rtaskv1.TestWebhookResponse, error) {
-	c := callOf(ctx)
-	if c.snapshot.Config == nil {
-		return nil, configurationError(c.snapshot)
-	}
-	t := c.snapshot.Config.Tasks[r.Task]
-	if t == nil {
-		return nil, fail(connect.CodeNotFound, rtaskv1.KindNotFound, fmt.Errorf("there is no task %q", r.Task))
-	}
-	i := slices.IndexFunc(t.Webhooks, func(w *config.Webhook) bool { return w.Name == r.Name })
-	if i < 0 {
-		return nil, fail(connect.CodeNotFound, rtaskv1.KindNotFound, fmt.Errorf("task %q has no webhook %q", r.Task, r.Name))
-	}
-	h := sample(c, c.snapshot, t, t.Webhooks[i])
-	base, _ := s.baseURL(ctx, c.snapshot.Config)
-	reply := &rtaskv1.TestWebhookResponse{Webhook: s.webhookMessage(base, h.webhook)}
-	err := s.judgeSample(h)
-	var result job.Result
-	if err == nil && h.skip == "" && r.Run {
-		result, err = s.run(ctx, h.webhook.Respond == config.RespondResult, h.spec, h.decided(accepted))
-	}
-	reply.Event, reply.Ref = h.delivery.Event, h.delivery.Ref
-	switch {
-	case err != nil:
-		reply.Decision, reply.Kind, reply.Reason = refused, string(kindOf(err)), errorText(err)
-	case h.skip != "":
-		reply.Decision, reply.Reason = ignored, h.skip
-	default:
-		reply.Decision, reply.Environment = accepted, toldOf(h.spec)
-		if r.Run {
-			reply.Job = jobMessage(result.Job)
-		}
-	}
-	return reply, nil
-}
-
-// sending is the call as one of a webhook's sender.
-func (c *call) sending(w *config.Webhook) *call {
-	as := *c
-	as.Kind, as.Webhook = auth.Sender, w.Name
-	return &as
-}
-
-// sample is a request to a webhook that a local user tries on a configuration.
-func sample(by *call, in Snapshot, t *config.Task, w *config.Webhook) *hook {
-	c := by.sending(w)
-	c.snapshot = in
-	return &hook{call: c, task: t, webhook: w, user: by.Name()}
-}
-
-// judgeSample decides on a request as the webhook's sender would make it.
-func (s *Server) judgeSample(h *hook) error {
-	if m := s.webhookMessage("", h.webhook); m.Url == "" {
-		return fail(connect.CodeUnavailable, rtaskv1.KindConfiguration, errors.New(m.Problem))
-	}
-	s.sign(h)
-	_, err := s.judge(h)
-	return err
-}
-
-// sign fills in a request as the webhook's sender would make it.
-func (s *Server) sign(h *hook) {
-	event, ref := "", ""
-	if len(h.webhook.Wanted.Events) > 0 {
-		event = h.webhook.Wanted.Events[0]
-	}
-	if len(h.webhook.Wanted.Refs) > 0 {
-		ref = h.webhook.Wanted.Refs[0]
-	}
-	h.request = webhook.Sample(h.webhook.Scheme, event, ref, time.Now())
-	// Without a secret there is nothing to sign with, which judge says.
-	if secrets, err := h.webhook.Secrets(s.ReadSecret); err == nil && len(secrets) > 0 {
-		webhook.Sign(h.webhook.Scheme, secrets[0], h.request, webhook.SampleID(time.Now()), time.Now())
-	}
 }

@@ -4211,7 +4211,17 @@ type TestWebhookRequest struct {
 	Task  string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
 	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// run: let it happen.
-	Run           bool `protobuf:"varint,3,opt,name=run,proto3" json:"run,omitempty"`
+	Run bool `protobuf:"varint,3,opt,name=run,proto3" json:"run,omitempty"`
+	// event and ref: what the request is about; empty: the first that the webhook takes, or what its sender says by default. A sender
+	// that does not say them in a request like this one: INVALID_ARGUMENT.
+	Event string `protobuf:"bytes,180,opt,name=event,proto3" json:"event,omitempty"`
+	Ref   string `protobuf:"bytes,181,opt,name=ref,proto3" json:"ref,omitempty"`
+	// body of the request, in place of the sample of one.
+	Body []byte `protobuf:"bytes,182,opt,name=body,proto3,oneof" json:"body,omitempty"`
+	// headers take the place of those of the same name. The request is signed before, so one that is signed makes the signature wrong.
+	Headers []*Header `protobuf:"bytes,183,rep,name=headers,proto3" json:"headers,omitempty"`
+	// show: return the request, too. PERMISSION_DENIED: it has the webhook's secret in it, and the caller is not root.
+	Show          bool `protobuf:"varint,184,opt,name=show,proto3" json:"show,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4267,6 +4277,41 @@ func (x *TestWebhookRequest) GetRun() bool {
 	return false
 }
 
+func (x *TestWebhookRequest) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *TestWebhookRequest) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+func (x *TestWebhookRequest) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *TestWebhookRequest) GetHeaders() []*Header {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *TestWebhookRequest) GetShow() bool {
+	if x != nil {
+		return x.Show
+	}
+	return false
+}
+
 type TestWebhookResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Webhook *Webhook               `protobuf:"bytes,1,opt,name=webhook,proto3" json:"webhook,omitempty"`
@@ -4280,7 +4325,9 @@ type TestWebhookResponse struct {
 	// environment: what the job is told of it.
 	Environment []string `protobuf:"bytes,7,rep,name=environment,proto3" json:"environment,omitempty"`
 	// job: that was started, with run. Where the sender would wait for its result, it has ended.
-	Job           *Job `protobuf:"bytes,8,opt,name=job,proto3" json:"job,omitempty"`
+	Job *Job `protobuf:"bytes,8,opt,name=job,proto3" json:"job,omitempty"`
+	// request: with show.
+	Request       *SampleRequest `protobuf:"bytes,180,opt,name=request,proto3" json:"request,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4371,6 +4418,82 @@ func (x *TestWebhookResponse) GetJob() *Job {
 	return nil
 }
 
+func (x *TestWebhookResponse) GetRequest() *SampleRequest {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+// SampleRequest is a request as the sender of a webhook makes it.
+type SampleRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Method        string                 `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
+	Url           string                 `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
+	Headers       []*Header              `protobuf:"bytes,3,rep,name=headers,proto3" json:"headers,omitempty"`
+	Body          []byte                 `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SampleRequest) Reset() {
+	*x = SampleRequest{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SampleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SampleRequest) ProtoMessage() {}
+
+func (x *SampleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SampleRequest.ProtoReflect.Descriptor instead.
+func (*SampleRequest) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *SampleRequest) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *SampleRequest) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *SampleRequest) GetHeaders() []*Header {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *SampleRequest) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
 // Header is one line of a request's head.
 type Header struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4382,7 +4505,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4394,7 +4517,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4407,7 +4530,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Header) GetName() string {
@@ -4436,7 +4559,7 @@ type WebhookFramingRequest struct {
 
 func (x *WebhookFramingRequest) Reset() {
 	*x = WebhookFramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4448,7 +4571,7 @@ func (x *WebhookFramingRequest) String() string {
 func (*WebhookFramingRequest) ProtoMessage() {}
 
 func (x *WebhookFramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4461,7 +4584,7 @@ func (x *WebhookFramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookFramingRequest.ProtoReflect.Descriptor instead.
 func (*WebhookFramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{58}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *WebhookFramingRequest) GetHash() string {
@@ -4490,7 +4613,7 @@ type WebhookFramingResponse struct {
 
 func (x *WebhookFramingResponse) Reset() {
 	*x = WebhookFramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4502,7 +4625,7 @@ func (x *WebhookFramingResponse) String() string {
 func (*WebhookFramingResponse) ProtoMessage() {}
 
 func (x *WebhookFramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4515,7 +4638,7 @@ func (x *WebhookFramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookFramingResponse.ProtoReflect.Descriptor instead.
 func (*WebhookFramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{59}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *WebhookFramingResponse) GetMaxInputBytes() int64 {
@@ -4556,7 +4679,7 @@ type WebhookRequest struct {
 
 func (x *WebhookRequest) Reset() {
 	*x = WebhookRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4568,7 +4691,7 @@ func (x *WebhookRequest) String() string {
 func (*WebhookRequest) ProtoMessage() {}
 
 func (x *WebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4581,7 +4704,7 @@ func (x *WebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookRequest.ProtoReflect.Descriptor instead.
 func (*WebhookRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{60}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *WebhookRequest) GetHash() string {
@@ -4654,7 +4777,7 @@ type WebhookReply struct {
 
 func (x *WebhookReply) Reset() {
 	*x = WebhookReply{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4666,7 +4789,7 @@ func (x *WebhookReply) String() string {
 func (*WebhookReply) ProtoMessage() {}
 
 func (x *WebhookReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4679,7 +4802,7 @@ func (x *WebhookReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookReply.ProtoReflect.Descriptor instead.
 func (*WebhookReply) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *WebhookReply) GetStatus() int32 {
@@ -4723,7 +4846,7 @@ type WebhookResponse struct {
 
 func (x *WebhookResponse) Reset() {
 	*x = WebhookResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4735,7 +4858,7 @@ func (x *WebhookResponse) String() string {
 func (*WebhookResponse) ProtoMessage() {}
 
 func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4748,7 +4871,7 @@ func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookResponse.ProtoReflect.Descriptor instead.
 func (*WebhookResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *WebhookResponse) GetRun() *RunResponse {
@@ -4801,7 +4924,7 @@ type RunFramingRequest struct {
 
 func (x *RunFramingRequest) Reset() {
 	*x = RunFramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4813,7 +4936,7 @@ func (x *RunFramingRequest) String() string {
 func (*RunFramingRequest) ProtoMessage() {}
 
 func (x *RunFramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4826,7 +4949,7 @@ func (x *RunFramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFramingRequest.ProtoReflect.Descriptor instead.
 func (*RunFramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
 }
 
 type RunFramingResponse struct {
@@ -4841,7 +4964,7 @@ type RunFramingResponse struct {
 
 func (x *RunFramingResponse) Reset() {
 	*x = RunFramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4853,7 +4976,7 @@ func (x *RunFramingResponse) String() string {
 func (*RunFramingResponse) ProtoMessage() {}
 
 func (x *RunFramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4866,7 +4989,7 @@ func (x *RunFramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFramingResponse.ProtoReflect.Descriptor instead.
 func (*RunFramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RunFramingResponse) GetMaxInputBytes() int64 {
@@ -4907,7 +5030,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4919,7 +5042,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4932,7 +5055,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *RunRequest) GetInput() []byte {
@@ -5003,7 +5126,7 @@ type RunStreamResponse struct {
 
 func (x *RunStreamResponse) Reset() {
 	*x = RunStreamResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5015,7 +5138,7 @@ func (x *RunStreamResponse) String() string {
 func (*RunStreamResponse) ProtoMessage() {}
 
 func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5028,7 +5151,7 @@ func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunStreamResponse.ProtoReflect.Descriptor instead.
 func (*RunStreamResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *RunStreamResponse) GetJob() *Job {
@@ -5087,7 +5210,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5099,7 +5222,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5112,7 +5235,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *LogsRequest) GetId() string {
@@ -5146,7 +5269,7 @@ type EndRequest struct {
 
 func (x *EndRequest) Reset() {
 	*x = EndRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5158,7 +5281,7 @@ func (x *EndRequest) String() string {
 func (*EndRequest) ProtoMessage() {}
 
 func (x *EndRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5171,7 +5294,7 @@ func (x *EndRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRequest.ProtoReflect.Descriptor instead.
 func (*EndRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *EndRequest) GetId() string {
@@ -5190,7 +5313,7 @@ type EndResponse struct {
 
 func (x *EndResponse) Reset() {
 	*x = EndResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5202,7 +5325,7 @@ func (x *EndResponse) String() string {
 func (*EndResponse) ProtoMessage() {}
 
 func (x *EndResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5215,7 +5338,7 @@ func (x *EndResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndResponse.ProtoReflect.Descriptor instead.
 func (*EndResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *EndResponse) GetJob() *Job {
@@ -5235,7 +5358,7 @@ type DisconnectedRequest struct {
 
 func (x *DisconnectedRequest) Reset() {
 	*x = DisconnectedRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5247,7 +5370,7 @@ func (x *DisconnectedRequest) String() string {
 func (*DisconnectedRequest) ProtoMessage() {}
 
 func (x *DisconnectedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5260,7 +5383,7 @@ func (x *DisconnectedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectedRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectedRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *DisconnectedRequest) GetId() string {
@@ -5278,7 +5401,7 @@ type DisconnectedResponse struct {
 
 func (x *DisconnectedResponse) Reset() {
 	*x = DisconnectedResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5290,7 +5413,7 @@ func (x *DisconnectedResponse) String() string {
 func (*DisconnectedResponse) ProtoMessage() {}
 
 func (x *DisconnectedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5303,7 +5426,7 @@ func (x *DisconnectedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectedResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectedResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{71}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{72}
 }
 
 type RunResponse struct {
@@ -5321,7 +5444,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5333,7 +5456,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5346,7 +5469,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{72}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -5397,7 +5520,7 @@ type ResultRequest struct {
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5409,7 +5532,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5422,7 +5545,7 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{73}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ResultRequest) GetId() string {
@@ -5447,7 +5570,7 @@ type KeyTasksRequest struct {
 
 func (x *KeyTasksRequest) Reset() {
 	*x = KeyTasksRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5459,7 +5582,7 @@ func (x *KeyTasksRequest) String() string {
 func (*KeyTasksRequest) ProtoMessage() {}
 
 func (x *KeyTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5472,7 +5595,7 @@ func (x *KeyTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTasksRequest.ProtoReflect.Descriptor instead.
 func (*KeyTasksRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{74}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{75}
 }
 
 type KeyJobsRequest struct {
@@ -5483,7 +5606,7 @@ type KeyJobsRequest struct {
 
 func (x *KeyJobsRequest) Reset() {
 	*x = KeyJobsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5495,7 +5618,7 @@ func (x *KeyJobsRequest) String() string {
 func (*KeyJobsRequest) ProtoMessage() {}
 
 func (x *KeyJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5508,7 +5631,7 @@ func (x *KeyJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyJobsRequest.ProtoReflect.Descriptor instead.
 func (*KeyJobsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{75}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{76}
 }
 
 type KeyTasksResponse struct {
@@ -5520,7 +5643,7 @@ type KeyTasksResponse struct {
 
 func (x *KeyTasksResponse) Reset() {
 	*x = KeyTasksResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5532,7 +5655,7 @@ func (x *KeyTasksResponse) String() string {
 func (*KeyTasksResponse) ProtoMessage() {}
 
 func (x *KeyTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5545,7 +5668,7 @@ func (x *KeyTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTasksResponse.ProtoReflect.Descriptor instead.
 func (*KeyTasksResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{76}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *KeyTasksResponse) GetTasks() []*KeyTask {
@@ -5571,7 +5694,7 @@ type KeyTask struct {
 
 func (x *KeyTask) Reset() {
 	*x = KeyTask{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5583,7 +5706,7 @@ func (x *KeyTask) String() string {
 func (*KeyTask) ProtoMessage() {}
 
 func (x *KeyTask) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5596,7 +5719,7 @@ func (x *KeyTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTask.ProtoReflect.Descriptor instead.
 func (*KeyTask) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{77}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *KeyTask) GetName() string {
@@ -5650,7 +5773,7 @@ type KeyParam struct {
 
 func (x *KeyParam) Reset() {
 	*x = KeyParam{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5662,7 +5785,7 @@ func (x *KeyParam) String() string {
 func (*KeyParam) ProtoMessage() {}
 
 func (x *KeyParam) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5675,7 +5798,7 @@ func (x *KeyParam) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyParam.ProtoReflect.Descriptor instead.
 func (*KeyParam) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{78}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *KeyParam) GetName() string {
@@ -5723,7 +5846,7 @@ type KeyJobsResponse struct {
 
 func (x *KeyJobsResponse) Reset() {
 	*x = KeyJobsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5735,7 +5858,7 @@ func (x *KeyJobsResponse) String() string {
 func (*KeyJobsResponse) ProtoMessage() {}
 
 func (x *KeyJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5748,7 +5871,7 @@ func (x *KeyJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyJobsResponse.ProtoReflect.Descriptor instead.
 func (*KeyJobsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{79}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *KeyJobsResponse) GetJobs() []*Job {
@@ -5776,7 +5899,7 @@ type RefusedRequest struct {
 
 func (x *RefusedRequest) Reset() {
 	*x = RefusedRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5788,7 +5911,7 @@ func (x *RefusedRequest) String() string {
 func (*RefusedRequest) ProtoMessage() {}
 
 func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5801,7 +5924,7 @@ func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedRequest.ProtoReflect.Descriptor instead.
 func (*RefusedRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{80}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *RefusedRequest) GetHash() string {
@@ -5840,7 +5963,7 @@ type RefusedResponse struct {
 
 func (x *RefusedResponse) Reset() {
 	*x = RefusedResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5852,7 +5975,7 @@ func (x *RefusedResponse) String() string {
 func (*RefusedResponse) ProtoMessage() {}
 
 func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5865,7 +5988,7 @@ func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedResponse.ProtoReflect.Descriptor instead.
 func (*RefusedResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{81}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{82}
 }
 
 type WatchRequest struct {
@@ -5876,7 +5999,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5888,7 +6011,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5901,7 +6024,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{82}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{83}
 }
 
 type WatchResponse struct {
@@ -5925,7 +6048,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5937,7 +6060,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5950,7 +6073,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{83}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *WatchResponse) GetDraining() bool {
@@ -6013,7 +6136,7 @@ type Trust struct {
 
 func (x *Trust) Reset() {
 	*x = Trust{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6025,7 +6148,7 @@ func (x *Trust) String() string {
 func (*Trust) ProtoMessage() {}
 
 func (x *Trust) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6038,7 +6161,7 @@ func (x *Trust) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trust.ProtoReflect.Descriptor instead.
 func (*Trust) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{84}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *Trust) GetOn() bool {
@@ -6083,7 +6206,7 @@ type RevokedCertificates struct {
 
 func (x *RevokedCertificates) Reset() {
 	*x = RevokedCertificates{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6095,7 +6218,7 @@ func (x *RevokedCertificates) String() string {
 func (*RevokedCertificates) ProtoMessage() {}
 
 func (x *RevokedCertificates) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6108,7 +6231,7 @@ func (x *RevokedCertificates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokedCertificates.ProtoReflect.Descriptor instead.
 func (*RevokedCertificates) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{85}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *RevokedCertificates) GetIssuer() []byte {
@@ -6137,7 +6260,7 @@ type EnrollRequest struct {
 
 func (x *EnrollRequest) Reset() {
 	*x = EnrollRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6149,7 +6272,7 @@ func (x *EnrollRequest) String() string {
 func (*EnrollRequest) ProtoMessage() {}
 
 func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6162,7 +6285,7 @@ func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
 func (*EnrollRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{86}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *EnrollRequest) GetPath() string {
@@ -6191,7 +6314,7 @@ type EnrollResponse struct {
 
 func (x *EnrollResponse) Reset() {
 	*x = EnrollResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6203,7 +6326,7 @@ func (x *EnrollResponse) String() string {
 func (*EnrollResponse) ProtoMessage() {}
 
 func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6216,7 +6339,7 @@ func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
 func (*EnrollResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{87}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *EnrollResponse) GetStatus() uint32 {
@@ -6248,7 +6371,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6260,7 +6383,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6273,7 +6396,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{88}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{89}
 }
 
 type MetricsResponse struct {
@@ -6286,7 +6409,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[89]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6298,7 +6421,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[89]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6311,7 +6434,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{89}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -6340,7 +6463,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[90]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6352,7 +6475,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[90]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6365,7 +6488,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{90}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *Error) GetKind() string {
@@ -6725,11 +6848,17 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
 	"\x03url\x18\x03 \x01(\tR\x03url\x12\x16\n" +
 	"\x06verify\x18\x04 \x01(\tR\x06verify\x12\x18\n" +
-	"\aproblem\x18\x05 \x01(\tR\aproblem\"N\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\"\xdd\x01\n" +
 	"\x12TestWebhookRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
-	"\x03run\x18\x03 \x01(\bR\x03run\"\xf5\x01\n" +
+	"\x03run\x18\x03 \x01(\bR\x03run\x12\x15\n" +
+	"\x05event\x18\xb4\x01 \x01(\tR\x05event\x12\x11\n" +
+	"\x03ref\x18\xb5\x01 \x01(\tR\x03ref\x12\x18\n" +
+	"\x04body\x18\xb6\x01 \x01(\fH\x00R\x04body\x88\x01\x01\x12+\n" +
+	"\aheaders\x18\xb7\x01 \x03(\v2\x10.rtask.v1.HeaderR\aheaders\x12\x13\n" +
+	"\x04show\x18\xb8\x01 \x01(\bR\x04showB\a\n" +
+	"\x05_body\"\xa9\x02\n" +
 	"\x13TestWebhookResponse\x12+\n" +
 	"\awebhook\x18\x01 \x01(\v2\x11.rtask.v1.WebhookR\awebhook\x12\x1a\n" +
 	"\bdecision\x18\x02 \x01(\tR\bdecision\x12\x16\n" +
@@ -6738,7 +6867,13 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x05event\x18\x05 \x01(\tR\x05event\x12\x10\n" +
 	"\x03ref\x18\x06 \x01(\tR\x03ref\x12 \n" +
 	"\venvironment\x18\a \x03(\tR\venvironment\x12\x1f\n" +
-	"\x03job\x18\b \x01(\v2\r.rtask.v1.JobR\x03job\"2\n" +
+	"\x03job\x18\b \x01(\v2\r.rtask.v1.JobR\x03job\x122\n" +
+	"\arequest\x18\xb4\x01 \x01(\v2\x17.rtask.v1.SampleRequestR\arequest\"y\n" +
+	"\rSampleRequest\x12\x16\n" +
+	"\x06method\x18\x01 \x01(\tR\x06method\x12\x10\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\x12*\n" +
+	"\aheaders\x18\x03 \x03(\v2\x10.rtask.v1.HeaderR\aheaders\x12\x12\n" +
+	"\x04body\x18\x04 \x01(\fR\x04body\"2\n" +
 	"\x06Header\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\"D\n" +
@@ -6953,7 +7088,7 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 92)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 93)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                     // 0: rtask.v1.State
 	(Reason)(0),                    // 1: rtask.v1.Reason
@@ -7016,199 +7151,203 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*Webhook)(nil),                // 58: rtask.v1.Webhook
 	(*TestWebhookRequest)(nil),     // 59: rtask.v1.TestWebhookRequest
 	(*TestWebhookResponse)(nil),    // 60: rtask.v1.TestWebhookResponse
-	(*Header)(nil),                 // 61: rtask.v1.Header
-	(*WebhookFramingRequest)(nil),  // 62: rtask.v1.WebhookFramingRequest
-	(*WebhookFramingResponse)(nil), // 63: rtask.v1.WebhookFramingResponse
-	(*WebhookRequest)(nil),         // 64: rtask.v1.WebhookRequest
-	(*WebhookReply)(nil),           // 65: rtask.v1.WebhookReply
-	(*WebhookResponse)(nil),        // 66: rtask.v1.WebhookResponse
-	(*RunFramingRequest)(nil),      // 67: rtask.v1.RunFramingRequest
-	(*RunFramingResponse)(nil),     // 68: rtask.v1.RunFramingResponse
-	(*RunRequest)(nil),             // 69: rtask.v1.RunRequest
-	(*RunStreamResponse)(nil),      // 70: rtask.v1.RunStreamResponse
-	(*LogsRequest)(nil),            // 71: rtask.v1.LogsRequest
-	(*EndRequest)(nil),             // 72: rtask.v1.EndRequest
-	(*EndResponse)(nil),            // 73: rtask.v1.EndResponse
-	(*DisconnectedRequest)(nil),    // 74: rtask.v1.DisconnectedRequest
-	(*DisconnectedResponse)(nil),   // 75: rtask.v1.DisconnectedResponse
-	(*RunResponse)(nil),            // 76: rtask.v1.RunResponse
-	(*ResultRequest)(nil),          // 77: rtask.v1.ResultRequest
-	(*KeyTasksRequest)(nil),        // 78: rtask.v1.KeyTasksRequest
-	(*KeyJobsRequest)(nil),         // 79: rtask.v1.KeyJobsRequest
-	(*KeyTasksResponse)(nil),       // 80: rtask.v1.KeyTasksResponse
-	(*KeyTask)(nil),                // 81: rtask.v1.KeyTask
-	(*KeyParam)(nil),               // 82: rtask.v1.KeyParam
-	(*KeyJobsResponse)(nil),        // 83: rtask.v1.KeyJobsResponse
-	(*RefusedRequest)(nil),         // 84: rtask.v1.RefusedRequest
-	(*RefusedResponse)(nil),        // 85: rtask.v1.RefusedResponse
-	(*WatchRequest)(nil),           // 86: rtask.v1.WatchRequest
-	(*WatchResponse)(nil),          // 87: rtask.v1.WatchResponse
-	(*Trust)(nil),                  // 88: rtask.v1.Trust
-	(*RevokedCertificates)(nil),    // 89: rtask.v1.RevokedCertificates
-	(*EnrollRequest)(nil),          // 90: rtask.v1.EnrollRequest
-	(*EnrollResponse)(nil),         // 91: rtask.v1.EnrollResponse
-	(*MetricsRequest)(nil),         // 92: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),        // 93: rtask.v1.MetricsResponse
-	(*Error)(nil),                  // 94: rtask.v1.Error
-	nil,                            // 95: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil),  // 96: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 97: google.protobuf.Duration
+	(*SampleRequest)(nil),          // 61: rtask.v1.SampleRequest
+	(*Header)(nil),                 // 62: rtask.v1.Header
+	(*WebhookFramingRequest)(nil),  // 63: rtask.v1.WebhookFramingRequest
+	(*WebhookFramingResponse)(nil), // 64: rtask.v1.WebhookFramingResponse
+	(*WebhookRequest)(nil),         // 65: rtask.v1.WebhookRequest
+	(*WebhookReply)(nil),           // 66: rtask.v1.WebhookReply
+	(*WebhookResponse)(nil),        // 67: rtask.v1.WebhookResponse
+	(*RunFramingRequest)(nil),      // 68: rtask.v1.RunFramingRequest
+	(*RunFramingResponse)(nil),     // 69: rtask.v1.RunFramingResponse
+	(*RunRequest)(nil),             // 70: rtask.v1.RunRequest
+	(*RunStreamResponse)(nil),      // 71: rtask.v1.RunStreamResponse
+	(*LogsRequest)(nil),            // 72: rtask.v1.LogsRequest
+	(*EndRequest)(nil),             // 73: rtask.v1.EndRequest
+	(*EndResponse)(nil),            // 74: rtask.v1.EndResponse
+	(*DisconnectedRequest)(nil),    // 75: rtask.v1.DisconnectedRequest
+	(*DisconnectedResponse)(nil),   // 76: rtask.v1.DisconnectedResponse
+	(*RunResponse)(nil),            // 77: rtask.v1.RunResponse
+	(*ResultRequest)(nil),          // 78: rtask.v1.ResultRequest
+	(*KeyTasksRequest)(nil),        // 79: rtask.v1.KeyTasksRequest
+	(*KeyJobsRequest)(nil),         // 80: rtask.v1.KeyJobsRequest
+	(*KeyTasksResponse)(nil),       // 81: rtask.v1.KeyTasksResponse
+	(*KeyTask)(nil),                // 82: rtask.v1.KeyTask
+	(*KeyParam)(nil),               // 83: rtask.v1.KeyParam
+	(*KeyJobsResponse)(nil),        // 84: rtask.v1.KeyJobsResponse
+	(*RefusedRequest)(nil),         // 85: rtask.v1.RefusedRequest
+	(*RefusedResponse)(nil),        // 86: rtask.v1.RefusedResponse
+	(*WatchRequest)(nil),           // 87: rtask.v1.WatchRequest
+	(*WatchResponse)(nil),          // 88: rtask.v1.WatchResponse
+	(*Trust)(nil),                  // 89: rtask.v1.Trust
+	(*RevokedCertificates)(nil),    // 90: rtask.v1.RevokedCertificates
+	(*EnrollRequest)(nil),          // 91: rtask.v1.EnrollRequest
+	(*EnrollResponse)(nil),         // 92: rtask.v1.EnrollResponse
+	(*MetricsRequest)(nil),         // 93: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),        // 94: rtask.v1.MetricsResponse
+	(*Error)(nil),                  // 95: rtask.v1.Error
+	nil,                            // 96: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil),  // 97: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 98: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,   // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,   // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	96,  // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	96,  // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	96,  // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	97,  // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	97,  // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	97,  // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	5,   // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
 	7,   // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	95,  // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	96,  // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
 	10,  // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
 	9,   // 9: rtask.v1.StartRequest.parameters:type_name -> rtask.v1.Parameter
 	4,   // 10: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
 	4,   // 11: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
 	4,   // 12: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
 	6,   // 13: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	96,  // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	96,  // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	97,  // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	97,  // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	2,   // 16: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
 	2,   // 17: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	96,  // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	97,  // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
 	0,   // 19: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
 	3,   // 20: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
 	1,   // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	96,  // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	96,  // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	97,  // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	97,  // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
 	4,   // 24: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
 	4,   // 25: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	97,  // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	98,  // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
 	24,  // 27: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	96,  // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	97,  // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
 	23,  // 29: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
 	23,  // 30: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
 	28,  // 31: rtask.v1.ShowTaskResponse.exposures:type_name -> rtask.v1.Exposure
 	23,  // 32: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	97,  // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	98,  // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35,  // 34: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	96,  // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	96,  // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	96,  // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	97,  // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	97,  // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	97,  // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
 	35,  // 38: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
 	35,  // 39: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	97,  // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	97,  // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	98,  // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	98,  // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35,  // 42: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
 	35,  // 43: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
 	48,  // 44: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	9,   // 45: rtask.v1.DryRunRequest.parameters:type_name -> rtask.v1.Parameter
 	48,  // 46: rtask.v1.DryRunResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	96,  // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	97,  // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	48,  // 48: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	24,  // 49: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
-	96,  // 50: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
+	97,  // 50: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
 	55,  // 51: rtask.v1.InfoResponse.sockets:type_name -> rtask.v1.SocketUnit
 	51,  // 52: rtask.v1.InfoResponse.remote_access:type_name -> rtask.v1.RemoteAccess
-	96,  // 53: rtask.v1.RemoteAccess.authority_expires_at:type_name -> google.protobuf.Timestamp
-	96,  // 54: rtask.v1.RemoteAccess.server_expires_at:type_name -> google.protobuf.Timestamp
+	97,  // 53: rtask.v1.RemoteAccess.authority_expires_at:type_name -> google.protobuf.Timestamp
+	97,  // 54: rtask.v1.RemoteAccess.server_expires_at:type_name -> google.protobuf.Timestamp
 	54,  // 55: rtask.v1.WhoAmIResponse.roles:type_name -> rtask.v1.Role
-	96,  // 56: rtask.v1.WhoAmIResponse.certificate_expires_at:type_name -> google.protobuf.Timestamp
-	96,  // 57: rtask.v1.WhoAmIResponse.token_expires_at:type_name -> google.protobuf.Timestamp
-	96,  // 58: rtask.v1.WhoAmIResponse.server_time:type_name -> google.protobuf.Timestamp
+	97,  // 56: rtask.v1.WhoAmIResponse.certificate_expires_at:type_name -> google.protobuf.Timestamp
+	97,  // 57: rtask.v1.WhoAmIResponse.token_expires_at:type_name -> google.protobuf.Timestamp
+	97,  // 58: rtask.v1.WhoAmIResponse.server_time:type_name -> google.protobuf.Timestamp
 	58,  // 59: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
-	58,  // 60: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
-	4,   // 61: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
-	61,  // 62: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
-	76,  // 63: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
-	65,  // 64: rtask.v1.WebhookResponse.reply:type_name -> rtask.v1.WebhookReply
-	61,  // 65: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
-	4,   // 66: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
-	2,   // 67: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
-	4,   // 68: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
-	4,   // 69: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	81,  // 70: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
-	82,  // 71: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
-	4,   // 72: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
-	88,  // 73: rtask.v1.WatchResponse.remote:type_name -> rtask.v1.Trust
-	89,  // 74: rtask.v1.Trust.revoked:type_name -> rtask.v1.RevokedCertificates
-	97,  // 75: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	48,  // 76: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,   // 77: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	12,  // 78: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	14,  // 79: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	16,  // 80: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	18,  // 81: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	20,  // 82: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	22,  // 83: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	26,  // 84: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	29,  // 85: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	31,  // 86: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	33,  // 87: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	36,  // 88: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	38,  // 89: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	56,  // 90: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
-	59,  // 91: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
-	40,  // 92: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
-	42,  // 93: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
-	44,  // 94: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	46,  // 95: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
-	49,  // 96: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	52,  // 97: rtask.v1.JobService.WhoAmI:input_type -> rtask.v1.WhoAmIRequest
-	69,  // 98: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	67,  // 99: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
-	77,  // 100: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	62,  // 101: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
-	64,  // 102: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
-	69,  // 103: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
-	71,  // 104: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
-	72,  // 105: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
-	74,  // 106: rtask.v1.GatewayService.Disconnected:input_type -> rtask.v1.DisconnectedRequest
-	78,  // 107: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyTasksRequest
-	79,  // 108: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyJobsRequest
-	84,  // 109: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
-	86,  // 110: rtask.v1.GatewayService.Watch:input_type -> rtask.v1.WatchRequest
-	92,  // 111: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	90,  // 112: rtask.v1.GatewayService.Enroll:input_type -> rtask.v1.EnrollRequest
-	11,  // 113: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13,  // 114: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15,  // 115: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17,  // 116: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19,  // 117: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21,  // 118: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25,  // 119: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27,  // 120: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	30,  // 121: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	32,  // 122: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	34,  // 123: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	37,  // 124: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	39,  // 125: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	57,  // 126: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
-	60,  // 127: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
-	41,  // 128: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
-	43,  // 129: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
-	45,  // 130: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	47,  // 131: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
-	50,  // 132: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	53,  // 133: rtask.v1.JobService.WhoAmI:output_type -> rtask.v1.WhoAmIResponse
-	76,  // 134: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	68,  // 135: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
-	76,  // 136: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	63,  // 137: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
-	66,  // 138: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
-	70,  // 139: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
-	70,  // 140: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
-	73,  // 141: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
-	75,  // 142: rtask.v1.GatewayService.Disconnected:output_type -> rtask.v1.DisconnectedResponse
-	80,  // 143: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
-	83,  // 144: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
-	85,  // 145: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
-	87,  // 146: rtask.v1.GatewayService.Watch:output_type -> rtask.v1.WatchResponse
-	93,  // 147: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	91,  // 148: rtask.v1.GatewayService.Enroll:output_type -> rtask.v1.EnrollResponse
-	113, // [113:149] is the sub-list for method output_type
-	77,  // [77:113] is the sub-list for method input_type
-	77,  // [77:77] is the sub-list for extension type_name
-	77,  // [77:77] is the sub-list for extension extendee
-	0,   // [0:77] is the sub-list for field type_name
+	62,  // 60: rtask.v1.TestWebhookRequest.headers:type_name -> rtask.v1.Header
+	58,  // 61: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
+	4,   // 62: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
+	61,  // 63: rtask.v1.TestWebhookResponse.request:type_name -> rtask.v1.SampleRequest
+	62,  // 64: rtask.v1.SampleRequest.headers:type_name -> rtask.v1.Header
+	62,  // 65: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
+	77,  // 66: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
+	66,  // 67: rtask.v1.WebhookResponse.reply:type_name -> rtask.v1.WebhookReply
+	62,  // 68: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
+	4,   // 69: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
+	2,   // 70: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
+	4,   // 71: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
+	4,   // 72: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	82,  // 73: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
+	83,  // 74: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
+	4,   // 75: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
+	89,  // 76: rtask.v1.WatchResponse.remote:type_name -> rtask.v1.Trust
+	90,  // 77: rtask.v1.Trust.revoked:type_name -> rtask.v1.RevokedCertificates
+	98,  // 78: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	48,  // 79: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,   // 80: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	12,  // 81: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	14,  // 82: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	16,  // 83: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	18,  // 84: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	20,  // 85: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	22,  // 86: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	26,  // 87: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	29,  // 88: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	31,  // 89: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	33,  // 90: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	36,  // 91: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	38,  // 92: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	56,  // 93: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
+	59,  // 94: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
+	40,  // 95: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
+	42,  // 96: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
+	44,  // 97: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	46,  // 98: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
+	49,  // 99: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	52,  // 100: rtask.v1.JobService.WhoAmI:input_type -> rtask.v1.WhoAmIRequest
+	70,  // 101: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	68,  // 102: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
+	78,  // 103: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	63,  // 104: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
+	65,  // 105: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
+	70,  // 106: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
+	72,  // 107: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
+	73,  // 108: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
+	75,  // 109: rtask.v1.GatewayService.Disconnected:input_type -> rtask.v1.DisconnectedRequest
+	79,  // 110: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyTasksRequest
+	80,  // 111: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyJobsRequest
+	85,  // 112: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
+	87,  // 113: rtask.v1.GatewayService.Watch:input_type -> rtask.v1.WatchRequest
+	93,  // 114: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	91,  // 115: rtask.v1.GatewayService.Enroll:input_type -> rtask.v1.EnrollRequest
+	11,  // 116: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13,  // 117: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15,  // 118: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17,  // 119: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19,  // 120: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21,  // 121: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25,  // 122: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27,  // 123: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	30,  // 124: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	32,  // 125: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	34,  // 126: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	37,  // 127: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	39,  // 128: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	57,  // 129: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	60,  // 130: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	41,  // 131: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
+	43,  // 132: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
+	45,  // 133: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	47,  // 134: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
+	50,  // 135: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	53,  // 136: rtask.v1.JobService.WhoAmI:output_type -> rtask.v1.WhoAmIResponse
+	77,  // 137: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	69,  // 138: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
+	77,  // 139: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	64,  // 140: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	67,  // 141: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	71,  // 142: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
+	71,  // 143: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
+	74,  // 144: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
+	76,  // 145: rtask.v1.GatewayService.Disconnected:output_type -> rtask.v1.DisconnectedResponse
+	81,  // 146: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
+	84,  // 147: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
+	86,  // 148: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
+	88,  // 149: rtask.v1.GatewayService.Watch:output_type -> rtask.v1.WatchResponse
+	94,  // 150: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	92,  // 151: rtask.v1.GatewayService.Enroll:output_type -> rtask.v1.EnrollResponse
+	116, // [116:152] is the sub-list for method output_type
+	80,  // [80:116] is the sub-list for method input_type
+	80,  // [80:80] is the sub-list for extension type_name
+	80,  // [80:80] is the sub-list for extension extendee
+	0,   // [0:80] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -7219,14 +7358,15 @@ func file_rtask_v1_rtask_proto_init() {
 	file_rtask_v1_rtask_proto_msgTypes[0].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[2].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[12].OneofWrappers = []any{}
-	file_rtask_v1_rtask_proto_msgTypes[78].OneofWrappers = []any{}
+	file_rtask_v1_rtask_proto_msgTypes[55].OneofWrappers = []any{}
+	file_rtask_v1_rtask_proto_msgTypes[79].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   92,
+			NumMessages:   93,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
