@@ -203,7 +203,8 @@ func TestMessagesAreBounded(t *testing.T) {
 			continue
 		}
 		_, text := f.call(socket, peer, procedure, `{"unknown":"`+big+`"}`, "Rtask-Key-Bin", base64.RawStdEncoding.EncodeToString(demo), "Rtask-Task", "async")
-		takes := strings.HasSuffix(procedure, "/Start") || strings.HasSuffix(procedure, "/Run") || strings.HasSuffix(procedure, "/ImportKeys") || strings.HasSuffix(procedure, "/Webhook")
+		takes := strings.HasSuffix(procedure, "/Start") || strings.HasSuffix(procedure, "/Run") || strings.HasSuffix(procedure, "/ImportKeys") ||
+			strings.HasSuffix(procedure, "/Webhook") || strings.HasSuffix(procedure, "/TestWebhook")
 		if got := code(text) != "resource_exhausted"; got != takes {
 			t.Errorf("%s with 1 MiB: %.100s", procedure, text)
 		}
