@@ -59,7 +59,7 @@ func rootScope() scope[builder] {
 				name: "limits_unavailable", example: `"refuse"`, fallback: `"refuse"`,
 				kind: choice(func(b *builder) *LimitsUnavailable { return &b.cfg.LimitsUnavailable }, LimitsUnavailableRefuse, LimitsUnavailableWarn),
 				doc: "What to do with a task whose limits this machine cannot enforce: `\"refuse\"` to start it, or `\"warn\"` and start it without " +
-					"them. `rtaskctl config check --task`, `tasks show` and `status` say then which limits are not in force.",
+					"them. `rtaskctl config check --task`, `tasks show` and `rtaskctl status` say then which limits are not in force.",
 			},
 			{
 				name: "dynamic_uids", example: `"70000-70999"`, fallback: `"70000-70999"`,

@@ -24,8 +24,10 @@ type Webhook struct {
 	Scheme webhook.Scheme
 	// Wanted is what it is for.
 	webhook.Wanted
-	// Respond is when it is answered.
-	Respond Respond
+	// Methods are the methods of HTTP that it takes, besides HEAD.
+	Methods []string
+	// Reply is what is answered to what is accepted.
+	Reply
 	// RefuseRepeats refuses a body that there was before, also where neither time nor id are signed.
 	RefuseRepeats bool
 	// MaxInputBytes is the largest body.
@@ -46,17 +48,6 @@ type SecretFile struct {
 	// Path is where it is; "" for a credential of an engine that has none.
 	Path string
 }
-
-// Respond is when the sender of a webhook gets an answer.
-type Respond string
-
-// The values of Respond.
-const (
-	// RespondAccepted is as soon as the job is on disk.
-	RespondAccepted Respond = "accepted"
-	// RespondResult is when the job has ended.
-	RespondResult Respond = "result"
-)
 
 const (
 	// maxSignedInput is the most that GitHub sends (docs.github.com/en/webhooks/webhook-events-and-payloads, "Payload cap").

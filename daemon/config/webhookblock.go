@@ -128,13 +128,6 @@ func webhookScope() scope[hookDraft] {
 			doc:  "Whether pushes that delete a branch or a tag also start the task. Such a push has no commit, and the job has no `RTASK_GIT_SHA`.",
 		},
 		{
-			name: "respond", example: `"accepted"`, fallback: `"accepted"`,
-			kind: choice(func(h *hookDraft) *Respond { return &h.Respond }, RespondAccepted, RespondResult),
-			doc: "When the sender gets an answer: `accepted`, once the job is on disk, with its id; or `result`, when it has ended, as a " +
-				"blocking task over HTTP. Most senders wait for 10 seconds. A Slack command is always answered immediately, with a text " +
-				"for the person who typed it; an interaction is answered with an empty body.",
-		},
-		{
 			name: "replay", example: `"refuse"`, fallback: `"run"`,
 			kind: kind[hookDraft]{word: "string", values: []string{replayRefuse, replayRun}, decode: func(d *decoder, v value, h *hookDraft) {
 				word := ""
@@ -154,6 +147,7 @@ func webhookScope() scope[hookDraft] {
 			doc:  "The largest body, in place of the `max_input_bytes` of the task.",
 		},
 	}}
+	s.attributes = append(s.attributes, replyAttributes()...)
 	for i, a := range s.attributes {
 		s.attributes[i].decode = func(d *decoder, v value, h *hookDraft) {
 			if !d.tabled {
@@ -338,6 +332,7 @@ func (d *decoder) webhook(found *hcl.Block, t *draft) {
 	}
 	if !d.diags[before:].HasErrors() { // or what is missing may be so for that
 		d.checkWebhook(found.TypeRange, &h)
+		d.checkReply(found.TypeRange, &h)
 	}
 	if h.Scheme.Kind == webhook.Token && h.digest == nil && len(h.secrets) > 0 {
 		sum := sha256.Sum256([]byte(h.secrets[0]))

@@ -28,8 +28,8 @@ func (s *Server) WebhookFraming(ctx context.Context, r *rtaskv1.WebhookFramingRe
 	return &rtaskv1.WebhookFramingResponse{MaxInputBytes: hookLimit(h.webhook), Methods: methods}, nil
 }
 
-// methodsOf are the methods that a webhook's URL takes.
-func methodsOf(*config.Webhook) []string { return []string{http.MethodPost} }
+// methodsOf are the methods that a webhook's URL takes, besides HEAD.
+func methodsOf(w *config.Webhook) []string { return w.Methods }
 
 // wrongMethod is the refusal of a request with a method that its URL does not take.
 func wrongMethod(methods []string) error {

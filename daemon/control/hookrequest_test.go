@@ -1,6 +1,7 @@
 package control
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -30,21 +31,40 @@ func TestHookRequest(t *testing.T) {
 
 // A method that the URL does not take runs nothing, whatever the gateway hands in.
 func TestWebhookMethods(t *testing.T) {
-	f := newFixture(t, hooked)
+	f := newFixture(t, hooked+`
+task "got" {
+  command = ["/bin/true"]
+  webhook "got" {
+    token   = "token-that-may-be-got"
+    methods = ["GET", "PUT"]
+  }
+}
+`)
 	gateway := f.net(nil, "")
-	r := f.sent("hooked", "token", nil, time.Now())
-	for _, method := range []string{"GET", "HEAD", "post", "PUT"} {
-		framing, err := gateway.WebhookFraming(t.Context(), &rtaskv1.WebhookFramingRequest{Hash: r.Hash, Method: method})
-		if err != nil || len(framing.Methods) != 1 || framing.Methods[0] != "POST" {
-			t.Errorf("%s: %v, %v", method, framing, err)
+	for _, test := range []struct {
+		hook, takes string
+		refused     []string
+	}{
+		{"token", "POST", []string{"GET", "HEAD", "post", "PUT"}},
+		{"got", "GET PUT", []string{"POST", "HEAD", "get", ""}},
+	} {
+		task := map[string]string{"token": "hooked", "got": "got"}[test.hook]
+		r := f.sent(task, test.hook, nil, time.Now())
+		for _, method := range test.refused {
+			framing, err := gateway.WebhookFraming(t.Context(), &rtaskv1.WebhookFramingRequest{Hash: r.Hash, Method: method})
+			if err != nil || strings.Join(framing.Methods, " ") != test.takes {
+				t.Errorf("%s: %v, %v", method, framing, err)
+			}
+			r.Method = method
+			if _, err := gateway.Webhook(t.Context(), r); connect.CodeOf(err) != connect.CodeInvalidArgument || detail(err).GetKind() != "method-not-allowed" {
+				t.Errorf("%s: %v", method, err)
+			}
 		}
-		r.Method = method
-		if _, err := gateway.Webhook(t.Context(), r); connect.CodeOf(err) != connect.CodeInvalidArgument || detail(err).GetKind() != "method-not-allowed" {
-			t.Errorf("%s: %v", method, err)
+		for method := range strings.SplitSeq(test.takes, " ") {
+			r.Method = method
+			if got, err := gateway.Webhook(t.Context(), r); err != nil || got.Run == nil {
+				t.Errorf("%s: %v, %v", method, got, err)
+			}
 		}
-	}
-	r.Method = "POST"
-	if got, err := gateway.Webhook(t.Context(), r); err != nil || got.Run == nil {
-		t.Errorf("%v, %v", got, err)
 	}
 }

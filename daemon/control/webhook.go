@@ -97,21 +97,37 @@ func hookLimit(w *config.Webhook) int64 { return w.MaxInputBytes }
 
 // Webhook implements GatewayService: the whole decision about a webhook.
 func (s *Server) Webhook(ctx context.Context, r *rtaskv1.WebhookRequest) (*rtaskv1.WebhookResponse, error) {
-	h, err := s.findWebhook(callOf(ctx), r.Hash)
+	h, answer, err := s.received(callOf(ctx), r)
+	if answer != nil || err != nil {
+		return answer, err
+	}
+	wait := h.waits()
+	result, err := s.run(ctx, wait, h.spec, h.decided(accepted))
+	s.count(h.task, h.webhook.Name, err)
 	if err != nil {
-		return nil, err
+		return h.failed(err)
+	}
+	return h.accepted(reply(wait, result)), nil
+}
+
+// received decides on a request. It returns the answer, or an error, where nothing is to be run.
+func (s *Server) received(c *call, r *rtaskv1.WebhookRequest) (*hook, *rtaskv1.WebhookResponse, error) {
+	h, err := s.findWebhook(c, r.Hash)
+	if err != nil {
+		return nil, nil, err
 	}
 	h.request, h.tooLarge, h.id = hookRequest(h.call, r), r.BodyTooLarge, r.Id
 	if methods := methodsOf(h.webhook); !slices.Contains(methods, h.request.Method) {
-		return nil, s.refuseHook(h.decided(refused), wrongMethod(methods), h.task.Name)
+		return nil, nil, s.refuseHook(h.decided(refused), wrongMethod(methods), h.task.Name)
 	}
 	if h.webhook.Scheme.Kind == webhook.Slack && webhook.SlackCheck(h.request.Body) {
-		return &rtaskv1.WebhookResponse{Reason: "it is Slack's check of the certificate"}, nil
+		return nil, &rtaskv1.WebhookResponse{Reason: "it is Slack's check of the certificate"}, nil
 	}
 	if reason, err := s.judge(h); err != nil {
 		d := h.decided(refused)
 		d.reason = reason
-		return h.failed(s.refuseHook(d, err, h.task.Name))
+		answer, err := h.failed(s.refuseHook(d, err, h.task.Name))
+		return nil, answer, err
 	}
 	if h.skip != "" {
 		d := h.decided(ignored)
@@ -119,46 +135,9 @@ func (s *Server) Webhook(ctx context.Context, r *rtaskv1.WebhookRequest) (*rtask
 		s.audit(d)
 		s.Requested(h.task.Name, h.webhook.Name, ignored)
 		m := &rtaskv1.WebhookResponse{Challenge: h.delivery.Challenge, Reason: h.skip}
-		return h.toPerson(m, "Nothing to do: "+h.skip+"."), nil
+		return nil, h.toPerson(m, "Nothing to do: "+h.skip+"."), nil
 	}
-	// A person does not wait for a result.
-	wait := h.webhook.Respond == config.RespondResult && h.delivery.Person == webhook.Nobody
-	result, err := s.run(ctx, wait, h.spec, h.decided(accepted))
-	s.count(h.task, h.webhook.Name, err)
-	if err != nil {
-		return h.failed(err)
-	}
-	m := &rtaskv1.WebhookResponse{Run: reply(wait, result)}
-	return h.toPerson(m, fmt.Sprintf("Accepted: job %s of task %s.", result.ID, h.task.Name)), nil
-}
-
-// toPerson adds to an answer what a person sees of it, if one does.
-func (h *hook) toPerson(m *rtaskv1.WebhookResponse, text string) *rtaskv1.WebhookResponse {
-	switch h.delivery.Person {
-	case webhook.Reads:
-		m.Person, m.Text = true, text
-	case webhook.Acts:
-		m.Person = true
-	}
-	return m
-}
-
-// failed is the answer to a request that is refused. A person who gave a command reads why; what the sender shows of an error
-// says nothing.
-func (h *hook) failed(err error) (*rtaskv1.WebhookResponse, error) {
-	if h.delivery.Person != webhook.Reads {
-		return nil, err
-	}
-	return h.toPerson(&rtaskv1.WebhookResponse{}, "Not accepted: "+errorText(err)+"."), nil
-}
-
-// reply is what the sender of an accepted request gets. Of a job that was accepted before, and is not kept any more, there is
-// no result.
-func reply(wait bool, r job.Result) *rtaskv1.RunResponse {
-	if !wait || r.State != job.Ended {
-		return &rtaskv1.RunResponse{Job: jobMessage(r.Job), Accepted: true}
-	}
-	return resultMessage(r)
+	return h, nil, nil
 }
 
 // judge decides on a request and changes nothing but h: the signature first, over the bytes as they came, then what the request

@@ -177,7 +177,7 @@ func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
 		return
 	}
 	a.strangers.praise(sender)
-	writeRun(w, task, reply)
+	writeRun(w, task, reply, 0)
 }
 
 // received is a body as far as it was read.

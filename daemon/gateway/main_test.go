@@ -110,6 +110,31 @@ task "watched" {
     secret_files = ["/no/such/file"]
   }
 }
+task "answers" {
+  command        = ["/bin/cat"]
+  max_concurrent = 0
+  webhook "plain" {
+    token   = "token-for-get-0123"
+    methods = ["GET", "POST"]
+  }
+  webhook "got" {
+    token   = "token-for-get-alone"
+    methods = ["GET"]
+  }
+  webhook "said" {
+    token        = "token-with-a-message"
+    methods      = ["GET", "POST"]
+    status       = 200
+    message      = "<b>Thank you"
+    content_type = "text/html"
+  }
+  webhook "none" {
+    token   = "token-without-a-body"
+    methods = ["GET", "POST"]
+    respond = "result"
+    status  = 204
+  }
+}
 task "seldom" {
   command    = ["/bin/true"]
   rate_limit = 0.01

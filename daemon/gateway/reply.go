@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"math"
@@ -19,21 +20,22 @@ import (
 // writeTimeout is how long a client may take to read a reply.
 const writeTimeout = 30 * time.Second
 
-// writeRun answers POST /tasks/{task}, and without a task who cannot ask for the job.
-func writeRun(w http.ResponseWriter, task string, m *rtaskv1.RunResponse) {
+// writeRun answers POST /tasks/{task}, and without a task who cannot ask for the job. The status, unless it is 0, is that of what is
+// accepted, or has succeeded.
+func writeRun(w http.ResponseWriter, task string, m *rtaskv1.RunResponse, status int) {
 	id := m.GetJob().GetId()
 	w.Header().Set("Rtask-Job-Id", id)
 	if m.Accepted {
 		if task != "" {
 			w.Header().Set("Location", "/tasks/"+task+"/"+id)
 		}
-		writeJSON(w, http.StatusAccepted, "application/json", struct {
+		writeJSON(w, cmp.Or(status, http.StatusAccepted), "application/json", struct {
 			TaskID string `json:"task_id"`
 		}{id})
 		return
 	}
 	r := resultOf(m)
-	status := http.StatusOK
+	status = cmp.Or(status, http.StatusOK)
 	if !m.GetJob().Succeeded() {
 		status = http.StatusInternalServerError
 	}
@@ -112,11 +114,20 @@ func readInTime(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // ignore the error: the server may not support deadlines
 }
 
+// bodyless reports whether a reply with this status has no body (RFC 9110, sections 15.3.5 and 15.3.6).
+func bodyless(status int) bool {
+	return status == http.StatusNoContent || status == http.StatusResetContent
+}
+
 func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	readInTime(w)
-	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if bodyless(status) {
+		w.WriteHeader(status)
+		return
+	}
+	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)

@@ -236,7 +236,7 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, client codec.Presen
 		}
 		panic(http.ErrAbortHandler) // the end is missing, and that the connection breaks off is all that can be said now
 	case accepted:
-		writeRun(w, client.Task, &rtaskv1.RunResponse{Job: out.job, Accepted: true})
+		writeRun(w, client.Task, &rtaskv1.RunResponse{Job: out.job, Accepted: true}, 0)
 	default:
 		end := view.RunOf(out.job)
 		w.Header().Set(trailerStatus, end.Status)

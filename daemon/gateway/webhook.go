@@ -70,7 +70,7 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 		}{"ignored", m.Reason, m.Challenge})
 	default:
 		// Who sends a webhook has no key to ask for the job with, so there is no Location.
-		writeRun(w, "", m.Run)
+		writeRun(w, "", m.Run, int(m.Status))
 	}
 }
 
@@ -101,8 +101,7 @@ func writeReply(w http.ResponseWriter, m *rtaskv1.WebhookResponse) {
 	if id := m.GetRun().GetJob().GetId(); id != "" {
 		w.Header().Set("Rtask-Job-Id", id)
 	}
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	sandboxed(w.Header())
 	// Without a type net/http would guess one of the body.
 	w.Header()["Content-Type"] = nil
 	if m.Reply.ContentType != "" {
@@ -115,6 +114,16 @@ func writeReply(w http.ResponseWriter, m *rtaskv1.WebhookResponse) {
 	}
 	w.WriteHeader(status)
 	_, _ = w.Write(m.Reply.Body) // a client that is gone is no error
+}
+
+// sandboxed has a browser show a reply whose type and text are not the gateway's own as a page of no origin: it may hold anything, and
+// its scripts must not use what the browser knows of this server, such as a password. A link on it does not tell where it was, since the
+// URL of a webhook may be all that one needs to know.
+func sandboxed(h http.Header) {
+	h.Set("Content-Security-Policy", "sandbox allow-scripts")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
 }
 
 // writePerson answers a command or an interaction of Slack (docs.slack.dev/interactivity): the text is shown to the person who gave

@@ -3,6 +3,7 @@ package gateway
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -222,6 +223,35 @@ func TestWebhookReply(t *testing.T) {
 		}
 		if h.Get("Rtask-Job-Id") != "aaaaaaaaaaaaaaaa" || h.Get("Cache-Control") != "no-store" || h.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%v: %v", c.reply, h)
+		}
+	}
+}
+
+// What a configuration says of a reply is what the sender reads, and a browser takes it for a page of nobody's.
+func TestWebhookMessage(t *testing.T) {
+	f := newFixture(t)
+	for _, method := range []string{"GET", "POST"} {
+		got := f.do(method, f.url("said"), nil)
+		h := got.header
+		if got.status != 200 || got.body != "<b>Thank you" || h.Get("Content-Type") != "text/html" || len(h.Get("Rtask-Job-Id")) != 16 {
+			t.Errorf("%s: %d %v %q", method, got.status, h, got.body)
+		}
+		if h.Get("Content-Security-Policy") != "sandbox allow-scripts" || h.Get("Referrer-Policy") != "no-referrer" || h.Get("Cache-Control") != "no-store" {
+			t.Errorf("%v", h)
+		}
+		got = f.do(method, f.url("none"), nil)
+		if got.status != 204 || got.body != "" || got.header.Get("Content-Type") != "" || len(got.header.Get("Rtask-Job-Id")) != 16 {
+			t.Errorf("%s: %d %v %q", method, got.status, got.header, got.body)
+		}
+	}
+	if got := f.do("POST", f.url("got"), nil); got.status != 405 || got.header.Get("Allow") != "HEAD, GET" {
+		t.Errorf("%d %v", got.status, got.header)
+	}
+	// A key in a page's request from elsewhere is none, see presentedKey; that of a sandboxed page is from elsewhere.
+	for _, head := range [][]string{{"Origin", "null"}, {"Sec-Fetch-Site", "cross-site"}} {
+		basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("x:"+f.key))
+		if got := f.do("POST", "/tasks/hello", nil, append(head, "Authorization", basic)...); got.status != 401 {
+			t.Errorf("%v: %d", head, got.status)
 		}
 	}
 }

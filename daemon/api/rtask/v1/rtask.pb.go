@@ -4839,7 +4839,9 @@ type WebhookResponse struct {
 	// text: for the person.
 	Text string `protobuf:"bytes,142,opt,name=text,proto3" json:"text,omitempty"`
 	// reply: what the sender reads, in place of what else would follow from the other fields. With run, the reply names the job.
-	Reply         *WebhookReply `protobuf:"bytes,150,opt,name=reply,proto3" json:"reply,omitempty"`
+	Reply *WebhookReply `protobuf:"bytes,150,opt,name=reply,proto3" json:"reply,omitempty"`
+	// status of the reply with run, unless the job failed; 0: 202 where it is accepted, otherwise 200.
+	Status        int32 `protobuf:"varint,151,opt,name=status,proto3" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4914,6 +4916,13 @@ func (x *WebhookResponse) GetReply() *WebhookReply {
 		return x.Reply
 	}
 	return nil
+}
+
+func (x *WebhookResponse) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
 }
 
 type RunFramingRequest struct {
@@ -6895,14 +6904,15 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\fWebhookReply\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\x05R\x06status\x12!\n" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x12\n" +
-	"\x04body\x18\x03 \x01(\fR\x04body\"\xce\x01\n" +
+	"\x04body\x18\x03 \x01(\fR\x04body\"\xe7\x01\n" +
 	"\x0fWebhookResponse\x12'\n" +
 	"\x03run\x18\x01 \x01(\v2\x15.rtask.v1.RunResponseR\x03run\x12\x1c\n" +
 	"\tchallenge\x18\x02 \x01(\tR\tchallenge\x12\x17\n" +
 	"\x06reason\x18\x8c\x01 \x01(\tR\x06reason\x12\x17\n" +
 	"\x06person\x18\x8d\x01 \x01(\bR\x06person\x12\x13\n" +
 	"\x04text\x18\x8e\x01 \x01(\tR\x04text\x12-\n" +
-	"\x05reply\x18\x96\x01 \x01(\v2\x16.rtask.v1.WebhookReplyR\x05reply\"\x13\n" +
+	"\x05reply\x18\x96\x01 \x01(\v2\x16.rtask.v1.WebhookReplyR\x05reply\x12\x17\n" +
+	"\x06status\x18\x97\x01 \x01(\x05R\x06status\"\x13\n" +
 	"\x11RunFramingRequest\"S\n" +
 	"\x12RunFramingResponse\x12&\n" +
 	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\x12\x15\n" +
