@@ -53,7 +53,7 @@ func rules() map[string]rule {
 		"daemon/config/oldtoml":                     {may: []string{"sandbox/wording"}, never: map[string]string{"os/exec": noProcesses, "net/http": noNetwork}},
 		"daemon/config/machine":                     {may: []string{"daemon/config", "sandbox/spec"}, never: map[string]string{"os/exec": noProcesses, "net/http": noNetwork}},
 		"daemon/config": {
-			may:   []string{"daemon/auth/cost", "daemon/auth/webhook", "daemon/config/oldtoml", "sandbox/jail/seccomp", "sandbox/safepath", "sandbox/spec", "sandbox/wording"},
+			may:   []string{"daemon/auth/cost", "daemon/auth/webhook", "daemon/config/oldtoml", "daemon/expression", "sandbox/jail/seccomp", "sandbox/safepath", "sandbox/spec", "sandbox/wording"},
 			never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses, module + "sandbox": "files in, values out"},
 		},
 		"daemon/job": {
@@ -79,6 +79,10 @@ func rules() map[string]rule {
 		"daemon/auth/webhook": {
 			never: map[string]string{"net": "bytes in, yes or no out", "os/exec": "who calls must not be able to start anything"},
 		},
+		"daemon/expression": {
+			may:   []string{"daemon/auth/webhook", "sandbox/wording"},
+			never: map[string]string{"net/http": "requests in, values out", "os/exec": noProcesses, module + "daemon/config": "it knows no configuration files"},
+		},
 		"daemon/auth/join": {
 			never: map[string]string{"net/http": "text in, values out", "os/exec": "who calls must not be able to start anything"},
 		},
@@ -89,7 +93,7 @@ func rules() map[string]rule {
 		"daemon/control": {
 			may: []string{
 				"daemon/api/codec", "daemon/api/grpc/health/v1", "daemon/api/grpc/health/v1/healthv1connect", "daemon/api/rtask/v1",
-				"daemon/api/rtask/v1/rtaskv1connect", "daemon/auth", "daemon/auth/authority", "daemon/auth/join", "daemon/auth/provider", "daemon/auth/token", "daemon/auth/webhook", "daemon/config", "daemon/issuer",
+				"daemon/api/rtask/v1/rtaskv1connect", "daemon/auth", "daemon/auth/authority", "daemon/auth/join", "daemon/auth/provider", "daemon/auth/token", "daemon/auth/webhook", "daemon/config", "daemon/expression", "daemon/issuer",
 				"daemon/job", "daemon/jobid", "sandbox/log", "sandbox/spec",
 			},
 		},

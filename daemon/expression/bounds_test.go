@@ -1,0 +1,128 @@
+package expression
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// manyKeys is a body of about size bytes of members, the last of which is ref.
+func manyKeys(size int) string {
+	var b strings.Builder
+	b.WriteByte('{')
+	for i := 0; b.Len() < size; i++ {
+		fmt.Fprintf(&b, `"k%d":%d,`, i, i)
+	}
+	b.WriteString(`"ref":"refs/heads/main"}`)
+	return b.String()
+}
+
+// TestBounds tries bodies that strangers make so that an evaluation takes long or much.
+func TestBounds(t *testing.T) {
+	keys := manyKeys(25 << 20)
+	list := `{"a":[` + strings.Repeat(`{"x":"y"},`, 2000) + `{"x":"y"}],"s":"` + strings.Repeat("a", 1<<20-200_000) + `","digits":"` + strings.Repeat("9", 100_000) + `"}`
+	const deep = 100_000
+	for _, test := range []struct{ name, text, body, want string }{
+		{"keys", `body.ref == ref`, keys, ""},
+		{"all keys", `length(keys(body)) > 1`, keys, "body is more than can be read here: it may have 50000 values"},
+		{"one key of all", `body[event] == 1`, keys, "body is more than can be read here"},
+		{"deep", `body.ref == ref`, strings.Repeat(`{"a":`, deep) + "1" + strings.Repeat("}", deep), "exceeded max depth"},
+		{"deep list", `body[0] == 1`, strings.Repeat("[", deep) + strings.Repeat("]", deep), "exceeded max depth"},
+		{"less deep", `jsonencode(body.a) == ""`, `{"a":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + "}", "body.a is nested more than 64 deep"},
+		{"beside what is deep", `body.b == 1`, `{"a":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `,"b":1}`, ""},
+		{"loops", `length([for a in body.a : [for b in body.a : b.x == a.x]]) == 1`, list, "takes more than"},
+		{"loops over text", `length([for a in body.a : "${body.s}${a.x}"]) == 1`, list, "takes more than"},
+		{"deep equality", `length([for a in body.a : body.a == body.a]) == 1`, list, "takes more than"},
+		{"splats", `length(body.a[*].x) == 2001`, list, ""},
+		{"types", `length(event == "x" ? body.a : [1]) == 1`, list, ""},
+		{"types of a list", `length(concat(body.a, [1], body.a)) == 4003`, list, ""},
+		{"regex", `can(regex("(a?){50}b$", body.s))`, list, "takes more than"},
+		{"short regex", `!can(regex("a*b", body.s))`, list, ""},
+		{"digits", `body.digits > 1`, list, ""},
+		{"digits, often", `length([for a in body.a : body.digits > 1]) == 1`, list, "takes more than"},
+		{"digits of a function", `length([for a in body.a : tonumber(body.digits)]) == 1`, list, "takes more than"},
+		{"growth", `length(replace(body.s, "a", body.s)) == 1`, list, "the result has more than"},
+		{"growth by joining", `length(join(body.s, [for a in body.a : a.x])) == 1`, list, "the result has more than"},
+		{"twice", `body.ref == ref`, `{"ref":"refs/heads/main","ref":"refs/heads/main"}`, "body.ref is there twice"},
+		{"twice, escaped", `body.ref == ref`, `{"ref":"refs/heads/main","r\u0065f":"refs/heads/main"}`, "body.ref is there twice"},
+		{"twice above", `body.a.b == 1`, `{"a":{"b":1},"a":{"b":1}}`, "body.a is there twice"},
+		{"twice below", `length(body.a) == 1`, `{"a":{"b":{"c":1,"c":1}}}`, "body.a.b.c is there twice"},
+		{"twice elsewhere", `body.b == 1`, `{"a":{"c":1,"c":1},"b":1}`, ""},
+		{"form of many fields", `body.ref == ref`, strings.Repeat("a&", 5<<20) + "ref=refs%2Fheads%2Fmain", ""},
+		{"all of many fields", `length(body) == 1`, strings.Repeat("a=1&", 1<<20), "body.a is there twice"},
+	} {
+		e := compiled(t, Condition, test.text)
+		reason, err := e.Reason(input(test.body, e))
+		switch {
+		case test.want == "" && (reason != "" || err != nil):
+			t.Errorf("%s: %q, %v", test.name, reason, err)
+		case test.want != "" && err != nil && (!errors.Is(err, ErrUnfit) || !strings.Contains(err.Error(), test.want)),
+			test.want != "" && err == nil && !strings.Contains(reason, test.want):
+			t.Errorf("%s: %q, %v; want %q", test.name, reason, err, test.want)
+		}
+	}
+}
+
+// TestAtOnce evaluates one expression in several goroutines, each over another body.
+func TestAtOnce(t *testing.T) {
+	e := compiled(t, Condition, `contains(body.a[*].b[*].c, query.env) && [for a in body.a : a.n][0] == body.n`)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for range 50 {
+				got, err := e.Reason(input(fmt.Sprintf(`{"n":%d,"a":[{"n":%d,"b":[{"c":"prod"}]}]}`, i, i), e))
+				if err != nil || got != `when: contains(body.a[*].b[*].c, query.env) is false (deploy.hcl:7)` {
+					t.Errorf("%q, %v", got, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func BenchmarkPush(b *testing.B) {
+	body := `{"ref":"refs/heads/main","commits":[` + strings.Repeat(`{"id":"x","added":["a","b"],"message":"one two three four five six seven eight"},`, 200) + `{}],"repository":{"full_name":"acme/site"}}`
+	e := compiled(b, Condition, `body.ref == "refs/heads/main" && body.repository.full_name == "acme/site"`)
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		if got, err := e.Reason(input(body, e)); got != "" || err != nil {
+			b.Fatal(got, err)
+		}
+	}
+}
+
+func BenchmarkWorst(b *testing.B) {
+	list := `{"a":[` + strings.Repeat(`{"x":"y"},`, 2000) + `{"x":"y"}],"s":"` + strings.Repeat("a", 1<<20-10_000) + `","digits":"` + strings.Repeat("9", 8000) + `"}`
+	for name, text := range map[string]string{
+		"loops": `length([for a in body.a : [for b in body.a : b.x == a.x]]) == 1`, "equal": `length([for a in body.a : body == body]) == 1`,
+		"regex": `can(regex("(a?){8}b$", body.s))`, "digits": `length([for a in body.a : body.digits > 1]) == 1`,
+		"misses": `length([for a in body.a : can(a.nothing)]) == 1`, "text": `length([for a in body.a : "${body.digits}${a.x}"]) == 1`,
+		"substr": `length([for a in body.a : substr(body.digits, 1, 2)]) == 1`, "keys": `length(keys({for i, a in body.a : "${i}" => a})) == 1`,
+	} {
+		e := compiled(b, Condition, text)
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				_, _ = e.Reason(input(list, e))
+			}
+		})
+	}
+	keys := manyKeys(25 << 20)
+	e := compiled(b, Condition, `length(body) == 1`)
+	few := compiled(b, Condition, `body.ref == ref`)
+	in := input(keys, few)
+	_, _ = in.json()
+	b.Run("25M again", func(b *testing.B) {
+		for b.Loop() {
+			clear(in.read)
+			_, _ = few.Reason(in)
+		}
+	})
+	b.Run("25M", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = e.Reason(input(keys, e))
+		}
+	})
+}
