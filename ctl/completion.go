@@ -38,6 +38,7 @@ const (
 	taskNames   = "rtaskctl tasks 2>/dev/null | awk 'NR > 1 { print $1 }'"
 	keyNames    = "rtaskctl key list 2>/dev/null | awk 'NR > 1 { print $1 }'"
 	hookNames   = "rtaskctl webhook list 2>/dev/null | awk 'NR > 1 { print $1 \"/\" $2 }'"
+	senderNames = "rtaskctl webhook senders 2>/dev/null | awk 'NR > 1 { print $1 }'"
 	contextList = "rtaskctl context list 2>/dev/null | awk '{ print $1 == \"*\" ? $2 : $1 }'"
 	certNames   = "rtaskctl ca list 2>/dev/null | awk 'NR > 1 { sub(/.*\\//, \"\", $2); print $2 }' | sort -u"
 	deviceCodes = "rtaskctl device list 2>/dev/null | awk 'NR > 1 { print $1 }'"
@@ -61,6 +62,8 @@ func argumentsOf(path string) string {
 		return deviceCodes
 	case "webhook test":
 		return hookNames
+	case "webhook senders":
+		return senderNames
 	case "login", "logout", "context rename", "context remove":
 		return contextList
 	case "context use":

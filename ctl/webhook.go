@@ -9,7 +9,7 @@ import (
 
 func (a *app) webhookCommand() *cli.Command {
 	return &cli.Command{
-		Name: "webhook", Usage: "list and test webhooks", UsageText: "rtaskctl webhook list|test",
+		Name: "webhook", Usage: "list and test webhooks", UsageText: "rtaskctl webhook list|senders|test",
 		Subcommands: []*cli.Command{
 			{
 				Name: "list", Usage: "list the webhooks and their URLs", UsageText: "rtaskctl webhook list [--json]",
@@ -17,6 +17,7 @@ func (a *app) webhookCommand() *cli.Command {
 				Flags:       []cli.Flag{jsonFlag()}, Action: a.webhookList,
 			},
 			a.webhookTestCommand(),
+			a.sendersCommand(),
 		},
 	}
 }

@@ -64,6 +64,8 @@ func (s Setting) schema() object {
 		switch word {
 		case "boolean", "string", "number", "object":
 			types = append(types, word)
+		case "expression":
+			types = append(types, "string")
 		case "size", "duration":
 			types = append(types, "string", "number")
 		default: // a list

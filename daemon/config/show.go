@@ -24,7 +24,10 @@ func (d *decoder) wrote(name string, expr hcl.Expression) {
 		d.places[name] = expr.Range()
 	}
 	v, diags := expr.Value(&hcl.EvalContext{}) // which reads the escapes of JSON's strings, too
-	if d.written == nil || diags.HasErrors() || !v.IsWhollyKnown() {
+	if diags.HasErrors() {                     // it has no value before there is a request
+		v = cty.StringVal(d.text(expr.Range())).Mark(asWritten{})
+	}
+	if d.written == nil || !v.IsWhollyKnown() {
 		return
 	}
 	d.written[strings.Join(append(slices.Clone(d.path), name), ".")] = v
@@ -57,6 +60,9 @@ func (b *builder) settingsOf(t *draft, own written) written {
 	}
 	return all
 }
+
+// asWritten marks the text of an expression.
+type asWritten struct{}
 
 func stringList(list []string) cty.Value {
 	values := make([]cty.Value, len(list))
@@ -138,7 +144,11 @@ func (c *Config) Show(task string, secrets bool) (text string, object json.RawMe
 			}
 		}
 		fmt.Fprintf(&b, "%s%s = %s%s\n", indent, name, expression(settings[key]), note)
-		raw, err := ctyjson.Marshal(settings[key], settings[key].Type())
+		v, marks := settings[key].Unmark()
+		if len(marks) > 0 {
+			v = cty.StringVal("${" + v.AsString() + "}")
+		}
+		raw, err := ctyjson.Marshal(v, v.Type())
 		if err != nil {
 			return "", nil, fmt.Errorf("cannot show %s: %w", key, err)
 		}
@@ -196,6 +206,9 @@ func fill[T any](settings map[string]cty.Value, byDefault map[string]bool, block
 func expression(v cty.Value) string {
 	var parts []string
 	switch t := v.Type(); {
+	case v.HasMark(asWritten{}):
+		text, _ := v.Unmark()
+		return text.AsString()
 	case v.IsNull():
 		return "null"
 	case t == cty.String:

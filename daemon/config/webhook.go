@@ -93,7 +93,7 @@ func (f SecretFile) read(k webhook.Kind, read func(path string) (string, error))
 	if errors.Is(err, fs.ErrNotExist) {
 		err = ErrMissing
 	}
-	if err == nil && k == webhook.Token {
+	if err == nil && !k.Signed() {
 		err = checkToken(secret)
 	} else if err == nil {
 		err = webhook.CheckSecret(k, secret)
@@ -109,7 +109,7 @@ func (w *Webhook) token(read func(path string) (string, error)) (*[sha256.Size]b
 	if w.digest != nil || len(w.missing) == 0 {
 		return w.digest, w.shown
 	}
-	token, err := w.missing[0].read(webhook.Token, read)
+	token, err := w.missing[0].read(w.Scheme.Kind, read)
 	if err != nil {
 		return nil, ""
 	}
@@ -120,7 +120,7 @@ func (w *Webhook) token(read func(path string) (string, error)) (*[sha256.Size]b
 // Hash returns the last part of the webhook's URL: a token or its configured hash, or, where requests are signed, what follows
 // from the names and stays the same whatever becomes of the secrets. It is "" for a token that is not there yet.
 func (w *Webhook) Hash(read func(path string) (string, error)) string {
-	if w.Scheme.Kind == webhook.Token {
+	if !w.Scheme.Kind.Signed() {
 		_, shown := w.token(read)
 		return shown
 	}
@@ -142,7 +142,7 @@ func (c *Config) Webhook(hash string, read func(path string) (string, error)) (*
 	for _, t := range c.Tasks {
 		for _, w := range t.Webhooks {
 			is := 0
-			if w.Scheme.Kind != webhook.Token {
+			if w.Scheme.Kind.Signed() {
 				is = subtle.ConstantTimeCompare([]byte(signedHash(t.Name, w.Name)), []byte(hash))
 			} else if digest, _ := w.token(read); digest != nil {
 				is = subtle.ConstantTimeCompare(digest[:], sum[:])

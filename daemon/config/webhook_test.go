@@ -318,3 +318,55 @@ task "a" {
 		t.Errorf("%v\n%s", diags, text)
 	}
 }
+
+// hmacHook is a task with a webhook that verifies what is named.
+func hmacHook(lines string) string {
+	return "task \"a\" {\n command = [\"true\"]\n webhook \"w\" {\n verify = \"hmac\"\n secrets = [\"s3cret\"]\n header = \"X-Sum\"\n" + lines + "\n }\n}\n"
+}
+
+func TestHMAC(t *testing.T) {
+	text := hmacHook("prefix = \"v9=\"\n hash = \"sha512\"\n encoding = \"base64\"\n signed = \"v9:{timestamp}:{body}\"\n timestamp = header(\"X-Time\")")
+	cfg, diags := loadTasks(t, text)
+	if len(diags) != 0 {
+		t.Fatal(diags)
+	}
+	s := cfg.Tasks["a"].Webhooks[0].Scheme
+	if s.Prefix != "v9=" || s.Hash != webhook.SHA512 || s.Encoding != webhook.Base64 || s.Signed != "v9:{timestamp}:{body}" || s.Time.String() != `header("X-Time")` || !s.Fresh() {
+		t.Errorf("%+v", s)
+	}
+	if shown, _, err := cfg.Show("a", true); err != nil || !strings.Contains(shown, `timestamp = header("X-Time")`+"\n") {
+		t.Errorf("%v\n%s", err, shown)
+	}
+	cfg, diags = loadTasks(t, hmacHook("timestamp = body.meta.sent-at"))
+	if len(diags) != 0 || cfg.Tasks["a"].Webhooks[0].Scheme.Time.String() != "body.meta.sent-at" || cfg.Tasks["a"].Webhooks[0].Scheme.Time.Unit != webhook.SecondsOrMilliseconds {
+		t.Errorf("%v", diags)
+	}
+	cfg, diags = loadTasks(t, hmacHook(""))
+	if len(diags) != 0 || cfg.Tasks["a"].Webhooks[0].Scheme.Fresh() {
+		t.Errorf("%v", diags)
+	}
+	// In HCL's JSON syntax an expression is a string.
+	folder(t, map[string]string{"tasks.d/a.hcl.json": `{"task":{"a":{"command":["true"],"webhook":{"w":{"verify":"hmac","secrets":["s"],"header":"X-Sum",` +
+		`"signed":"{timestamp}{body}","timestamp":"header(\"X-Time\")"}}}}}`})
+	if cfg, diags := Load(here()); len(diags) != 0 || cfg.Tasks["a"].Webhooks[0].Scheme.Time.Unit != webhook.Seconds {
+		t.Errorf("%v", diags)
+	}
+	for lines, want := range map[string]string{
+		`hash = "md5"`: "hash", `signed = "{timestamp}.{body}"`: "nothing says where the {timestamp} stands", `signed = "{timestamp}"`: "leaves the body out",
+		`timestamp = header("X-Time")`: "so anybody could change it", `timestamp = "X-Time"`: "neither a header nor a name in the body",
+		`timestamp = query.t`: "neither a header", `timestamp = header(body.x)`: "timestamp", `timestamp = header("a b")`: "cannot be the name of a header",
+		`timestamp = header("A", "B")`: "this is not a header", `timestamp = body`: "neither a header", `timestamp = body[0]`: "only names",
+		`signed = "{id}.{body}"`: "nothing says where the {id} stands", `events = ["push"]`: "nothing says where the event stands",
+		`refs = ["refs/heads/main"]`: "nothing says where the ref stands", `prefix = ""`: "prefix",
+	} {
+		if _, diags := loadTasks(t, hmacHook(lines)); !strings.Contains(diags.Error(), want) {
+			t.Errorf("%s: %v, want %q", lines, diags, want)
+		}
+	}
+	for _, line := range []string{`hash = "sha1"`, `prefix = "sha256="`, `signed = "{body}"`, `timestamp = header("X")`} {
+		_, diags := loadTasks(t, strings.Replace(hmacHook(line), `"hmac"`, `"github"`, 1))
+		if !strings.Contains(diags.Error(), `means nothing with verify = "github"`) {
+			t.Errorf("%s: %v", line, diags)
+		}
+	}
+}

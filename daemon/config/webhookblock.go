@@ -27,86 +27,7 @@ type hookDraft struct {
 
 // webhookScope is what may stand in webhook "NAME" { … }.
 func webhookScope() scope[hookDraft] {
-	s := scope[hookDraft]{where: inWebhook, attributes: []attribute[hookDraft]{
-		{
-			name: "verify", example: `"github"`, fallback: `"token"`,
-			kind: choice(func(h *hookDraft) *webhook.Kind { return &h.Scheme.Kind }, webhook.Kinds()...),
-			doc: "How a request is verified:\n" +
-				".Bl -tag -width hmac-sha256 -compact\n" +
-				".It Ql token\nwho knows the URL may call it\n" +
-				".It Ql github\n`X-Hub-Signature-256`\n" +
-				".It Ql gitlab\n`X-Gitlab-Token`, or for a secret that begins with `whsec_`, a signing token, as `standard`\n" +
-				".It Ql gitea , Ql forgejo\n`X-Gitea-Signature`, `X-Forgejo-Signature`\n" +
-				".It Ql standard\nStandard Webhooks: `webhook-signature` with `webhook-id` and `webhook-timestamp`; secrets are `whsec_` and base64\n" +
-				".It Ql slack\n`X-Slack-Signature` with `X-Slack-Request-Timestamp`\n" +
-				".It Ql stripe\n`Stripe-Signature`\n" +
-				".It Ql hmac-sha256\nthe HMAC of the body in the `header` that is named, with or without `sha256=`, `v1=` or the like " +
-				"before it; there may be several, with commas or blanks between them\n" +
-				".El",
-		},
-		{
-			name: "secret_files", example: `["/etc/rtask/github.secret"]`,
-			kind: texts(func(d *decoder, v value, h *hookDraft) {
-				d.names(v, new([]string), func(e value, s string) bool { return d.secretFile(e, s, h) })
-			}),
-			doc: "Files with a secret each. All secrets of a webhook are valid at the same time, so that one can be changed.",
-		},
-		{
-			name: "secrets", example: `["…"]`,
-			kind: texts(func(d *decoder, v value, h *hookDraft) {
-				list, _ := d.list(v)
-				for i, expr := range list {
-					e := v.element(fmt.Sprintf("secrets[%d]", i), expr)
-					if s, ok := d.string(e, false); ok && d.unseen(e, s) {
-						h.secrets = append(h.secrets, s)
-					}
-				}
-			}),
-			doc: "Secrets as they are. Everyone who can read the file knows them.",
-		},
-		{
-			name: "credentials", example: `["github"]`,
-			kind: texts(func(d *decoder, v value, h *hookDraft) {
-				d.names(v, new([]string), func(e value, s string) bool { return d.credential(e, s, h) })
-			}),
-			doc: "Secrets in credentials of `rtask.service`, by the names that `LoadCredential=` or `LoadCredentialEncrypted=` of a drop-in " +
-				"gives them, see systemd.exec(5).",
-		},
-		{
-			name: "token_file", example: `"/etc/rtask/chat.token"`,
-			kind: text(func(d *decoder, v value, h *hookDraft) {
-				if s, ok := d.string(v, false); ok {
-					d.secretFile(v, s, h)
-				}
-			}),
-			doc: "A file with the last part of the URL, as a file with a secret. A webhook that verifies a token has one of the three " +
-				"attributes that begin with `token`; others have none.",
-		},
-		{
-			name: "token", example: `"c0ffee…"`,
-			kind: text(func(d *decoder, v value, h *hookDraft) {
-				if s, ok := d.string(v, false); ok && d.unseen(v, s) {
-					h.secrets = append(h.secrets, s)
-				}
-			}),
-			doc: "The last part of the URL: letters, digits and `-._~:@!$&'()*+,;=`. One below 16 characters is a warning.",
-		},
-		{
-			name: "token_hash", example: `"sha256:…"`,
-			kind: text((*decoder).tokenHash),
-			doc: "The SHA-256 of the last part of the URL, `sha256:` and 64 digits of hex, as from `printf %s TOKEN | sha256sum`. Those who " +
-				"read the configuration do not know the URL then; what `rtaskctl webhook list` shows has the hash in place of the token.",
-		},
-		{
-			name: "header", example: `"X-Signature"`,
-			kind: text(func(d *decoder, v value, h *hookDraft) { d.header(v, &h.Scheme.Header) }),
-			doc:  "The header with the signature, for `hmac-sha256` only, which needs it.",
-		},
-		{
-			name: "encoding", example: `"hex"`, otherwise: "hex",
-			kind: choice(func(h *hookDraft) *webhook.Encoding { return &h.Scheme.Encoding }, webhook.Hex, webhook.Base64),
-			doc:  "How the signature is written there, `hex` or `base64`.",
-		},
+	s := scope[hookDraft]{where: inWebhook, attributes: append(proofAttributes(), []attribute[hookDraft]{
 		{
 			name: "events", example: `["push"]`, otherwise: "all",
 			kind: list(func(h *hookDraft) *[]string { return &h.Wanted.Events }, anyText),
@@ -146,7 +67,7 @@ func webhookScope() scope[hookDraft] {
 			kind: size(func(h *hookDraft) *int64 { return &h.MaxInputBytes }, MaxInputBytes),
 			doc:  "The largest body, in place of the `max_input_bytes` of the task.",
 		},
-	}}
+	}...)}
 	s.attributes = append(s.attributes, replyAttributes()...)
 	for i, a := range s.attributes {
 		s.attributes[i].decode = func(d *decoder, v value, h *hookDraft) {
@@ -334,76 +255,11 @@ func (d *decoder) webhook(found *hcl.Block, t *draft) {
 		d.checkWebhook(found.TypeRange, &h)
 		d.checkReply(found.TypeRange, &h)
 	}
-	if h.Scheme.Kind == webhook.Token && h.digest == nil && len(h.secrets) > 0 {
+	if !h.Scheme.Kind.Signed() && h.digest == nil && len(h.secrets) > 0 {
 		sum := sha256.Sum256([]byte(h.secrets[0]))
 		h.digest, h.shown = &sum, h.secrets[0]
 	}
 	t.Webhooks = append(t.Webhooks, &h.Webhook)
-}
-
-// checkWebhook reports what does not fit together.
-func (d *decoder) checkWebhook(r hcl.Range, h *hookDraft) {
-	kind := h.Scheme.Kind
-	tokens, sources, own := []string{"token_file", "token", "token_hash"}, []string{"secret_files", "secrets", "credentials"}, []string{"header", "encoding"}
-	var wrong []string
-	if kind.Signed() {
-		wrong = append(wrong, tokens...)
-	} else {
-		wrong = append(wrong, sources...)
-	}
-	if kind != webhook.HMACSHA256 {
-		wrong = append(wrong, own...)
-	}
-	for _, name := range wrong {
-		if v, ok := h.given[name]; ok {
-			d.errorf(v.rng(), "", "%s means nothing with verify = %q", name, kind)
-		}
-	}
-	count := func(names []string) int {
-		n := 0
-		for _, name := range names {
-			if _, ok := h.given[name]; ok {
-				n++
-			}
-		}
-		return n
-	}
-	_, hasHeader := h.given["header"]
-	switch {
-	case !kind.Signed() && count(tokens) != 1:
-		d.errorf(r, "Write for example: token_file = \"/etc/rtask/chat.token\"; or verify = \"github\" and secret_files.",
-			"webhook %q must have one of token_file, token and token_hash", h.Name)
-	case kind.Signed() && count(sources) == 0:
-		d.errorf(r, "Write for example: secret_files = [\"/etc/rtask/github.secret\"]", "webhook %q has no secret", h.Name)
-	case kind.Signed() && len(h.secrets)+len(h.missing) == 0:
-		d.errorf(r, "Write for example: secret_files = [\"/etc/rtask/github.secret\"]", "webhook %q has no secret: its lists are empty", h.Name)
-	case kind == webhook.HMACSHA256 && !hasHeader:
-		d.errorf(r, `Write for example: header = "X-Signature"`, "webhook %q does not say which header has the signature", h.Name)
-	}
-	if v, ok := h.given["refs"]; ok && (kind == webhook.Slack || kind == webhook.Stripe) {
-		d.errorf(v.rng(), "Leave it out.", "refs means nothing with verify = %q: what it sends has no branch or tag", kind)
-	}
-	for _, s := range h.secrets {
-		d.checkSecret(r, h, s)
-	}
-	if v, ok := h.given["replay"]; ok && !h.RefuseRepeats && slices.Contains([]webhook.Kind{webhook.Standard, webhook.Slack, webhook.Stripe}, kind) {
-		d.errorf(v.rng(), "Leave it out.", "with verify = %q a time is signed, and a repeat never runs again", kind)
-	}
-}
-
-// checkSecret reports a secret that cannot be one. It is not repeated.
-func (d *decoder) checkSecret(r hcl.Range, h *hookDraft, s string) {
-	if h.Scheme.Kind != webhook.Token {
-		if err := webhook.CheckSecret(h.Scheme.Kind, s); err != nil {
-			d.errorf(r, "", "a secret of webhook %q with verify = %q: %v", h.Name, h.Scheme.Kind, err)
-		}
-		return
-	}
-	if err := checkToken(s); err != nil {
-		d.errorf(r, "", "webhook %q: %v", h.Name, err)
-	} else if len(s) < shortToken {
-		d.warnf(r, "Do: openssl rand -hex 20", "the token of webhook %q has %d characters, and may be guessed", h.Name, len(s))
-	}
 }
 
 // checkParams reports webhooks of a task with a parameter that each request has to say: no sender of a webhook can.

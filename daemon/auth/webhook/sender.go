@@ -1,6 +1,9 @@
 package webhook
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // Sender is a row of the table: what rtask knows of who sends webhooks of a kind.
 type Sender struct {
@@ -61,8 +64,19 @@ type Signature struct {
 // Time is where a signed time stands, and in which unit since 1970 it is.
 type Time struct {
 	Place
-	Milliseconds bool
+	Unit Unit
 }
+
+// Unit is that of a time.
+type Unit int
+
+// The values of Unit.
+const (
+	Seconds Unit = iota
+	Milliseconds
+	// SecondsOrMilliseconds is either: the number says which, since both are near to now only in this age.
+	SecondsOrMilliseconds
+)
 
 // Refs are where a body names branches, tags and commits. All paths are those in a change.
 type Refs struct {
@@ -124,6 +138,17 @@ func (s Scheme) sender() *Sender {
 	switch s.Kind {
 	case HMACSHA256:
 		row = row.with(func(sig *Signature) { sig.Place, sig.Encoding = header(s.Header), s.Encoding })
+	case HMAC:
+		row = row.with(func(sig *Signature) {
+			sig.Place, sig.Encoding, sig.Prefix = header(s.Header), s.Encoding, s.Prefix
+			sig.Hash, sig.Signed = cmp.Or(s.Hash, SHA256), cmp.Or(s.Signed, "{body}")
+		})
+		if s.Time != nil {
+			row.Time = *s.Time
+		}
+		if s.ID != nil {
+			row.ID = []Place{*s.ID}
+		}
 	}
 	return row
 }

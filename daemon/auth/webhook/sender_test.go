@@ -13,7 +13,7 @@ func TestTable(t *testing.T) {
 			t.Errorf("%s is there twice, or has no name", s.Kind)
 		}
 		seen[s.Kind] = true
-		if s.Kind != Token && s.Kind != HMACSHA256 && len(s.Docs) == 0 {
+		if s.Kind != Token && s.Kind != HMACSHA256 && s.Kind != HMAC && len(s.Docs) == 0 {
 			t.Errorf("%s: which documentation says so?", s.Kind)
 		}
 		for _, d := range s.Docs {

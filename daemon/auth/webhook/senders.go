@@ -4,7 +4,7 @@ package webhook
 // rtask.hcl(5).
 var table = [...]Sender{
 	{
-		Kind: Token, Title: "anyone who knows the URL",
+		Kind: Token, Title: "anyone", Note: "Who knows the URL may call it.",
 		Event: anyEvent(), ID: anyID(), Refs: gitRefs(), Pings: []string{"ping"},
 	},
 	{
@@ -20,7 +20,7 @@ var table = [...]Sender{
 		Signature: standardSignature(), Time: Time{Place: header("webhook-timestamp", "svix-timestamp")}, Secret: "X-Gitlab-Token",
 		Event: []Place{body("object_kind"), body("event_name")},
 		ID:    []Place{header("webhook-id", "Idempotency-Key", "X-Gitlab-Event-UUID")}, Refs: gitRefs(),
-		Note: "It is signed as of `standard` where the secret begins with `whsec_`, a signing token. Events also have the names of `X-Gitlab-Event`.",
+		Note: "It signs where the secret begins with `whsec_`, a signing token. Events have the names of the body, or those of `X-Gitlab-Event`.",
 		read: readGitLab,
 	},
 	{
@@ -67,10 +67,17 @@ var table = [...]Sender{
 		Event: []Place{body("type")}, ID: []Place{body("id")},
 	},
 	{
-		Kind: HMACSHA256, Title: "anyone who signs the body with HMAC-SHA256",
+		Kind: HMACSHA256, Title: "anyone",
 		Signature: bodySum("", "header"),
 		Event:     anyEvent(), ID: anyID(), Refs: gitRefs(), Pings: []string{"ping"},
-		Note: "The header and its encoding are attributes of the webhook.",
+		Note: "The HMAC of the body in the `header` that is named, with or without `sha256=`, `v1=` or the like before it; there may be " +
+			"several, with commas or blanks between them.",
+	},
+	{
+		Kind: HMAC, Title: "anyone",
+		Signature: &Signature{Place: header("header"), Hash: SHA256, Encoding: Hex, Signed: "{body}", Separators: blanksAndComma},
+		Note: "An HMAC in the `header` that is named, of what `signed` says, as `hash`, `encoding` and `prefix` say. The time stands where " +
+			"`timestamp` says, the event where `event` does, and so on.",
 	},
 }
 

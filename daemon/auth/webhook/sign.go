@@ -39,7 +39,7 @@ func (s *Sender) sign(secret string, r *Request, id string, now time.Time) {
 	default:
 		r.Headers = append(r.Headers, Header{s.Time.Header[0], v.stamp})
 	}
-	text := s.Signature.encode(sum(keys[0], v.parts()...))
+	text := s.Signature.encode(s.Signature.Hash.sum(keys[0], v.parts()...))
 	r.Headers = append(r.Headers, Header{name, stamped + text})
 }
 

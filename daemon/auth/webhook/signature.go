@@ -3,6 +3,9 @@ package webhook
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -17,6 +20,8 @@ type signedRequest struct {
 	signatures [][]byte
 	// stamp and id are as they came, in places that Signature.Signed names.
 	stamp, id string
+	// json is the body, once something was looked for in it.
+	json object
 }
 
 // variant returns which of several names the headers have that belong together: the first of which any is there.
@@ -52,7 +57,10 @@ func (v *signedRequest) read() (err error) {
 			return err
 		}
 		if v.id == "" {
-			return refusal("the header %s is empty", nth(s.ID[0].Header, v.variant))
+			return refusal("%s is empty", v.named(s.ID[0]))
+		}
+		if s.mixes(v.id) {
+			return refusal("%s has in it what stands behind it where it is signed", v.named(s.ID[0]))
 		}
 	}
 	if !s.Time.IsZero() {
@@ -60,19 +68,66 @@ func (v *signedRequest) read() (err error) {
 			return err
 		}
 	}
+	if s.signs("{url}") && !plainURL(v.URL) {
+		return refusal("its URL has characters in it that no URL has")
+	}
 	text, err := v.one(s.Signature.Place)
 	if err != nil {
 		return err
 	}
-	v.where = "the header " + nth(s.Signature.Place.Header, v.variant)
+	v.where = v.named(s.Signature.Place)
 	if v.signatures = s.Signature.list(text); len(v.signatures) == 0 {
-		return refusal("%s is not %s", v.where, s.Signature.form())
+		return refusal("%s is not %s", v.where, s.Signature.Form())
 	}
 	return nil
 }
 
+// plainURL reports whether a URL is http or https and has no character that RFC 3986 allows nowhere, so that its end is not a part
+// of what stands behind it where it is signed.
+func plainURL(u string) bool {
+	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:/?[]@!$&'()*+,;=%"
+	return (strings.HasPrefix(u, "https://") || strings.HasPrefix(u, "http://")) && strings.Trim(u, allowed) == ""
+}
+
+// named is what a place is called in errors.
+func (v *signedRequest) named(p Place) string {
+	if len(p.Body) > 0 {
+		return p.String()
+	}
+	return "the header " + nth(p.Header, v.variant)
+}
+
+// mixes reports whether an id could be read with more or less of what stands beside it: it has characters of the text between them.
+func (s *Sender) mixes(id string) bool {
+	if s.Kind != HMAC { // others are what they are
+		return false
+	}
+	before, behind, _ := strings.Cut(s.Signature.Signed, "{id}")
+	text := ""
+	if i := strings.LastIndexByte(before, '}'); i >= 0 {
+		text = before[i+1:]
+	}
+	if i := strings.IndexByte(behind, '{'); i >= 0 {
+		text += behind[:i]
+	}
+	return strings.ContainsAny(id, text)
+}
+
 // one returns what stands at a place once.
 func (v *signedRequest) one(p Place) (string, error) {
+	if len(p.Body) > 0 {
+		if v.json == nil {
+			v.json = bodyObject(v.Body)
+		}
+		found, err := v.json.at(p.Body...)
+		if err != nil {
+			return "", refusal("%v", err)
+		}
+		if found.scalar() == "" {
+			return "", refusal("there is no %s", p)
+		}
+		return found.scalar(), nil
+	}
 	name := nth(p.Header, v.variant)
 	text, err := only(v.Headers, name)
 	if err != nil || p.Field == "" {
@@ -116,9 +171,42 @@ func (v *signedRequest) parts() [][]byte {
 			parts = append(parts, []byte(v.stamp))
 		case "id":
 			parts = append(parts, []byte(v.id))
+		case "url":
+			parts = append(parts, []byte(v.URL))
 		}
 	}
 	return parts
+}
+
+// CheckSigned returns what is wrong with a text that says what is signed, for HMAC: one that leaves out the body, or in which two
+// parts of a request could be taken for each other.
+func CheckSigned(text string) error {
+	if !strings.Contains(text, "{body}") {
+		return errors.New("it leaves the body out, so anybody could change it: {body} must be in it")
+	}
+	before := "" // the part that ends just before
+	for rest := text; rest != ""; {
+		literal, found, more := strings.Cut(rest, "{")
+		if strings.Contains(literal, "}") {
+			return errors.New("a } has no { before it")
+		}
+		if !more {
+			break
+		}
+		name, after, closed := strings.Cut(found, "}")
+		switch {
+		case !closed || !slices.Contains([]string{"body", "timestamp", "id", "url"}, name):
+			return fmt.Errorf("there is no {%s}: the parts are {body}, {timestamp}, {id} and {url}", name)
+		case strings.Count(text, "{"+name+"}") > 1:
+			return fmt.Errorf("{%s} is there twice", name)
+		case literal == "" && before != "" && before != "timestamp" && name != "timestamp" && name != "url" && before != "url":
+			return fmt.Errorf("nothing stands between {%s} and {%s}, so the end of one could be taken for the other's", before, name)
+		case before != "" && literal != "" && strings.Trim(literal, "0123456789") == "" && (before == "timestamp" || name == "timestamp"):
+			return fmt.Errorf("only digits stand between {%s} and {%s}, so they could be taken for the time's", before, name)
+		}
+		before, rest = name, after
+	}
+	return nil
 }
 
 // keys are what secrets stand for. A configuration with one that is none is an error.
@@ -163,14 +251,6 @@ func (s *Signature) unprefixed(text string) (string, bool) {
 		}
 	}
 	return text, true
-}
-
-// form is how a signature is written, for errors and for people: v1=HEX.
-func (s *Signature) form() string {
-	if s.Loose {
-		return string(s.Encoding)
-	}
-	return s.Prefix + strings.ToUpper(string(s.Encoding))
 }
 
 // decode reads a signature. Base64 may be that of RFC 4648's section 4 or 5, padded or not.

@@ -2,7 +2,9 @@ package webhook
 
 import (
 	"crypto/hmac"
+	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/hex"
@@ -116,13 +118,13 @@ func (s *Sender) verifySignature(secrets []string, r *Request, now time.Time) (P
 		what = "body"
 	}
 	parts := v.parts()
-	if !matches(s.Signature.keys(secrets), v.signatures, parts...) {
+	if !s.Signature.Hash.matches(s.Signature.keys(secrets), v.signatures, parts...) {
 		return Proof{}, refusal("%s is not that of this %s under any of the secrets", v.where, what)
 	}
 	at := time.Time{}
 	if !s.Time.IsZero() {
 		var err error
-		if at, err = recent(v.stamp, now); err != nil {
+		if at, err = recent(v.stamp, s.Time.Unit, now); err != nil {
 			return Proof{}, err
 		}
 	}
@@ -153,8 +155,16 @@ func only(h Headers, name string) (string, error) {
 	}
 }
 
-func sum(key []byte, parts ...[]byte) []byte {
-	mac := hmac.New(sha256.New, key)
+// sum is an HMAC. One with SHA-1 is as good as others: nobody can make one without the key (RFC 6194, section 3.3).
+func (h Hash) sum(key []byte, parts ...[]byte) []byte {
+	make := sha256.New
+	switch h {
+	case SHA1:
+		make = sha1.New
+	case SHA512:
+		make = sha512.New
+	}
+	mac := hmac.New(make, key)
 	for _, p := range parts {
 		mac.Write(p)
 	}
@@ -162,10 +172,10 @@ func sum(key []byte, parts ...[]byte) []byte {
 }
 
 // matches reports whether any of signatures is the HMAC of parts under any of keys. It looks at all of them.
-func matches(keys, signatures [][]byte, parts ...[]byte) bool {
+func (h Hash) matches(keys, signatures [][]byte, parts ...[]byte) bool {
 	found := 0
 	for _, k := range keys {
-		want := sum(k, parts...)
+		want := h.sum(k, parts...)
 		for _, got := range signatures {
 			found |= subtle.ConstantTimeCompare(want, got)
 		}
@@ -192,17 +202,25 @@ func IsToken(presented string, digests [][sha256.Size]byte) bool {
 	return found == 1
 }
 
-// recent returns a signed time, in seconds since 1970, if it is near enough to now.
-func recent(stamp string, now time.Time) (time.Time, error) {
+// recent returns a signed time, a number since 1970, if it is near enough to now. A number that begins with a zero is none, so that
+// digits of what stands beside it cannot be taken for its own: with one more or one less, it is another age.
+func recent(stamp string, unit Unit, now time.Time) (time.Time, error) {
 	const digits = 11 // enough for the year 5138
-	if len(stamp) > digits || strings.Trim(stamp, "0123456789") != "" {
-		return time.Time{}, refusal("its time is no number of seconds")
+	what, most := "seconds", digits
+	if unit != Seconds {
+		what, most = "milliseconds", digits+3
+	}
+	if len(stamp) > most || strings.Trim(stamp, "0123456789") != "" || strings.HasPrefix(stamp, "0") {
+		return time.Time{}, refusal("its time is no number of %s", what)
 	}
 	n, err := strconv.ParseInt(stamp, 10, 64)
 	if err != nil {
-		return time.Time{}, refusal("its time is no number of seconds")
+		return time.Time{}, refusal("its time is no number of %s", what)
 	}
 	at := time.Unix(n, 0)
+	if unit == Milliseconds || unit == SecondsOrMilliseconds && len(stamp) > digits {
+		at = time.UnixMilli(n)
+	}
 	if d := now.Sub(at); d > Tolerance || d < -Tolerance {
 		return time.Time{}, refusal("its time is %.0f s away from now, and may be %.0f s", max(d, -d).Seconds(), Tolerance.Seconds())
 	}

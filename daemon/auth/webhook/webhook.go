@@ -1,8 +1,8 @@
 // Package webhook knows how the senders of webhooks sign what they send, and where in it they say what happened.
 //
 // It is a function of bytes and a time: it reads no file, keeps nothing and writes no log. Verify looks at the raw bytes of
-// a request and at nothing that is in them; Read is for a request that has passed. The engine's packages may import it; it
-// imports nothing of the project.
+// a request and at nothing that is in them; Read is for a request that has passed. The engine's packages and rtaskctl may import it;
+// it imports nothing of the project.
 package webhook
 
 import (
@@ -35,6 +35,8 @@ const (
 	Stripe Kind = "stripe"
 	// HMACSHA256 signs the body; header and encoding are configured.
 	HMACSHA256 Kind = "hmac-sha256"
+	// HMAC signs what the configuration says, as it says.
+	HMAC Kind = "hmac"
 )
 
 // Kinds returns every kind, Token first.
@@ -50,6 +52,12 @@ func Kinds() []Kind {
 func (k Kind) Signed() bool {
 	s := rowOf(k)
 	return s == nil || s.Signature != nil || s.Secret != ""
+}
+
+// Fresh reports whether every request of a scheme signs a time or an id of its own, so that a repeat is known.
+func (s Scheme) Fresh() bool {
+	row := s.sender()
+	return row != nil && (!row.Time.IsZero() || row.signs("{id}"))
 }
 
 // Hash is what an HMAC is made with.
@@ -74,9 +82,16 @@ const (
 // Scheme is how requests are verified.
 type Scheme struct {
 	Kind Kind
-	// Header and Encoding are of HMACSHA256 alone.
+	// Header and Encoding are of HMACSHA256 and HMAC alone.
 	Header   string
 	Encoding Encoding
+	// What follows is of HMAC alone: fields of its Signature, and where time and id stand that are signed. Hash "" is SHA256, and
+	// Signed "" the body.
+	Hash   Hash
+	Prefix string
+	Signed string
+	Time   *Time
+	ID     *Place
 }
 
 // Request is what came to a webhook's URL, as it came.
