@@ -7,14 +7,16 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rtask/rtask/daemon/auth"
 )
 
 // perUser is a listener that holds each user to a number of connections at a time: one more is closed at once. Root and the engine's
 // own user are not held to it. Connections of which known says that they may use rtask count apart from all others, such as those
 // of a user's own jobs. All others have so many together, however many users they are of: the oldest of these makes room for a new
-// one. Connections that are no Unix sockets pass.
-func perUser(l net.Listener, most, others int, known func(*net.UnixConn) bool) net.Listener {
-	return &limited{Listener: l, most: most, others: others, known: known, open: map[holder]int{}}
+// one. Connections that are no Unix sockets pass. The slice is auth.PeerOf's.
+func perUser(l net.Listener, slice string, most, others int, known func(*counted) bool) net.Listener {
+	return &limited{Listener: l, slice: slice, most: most, others: others, known: known, open: map[holder]int{}}
 }
 
 // holder is whose connections count together.
@@ -25,8 +27,9 @@ type holder struct {
 
 type limited struct {
 	net.Listener
+	slice        string
 	most, others int
-	known        func(*net.UnixConn) bool
+	known        func(*counted) bool
 
 	mu        sync.Mutex // guards what follows
 	open      map[holder]int
@@ -46,7 +49,8 @@ func (l *limited) Accept() (net.Conn, error) {
 			return c, nil
 		}
 		if err == nil && !l.full(uid) { // else nobody looks any further
-			if c := (&counted{UnixConn: u, of: l, holder: holder{uid, l.known(u)}}); l.take(c) {
+			c := &counted{UnixConn: u, of: l}
+			if c.holder = (holder{uid, l.known(c)}); l.take(c) {
 				return c, nil
 			}
 		}
@@ -101,6 +105,10 @@ type counted struct {
 	*net.UnixConn
 	of *limited
 	holder
+	// What Peer answers, once asked is true.
+	peer    auth.Peer
+	peerErr error
+	asked   bool
 
 	// What follows is guarded by of.mu.
 	counts bool          // until it is closed, or makes room
@@ -117,8 +125,14 @@ func (c *counted) Close() error {
 	return c.UnixConn.Close()
 }
 
-// NetConn returns the connection itself, for auth.ConnContext.
-func (c *counted) NetConn() net.Conn { return c.UnixConn }
+// Peer is auth.PeerOf, for auth.ConnContext, too. It asks once: whoever accepts the connection, then its server.
+func (c *counted) Peer() (auth.Peer, error) {
+	if !c.asked {
+		c.peer, c.peerErr = auth.PeerOf(c.UnixConn, c.of.slice)
+		c.asked = true
+	}
+	return c.peer, c.peerErr
+}
 
 // peerUID is who connected (SO_PEERCRED, unix(7)).
 func peerUID(c *net.UnixConn) (uint32, error) {

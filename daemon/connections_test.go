@@ -21,9 +21,9 @@ func TestConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := perUser(inner, 3, 4, func(c *net.UnixConn) bool {
-		uid, err := peerUID(c)
-		return err == nil && uid == 4713
+	l := perUser(inner, "", 3, 4, func(c *counted) bool {
+		p, err := c.Peer()
+		return err == nil && p.UID == 4713
 	}).(*limited)
 	s := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

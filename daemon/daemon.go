@@ -311,8 +311,8 @@ func (e *engine) serve(ctx context.Context, l listeners) error {
 	failed := make(chan error, len(servers))
 	var serves sync.WaitGroup
 	for i, ln := range []net.Listener{
-		perUser(l.control, maxConnections, maxStrangers, e.known), perUser(l.gateway, maxGatewayConnections, 0, everybody),
-		perUser(l.remote, maxGatewayConnections, 0, everybody),
+		perUser(l.control, e.slice(), maxConnections, maxStrangers, e.known),
+		perUser(l.gateway, e.slice(), maxGatewayConnections, 0, everybody), perUser(l.remote, e.slice(), maxGatewayConnections, 0, everybody),
 	} {
 		serves.Go(func() { failed <- servers[i].Serve(ln) })
 	}
@@ -375,13 +375,13 @@ func (e *engine) slice() string {
 }
 
 // known reports whether who connected to the control socket may use rtask for anything.
-func (e *engine) known(c *net.UnixConn) bool {
-	p, err := auth.PeerOf(c, e.slice())
+func (e *engine) known(c *counted) bool {
+	p, err := c.Peer()
 	return err == nil && e.identify.Control(p).Kind != auth.Nobody
 }
 
 // everybody is known on the gateway's sockets, which are the gateway's alone.
-func everybody(*net.UnixConn) bool { return true }
+func everybody(*counted) bool { return true }
 
 func (e *engine) server(ctx context.Context, h http.Handler, streams int) *http.Server {
 	// gRPC clients speak HTTP/2 without TLS here, others HTTP/1.1.

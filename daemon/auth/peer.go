@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"net"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"unsafe"
 
@@ -102,9 +100,12 @@ func peerGroups(fd int) ([]uint32, error) {
 	}
 }
 
-// peerInSlice reads the peer's control groups. A pidfd holds on to the process that connected: if it names the same
-// number before and after /proc/PID/cgroup was read, that file was this process's.
+// peerInSlice reads the peer's control groups. A pidfd holds on to the process that connected: if that has not been waited for when
+// /proc/PID/cgroup was read, no other process had its number, and that file was this process's.
 func peerInSlice(fd int, pid int32, slice string) (in, known bool) {
+	if pid <= 0 { // It is outside of this PID namespace.
+		return false, false
+	}
 	pidfd, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
 	if errors.Is(err, unix.ENOPROTOOPT) { // Before kernel 6.5. Any other error: the process is gone.
 		pidfd, err = unix.PidfdOpen(int(pid), 0)
@@ -114,43 +115,29 @@ func peerInSlice(fd int, pid int32, slice string) (in, known bool) {
 	}
 	defer unix.Close(pidfd)
 
-	before, ok := pidOf(pidfd)
-	if !ok {
-		return false, false
-	}
-	cgroups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", before))
+	cgroups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		_, err := os.Stat("/proc/self/cgroup")
 		noCgroups := errors.Is(err, fs.ErrNotExist) && procMounted()
 		return false, noCgroups
 	}
-	after, ok := pidOf(pidfd)
-	if !ok || after != before {
+	if waitedFor(pidfd) {
 		return false, false
 	}
 	return inSlice(cgroups, slice), true
+}
+
+// waitedFor reports whether the process behind a pidfd was waited for, so that its number may be another's by now. Signal 0 is none
+// (kill(2)).
+func waitedFor(pidfd int) bool {
+	err := unix.PidfdSendSignal(pidfd, 0, nil, 0)
+	return err != nil && !errors.Is(err, unix.EPERM)
 }
 
 // procMounted tells a kernel without control groups from a /proc that is not there.
 func procMounted() bool {
 	_, err := os.Stat("/proc/self/stat")
 	return err == nil
-}
-
-// pidOf returns the number of the process behind a pidfd. There is none once it was waited for (the kernel says -1),
-// or where it is outside of the PID namespace (0).
-func pidOf(pidfd int) (int, bool) {
-	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", pidfd))
-	if err != nil {
-		return 0, false
-	}
-	for line := range bytes.Lines(info) {
-		if number, ok := bytes.CutPrefix(line, []byte("Pid:")); ok {
-			pid, err := strconv.Atoi(string(bytes.TrimSpace(number)))
-			return pid, err == nil && pid > 0
-		}
-	}
-	return 0, false
 }
 
 // inSlice looks for a slice in the content of /proc/PID/cgroup, lines of "HIERARCHY:CONTROLLERS:PATH" (cgroups(7)),
@@ -177,10 +164,15 @@ type peerResult struct {
 	err  error
 }
 
-// ConnContext is for http.Server.ConnContext: it asks PeerOf at accept and leaves the answer for PeerFrom. A
-// connection that wraps another one is looked through by its method NetConn() net.Conn, as *tls.Conn has one.
+// ConnContext is for http.Server.ConnContext: it asks PeerOf at accept and leaves the answer for PeerFrom. A connection that
+// has the answer says it by its method Peer() (Peer, error). One that wraps another one is looked through by its method
+// NetConn() net.Conn, as *tls.Conn has one.
 func ConnContext(slice string) func(ctx context.Context, c net.Conn) context.Context {
 	return func(ctx context.Context, c net.Conn) context.Context {
+		if k, ok := c.(interface{ Peer() (Peer, error) }); ok {
+			p, err := k.Peer()
+			return context.WithValue(ctx, peerKey{}, peerResult{p, err})
+		}
 		for {
 			wrapped, ok := c.(interface{ NetConn() net.Conn })
 			if !ok {

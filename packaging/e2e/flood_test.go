@@ -185,7 +185,7 @@ func holds(ts *testscript.TestScript) holding {
 		out, err := exec.Command("systemctl", "show", "-P", "MainPID", unit+".service").Output()
 		ts.Check(err)
 		pid := strings.TrimSpace(string(out))
-		h.memory[i], h.files[i] = memory(ts, pid, "RssAnon"), memory(ts, pid, "RssFile")
+		h.memory[i], h.files[i] = memory(ts, pid, "RssAnon"), memory(ts, pid, "RssFile")+memory(ts, pid, "RssShmem") // of a tmpfs
 		files, err := os.ReadDir("/proc/" + pid + "/fd")
 		ts.Check(err)
 		h.descriptors[i] = len(files)
