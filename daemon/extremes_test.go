@@ -84,11 +84,14 @@ provider "github" {
 	case "param":
 		return []extreme{inTask(command + "param \"p\" {\n" + line + "}\n")}
 	case "webhook":
+		hmac := "verify = \"hmac\"\nheader = \"X-Signature\"\nsecrets = [\"0123456789abcdef\"]\n"
 		var all []extreme
 		for _, rest := range []string{
 			"", "verify = \"github\"\n", "token = \"0123456789abcdef" + task + "\"\n", "verify = \"github\"\nsecrets = [\"0123456789abcdef\"]\n",
 			"verify = \"hmac-sha256\"\nheader = \"X-Signature\"\nsecrets = [\"0123456789abcdef\"]\n",
 			"verify = \"hmac-sha256\"\nsecrets = [\"0123456789abcdef\"]\n", "secrets = [\"0123456789abcdef\"]\n",
+			"token = \"0123456789abcdef" + task + "\"\nmessage = \"ok\"\n", hmac + "hash = \"sha256\"\n", hmac,
+			hmac + "hash = \"sha256\"\ntimestamp = header(\"X-Time\")\n", hmac + "hash = \"sha256\"\nsigned = \"{timestamp}.{body}\"\n",
 		} {
 			all = append(all, inTask(command+"webhook \"w\" {\n"+line+rest+"}\n"))
 		}
