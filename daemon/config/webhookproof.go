@@ -87,7 +87,8 @@ func proofAttributes() []attribute[hookDraft] {
 					h.Scheme.Prefix = s
 				}
 			}),
-			doc: "What stands before each signature in the header, for `hmac`. There may be several, with commas or blanks between them.",
+			doc: "What stands before each signature in the header, for `hmac`. There may be several, with commas or blanks between them. " +
+				"Without it, the name of the hash and `=` may stand there.",
 		},
 		{
 			name: "hash", example: `"sha256"`, otherwise: "sha256",

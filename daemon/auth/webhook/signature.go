@@ -240,8 +240,12 @@ func (s *Signature) list(text string) [][]byte {
 	return all
 }
 
-// unprefixed takes the prefix off one signature, and reports whether it may be one.
+// unprefixed takes the prefix off one signature, and reports whether it may be one. Where there is none, it may be the name of the
+// hash.
 func (s *Signature) unprefixed(text string) (string, bool) {
+	if hash := string(s.Hash) + "="; s.Prefix == "" && len(text) >= len(hash) && strings.EqualFold(text[:len(hash)], hash) {
+		return text[len(hash):], true
+	}
 	if !s.Loose {
 		return strings.CutPrefix(text, s.Prefix)
 	}

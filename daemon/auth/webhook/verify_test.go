@@ -68,6 +68,9 @@ func TestPublishedVectors(t *testing.T) {
 		{"RFC 2202, 2", Scheme{Kind: HMAC, Header: "X-Sum", Encoding: Hex, Hash: SHA1, Prefix: "sha1="}, "Jefe", 0, Headers{
 			{"X-Sum", "sha1=effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"},
 		}, "what do ya want for nothing?"},
+		{"RFC 2202, 2, the prefix is not said", Scheme{Kind: HMAC, Header: "X-Sum", Encoding: Hex, Hash: SHA1}, "Jefe", 0, Headers{
+			{"X-Sum", "sha1=effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"},
+		}, "what do ya want for nothing?"},
 		{"RFC 4231, 2, SHA-512", Scheme{Kind: HMAC, Header: "X-Sum", Encoding: Hex, Hash: SHA512}, "Jefe", 0, Headers{
 			{"X-Sum", "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737"},
 		}, "what do ya want for nothing?"},
