@@ -109,6 +109,7 @@ func TestReason(t *testing.T) {
 		{`jsondecode(body.ref) == 2`, "when: jsondecode(body.ref) cannot be computed: it is not JSON (deploy.hcl:7)"},
 		{`base64decode("aGk") == "hi" && base64decode("_-8=") == "x"`, `when: it depends on text that is not valid, or not in Unicode's normal form NFC (deploy.hcl:7)`},
 		{`cidrcontains("192.0.2.0/24", remote_addr) && !cidrcontains("2001:db8::/32", "192.0.2.1") && cidrcontains("10.0.0.0/8", "::ffff:10.1.2.3")`, ""},
+		{`sha256("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" && sha256(body.big) == sha256("12345678901234567890")`, ""}, // FIPS 180-4
 		{`cidrcontains("192.0.2.0/24", "192.0.2.128/25") && !cidrcontains("192.0.2.128/25", "192.0.2.0/24")`, ""},
 		{`replace("a.b", ".", "-") == "a-b" && join(",", body.list) == "x,y" && split("/", ref)[2] == "main" && upper("a") == "A"`, ""},
 		{`coalesce("", body.none, "z") == "z" && (body.flag ? body.nested : "no")[1][0] == 3 && min(3, 2) == 2`, ""},

@@ -1,7 +1,9 @@
 package expression
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -35,7 +37,7 @@ func functions() map[string]function.Function {
 		"tostring": stdlib.MakeToFunc(cty.String), "tonumber": stdlib.MakeToFunc(cty.Number), "tobool": stdlib.MakeToFunc(cty.Bool),
 		"jsonencode": stdlib.JSONEncodeFunc, "jsondecode": jsonFunction(), "base64decode": base64Function(),
 
-		"cidrcontains": cidrFunction(),
+		"cidrcontains": cidrFunction(), "sha256": sha256Function(),
 	}
 }
 
@@ -247,6 +249,19 @@ func cidrFunction() function.Function {
 				return cty.NilVal, function.NewArgErrorf(1, "it is no address")
 			}
 			return cty.BoolVal(outer.Contains(address.WithZone("").Unmap())), nil
+		},
+	})
+}
+
+// sha256Function is the SHA-256 of a string, in hexadecimal digits. A secret that a request has is compared with its sum: neither
+// the configuration nor how long it takes tells what it is.
+func sha256Function() function.Function {
+	return function.New(&function.Spec{
+		Params: []function.Parameter{textParam("string")},
+		Type:   function.StaticReturnType(cty.String),
+		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+			sum := sha256.Sum256([]byte(args[0].AsString()))
+			return cty.StringVal(hex.EncodeToString(sum[:])), nil
 		},
 	})
 }
