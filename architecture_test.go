@@ -36,7 +36,7 @@ func rules() map[string]rule {
 
 		"daemon": {
 			may: []string{
-				"daemon/api/rtask/v1", "daemon/auth", "daemon/auth/authority", "daemon/auth/provider", "daemon/auth/provider/handover", "daemon/auth/token", "daemon/companion", "daemon/config", "daemon/config/machine", "daemon/control", "daemon/issuer", "daemon/job", "daemon/logging", "sandbox", "sandbox/durable",
+				"daemon/api/rtask/v1", "daemon/auth", "daemon/auth/authority", "daemon/auth/provider", "daemon/auth/provider/handover", "daemon/auth/token", "daemon/companion", "daemon/config", "daemon/config/machine", "daemon/control", "daemon/deliveries", "daemon/issuer", "daemon/job", "daemon/logging", "sandbox", "sandbox/durable",
 				"sandbox/privilege", "sandbox/spec",
 			},
 		},
@@ -64,7 +64,11 @@ func rules() map[string]rule {
 			may:   []string{"sandbox/spec"},
 			never: map[string]string{"os/exec": "it decides, in memory", "net": "it decides, in memory", module + "daemon/store": "it decides, in memory"},
 		},
-		"daemon/store":     {may: []string{"sandbox/durable"}, never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses}},
+		"daemon/store": {may: []string{"sandbox/durable"}, never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses}},
+		"daemon/deliveries": {
+			may:   []string{"daemon/auth/webhook", "daemon/jobid", "sandbox/durable"},
+			never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses, module + "daemon/config": "it knows no configuration files"},
+		},
 		"daemon/auth/cost": {never: map[string]string{"net": "numbers and their bounds", "os/exec": noProcesses}},
 		"daemon/auth":      {may: []string{"daemon/auth/cost", "daemon/origin", "sandbox/durable"}, never: map[string]string{"net/http": noNetwork, "os/exec": "who calls must not be able to start anything"}},
 		"daemon/auth/provider": {
@@ -93,7 +97,7 @@ func rules() map[string]rule {
 		"daemon/control": {
 			may: []string{
 				"daemon/api/codec", "daemon/api/grpc/health/v1", "daemon/api/grpc/health/v1/healthv1connect", "daemon/api/rtask/v1",
-				"daemon/api/rtask/v1/rtaskv1connect", "daemon/auth", "daemon/auth/authority", "daemon/auth/join", "daemon/auth/provider", "daemon/auth/token", "daemon/auth/webhook", "daemon/config", "daemon/expression", "daemon/issuer",
+				"daemon/api/rtask/v1/rtaskv1connect", "daemon/auth", "daemon/auth/authority", "daemon/auth/join", "daemon/auth/provider", "daemon/auth/token", "daemon/auth/webhook", "daemon/config", "daemon/deliveries", "daemon/expression", "daemon/issuer",
 				"daemon/job", "daemon/jobid", "sandbox/log", "sandbox/spec",
 			},
 		},

@@ -32,6 +32,8 @@ type Webhook struct {
 	RefuseRepeats bool
 	// MaxInputBytes is the largest body.
 	MaxInputBytes int64
+	// KeepDeliveries is how many requests are kept, to run again; 0: none.
+	KeepDeliveries int
 	// secrets are known, those in missing were not there when the file was read.
 	secrets []string
 	missing []SecretFile
@@ -53,6 +55,8 @@ const (
 	// maxSignedInput is the most that GitHub sends (docs.github.com/en/webhooks/webhook-events-and-payloads, "Payload cap").
 	maxSignedInput = 25 << 20
 	maxTokenInput  = 1 << 20
+	// maxKeepDeliveries is how many requests a webhook may keep.
+	maxKeepDeliveries = 1000
 	// shortToken is the length below which somebody may guess a token, in characters.
 	shortToken = 16
 

@@ -67,6 +67,16 @@ func webhookScope() scope[hookDraft] {
 			kind: size(func(h *hookDraft) *int64 { return &h.MaxInputBytes }, MaxInputBytes),
 			doc:  "The largest body, in place of the `max_input_bytes` of the task.",
 		},
+		{
+			name: "keep_deliveries", example: "20", fallback: "0",
+			kind: integer(func(h *hookDraft) *int { return &h.KeepDeliveries }, 0, maxKeepDeliveries),
+			doc: "How many of the last requests with a valid signature or token the engine keeps on disk, so that `rtaskctl webhook replay` can " +
+				"run them again: accepted, ignored and refused ones, but no pings. All webhooks together keep 256 MiB and 10,000 requests " +
+				"at most; beyond that, the webhook that has the most loses its oldest one. Of requests that are repeats of each other, " +
+				"one is kept. Their bodies are kept as they came: only root can read them. The URL, signatures, and headers and " +
+				"fields of the query whose names say that they are secrets, such as `Authorization`, are not kept, except for those in " +
+				"`pass_request_headers`. When the webhook is removed from the configuration, so are its requests.",
+		},
 	}...)}
 	s.attributes = append(s.attributes, replyAttributes()...)
 	for i, a := range s.attributes {
