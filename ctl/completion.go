@@ -39,6 +39,7 @@ const (
 	keyNames    = "rtaskctl key list 2>/dev/null | awk 'NR > 1 { print $1 }'"
 	hookNames   = "rtaskctl webhook list 2>/dev/null | awk 'NR > 1 { print $1 \"/\" $2 }'"
 	senderNames = "rtaskctl webhook senders 2>/dev/null | awk 'NR > 1 { print $1 }'"
+	deliveryIDs = "rtaskctl webhook deliveries 2>/dev/null | awk 'NR > 1 { print $1 }'"
 	contextList = "rtaskctl context list 2>/dev/null | awk '{ print $1 == \"*\" ? $2 : $1 }'"
 	certNames   = "rtaskctl ca list 2>/dev/null | awk 'NR > 1 { sub(/.*\\//, \"\", $2); print $2 }' | sort -u"
 	deviceCodes = "rtaskctl device list 2>/dev/null | awk 'NR > 1 { print $1 }'"
@@ -60,10 +61,12 @@ func argumentsOf(path string) string {
 		return certNames
 	case "device approve", "device deny":
 		return deviceCodes
-	case "webhook test":
+	case "webhook test", "webhook deliveries":
 		return hookNames
 	case "webhook senders":
 		return senderNames
+	case "webhook replay":
+		return deliveryIDs
 	case "login", "logout", "context rename", "context remove":
 		return contextList
 	case "context use":

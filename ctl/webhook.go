@@ -9,7 +9,7 @@ import (
 
 func (a *app) webhookCommand() *cli.Command {
 	return &cli.Command{
-		Name: "webhook", Usage: "list and test webhooks", UsageText: "rtaskctl webhook list|senders|test",
+		Name: "webhook", Usage: "list and test webhooks, and run kept requests again", UsageText: "rtaskctl webhook list|senders|test|deliveries|replay",
 		Subcommands: []*cli.Command{
 			{
 				Name: "list", Usage: "list the webhooks and their URLs", UsageText: "rtaskctl webhook list [--json]",
@@ -18,6 +18,8 @@ func (a *app) webhookCommand() *cli.Command {
 			},
 			a.webhookTestCommand(),
 			a.sendersCommand(),
+			a.deliveriesCommand(),
+			a.replayCommand(),
 		},
 	}
 }

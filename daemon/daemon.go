@@ -29,6 +29,7 @@ import (
 	"github.com/rtask/rtask/daemon/companion"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/control"
+	"github.com/rtask/rtask/daemon/deliveries"
 	"github.com/rtask/rtask/daemon/job"
 	"github.com/rtask/rtask/daemon/logging"
 	"github.com/rtask/rtask/sandbox"
@@ -93,6 +94,7 @@ type engine struct {
 	control  *control.Server // nil before serve
 	started  time.Time
 
+	deliveries   *deliveries.Store
 	authority    *authority.Authority
 	trusting     sync.Mutex                    // held while trust is made
 	trust        atomic.Pointer[rtaskv1.Trust] // what the gateway is told of certificates
@@ -206,6 +208,10 @@ func (e *engine) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if e.deliveries, err = deliveries.Open(filepath.Join(e.StateDir, "deliveries"), e.Logger); err != nil {
+		return err
+	}
+	e.configureDeliveries()
 	e.metrics.observe(e.jobs, e.settings.snapshot)
 	if err := e.openAuthority(); err != nil {
 		return err
@@ -254,6 +260,7 @@ func (e *engine) apply(c *config.Config) {
 	}
 	e.jobs.SetLimits(c.MaxJobs, c.DynamicUIDs)
 	e.jobs.SetRetention(c.Retention)
+	e.configureDeliveries()
 	if e.control != nil {
 		e.jobs.SetTasks(e.control.TaskSpecs())
 		e.control.Changed()
@@ -266,6 +273,17 @@ func (e *engine) apply(c *config.Config) {
 	// A key's record carries its own parameters; these are for new ones.
 	if err := e.keys.SetParams(auth.Argon2Params{Memory: c.Argon2.MemoryKiB, Time: c.Argon2.Time, Threads: c.Argon2.Threads}); err != nil {
 		e.Logger.Error("cannot use the argon2 parameters", "error", err)
+	}
+}
+
+// configureDeliveries removes what the configuration in force does not keep. Without one, nothing is kept, and nothing removed.
+func (e *engine) configureDeliveries() {
+	c := e.settings.snapshot().Config
+	if c == nil || e.deliveries == nil {
+		return
+	}
+	if err := e.deliveries.Configure(control.Kept(c)); err != nil {
+		e.Logger.Error("cannot keep deliveries as configured", "error", err)
 	}
 }
 
@@ -290,7 +308,7 @@ func (e *engine) close() error {
 // serve serves the sockets until ctx ends or one of them fails.
 func (e *engine) serve(ctx context.Context, l listeners) error {
 	e.control = control.New(control.Options{
-		Jobs: e.jobs, Keys: e.keys, Identify: e.identify, Snapshot: e.settings.snapshot, Reload: e.reload, GatewayUID: e.gatewayUID(),
+		Jobs: e.jobs, Keys: e.keys, Deliveries: e.deliveries, Identify: e.identify, Snapshot: e.settings.snapshot, Reload: e.reload, GatewayUID: e.gatewayUID(),
 		SwitchTask: e.settings.switchTask, StatusChanged: e.notify, Sockets: e.sockets, ReadSecret: e.settings.options.ReadSecret, Listening: e.listening(),
 		APIAddress:   e.gatewayAddress(func(o *companion.Options) string { return o.APIAddress }),
 		HTTPSAddress: e.gatewayAddress(func(o *companion.Options) string { return o.HTTPSAddress }),

@@ -135,6 +135,8 @@ var table = [...]struct {
 	{"/rtask.v1.JobService/ImportKeys", Rule{Least: Admin}},
 	{"/rtask.v1.JobService/ListWebhooks", Rule{Least: Admin}},
 	{"/rtask.v1.JobService/TestWebhook", Rule{Least: Admin}},
+	{"/rtask.v1.JobService/ListDeliveries", Rule{Least: User, Objects: true, Remote: Named}},
+	{"/rtask.v1.JobService/ReplayDelivery", Rule{Least: User, Objects: true, Remote: Named}},
 	{"/rtask.v1.JobService/Reload", Rule{Least: Admin, Remote: Named}},
 	{"/rtask.v1.JobService/DryRun", Rule{Least: Admin}},
 	{"/rtask.v1.AuthorityService/Show", Rule{Least: Admin}},

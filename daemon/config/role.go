@@ -49,7 +49,7 @@ const (
 func RoleMethods() []string {
 	return []string{
 		"Start", "Stop", "Status", "StreamLogs", "List", "Wait", "Tasks", "ShowTask", "Info", "SwitchTask", "Drain", "Reload", "ListKeys",
-		"RevokeKey",
+		"RevokeKey", "ListDeliveries", "ReplayDelivery",
 	}
 }
 
@@ -160,7 +160,8 @@ func roleScope() scope[Role] {
 				}),
 				doc: "What the role may do: `read` is to see its tasks and jobs, `run` is that and to start and stop them, and names of " +
 					"methods of the API allow these. An administrator's method is allowed only by its name: `SwitchTask`, `Drain`, `Reload`, " +
-					"`ListKeys` and `RevokeKey`. No role can make keys, see secrets, or manage the authority.",
+					"`ListKeys` and `RevokeKey`; and so are `ListDeliveries` and `ReplayDelivery`, which are about requests to webhooks " +
+					"that are kept. No role can make keys, see secrets, or manage the authority.",
 			},
 			{
 				name: "jobs", example: `"own"`, fallback: `"own"`,

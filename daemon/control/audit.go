@@ -117,7 +117,7 @@ func cut(s string, most int) string {
 func actionOf(procedure string) string {
 	switch procedure {
 	case rtaskv1connect.JobServiceStartProcedure, rtaskv1connect.GatewayServiceRunProcedure, rtaskv1connect.GatewayServiceRunFramingProcedure,
-		rtaskv1connect.GatewayServiceRunStreamProcedure:
+		rtaskv1connect.GatewayServiceRunStreamProcedure, rtaskv1connect.JobServiceReplayDeliveryProcedure:
 		return actionStart
 	case rtaskv1connect.JobServiceStopProcedure, rtaskv1connect.GatewayServiceEndProcedure, rtaskv1connect.GatewayServiceDisconnectedProcedure:
 		return actionStop

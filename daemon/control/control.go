@@ -28,6 +28,7 @@ import (
 	"github.com/rtask/rtask/daemon/auth/authority"
 	"github.com/rtask/rtask/daemon/auth/provider"
 	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/daemon/deliveries"
 	"github.com/rtask/rtask/daemon/issuer"
 	"github.com/rtask/rtask/daemon/job"
 	"github.com/rtask/rtask/sandbox/spec"
@@ -117,6 +118,8 @@ type Options struct {
 	// Trust says on which terms the gateway lets clients with certificates in. It is the same message for as long as nothing changes, and
 	// when something does, Changed is called. It may return nil: there are none.
 	Trust func() *rtaskv1.Trust
+	// Deliveries are the requests to webhooks that are kept.
+	Deliveries *deliveries.Store
 	// Metrics are the engine's own.
 	Metrics prometheus.Gatherer
 	// Rejected counts a request that was refused, by task (if that is known to exist) and kind.
@@ -144,6 +147,7 @@ type Server struct {
 	news     news
 	tallies  tallies
 	scan     chan struct{}  // full while KeyJobs looks through the records
+	replays  chan struct{}  // full while ReplayDelivery has a delivery in memory
 	watches  shares         // calls that wait for a job or follow its output
 	messages shares         // bytes of requests
 	noTrust  *rtaskv1.Trust // lets nobody in
@@ -159,7 +163,7 @@ type Server struct {
 
 // New returns a Server.
 func New(o Options) *Server {
-	return &Server{Options: o, errors: connecthttp.NewErrorWriter(), noTrust: &rtaskv1.Trust{}, scan: make(chan struct{}, 1), mostOfGateway: maxMessages, mostOfUser: maxMessagesOfUser, messageTime: messageTime, waits: waits{most: maxCalls, byKey: map[string]map[*wait]struct{}{}}}
+	return &Server{Options: o, errors: connecthttp.NewErrorWriter(), noTrust: &rtaskv1.Trust{}, scan: make(chan struct{}, 1), replays: make(chan struct{}, 1), mostOfGateway: maxMessages, mostOfUser: maxMessagesOfUser, messageTime: messageTime, waits: waits{most: maxCalls, byKey: map[string]map[*wait]struct{}{}}}
 }
 
 // Control returns the handler of the control socket.

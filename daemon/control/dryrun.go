@@ -53,11 +53,11 @@ func (s *Server) DryRun(ctx context.Context, r *rtaskv1.DryRunRequest) (*rtaskv1
 	case t == nil:
 		err = fail(connect.CodeNotFound, rtaskv1.KindNotFound, fmt.Errorf("there is no task %q", m.Task))
 	case m.Webhook != "":
-		i := slices.IndexFunc(t.Webhooks, func(w *config.Webhook) bool { return w.Name == m.Webhook })
-		if i < 0 {
-			return nil, fail(connect.CodeNotFound, rtaskv1.KindNotFound, fmt.Errorf("task %q has no webhook %q", m.Task, m.Webhook))
+		w := webhookOf(t, m.Webhook)
+		if w == nil {
+			return nil, noWebhook(t.Name, m.Webhook)
 		}
-		h := sample(by, in, t, t.Webhooks[i])
+		h := sample(by, in, t, w)
 		base, _ := s.baseURL(ctx, c)
 		err = s.judgeSample(h, s.webhookMessage(base, h.webhook), wish{})
 		js, reply.Reason = h.spec, h.skip

@@ -30,6 +30,7 @@ import (
 	"github.com/rtask/rtask/daemon/auth/provider"
 	"github.com/rtask/rtask/daemon/auth/token"
 	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/daemon/deliveries"
 	"github.com/rtask/rtask/daemon/issuer"
 	"github.com/rtask/rtask/daemon/job"
 	"github.com/rtask/rtask/packaging/testkit"
@@ -115,9 +116,13 @@ func newFixture(t testing.TB, hcl string) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = own.Close() })
+	kept, err := deliveries.Open(filepath.Join(f.dir, "deliveries"), logger)
+	if err != nil {
+		t.Fatal(err)
+	}
 	gateway := uint32(gatewayUID)
 	f.Server = New(Options{
-		Jobs: jobs, Keys: keys, Identify: identify, ReadSecret: config.SecretReader(os.Geteuid()), CheckLimits: h.Check, Give: h.Give, Unlimited: h.Unlimited(), Metrics: prometheus.NewRegistry(), Logger: logger, GatewayUID: &gateway, Authority: own,
+		Jobs: jobs, Keys: keys, Deliveries: kept, Identify: identify, ReadSecret: config.SecretReader(os.Geteuid()), CheckLimits: h.Check, Give: h.Give, Unlimited: h.Unlimited(), Metrics: prometheus.NewRegistry(), Logger: logger, GatewayUID: &gateway, Authority: own,
 		Snapshot: func() Snapshot {
 			f.mu.Lock()
 			defer f.mu.Unlock()

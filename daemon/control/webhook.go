@@ -15,6 +15,7 @@ import (
 	"github.com/rtask/rtask/daemon/auth/webhook"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
+	"github.com/rtask/rtask/daemon/jobid"
 )
 
 const (
@@ -39,8 +40,9 @@ type hook struct {
 	// user is the local user who tries it.
 	user string
 	id   string // of the job; "": the engine makes one
-	// proven says that its signature, or its token, is good.
+	// proven says that its signature, or its token, is good, and proof is how.
 	proven bool
+	proof  webhook.Proof
 
 	// delivery is what it says, once that is read.
 	delivery webhook.Delivery
@@ -95,6 +97,10 @@ func (s *Server) refuseHook(d decision, err error, task string) error {
 // hookLimit is how many bytes of body a webhook takes.
 func hookLimit(w *config.Webhook) int64 { return w.MaxInputBytes }
 
+func tooLargeFor(w *config.Webhook) error {
+	return fail(connect.CodeInvalidArgument, rtaskv1.KindInputTooLarge, fmt.Errorf("this webhook takes a body of at most %d bytes (max_input_bytes)", hookLimit(w)))
+}
+
 // Webhook implements GatewayService: the whole decision about a webhook.
 func (s *Server) Webhook(ctx context.Context, r *rtaskv1.WebhookRequest) (*rtaskv1.WebhookResponse, error) {
 	h, answer, err := s.received(callOf(ctx), r)
@@ -103,6 +109,7 @@ func (s *Server) Webhook(ctx context.Context, r *rtaskv1.WebhookRequest) (*rtask
 	}
 	wait := h.waits()
 	result, err := s.run(ctx, wait, h.spec, h.decided(accepted))
+	s.settleDelivery(h, err)
 	s.count(h.task, h.webhook.Name, err)
 	if err != nil {
 		return h.failed(err)
@@ -110,13 +117,17 @@ func (s *Server) Webhook(ctx context.Context, r *rtaskv1.WebhookRequest) (*rtask
 	return h.accepted(reply(wait, result)), nil
 }
 
-// received decides on a request. It returns the answer, or an error, where nothing is to be run.
+// received decides on a request. It returns the answer, or an error, where nothing is to be run. What is run has to be settled, see
+// settleDelivery.
 func (s *Server) received(c *call, r *rtaskv1.WebhookRequest) (*hook, *rtaskv1.WebhookResponse, error) {
 	h, err := s.findWebhook(c, r.Hash)
 	if err != nil {
 		return nil, nil, err
 	}
 	h.request, h.tooLarge, h.id = hookRequest(h.call, r), r.BodyTooLarge, r.Id
+	if h.id == "" { // from a gateway that gives its requests none
+		h.id = jobid.New()
+	}
 	if methods := methodsOf(h.webhook); !slices.Contains(methods, h.request.Method) {
 		return nil, nil, s.refuseHook(h.decided(refused), wrongMethod(methods), h.task.Name)
 	}
@@ -126,6 +137,7 @@ func (s *Server) received(c *call, r *rtaskv1.WebhookRequest) (*hook, *rtaskv1.W
 	if reason, err := s.judge(h); err != nil {
 		d := h.decided(refused)
 		d.reason = reason
+		s.keepDelivery(h, refused, err)
 		answer, err := h.failed(s.refuseHook(d, err, h.task.Name))
 		return nil, answer, err
 	}
@@ -134,9 +146,11 @@ func (s *Server) received(c *call, r *rtaskv1.WebhookRequest) (*hook, *rtaskv1.W
 		d.reason = h.skip
 		s.audit(d)
 		s.Requested(h.task.Name, h.webhook.Name, ignored)
+		s.keepDelivery(h, ignored, nil)
 		m := &rtaskv1.WebhookResponse{Challenge: h.delivery.Challenge, Reason: h.skip}
 		return nil, h.toPerson(m, "Nothing to do: "+h.skip+"."), nil
 	}
+	s.keepDelivery(h, accepted, nil)
 	return h, nil, nil
 }
 
@@ -148,8 +162,7 @@ func (s *Server) judge(h *hook) (reason string, err error) {
 		return "", fail(connect.CodeUnavailable, rtaskv1.KindConfiguration, fmt.Errorf("webhook %q of task %q: %w", h.webhook.Name, h.task.Name, err))
 	}
 	if h.tooLarge || int64(len(h.request.Body)) > hookLimit(h.webhook) {
-		return "", fail(connect.CodeInvalidArgument, rtaskv1.KindInputTooLarge,
-			fmt.Errorf("this webhook takes a body of at most %d bytes (max_input_bytes)", hookLimit(h.webhook)))
+		return "", tooLargeFor(h.webhook)
 	}
 	now := time.Now() // for all that is asked of this request
 	proof, err := webhook.Verify(h.webhook.Scheme, secrets, h.request, now)
@@ -157,19 +170,28 @@ func (s *Server) judge(h *hook) (reason string, err error) {
 		// Whoever it is learns no more than that.
 		return err.Error(), fail(connect.CodeUnauthenticated, rtaskv1.KindSignature, errors.New("the signature is missing or wrong"))
 	}
-	h.proven = true
-	if err := encoded(h.request.Headers.Values("Content-Encoding")); err != nil {
+	h.proven, h.proof = true, proof
+	if err := s.consider(h); err != nil || h.skip != "" {
 		return "", err
 	}
+	h.spec.Once = once(h.webhook, proof.WithID(h.delivery), now)
+	return "", nil
+}
+
+// consider decides on what a request says that has proven itself. The error is for the requester.
+func (s *Server) consider(h *hook) (err error) {
+	if err := encoded(h.request.Headers.Values("Content-Encoding")); err != nil {
+		return err
+	}
 	if h.delivery, err = webhook.Read(h.webhook.Scheme, h.request); err != nil {
-		return "", badRequest("%w", err)
+		return badRequest("%w", err)
 	}
 	h.read = true
 	if h.skip = h.delivery.Skip(h.webhook.Wanted); h.skip != "" {
-		return "", nil
+		return nil
 	}
 	if h.spec, err = s.requestSpec(h.call.snapshot, h.task, request{owner: h.call.owner(), trigger: "webhook"}); err != nil {
-		return "", err
+		return err
 	}
 	h.spec.ID, h.spec.Input = h.id, h.delivery.Payload
 	// A push to one branch is never part of another one's run, and nothing is known of what says no branch.
@@ -179,8 +201,7 @@ func (s *Server) judge(h *hook) (reason string, err error) {
 	}
 	env := append(headerEnvironment(h.task, h.request.Headers), h.delivery.Environment(h.webhook.Wanted.Events)...)
 	h.spec.Env = slices.Concat(h.spec.Env, env)
-	h.spec.Once = once(h.webhook, proof.WithID(h.delivery), now)
-	return "", nil
+	return nil
 }
 
 // once is what a request may be done once for. A repeat of what has a signed id or time is answered as the first one was: many

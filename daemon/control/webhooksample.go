@@ -39,15 +39,15 @@ func (s *Server) TestWebhook(ctx context.Context, r *rtaskv1.TestWebhookRequest)
 	if t == nil {
 		return nil, fail(connect.CodeNotFound, rtaskv1.KindNotFound, fmt.Errorf("there is no task %q", r.Task))
 	}
-	i := slices.IndexFunc(t.Webhooks, func(w *config.Webhook) bool { return w.Name == r.Name })
-	if i < 0 {
-		return nil, fail(connect.CodeNotFound, rtaskv1.KindNotFound, fmt.Errorf("task %q has no webhook %q", r.Task, r.Name))
+	w := webhookOf(t, r.Name)
+	if w == nil {
+		return nil, noWebhook(t.Name, r.Name)
 	}
 	want, err := wishOf(r)
 	if err != nil {
 		return nil, err
 	}
-	h := sample(c, c.snapshot, t, t.Webhooks[i])
+	h := sample(c, c.snapshot, t, w)
 	base, _ := s.baseURL(ctx, c.snapshot.Config)
 	reply := &rtaskv1.TestWebhookResponse{Webhook: s.webhookMessage(base, h.webhook)}
 	err = s.judgeSample(h, reply.Webhook, want)

@@ -36,6 +36,30 @@ func WebhookOf(w *rtaskv1.Webhook) Webhook {
 	return Webhook{Task: w.GetTask(), Name: w.GetName(), URL: w.GetUrl(), Verify: w.GetVerify(), Problem: w.GetProblem()}
 }
 
+// Delivery is a request to a webhook that is kept.
+type Delivery struct {
+	ID         string `json:"id"`
+	Task       string `json:"task"`
+	Webhook    string `json:"webhook"`
+	ReceivedAt string `json:"received_at"`
+	// Delivery is the sender's name for it.
+	Delivery  string `json:"delivery,omitempty"`
+	Event     string `json:"event,omitempty"`
+	Ref       string `json:"ref,omitempty"`
+	Decision  string `json:"decision"`
+	Kind      string `json:"kind,omitempty"`
+	Reason    string `json:"reason,omitempty"`
+	BodyBytes int64  `json:"body_bytes"`
+}
+
+// DeliveryOf is a delivery.
+func DeliveryOf(d *rtaskv1.Delivery) Delivery {
+	return Delivery{
+		ID: d.GetId(), Task: d.GetTask(), Webhook: d.GetWebhook(), ReceivedAt: Time(d.GetReceivedAt()), Delivery: d.GetDelivery(), Event: d.GetEvent(),
+		Ref: d.GetRef(), Decision: d.GetDecision(), Kind: d.GetKind(), Reason: d.GetReason(), BodyBytes: d.GetBodyBytes(),
+	}
+}
+
 // Diagnostic is an error or a warning about the configuration.
 type Diagnostic struct {
 	Severity string `json:"severity"`

@@ -78,6 +78,10 @@ const (
 	JobServiceListWebhooksProcedure = "/rtask.v1.JobService/ListWebhooks"
 	// JobServiceTestWebhookProcedure is the procedure name of the JobService's TestWebhook RPC.
 	JobServiceTestWebhookProcedure = "/rtask.v1.JobService/TestWebhook"
+	// JobServiceListDeliveriesProcedure is the procedure name of the JobService's ListDeliveries RPC.
+	JobServiceListDeliveriesProcedure = "/rtask.v1.JobService/ListDeliveries"
+	// JobServiceReplayDeliveryProcedure is the procedure name of the JobService's ReplayDelivery RPC.
+	JobServiceReplayDeliveryProcedure = "/rtask.v1.JobService/ReplayDelivery"
 	// JobServiceRotateKeyProcedure is the procedure name of the JobService's RotateKey RPC.
 	JobServiceRotateKeyProcedure = "/rtask.v1.JobService/RotateKey"
 	// JobServiceImportKeysProcedure is the procedure name of the JobService's ImportKeys RPC.
@@ -230,6 +234,20 @@ var (
 			Procedure:  JobServiceTestWebhookProcedure,
 		}
 	})
+	jobServiceListDeliveriesSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("ListDeliveries"),
+			Procedure:  JobServiceListDeliveriesProcedure,
+		}
+	})
+	jobServiceReplayDeliverySpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("JobService").Methods().ByName("ReplayDelivery"),
+			Procedure:  JobServiceReplayDeliveryProcedure,
+		}
+	})
 	jobServiceRotateKeySpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType: connect.StreamTypeUnary,
@@ -314,6 +332,12 @@ type JobServiceClient interface {
 	// TestWebhook makes a request to a webhook as its sender would, correctly signed, and returns what would happen, or with run
 	// what happened. NOT_FOUND: there is no such task or webhook.
 	TestWebhook(context.Context, *v1.TestWebhookRequest) (*v1.TestWebhookResponse, error)
+	// ListDeliveries returns the requests to webhooks that are kept, of tasks that the caller may start, newest first.
+	ListDeliveries(context.Context, *v1.ListDeliveriesRequest) (*v1.ListDeliveriesResponse, error)
+	// ReplayDelivery decides on a request to a webhook again that is kept, by the configuration as it is now but for its signature, and
+	// runs the task for it as a new job, whose owner is the caller. NOT_FOUND: it is not kept, or the caller may not start its task.
+	// INVALID_ARGUMENT: several have an id that begins so. Further errors are those of Start.
+	ReplayDelivery(context.Context, *v1.ReplayDeliveryRequest) (*v1.ReplayDeliveryResponse, error)
 	// RotateKey gives a key another secret. The key itself is in this reply and nowhere else.
 	RotateKey(context.Context, *v1.RotateKeyRequest) (*v1.RotateKeyResponse, error)
 	// ImportKeys adds the keys of a keys file of another machine: all of them or none.
@@ -395,6 +419,12 @@ type JobServiceHandler interface {
 	// TestWebhook makes a request to a webhook as its sender would, correctly signed, and returns what would happen, or with run
 	// what happened. NOT_FOUND: there is no such task or webhook.
 	TestWebhook(context.Context, *v1.TestWebhookRequest) (*v1.TestWebhookResponse, error)
+	// ListDeliveries returns the requests to webhooks that are kept, of tasks that the caller may start, newest first.
+	ListDeliveries(context.Context, *v1.ListDeliveriesRequest) (*v1.ListDeliveriesResponse, error)
+	// ReplayDelivery decides on a request to a webhook again that is kept, by the configuration as it is now but for its signature, and
+	// runs the task for it as a new job, whose owner is the caller. NOT_FOUND: it is not kept, or the caller may not start its task.
+	// INVALID_ARGUMENT: several have an id that begins so. Further errors are those of Start.
+	ReplayDelivery(context.Context, *v1.ReplayDeliveryRequest) (*v1.ReplayDeliveryResponse, error)
 	// RotateKey gives a key another secret. The key itself is in this reply and nowhere else.
 	RotateKey(context.Context, *v1.RotateKeyRequest) (*v1.RotateKeyResponse, error)
 	// ImportKeys adds the keys of a keys file of another machine: all of them or none.
@@ -429,6 +459,8 @@ func RegisterJobServiceHandler(server *connect.Server, svc JobServiceHandler) {
 		connect.Method{Spec: jobServiceRevokeKeySpec(), Handler: adapter.revokeKey},
 		connect.Method{Spec: jobServiceListWebhooksSpec(), Handler: adapter.listWebhooks},
 		connect.Method{Spec: jobServiceTestWebhookSpec(), Handler: adapter.testWebhook},
+		connect.Method{Spec: jobServiceListDeliveriesSpec(), Handler: adapter.listDeliveries},
+		connect.Method{Spec: jobServiceReplayDeliverySpec(), Handler: adapter.replayDelivery},
 		connect.Method{Spec: jobServiceRotateKeySpec(), Handler: adapter.rotateKey},
 		connect.Method{Spec: jobServiceImportKeysSpec(), Handler: adapter.importKeys},
 		connect.Method{Spec: jobServiceReloadSpec(), Handler: adapter.reload},
@@ -514,6 +546,14 @@ func (UnimplementedJobServiceHandler) ListWebhooks(context.Context, *v1.ListWebh
 
 func (UnimplementedJobServiceHandler) TestWebhook(context.Context, *v1.TestWebhookRequest) (*v1.TestWebhookResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.TestWebhook is not implemented")
+}
+
+func (UnimplementedJobServiceHandler) ListDeliveries(context.Context, *v1.ListDeliveriesRequest) (*v1.ListDeliveriesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.ListDeliveries is not implemented")
+}
+
+func (UnimplementedJobServiceHandler) ReplayDelivery(context.Context, *v1.ReplayDeliveryRequest) (*v1.ReplayDeliveryResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.JobService.ReplayDelivery is not implemented")
 }
 
 func (UnimplementedJobServiceHandler) RotateKey(context.Context, *v1.RotateKeyRequest) (*v1.RotateKeyResponse, error) {
@@ -659,6 +699,22 @@ func (c *jobServiceClient) ListWebhooks(ctx context.Context, req *v1.ListWebhook
 func (c *jobServiceClient) TestWebhook(ctx context.Context, req *v1.TestWebhookRequest) (*v1.TestWebhookResponse, error) {
 	var res v1.TestWebhookResponse
 	if err := c.client.CallUnary(ctx, jobServiceTestWebhookSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) ListDeliveries(ctx context.Context, req *v1.ListDeliveriesRequest) (*v1.ListDeliveriesResponse, error) {
+	var res v1.ListDeliveriesResponse
+	if err := c.client.CallUnary(ctx, jobServiceListDeliveriesSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *jobServiceClient) ReplayDelivery(ctx context.Context, req *v1.ReplayDeliveryRequest) (*v1.ReplayDeliveryResponse, error) {
+	var res v1.ReplayDeliveryResponse
+	if err := c.client.CallUnary(ctx, jobServiceReplayDeliverySpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -884,6 +940,30 @@ func (h jobServiceHandler) testWebhook(ctx context.Context, _ connect.Spec, stre
 		return err
 	}
 	res, err := h.svc.TestWebhook(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) listDeliveries(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ListDeliveriesRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ListDeliveries(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h jobServiceHandler) replayDelivery(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ReplayDeliveryRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ReplayDelivery(ctx, &req)
 	if err != nil {
 		return err
 	}
