@@ -65,7 +65,7 @@ func (a *app) auditCommand() *cli.Command {
 		Name: "audit", Usage: "show which requests were accepted and refused, and why", UsageText: "rtaskctl audit [OPTION…]",
 		Description: "Entries of the journal, the oldest first. Entries that the engine did not write are left out.\n" + momentHelp,
 		Flags: []cli.Flag{
-			boolFlag("show only refused requests", "refused"),
+			boolFlag("show only requests that were refused, or ignored by a webhook", "refused"),
 			&cli.StringFlag{Name: "task", Usage: "show only requests for this `TASK`"},
 			&cli.StringFlag{Name: "key", Usage: "show only requests with the API key of this `NAME` or id"},
 			&cli.StringFlag{Name: "subject", Usage: "show only requests of the client on another machine with this `IDENTITY`"},
@@ -143,9 +143,9 @@ func (a *app) auditQuery(c *cli.Context) (journal.Query, error) {
 	if terms[0] != "_UID=0" {
 		q.User = &a.env.UID
 	}
-	decisions := []string{"refused"}
+	decisions := []string{"refused", "ignored"}
 	if !c.Bool("refused") {
-		decisions = append(decisions, "accepted", "ignored")
+		decisions = append(decisions, "accepted")
 	}
 	for _, d := range decisions {
 		terms = append(terms, "RTASK_DECISION="+d)
