@@ -23,6 +23,8 @@ import (
 
 	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
+	"github.com/rtask/rtask/daemon/jobid"
 )
 
 const (
@@ -30,6 +32,8 @@ const (
 	poweredDir = "/opt/power"
 	// longJobs run until the power goes.
 	longJobs = "long"
+	// hookTask is the task whose webhook keeps deliveries, and hookToken the webhook's.
+	hookTask, hookToken = "power-hook", "token-of-the-power-cuts"
 	// unaskedTime is when the test gives up on jobs that are to run by themselves.
 	unaskedTime = 5 * time.Minute
 )
@@ -54,7 +58,8 @@ func TestPowered(t *testing.T) {
 			number: boot * 1000, key: strings.TrimSpace(string(key)), dir: poweredDir, quit: make(chan struct{}), engine: jobService(),
 			http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}},
 		},
-		boot: boot, overHTTP: boot%5 == 1 && os.Getenv(powerHTTP) == "true", shutDown: os.Getenv(powerLast) == powerDown, known: known,
+		gateway: client.Dial("/run/rtask/gateway.sock").Gateway,
+		boot:    boot, overHTTP: boot%5 == 1 && os.Getenv(powerHTTP) == "true", shutDown: os.Getenv(powerLast) == powerDown, known: known,
 	}
 	if p.boots, err = knownBoots(boot); err != nil {
 		t.Fatal(err)
@@ -84,9 +89,13 @@ func TestPowered(t *testing.T) {
 	for range 6 {
 		accept(&load, "power-one")
 	}
+	for range 3 {
+		p.deliver(&load)
+	}
 	load.Go(func() { p.repeat(200*time.Millisecond, func() { accept(&load, "power-free") }) })
 	load.Go(func() { p.repeat(300*time.Millisecond, func() { accept(&load, "power-one") }) })
 	load.Go(func() { p.repeat(300*time.Millisecond, func() { p.command(&load, "command") }) })
+	load.Go(func() { p.repeat(300*time.Millisecond, func() { p.deliver(&load) }) })
 	p.say(saidLoaded, "")
 	if end == powerCut {
 		select {} // it comes
@@ -99,6 +108,7 @@ func TestPowered(t *testing.T) {
 // powered is the state of TestPowered. The load and the checks are those of storm, where they are the same.
 type powered struct {
 	tempest
+	gateway  rtaskv1connect.GatewayServiceClient
 	boot     int
 	overHTTP bool // is the load of this boot: the gateway's start and a key's first hash take seconds there
 	shutDown bool // was how the last boot ended, and not a cut
@@ -161,6 +171,17 @@ func (p *powered) start(load *sync.WaitGroup, task string) {
 	reply, err := p.engine.Start(context.Background(), &rtaskv1.StartRequest{Name: task, Input: []byte(p.input(n))})
 	if err == nil {
 		p.accepted(load, fact{number: n, kind: task, id: reply.Job.Id, boot: p.boot})
+	}
+}
+
+// deliver has a task run by its webhook, as the gateway hands in a request.
+func (p *powered) deliver(load *sync.WaitGroup) {
+	n := p.next()
+	reply, err := p.gateway.Webhook(context.Background(), &rtaskv1.WebhookRequest{
+		Hash: hookToken, Method: http.MethodPost, Id: jobid.New(), Body: []byte(p.input(n)),
+	})
+	if err == nil && reply.Run != nil {
+		p.accepted(load, fact{number: n, kind: hookTask, id: reply.Run.Job.Id, boot: p.boot})
 	}
 }
 
@@ -347,6 +368,25 @@ func (p *powered) check(all bool) {
 	}
 	p.checkHits(hits)
 	p.checkRan()
+	p.checkKept(ctx)
+}
+
+// checkKept checks that each delivery that was accepted is kept, and is what was delivered.
+func (p *powered) checkKept(ctx context.Context) {
+	reply, err := p.engine.ListDeliveries(ctx, &rtaskv1.ListDeliveriesRequest{Task: hookTask})
+	if err != nil {
+		p.fail("cannot list the deliveries: %v", err)
+		return
+	}
+	kept := map[string]*rtaskv1.Delivery{}
+	for _, d := range reply.Deliveries {
+		kept[d.Id] = d
+	}
+	for _, f := range p.known {
+		if d := kept[f.id]; f.kind == hookTask && (d.GetDecision() != "accepted" || d.GetBodyBytes() != int64(len(p.input(f.number)))) {
+			p.fail("of the delivery of job %v there is kept: %v", f, d)
+		}
+	}
 }
 
 // checkOwn checks a job that came to its own end.

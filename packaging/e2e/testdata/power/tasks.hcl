@@ -1,4 +1,5 @@
-# power-free runs as often as asked for, power-one once at a time, power-blocking while its caller waits.
+# power-free runs as often as asked for, power-one once at a time, power-blocking while its caller waits, power-hook for a webhook that
+# keeps what was delivered.
 task "power-free" {
   command         = ["/opt/power/job"]
   api_keys        = ["power"]
@@ -24,4 +25,14 @@ task "power-blocking" {
   blocking        = true
   timeout         = "5min"
   redirect_stderr = false
+}
+task "power-hook" {
+  command         = ["/opt/power/job"]
+  timeout         = "5min"
+  max_concurrent  = 0
+  redirect_stderr = false
+  webhook "kept" {
+    token           = "token-of-the-power-cuts"
+    keep_deliveries = 1000
+  }
 }
