@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -159,4 +160,34 @@ func (o object) skipValue(i int) int {
 			return i
 		}
 	}
+}
+
+// setMember is a body of JSON with a value at a path of names. All else stays as it is. A body that is no object has none.
+func setMember(body []byte, path []string, value []byte) []byte {
+	for i := len(path) - 1; i >= 0; i-- {
+		o := bodyObject(body)
+		inner, err := o.at(path[:i]...)
+		if err != nil || len(o) == 0 || o[0] != '{' {
+			return body
+		}
+		if len(inner) == 0 || inner[0] != '{' {
+			inner = object("{}")
+		}
+		value = inner.with(path[i], value)
+	}
+	return value
+}
+
+// with is an object with a member that has another value, or is new.
+func (o object) with(name string, value []byte) []byte {
+	members, err := o.members(name)
+	if old := members[name]; err == nil && old != nil {
+		at := cap(o) - cap(old) // old is a part of o
+		return slices.Concat(o[:at], value, o[at+len(old):])
+	}
+	comma := ","
+	if o[o.skipSpace(1)] == '}' {
+		comma = ""
+	}
+	return slices.Concat([]byte("{"), jsonText(name), []byte(":"), value, []byte(comma), o[1:])
 }

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/url"
@@ -18,9 +19,11 @@ const longestWord = 1024
 type Delivery struct {
 	// Event is the event's name: "push". Other is the same one's other name, where the sender has two: GitLab's "Push Hook".
 	Event, Other string
-	// Ref is the branch or tag, "refs/heads/main", and SHA the commit that it is at now. Deleted: it is gone.
+	// Ref is the branch or tag, "refs/heads/main", and SHA the commit that it is at now. Deleted: it is gone. Of several Changes it
+	// is the first, or the one that Choose has chosen.
 	Ref, SHA string
 	Deleted  bool
+	Changes  []Change
 	// ID is the sender's name for this delivery, and SignedID one that is in the signed body and stays the same when the sender
 	// tries again.
 	ID, SignedID string
@@ -29,10 +32,18 @@ type Delivery struct {
 	Challenge string
 	// Person is who reads the answer, or whether somebody does.
 	Person Person
+	// Reply is the answer that the sender wants, nil: any.
+	Reply *Reply
 	// Unlike is what the body is of, if that is another event than Event.
 	Unlike string
 	// Payload is the job's input: the body, or what GitHub, Gitea and Forgejo put into a form's field "payload".
 	Payload []byte
+}
+
+// Change is what happened to a branch or a tag.
+type Change struct {
+	Ref, SHA string
+	Deleted  bool
 }
 
 // Person says which answer a person gets to see.
@@ -56,7 +67,7 @@ func Read(s Scheme, r *Request) (Delivery, error) {
 	if row == nil {
 		row = rowOf(Token)
 	}
-	d := Delivery{Payload: r.Body}
+	d := Delivery{Payload: r.Body, Reply: row.Reply}
 	if row.FormPayload {
 		d.Payload = formPayload(r.Body)
 	}
@@ -102,30 +113,63 @@ func (s *Sender) fill(d *Delivery, r *Request, o object) error {
 	return nil
 }
 
-// fill reads what a body says of a branch or a tag.
+// fill reads what a body says of branches and tags. A list of changes may be empty.
 func (s *Refs) fill(d *Delivery, o object) error {
+	changes := []object{o}
+	if len(s.List) > 0 {
+		list, err := o.at(s.List...)
+		if err != nil {
+			return err
+		}
+		changes = slices.Collect(list.elements())
+	}
+	for _, o := range changes {
+		c, err := s.change(o)
+		if err != nil {
+			return err
+		}
+		d.Changes = append(d.Changes, c)
+	}
+	if len(d.Changes) > 0 {
+		d.change(d.Changes[0])
+	}
+	return nil
+}
+
+// change reads one change.
+func (s *Refs) change(o object) (Change, error) {
 	ref, err := s.first(o, s.Ref)
 	if err != nil {
-		return err
+		return Change{}, err
+	}
+	if s.Types != nil {
+		kind, err := s.first(o, s.Type)
+		if err != nil {
+			return Change{}, err
+		}
+		if before := s.Types[kind]; before == "" || ref == "" {
+			ref = "" // it is neither a branch nor a tag
+		} else {
+			ref = before + ref
+		}
 	}
 	sha, err := s.first(o, s.Commit)
 	if err != nil {
-		return err
+		return Change{}, err
 	}
 	zero, err := o.at(s.Zero...)
 	if err != nil {
-		return err
+		return Change{}, err
 	}
 	gone, err := o.at(s.Gone...)
 	if err != nil {
-		return err
+		return Change{}, err
 	}
-	d.Ref, d.SHA = line(ref), commit(sha)
-	d.Deleted = len(s.Gone) > 0 && string(gone) == s.GoneIs || noCommit(zero.text())
-	if d.Deleted {
-		d.SHA = "" // a deleted branch is at none
+	c := Change{Ref: line(ref), SHA: commit(sha), Deleted: len(s.Gone) > 0 && string(gone) == s.GoneIs || noCommit(zero.text())}
+	if c.Deleted {
+		c.SHA = "" // a deleted branch is at none
 	}
-	return nil
+	return c, nil
 }
 
 // first returns the first text at any of paths.
@@ -169,6 +213,43 @@ func ID(k Kind, h Headers) string {
 	return ""
 }
 
+// readDiscord reads what Discord sends: interactions, which have the type of a person's act, and webhook events. The answer to each is
+// of its own form (docs.discord.com/developers/interactions/receiving-and-responding).
+func readDiscord(d *Delivery, _ *Request, o object) error {
+	top, err := o.members("type", "event")
+	if err != nil {
+		return err
+	}
+	switch kind := top["type"].scalar(); {
+	case len(top["event"]) > 0 || kind == "0":
+		d.Ping, d.Reply = kind == "0", &Reply{Status: 204}
+	case kind == "1":
+		d.Event, d.Ping, d.Reply = "PING", true, jsonReply(`{"type":1}`)
+	case kind == "2":
+		d.Other, d.Person = "APPLICATION_COMMAND", Reads
+	case kind == "3":
+		d.Other, d.Person, d.Reply = "MESSAGE_COMPONENT", Acts, jsonReply(`{"type":6}`)
+	case kind == "4": // what is typed so far: nothing may start by that
+		d.Event, d.Ping, d.Reply = "APPLICATION_COMMAND_AUTOCOMPLETE", true, jsonReply(`{"type":8,"data":{"choices":[]}}`)
+	case kind == "5":
+		d.Other, d.Person = "MODAL_SUBMIT", Reads
+	}
+	return nil
+}
+
+// toDiscord is the answer to a command of Discord that only the person sees who gave it, and that calls nobody.
+func toDiscord(text string) *Reply {
+	b, err := json.Marshal(map[string]any{"type": 4, "data": map[string]any{"content": text, "flags": 64, "allowed_mentions": map[string]any{"parse": []string{}}}})
+	if err != nil {
+		panic(err) // it is plain data
+	}
+	return jsonReply(string(b))
+}
+
+func jsonReply(body string) *Reply {
+	return &Reply{Status: 200, ContentType: "application/json", Body: body}
+}
+
 // slackForm returns the form that a command or an interaction of Slack is; nil: it is an event, as JSON.
 func slackForm(body []byte) url.Values {
 	if start := bytes.TrimLeft(body, " \t\r\n"); len(start) == 0 || start[0] == '{' {
@@ -179,6 +260,14 @@ func slackForm(body []byte) url.Values {
 		return nil
 	}
 	return form
+}
+
+// ToPerson is the answer that a person reads who gave a command, nil: as Slack shows one.
+func ToPerson(k Kind, text string) *Reply {
+	if row := rowOf(k); row != nil && row.toPerson != nil {
+		return row.toPerson(text)
+	}
+	return nil
 }
 
 // SlackCheck reports whether a body is what Slack sends to look at a URL's certificate. That is not signed, and nothing is to be
@@ -234,6 +323,19 @@ type Wanted struct {
 	Events, Refs []string
 	// Deletions says that it is also for what deletes a branch or a tag.
 	Deletions bool
+}
+
+func (d *Delivery) change(c Change) { d.Ref, d.SHA, d.Deleted = c.Ref, c.SHA, c.Deleted }
+
+// Choose is d of the first of its changes that is wanted, if there is one: some senders name several branches in one request.
+func (d Delivery) Choose(w Wanted) Delivery {
+	for _, c := range d.Changes {
+		one := d
+		if one.change(c); one.Skip(w) == "" {
+			return one
+		}
+	}
+	return d
 }
 
 // Skip returns why a request is not for a task, or "".

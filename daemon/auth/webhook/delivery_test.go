@@ -131,8 +131,8 @@ func TestSkip(t *testing.T) {
 func TestSample(t *testing.T) {
 	main := []string{"refs/heads/main"}
 	for _, k := range Kinds() {
-		if row, _ := SenderOf(k); len(row.Event) == 0 {
-			continue
+		if row, _ := SenderOf(k); len(row.Event) == 0 || row.Example != "push" {
+			continue // TestSenders has the others
 		}
 		for event, named := range map[string]bool{"push": k != Slack && k != Stripe, "pull_request": k == Standard || k == HMACSHA256 || k == Token, "": k != Slack && k != Stripe} {
 			r := Sample(Scheme{Kind: k}, event, main[0], time.Now())

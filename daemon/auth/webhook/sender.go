@@ -13,7 +13,7 @@ type Sender struct {
 	Docs  []string
 
 	// Signature is how the sender signs, nil if it does not. Secret is the header that has the secret itself: the only proof, or
-	// instead of a signature where a request has none.
+	// instead of a signature. In Authorization it is a password of the scheme Basic (RFC 7617) or a token of Bearer (RFC 6750).
 	Signature *Signature
 	Secret    string
 	// Time is where the time stands that is signed.
@@ -29,6 +29,8 @@ type Sender struct {
 	Bodies map[string][]string
 	// FormPayload says that the body may be a form whose field "payload" is what is meant.
 	FormPayload bool
+	// Example is an event as the sender names it, and for those that name refs one that does.
+	Example string
 	// Pings are the events that only try whether somebody is there. OpenPing is one that is not signed, and starts nothing.
 	Pings    []string
 	OpenPing string
@@ -39,8 +41,9 @@ type Sender struct {
 	// Note is what a user has to know besides.
 	Note string
 
-	// read reads what no row can say.
-	read func(d *Delivery, r *Request, o object) error
+	// read reads what no row can say, and toPerson is the answer that a person reads, nil: as Slack shows one.
+	read     func(d *Delivery, r *Request, o object) error
+	toPerson func(text string) *Reply
 }
 
 // Signature is how a sender signs.
@@ -59,6 +62,8 @@ type Signature struct {
 	Signed string
 	// KeyPrefix begins secrets whose remainder is the key in base64. "": a secret is the key.
 	KeyPrefix string
+	// Ed25519 says that it is no HMAC but a signature with a private key (RFC 8032), and a secret the public one, in hex.
+	Ed25519 bool
 }
 
 // Time is where a signed time stands, and in which unit since 1970 it is.
@@ -138,6 +143,11 @@ func (s Scheme) sender() *Sender {
 	switch s.Kind {
 	case HMACSHA256:
 		row = row.with(func(sig *Signature) { sig.Place, sig.Encoding = header(s.Header), s.Encoding })
+	case Grafana:
+		if s.Time != nil {
+			row = row.with(func(sig *Signature) { sig.Signed = "{timestamp}:{body}" })
+			row.Time = *s.Time
+		}
 	case HMAC:
 		row = row.with(func(sig *Signature) {
 			sig.Place, sig.Encoding, sig.Prefix = header(s.Header), s.Encoding, s.Prefix

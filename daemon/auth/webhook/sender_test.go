@@ -32,7 +32,8 @@ func TestTable(t *testing.T) {
 			t.Errorf("%s: %+v", s.Kind, sig)
 		}
 		// What is in the template stands somewhere, and where a time stands it is signed.
-		if s.signs("{timestamp}") == s.Time.IsZero() || s.signs("{id}") && len(s.ID) != 1 && s.Kind != GitLab {
+		signed := s.signs("{timestamp}") || len(s.Time.Body) > 0 && s.signs("{body}")
+		if signed == s.Time.IsZero() || s.signs("{id}") && len(s.ID) != 1 && s.Kind != GitLab {
 			t.Errorf("%s signs %s with %v, %v", s.Kind, sig.Signed, s.Time, s.ID)
 		}
 	}

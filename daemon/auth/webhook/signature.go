@@ -22,6 +22,8 @@ type signedRequest struct {
 	stamp, id string
 	// json is the body, once something was looked for in it.
 	json object
+	// form is what a form says, as Twilio signs it.
+	form string
 }
 
 // variant returns which of several names the headers have that belong together: the first of which any is there.
@@ -70,6 +72,11 @@ func (v *signedRequest) read() (err error) {
 	}
 	if s.signs("{url}") && !plainURL(v.URL) {
 		return refusal("its URL has characters in it that no URL has")
+	}
+	if s.signs("{form}") {
+		if v.form, err = signedForm(v.Request); err != nil {
+			return err
+		}
 	}
 	text, err := v.one(s.Signature.Place)
 	if err != nil {
@@ -173,6 +180,8 @@ func (v *signedRequest) parts() [][]byte {
 			parts = append(parts, []byte(v.id))
 		case "url":
 			parts = append(parts, []byte(v.URL))
+		case "form":
+			parts = append(parts, []byte(v.form))
 		}
 	}
 	return parts
@@ -215,8 +224,11 @@ func (s *Signature) keys(secrets []string) [][]byte {
 	for _, secret := range secrets {
 		k := []byte(secret)
 		var err error
-		if s.KeyPrefix != "" {
+		switch {
+		case s.KeyPrefix != "":
 			k, err = prefixedKey(s.KeyPrefix, secret)
+		case s.Ed25519:
+			k, err = hex.DecodeString(secret)
 		}
 		if err == nil && len(k) > 0 {
 			all = append(all, k)
@@ -228,6 +240,13 @@ func (s *Signature) keys(secrets []string) [][]byte {
 // list reads all signatures of a text: while a secret is changed, a sender signs with the old and the new one.
 func (s *Signature) list(text string) [][]byte {
 	var all [][]byte
+	if s.Separators == "" {
+		text, ok := s.unprefixed(text)
+		if got, err := decode(s.Encoding, text); ok && err == nil && len(got) > 0 {
+			all = append(all, got)
+		}
+		return all
+	}
 	for one := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(s.Separators, r) }) {
 		one, ok := s.unprefixed(one)
 		if !ok {

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -30,6 +31,12 @@ func CheckSecret(k Kind, secret string) error {
 		return fmt.Errorf("%w: it is empty", ErrSecret)
 	}
 	row := rowOf(k)
+	if row != nil && row.Signature != nil && row.Signature.Ed25519 {
+		if key, err := hex.DecodeString(secret); err != nil || len(key) != ed25519.PublicKeySize {
+			return fmt.Errorf("%w: it must be the public key, %d digits of hex", ErrSecret, 2*ed25519.PublicKeySize)
+		}
+		return nil
+	}
 	if row == nil || row.Signature == nil || row.Signature.KeyPrefix == "" {
 		return nil
 	}
@@ -62,6 +69,8 @@ func Verify(s Scheme, secrets []string, r *Request, now time.Time) (Proof, error
 		return Proof{}, refusal("there is no such kind of webhook as %q", s.Kind)
 	case !s.Kind.Signed():
 		return bodyProof(r.Body), nil
+	case r.Method == "GET" || r.Method == "HEAD":
+		return Proof{}, refusal("what has no body is not signed")
 	case row.Secret == "":
 		return row.verifySignature(secrets, r, now)
 	case row.Signature == nil:
@@ -99,11 +108,41 @@ func (s *Sender) verifySecret(secrets []string, r *Request) (Proof, error) {
 	if err != nil {
 		return Proof{}, err
 	}
-	secrets = slices.DeleteFunc(slices.Clone(secrets), func(s string) bool { return s == "" }) // a configuration with such a one is an error
-	if !IsToken(text, Digests(secrets)) {
+	if s.Secret == authorization {
+		if text, err = credentials(text); err != nil {
+			return Proof{}, err
+		}
+	}
+	if !IsToken(text, Digests(nonempty(secrets))) {
 		return Proof{}, refusal("the header %s is none of the secrets", s.Secret)
 	}
 	return bodyProof(r.Body), nil
+}
+
+// nonempty are the secrets that are some. A configuration with one that is none is an error.
+func nonempty(secrets []string) []string {
+	return slices.DeleteFunc(slices.Clone(secrets), func(s string) bool { return s == "" })
+}
+
+// authorization is the header of RFC 9110, section 11.6.2.
+const authorization = "Authorization"
+
+// credentials are the password of Basic, whose user is anybody, or the token of Bearer.
+func credentials(text string) (string, error) {
+	scheme, rest, _ := strings.Cut(text, " ")
+	rest = strings.TrimLeft(rest, " ")
+	switch {
+	case strings.EqualFold(scheme, "Bearer"):
+		return rest, nil
+	case !strings.EqualFold(scheme, "Basic"):
+		return "", refusal("the header %s is neither Basic nor Bearer", authorization)
+	}
+	pair, err := base64.StdEncoding.DecodeString(rest)
+	_, password, ok := strings.Cut(string(pair), ":")
+	if err != nil || !ok {
+		return "", refusal("the header %s is not Basic and base64 of USER:PASSWORD", authorization)
+	}
+	return password, nil
 }
 
 // verifySignature is for a sender that signs.
@@ -117,8 +156,13 @@ func (s *Sender) verifySignature(secrets []string, r *Request, now time.Time) (P
 	if s.Signature.Signed == "{body}" {
 		what = "body"
 	}
-	parts := v.parts()
-	if !s.Signature.Hash.matches(s.Signature.keys(secrets), v.signatures, parts...) {
+	keys, parts := s.Signature.keys(secrets), v.parts()
+	good := false
+	for _, url := range v.urls() {
+		v.URL = url
+		good = s.Signature.matches(keys, v.signatures, v.parts()...) || good
+	}
+	if !good {
 		return Proof{}, refusal("%s is not that of this %s under any of the secrets", v.where, what)
 	}
 	at := time.Time{}
@@ -135,7 +179,7 @@ func (s *Sender) verifySignature(secrets []string, r *Request, now time.Time) (P
 	case !at.IsZero():
 		return Proof{Fresh: true, Key: key("signed", parts...), Until: at.Add(Tolerance)}, nil
 	default:
-		return bodyProof(r.Body), nil
+		return Proof{Key: key("body", parts...), signsBody: true}, nil
 	}
 }
 
@@ -172,15 +216,30 @@ func (h Hash) sum(key []byte, parts ...[]byte) []byte {
 }
 
 // matches reports whether any of signatures is the HMAC of parts under any of keys. It looks at all of them.
-func (h Hash) matches(keys, signatures [][]byte, parts ...[]byte) bool {
+func (s *Signature) matches(keys, signatures [][]byte, parts ...[]byte) bool {
+	if s.Ed25519 {
+		return matchesPublic(keys, signatures, slices.Concat(parts...))
+	}
 	found := 0
 	for _, k := range keys {
-		want := h.sum(k, parts...)
+		want := s.Hash.sum(k, parts...)
 		for _, got := range signatures {
 			found |= subtle.ConstantTimeCompare(want, got)
 		}
 	}
 	return found == 1
+}
+
+// matchesPublic reports whether any of signatures is one of a message under any of public keys. There is no secret here.
+func matchesPublic(keys, signatures [][]byte, message []byte) bool {
+	for _, k := range keys {
+		for _, got := range signatures {
+			if len(k) == ed25519.PublicKeySize && ed25519.Verify(k, message, got) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Digests are the SHA-256 of tokens, as IsToken compares them.

@@ -392,12 +392,21 @@ func TestGitLab(t *testing.T) {
 	}
 }
 
+// A public key is one, and no text that would verify nothing.
+func TestPublicKey(t *testing.T) {
+	for secret, ok := range map[string]bool{strings.Repeat("0a", 32): true, strings.Repeat("0A", 32): true, strings.Repeat("0a", 31): false, strings.Repeat("xx", 32): false} {
+		if err := CheckSecret(Discord, secret); (err == nil) != ok {
+			t.Errorf("%s: %v", secret, err)
+		}
+	}
+}
+
 func TestCheckSecret(t *testing.T) {
 	for _, k := range Kinds() {
 		if err := CheckSecret(k, ""); !errors.Is(err, ErrSecret) {
 			t.Errorf("%s, empty: %v", k, err)
 		}
-		if err := CheckSecret(k, standardSecret); err != nil {
+		if err := CheckSecret(k, standardSecret); (err != nil) != (k == Discord) {
 			t.Errorf("%s: %v", k, err)
 		}
 	}

@@ -33,6 +33,25 @@ const (
 	Slack Kind = "slack"
 	// Stripe signs time and body (docs.stripe.com/webhooks/signature).
 	Stripe Kind = "stripe"
+	// The senders that follow are those of the table; it names their documentation.
+	Bitbucket       Kind = "bitbucket"
+	BitbucketServer Kind = "bitbucket-server"
+	Shopify         Kind = "shopify"
+	Sentry          Kind = "sentry"
+	Linear          Kind = "linear"
+	Jira            Kind = "jira"
+	PagerDuty       Kind = "pagerduty"
+	Zoom            Kind = "zoom"
+	Discord         Kind = "discord"
+	Twilio          Kind = "twilio"
+	Mailgun         Kind = "mailgun"
+	Dropbox         Kind = "dropbox"
+	Meta            Kind = "meta"
+	Trello          Kind = "trello"
+	AzureDevOps     Kind = "azure-devops"
+	Alertmanager    Kind = "alertmanager"
+	Grafana         Kind = "grafana"
+	DockerHub       Kind = "dockerhub"
 	// HMACSHA256 signs the body; header and encoding are configured.
 	HMACSHA256 Kind = "hmac-sha256"
 	// HMAC signs what the configuration says, as it says.
@@ -86,7 +105,7 @@ type Scheme struct {
 	Header   string
 	Encoding Encoding
 	// What follows is of HMAC alone: fields of its Signature, and where time and id stand that are signed. Hash "" is SHA256, and
-	// Signed "" the body.
+	// Signed "" the body. Time is of Grafana, too.
 	Hash   Hash
 	Prefix string
 	Signed string
@@ -149,6 +168,8 @@ type Proof struct {
 	// Key is the same for two requests if they are repeats of each other: of the same id where one is signed, else of the same
 	// signed bytes, else of the same body. 64 characters.
 	Key string
+	// signsBody says that the body is signed, and so an id in it.
+	signsBody bool
 	// Until is when a repeat does not pass Verify any more. Zero: it always does, or may be signed anew.
 	Until time.Time
 }
@@ -156,7 +177,7 @@ type Proof struct {
 // WithID is p, given what was read of the request: where the body has an id, and so signs it, a repeat is known by that, since the
 // sender signs each attempt anew.
 func (p Proof) WithID(d Delivery) Proof {
-	if !p.Fresh || d.SignedID == "" {
+	if !p.Fresh && !p.signsBody || d.SignedID == "" {
 		return p
 	}
 	return Proof{Fresh: true, Key: key("id", []byte(d.SignedID))}
