@@ -6,7 +6,7 @@ import (
 )
 
 // secretSetting finds the name of a setting whose value is a secret, in each of the languages of configuration files.
-var secretSetting = regexp.MustCompile(`\b(secrets|token|webhookSecrets)\b["']?\s*[=:]|\[\s*tasks\..*\bwebhookSecrets\b.*\]`)
+var secretSetting = regexp.MustCompile(`\b(secrets|token|verify_token|webhookSecrets)\b["']?\s*[=:]|\[\s*tasks\..*\bwebhookSecrets\b.*\]`)
 
 // hideSecretLines takes secrets out of the lines that findings show: those go to the journal and to terminals.
 func hideSecretLines(diags Diagnostics, files []File) {

@@ -180,8 +180,10 @@ func put(top map[string]any, block string, into map[string]any) {
 // hideSecrets puts "…" in place of the secrets of a webhook.
 func hideSecrets(settings map[string]cty.Value, block string) {
 	hidden := cty.StringVal("…")
-	if _, ok := settings[block+".token"]; ok {
-		settings[block+".token"] = hidden
+	for _, name := range []string{".token", ".verify_token"} {
+		if _, ok := settings[block+name]; ok {
+			settings[block+name] = hidden
+		}
 	}
 	if list, ok := settings[block+".secrets"]; ok {
 		all := make([]cty.Value, list.LengthInt())

@@ -239,6 +239,7 @@ func TestUnseenInSecrets(t *testing.T) {
 func TestDiagnosticsHideSecrets(t *testing.T) {
 	for _, body := range []string{
 		"verify = \"github\"\n secrets = [\"hush-hush \"]", "verify = \"github\"\n secrets = [\n\"good\",\n\" hush-hush\",\n]", "token = \"hush-hush \"", "token = \"hush-hush\"; nonsense = 1",
+		"verify = \"meta\"\n secrets = [\"s\"]\n verify_token = \"hush-hush \"", "verify = \"github\"\n secrets = [\"s\"]\n verify_token = \"hush-hush\"",
 		"verify = \"github\"\n token = \"hush-hush\"", "verify = \"token\"\n secrets = [\"hush-hush\"]", "token = \"hush hush-hush\"",
 	} {
 		_, diags := loadTasks(t, "task \"a\" {\n command = [\"true\"]\n webhook \"w\" {\n"+strings.ReplaceAll(body, ";", "\n")+"\n }\n}\n")
@@ -289,6 +290,11 @@ task "a" {
     secrets = ["hush-hush"]
   }
   webhook "chat" { token = "0123456789abcdef" }
+  webhook "meta" {
+    verify       = "meta"
+    secrets      = ["s3cret"]
+    verify_token = "hush-hush"
+  }
 }
 `)
 	if len(diags) != 0 {
@@ -368,5 +374,37 @@ func TestHMAC(t *testing.T) {
 		if !strings.Contains(diags.Error(), `means nothing with verify = "github"`) {
 			t.Errorf("%s: %v", line, diags)
 		}
+	}
+}
+
+// What a sender does not say is an error, and no filter that nothing passes.
+func TestSenders(t *testing.T) {
+	hook := func(kind webhook.Kind, lines string) string {
+		secret := "secrets = [\"s3cret\"]"
+		if !kind.Signed() {
+			secret = "token = \"0123456789abcdef\""
+		}
+		return fmt.Sprintf("task \"a\" {\n command = [\"true\"]\n webhook \"w\" {\n verify = %q\n %s\n %s\n }\n}\n", kind, secret, lines)
+	}
+	for _, c := range []struct {
+		kind  webhook.Kind
+		lines string
+		want  string
+	}{
+		{webhook.Bitbucket, `refs = ["refs/heads/main"]`, ""}, {webhook.AzureDevOps, `events = ["git.push"]`, ""}, {webhook.PagerDuty, `refs = ["refs/heads/main"]`, "refs means nothing"},
+		{webhook.Dropbox, `events = ["x"]`, "events means nothing"}, {webhook.DockerHub, `events = ["push"]`, "events means nothing"}, {webhook.Twilio, `events = ["x"]`, "events means nothing"},
+		{webhook.DockerHub, "", ""}, {webhook.DockerHub, `secrets = ["s3cret"]`, "secrets means nothing"}, {webhook.Discord, "", "64 digits of hex"},
+		{webhook.Meta, `verify_token = "x"`, ""}, {webhook.Dropbox, `verify_token = "x"`, "verify_token means nothing"}, {webhook.Grafana, `timestamp = header("X-Time")`, ""},
+		{webhook.Grafana, "timestamp = body.time", "is in a header"}, {webhook.Linear, `timestamp = header("X-Time")`, "timestamp means nothing"},
+		{webhook.Zoom, `replay = "run"`, "a time is signed"}, {webhook.Twilio, `replay = "refuse"`, ""}, {webhook.Linear, `methods = ["GET"]`, "GET means nothing"},
+	} {
+		_, diags := loadTasks(t, hook(c.kind, c.lines))
+		if c.want == "" && len(diags) != 0 || !strings.Contains(diags.Error(), c.want) {
+			t.Errorf("%s, %s: %v, want %q", c.kind, c.lines, diags, c.want)
+		}
+	}
+	cfg, diags := loadTasks(t, hook(webhook.Meta, ""))
+	if len(diags) != 0 || strings.Join(cfg.Tasks["a"].Webhooks[0].ChallengeTokens(nil), " ") != "s3cret" {
+		t.Errorf("%v", diags)
 	}
 }

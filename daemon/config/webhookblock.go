@@ -102,7 +102,7 @@ func (d *decoder) unseen(v value, s string) bool {
 
 // hideSecrets takes the source lines out of diagnostics that have a secret in them: they go to the journal, and to others' terminals.
 func (d *decoder) hideSecrets(h *hookDraft, diags Diagnostics) {
-	for _, name := range []string{"secrets", "token"} {
+	for _, name := range []string{"secrets", "token", "verify_token"} {
 		v, ok := h.given[name]
 		if !ok {
 			continue
@@ -250,7 +250,7 @@ func (d *decoder) webhook(found *hcl.Block, t *draft) {
 	if !decodeBody(d, found.Body, d.tables.webhook, &h) {
 		return
 	}
-	for _, name := range []string{"secrets", "token"} {
+	for _, name := range []string{"secrets", "token", "verify_token"} {
 		if v, ok := h.given[name]; ok {
 			d.warnIfExposed(v, d.source.name)
 		}

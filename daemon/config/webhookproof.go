@@ -109,7 +109,18 @@ func proofAttributes() []attribute[hookDraft] {
 				}
 			}},
 			doc: "Where the time stands that is signed, for `hmac`: a header, or a name in the body, `body.sent_at`. It is a number of seconds or " +
-				"milliseconds since 1970, and may be 300 seconds from now. A time in a header has to be in `signed`, too.",
+				"milliseconds since 1970, and may be 300 seconds from now. A time in a header has to be in `signed`, too. For `grafana` it is " +
+				"the header that Grafana has as Timestamp Header.",
+		},
+		{
+			name: "verify_token", example: `"c0ffee…"`, otherwise: "one of the secrets",
+			kind: text(func(d *decoder, v value, h *hookDraft) {
+				if s, ok := d.string(v, false); ok && d.unseen(v, s) {
+					h.VerifyToken = s
+				}
+			}),
+			doc: "The verify token that Meta was told, for `meta`. It comes in a URL when this webhook's URL is registered, so it should be no " +
+				"secret that signs.",
 		},
 	}
 }
@@ -119,7 +130,7 @@ func (d *decoder) checkWebhook(r hcl.Range, h *hookDraft) {
 	kind := h.Scheme.Kind
 	row, _ := webhook.SenderOf(kind)
 	tokens, sources := []string{"token_file", "token", "token_hash"}, []string{"secret_files", "secrets", "credentials"}
-	own, said := []string{"header", "encoding"}, []string{"prefix", "hash", "signed", "timestamp"}
+	own, said := []string{"header", "encoding"}, []string{"prefix", "hash", "signed"}
 	var wrong []string
 	if kind.Signed() {
 		wrong = append(wrong, tokens...)
@@ -131,6 +142,12 @@ func (d *decoder) checkWebhook(r hcl.Range, h *hookDraft) {
 	}
 	if kind != webhook.HMAC {
 		wrong = append(wrong, said...)
+	}
+	if kind != webhook.HMAC && kind != webhook.Grafana {
+		wrong = append(wrong, "timestamp")
+	}
+	if row.Challenge.Token == "" {
+		wrong = append(wrong, "verify_token")
 	}
 	for _, name := range wrong {
 		if v, ok := h.given[name]; ok {
@@ -159,8 +176,11 @@ func (d *decoder) checkWebhook(r hcl.Range, h *hookDraft) {
 		d.errorf(r, `Write for example: header = "X-Signature"`, "webhook %q does not say which header has the signature", h.Name)
 	}
 	d.checkSaid(h, row)
-	if kind == webhook.HMAC {
+	switch {
+	case kind == webhook.HMAC:
 		d.checkSigned(h)
+	case h.Scheme.Time != nil && len(h.Scheme.Time.Header) == 0: // of grafana
+		d.errorf(h.given["timestamp"].rng(), `Write for example: timestamp = header("X-Grafana-Alerting-Timestamp")`, "the time of verify = %q is in a header", kind)
 	}
 	for _, s := range h.secrets {
 		d.checkSecret(r, h, s)

@@ -1,8 +1,11 @@
 package control
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+
+	"connectrpc.com/connect/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth/webhook"
@@ -19,6 +22,9 @@ func (h *hook) waits() bool {
 func (h *hook) accepted(m *rtaskv1.RunResponse) *rtaskv1.WebhookResponse {
 	w := h.webhook
 	answer := &rtaskv1.WebhookResponse{Run: m, Status: int32(w.Status)}
+	if own := h.delivery.Reply; own != nil && m.Accepted && w.Status == 0 && w.Message == nil {
+		answer.Status, answer.Reply = int32(own.Status), ownReply(own)
+	}
 	good := m.Accepted || m.GetJob().Succeeded()
 	if w.Message != nil && good && h.delivery.Person != webhook.Acts {
 		answer.Reply = &rtaskv1.WebhookReply{Status: h.status(m), ContentType: w.ContentType, Body: []byte(*w.Message)}
@@ -40,11 +46,37 @@ func (h *hook) status(m *rtaskv1.RunResponse) int32 {
 	}
 }
 
+// ownReply is an answer in a sender's own form, nil for one of which only the status is said.
+func ownReply(r *webhook.Reply) *rtaskv1.WebhookReply {
+	if r == nil || r.ContentType == "" && !config.Bodyless(r.Status) {
+		return nil
+	}
+	return &rtaskv1.WebhookReply{Status: int32(r.Status), ContentType: r.ContentType, Body: []byte(r.Body)}
+}
+
+// greeting answers a request that only asks whether somebody is there, which is not signed. It returns neither an answer nor an error
+// for one that is to be judged.
+func (s *Server) greeting(h *hook) (*rtaskv1.WebhookResponse, error) {
+	hello, ok, err := webhook.Greeting(h.webhook.Scheme.Kind, h.webhook.ChallengeTokens(s.ReadSecret), h.request)
+	if err != nil {
+		d := h.decided(refused)
+		d.reason = err.Error()
+		return nil, s.refuseHook(d, fail(connect.CodePermissionDenied, rtaskv1.KindForbidden, errors.New("the challenge is missing or wrong")), h.task.Name)
+	}
+	if !ok {
+		return nil, nil
+	}
+	return &rtaskv1.WebhookResponse{Reason: hello.Reason, Reply: ownReply(hello.Reply)}, nil
+}
+
 // toPerson adds to an answer what a person sees of it, if one does.
 func (h *hook) toPerson(m *rtaskv1.WebhookResponse, text string) *rtaskv1.WebhookResponse {
 	switch h.delivery.Person {
 	case webhook.Reads:
 		m.Person, m.Text = true, text
+		if own := webhook.ToPerson(h.webhook.Scheme.Kind, text); own != nil {
+			m.Reply = ownReply(own)
+		}
 	case webhook.Acts:
 		m.Person = true
 	}

@@ -29,7 +29,12 @@ func (s *Server) WebhookFraming(ctx context.Context, r *rtaskv1.WebhookFramingRe
 }
 
 // methodsOf are the methods that a webhook's URL takes, besides HEAD.
-func methodsOf(w *config.Webhook) []string { return w.Methods }
+func methodsOf(w *config.Webhook) []string {
+	if w.Scheme.Kind.AsksByGet() {
+		return append(slices.Clone(w.Methods), http.MethodGet)
+	}
+	return w.Methods
+}
 
 // wrongMethod is the refusal of a request with a method that its URL does not take.
 func wrongMethod(methods []string) error {

@@ -37,6 +37,8 @@ type hook struct {
 	request *webhook.Request
 	// tooLarge says that the body is missing for its size.
 	tooLarge bool
+	// secrets are those of a sample where the webhook's own sign nothing.
+	secrets []string
 	// user is the local user who tries it.
 	user string
 	id   string // of the job; "": the engine makes one
@@ -131,8 +133,8 @@ func (s *Server) received(c *call, r *rtaskv1.WebhookRequest) (*hook, *rtaskv1.W
 	if methods := methodsOf(h.webhook); !slices.Contains(methods, h.request.Method) {
 		return nil, nil, s.refuseHook(h.decided(refused), wrongMethod(methods), h.task.Name)
 	}
-	if h.webhook.Scheme.Kind == webhook.Slack && webhook.SlackCheck(h.request.Body) {
-		return nil, &rtaskv1.WebhookResponse{Reason: "it is Slack's check of the certificate"}, nil
+	if answer, err := s.greeting(h); answer != nil || err != nil {
+		return nil, answer, err
 	}
 	if reason, err := s.judge(h); err != nil {
 		d := h.decided(refused)
@@ -147,7 +149,7 @@ func (s *Server) received(c *call, r *rtaskv1.WebhookRequest) (*hook, *rtaskv1.W
 		s.audit(d)
 		s.Requested(h.task.Name, h.webhook.Name, ignored)
 		s.keepDelivery(h, ignored, nil)
-		m := &rtaskv1.WebhookResponse{Challenge: h.delivery.Challenge, Reason: h.skip}
+		m := &rtaskv1.WebhookResponse{Challenge: h.delivery.Challenge, Reason: h.skip, Reply: ownReply(h.delivery.Reply)}
 		return nil, h.toPerson(m, "Nothing to do: "+h.skip+"."), nil
 	}
 	s.keepDelivery(h, accepted, nil)
@@ -164,6 +166,9 @@ func (s *Server) judge(h *hook) (reason string, err error) {
 	if h.tooLarge || int64(len(h.request.Body)) > hookLimit(h.webhook) {
 		return "", tooLargeFor(h.webhook)
 	}
+	if h.secrets != nil {
+		secrets = h.secrets
+	}
 	now := time.Now() // for all that is asked of this request
 	proof, err := webhook.Verify(h.webhook.Scheme, secrets, h.request, now)
 	if err != nil {
@@ -171,7 +176,11 @@ func (s *Server) judge(h *hook) (reason string, err error) {
 		return err.Error(), fail(connect.CodeUnauthenticated, rtaskv1.KindSignature, errors.New("the signature is missing or wrong"))
 	}
 	h.proven, h.proof = true, proof
-	if err := s.consider(h); err != nil || h.skip != "" {
+	err = s.consider(h)
+	if h.delivery.Ping {
+		h.delivery.Reply = webhook.Answer(h.webhook.Scheme, secrets, h.request, h.delivery, now)
+	}
+	if err != nil || h.skip != "" {
 		return "", err
 	}
 	h.spec.Once = once(h.webhook, proof.WithID(h.delivery), now)
@@ -186,7 +195,7 @@ func (s *Server) consider(h *hook) (err error) {
 	if h.delivery, err = webhook.Read(h.webhook.Scheme, h.request); err != nil {
 		return badRequest("%w", err)
 	}
-	h.read = true
+	h.delivery, h.read = h.delivery.Choose(h.webhook.Wanted), true
 	if h.skip = h.delivery.Skip(h.webhook.Wanted); h.skip != "" {
 		return nil
 	}
@@ -194,9 +203,10 @@ func (s *Server) consider(h *hook) (err error) {
 		return err
 	}
 	h.spec.ID, h.spec.Input = h.id, h.delivery.Payload
-	// A push to one branch is never part of another one's run, and nothing is known of what says no branch.
+	// A push to one branch is never part of another one's run, nor one to several of that to one of them, and nothing is known of
+	// what says no branch.
 	h.spec.Same = ""
-	if h.delivery.Ref != "" {
+	if h.delivery.Ref != "" && len(h.delivery.Changes) < 2 {
 		h.spec.Same = "webhook " + digest([]byte(h.webhook.Name), []byte(h.delivery.Event), []byte(h.delivery.Ref))
 	}
 	env := append(headerEnvironment(h.task, h.request.Headers), h.delivery.Environment(h.webhook.Wanted.Events)...)

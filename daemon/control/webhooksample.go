@@ -183,8 +183,12 @@ func (s *Server) sign(h *hook, url string, want wish) {
 	h.request.Headers = append(slices.DeleteFunc(h.request.Headers, given), want.headers...)
 	// Without a secret there is nothing to sign with, which judge says.
 	if secrets, err := h.webhook.Secrets(s.ReadSecret); err == nil && len(secrets) > 0 {
+		secret := secrets[0]
+		if signing, verifying, ok := webhook.SampleKeys(h.webhook.Scheme.Kind); ok {
+			secret, h.secrets = signing, []string{verifying}
+		}
 		signed := *h.request
-		webhook.Sign(h.webhook.Scheme, secrets[0], &signed, webhook.SampleID(time.Now()), time.Now())
+		webhook.Sign(h.webhook.Scheme, secret, &signed, webhook.SampleID(time.Now()), time.Now())
 		proof := slices.DeleteFunc(slices.Clone(signed.Headers[len(h.request.Headers):]), given)
 		signed.Headers = slices.Concat(h.request.Headers, proof)
 		*h.request = signed
