@@ -91,6 +91,7 @@ provider "github" {
 			"verify = \"hmac-sha256\"\nheader = \"X-Signature\"\nsecrets = [\"0123456789abcdef\"]\n",
 			"verify = \"hmac-sha256\"\nsecrets = [\"0123456789abcdef\"]\n", "secrets = [\"0123456789abcdef\"]\n",
 			"token = \"0123456789abcdef" + task + "\"\nmessage = \"ok\"\n", hmac + "hash = \"sha256\"\n", hmac,
+			"verify = \"meta\"\nsecrets = [\"0123456789abcdef\"]\n",
 			hmac + "hash = \"sha256\"\ntimestamp = header(\"X-Time\")\n", hmac + "hash = \"sha256\"\nsigned = \"{timestamp}.{body}\"\n",
 		} {
 			all = append(all, inTask(command+"webhook \"w\" {\n"+line+rest+"}\n"))

@@ -262,7 +262,7 @@ func (s *Signature) list(text string) [][]byte {
 // unprefixed takes the prefix off one signature, and reports whether it may be one. Where there is none, it may be the name of the
 // hash.
 func (s *Signature) unprefixed(text string) (string, bool) {
-	if hash := string(s.Hash) + "="; s.Prefix == "" && len(text) >= len(hash) && strings.EqualFold(text[:len(hash)], hash) {
+	if hash := string(s.Hash) + "="; s.Prefix == "" && s.Hash != "" && len(text) >= len(hash) && strings.EqualFold(text[:len(hash)], hash) {
 		return text[len(hash):], true
 	}
 	if !s.Loose {
