@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -94,10 +95,9 @@ func (a *app) audit(c *cli.Context) error {
 	case q.Follow && c.Bool("json"):
 		each = func(v auditJSON) error { return a.printJSON(v.json()) }
 	case q.Follow:
-		each = func(v auditJSON) error { return a.print(auditLine(v.row())) }
-	}
-	if q.Follow && !c.Bool("json") {
-		if err := a.print(auditLine(auditHeader())); err != nil {
+		first, line := a.auditLine()
+		each = func(v auditJSON) error { return a.print(line(v.row())) }
+		if err := a.print(first); err != nil {
 			return err
 		}
 	}
@@ -198,8 +198,19 @@ func (v auditJSON) json() auditJSON {
 	return v
 }
 
-func auditHeader() []string {
-	return []string{"TIME", "DECISION", "ACTION", "TASK/COMMAND", "WHO", "FROM", "JOB", "REASON"}
+func auditHeader() []column {
+	return []column{
+		{name: "TIME"}, {name: "DECISION"}, {name: "ACTION", drop: 2}, {name: "TASK/COMMAND", least: 12}, {name: "WHO", least: 12}, {name: "FROM", least: 10},
+		{name: "JOB", drop: 1}, {name: "REASON", below: true},
+	}
+}
+
+// auditNames are the cells of the header.
+func auditNames() (names []string) {
+	for _, c := range auditHeader() {
+		names = append(names, c.name)
+	}
+	return names
 }
 
 // row are the cells of a decision. Who is as ps has the owner of a job.
@@ -228,15 +239,24 @@ func (v auditJSON) row() []string {
 	return []string{v.at.Local().Format("2006-01-02 15:04:05"), v.Decision, v.Action, task, who, from, v.Job, oneLine(reason)}
 }
 
-// auditLine is a row whose columns stay where they are, as far as that can be known beforehand.
-func auditLine(row []string) string {
-	widths := [...]int{19, 8, 6, 16, 16, 15, 16, 0} // an id has 16 characters, an address of IPv4 15
-	var b strings.Builder
-	for i, cell := range row {
-		if cell = printable(cell); cell == "" {
-			cell = "-"
-		}
-		fmt.Fprintf(&b, "%-*s  ", widths[i], cell)
+// auditLine returns the header and what makes the line of a row, for rows that come one by one: columns stay where they are, as far as that can be known beforehand.
+func (a *app) auditLine() (first string, line func(cells []string) string) {
+	columns, total := auditHeader(), a.width()
+	natural := []int{19, 8, 6, 16, 16, 15, 16, 40} // an id has 16 characters, an address of IPv4 15
+	widths := fit(columns, natural, make([]bool, len(columns)), total)
+	header := auditNames()
+	if widths[len(widths)-1] == putBelow {
+		header[len(header)-1] = ""
 	}
-	return strings.TrimRight(b.String(), " ") + "\n"
+	line = func(cells []string) string {
+		safe := make([]string, len(cells))
+		for i, cell := range cells {
+			safe[i] = printable(cell)
+			if total == 0 {
+				widths[i] = max(natural[i], utf8.RuneCountInString(safe[i]))
+			}
+		}
+		return row(columns, widths, safe, total)
+	}
+	return line(header), line
 }

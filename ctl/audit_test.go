@@ -38,7 +38,8 @@ func TestAuditRow(t *testing.T) {
 		}
 	}
 	// A line for -f ends where its text does, and acts on no terminal.
-	if line := auditLine([]string{"t", "d", "", "\x1b[31m", "", "", "", "x"}); !strings.HasSuffix(line, "  x\n") || strings.Contains(line, "\x1b") {
+	_, rowLine := (&app{}).auditLine()
+	if line := rowLine([]string{"t", "d", "", "\x1b[31m", "", "", "", "x"}); !strings.HasSuffix(line, "  x\n") || strings.Contains(line, "\x1b") {
 		t.Errorf("%q", line)
 	}
 }

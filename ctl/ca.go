@@ -55,7 +55,7 @@ func (a *app) caCommand() *cli.Command {
 		roleFlag(),
 	}
 	return &cli.Command{
-		Name: "ca", Usage: "make certificates for clients on other machines, list and revoke them", UsageText: "rtaskctl ca init|issue|list|renew|revoke|rotate|export",
+		Name: "ca", Usage: "make, list and revoke certificates for clients on other machines", UsageText: "rtaskctl ca init|issue|list|renew|revoke|rotate|export",
 		Subcommands: []*cli.Command{
 			{
 				Name: "init", Usage: "make the authority, and the keys of remote access", UsageText: "rtaskctl ca init [--name NAME] [--tpm] [--json]",
@@ -69,7 +69,7 @@ func (a *app) caCommand() *cli.Command {
 			{
 				Name: "issue", Usage: "let somebody log in once, or make a certificate",
 				UsageText: "rtaskctl ca issue [--machine | --server] [--role ROLE…] [--csr FILE|- | --out FOLDER] [--json] NAME",
-				Description: "Prints a join token: whoever uses it first, within an hour, gets a certificate as NAME. With --csr or --out it makes the\n" +
+				Description: "Prints a join token: whoever uses it first, within an hour, gets a certificate as NAME. With --csr or --out it makes the " +
 					"certificate now, for a machine that cannot call.",
 				Flags: append(kinds[:len(kinds):len(kinds)],
 					&cli.StringFlag{Name: "csr", Usage: "make a certificate for the signing request in `FILE`, and print it"},

@@ -60,14 +60,14 @@ func (a *app) caList(c *cli.Context) error {
 	}
 	return listing[*rtaskv1.Certificate, listedJSON]{
 		view: listedOf, none: "There are no certificates; rtaskctl ca issue NAME lets somebody have one.",
-		header: []string{"SERIAL", "IDENTITY", "ISSUED", "UNTIL", "LAST USED", "STATE"},
+		header: named("SERIAL", "IDENTITY", "ISSUED", "UNTIL", "LAST USED", "STATE"),
 		row: func(k *rtaskv1.Certificate) []string {
 			state := k.GetState()
 			if by := k.GetRenewedBy(); by != "" && state == "renewed" {
 				state += " by " + shortestSerial(by, all)
 			}
 			return []string{
-				shortestSerial(k.GetSerial(), all), k.GetUri(), near(k.GetIssuedAt(), now), near(k.GetExpiresAt(), now), cmp.Or(ago(k.GetLastUsedAt()), "never"), state,
+				shortestSerial(k.GetSerial(), all), k.GetUri(), near(k.GetIssuedAt(), now), near(k.GetExpiresAt(), now), cmp.Or(agoIn(k.GetLastUsedAt(), 1), "never"), state,
 			}
 		},
 	}.print(a, c, r.GetCertificates())

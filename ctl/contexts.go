@@ -18,7 +18,7 @@ import (
 
 func (a *app) contextCommand() *cli.Command {
 	return &cli.Command{
-		Name: "context", Usage: "list, choose, rename and remove the servers that you have logged in to", UsageText: "rtaskctl context list|use|rename|remove",
+		Name: "context", Usage: "list, choose, rename and remove servers that you logged in to", UsageText: "rtaskctl context list|use|rename|remove",
 		Subcommands: []*cli.Command{
 			{
 				Name: "list", Usage: "list the contexts; * marks the current one", UsageText: "rtaskctl context list [--json]",

@@ -105,7 +105,7 @@ func (a *app) build() *cli.App {
 			if c.Args().Present() {
 				return unknownCommand(c, c.App.Commands)
 			}
-			c.App.Writer = a.stderr
+			c.App.Writer = a.help(a.stderr)
 			if err := cli.ShowAppHelp(c); err != nil {
 				return err
 			}
@@ -115,7 +115,7 @@ func (a *app) build() *cli.App {
 		OnUsageError:    onUsageError,
 		HideHelpCommand: true,
 		Reader:          a.stdin,
-		Writer:          a.stdout,
+		Writer:          a.help(a.stdout),
 		ErrWriter:       a.stderr,
 		ExitErrHandler:  func(*cli.Context, error) {}, // status decides
 	}

@@ -53,7 +53,10 @@ func (a *app) deliveries(c *cli.Context) error {
 	}
 	return listing[*rtaskv1.Delivery, view.Delivery]{
 		view: view.DeliveryOf, none: "No deliveries are kept.",
-		header: []string{"ID", "TIME", "WEBHOOK", "EVENT", "REF", "DELIVERY", "DECISION", "REASON"},
+		header: []column{
+			{name: "ID"}, {name: "TIME"}, {name: "WEBHOOK", least: 12}, {name: "EVENT", least: 8}, {name: "REF", least: 8, drop: 2}, {name: "DELIVERY", drop: 1},
+			{name: "DECISION"}, {name: "REASON", below: true},
+		},
 		row: func(d *rtaskv1.Delivery) []string {
 			reason := d.GetReason()
 			if d.GetKind() != "" {

@@ -133,7 +133,7 @@ func (a *app) deviceList(c *cli.Context) error {
 	}
 	return listing[*rtaskv1.Device, deviceJSON]{
 		view: deviceOf, none: "No device waits to be approved.",
-		header: []string{"CODE", "NAME", "KEY", "FROM", "EXPIRES"},
+		header: named("CODE", "NAME", "KEY", "FROM", "EXPIRES"),
 		row: func(d *rtaskv1.Device) []string {
 			return []string{d.GetUserCode(), d.GetName(), d.GetFingerprint(), d.GetRemoteAddr(), ago(d.GetExpiresAt())}
 		},

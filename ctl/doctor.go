@@ -135,7 +135,7 @@ func (a *app) printSockets(all []*rtaskv1.SocketUnit) error {
 	if err := a.print("\n"); err != nil {
 		return err
 	}
-	if err := a.table([]string{"SOCKET", "ADDRESS", "STATE"}, rows); err != nil {
+	if err := a.table([]column{{name: "SOCKET"}, {name: "ADDRESS", least: 16}, {name: "STATE"}}, rows); err != nil {
 		return err
 	}
 	for _, u := range all {

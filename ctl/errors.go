@@ -65,14 +65,17 @@ type usageError struct{ message, usage string }
 // Error implements error.
 func (e *usageError) Error() string { return e.message }
 
+// usageWord is before how a command is called.
+const usageWord = "Usage: "
+
 // misuse says what is wrong with the command line of a command.
 func misuse(c *cli.Context, format string, args ...any) error {
 	text, name := c.App.UsageText, c.App.HelpName
 	if c.Command != nil && c.Command.UsageText != "" && c.Command.HelpName != "" {
 		text, name = c.Command.UsageText, c.Command.HelpName
 	}
-	usage := "Usage: " + strings.Join(strings.Split(text, "\n"), "\n       ") + "\nSee also: " + name + " --help"
-	return &usageError{message: fmt.Sprintf(format, args...), usage: usage}
+	usage := usageWord + strings.Join(strings.Split(text, "\n"), "\n"+strings.Repeat(" ", len(usageWord))) + "\nSee also: " + name + " --help"
+	return &usageError{message: fmt.Sprintf(format, args...), usage: wrap(usage, usualWidth)}
 }
 
 // onUsageError puts the library's errors into rtask's words.

@@ -16,7 +16,7 @@ import (
 // listing is how a command shows items: as JSON, or as the rows of a table.
 type listing[T, V any] struct {
 	view   func(T) V
-	header []string
+	header []column
 	row    func(T) []string
 	// none is said on standard error where there are no items.
 	none string

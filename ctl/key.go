@@ -2,9 +2,11 @@ package ctl
 
 import (
 	"cmp"
+	"time"
 
 	"github.com/urfave/cli/v2"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/view"
@@ -91,12 +93,16 @@ func (a *app) keyList(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	when := moment
+	if a.width() > 0 { // of a terminal, where all of it is rarely of interest
+		when = func(t *timestamppb.Timestamp) string { return near(t, time.Now()) }
+	}
 	return listing[*rtaskv1.Key, view.Key]{
 		view: view.KeyOf, none: "There are no API keys; rtaskctl key add NAME makes one.",
-		header: []string{"NAME", "ID", "CREATED", "EXPIRES", "LAST USED"},
+		header: []column{{name: "NAME", least: 16}, {name: "ID"}, {name: "CREATED"}, {name: "EXPIRES"}, {name: "LAST USED"}},
 		row: func(k *rtaskv1.Key) []string {
 			never := func(text string) string { return cmp.Or(text, "never") }
-			return []string{k.GetName(), k.GetId(), moment(k.GetCreatedAt()), never(moment(k.GetExpiresAt())), never(ago(k.GetLastUsedAt()))}
+			return []string{k.GetName(), k.GetId(), when(k.GetCreatedAt()), never(when(k.GetExpiresAt())), never(agoIn(k.GetLastUsedAt(), 1))}
 		},
 	}.print(a, c, r.GetKeys())
 }

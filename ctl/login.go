@@ -27,9 +27,9 @@ import (
 
 func (a *app) loginCommand() *cli.Command {
 	return &cli.Command{
-		Name: "login", Usage: "get a certificate for the engine of another machine, and save it as a context",
+		Name: "login", Usage: "log in to the engine of another machine, and save it as a context",
 		UsageText: "rtaskctl login [OPTION…] [HOST[:PORT] | CONTEXT]\nrtaskctl login --join TOKEN|- [OPTION…]\nrtaskctl login --cert FILE [--key FILE] [--ca FILE] HOST[:PORT]",
-		Description: "You prove who you are by an OpenID provider that the server names, by a join token, or an administrator of the server\n" +
+		Description: "You prove who you are by an OpenID provider that the server names, by a join token, or an administrator of the server " +
 			"approves a code that this command shows. Without an argument it is a new login to the current context.\n" +
 			"The key is kept in ssh-agent, else in a file under a passphrase. The context becomes the current one.",
 		Flags: []cli.Flag{

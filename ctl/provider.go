@@ -77,7 +77,7 @@ func (a *app) providerList(c *cli.Context) error {
 	}
 	return listing[*rtaskv1.Provider, providerJSON]{
 		view: providerToJSON, none: "There are no providers.",
-		header: []string{"PROVIDER", "KEYS", "FROM", "ISSUER"},
+		header: named("PROVIDER", "KEYS", "FROM", "ISSUER"),
 		row: func(p *rtaskv1.Provider) []string {
 			if text := p.GetProblem(); text != "" {
 				a.say("%s: %s", printable(p.GetName()), oneLine(text))

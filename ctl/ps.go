@@ -126,12 +126,15 @@ func (a *app) ps(c *cli.Context) error {
 		none = "There are no jobs."
 	}
 	return listing[*rtaskv1.Job, view.Job]{
-		view: view.JobOf, none: none, row: a.psRow,
-		header: []string{"JOB", "TASK/COMMAND", "USER", "STATE", "PID", "STARTED", "RESULT"},
+		view: view.JobOf, none: none, row: psRow,
+		header: []column{
+			{name: "JOB"}, {name: "TASK/COMMAND", least: 16}, {name: "USER", least: 8, drop: 2}, {name: "STATE"}, {name: "PID", drop: 1},
+			{name: "STARTED"}, {name: "RESULT", least: 10},
+		},
 	}.print(a, c, r.GetJobs())
 }
 
-func (a *app) psRow(j *rtaskv1.Job) []string {
+func psRow(j *rtaskv1.Job) []string {
 	name, pid, since := j.GetTask(), "", j.GetStartedAt()
 	if name == "" {
 		name = commandLine(j.GetCommand())
@@ -142,5 +145,5 @@ func (a *app) psRow(j *rtaskv1.Job) []string {
 	if since == nil {
 		since = j.GetQueuedAt()
 	}
-	return []string{j.GetId(), a.narrow(name), j.GetUser(), j.GetState().Word(), pid, ago(since), resultText(j)}
+	return []string{j.GetId(), name, j.GetUser(), j.GetState().Word(), pid, agoIn(since, 1), resultText(j)}
 }

@@ -15,10 +15,10 @@ import (
 
 func (a *app) runCommand() *cli.Command {
 	return &cli.Command{
-		Name: "run", Usage: "start a task or a command, show its output, and exit with its exit status",
+		Name: "run", Usage: "start a task or a command, show its output, exit with its status",
 		UsageText: "rtaskctl run [OPTION…] NAME [ARG…]",
-		Description: startDescription + "\n\nThe exit status is that of the job: 128+N if signal N ended it, 124 after a timeout, 125 if rtask itself failed,\n" +
-			"126 and 127 if it could not be executed or found. An interrupt stops the job, and so does a closed\n" +
+		Description: startDescription + "\n\nThe exit status is that of the job: 128+N if signal N ended it, 124 after a timeout, 125 if rtask itself failed, " +
+			"126 and 127 if it could not be executed or found. An interrupt stops the job, and so does a closed " +
 			"output (run TASK | head); after a second interrupt rtaskctl ends without waiting for the job.",
 		Flags:  startFlags(),
 		Action: failing(exitRtask, a.run),

@@ -71,7 +71,7 @@ func (a *app) webhookSenders(c *cli.Context) error {
 		return a.printSender(senderToJSON(s))
 	}
 	return listing[webhook.Sender, senderJSON]{
-		view: senderToJSON, header: []string{"VERIFY", "SENDER", "PROOF", "EVENT"},
+		view: senderToJSON, header: []column{{name: "VERIFY"}, {name: "SENDER", least: 12}, {name: "PROOF", least: 24}, {name: "EVENT", least: 12, drop: 1}},
 		row: func(s webhook.Sender) []string {
 			v := senderToJSON(s)
 			return []string{v.Verify, v.Sender, v.Proof, cut(strings.Join(v.Event, " or "))}

@@ -36,7 +36,7 @@ func startFlags() []cli.Flag {
 	}
 }
 
-const startDescription = "NAME is a configured task; if no task has that name, it is a command in PATH. A command runs as you, in the current\n" +
+const startDescription = "NAME is a configured task; if no task has that name, it is a command in PATH. A command runs as you, in the current " +
 	"directory, in a scope of its own. Options come before NAME; everything after it belongs to the command.\n" +
 	"A task takes no arguments, only the parameters that its configuration declares."
 

@@ -12,7 +12,7 @@ import (
 func (a *app) stopCommand() *cli.Command {
 	return &cli.Command{
 		Name: "stop", Usage: "stop jobs and all of their processes", UsageText: "rtaskctl stop [--kill] [--json] JOB…",
-		Description: "rtask sends a job its kill signal, and SIGKILL if it still runs after its timeout_stop_sec. When this command\n" +
+		Description: "rtask sends a job its kill signal, and SIGKILL if it still runs after its timeout_stop_sec. When this command " +
 			"returns, no process of the job is left. Stopping a job that has ended is no error.",
 		Flags:  []cli.Flag{boolFlag("send SIGKILL immediately", "kill"), jsonFlag()},
 		Action: a.stop,

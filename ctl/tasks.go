@@ -81,7 +81,7 @@ func (a *app) exposure(r *rtaskv1.ShowTaskResponse) error {
 	if err := a.print("\n"); err != nil {
 		return err
 	}
-	if err := a.table([]string{"#", "NAME", "DESCRIPTION", "EXPOSURE"}, rows); err != nil {
+	if err := a.table([]column{{name: "#"}, {name: "NAME", least: 16}, {name: "DESCRIPTION", least: 16}, {name: "EXPOSURE"}}, rows); err != nil {
 		return err
 	}
 	text := fmt.Sprintf("#\n# → Overall exposure level for %s: %.1f %s\n", printable(r.GetTask().GetName()), view.Tenth(r.GetExposure()), printable(r.GetExposureWord()))
@@ -125,14 +125,16 @@ func (a *app) tasks(c *cli.Context) error {
 	}
 	return listing[*rtaskv1.Task, view.Task]{
 		view: view.TaskOf, none: "There are no tasks that you may start.",
-		header: []string{"TASK", "COMMAND", "USER", "TIMEOUT", "API KEYS", "PROBLEM"},
+		header: []column{
+			{name: "TASK"}, {name: "COMMAND", least: 16, drop: 4}, {name: "USER", least: 8, drop: 3}, {name: "TIMEOUT", drop: 2},
+			{name: "API KEYS", least: 8, drop: 1}, {name: "PROBLEM", below: true},
+		},
 		row: func(t *rtaskv1.Task) []string {
 			timeout := ""
 			if d := t.GetTimeout().AsDuration(); d > 0 {
 				timeout = span(d)
 			}
-			command := a.narrow(commandLine(t.GetCommand()))
-			return []string{t.GetName(), command, t.GetUser(), timeout, strings.Join(t.GetApiKeys(), ","), t.GetProblem()}
+			return []string{t.GetName(), commandLine(t.GetCommand()), t.GetUser(), timeout, strings.Join(t.GetApiKeys(), ","), t.GetProblem()}
 		},
 	}.print(a, c, r.GetTasks())
 }

@@ -2,10 +2,8 @@ package ctl
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 
@@ -63,27 +61,6 @@ func (a *app) diagnostics(all []*rtaskv1.Diagnostic) {
 // lines makes every line of a text printable; the caret under a source line must keep its place, so tabs stay.
 func lines(s string) string { return wording.Escape(strings.TrimRight(s, "\n"), "\n\t") }
 
-// table prints rows of cells under a header, in columns. Cells are made printable.
-func (a *app) table(header []string, rows [][]string) error {
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	for _, row := range append([][]string{header}, rows...) {
-		cells := make([]string, len(row))
-		for i, cell := range row {
-			if cells[i] = printable(cell); cell == "" {
-				cells[i] = "-"
-			}
-		}
-		if _, err := io.WriteString(w, strings.Join(cells, "\t")+"\n"); err != nil {
-			return err
-		}
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	return a.print(b.String())
-}
-
 // fields prints names, aligned to the right as in `systemctl status`, and values. Fields without a value are left out.
 // Values come printable, so that they may have colours. Their further lines are aligned with the first.
 func (a *app) fields(all [][2]string) error {
@@ -122,15 +99,6 @@ func commandLine(argv []string) string {
 	return strings.Join(words, " ")
 }
 
-// narrow cuts a text for the column of a table, if that goes to a terminal.
-func (a *app) narrow(s string) string {
-	const most = 40
-	if runes := []rune(s); len(runes) > most && isTerminal(a.stdout) {
-		return string(runes[:most-1]) + "…"
-	}
-	return s
-}
-
 // moment is a time for people, local, as systemctl shows it; "" if it is not known.
 func moment(t *timestamppb.Timestamp) string {
 	if t == nil {
@@ -140,19 +108,25 @@ func moment(t *timestamppb.Timestamp) string {
 }
 
 // ago is how long ago that was, with its two largest units; "" if it is not known.
-func ago(t *timestamppb.Timestamp) string {
+func ago(t *timestamppb.Timestamp) string { return agoIn(t, 2) }
+
+// agoIn is ago with so many units.
+func agoIn(t *timestamppb.Timestamp, units int) string {
 	if t == nil {
 		return ""
 	}
 	d := time.Since(t.AsTime())
 	if d < 0 {
-		return span(-d) + " left"
+		return spanIn(-d, units) + " left"
 	}
-	return span(d) + " ago"
+	return spanIn(d, units) + " ago"
 }
 
 // span is a time span with its two largest units, as systemctl shows it.
-func span(d time.Duration) string {
+func span(d time.Duration) string { return spanIn(d, 2) }
+
+// spanIn is a time span with its largest units, at most two.
+func spanIn(d time.Duration, most int) string {
 	const day = 24 * time.Hour
 	units := []struct {
 		one, more string
@@ -172,7 +146,7 @@ func span(d time.Duration) string {
 			continue
 		}
 		text := count(d/u.unit, i)
-		if i+1 < len(units) {
+		if i+1 < len(units) && most > 1 {
 			if m := d % u.unit / units[i+1].unit; m > 0 {
 				text += " " + count(m, i+1)
 			}

@@ -37,7 +37,7 @@ func (a *app) webhookList(c *cli.Context) error {
 	}
 	return listing[*rtaskv1.Webhook, view.Webhook]{
 		view: view.WebhookOf, none: "There are no webhooks.",
-		header: []string{"TASK", "NAME", "VERIFY", "URL"},
+		header: []column{{name: "TASK"}, {name: "NAME"}, {name: "VERIFY"}, {name: "URL", below: true}},
 		row: func(w *rtaskv1.Webhook) []string {
 			if p := w.GetProblem(); p != "" {
 				a.say("%s/%s: %s", printable(w.GetTask()), printable(w.GetName()), oneLine(p))

@@ -44,7 +44,7 @@ func (a *app) webhookTestCommand() *cli.Command {
 	headers := &settings{}
 	return &cli.Command{
 		Name: "test", Usage: "show what a correctly signed request would do", UsageText: "rtaskctl webhook test [OPTION…] TASK/NAME",
-		Description: "The request is what the webhook's sender sends for the first event and ref that the webhook takes, or for a push. Without\n" +
+		Description: "The request is what the webhook's sender sends for the first event and ref that the webhook takes, or for a push. Without " +
 			"--run, nothing is started. rtaskctl webhook test --show TASK/NAME | curl --config - sends it over HTTP.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "event", Usage: "the request is about this `EVENT`, as the sender calls it"},
