@@ -66,6 +66,9 @@ func (s Setting) schema() object {
 			types = append(types, word)
 		case "expression":
 			types = append(types, "string")
+		case "object of expressions":
+			types = append(types, "object")
+			o["additionalProperties"] = object{"type": []string{"string", "number", "boolean"}}
 		case "size", "duration":
 			types = append(types, "string", "number")
 		default: // a list

@@ -141,7 +141,11 @@ func TestJSONSchema(t *testing.T) {
 				continue
 			}
 			v := cty.StringVal(written) // as JSON has an expression
-			if s.Type != "expression" {
+			switch s.Type {
+			case "expression":
+			case "object of expressions":
+				v = cty.ObjectVal(map[string]cty.Value{"a": v, "b": cty.NumberIntVal(5)})
+			default:
 				v = tabledValue(written)
 			}
 			raw, err := ctyjson.Marshal(v, v.Type())

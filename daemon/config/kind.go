@@ -15,6 +15,8 @@ type kind[T any] struct {
 	least, most string
 	// several says that it may come several times on a command line, which makes a list of it.
 	several bool
+	// overRequest says that it is, or has in it, an expression over a webhook's request.
+	overRequest bool
 	// decode checks v and sets it in t. What is wrong it reports.
 	decode func(d *decoder, v value, t *T)
 }

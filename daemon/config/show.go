@@ -23,14 +23,28 @@ func (d *decoder) wrote(name string, expr hcl.Expression) {
 	if d.places != nil {
 		d.places[name] = expr.Range()
 	}
+	if _, ok := d.written[d.settingKey(name)]; ok {
+		return // its decoder has noted it
+	}
 	v, diags := expr.Value(&hcl.EvalContext{}) // which reads the escapes of JSON's strings, too
 	if diags.HasErrors() {                     // it has no value before there is a request
 		v = cty.StringVal(d.text(expr.Range())).Mark(asWritten{})
 	}
-	if d.written == nil || !v.IsWhollyKnown() {
-		return
+	if v.IsWhollyKnown() {
+		d.note(name, v)
 	}
-	d.written[strings.Join(append(slices.Clone(d.path), name), ".")] = v
+}
+
+// note notes a value as it is to be shown.
+func (d *decoder) note(name string, v cty.Value) {
+	if d.written != nil {
+		d.written[d.settingKey(name)] = v
+	}
+}
+
+// settingKey is the name of a value in written.
+func (d *decoder) settingKey(name string) string {
+	return strings.Join(append(slices.Clone(d.path), name), ".")
 }
 
 // settingsOf returns all that holds for a task: what stands in its file goes before what stands in defaults.
@@ -143,11 +157,8 @@ func (c *Config) Show(task string, secrets bool) (text string, object json.RawMe
 				note = " # " + p
 			}
 		}
-		fmt.Fprintf(&b, "%s%s = %s%s\n", indent, name, expression(settings[key]), note)
-		v, marks := settings[key].Unmark()
-		if len(marks) > 0 {
-			v = cty.StringVal("${" + v.AsString() + "}")
-		}
+		fmt.Fprintf(&b, "%s%s = %s%s\n", indent, name, asHCL(settings[key]), note)
+		v := inJSON(settings[key])
 		raw, err := ctyjson.Marshal(v, v.Type())
 		if err != nil {
 			return "", nil, fmt.Errorf("cannot show %s: %w", key, err)
@@ -204,8 +215,8 @@ func fill[T any](settings map[string]cty.Value, byDefault map[string]bool, block
 	}
 }
 
-// expression writes a value as it stands in a file.
-func expression(v cty.Value) string {
+// asHCL writes a value as it stands in a file.
+func asHCL(v cty.Value) string {
 	var parts []string
 	switch t := v.Type(); {
 	case v.HasMark(asWritten{}):
@@ -221,16 +232,32 @@ func expression(v cty.Value) string {
 		return strconv.FormatBool(v.True())
 	case t.IsObjectType():
 		for name, e := range v.AsValueMap() {
-			parts = append(parts, name+" = "+expression(e))
+			parts = append(parts, name+" = "+asHCL(e))
 		}
 		slices.Sort(parts)
 		return "{ " + strings.Join(parts, ", ") + " }"
 	default:
 		for _, e := range v.AsValueSlice() {
-			parts = append(parts, expression(e))
+			parts = append(parts, asHCL(e))
 		}
 		return "[" + strings.Join(parts, ", ") + "]"
 	}
+}
+
+// inJSON is a value as it stands in HCL's JSON syntax, where an expression is a template.
+func inJSON(v cty.Value) cty.Value {
+	switch {
+	case v.HasMark(asWritten{}):
+		text, _ := v.Unmark()
+		return cty.StringVal("${" + text.AsString() + "}")
+	case v.Type().IsObjectType() && v.ContainsMarked():
+		members := v.AsValueMap()
+		for name, one := range members {
+			members[name] = inJSON(one)
+		}
+		return cty.ObjectVal(members)
+	}
+	return v
 }
 
 // tabledValue is a value out of a table.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"unicode/utf8"
@@ -42,7 +43,7 @@ type source struct {
 	root bool
 	// origin is the file that it was made of, where it is not the file itself; nil: it is.
 	origin *origin
-	// templates are the byte offsets of each ${ and %{ that HCL would act on, in order. Native syntax only.
+	// templates are the byte offsets of each ${ and %{ that HCL would act on where there are none, in order. Native syntax only.
 	templates []int
 }
 
@@ -272,6 +273,7 @@ func (d *decoder) parse() hcl.Body {
 		return nil
 	}
 	file, diags := hclsyntax.ParseConfig(s.data, s.name, hcl.InitialPos)
+	d.checkTemplates(file.Body)
 	d.syntax(diags)
 	if diags.HasErrors() {
 		return nil
@@ -291,8 +293,8 @@ func invalidUTF8(data []byte) int {
 	return len(data)
 }
 
-// lex looks at the tokens of a file in native syntax before the parser does: it reports every template, and returns false
-// for what would make the parser recurse too deep.
+// lex looks at the tokens of a file in native syntax before the parser does: it notes every template, and returns false for what
+// would make the parser recurse too deep.
 func (d *decoder) lex() bool {
 	// What is wrong with the tokens themselves, the parser reports again.
 	tokens, _ := hclsyntax.LexConfig(d.source.data, d.source.name, hcl.InitialPos)
@@ -301,7 +303,6 @@ func (d *decoder) lex() bool {
 		switch t.Type {
 		case hclsyntax.TokenTemplateInterp, hclsyntax.TokenTemplateControl:
 			d.source.templates = append(d.source.templates, t.Range.Start.Byte)
-			d.template(t.Range.Start.Byte, t.Type == hclsyntax.TokenTemplateControl)
 			depth++
 		case hclsyntax.TokenOBrace, hclsyntax.TokenOBrack, hclsyntax.TokenOParen:
 			depth++
@@ -316,6 +317,36 @@ func (d *decoder) lex() bool {
 		}
 	}
 	return true
+}
+
+// checkTemplates reports each template that does not stand in an expression over a webhook's request.
+func (d *decoder) checkTemplates(body hcl.Body) {
+	var allowed []hcl.Range
+	if native, ok := body.(*hclsyntax.Body); ok && len(d.source.templates) > 0 {
+		allowed = d.expressions(native)
+	}
+	in := func(offset int) bool {
+		return slices.ContainsFunc(allowed, func(r hcl.Range) bool { return r.Start.Byte <= offset && offset < r.End.Byte })
+	}
+	d.source.templates = slices.DeleteFunc(d.source.templates, in)
+	for _, offset := range d.source.templates {
+		d.template(offset, d.source.data[offset] == '%')
+	}
+}
+
+// expressions are where expressions over a webhook's request stand.
+func (d *decoder) expressions(file *hclsyntax.Body) []hcl.Range {
+	var found []hcl.Range
+	for _, task := range file.Blocks {
+		for _, hook := range task.Body.Blocks {
+			for _, a := range d.tables.webhook.attributes {
+				if one := hook.Body.Attributes[a.name]; one != nil && hook.Type == "webhook" && a.overRequest {
+					found = append(found, one.Expr.Range())
+				}
+			}
+		}
+	}
+	return found
 }
 
 // shallowJSON reports whether a file in JSON syntax is safe to give to a parser that recurses.

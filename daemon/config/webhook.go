@@ -24,6 +24,8 @@ type Webhook struct {
 	Scheme webhook.Scheme
 	// Wanted is what it is for.
 	webhook.Wanted
+	// Values are what it reads of a request.
+	Values
 	// Methods are the methods of HTTP that it takes, besides HEAD.
 	Methods []string
 	// Reply is what is answered to what is accepted.

@@ -27,7 +27,7 @@ type hookDraft struct {
 
 // webhookScope is what may stand in webhook "NAME" { … }.
 func webhookScope() scope[hookDraft] {
-	s := scope[hookDraft]{where: inWebhook, attributes: append(proofAttributes(), []attribute[hookDraft]{
+	s := scope[hookDraft]{where: inWebhook, attributes: append(append(proofAttributes(), placeAttributes()...), []attribute[hookDraft]{
 		{
 			name: "events", example: `["push"]`, otherwise: "all",
 			kind: list(func(h *hookDraft) *[]string { return &h.Wanted.Events }, anyText),
@@ -39,7 +39,9 @@ func webhookScope() scope[hookDraft] {
 		},
 		{
 			name: "refs", example: `["refs/heads/main"]`, otherwise: "all",
-			kind: list(func(h *hookDraft) *[]string { return &h.Wanted.Refs }, (*decoder).ref),
+			kind: kind[hookDraft]{word: "list", decode: func(d *decoder, v value, h *hookDraft) {
+				d.names(v, &h.Wanted.Refs, func(e value, s string) bool { return h.Ref != nil || d.ref(e, s) })
+			}},
 			doc: "The branches and tags that it is for, in full, as `ref` in the body has them. A `*` matches anything except a slash, and " +
 				"`**` matches anything: `refs/heads/**` is every branch. What names no ref is ignored, too. Slack and Stripe send none.",
 		},
@@ -78,7 +80,7 @@ func webhookScope() scope[hookDraft] {
 				"`pass_request_headers`. When the webhook is removed from the configuration, so are its requests.",
 		},
 	}...)}
-	s.attributes = append(s.attributes, replyAttributes()...)
+	s.attributes = append(append(s.attributes, valueAttributes()...), replyAttributes()...)
 	for i, a := range s.attributes {
 		s.attributes[i].decode = func(d *decoder, v value, h *hookDraft) {
 			if !d.tabled {
@@ -270,21 +272,6 @@ func (d *decoder) webhook(found *hcl.Block, t *draft) {
 		h.digest, h.shown = &sum, h.secrets[0]
 	}
 	t.Webhooks = append(t.Webhooks, &h.Webhook)
-}
-
-// checkParams reports webhooks of a task with a parameter that each request has to say: no sender of a webhook can.
-func (d *decoder) checkParams(t *draft) {
-	i := slices.IndexFunc(t.Params, func(p *Param) bool { return p.Default == nil })
-	if i < 0 {
-		return
-	}
-	for _, w := range t.Webhooks {
-		d.diags = append(d.diags, Diagnostic{
-			Summary: fmt.Sprintf("webhook %q could start nothing: param %q has no default, and a webhook says no parameters", w.Name, t.Params[i].Name),
-			Detail:  fmt.Sprintf("Give param %q a default, or let a task of its own have the webhook.", t.Params[i].Name),
-			File:    w.Pos.File, Line: w.Pos.Line, Column: w.Pos.Column, Source: d.source.line(w.Pos.Line),
-		})
-	}
 }
 
 // withWebhooks gives a task that has webhooks the defaults of one: a push is never lost, and none runs beside another.

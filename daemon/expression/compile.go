@@ -41,15 +41,16 @@ func Compile(src Source, want Type) (*Expression, hcl.Diagnostics) {
 	if diags.HasErrors() {
 		return nil, diags
 	}
-	if src.Template {
-		if wrapped, ok := root.(*hclsyntax.TemplateWrapExpr); ok {
-			root = wrapped.Wrapped
+	template, wrapped := root.(*hclsyntax.TemplateWrapExpr)
+	if wrapped = wrapped && src.Template; src.Template {
+		if wrapped {
+			root = template.Wrapped
 		} else if want == Condition {
 			return nil, wrong(whole, `In JSON an expression stands in "${…}": "${body.ref == \"refs/heads/main\"}"`,
 				"%s must be true or false, not text", src.Name)
 		}
 	}
-	e := &Expression{source: src, want: want, functions: map[string]function.Function{}, needs: map[string]*need{}}
+	e := &Expression{source: src, want: want, wrapped: wrapped, functions: map[string]function.Function{}, needs: map[string]*need{}}
 	if d := e.check(root); d.HasErrors() {
 		return nil, d
 	}

@@ -58,9 +58,11 @@ type Source struct {
 
 // Expression is one that has been checked. Several goroutines may evaluate it at the same time.
 type Expression struct {
-	source    Source
-	want      Type
-	root      hclsyntax.Expression
+	source Source
+	want   Type
+	root   hclsyntax.Expression
+	// wrapped says that root is all of a template: "${…}".
+	wrapped   bool
 	functions map[string]function.Function
 	// needs are what it reads of body and query, by these names.
 	needs map[string]*need
@@ -68,6 +70,33 @@ type Expression struct {
 
 // String is the expression as it stands in its file.
 func (e *Expression) String() string { return string(e.source.Text) }
+
+// Native is the expression as it stands in HCL's native syntax.
+func (e *Expression) Native() string {
+	if !e.source.Template {
+		return strings.TrimSpace(string(e.source.Text))
+	}
+	if e.wrapped {
+		return e.source.slice(e.root.Range())
+	}
+	tokens, _ := hclsyntax.LexTemplate(e.source.Text, "", hcl.InitialPos)
+	var b strings.Builder
+	depth := 0
+	for _, t := range tokens {
+		switch t.Type {
+		case hclsyntax.TokenTemplateInterp:
+			depth++
+		case hclsyntax.TokenTemplateSeqEnd:
+			depth--
+		}
+		text := string(t.Bytes)
+		if t.Type == hclsyntax.TokenStringLit && depth == 0 { // where $${ stands for ${ in both
+			text = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`, "\t", `\t`).Replace(text)
+		}
+		b.WriteString(text)
+	}
+	return `"` + b.String() + `"`
+}
 
 // OfBody reports whether it reads the body, and nothing else of a request.
 func (e *Expression) OfBody() bool {
@@ -99,17 +128,30 @@ func (e *Expression) Reason(in *Input) (string, error) {
 	return e.located(c.node, e.text(c.node.Range())+" is false"), nil
 }
 
-// Text evaluates a Text. An error is around ErrUnfit or ErrMissing.
+// MaxText is how many bytes a Text may come to. Linux takes 128 KiB for a variable and its name.
+const MaxText = 64 << 10
+
+// Text evaluates a Text. An error is around ErrUnfit or ErrMissing. A text has no NUL, which no variable of the environment can
+// have.
 func (e *Expression) Text(in *Input) (string, error) {
+	text := ""
 	v, err := e.evaluate(newRun(in), e.root)
-	if err != nil {
-		// Text that HCL would change can be handed on as it came, where nothing is computed from it.
-		if raw, ok := in.exact(e); ok && errors.Is(err, ErrMissing) {
-			return raw, nil
-		}
+	raw, exact := in.exact(e)
+	switch {
+	case err == nil:
+		text = v.AsString()
+	case exact && errors.Is(err, ErrMissing):
+		text = raw // HCL would change it, and it can be handed on as it came, since nothing is computed from it
+	default:
 		return "", err
 	}
-	return v.AsString(), nil
+	switch {
+	case strings.ContainsRune(text, 0):
+		return "", e.fault(ErrUnfit, e.root, e.text(e.root.Range())+" has a NUL byte in it")
+	case len(text) > MaxText:
+		return "", e.fault(ErrUnfit, e.root, fmt.Sprintf("%s has more than %d bytes", e.text(e.root.Range()), MaxText))
+	}
+	return text, nil
 }
 
 // evaluate returns what a part of e comes to, converted to what e has to come to.

@@ -137,7 +137,6 @@ func TestText(t *testing.T) {
 		{`body.head_commit.message`, "fix\nmore"},
 		{`body.kelvin`, "\u212aate"},
 		{`body.cafe`, "cafe\u0301"},
-		{`body.nul`, "a\x00b"},
 		{`"${body.head_commit.id}/${query.env}"`, "abc/prod"},
 		{`try(body.tag, "none")`, "none"},
 		{`jsonencode(body.commits[0])`, `{"added":["a.txt","docs/x"],"id":"1","size":3}`},
@@ -159,6 +158,24 @@ func TestText(t *testing.T) {
 		if got, err := e.Text(input(pushed, e)); !errors.Is(err, ErrMissing) || err.Error() != want {
 			t.Errorf("%s: %q, %v; want %q", text, got, err, want)
 		}
+	}
+}
+
+func TestUnfitText(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"a":"x\u0000y"}`: "when: body.a has a NUL byte in it (deploy.hcl:7)",
+		`{"a":"` + strings.Repeat("x", MaxText+1) + `"}`:        "when: body.a has more than 65536 bytes (deploy.hcl:7)",
+		`{"a":"` + strings.Repeat("x", 2<<20) + `"}`:            "body.a is more than can be read here",
+		`{"a":"` + strings.Repeat("\u00e9\u0301", 1<<15) + `"}`: "when: body.a has more than 65536 bytes (deploy.hcl:7)",
+	} {
+		e := compiled(t, Text, `body.a`)
+		if got, err := e.Text(input(body, e)); !errors.Is(err, ErrUnfit) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.30s: %q, %v; want %q", body, got, err, want)
+		}
+	}
+	e := compiled(t, Text, `body.a`)
+	if got, err := e.Text(input(`{"a":"`+strings.Repeat("x", MaxText)+`"}`, e)); len(got) != MaxText || err != nil {
+		t.Error(len(got), err)
 	}
 }
 
