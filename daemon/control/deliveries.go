@@ -50,7 +50,7 @@ func (s *Server) keepDelivery(h *hook, what string, err error) {
 		d.Kind, d.Reason = string(kindOf(err)), cut(errorText(err), longestReason)
 	}
 	if h.webhook.Scheme.Kind.Signed() { // who knows a token's URL may send the same again and mean another thing
-		d.Key = h.proof.WithID(h.delivery).Key
+		d.Key = h.repeatsOf(h.proof).Key
 	}
 	if err := s.Deliveries.Put(d); err != nil {
 		s.Logger.Error("cannot keep a delivery", "task", h.task.Name, "webhook", h.webhook.Name, "error", err)

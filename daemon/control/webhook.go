@@ -14,6 +14,7 @@ import (
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth/webhook"
 	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/daemon/expression"
 	"github.com/rtask/rtask/daemon/job"
 	"github.com/rtask/rtask/daemon/jobid"
 )
@@ -183,7 +184,7 @@ func (s *Server) judge(h *hook) (reason string, err error) {
 	if err != nil || h.skip != "" {
 		return "", err
 	}
-	h.spec.Once = once(h.webhook, proof.WithID(h.delivery), now)
+	h.spec.Once = once(h.webhook, h.repeatsOf(proof), now)
 	return "", nil
 }
 
@@ -196,10 +197,18 @@ func (s *Server) consider(h *hook) (err error) {
 		return badRequest("%w", err)
 	}
 	h.delivery, h.read = h.delivery.Choose(h.webhook.Wanted), true
-	if h.skip = h.delivery.Skip(h.webhook.Wanted); h.skip != "" {
+	in := expression.NewInput(h.request, h.delivery, h.webhook.Expressions()...)
+	if h.skip, err = h.decide(in); err != nil {
+		return badRequest("%w", err)
+	}
+	if h.skip != "" {
 		return nil
 	}
-	if h.spec, err = s.requestSpec(h.call.snapshot, h.task, request{owner: h.call.owner(), trigger: "webhook"}); err != nil {
+	values, params, err := h.values(in)
+	if err != nil {
+		return badRequest("%w", err)
+	}
+	if h.spec, err = s.requestSpec(h.call.snapshot, h.task, request{owner: h.call.owner(), trigger: "webhook", params: params}); err != nil {
 		return err
 	}
 	h.spec.ID, h.spec.Input = h.id, h.delivery.Payload
@@ -210,7 +219,7 @@ func (s *Server) consider(h *hook) (err error) {
 		h.spec.Same = "webhook " + digest([]byte(h.webhook.Name), []byte(h.delivery.Event), []byte(h.delivery.Ref))
 	}
 	env := append(headerEnvironment(h.task, h.request.Headers), h.delivery.Environment(h.webhook.Wanted.Events)...)
-	h.spec.Env = slices.Concat(h.spec.Env, env)
+	h.spec.Env = replaced(slices.Concat(h.spec.Env, env), values)
 	return nil
 }
 
