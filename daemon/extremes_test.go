@@ -85,6 +85,10 @@ provider "github" {
 		return []extreme{inTask(command + "param \"p\" {\n" + line + "}\n")}
 	case "webhook":
 		hmac := "verify = \"hmac\"\nheader = \"X-Signature\"\nsecrets = [\"0123456789abcdef\"]\n"
+		params := ""
+		if s.Name == "params" { // of what its example names
+			params = "param \"version\" {\ndefault = \"v\"\n}\n"
+		}
 		var all []extreme
 		for _, rest := range []string{
 			"", "verify = \"github\"\n", "token = \"0123456789abcdef" + task + "\"\n", "verify = \"github\"\nsecrets = [\"0123456789abcdef\"]\n",
@@ -94,7 +98,7 @@ provider "github" {
 			"verify = \"meta\"\nsecrets = [\"0123456789abcdef\"]\n",
 			hmac + "hash = \"sha256\"\ntimestamp = header(\"X-Time\")\n", hmac + "hash = \"sha256\"\nsigned = \"{timestamp}.{body}\"\n",
 		} {
-			all = append(all, inTask(command+"webhook \"w\" {\n"+line+rest+"}\n"))
+			all = append(all, inTask(command+params+"webhook \"w\" {\n"+line+rest+"}\n"))
 		}
 		return all
 	default:
