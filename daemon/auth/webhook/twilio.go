@@ -33,9 +33,6 @@ func signedForm(r *Request) (string, error) {
 	for _, name := range slices.Sorted(maps.Keys(form)) {
 		values := form[name]
 		slices.Sort(values)
-		if len(slices.Compact(slices.Clone(values))) != len(values) {
-			return "", refusal("the field %q is there twice with one value", name)
-		}
 		for _, value := range values {
 			b.WriteString(name + value)
 		}

@@ -34,6 +34,8 @@ func CheckSecret(k Kind, secret string) error {
 	if row != nil && row.Signature != nil && row.Signature.Ed25519 {
 		if key, err := hex.DecodeString(secret); err != nil || len(key) != ed25519.PublicKeySize {
 			return fmt.Errorf("%w: it must be the public key, %d digits of hex", ErrSecret, 2*ed25519.PublicKeySize)
+		} else if signsForAll(key) {
+			return fmt.Errorf("%w: under this public key anybody can sign", ErrSecret)
 		}
 		return nil
 	}
@@ -52,6 +54,19 @@ func CheckSecret(k Kind, secret string) error {
 		return fmt.Errorf("%w: it is empty", ErrSecret)
 	}
 	return nil
+}
+
+// signsForAll reports whether a public key is a point of small order, such as one of zeros only: a signature that is none is good
+// under it for at least each eighth message.
+func signsForAll(key ed25519.PublicKey) bool {
+	none := make([]byte, ed25519.SignatureSize)
+	none[0] = 1 // the neutral point, and zero
+	for i := range byte(255) {
+		if ed25519.Verify(key, []byte{i}, none) {
+			return true
+		}
+	}
+	return false
 }
 
 // prefixedKey is the key that a secret stands for whose key is base64 behind a prefix.

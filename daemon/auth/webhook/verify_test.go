@@ -394,8 +394,21 @@ func TestGitLab(t *testing.T) {
 
 // A public key is one, and no text that would verify nothing.
 func TestPublicKey(t *testing.T) {
-	for secret, ok := range map[string]bool{strings.Repeat("0a", 32): true, strings.Repeat("0A", 32): true, strings.Repeat("0a", 31): false, strings.Repeat("xx", 32): false} {
+	const key = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+	for secret, ok := range map[string]bool{
+		key: true, strings.ToUpper(key): true, key[2:]: false, strings.Repeat("xx", 32): false, "": false,
+		// Points of the orders 4, 1, 2 and 8, under which a signature that is none verifies some messages.
+		strings.Repeat("00", 32): false, "01" + strings.Repeat("00", 31): false, "ec" + strings.Repeat("ff", 30) + "7f": false,
+		"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05": false,
+	} {
 		if err := CheckSecret(Discord, secret); (err == nil) != ok {
+			t.Errorf("%s: %v", secret, err)
+		}
+	}
+	now := time.Unix(1_800_000_000, 0)
+	r := &Request{Headers: Headers{{"X-Signature-Timestamp", "1800000000"}, {"X-Signature-Ed25519", strings.Repeat("00", 64)}}}
+	for _, secret := range []string{"", "0a", key[2:], key + "x"} {
+		if _, err := Verify(Scheme{Kind: Discord}, []string{secret}, r, now); !errors.Is(err, ErrSignature) {
 			t.Errorf("%s: %v", secret, err)
 		}
 	}
