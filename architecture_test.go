@@ -51,6 +51,7 @@ func rules() map[string]rule {
 		"daemon/logging":                            {never: map[string]string{"net/http": "it only writes lines"}},
 		"daemon/companion":                          {never: map[string]string{"net/http": "it only starts the gateway"}},
 		"daemon/config/oldtoml":                     {may: []string{"sandbox/wording"}, never: map[string]string{"os/exec": noProcesses, "net/http": noNetwork}},
+		"daemon/config/foreign":                     {may: []string{"sandbox/wording"}, never: map[string]string{"os/exec": noProcesses}},
 		"daemon/config/machine":                     {may: []string{"daemon/config", "sandbox/spec"}, never: map[string]string{"os/exec": noProcesses, "net/http": noNetwork}},
 		"daemon/config": {
 			may:   []string{"daemon/auth/cost", "daemon/auth/webhook", "daemon/config/oldtoml", "daemon/expression", "sandbox/jail/seccomp", "sandbox/safepath", "sandbox/spec", "sandbox/wording"},
@@ -144,7 +145,7 @@ func rules() map[string]rule {
 		},
 
 		"ctl": {
-			may:   []string{"ctl/client", "ctl/contexts", "ctl/credentials", "ctl/fetch", "ctl/journal", "ctl/keystore", "ctl/login", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/api/view", "daemon/auth/join", "daemon/auth/webhook", "daemon/config", "daemon/config/machine", "daemon/config/oldtoml", "sandbox/durable", "sandbox/wording"},
+			may:   []string{"ctl/client", "ctl/contexts", "ctl/credentials", "ctl/fetch", "ctl/journal", "ctl/keystore", "ctl/login", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/api/view", "daemon/auth/join", "daemon/auth/webhook", "daemon/config", "daemon/config/foreign", "daemon/config/machine", "daemon/config/oldtoml", "sandbox/durable", "sandbox/wording"},
 			never: map[string]string{module + "sandbox": "rtaskctl asks the engine", module + "daemon/job": "rtaskctl asks the engine"},
 		},
 		"ctl/credentials": {

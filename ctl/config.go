@@ -2,19 +2,13 @@ package ctl
 
 import (
 	"errors"
-	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/view"
 	"github.com/rtask/rtask/daemon/config"
-	"github.com/rtask/rtask/daemon/config/oldtoml"
 )
 
 func (a *app) configCommand() *cli.Command {
@@ -47,46 +41,6 @@ func (a *app) configCheck(c *cli.Context) error {
 	return a.reload(c, true)
 }
 
-// maxConfig is the largest configuration file that rtaskd takes, in bytes.
-const maxConfig = 1 << 20
-
-func (a *app) convertCommand() *cli.Command {
-	return &cli.Command{
-		Name: "convert", Usage: "print a config.toml as a file of tasks.d", UsageText: "rtaskctl config convert FILE.toml",
-		Description: "No engine is needed. A relative command without a workdir is looked up in the folder of FILE.toml.",
-		Action: func(c *cli.Context) error {
-			path, err := oneArg(c, "FILE.toml")
-			if err != nil {
-				return err
-			}
-			f, err := os.Open(path)
-			if err != nil {
-				return fmt.Errorf("cannot convert it: %w", err)
-			}
-			data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
-			_ = f.Close() // it was only read
-			if err != nil {
-				return fmt.Errorf("cannot convert it: %w", err)
-			}
-			if len(data) > maxConfig {
-				return fmt.Errorf("%s is longer than 1 MiB", path)
-			}
-			dir, err := filepath.Abs(filepath.Dir(path))
-			if err != nil {
-				return fmt.Errorf("cannot find its folder: %w", err)
-			}
-			if err := a.refuseUnusable(path, data); err != nil {
-				return err
-			}
-			hcl, err := oldtoml.Convert(data, dir)
-			if err != nil {
-				return fmt.Errorf("%s:%w", path, err)
-			}
-			return a.print(string(hcl.Text))
-		},
-	}
-}
-
 func (a *app) schemaCommand() *cli.Command {
 	return &cli.Command{
 		Name: "schema", Usage: "print the JSON Schema of *.hcl.json", UsageText: "rtaskctl config schema",
@@ -102,23 +56,6 @@ func (a *app) schemaCommand() *cli.Command {
 			return a.print(string(schema))
 		},
 	}
-}
-
-// refuseUnusable returns an error, and prints why, for a config.toml whose tasks rtask would refuse.
-func (a *app) refuseUnusable(path string, data []byte) error {
-	name := path
-	if !strings.HasSuffix(name, ".toml") {
-		name += ".toml" // which is what says that it is one
-	}
-	_, found := config.LoadFiles([]config.File{{Path: name, Data: data}}, config.Options{Part: true})
-	if !found.HasErrors() {
-		return nil
-	}
-	for _, d := range found {
-		d.File = path
-		a.say("%s", lines(d.String()))
-	}
-	return errors.New("cannot convert it: rtask would refuse its tasks")
 }
 
 func (a *app) reloadCommand() *cli.Command {
