@@ -124,6 +124,7 @@ func (c *Config) Show(task string, secrets bool) (text string, object json.RawMe
 		fill(settings, byDefault, block, webhookScope())
 		if !secrets {
 			hideSecrets(settings, block)
+			w.hideStrings(settings, block)
 		}
 	}
 	for key := range settings {

@@ -41,6 +41,26 @@ func (v *Values) Expressions() []*expression.Expression {
 	return slices.DeleteFunc(all, func(e *expression.Expression) bool { return e == nil })
 }
 
+// hideStrings puts "…" in place of the strings in expressions that may have secrets in them.
+func (v *Values) hideStrings(settings map[string]cty.Value, block string) {
+	hidden := func(e *expression.Expression) cty.Value { return cty.StringVal(e.WithoutStrings()).Mark(asWritten{}) }
+	for name, e := range map[string]*expression.Expression{"event": v.Event, "ref": v.Ref, "id": v.ID, "when": v.When} {
+		if e != nil {
+			settings[block+"."+name] = hidden(e)
+		}
+	}
+	for name, all := range map[string][]Computed{"environment": v.Environment, "params": v.Params} {
+		if len(all) == 0 {
+			continue
+		}
+		members := map[string]cty.Value{}
+		for _, one := range all {
+			members[one.Name] = hidden(one.Expression)
+		}
+		settings[block+"."+name] = cty.ObjectVal(members)
+	}
+}
+
 // maxComputed is how many variables or parameters a webhook may have.
 const maxComputed = 64
 

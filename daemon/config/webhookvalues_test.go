@@ -169,3 +169,25 @@ func TestSteeringNames(t *testing.T) {
 		}
 	}
 }
+
+// TestExpressionsShowNoSecrets: a condition of a token URL may compare what only the sender knows.
+func TestExpressionsShowNoSecrets(t *testing.T) {
+	hook := func(lines string) string {
+		return "task \"a\" {\n command = [\"true\"]\n webhook \"w\" {\n token = \"0123456789abcdef\"\n" + lines + "\n }\n}\n"
+	}
+	cfg, diags := loadTasks(t, hook(`when = header("X-Key") == "hush"`+"\n"+`environment = { A = body.key == "hush" }`))
+	if len(diags) != 0 {
+		t.Fatal(diags)
+	}
+	for _, secrets := range []bool{false, true} {
+		text, object, err := cfg.Show("a", secrets)
+		if err != nil || strings.Contains(text, "hush") != secrets || strings.Contains(string(object), "hush") != secrets || !strings.Contains(text, "when = header(") {
+			t.Errorf("%v, %v: %s\n%s", secrets, err, text, object)
+		}
+	}
+	for _, lines := range []string{`when = header("X-Key") == "hush" && boddy.x`, `when = header("X-Key") == "hush" && nothing("x")`, `when = "hush"`, `when = !"hush"`, `environment = { A = upper("hush", 1) }`} {
+		if _, diags := loadTasks(t, hook(lines)); !diags.HasErrors() || strings.Contains(diags.Error(), "hush") {
+			t.Errorf("%s: %v", lines, diags)
+		}
+	}
+}

@@ -143,17 +143,18 @@ type Options struct {
 // Server implements both services.
 type Server struct {
 	Options
-	waits    waits
-	news     news
-	tallies  tallies
-	scan     chan struct{}  // full while KeyJobs looks through the records
-	replays  chan struct{}  // full while ReplayDelivery has a delivery in memory
-	watches  shares         // calls that wait for a job or follow its output
-	messages shares         // bytes of requests
-	noTrust  *rtaskv1.Trust // lets nobody in
-	parsed   parsed
-	revoking atomic.Int32 // calls of Revoke that are at it
-	errors   *connecthttp.ErrorWriter
+	waits       waits
+	news        news
+	tallies     tallies
+	scan        chan struct{}  // full while KeyJobs looks through the records
+	evaluations chan struct{}  // full while maxEvaluations requests are evaluated
+	replays     chan struct{}  // full while ReplayDelivery has a delivery in memory
+	watches     shares         // calls that wait for a job or follow its output
+	messages    shares         // bytes of requests
+	noTrust     *rtaskv1.Trust // lets nobody in
+	parsed      parsed
+	revoking    atomic.Int32 // calls of Revoke that are at it
+	errors      *connecthttp.ErrorWriter
 	// mostOfGateway and mostOfUser are maxMessages and maxMessagesOfUser.
 	mostOfGateway, mostOfUser int64
 	messageTime               time.Duration // is messageTime
@@ -163,7 +164,7 @@ type Server struct {
 
 // New returns a Server.
 func New(o Options) *Server {
-	return &Server{Options: o, errors: connecthttp.NewErrorWriter(), noTrust: &rtaskv1.Trust{}, scan: make(chan struct{}, 1), replays: make(chan struct{}, 1), mostOfGateway: maxMessages, mostOfUser: maxMessagesOfUser, messageTime: messageTime, waits: waits{most: maxCalls, byKey: map[string]map[*wait]struct{}{}}}
+	return &Server{Options: o, errors: connecthttp.NewErrorWriter(), noTrust: &rtaskv1.Trust{}, scan: make(chan struct{}, 1), replays: make(chan struct{}, 1), evaluations: make(chan struct{}, maxEvaluations), mostOfGateway: maxMessages, mostOfUser: maxMessagesOfUser, messageTime: messageTime, waits: waits{most: maxCalls, byKey: map[string]map[*wait]struct{}{}}}
 }
 
 // Control returns the handler of the control socket.

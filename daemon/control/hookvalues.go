@@ -11,8 +11,12 @@ import (
 	"github.com/rtask/rtask/daemon/expression"
 )
 
-// maxValues is how many bytes the variables that a webhook sets may have together.
-const maxValues = 256 << 10
+const (
+	// maxValues is how many bytes the variables that a webhook sets may have together.
+	maxValues = 256 << 10
+	// maxEvaluations is how many requests are evaluated at a time: each may take 100 MB.
+	maxEvaluations = 4
+)
 
 // locate sets what a request says happened, where the configuration says where that stands. A filter for what it does not say is a
 // reason to skip it.
@@ -63,7 +67,7 @@ func said(in *expression.Input, e *expression.Expression) (text, missing string,
 }
 
 // signedID reports whether the id of a webhook's requests stands in what is signed, where the configuration says.
-func signedID(w *config.Webhook) bool { return w.ID != nil && w.ID.OfBody() && w.Scheme.Kind.Signed() }
+func signedID(w *config.Webhook) bool { return w.ID != nil && w.ID.OfBody() && w.Scheme.SignsBody() }
 
 // repeatsOf is what repeats of a request are known by.
 func (h *hook) repeatsOf(p webhook.Proof) webhook.Proof {
@@ -71,6 +75,21 @@ func (h *hook) repeatsOf(p webhook.Proof) webhook.Proof {
 		return p.OfSigned(h.delivery.ID)
 	}
 	return p.WithID(h.delivery)
+}
+
+// evaluate decides on a request by the webhook's expressions, and returns the values that they take out of it. Only a few requests at
+// a time are evaluated, since what an evaluation reads of a body takes many times the memory that the body takes.
+func (s *Server) evaluate(h *hook) (env []string, params []config.Parameter, err error) {
+	all := h.webhook.Expressions()
+	if len(all) > 0 {
+		s.evaluations <- struct{}{}
+		defer func() { <-s.evaluations }()
+	}
+	in := expression.NewInput(h.request, h.delivery, all...)
+	if h.skip, err = h.decide(in); err != nil || h.skip != "" {
+		return nil, nil, err
+	}
+	return h.values(in)
 }
 
 // decide returns why a request is not for the webhook, or "".

@@ -142,3 +142,18 @@ func TestWebhookValuesAttacked(t *testing.T) {
 		t.Error("a stranger's value is in the log")
 	}
 }
+
+// TestUnsignedID: where the body is not signed, an id in it is no proof of a repeat, and a client that changes it gets no second run.
+func TestUnsignedID(t *testing.T) {
+	for _, test := range []struct {
+		scheme webhook.Scheme
+		want   bool
+	}{
+		{webhook.Scheme{Kind: webhook.GitHub}, true}, {webhook.Scheme{Kind: webhook.HMAC, Signed: "{timestamp}.{body}"}, true}, {webhook.Scheme{Kind: webhook.Token}, false},
+		{webhook.Scheme{Kind: "mailgun"}, false}, {webhook.Scheme{Kind: "twilio"}, true},
+	} {
+		if got := test.scheme.SignsBody(); got != test.want {
+			t.Errorf("%v: %v", test.scheme, got)
+		}
+	}
+}

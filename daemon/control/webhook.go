@@ -14,7 +14,6 @@ import (
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth/webhook"
 	"github.com/rtask/rtask/daemon/config"
-	"github.com/rtask/rtask/daemon/expression"
 	"github.com/rtask/rtask/daemon/job"
 	"github.com/rtask/rtask/daemon/jobid"
 )
@@ -197,16 +196,12 @@ func (s *Server) consider(h *hook) (err error) {
 		return badRequest("%w", err)
 	}
 	h.delivery, h.read = h.delivery.Choose(h.webhook.Wanted), true
-	in := expression.NewInput(h.request, h.delivery, h.webhook.Expressions()...)
-	if h.skip, err = h.decide(in); err != nil {
+	values, params, err := s.evaluate(h)
+	if err != nil {
 		return badRequest("%w", err)
 	}
 	if h.skip != "" {
 		return nil
-	}
-	values, params, err := h.values(in)
-	if err != nil {
-		return badRequest("%w", err)
 	}
 	if h.spec, err = s.requestSpec(h.call.snapshot, h.task, request{owner: h.call.owner(), trigger: "webhook", params: params}); err != nil {
 		return err

@@ -98,6 +98,14 @@ func (e *Expression) Native() string {
 	return `"` + b.String() + `"`
 }
 
+// WithoutStrings is Native for who may not know what only the sender knows: without the strings, if the source is Secretive.
+func (e *Expression) WithoutStrings() string {
+	if !e.source.Secretive {
+		return e.Native()
+	}
+	return hideStrings(e.Native())
+}
+
 // OfBody reports whether it reads the body, and nothing else of a request.
 func (e *Expression) OfBody() bool {
 	for root := range e.needs {
@@ -162,7 +170,7 @@ func (e *Expression) evaluate(r *run, node hclsyntax.Expression) (cty.Value, err
 	v, diags := node.Value(r.context(e))
 	switch {
 	case r.exceeded:
-		return cty.NilVal, e.fault(ErrUnfit, node, fmt.Sprintf("it takes more than %d steps", maxSteps))
+		return cty.NilVal, e.fault(ErrUnfit, node, fmt.Sprintf("it takes more than %d steps, or all expressions together more than %d", maxSteps, maxAllSteps))
 	case diags.HasErrors():
 		return cty.NilVal, e.problem(r, diags, node)
 	case !v.IsWhollyKnown():

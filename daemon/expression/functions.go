@@ -190,7 +190,10 @@ func jsonFunction() function.Function {
 			return cty.NilVal, function.NewArgErrorf(0, "it is not JSON")
 		}
 		p := &picker{root: "it"}
-		value := p.json(v, &need{whole: true}, nil, nil)
+		value := p.whole(v, nil, 0)
+		if p.full() {
+			p.tooMuch(nil)
+		}
 		for _, f := range p.flaws {
 			if f.unfit {
 				return cty.NilVal, function.NewArgErrorf(0, "%s", f.text)

@@ -37,6 +37,8 @@ type Input struct {
 	bodyForm, query func() (form, bool)
 	// read is what expressions have read until now, by their needs.
 	read map[*need]reading
+	// steps is how many all evaluations have taken until now.
+	steps int
 }
 
 // reading is what was read of a body or a query. Without a value, why says why there is none.
@@ -51,7 +53,7 @@ type reading struct {
 func NewInput(r *webhook.Request, d webhook.Delivery, all ...*Expression) *Input {
 	in := &Input{
 		Event: d.Event, Ref: d.Ref, request: r, body: d.Payload, needs: map[string]*need{nameBody: {}, nameQuery: {}},
-		parts: parts{known: map[*byte]place{}}, read: map[*need]reading{},
+		parts: parts{known: map[*byte]place{}, made: map[*byte]reading{}}, read: map[*need]reading{},
 	}
 	for _, e := range all {
 		for root, n := range e.needs {
@@ -101,6 +103,7 @@ func (in *Input) parseBody(n *need) reading {
 
 func (in *Input) parseQuery(n *need) reading {
 	p := &picker{root: nameQuery}
+	p.parts = &in.parts
 	f, ok := in.query()
 	if !ok {
 		return reading{why: "the query is not NAME=VALUE&…"}

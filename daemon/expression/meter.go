@@ -14,6 +14,8 @@ const (
 	// each textPerStep bytes of text, that it reads there. HCL itself knows no bound.
 	maxSteps    = 400_000
 	textPerStep = 64
+	// maxAllSteps is how many all evaluations over a request have together.
+	maxAllSteps = 1_000_000
 	// numberFactor is how much more than other text weighs what is read as a number, which takes longer than its length says.
 	numberFactor = 64
 
@@ -58,6 +60,10 @@ func runOf(ctx *hcl.EvalContext) *run {
 // spend takes steps, and returns false if there are none left.
 func (r *run) spend(n int) bool {
 	r.steps += n
+	if r.in != nil {
+		r.in.steps += n
+		r.exceeded = r.exceeded || r.in.steps > maxAllSteps
+	}
 	r.exceeded = r.exceeded || r.steps > maxSteps
 	return !r.exceeded
 }

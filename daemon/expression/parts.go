@@ -16,8 +16,14 @@ type part struct {
 	twice bool
 }
 
-// parts remembers where the parts of a body are that expressions read, so that a long object is looked through once for all.
-type parts struct{ known map[*byte]place }
+// parts remembers where the parts of a body are that expressions read, so that a long object is looked through once for all, and the
+// values that were made of them.
+type parts struct {
+	known map[*byte]place
+	made  map[*byte]reading
+	// values and bytes are how many values, and bytes of text, that are.
+	values, bytes int
+}
 
 // place is what is known of an object or a list: the parts that are read, and of a list how many elements it has until the last of
 // those.

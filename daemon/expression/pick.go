@@ -13,11 +13,12 @@ import (
 )
 
 const (
-	// maxValues is how many values of one request may be read, each object and list with all that is in it, maxText how many bytes
-	// of text, and maxDepth how deep they may stand in each other.
+	// maxValues is how many values an expression may read of an object or a list, with all that is in it, maxText how many bytes of
+	// text, and maxDepth how deep they may stand in each other. All expressions of a request read atOnce times as much together.
 	maxValues = 50_000
 	maxText   = 1 << 20
 	maxDepth  = 64
+	atOnce    = 4
 )
 
 // flaw is something that cannot be read, at a path below the root.
@@ -78,11 +79,7 @@ func (p *picker) full() bool { return p.values > maxValues || p.len > maxText }
 func (p *picker) json(v rawJSON, n, all *need, path []string) cty.Value {
 	switch {
 	case n.whole:
-		whole := p.whole(v, path, 0)
-		if p.full() {
-			p.tooMuch(path)
-		}
-		return whole
+		return p.made(v, path)
 	case v[0] == '{':
 		found := map[string]cty.Value{}
 		here := p.parts.of(v, all)
@@ -111,7 +108,34 @@ func (p *picker) json(v rawJSON, n, all *need, path []string) cty.Value {
 		}
 		return cty.TupleVal(found)
 	default:
-		return p.whole(v, path, 0)
+		return p.made(v, path)
+	}
+}
+
+// made is all of a value. Several expressions that read it share it.
+func (p *picker) made(v rawJSON, path []string) cty.Value {
+	got, ok := p.parts.made[&v[0]]
+	if !ok {
+		q := &picker{root: p.root, parts: p.parts}
+		got.value = q.whole(v, path, 0)
+		q.close(path)
+		got.flaws = q.flaws
+		p.parts.made[&v[0]] = got
+	}
+	p.flaws = append(p.flaws, got.flaws...)
+	return got.value
+}
+
+// close counts what p has read at path, and says whether that is too much.
+func (p *picker) close(path []string) {
+	all := p.parts
+	all.values, all.bytes = all.values+p.values, all.bytes+p.len
+	switch {
+	case p.full():
+		p.tooMuch(path)
+	case all.values > atOnce*maxValues || all.bytes > atOnce*maxText:
+		p.flaw(path, true, "", "%s is more than can be read here: all expressions together may read %d values and %d bytes of text", p.label(path),
+			atOnce*maxValues, atOnce*maxText)
 	}
 }
 
@@ -201,6 +225,7 @@ func (p *picker) fields(f form, n *need) cty.Value {
 				take(name, one)
 			}
 		}
+		p.close(nil)
 		return cty.ObjectVal(found)
 	}
 	seen := map[string]bool{}
@@ -209,8 +234,6 @@ func (p *picker) fields(f form, n *need) cty.Value {
 		seen[name] = true
 		return take(name, one)
 	})
-	if p.full() {
-		p.tooMuch(nil)
-	}
+	p.close(nil)
 	return cty.ObjectVal(found)
 }

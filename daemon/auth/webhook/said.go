@@ -28,3 +28,9 @@ func (p Proof) OfSigned(id string) Proof {
 	}
 	return Proof{Fresh: true, Key: key("id", []byte(id))}
 }
+
+// SignsBody reports whether all of a request's body is signed.
+func (s Scheme) SignsBody() bool {
+	row := s.sender()
+	return row != nil && (row.signs("{body}") || row.signs("{form}"))
+}
