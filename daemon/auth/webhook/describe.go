@@ -14,11 +14,19 @@ func (s Sender) Proof() string {
 	case s.Configured():
 		ways = append(ways, "an HMAC in the `header` that is named")
 	}
-	if s.Secret != "" {
+	switch s.Secret {
+	case "":
+	case authorization:
+		ways = append(ways, "the secret as password of `Authorization: Basic` or token of `Bearer`")
+	default:
 		ways = append(ways, "the secret in "+quoted(s.Secret))
 	}
 	if g := s.Signature; g != nil && !s.Configured() {
-		ways = append(ways, fmt.Sprintf("%s, %s of %s as %s", quoted(g.Place.names()...), g.Method(), quoted(g.Signed), quoted(g.Form())))
+		form := "in " + string(g.Encoding)
+		if g.Prefix != "" {
+			form = "as " + quoted(g.Form())
+		}
+		ways = append(ways, fmt.Sprintf("%s, %s of %s %s", quoted(g.Place.names()...), g.Method(), quoted(g.Signed), form))
 	}
 	return strings.Join(ways, ", or ")
 }
@@ -27,7 +35,12 @@ func (s Sender) Proof() string {
 func (s Sender) Configured() bool { return s.Kind == HMACSHA256 || s.Kind == HMAC }
 
 // Method is what a signature is made with.
-func (g *Signature) Method() string { return "HMAC-" + strings.ToUpper(string(g.Hash)) }
+func (g *Signature) Method() string {
+	if g.Ed25519 {
+		return "Ed25519"
+	}
+	return "HMAC-" + strings.ToUpper(string(g.Hash))
+}
 
 // Form is how a signature is written: v1=HEX.
 func (g *Signature) Form() string { return g.Prefix + strings.ToUpper(string(g.Encoding)) }
@@ -51,6 +64,12 @@ func (s Sender) Summary() string {
 	}
 	if !s.Time.IsZero() && s.Time.Field == "" {
 		parts = append(parts, "The time is "+quoted(s.Time.Place.names()...)+".")
+	}
+	if len(s.Docs) > 0 && len(s.Event) > 0 && s.read == nil { // the others' notes say it
+		parts = append(parts, "The event is "+quoted(s.Event[0].names()...)+".")
+	}
+	if s.Challenge.Query != "" {
+		parts = append(parts, "The challenge that comes by GET is answered.")
 	}
 	if s.Note != "" {
 		parts = append(parts, s.Note)
