@@ -35,9 +35,10 @@ func (s *Server) keepDelivery(h *hook, what string, err error) {
 		return
 	}
 	secrets, _ := h.webhook.Secrets(s.ReadSecret) // it is proven, so there is one that can be read
+	proofs := h.webhook.Scheme.Proofs()
 	isSecret := func(name, value string) bool {
-		signature := h.webhook.Scheme.Header
-		return signature != "" && strings.EqualFold(name, signature) || slices.ContainsFunc(secrets, func(secret string) bool { return tells(value, secret) })
+		return slices.ContainsFunc(proofs, func(p string) bool { return strings.EqualFold(p, name) }) ||
+			slices.ContainsFunc(secrets, func(secret string) bool { return tells(value, secret) })
 	}
 	d := &deliveries.Delivery{
 		Meta: deliveries.Meta{

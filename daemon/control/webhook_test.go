@@ -459,11 +459,14 @@ func TestTestWebhook(t *testing.T) {
 	for _, w := range f.Snapshot().Config.Tasks["hooked"].Webhooks {
 		for range 2 { // a test is no request, and no repeat
 			r := try("hooked", w.Name, false)
-			ref := "refs/heads/main"
-			if w.Name == "slack" || w.Name == "stripe" { // which send none
+			event, ref := "push", "refs/heads/main"
+			switch w.Name {
+			case "slack", "stripe": // which send none
 				ref = ""
+			case "sum", "token", "later": // of whom nobody knows what they send
+				event, ref = "", ""
 			}
-			if r.Decision != "accepted" || r.Ref != ref || r.Event != "push" || r.Job != nil || !slices.Contains(r.Environment, "RTASK_EVENT=push") {
+			if r.Decision != "accepted" || r.Ref != ref || r.Event != event || r.Job != nil || slices.Contains(r.Environment, "RTASK_EVENT=push") != (event != "") {
 				t.Errorf("%s: %v", w.Name, r)
 			}
 		}

@@ -98,7 +98,8 @@ func (w wish) missed(h *hook) error {
 		if got != "" {
 			says = "names the " + name + " " + got
 		}
-		return badRequest("the request %s, and not %s: a sender with verify = %q says it elsewhere or not at all in such a request", says, want, h.webhook.Scheme.Kind)
+		return badRequest("the request %s, and not %s: a sender with verify = %q says it elsewhere or not at all in such a request; "+
+			"give the header or the body that says it", says, want, h.webhook.Scheme.Kind)
 	}
 	switch {
 	case !h.read:

@@ -13,8 +13,8 @@ import (
 func SampleID(now time.Time) string { return fmt.Sprintf("rtask-test-%d", now.UnixNano()) }
 
 // Sample returns a request as its sender makes it, but for its signature: an event, or the one that its row has as an example, of a
-// branch or tag, or of refs/heads/main. What the sender does not say with that event, it does not say either. Two samples are not the
-// same.
+// branch or tag, or of refs/heads/main. What the sender does not say with that event, it does not say either; of a sender that may be
+// anybody, it has a body that says nothing. Two samples are not the same.
 func Sample(s Scheme, event, ref string, now time.Time) *Request {
 	row := rowOf(s.Kind)
 	if event == "" && row != nil {
@@ -60,8 +60,8 @@ func Sample(s Scheme, event, ref string, now time.Time) *Request {
 		body = map[string]any{"type": event, "id": id}
 	case Standard:
 		body["type"] = event
-	default:
-		h = append(h, Header{"X-Event-Key", event}, Header{"X-Request-UUID", id})
+	default: // of whom nobody knows what they send
+		body = map[string]any{}
 	}
 	body["rtask_test"] = id
 	b, err := json.Marshal(body)

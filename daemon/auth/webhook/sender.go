@@ -113,6 +113,22 @@ type Reply struct {
 	Body        string
 }
 
+// Proofs are the headers of a scheme's requests that prove who sent them, and say nothing else.
+func (s Scheme) Proofs() []string {
+	row := s.sender()
+	if row == nil {
+		return nil
+	}
+	var names []string
+	if row.Secret != "" {
+		names = append(names, row.Secret)
+	}
+	if row.Signature != nil {
+		names = append(names, row.Signature.Place.Header...)
+	}
+	return names
+}
+
 // Senders returns every row of the table, Token first.
 func Senders() []Sender { return slices.Clone(table[:]) }
 

@@ -4,7 +4,7 @@ package webhook
 // rtask.hcl(5).
 var table = [...]Sender{
 	{
-		Kind: Token, Title: "anyone", Example: "push", Note: "Who knows the URL may call it.",
+		Kind: Token, Title: "anyone", Note: "Who knows the URL may call it.",
 		Event: anyEvent(), ID: anyID(), Refs: gitRefs(), Pings: []string{"ping"},
 	},
 	{
@@ -202,14 +202,14 @@ var table = [...]Sender{
 		Note: "The tag is `body.push_data.tag`.",
 	},
 	{
-		Kind: HMACSHA256, Title: "anyone", Example: "push",
+		Kind: HMACSHA256, Title: "anyone",
 		Signature: bodySum("", "header"),
 		Event:     anyEvent(), ID: anyID(), Refs: gitRefs(), Pings: []string{"ping"},
 		Note: "The HMAC of the body in the `header` that is named, with or without `sha256=`, `v1=` or the like before it; there may be " +
 			"several, with commas or blanks between them.",
 	},
 	{
-		Kind: HMAC, Title: "anyone", Example: "push",
+		Kind: HMAC, Title: "anyone",
 		Signature: &Signature{Place: header("header"), Hash: SHA256, Encoding: Hex, Signed: "{body}", Separators: blanksAndComma},
 		Note: "An HMAC in the `header` that is named, of what `signed` says, as `hash`, `encoding` and `prefix` say. The time stands where " +
 			"`timestamp` says, the event where `event` does, and so on.",

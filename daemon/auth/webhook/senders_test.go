@@ -414,3 +414,15 @@ func FuzzSenders(f *testing.F) {
 		}
 	})
 }
+
+// What proves a request, and could be sent again with it, is known of every sender.
+func TestProofs(t *testing.T) {
+	for k, want := range map[Kind]string{
+		Token: "", GitHub: "X-Hub-Signature-256", GitLab: "X-Gitlab-Token webhook-signature svix-signature", Trello: "X-Trello-Webhook", AzureDevOps: "Authorization",
+		Mailgun: "", HMACSHA256: "X-Sum", HMAC: "X-Sum", "none": "",
+	} {
+		if got := strings.Join((Scheme{Kind: k, Header: "X-Sum"}).Proofs(), " "); got != want {
+			t.Errorf("%s: %q", k, got)
+		}
+	}
+}
