@@ -14,6 +14,7 @@ type replayJSON struct {
 	Delivery view.Delivery `json:"delivery"`
 	Decision string        `json:"decision"`
 	Reason   string        `json:"reason,omitempty"`
+	When     []partJSON    `json:"when,omitempty"`
 	Job      *view.Job     `json:"job,omitempty"`
 }
 
@@ -79,9 +80,9 @@ func (a *app) replay(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	v := replayJSON{Delivery: view.DeliveryOf(r.GetDelivery()), Decision: r.GetDecision(), Reason: r.GetReason()}
+	v := replayJSON{Delivery: view.DeliveryOf(r.GetDelivery()), Decision: r.GetDecision(), Reason: r.GetReason(), When: view.Each(r.GetWhen(), partToJSON)}
 	if r.GetJob() == nil {
-		if err := a.result(c, v, "ignored: "+oneLine(r.GetReason())+"\n"); err != nil {
+		if err := a.result(c, v, "ignored: "+oneLine(r.GetReason())+"\n"+partsText(r.GetWhen())); err != nil {
 			return err
 		}
 		return exitStatus(exitError)

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -20,9 +21,24 @@ type webhookTestJSON struct {
 	Reason      string       `json:"reason,omitempty"`
 	Event       string       `json:"event,omitempty"`
 	Ref         string       `json:"ref,omitempty"`
+	When        []partJSON   `json:"when,omitempty"`
 	Environment []string     `json:"environment,omitempty"`
 	Job         *view.Job    `json:"job,omitempty"`
 	Request     *requestJSON `json:"request,omitempty"`
+}
+
+// partJSON is a part of a webhook's condition.
+type partJSON struct {
+	Text    string `json:"text"`
+	File    string `json:"file"`
+	Line    int32  `json:"line"`
+	Result  string `json:"result"`
+	Problem string `json:"problem,omitempty"`
+	Value   string `json:"value,omitempty"`
+}
+
+func partToJSON(m *rtaskv1.ConditionPart) partJSON {
+	return partJSON{m.GetText(), m.GetFile(), m.GetLine(), m.GetResult(), m.GetProblem(), m.GetValue()}
 }
 
 // requestJSON is a request to a webhook.
@@ -114,7 +130,7 @@ func hookOf(c *cli.Context, ref string) (task, name string, err error) {
 func webhookTestToJSON(m *rtaskv1.TestWebhookResponse) webhookTestJSON {
 	v := webhookTestJSON{
 		Webhook: view.WebhookOf(m.GetWebhook()), Decision: m.GetDecision(), Kind: m.GetKind(), Reason: m.GetReason(), Event: m.GetEvent(),
-		Ref: m.GetRef(), Environment: m.GetEnvironment(),
+		Ref: m.GetRef(), Environment: m.GetEnvironment(), When: view.Each(m.GetWhen(), partToJSON),
 	}
 	if m.GetJob() != nil {
 		j := view.JobOf(m.GetJob())
@@ -136,7 +152,7 @@ func webhookTestToJSON(m *rtaskv1.TestWebhookResponse) webhookTestJSON {
 func webhookTestText(m *rtaskv1.TestWebhookResponse) string {
 	var b strings.Builder
 	w := m.GetWebhook()
-	b.WriteString("POST " + printable(w.GetUrl()) + "\n")
+	b.WriteString(printable(cmp.Or(m.GetMethod(), "POST")) + " " + printable(w.GetUrl()) + "\n")
 	if m.GetEvent() != "" {
 		b.WriteString("signed as " + printable(w.GetVerify()) + ", event " + printable(m.GetEvent()))
 		if m.GetRef() != "" {
@@ -156,6 +172,25 @@ func webhookTestText(m *rtaskv1.TestWebhookResponse) string {
 	}
 	for _, kv := range m.GetEnvironment() {
 		b.WriteString("  " + printable(kv) + "\n")
+	}
+	return b.String() + partsText(m.GetWhen())
+}
+
+// partsText says what each part of a webhook's condition came to; "" where there is none.
+func partsText(parts []*rtaskv1.ConditionPart) string {
+	var b strings.Builder
+	for i, p := range parts {
+		if i == 0 {
+			b.WriteString("when, in " + printable(p.GetFile()) + ":\n")
+		}
+		fmt.Fprintf(&b, "  %4d: %-7s  %s", p.GetLine(), printable(p.GetResult()), oneLine(p.GetText()))
+		if p.GetValue() != "" && p.GetValue() != p.GetResult() {
+			b.WriteString("   (" + oneLine(p.GetValue()) + ")")
+		}
+		if p.GetProblem() != "" {
+			b.WriteString("   (" + oneLine(p.GetProblem()) + ")")
+		}
+		b.WriteString("\n")
 	}
 	return b.String()
 }

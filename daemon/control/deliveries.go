@@ -11,6 +11,7 @@ import (
 	"connectrpc.com/connect/v2"
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
+	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/deliveries"
 )
@@ -152,7 +153,11 @@ func (s *Server) ReplayDelivery(ctx context.Context, r *rtaskv1.ReplayDeliveryRe
 	case h.skip != "":
 		d.decision, d.reason = ignored, h.skip
 		s.audit(d)
-		return &rtaskv1.ReplayDeliveryResponse{Delivery: deliveryMessage(m), Decision: ignored, Reason: h.skip}, nil
+		reply := &rtaskv1.ReplayDeliveryResponse{Delivery: deliveryMessage(m), Decision: ignored, Reason: h.skip}
+		if c.Kind == auth.Admin { // who may know the configuration
+			reply.When = h.explained()
+		}
+		return reply, nil
 	}
 	// It is older than what waits, and takes over nobody's run.
 	h.spec.Same = ""

@@ -16,6 +16,7 @@ import (
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/auth/webhook"
 	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/daemon/expression"
 	"github.com/rtask/rtask/daemon/job"
 )
 
@@ -63,7 +64,10 @@ func (s *Server) TestWebhook(ctx context.Context, r *rtaskv1.TestWebhookRequest)
 	if err == nil && h.skip == "" && r.Run {
 		result, err = s.run(ctx, h.webhook.Respond == config.RespondResult, h.spec, h.decided(accepted))
 	}
-	reply.Event, reply.Ref = h.delivery.Event, h.delivery.Ref
+	if h.request != nil {
+		reply.Method = h.request.Method
+	}
+	reply.Event, reply.Ref, reply.When = h.delivery.Event, h.delivery.Ref, h.explained()
 	switch {
 	case err != nil:
 		reply.Decision, reply.Kind, reply.Reason = refused, string(kindOf(err)), errorText(err)
@@ -110,6 +114,25 @@ func (w wish) missed(h *hook) error {
 		return differs("ref", w.ref, d.Ref)
 	}
 	return nil
+}
+
+// explained are the parts of a webhook's condition, and what each comes to for a request; none: there is no condition, or it was not
+// looked at.
+func (h *hook) explained() (parts []*rtaskv1.ConditionPart) {
+	if !h.read || h.webhook.When == nil || h.delivery.Ping {
+		return nil
+	}
+	for _, p := range h.webhook.When.Explain(expression.NewInput(h.request, h.delivery, h.webhook.Expressions()...)) {
+		m := &rtaskv1.ConditionPart{Text: p.Text, File: h.webhook.Pos.File, Line: int32(p.Line), Result: "true", Value: p.Value}
+		switch {
+		case p.Err != nil:
+			m.Result, m.Problem = "missing", p.Err.Error()
+		case p.False:
+			m.Result = "false"
+		}
+		parts = append(parts, m)
+	}
+	return parts
 }
 
 // showSample is the request of a sample as its caller may see it, nil: it may not. Of most senders a signature proves one request and
@@ -175,6 +198,9 @@ func (s *Server) sign(h *hook, url string, want wish) {
 	}
 	h.request = webhook.Sample(h.webhook.Scheme, event, ref, time.Now())
 	h.request.URL, h.request.Remote = url, "127.0.0.1"
+	if methods := methodsOf(h.webhook); !slices.Contains(methods, h.request.Method) {
+		h.request.Method = methods[0]
+	}
 	if want.body != nil {
 		h.request.Body = want.body
 	}

@@ -4327,7 +4327,11 @@ type TestWebhookResponse struct {
 	// job: that was started, with run. Where the sender would wait for its result, it has ended.
 	Job *Job `protobuf:"bytes,8,opt,name=job,proto3" json:"job,omitempty"`
 	// request: with show.
-	Request       *SampleRequest `protobuf:"bytes,180,opt,name=request,proto3" json:"request,omitempty"`
+	Request *SampleRequest `protobuf:"bytes,180,opt,name=request,proto3" json:"request,omitempty"`
+	// when: the parts of the webhook's condition, if it has one and the request got that far.
+	When []*ConditionPart `protobuf:"bytes,181,rep,name=when,proto3" json:"when,omitempty"`
+	// method of the request.
+	Method        string `protobuf:"bytes,182,opt,name=method,proto3" json:"method,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4425,6 +4429,108 @@ func (x *TestWebhookResponse) GetRequest() *SampleRequest {
 	return nil
 }
 
+func (x *TestWebhookResponse) GetWhen() []*ConditionPart {
+	if x != nil {
+		return x.When
+	}
+	return nil
+}
+
+func (x *TestWebhookResponse) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+// ConditionPart is a part of a webhook's when, between its "&&" and "||", by itself.
+type ConditionPart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// text as it stands in the configuration, on one line, and the file and the line where it stands.
+	Text string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	File string `protobuf:"bytes,2,opt,name=file,proto3" json:"file,omitempty"`
+	Line int32  `protobuf:"varint,3,opt,name=line,proto3" json:"line,omitempty"`
+	// result: "true", "false" or "missing", which counts as false, with the problem.
+	Result  string `protobuf:"bytes,4,opt,name=result,proto3" json:"result,omitempty"`
+	Problem string `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"`
+	// value: what it is, as JSON, and of a comparison what was compared; cut where it is long.
+	Value         string `protobuf:"bytes,6,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConditionPart) Reset() {
+	*x = ConditionPart{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConditionPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConditionPart) ProtoMessage() {}
+
+func (x *ConditionPart) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConditionPart.ProtoReflect.Descriptor instead.
+func (*ConditionPart) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *ConditionPart) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *ConditionPart) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *ConditionPart) GetLine() int32 {
+	if x != nil {
+		return x.Line
+	}
+	return 0
+}
+
+func (x *ConditionPart) GetResult() string {
+	if x != nil {
+		return x.Result
+	}
+	return ""
+}
+
+func (x *ConditionPart) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *ConditionPart) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 type ListDeliveriesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// task and webhook: only those of this task, and of its webhook; empty: all.
@@ -4436,7 +4542,7 @@ type ListDeliveriesRequest struct {
 
 func (x *ListDeliveriesRequest) Reset() {
 	*x = ListDeliveriesRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4448,7 +4554,7 @@ func (x *ListDeliveriesRequest) String() string {
 func (*ListDeliveriesRequest) ProtoMessage() {}
 
 func (x *ListDeliveriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4461,7 +4567,7 @@ func (x *ListDeliveriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeliveriesRequest.ProtoReflect.Descriptor instead.
 func (*ListDeliveriesRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListDeliveriesRequest) GetTask() string {
@@ -4487,7 +4593,7 @@ type ListDeliveriesResponse struct {
 
 func (x *ListDeliveriesResponse) Reset() {
 	*x = ListDeliveriesResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4499,7 +4605,7 @@ func (x *ListDeliveriesResponse) String() string {
 func (*ListDeliveriesResponse) ProtoMessage() {}
 
 func (x *ListDeliveriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4512,7 +4618,7 @@ func (x *ListDeliveriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeliveriesResponse.ProtoReflect.Descriptor instead.
 func (*ListDeliveriesResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{58}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ListDeliveriesResponse) GetDeliveries() []*Delivery {
@@ -4547,7 +4653,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4559,7 +4665,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4572,7 +4678,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{59}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Delivery) GetId() string {
@@ -4662,7 +4768,7 @@ type ReplayDeliveryRequest struct {
 
 func (x *ReplayDeliveryRequest) Reset() {
 	*x = ReplayDeliveryRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4674,7 +4780,7 @@ func (x *ReplayDeliveryRequest) String() string {
 func (*ReplayDeliveryRequest) ProtoMessage() {}
 
 func (x *ReplayDeliveryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4687,7 +4793,7 @@ func (x *ReplayDeliveryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayDeliveryRequest.ProtoReflect.Descriptor instead.
 func (*ReplayDeliveryRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{60}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ReplayDeliveryRequest) GetDelivery() string {
@@ -4705,14 +4811,16 @@ type ReplayDeliveryResponse struct {
 	Decision string `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
 	Reason   string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// job: that was started.
-	Job           *Job `protobuf:"bytes,4,opt,name=job,proto3" json:"job,omitempty"`
+	Job *Job `protobuf:"bytes,4,opt,name=job,proto3" json:"job,omitempty"`
+	// when: as in TestWebhookResponse, for administrators.
+	When          []*ConditionPart `protobuf:"bytes,5,rep,name=when,proto3" json:"when,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReplayDeliveryResponse) Reset() {
 	*x = ReplayDeliveryResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4724,7 +4832,7 @@ func (x *ReplayDeliveryResponse) String() string {
 func (*ReplayDeliveryResponse) ProtoMessage() {}
 
 func (x *ReplayDeliveryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4737,7 +4845,7 @@ func (x *ReplayDeliveryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayDeliveryResponse.ProtoReflect.Descriptor instead.
 func (*ReplayDeliveryResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ReplayDeliveryResponse) GetDelivery() *Delivery {
@@ -4768,6 +4876,13 @@ func (x *ReplayDeliveryResponse) GetJob() *Job {
 	return nil
 }
 
+func (x *ReplayDeliveryResponse) GetWhen() []*ConditionPart {
+	if x != nil {
+		return x.When
+	}
+	return nil
+}
+
 // SampleRequest is a request as the sender of a webhook makes it.
 type SampleRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4781,7 +4896,7 @@ type SampleRequest struct {
 
 func (x *SampleRequest) Reset() {
 	*x = SampleRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4793,7 +4908,7 @@ func (x *SampleRequest) String() string {
 func (*SampleRequest) ProtoMessage() {}
 
 func (x *SampleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4806,7 +4921,7 @@ func (x *SampleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SampleRequest.ProtoReflect.Descriptor instead.
 func (*SampleRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *SampleRequest) GetMethod() string {
@@ -4848,7 +4963,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4860,7 +4975,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4873,7 +4988,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Header) GetName() string {
@@ -4902,7 +5017,7 @@ type WebhookFramingRequest struct {
 
 func (x *WebhookFramingRequest) Reset() {
 	*x = WebhookFramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4914,7 +5029,7 @@ func (x *WebhookFramingRequest) String() string {
 func (*WebhookFramingRequest) ProtoMessage() {}
 
 func (x *WebhookFramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4927,7 +5042,7 @@ func (x *WebhookFramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookFramingRequest.ProtoReflect.Descriptor instead.
 func (*WebhookFramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *WebhookFramingRequest) GetHash() string {
@@ -4956,7 +5071,7 @@ type WebhookFramingResponse struct {
 
 func (x *WebhookFramingResponse) Reset() {
 	*x = WebhookFramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4968,7 +5083,7 @@ func (x *WebhookFramingResponse) String() string {
 func (*WebhookFramingResponse) ProtoMessage() {}
 
 func (x *WebhookFramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4981,7 +5096,7 @@ func (x *WebhookFramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookFramingResponse.ProtoReflect.Descriptor instead.
 func (*WebhookFramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *WebhookFramingResponse) GetMaxInputBytes() int64 {
@@ -5022,7 +5137,7 @@ type WebhookRequest struct {
 
 func (x *WebhookRequest) Reset() {
 	*x = WebhookRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5034,7 +5149,7 @@ func (x *WebhookRequest) String() string {
 func (*WebhookRequest) ProtoMessage() {}
 
 func (x *WebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5047,7 +5162,7 @@ func (x *WebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookRequest.ProtoReflect.Descriptor instead.
 func (*WebhookRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *WebhookRequest) GetHash() string {
@@ -5120,7 +5235,7 @@ type WebhookReply struct {
 
 func (x *WebhookReply) Reset() {
 	*x = WebhookReply{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5132,7 +5247,7 @@ func (x *WebhookReply) String() string {
 func (*WebhookReply) ProtoMessage() {}
 
 func (x *WebhookReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5145,7 +5260,7 @@ func (x *WebhookReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookReply.ProtoReflect.Descriptor instead.
 func (*WebhookReply) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *WebhookReply) GetStatus() int32 {
@@ -5191,7 +5306,7 @@ type WebhookResponse struct {
 
 func (x *WebhookResponse) Reset() {
 	*x = WebhookResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5203,7 +5318,7 @@ func (x *WebhookResponse) String() string {
 func (*WebhookResponse) ProtoMessage() {}
 
 func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5216,7 +5331,7 @@ func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookResponse.ProtoReflect.Descriptor instead.
 func (*WebhookResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *WebhookResponse) GetRun() *RunResponse {
@@ -5276,7 +5391,7 @@ type RunFramingRequest struct {
 
 func (x *RunFramingRequest) Reset() {
 	*x = RunFramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5288,7 +5403,7 @@ func (x *RunFramingRequest) String() string {
 func (*RunFramingRequest) ProtoMessage() {}
 
 func (x *RunFramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5301,7 +5416,7 @@ func (x *RunFramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFramingRequest.ProtoReflect.Descriptor instead.
 func (*RunFramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
 }
 
 type RunFramingResponse struct {
@@ -5316,7 +5431,7 @@ type RunFramingResponse struct {
 
 func (x *RunFramingResponse) Reset() {
 	*x = RunFramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5328,7 +5443,7 @@ func (x *RunFramingResponse) String() string {
 func (*RunFramingResponse) ProtoMessage() {}
 
 func (x *RunFramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5341,7 +5456,7 @@ func (x *RunFramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFramingResponse.ProtoReflect.Descriptor instead.
 func (*RunFramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *RunFramingResponse) GetMaxInputBytes() int64 {
@@ -5382,7 +5497,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5394,7 +5509,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5407,7 +5522,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{71}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *RunRequest) GetInput() []byte {
@@ -5478,7 +5593,7 @@ type RunStreamResponse struct {
 
 func (x *RunStreamResponse) Reset() {
 	*x = RunStreamResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5490,7 +5605,7 @@ func (x *RunStreamResponse) String() string {
 func (*RunStreamResponse) ProtoMessage() {}
 
 func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5503,7 +5618,7 @@ func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunStreamResponse.ProtoReflect.Descriptor instead.
 func (*RunStreamResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{72}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *RunStreamResponse) GetJob() *Job {
@@ -5562,7 +5677,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5574,7 +5689,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5587,7 +5702,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{73}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *LogsRequest) GetId() string {
@@ -5621,7 +5736,7 @@ type EndRequest struct {
 
 func (x *EndRequest) Reset() {
 	*x = EndRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5633,7 +5748,7 @@ func (x *EndRequest) String() string {
 func (*EndRequest) ProtoMessage() {}
 
 func (x *EndRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5646,7 +5761,7 @@ func (x *EndRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRequest.ProtoReflect.Descriptor instead.
 func (*EndRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{74}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *EndRequest) GetId() string {
@@ -5665,7 +5780,7 @@ type EndResponse struct {
 
 func (x *EndResponse) Reset() {
 	*x = EndResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5677,7 +5792,7 @@ func (x *EndResponse) String() string {
 func (*EndResponse) ProtoMessage() {}
 
 func (x *EndResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5690,7 +5805,7 @@ func (x *EndResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndResponse.ProtoReflect.Descriptor instead.
 func (*EndResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{75}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *EndResponse) GetJob() *Job {
@@ -5710,7 +5825,7 @@ type DisconnectedRequest struct {
 
 func (x *DisconnectedRequest) Reset() {
 	*x = DisconnectedRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5722,7 +5837,7 @@ func (x *DisconnectedRequest) String() string {
 func (*DisconnectedRequest) ProtoMessage() {}
 
 func (x *DisconnectedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5735,7 +5850,7 @@ func (x *DisconnectedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectedRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectedRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{76}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *DisconnectedRequest) GetId() string {
@@ -5753,7 +5868,7 @@ type DisconnectedResponse struct {
 
 func (x *DisconnectedResponse) Reset() {
 	*x = DisconnectedResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5765,7 +5880,7 @@ func (x *DisconnectedResponse) String() string {
 func (*DisconnectedResponse) ProtoMessage() {}
 
 func (x *DisconnectedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5778,7 +5893,7 @@ func (x *DisconnectedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectedResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectedResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{77}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{78}
 }
 
 type RunResponse struct {
@@ -5796,7 +5911,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5808,7 +5923,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5821,7 +5936,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{78}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -5872,7 +5987,7 @@ type ResultRequest struct {
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5884,7 +5999,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5897,7 +6012,7 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{79}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ResultRequest) GetId() string {
@@ -5922,7 +6037,7 @@ type KeyTasksRequest struct {
 
 func (x *KeyTasksRequest) Reset() {
 	*x = KeyTasksRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5934,7 +6049,7 @@ func (x *KeyTasksRequest) String() string {
 func (*KeyTasksRequest) ProtoMessage() {}
 
 func (x *KeyTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5947,7 +6062,7 @@ func (x *KeyTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTasksRequest.ProtoReflect.Descriptor instead.
 func (*KeyTasksRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{80}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{81}
 }
 
 type KeyJobsRequest struct {
@@ -5958,7 +6073,7 @@ type KeyJobsRequest struct {
 
 func (x *KeyJobsRequest) Reset() {
 	*x = KeyJobsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5970,7 +6085,7 @@ func (x *KeyJobsRequest) String() string {
 func (*KeyJobsRequest) ProtoMessage() {}
 
 func (x *KeyJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5983,7 +6098,7 @@ func (x *KeyJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyJobsRequest.ProtoReflect.Descriptor instead.
 func (*KeyJobsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{81}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{82}
 }
 
 type KeyTasksResponse struct {
@@ -5995,7 +6110,7 @@ type KeyTasksResponse struct {
 
 func (x *KeyTasksResponse) Reset() {
 	*x = KeyTasksResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6007,7 +6122,7 @@ func (x *KeyTasksResponse) String() string {
 func (*KeyTasksResponse) ProtoMessage() {}
 
 func (x *KeyTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6020,7 +6135,7 @@ func (x *KeyTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTasksResponse.ProtoReflect.Descriptor instead.
 func (*KeyTasksResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{82}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *KeyTasksResponse) GetTasks() []*KeyTask {
@@ -6046,7 +6161,7 @@ type KeyTask struct {
 
 func (x *KeyTask) Reset() {
 	*x = KeyTask{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6058,7 +6173,7 @@ func (x *KeyTask) String() string {
 func (*KeyTask) ProtoMessage() {}
 
 func (x *KeyTask) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6071,7 +6186,7 @@ func (x *KeyTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTask.ProtoReflect.Descriptor instead.
 func (*KeyTask) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{83}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *KeyTask) GetName() string {
@@ -6125,7 +6240,7 @@ type KeyParam struct {
 
 func (x *KeyParam) Reset() {
 	*x = KeyParam{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6137,7 +6252,7 @@ func (x *KeyParam) String() string {
 func (*KeyParam) ProtoMessage() {}
 
 func (x *KeyParam) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6150,7 +6265,7 @@ func (x *KeyParam) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyParam.ProtoReflect.Descriptor instead.
 func (*KeyParam) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{84}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *KeyParam) GetName() string {
@@ -6198,7 +6313,7 @@ type KeyJobsResponse struct {
 
 func (x *KeyJobsResponse) Reset() {
 	*x = KeyJobsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6210,7 +6325,7 @@ func (x *KeyJobsResponse) String() string {
 func (*KeyJobsResponse) ProtoMessage() {}
 
 func (x *KeyJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6223,7 +6338,7 @@ func (x *KeyJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyJobsResponse.ProtoReflect.Descriptor instead.
 func (*KeyJobsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{85}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *KeyJobsResponse) GetJobs() []*Job {
@@ -6251,7 +6366,7 @@ type RefusedRequest struct {
 
 func (x *RefusedRequest) Reset() {
 	*x = RefusedRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6263,7 +6378,7 @@ func (x *RefusedRequest) String() string {
 func (*RefusedRequest) ProtoMessage() {}
 
 func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6276,7 +6391,7 @@ func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedRequest.ProtoReflect.Descriptor instead.
 func (*RefusedRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{86}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *RefusedRequest) GetHash() string {
@@ -6315,7 +6430,7 @@ type RefusedResponse struct {
 
 func (x *RefusedResponse) Reset() {
 	*x = RefusedResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6327,7 +6442,7 @@ func (x *RefusedResponse) String() string {
 func (*RefusedResponse) ProtoMessage() {}
 
 func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6340,7 +6455,7 @@ func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedResponse.ProtoReflect.Descriptor instead.
 func (*RefusedResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{87}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{88}
 }
 
 type WatchRequest struct {
@@ -6351,7 +6466,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6363,7 +6478,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6376,7 +6491,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{88}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{89}
 }
 
 type WatchResponse struct {
@@ -6400,7 +6515,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[89]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6412,7 +6527,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[89]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6425,7 +6540,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{89}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *WatchResponse) GetDraining() bool {
@@ -6488,7 +6603,7 @@ type Trust struct {
 
 func (x *Trust) Reset() {
 	*x = Trust{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[90]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6500,7 +6615,7 @@ func (x *Trust) String() string {
 func (*Trust) ProtoMessage() {}
 
 func (x *Trust) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[90]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6513,7 +6628,7 @@ func (x *Trust) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trust.ProtoReflect.Descriptor instead.
 func (*Trust) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{90}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *Trust) GetOn() bool {
@@ -6558,7 +6673,7 @@ type RevokedCertificates struct {
 
 func (x *RevokedCertificates) Reset() {
 	*x = RevokedCertificates{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[91]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6570,7 +6685,7 @@ func (x *RevokedCertificates) String() string {
 func (*RevokedCertificates) ProtoMessage() {}
 
 func (x *RevokedCertificates) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[91]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6583,7 +6698,7 @@ func (x *RevokedCertificates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokedCertificates.ProtoReflect.Descriptor instead.
 func (*RevokedCertificates) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{91}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *RevokedCertificates) GetIssuer() []byte {
@@ -6612,7 +6727,7 @@ type EnrollRequest struct {
 
 func (x *EnrollRequest) Reset() {
 	*x = EnrollRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[92]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6624,7 +6739,7 @@ func (x *EnrollRequest) String() string {
 func (*EnrollRequest) ProtoMessage() {}
 
 func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[92]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6637,7 +6752,7 @@ func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
 func (*EnrollRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{92}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *EnrollRequest) GetPath() string {
@@ -6666,7 +6781,7 @@ type EnrollResponse struct {
 
 func (x *EnrollResponse) Reset() {
 	*x = EnrollResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[93]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6678,7 +6793,7 @@ func (x *EnrollResponse) String() string {
 func (*EnrollResponse) ProtoMessage() {}
 
 func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[93]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6691,7 +6806,7 @@ func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
 func (*EnrollResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{93}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *EnrollResponse) GetStatus() uint32 {
@@ -6723,7 +6838,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[94]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6735,7 +6850,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[94]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6748,7 +6863,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{94}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{95}
 }
 
 type MetricsResponse struct {
@@ -6761,7 +6876,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[95]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6773,7 +6888,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[95]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6786,7 +6901,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{95}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -6815,7 +6930,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[96]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6827,7 +6942,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[96]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6840,7 +6955,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{96}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *Error) GetKind() string {
@@ -7210,7 +7325,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x04body\x18\xb6\x01 \x01(\fH\x00R\x04body\x88\x01\x01\x12+\n" +
 	"\aheaders\x18\xb7\x01 \x03(\v2\x10.rtask.v1.HeaderR\aheaders\x12\x13\n" +
 	"\x04show\x18\xb8\x01 \x01(\bR\x04showB\a\n" +
-	"\x05_body\"\xa9\x02\n" +
+	"\x05_body\"\xf0\x02\n" +
 	"\x13TestWebhookResponse\x12+\n" +
 	"\awebhook\x18\x01 \x01(\v2\x11.rtask.v1.WebhookR\awebhook\x12\x1a\n" +
 	"\bdecision\x18\x02 \x01(\tR\bdecision\x12\x16\n" +
@@ -7220,7 +7335,16 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x03ref\x18\x06 \x01(\tR\x03ref\x12 \n" +
 	"\venvironment\x18\a \x03(\tR\venvironment\x12\x1f\n" +
 	"\x03job\x18\b \x01(\v2\r.rtask.v1.JobR\x03job\x122\n" +
-	"\arequest\x18\xb4\x01 \x01(\v2\x17.rtask.v1.SampleRequestR\arequest\"E\n" +
+	"\arequest\x18\xb4\x01 \x01(\v2\x17.rtask.v1.SampleRequestR\arequest\x12,\n" +
+	"\x04when\x18\xb5\x01 \x03(\v2\x17.rtask.v1.ConditionPartR\x04when\x12\x17\n" +
+	"\x06method\x18\xb6\x01 \x01(\tR\x06method\"\x93\x01\n" +
+	"\rConditionPart\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12\x12\n" +
+	"\x04file\x18\x02 \x01(\tR\x04file\x12\x12\n" +
+	"\x04line\x18\x03 \x01(\x05R\x04line\x12\x16\n" +
+	"\x06result\x18\x04 \x01(\tR\x06result\x12\x18\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\x12\x14\n" +
+	"\x05value\x18\x06 \x01(\tR\x05value\"E\n" +
 	"\x15ListDeliveriesRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x18\n" +
 	"\awebhook\x18\x02 \x01(\tR\awebhook\"L\n" +
@@ -7244,12 +7368,13 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\n" +
 	"body_bytes\x18\v \x01(\x03R\tbodyBytes\"3\n" +
 	"\x15ReplayDeliveryRequest\x12\x1a\n" +
-	"\bdelivery\x18\x01 \x01(\tR\bdelivery\"\x9d\x01\n" +
+	"\bdelivery\x18\x01 \x01(\tR\bdelivery\"\xca\x01\n" +
 	"\x16ReplayDeliveryResponse\x12.\n" +
 	"\bdelivery\x18\x01 \x01(\v2\x12.rtask.v1.DeliveryR\bdelivery\x12\x1a\n" +
 	"\bdecision\x18\x02 \x01(\tR\bdecision\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1f\n" +
-	"\x03job\x18\x04 \x01(\v2\r.rtask.v1.JobR\x03job\"y\n" +
+	"\x03job\x18\x04 \x01(\v2\r.rtask.v1.JobR\x03job\x12+\n" +
+	"\x04when\x18\x05 \x03(\v2\x17.rtask.v1.ConditionPartR\x04when\"y\n" +
 	"\rSampleRequest\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12*\n" +
@@ -7471,7 +7596,7 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 98)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 99)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                     // 0: rtask.v1.State
 	(Reason)(0),                    // 1: rtask.v1.Reason
@@ -7534,216 +7659,219 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*Webhook)(nil),                // 58: rtask.v1.Webhook
 	(*TestWebhookRequest)(nil),     // 59: rtask.v1.TestWebhookRequest
 	(*TestWebhookResponse)(nil),    // 60: rtask.v1.TestWebhookResponse
-	(*ListDeliveriesRequest)(nil),  // 61: rtask.v1.ListDeliveriesRequest
-	(*ListDeliveriesResponse)(nil), // 62: rtask.v1.ListDeliveriesResponse
-	(*Delivery)(nil),               // 63: rtask.v1.Delivery
-	(*ReplayDeliveryRequest)(nil),  // 64: rtask.v1.ReplayDeliveryRequest
-	(*ReplayDeliveryResponse)(nil), // 65: rtask.v1.ReplayDeliveryResponse
-	(*SampleRequest)(nil),          // 66: rtask.v1.SampleRequest
-	(*Header)(nil),                 // 67: rtask.v1.Header
-	(*WebhookFramingRequest)(nil),  // 68: rtask.v1.WebhookFramingRequest
-	(*WebhookFramingResponse)(nil), // 69: rtask.v1.WebhookFramingResponse
-	(*WebhookRequest)(nil),         // 70: rtask.v1.WebhookRequest
-	(*WebhookReply)(nil),           // 71: rtask.v1.WebhookReply
-	(*WebhookResponse)(nil),        // 72: rtask.v1.WebhookResponse
-	(*RunFramingRequest)(nil),      // 73: rtask.v1.RunFramingRequest
-	(*RunFramingResponse)(nil),     // 74: rtask.v1.RunFramingResponse
-	(*RunRequest)(nil),             // 75: rtask.v1.RunRequest
-	(*RunStreamResponse)(nil),      // 76: rtask.v1.RunStreamResponse
-	(*LogsRequest)(nil),            // 77: rtask.v1.LogsRequest
-	(*EndRequest)(nil),             // 78: rtask.v1.EndRequest
-	(*EndResponse)(nil),            // 79: rtask.v1.EndResponse
-	(*DisconnectedRequest)(nil),    // 80: rtask.v1.DisconnectedRequest
-	(*DisconnectedResponse)(nil),   // 81: rtask.v1.DisconnectedResponse
-	(*RunResponse)(nil),            // 82: rtask.v1.RunResponse
-	(*ResultRequest)(nil),          // 83: rtask.v1.ResultRequest
-	(*KeyTasksRequest)(nil),        // 84: rtask.v1.KeyTasksRequest
-	(*KeyJobsRequest)(nil),         // 85: rtask.v1.KeyJobsRequest
-	(*KeyTasksResponse)(nil),       // 86: rtask.v1.KeyTasksResponse
-	(*KeyTask)(nil),                // 87: rtask.v1.KeyTask
-	(*KeyParam)(nil),               // 88: rtask.v1.KeyParam
-	(*KeyJobsResponse)(nil),        // 89: rtask.v1.KeyJobsResponse
-	(*RefusedRequest)(nil),         // 90: rtask.v1.RefusedRequest
-	(*RefusedResponse)(nil),        // 91: rtask.v1.RefusedResponse
-	(*WatchRequest)(nil),           // 92: rtask.v1.WatchRequest
-	(*WatchResponse)(nil),          // 93: rtask.v1.WatchResponse
-	(*Trust)(nil),                  // 94: rtask.v1.Trust
-	(*RevokedCertificates)(nil),    // 95: rtask.v1.RevokedCertificates
-	(*EnrollRequest)(nil),          // 96: rtask.v1.EnrollRequest
-	(*EnrollResponse)(nil),         // 97: rtask.v1.EnrollResponse
-	(*MetricsRequest)(nil),         // 98: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),        // 99: rtask.v1.MetricsResponse
-	(*Error)(nil),                  // 100: rtask.v1.Error
-	nil,                            // 101: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil),  // 102: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 103: google.protobuf.Duration
+	(*ConditionPart)(nil),          // 61: rtask.v1.ConditionPart
+	(*ListDeliveriesRequest)(nil),  // 62: rtask.v1.ListDeliveriesRequest
+	(*ListDeliveriesResponse)(nil), // 63: rtask.v1.ListDeliveriesResponse
+	(*Delivery)(nil),               // 64: rtask.v1.Delivery
+	(*ReplayDeliveryRequest)(nil),  // 65: rtask.v1.ReplayDeliveryRequest
+	(*ReplayDeliveryResponse)(nil), // 66: rtask.v1.ReplayDeliveryResponse
+	(*SampleRequest)(nil),          // 67: rtask.v1.SampleRequest
+	(*Header)(nil),                 // 68: rtask.v1.Header
+	(*WebhookFramingRequest)(nil),  // 69: rtask.v1.WebhookFramingRequest
+	(*WebhookFramingResponse)(nil), // 70: rtask.v1.WebhookFramingResponse
+	(*WebhookRequest)(nil),         // 71: rtask.v1.WebhookRequest
+	(*WebhookReply)(nil),           // 72: rtask.v1.WebhookReply
+	(*WebhookResponse)(nil),        // 73: rtask.v1.WebhookResponse
+	(*RunFramingRequest)(nil),      // 74: rtask.v1.RunFramingRequest
+	(*RunFramingResponse)(nil),     // 75: rtask.v1.RunFramingResponse
+	(*RunRequest)(nil),             // 76: rtask.v1.RunRequest
+	(*RunStreamResponse)(nil),      // 77: rtask.v1.RunStreamResponse
+	(*LogsRequest)(nil),            // 78: rtask.v1.LogsRequest
+	(*EndRequest)(nil),             // 79: rtask.v1.EndRequest
+	(*EndResponse)(nil),            // 80: rtask.v1.EndResponse
+	(*DisconnectedRequest)(nil),    // 81: rtask.v1.DisconnectedRequest
+	(*DisconnectedResponse)(nil),   // 82: rtask.v1.DisconnectedResponse
+	(*RunResponse)(nil),            // 83: rtask.v1.RunResponse
+	(*ResultRequest)(nil),          // 84: rtask.v1.ResultRequest
+	(*KeyTasksRequest)(nil),        // 85: rtask.v1.KeyTasksRequest
+	(*KeyJobsRequest)(nil),         // 86: rtask.v1.KeyJobsRequest
+	(*KeyTasksResponse)(nil),       // 87: rtask.v1.KeyTasksResponse
+	(*KeyTask)(nil),                // 88: rtask.v1.KeyTask
+	(*KeyParam)(nil),               // 89: rtask.v1.KeyParam
+	(*KeyJobsResponse)(nil),        // 90: rtask.v1.KeyJobsResponse
+	(*RefusedRequest)(nil),         // 91: rtask.v1.RefusedRequest
+	(*RefusedResponse)(nil),        // 92: rtask.v1.RefusedResponse
+	(*WatchRequest)(nil),           // 93: rtask.v1.WatchRequest
+	(*WatchResponse)(nil),          // 94: rtask.v1.WatchResponse
+	(*Trust)(nil),                  // 95: rtask.v1.Trust
+	(*RevokedCertificates)(nil),    // 96: rtask.v1.RevokedCertificates
+	(*EnrollRequest)(nil),          // 97: rtask.v1.EnrollRequest
+	(*EnrollResponse)(nil),         // 98: rtask.v1.EnrollResponse
+	(*MetricsRequest)(nil),         // 99: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),        // 100: rtask.v1.MetricsResponse
+	(*Error)(nil),                  // 101: rtask.v1.Error
+	nil,                            // 102: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil),  // 103: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 104: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,   // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,   // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	102, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	102, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	102, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	103, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	103, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	103, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	5,   // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
 	7,   // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	101, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	102, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
 	10,  // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
 	9,   // 9: rtask.v1.StartRequest.parameters:type_name -> rtask.v1.Parameter
 	4,   // 10: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
 	4,   // 11: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
 	4,   // 12: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
 	6,   // 13: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	102, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	102, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	103, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	103, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	2,   // 16: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
 	2,   // 17: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	102, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	103, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
 	0,   // 19: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
 	3,   // 20: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
 	1,   // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	102, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	102, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	103, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	103, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
 	4,   // 24: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
 	4,   // 25: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	103, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	104, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
 	24,  // 27: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	102, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	103, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
 	23,  // 29: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
 	23,  // 30: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
 	28,  // 31: rtask.v1.ShowTaskResponse.exposures:type_name -> rtask.v1.Exposure
 	23,  // 32: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	103, // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	104, // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35,  // 34: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	102, // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	102, // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	102, // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	103, // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	103, // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	103, // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
 	35,  // 38: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
 	35,  // 39: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	103, // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	103, // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	104, // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	104, // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
 	35,  // 42: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
 	35,  // 43: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
 	48,  // 44: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	9,   // 45: rtask.v1.DryRunRequest.parameters:type_name -> rtask.v1.Parameter
 	48,  // 46: rtask.v1.DryRunResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	102, // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	103, // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	48,  // 48: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
 	24,  // 49: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
-	102, // 50: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
+	103, // 50: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
 	55,  // 51: rtask.v1.InfoResponse.sockets:type_name -> rtask.v1.SocketUnit
 	51,  // 52: rtask.v1.InfoResponse.remote_access:type_name -> rtask.v1.RemoteAccess
-	102, // 53: rtask.v1.RemoteAccess.authority_expires_at:type_name -> google.protobuf.Timestamp
-	102, // 54: rtask.v1.RemoteAccess.server_expires_at:type_name -> google.protobuf.Timestamp
+	103, // 53: rtask.v1.RemoteAccess.authority_expires_at:type_name -> google.protobuf.Timestamp
+	103, // 54: rtask.v1.RemoteAccess.server_expires_at:type_name -> google.protobuf.Timestamp
 	54,  // 55: rtask.v1.WhoAmIResponse.roles:type_name -> rtask.v1.Role
-	102, // 56: rtask.v1.WhoAmIResponse.certificate_expires_at:type_name -> google.protobuf.Timestamp
-	102, // 57: rtask.v1.WhoAmIResponse.token_expires_at:type_name -> google.protobuf.Timestamp
-	102, // 58: rtask.v1.WhoAmIResponse.server_time:type_name -> google.protobuf.Timestamp
+	103, // 56: rtask.v1.WhoAmIResponse.certificate_expires_at:type_name -> google.protobuf.Timestamp
+	103, // 57: rtask.v1.WhoAmIResponse.token_expires_at:type_name -> google.protobuf.Timestamp
+	103, // 58: rtask.v1.WhoAmIResponse.server_time:type_name -> google.protobuf.Timestamp
 	58,  // 59: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
-	67,  // 60: rtask.v1.TestWebhookRequest.headers:type_name -> rtask.v1.Header
+	68,  // 60: rtask.v1.TestWebhookRequest.headers:type_name -> rtask.v1.Header
 	58,  // 61: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
 	4,   // 62: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
-	66,  // 63: rtask.v1.TestWebhookResponse.request:type_name -> rtask.v1.SampleRequest
-	63,  // 64: rtask.v1.ListDeliveriesResponse.deliveries:type_name -> rtask.v1.Delivery
-	102, // 65: rtask.v1.Delivery.received_at:type_name -> google.protobuf.Timestamp
-	63,  // 66: rtask.v1.ReplayDeliveryResponse.delivery:type_name -> rtask.v1.Delivery
-	4,   // 67: rtask.v1.ReplayDeliveryResponse.job:type_name -> rtask.v1.Job
-	67,  // 68: rtask.v1.SampleRequest.headers:type_name -> rtask.v1.Header
-	67,  // 69: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
-	82,  // 70: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
-	71,  // 71: rtask.v1.WebhookResponse.reply:type_name -> rtask.v1.WebhookReply
-	67,  // 72: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
-	4,   // 73: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
-	2,   // 74: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
-	4,   // 75: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
-	4,   // 76: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	87,  // 77: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
-	88,  // 78: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
-	4,   // 79: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
-	94,  // 80: rtask.v1.WatchResponse.remote:type_name -> rtask.v1.Trust
-	95,  // 81: rtask.v1.Trust.revoked:type_name -> rtask.v1.RevokedCertificates
-	103, // 82: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	48,  // 83: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,   // 84: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	12,  // 85: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	14,  // 86: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	16,  // 87: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	18,  // 88: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	20,  // 89: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	22,  // 90: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	26,  // 91: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	29,  // 92: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	31,  // 93: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	33,  // 94: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	36,  // 95: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	38,  // 96: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	56,  // 97: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
-	59,  // 98: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
-	61,  // 99: rtask.v1.JobService.ListDeliveries:input_type -> rtask.v1.ListDeliveriesRequest
-	64,  // 100: rtask.v1.JobService.ReplayDelivery:input_type -> rtask.v1.ReplayDeliveryRequest
-	40,  // 101: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
-	42,  // 102: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
-	44,  // 103: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	46,  // 104: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
-	49,  // 105: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	52,  // 106: rtask.v1.JobService.WhoAmI:input_type -> rtask.v1.WhoAmIRequest
-	75,  // 107: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	73,  // 108: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
-	83,  // 109: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	68,  // 110: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
-	70,  // 111: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
-	75,  // 112: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
-	77,  // 113: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
-	78,  // 114: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
-	80,  // 115: rtask.v1.GatewayService.Disconnected:input_type -> rtask.v1.DisconnectedRequest
-	84,  // 116: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyTasksRequest
-	85,  // 117: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyJobsRequest
-	90,  // 118: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
-	92,  // 119: rtask.v1.GatewayService.Watch:input_type -> rtask.v1.WatchRequest
-	98,  // 120: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	96,  // 121: rtask.v1.GatewayService.Enroll:input_type -> rtask.v1.EnrollRequest
-	11,  // 122: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13,  // 123: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15,  // 124: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17,  // 125: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19,  // 126: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21,  // 127: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25,  // 128: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27,  // 129: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	30,  // 130: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	32,  // 131: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	34,  // 132: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	37,  // 133: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	39,  // 134: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	57,  // 135: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
-	60,  // 136: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
-	62,  // 137: rtask.v1.JobService.ListDeliveries:output_type -> rtask.v1.ListDeliveriesResponse
-	65,  // 138: rtask.v1.JobService.ReplayDelivery:output_type -> rtask.v1.ReplayDeliveryResponse
-	41,  // 139: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
-	43,  // 140: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
-	45,  // 141: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	47,  // 142: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
-	50,  // 143: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	53,  // 144: rtask.v1.JobService.WhoAmI:output_type -> rtask.v1.WhoAmIResponse
-	82,  // 145: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	74,  // 146: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
-	82,  // 147: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	69,  // 148: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
-	72,  // 149: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
-	76,  // 150: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
-	76,  // 151: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
-	79,  // 152: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
-	81,  // 153: rtask.v1.GatewayService.Disconnected:output_type -> rtask.v1.DisconnectedResponse
-	86,  // 154: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
-	89,  // 155: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
-	91,  // 156: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
-	93,  // 157: rtask.v1.GatewayService.Watch:output_type -> rtask.v1.WatchResponse
-	99,  // 158: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	97,  // 159: rtask.v1.GatewayService.Enroll:output_type -> rtask.v1.EnrollResponse
-	122, // [122:160] is the sub-list for method output_type
-	84,  // [84:122] is the sub-list for method input_type
-	84,  // [84:84] is the sub-list for extension type_name
-	84,  // [84:84] is the sub-list for extension extendee
-	0,   // [0:84] is the sub-list for field type_name
+	67,  // 63: rtask.v1.TestWebhookResponse.request:type_name -> rtask.v1.SampleRequest
+	61,  // 64: rtask.v1.TestWebhookResponse.when:type_name -> rtask.v1.ConditionPart
+	64,  // 65: rtask.v1.ListDeliveriesResponse.deliveries:type_name -> rtask.v1.Delivery
+	103, // 66: rtask.v1.Delivery.received_at:type_name -> google.protobuf.Timestamp
+	64,  // 67: rtask.v1.ReplayDeliveryResponse.delivery:type_name -> rtask.v1.Delivery
+	4,   // 68: rtask.v1.ReplayDeliveryResponse.job:type_name -> rtask.v1.Job
+	61,  // 69: rtask.v1.ReplayDeliveryResponse.when:type_name -> rtask.v1.ConditionPart
+	68,  // 70: rtask.v1.SampleRequest.headers:type_name -> rtask.v1.Header
+	68,  // 71: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
+	83,  // 72: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
+	72,  // 73: rtask.v1.WebhookResponse.reply:type_name -> rtask.v1.WebhookReply
+	68,  // 74: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
+	4,   // 75: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
+	2,   // 76: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
+	4,   // 77: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
+	4,   // 78: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	88,  // 79: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
+	89,  // 80: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
+	4,   // 81: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
+	95,  // 82: rtask.v1.WatchResponse.remote:type_name -> rtask.v1.Trust
+	96,  // 83: rtask.v1.Trust.revoked:type_name -> rtask.v1.RevokedCertificates
+	104, // 84: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	48,  // 85: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,   // 86: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	12,  // 87: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	14,  // 88: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	16,  // 89: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	18,  // 90: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	20,  // 91: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	22,  // 92: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	26,  // 93: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	29,  // 94: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	31,  // 95: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	33,  // 96: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	36,  // 97: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	38,  // 98: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	56,  // 99: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
+	59,  // 100: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
+	62,  // 101: rtask.v1.JobService.ListDeliveries:input_type -> rtask.v1.ListDeliveriesRequest
+	65,  // 102: rtask.v1.JobService.ReplayDelivery:input_type -> rtask.v1.ReplayDeliveryRequest
+	40,  // 103: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
+	42,  // 104: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
+	44,  // 105: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	46,  // 106: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
+	49,  // 107: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	52,  // 108: rtask.v1.JobService.WhoAmI:input_type -> rtask.v1.WhoAmIRequest
+	76,  // 109: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	74,  // 110: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
+	84,  // 111: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	69,  // 112: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
+	71,  // 113: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
+	76,  // 114: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
+	78,  // 115: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
+	79,  // 116: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
+	81,  // 117: rtask.v1.GatewayService.Disconnected:input_type -> rtask.v1.DisconnectedRequest
+	85,  // 118: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyTasksRequest
+	86,  // 119: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyJobsRequest
+	91,  // 120: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
+	93,  // 121: rtask.v1.GatewayService.Watch:input_type -> rtask.v1.WatchRequest
+	99,  // 122: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	97,  // 123: rtask.v1.GatewayService.Enroll:input_type -> rtask.v1.EnrollRequest
+	11,  // 124: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13,  // 125: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15,  // 126: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17,  // 127: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19,  // 128: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21,  // 129: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25,  // 130: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27,  // 131: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	30,  // 132: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	32,  // 133: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	34,  // 134: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	37,  // 135: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	39,  // 136: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	57,  // 137: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	60,  // 138: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	63,  // 139: rtask.v1.JobService.ListDeliveries:output_type -> rtask.v1.ListDeliveriesResponse
+	66,  // 140: rtask.v1.JobService.ReplayDelivery:output_type -> rtask.v1.ReplayDeliveryResponse
+	41,  // 141: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
+	43,  // 142: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
+	45,  // 143: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	47,  // 144: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
+	50,  // 145: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	53,  // 146: rtask.v1.JobService.WhoAmI:output_type -> rtask.v1.WhoAmIResponse
+	83,  // 147: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	75,  // 148: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
+	83,  // 149: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	70,  // 150: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	73,  // 151: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	77,  // 152: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
+	77,  // 153: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
+	80,  // 154: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
+	82,  // 155: rtask.v1.GatewayService.Disconnected:output_type -> rtask.v1.DisconnectedResponse
+	87,  // 156: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
+	90,  // 157: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
+	92,  // 158: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
+	94,  // 159: rtask.v1.GatewayService.Watch:output_type -> rtask.v1.WatchResponse
+	100, // 160: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	98,  // 161: rtask.v1.GatewayService.Enroll:output_type -> rtask.v1.EnrollResponse
+	124, // [124:162] is the sub-list for method output_type
+	86,  // [86:124] is the sub-list for method input_type
+	86,  // [86:86] is the sub-list for extension type_name
+	86,  // [86:86] is the sub-list for extension extendee
+	0,   // [0:86] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -7755,14 +7883,14 @@ func file_rtask_v1_rtask_proto_init() {
 	file_rtask_v1_rtask_proto_msgTypes[2].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[12].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[55].OneofWrappers = []any{}
-	file_rtask_v1_rtask_proto_msgTypes[84].OneofWrappers = []any{}
+	file_rtask_v1_rtask_proto_msgTypes[85].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   98,
+			NumMessages:   99,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
