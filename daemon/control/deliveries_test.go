@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -327,5 +328,34 @@ func TestReplaysOneAtATime(t *testing.T) {
 	<-f.replays
 	for range 2 {
 		must[rtaskv1.ReplayDeliveryResponse](t)(f.as(peers()[auth.User]).ReplayDelivery(t.Context(), &rtaskv1.ReplayDeliveryRequest{Delivery: id}))
+	}
+}
+
+// Why a replay is ignored, an administrator is told part by part, and others as its sender was.
+func TestReplayExplained(t *testing.T) {
+	f := newKeeping(t)
+	f.keep(strings.Replace(keeping, `    respond         = "result"`, `    respond = "result"
+    when    = body.ref == "refs/heads/main" && header("Authorization") == "x" || body.forced`, 1))
+	head := []webhook.Header{event, {Name: "Authorization", Value: "x"}}
+	id := f.deliver("kept", "github", push, time.Now(), head...)
+	if m := f.deliveries(peers()[auth.User], "kept", "github"); len(m) != 1 || m[0].Decision != "accepted" {
+		t.Fatalf("%s: %v", id, m)
+	}
+	replay := &rtaskv1.ReplayDeliveryRequest{Delivery: id}
+	r := must[rtaskv1.ReplayDeliveryResponse](t)(f.as(peers()[auth.Admin]).ReplayDelivery(t.Context(), replay))
+	var got []string
+	for _, p := range r.When {
+		got = append(got, fmt.Sprint(filepath.Base(p.File), " ", p.Line, " ", p.Text, " ", p.Result, " ", p.Problem != "", " ", p.Value))
+	}
+	want := []string{
+		`tasks.hcl 12 body.ref == "refs/heads/main" true false body.ref = "refs/heads/main"`,
+		`tasks.hcl 12 header("Authorization") == "x" missing true `, // which is not kept
+		`tasks.hcl 12 body.forced missing true `,
+	}
+	if r.Decision != "ignored" || !slices.Equal(got, want) {
+		t.Errorf("%v\n%q", r, got)
+	}
+	if r := must[rtaskv1.ReplayDeliveryResponse](t)(f.as(peers()[auth.User]).ReplayDelivery(t.Context(), replay)); r.Decision != "ignored" || r.Reason == "" || r.When != nil {
+		t.Errorf("%v", r)
 	}
 }
