@@ -27,7 +27,7 @@ func (a *app) convertCommand() *cli.Command {
 		Description: "FILE is a list of hooks of adnanh/webhook (hooks.json or hooks.yaml), a config.yaml of OliveTin,\n" +
 			"or a config.toml. The name's end says whether it is TOML. No engine is needed.\n" +
 			"What rtask has nothing for is a comment at its place and a line on standard error, and the exit status is 1.\n" +
-			"The result never takes a request that FILE refuses.\n" +
+			"No rule becomes weaker.\n" +
 			"A relative command of a config.toml without a workdir is looked up in the folder of FILE.",
 		Action: func(c *cli.Context) error {
 			path, err := oneArg(c, "FILE")
@@ -115,6 +115,7 @@ func (a *app) convertForeign(path string, data []byte) error {
 	}
 	if len(result.Hooks) > 0 {
 		a.say("A request that a rule refuses is answered with 200 and {\"status\":\"ignored\"}, one with a wrong signature with 401.")
+		a.say("A body is read as JSON or a form by what is in it, whatever its Content-Type is.")
 	}
 	a.say("Tasks run as users of their own, in a sandbox: see user and SANDBOX in rtask.hcl(5).")
 	if len(result.Lost) > 0 {

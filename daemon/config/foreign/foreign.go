@@ -1,6 +1,6 @@
 // Package foreign turns configurations of other programs that run commands into files of tasks.d: the hooks of adnanh/webhook (and
-// soulteary's fork of it) and the actions of OliveTin. What it writes never takes a request that the other program would have
-// refused. What rtask has nothing for is left out, with a comment at its place.
+// soulteary's fork of it) and the actions of OliveTin. No rule becomes weaker on the way. What rtask has
+// nothing for is left out, with a comment at its place.
 //
 // It is for people who move to rtask; the engine reads none of these files. It reads no file itself and knows nothing of what rtask
 // makes of a task: its caller checks each one. Only ctl may import it.
