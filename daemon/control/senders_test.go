@@ -120,9 +120,9 @@ func TestSendersReplies(t *testing.T) {
 		runs bool
 		want string // of a reply of its own
 	}{
-		{webhook.Discord, `{"id":"1","type":1}`, false, `200 application/json {"type":1}`}, {webhook.Discord, `{"version":1,"type":0}`, false, "204  "},
+		{webhook.Discord, `{"id":"1","type":1}`, false, `200 application/json {"type":1}`}, {webhook.Discord, `{"version":1,"type":0}`, false, "204 application/json "},
 		{webhook.Discord, `{"id":"2","type":3,"data":{"custom_id":"x"}}`, true, `200 application/json {"type":6}`},
-		{webhook.Discord, `{"version":1,"type":1,"event":{"type":"ENTITLEMENT_CREATE"}}`, true, "204  "},
+		{webhook.Discord, `{"version":1,"type":1,"event":{"type":"ENTITLEMENT_CREATE"}}`, true, "204 application/json "},
 		{webhook.Discord, `{"id":"3","type":2,"data":{"name":"deploy"}}`, true, `"content":"Accepted: job `},
 		{webhook.Zoom, `{"event":"endpoint.url_validation","payload":{"plainToken":"qgg8vlvZRS6UYooatFL8Aw"}}`, false, `"plainToken":"qgg8vlvZRS6UYooatFL8Aw"`},
 		{webhook.Zoom, `{"event":"meeting.started"}`, true, "0  "}, {webhook.Twilio, "Body=hi&MessageSid=SM1", true, "200 text/xml <Response/>"},

@@ -222,7 +222,8 @@ func readDiscord(d *Delivery, _ *Request, o object) error {
 	}
 	switch kind := top["type"].scalar(); {
 	case len(top["event"]) > 0 || kind == "0":
-		d.Ping, d.Reply = kind == "0", &Reply{Status: 204}
+		// Discord wants a type also where there is no body.
+		d.Ping, d.Reply = kind == "0", &Reply{Status: 204, ContentType: "application/json"}
 	case kind == "1":
 		d.Event, d.Ping, d.Reply = "PING", true, jsonReply(`{"type":1}`)
 	case kind == "2":

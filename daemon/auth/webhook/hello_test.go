@@ -81,8 +81,8 @@ func TestZoomValidation(t *testing.T) {
 // Discord reads an answer of its own to each kind of request.
 func TestDiscordReplies(t *testing.T) {
 	for body, want := range map[string]string{
-		`{"id":"1","type":1}`: `200 application/json {"type":1}`, `{"version":1,"type":0}`: "204", `{"id":"1","type":3,"data":{"custom_id":"x"}}`: `200 application/json {"type":6}`,
-		`{"version":1,"type":1,"event":{"type":"X"}}`: "204", `{"id":"1","type":2,"data":{"name":"x"}}`: "", `{"id":"1","type":4}`: `200 application/json {"type":8,"data":{"choices":[]}}`,
+		`{"id":"1","type":1}`: `200 application/json {"type":1}`, `{"version":1,"type":0}`: "204 application/json", `{"id":"1","type":3,"data":{"custom_id":"x"}}`: `200 application/json {"type":6}`,
+		`{"version":1,"type":1,"event":{"type":"X"}}`: "204 application/json", `{"id":"1","type":2,"data":{"name":"x"}}`: "", `{"id":"1","type":4}`: `200 application/json {"type":8,"data":{"choices":[]}}`,
 	} {
 		d := read(t, Discord, nil, body)
 		got := ""
