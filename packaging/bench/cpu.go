@@ -85,9 +85,9 @@ func (u usage) total() float64 {
 }
 
 // cpuRows are the costs of a request: of all, and by part.
-func cpuRows(who string, ours, theirs *side) []row {
-	const section, unit = "CPU for a blocking request", "µs"
-	rows := []row{cost(section, who+": all", unit, ours.cpu.total()/float64(ours.served), theirs.cpu.total()/float64(theirs.served), "webhook")}
+func cpuRows(section, who string, ours, theirs *side) []row {
+	const unit = "µs"
+	rows := []row{cost(section, who+": all", unit, ours.perRequest(), theirs.perRequest(), "webhook")}
 	for _, g := range ours.groups {
 		r := row{Section: section, What: "  " + g.name, Unit: unit, Rtask: ours.cpu[g.name] / float64(ours.served)}
 		rows = append(rows, r)

@@ -27,6 +27,7 @@ type load struct {
 type side struct {
 	url    string
 	groups []controlGroup
+	push   *push // what is sent; nil: nothing, with the key
 	loads  []load
 	cpu    usage
 	served int
@@ -39,20 +40,8 @@ func measureHTTP(ctx context.Context, m *machine, rounds int) ([]row, error) {
 	for _, clients := range []int{1, 4, 16} {
 		ours := &side{url: rtaskURL + "true", groups: rtaskGroups()}
 		theirs := &side{url: webhookURL, groups: webhookGroups()}
-		for _, s := range []*side{ours, theirs} {
-			if err := m.turn(ctx, s, clients, leastRequests); err != nil { // not counted: it says how many fill a round
-				return nil, err
-			}
-		}
-		requests := [2]int{requestsFor(ours, clients), requestsFor(theirs, clients)}
-		ours.reset()
-		theirs.reset()
-		for range rounds {
-			for i, s := range []*side{ours, theirs} {
-				if err := m.turn(ctx, s, clients, requests[i]); err != nil {
-					return nil, err
-				}
-			}
+		if err := m.alternate(ctx, ours, theirs, clients, rounds); err != nil {
+			return nil, err
 		}
 		who := strconv.Itoa(clients) + " clients"
 		if clients == 1 {
@@ -62,9 +51,29 @@ func measureHTTP(ctx context.Context, m *machine, rounds int) ([]row, error) {
 			rate(section, who, "requests/s", ours.median(load.perSecond), theirs.median(load.perSecond), "webhook").aiming("≥ 1.0"),
 			cost(section, who, "p50 ms", ours.median(load.middle), theirs.median(load.middle), "webhook"),
 			cost(section, who, "p99 ms", ours.median(load.slow), theirs.median(load.slow), "webhook"))
-		costs = append(costs, cpuRows(who, ours, theirs)...)
+		costs = append(costs, cpuRows("CPU for a blocking request", who, ours, theirs)...)
 	}
 	return append(rows, costs...), nil
+}
+
+// alternate has both sides take turns, and fills in what came of it.
+func (m *machine) alternate(ctx context.Context, ours, theirs *side, clients, rounds int) error {
+	for _, s := range []*side{ours, theirs} {
+		if err := m.turn(ctx, s, clients, leastRequests); err != nil { // not counted: it says how many fill a round
+			return err
+		}
+	}
+	requests := [2]int{requestsFor(ours, clients), requestsFor(theirs, clients)}
+	ours.reset()
+	theirs.reset()
+	for range rounds {
+		for i, s := range []*side{ours, theirs} {
+			if err := m.turn(ctx, s, clients, requests[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (l load) perSecond() float64 { return l.rate }
@@ -79,6 +88,9 @@ func (s *side) median(figure func(load) float64) float64 {
 	}
 	return median(values)
 }
+
+// perRequest is the processor time of all parts for a request.
+func (s *side) perRequest() float64 { return s.cpu.total() / float64(s.served) }
 
 func (s *side) reset() { s.loads, s.cpu, s.served = nil, nil, 0 }
 
@@ -96,8 +108,16 @@ func (m *machine) turn(ctx context.Context, s *side, clients, requests int) erro
 	if err != nil {
 		return err
 	}
-	out, err := output(ctx, "hey", "-o", "csv", "-n", strconv.Itoa(requests), "-c", strconv.Itoa(clients), "-t", "60",
-		"-m", http.MethodPost, "-H", "Authorization: Bearer "+m.key, s.url)
+	args := []string{"-o", "csv", "-n", strconv.Itoa(requests), "-c", strconv.Itoa(clients), "-t", "60", "-m", http.MethodPost}
+	if s.push == nil {
+		args = append(args, "-H", "Authorization: Bearer "+m.key)
+	} else {
+		args = append(args, "-D", s.push.file)
+		for _, h := range s.push.headers {
+			args = append(args, "-H", h)
+		}
+	}
+	out, err := output(ctx, "hey", append(args, s.url)...)
 	if err != nil {
 		return err
 	}

@@ -86,8 +86,9 @@ func setUp(ctx context.Context) (*machine, error) {
 	}
 	m.key = strings.TrimSpace(key)
 	hooks := fmt.Sprintf(`[{"id": "true", "execute-command": "/bin/true", "include-command-output-in-response": true,
-  "trigger-rule": {"match": {"type": "value", "value": "Bearer %s", "parameter": {"source": "header", "name": "Authorization"}}}}]
-`, m.key)
+  "trigger-rule": {"match": {"type": "value", "value": "Bearer %s", "parameter": {"source": "header", "name": "Authorization"}}}},
+ %s]
+`, m.key, hook())
 	if err := os.WriteFile(webhookFile, []byte(hooks), 0o600); err != nil {
 		return nil, fmt.Errorf("cannot configure webhook: %w", err)
 	}

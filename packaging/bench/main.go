@@ -53,6 +53,7 @@ type section struct {
 func sections() []section {
 	return []section{
 		{"http", measureHTTP},
+		{"webhook", measureWebhook},
 		{"run", measureRun},
 		{"start", measureStart},
 		{"log", measureLog},
