@@ -163,6 +163,7 @@ var table = [...]struct {
 	{"/rtask.v1.GatewayService/Disconnected", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/WebhookFraming", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Webhook", Rule{Least: Gateway}},
+	{"/rtask.v1.GatewayService/WebhookStream", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Refused", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Watch", Rule{Least: Gateway}},
 	{"/rtask.v1.GatewayService/Metrics", Rule{Least: Gateway}},

@@ -48,6 +48,7 @@ func TestEveryProcedureForEveryKind(t *testing.T) {
 		"/rtask.v1.JobService/ListDeliveries":     local,
 		"/rtask.v1.JobService/ReplayDelivery":     local,
 		"/rtask.v1.GatewayService/Webhook":        {Gateway},
+		"/rtask.v1.GatewayService/WebhookStream":  {Gateway},
 		"/rtask.v1.GatewayService/Disconnected":   {Gateway},
 		"/rtask.v1.GatewayService/Refused":        {Gateway},
 		"/rtask.v1.GatewayService/WebhookFraming": {Gateway},

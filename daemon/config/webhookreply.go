@@ -30,7 +30,12 @@ const (
 	RespondAccepted Respond = "accepted"
 	// RespondResult is when the job has ended.
 	RespondResult Respond = "result"
+	// RespondOutput is as soon as there is output, which is the answer.
+	RespondOutput Respond = "output"
 )
+
+// Waits reports whether the answer tells what came of the job.
+func (r Respond) Waits() bool { return r != RespondAccepted }
 
 // Bodyless reports whether a reply with this status has no body (RFC 9110, sections 15.3.5 and 15.3.6).
 func Bodyless(status int) bool {
@@ -57,10 +62,16 @@ func replyAttributes() []attribute[hookDraft] {
 		},
 		{
 			name: "respond", example: `"accepted"`, fallback: `"accepted"`,
-			kind: choice(func(h *hookDraft) *Respond { return &h.Respond }, RespondAccepted, RespondResult),
-			doc: "When the sender gets an answer: `accepted`, once the job is on disk, with its id; or `result`, when it has ended, as a " +
-				"blocking task over HTTP. Most senders wait for 10 seconds. A Slack command is always answered immediately, with a text " +
-				"for the person who typed it; an interaction is answered with an empty body.",
+			kind: choice(func(h *hookDraft) *Respond { return &h.Respond }, RespondAccepted, RespondResult, RespondOutput),
+			doc: "When the sender gets an answer:\n" +
+				".Bl -tag -width accepted -compact\n" +
+				".It Ql accepted\nonce the job is on disk, with its id\n" +
+				".It Ql result\nwhen it has ended, as from a blocking task over HTTP\n" +
+				".It Ql output\nas soon as it writes something: the reply is what it writes, as it comes\n" +
+				".El\n" +
+				"Most senders wait for 10 seconds. A Slack command that starts a job is answered immediately, with a text for the person who " +
+				"typed it, and an interaction with an empty body; with `output`, both are answered with the output. rtask-gateway(8) " +
+				"says how such a reply shows that the job failed.",
 		},
 		{
 			name: "status", example: "200", otherwise: "202, or 200 where the reply waits for the job",
@@ -71,7 +82,7 @@ func replyAttributes() []attribute[hookDraft] {
 		{
 			name: "content_type", example: `"text/html; charset=utf-8"`, otherwise: `"text/plain; charset=utf-8"`,
 			kind: text((*decoder).contentType),
-			doc: "The `Content-Type` of a `message`. Browsers run such a page in a sandbox, where it " +
+			doc: "The `Content-Type` of a `message` and of what `respond = \"output\"` sends. Browsers run such a page in a sandbox, where it " +
 				"cannot use what the user's browser knows of this server.",
 		},
 		{
@@ -143,10 +154,13 @@ func (d *decoder) checkReply(r hcl.Range, h *hookDraft) {
 	if !typed {
 		h.ContentType = plainText
 	}
-	if typed && h.Message == nil {
+	switch {
+	case h.Message != nil && h.Respond == RespondOutput:
+		d.errorf(given("message"), "Leave one of the two out.", "message means nothing with respond = %q: the job's output is the reply", h.Respond)
+	case h.Message == nil && h.Respond != RespondOutput && typed:
 		d.errorf(given("content_type"), "Leave it out, or write a message.", "content_type means nothing here: without a message the reply is JSON")
 	}
-	if Bodyless(h.Status) && h.Message != nil && *h.Message != "" {
+	if Bodyless(h.Status) && (h.Respond == RespondOutput || h.Message != nil && *h.Message != "") {
 		d.errorf(given("status"), "", "a reply with the status %d has no body", h.Status)
 	}
 }

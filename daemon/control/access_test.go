@@ -168,7 +168,7 @@ func TestStrangersAreRefusedAtOnce(t *testing.T) {
 
 // streams reports whether a method has a stream for an answer, for which plain JSON is no request.
 func streams(procedure string) bool {
-	return strings.HasSuffix(procedure, "/StreamLogs") || strings.HasSuffix(procedure, "/RunStream") || strings.HasSuffix(procedure, "/Logs") || strings.HasSuffix(procedure, "/Watch")
+	return strings.HasSuffix(procedure, "/StreamLogs") || strings.HasSuffix(procedure, "/RunStream") || strings.HasSuffix(procedure, "/WebhookStream") || strings.HasSuffix(procedure, "/Logs") || strings.HasSuffix(procedure, "/Watch")
 }
 
 // What a message may be is bounded before it is decoded: compressed ones are not taken, and large ones only where there
@@ -220,5 +220,9 @@ func TestMessagesAreBounded(t *testing.T) {
 	err = firstError(f.net(demo, "async").RunStream(t.Context(), &rtaskv1.RunRequest{Input: []byte(big)}))
 	if detail(err).GetKind() != "input-too-large" { // it has an input
 		t.Errorf("RunStream with 1 MiB: %v", err)
+	}
+	err = firstError(f.net(nil, "").WebhookStream(t.Context(), &rtaskv1.WebhookRequest{Body: []byte(big)}))
+	if connect.CodeOf(err) != connect.CodeNotFound { // of no webhook
+		t.Errorf("WebhookStream with 1 MiB: %v", err)
 	}
 }

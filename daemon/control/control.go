@@ -218,7 +218,8 @@ const envelope = 5
 func maxOf(procedure string) int {
 	switch procedure {
 	case rtaskv1connect.JobServiceStartProcedure, rtaskv1connect.GatewayServiceRunProcedure, rtaskv1connect.GatewayServiceRunStreamProcedure,
-		rtaskv1connect.GatewayServiceWebhookProcedure, rtaskv1connect.JobServiceImportKeysProcedure, rtaskv1connect.JobServiceTestWebhookProcedure:
+		rtaskv1connect.GatewayServiceWebhookProcedure, rtaskv1connect.GatewayServiceWebhookStreamProcedure,
+		rtaskv1connect.JobServiceImportKeysProcedure, rtaskv1connect.JobServiceTestWebhookProcedure:
 		return maxRequest
 	case rtaskv1connect.GatewayServiceEnrollProcedure:
 		return 2 * maxSmallRequest // so that a body of that length fits in any encoding

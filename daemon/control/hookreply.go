@@ -15,7 +15,7 @@ import (
 
 // waits reports whether the answer waits for the job. A person does not wait for a result.
 func (h *hook) waits() bool {
-	return h.webhook.Respond == config.RespondResult && h.delivery.Person == webhook.Nobody
+	return h.webhook.Respond == config.RespondOutput || h.webhook.Respond == config.RespondResult && h.delivery.Person == webhook.Nobody
 }
 
 // accepted is the answer to a request that was accepted, and whose job is m.

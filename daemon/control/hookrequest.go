@@ -25,7 +25,9 @@ func (s *Server) WebhookFraming(ctx context.Context, r *rtaskv1.WebhookFramingRe
 	if r.Method != "" && r.Method != http.MethodHead && !slices.Contains(methods, r.Method) {
 		_ = s.refuseHook(h.decided(refused), wrongMethod(methods), h.task.Name) // the gateway answers it
 	}
-	return &rtaskv1.WebhookFramingResponse{MaxInputBytes: hookLimit(h.webhook), Methods: methods}, nil
+	return &rtaskv1.WebhookFramingResponse{
+		MaxInputBytes: hookLimit(h.webhook), Methods: methods, Streams: h.webhook.Respond == config.RespondOutput,
+	}, nil
 }
 
 // methodsOf are the methods that a webhook's URL takes, besides HEAD.

@@ -19,6 +19,9 @@ const (
 	// output at a time. Root and the engine's own user are not held to it.
 	maxWatchesOfKey  = 128
 	maxWatchesOfUser = 256
+	// maxWatchesOfHook is how many senders of one webhook wait for a result, or read output, at a time. A repeat of what was accepted
+	// takes no turn, so there is no other bound.
+	maxWatchesOfHook = 512
 	// maxStates is how many streams of Watch the gateway has at a time. It needs one, and another while it starts again.
 	maxStates = 8
 	// watchRetryAfter is what a client is told that has too many: when one of them ends nobody knows.
@@ -81,6 +84,18 @@ func (s *Server) watch(c *call) (done func(), err error) {
 	}
 	return func() { s.watches.giveBack(who, 1) }, nil
 }
+
+// watchHook is watch for the sender of a request that is answered when its job ends.
+func (s *Server) watchHook(h *hook) (done func(), err error) {
+	who := hookOf{h.task.Name, h.webhook.Name}
+	if !s.watches.take(who, 1, maxWatchesOfHook) {
+		return nil, fail(connect.CodeResourceExhausted, rtaskv1.KindConcurrency, errors.New("too many requests to this webhook wait for their job"), retryIn(watchRetryAfter))
+	}
+	return func() { s.watches.giveBack(who, 1) }, nil
+}
+
+// hookOf is a webhook, as the holder of a share.
+type hookOf struct{ task, name string }
 
 // remoteOf is a remote client, as the holder of a share.
 type remoteOf string

@@ -109,7 +109,20 @@ func (s *Server) Webhook(ctx context.Context, r *rtaskv1.WebhookRequest) (*rtask
 	if answer != nil || err != nil {
 		return answer, err
 	}
+	return s.runHook(ctx, h)
+}
+
+// runHook runs what a request is for, and answers it.
+func (s *Server) runHook(ctx context.Context, h *hook) (*rtaskv1.WebhookResponse, error) {
 	wait := h.waits()
+	if wait {
+		done, err := s.watchHook(h)
+		if err != nil {
+			s.settleDelivery(h, err)
+			return h.failed(s.refuseHook(h.decided(refused), err, h.task.Name))
+		}
+		defer done()
+	}
 	result, err := s.run(ctx, wait, h.spec, h.decided(accepted))
 	s.settleDelivery(h, err)
 	s.count(h.task, h.webhook.Name, err)

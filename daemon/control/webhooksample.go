@@ -62,7 +62,7 @@ func (s *Server) TestWebhook(ctx context.Context, r *rtaskv1.TestWebhookRequest)
 	}
 	var result job.Result
 	if err == nil && h.skip == "" && r.Run {
-		result, err = s.run(ctx, h.webhook.Respond == config.RespondResult, h.spec, h.decided(accepted))
+		result, err = s.run(ctx, h.webhook.Respond.Waits(), h.spec, h.decided(accepted))
 	}
 	if h.request != nil {
 		reply.Method = h.request.Method

@@ -504,6 +504,10 @@ func (s *stub) Webhook(_ context.Context, r *rtaskv1.WebhookRequest) (*rtaskv1.W
 	return &rtaskv1.WebhookResponse{Run: &rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}, Accepted: true}, Reply: s.reply}, nil
 }
 
+func (*stub) WebhookStream(context.Context, *rtaskv1.WebhookRequest) (none rtaskv1connect.GatewayServiceWebhookStreamClientStream, err error) {
+	return none, connect.NewError(connect.CodeUnimplemented, "it has no streams")
+}
+
 func (*stub) Enroll(context.Context, *rtaskv1.EnrollRequest) (*rtaskv1.EnrollResponse, error) {
 	return &rtaskv1.EnrollResponse{}, nil
 }

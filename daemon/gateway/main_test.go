@@ -135,6 +135,68 @@ task "answers" {
     status  = 204
   }
 }
+task "prints" {
+  command        = ["/bin/sh", "-c", "eval \"$(cat)\""]
+  max_concurrent = 0
+  timeout        = "1min"
+  log_max_bytes  = "1M"
+  sandbox {
+    profile = "off"
+  }
+  webhook "prints" {
+    token        = "token-whose-job-answers"
+    respond      = "output"
+    content_type = "text/html"
+  }
+  webhook "stripe" {
+    verify  = "stripe"
+    secrets = ["s3cret"]
+    respond = "output"
+    status  = 203
+  }
+}
+task "floods" {
+  command = ["/bin/sh", "-c", "head -c 50000000 /dev/zero; : >\"$(cat)\""]
+  sandbox {
+    profile = "off"
+  }
+  webhook "floods" {
+    token   = "token-of-much-output"
+    respond = "output"
+  }
+}
+task "split" {
+  command         = ["/bin/sh", "-c", "echo out; echo err >&2"]
+  redirect_stderr = false
+  webhook "split" {
+    token   = "token-of-two-streams"
+    respond = "output"
+  }
+}
+task "brief" {
+  command = ["/bin/sh", "-c", "echo early; sleep 100"]
+  timeout = "100ms"
+  webhook "brief" {
+    token   = "token-of-a-timeout"
+    respond = "output"
+  }
+}
+task "absent" {
+  command = ["/no/such/program"]
+  webhook "absent" {
+    token   = "token-of-no-program"
+    respond = "output"
+  }
+}
+task "slacks" {
+  command        = ["/bin/sh", "-c", "eval \"$(sed -n 's/.*&text=\\([^&]*\\).*/\\1/p' | sed 's/+/ /g; s/%3B/;/g')\""]
+  max_concurrent = 0
+  webhook "slacks" {
+    verify  = "slack"
+    secrets = ["s3cret"]
+    respond = "output"
+  }
+}
 task "seldom" {
   command    = ["/bin/true"]
   rate_limit = 0.01

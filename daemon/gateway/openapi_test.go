@@ -273,6 +273,9 @@ func TestOpenAPI(t *testing.T) {
 		d.check(t, "GET", wh, f.do("GET", path, nil))
 	}
 	d.check(t, "POST", wh, f.do("POST", f.url("got"), nil))
+	for _, script := range []string{"echo well", "echo no; exit 3", "exit 3"} {
+		d.check(t, "POST", wh, f.do("POST", f.url("prints"), strings.NewReader(script)))
+	}
 	for _, path := range []string{exits, "/wh/none"} {
 		d.check(t, "HEAD", wh, f.do("HEAD", path, nil))
 	}

@@ -27,6 +27,8 @@ const (
 	trailerStatus   = "Rtask-Status"
 	trailerReason   = "Rtask-Reason"
 	trailerExitCode = "Rtask-Exit-Code"
+
+	trailers = trailerStatus + ", " + trailerReason + ", " + trailerExitCode
 )
 
 // keepAlive is for how long a stream of events may be quiet. Then it says so in a comment, as the standard of server-sent
@@ -211,7 +213,7 @@ func endEvent(j *rtaskv1.Job) []byte {
 func (a *api) stream(w http.ResponseWriter, r *http.Request, client codec.Presented, request *rtaskv1.RunRequest) {
 	request.Id = jobid.New()
 	out := newOutput(w, func(h http.Header) {
-		h.Set("Trailer", trailerStatus+", "+trailerReason+", "+trailerExitCode)
+		h.Set("Trailer", trailers)
 	})
 	accepted := false
 	err := receive(r.Context(), 0, func(ctx context.Context, offset int64) (runStream, error) {
@@ -238,14 +240,19 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, client codec.Presen
 	case accepted:
 		writeRun(w, client.Task, &rtaskv1.RunResponse{Job: out.job, Accepted: true}, 0)
 	default:
-		end := view.RunOf(out.job)
-		w.Header().Set(trailerStatus, end.Status)
-		if end.Reason != "" {
-			w.Header().Set(trailerReason, end.Reason)
-		}
-		if end.ExitCode != nil {
-			w.Header().Set(trailerExitCode, strconv.Itoa(int(*end.ExitCode)))
-		}
+		setEnd(w.Header(), out.job)
+	}
+}
+
+// setEnd says in a head, or in its trailers, how a job ended.
+func setEnd(h http.Header, j *rtaskv1.Job) {
+	end := view.RunOf(j)
+	h.Set(trailerStatus, end.Status)
+	if end.Reason != "" {
+		h.Set(trailerReason, end.Reason)
+	}
+	if end.ExitCode != nil {
+		h.Set(trailerExitCode, strconv.Itoa(int(*end.ExitCode)))
 	}
 }
 

@@ -48,6 +48,10 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 		Hash: hash, Headers: headers(r, ""), Id: jobid.New(), Body: got.bytes, BodyTooLarge: got.tooLong,
 		Method: r.Method, Query: []byte(r.URL.RawQuery), Url: urlOf(r),
 	}
+	if framing.Streams {
+		a.webhookStream(w, r, client, request, got.release)
+		return
+	}
 	reply, err := call(r.Context(), client, a.engine.Webhook, request)
 	if err != nil {
 		done()
@@ -57,7 +61,12 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 	if reply.Run != nil { // what is ignored may not even be signed
 		a.strangers.praise(sender)
 	}
-	switch m := reply; {
+	writeAnswer(w, reply)
+}
+
+// writeAnswer sends the engine's answer to a webhook's request.
+func writeAnswer(w http.ResponseWriter, m *rtaskv1.WebhookResponse) {
+	switch {
 	case m.Reply != nil:
 		writeReply(w, m)
 	case m.Person:

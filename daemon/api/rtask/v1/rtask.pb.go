@@ -5064,7 +5064,9 @@ type WebhookFramingResponse struct {
 	// max_input_bytes: the largest body that this webhook takes.
 	MaxInputBytes int64 `protobuf:"varint,1,opt,name=max_input_bytes,json=maxInputBytes,proto3" json:"max_input_bytes,omitempty"`
 	// methods that the URL takes, such as "POST", beside HEAD. Empty: an engine from before, whose webhooks take POST.
-	Methods       []string `protobuf:"bytes,150,rep,name=methods,proto3" json:"methods,omitempty"`
+	Methods []string `protobuf:"bytes,150,rep,name=methods,proto3" json:"methods,omitempty"`
+	// streams: the answer is the job's output, and WebhookStream is to be called.
+	Streams       bool `protobuf:"varint,151,opt,name=streams,proto3" json:"streams,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5113,6 +5115,13 @@ func (x *WebhookFramingResponse) GetMethods() []string {
 	return nil
 }
 
+func (x *WebhookFramingResponse) GetStreams() bool {
+	if x != nil {
+		return x.Streams
+	}
+	return false
+}
+
 // WebhookRequest is a request to a webhook as it came.
 type WebhookRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -5130,7 +5139,14 @@ type WebhookRequest struct {
 	Query []byte `protobuf:"bytes,151,opt,name=query,proto3" json:"query,omitempty"`
 	// url is the whole one, as far as the gateway knows it: behind a proxy, which may have changed scheme, host or path, it is what
 	// the proxy called.
-	Url           string `protobuf:"bytes,152,opt,name=url,proto3" json:"url,omitempty"`
+	Url string `protobuf:"bytes,152,opt,name=url,proto3" json:"url,omitempty"`
+	// job: for WebhookStream, whose output to go on with, behind offset, for a gateway whose engine went away after it had accepted the
+	// request. Of the rest only hash counts then.
+	Job    string `protobuf:"bytes,153,opt,name=job,proto3" json:"job,omitempty"`
+	Offset int64  `protobuf:"varint,154,opt,name=offset,proto3" json:"offset,omitempty"`
+	// ended: for WebhookStream, the job is sent once more when it has ended, and only then its output, for a client that cannot be told
+	// behind the output that the job failed.
+	Ended         bool `protobuf:"varint,155,opt,name=ended,proto3" json:"ended,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5219,6 +5235,27 @@ func (x *WebhookRequest) GetUrl() string {
 		return x.Url
 	}
 	return ""
+}
+
+func (x *WebhookRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *WebhookRequest) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *WebhookRequest) GetEnded() bool {
+	if x != nil {
+		return x.Ended
+	}
+	return false
 }
 
 // WebhookReply is a reply that the gateway sends as it is.
@@ -5586,7 +5623,14 @@ type RunStreamResponse struct {
 	// end: job has ended, and this is the last message.
 	End bool `protobuf:"varint,5,opt,name=end,proto3" json:"end,omitempty"`
 	// accepted: the task does not block, and this is the last message.
-	Accepted      bool `protobuf:"varint,6,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	Accepted bool `protobuf:"varint,6,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// webhook, of WebhookStream. Alone: the answer to the request, and this is the last message. With the first job and with person: what
+	// that person reads if the job fails and writes nothing; otherwise they read the output.
+	Webhook *WebhookResponse `protobuf:"bytes,150,opt,name=webhook,proto3" json:"webhook,omitempty"`
+	// length, of WebhookStream and with a job that has ended: how many bytes of standard output it has in all, if that is known.
+	Length *int64 `protobuf:"varint,151,opt,name=length,proto3,oneof" json:"length,omitempty"`
+	// head, of WebhookStream and with the first job: status and content_type of the output.
+	Head          *WebhookReply `protobuf:"bytes,152,opt,name=head,proto3" json:"head,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5661,6 +5705,27 @@ func (x *RunStreamResponse) GetAccepted() bool {
 		return x.Accepted
 	}
 	return false
+}
+
+func (x *RunStreamResponse) GetWebhook() *WebhookResponse {
+	if x != nil {
+		return x.Webhook
+	}
+	return nil
+}
+
+func (x *RunStreamResponse) GetLength() int64 {
+	if x != nil && x.Length != nil {
+		return *x.Length
+	}
+	return 0
+}
+
+func (x *RunStreamResponse) GetHead() *WebhookReply {
+	if x != nil {
+		return x.Head
+	}
+	return nil
 }
 
 // LogsRequest names a job as ResultRequest does.
@@ -7385,10 +7450,11 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\fR\x05value\"D\n" +
 	"\x15WebhookFramingRequest\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x17\n" +
-	"\x06method\x18\x96\x01 \x01(\tR\x06method\"[\n" +
+	"\x06method\x18\x96\x01 \x01(\tR\x06method\"v\n" +
 	"\x16WebhookFramingResponse\x12&\n" +
 	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\x12\x19\n" +
-	"\amethods\x18\x96\x01 \x03(\tR\amethods\"\xdd\x01\n" +
+	"\amethods\x18\x96\x01 \x03(\tR\amethods\x12\x19\n" +
+	"\astreams\x18\x97\x01 \x01(\bR\astreams\"\xa0\x02\n" +
 	"\x0eWebhookRequest\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12*\n" +
 	"\aheaders\x18\x02 \x03(\v2\x10.rtask.v1.HeaderR\aheaders\x12\x12\n" +
@@ -7397,7 +7463,10 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x02id\x18\x06 \x01(\tR\x02id\x12\x17\n" +
 	"\x06method\x18\x96\x01 \x01(\tR\x06method\x12\x15\n" +
 	"\x05query\x18\x97\x01 \x01(\fR\x05query\x12\x11\n" +
-	"\x03url\x18\x98\x01 \x01(\tR\x03url\"]\n" +
+	"\x03url\x18\x98\x01 \x01(\tR\x03url\x12\x11\n" +
+	"\x03job\x18\x99\x01 \x01(\tR\x03job\x12\x17\n" +
+	"\x06offset\x18\x9a\x01 \x01(\x03R\x06offset\x12\x15\n" +
+	"\x05ended\x18\x9b\x01 \x01(\bR\x05ended\"]\n" +
 	"\fWebhookReply\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\x05R\x06status\x12!\n" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x12\n" +
@@ -7422,14 +7491,18 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x05query\x18\x14 \x01(\fR\x05query\x12*\n" +
 	"\aheaders\x18\x15 \x03(\v2\x10.rtask.v1.HeaderR\aheaders\x12'\n" +
 	"\x0fidempotency_key\x18\x16 \x01(\fR\x0eidempotencyKey\x12\x16\n" +
-	"\x06offset\x18\x17 \x01(\x03R\x06offset\"\xb8\x01\n" +
+	"\x06offset\x18\x17 \x01(\x03R\x06offset\"\xc4\x02\n" +
 	"\x11RunStreamResponse\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\x12(\n" +
 	"\x06stream\x18\x02 \x01(\x0e2\x10.rtask.v1.StreamR\x06stream\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04data\x12\x16\n" +
 	"\x06offset\x18\x04 \x01(\x03R\x06offset\x12\x10\n" +
 	"\x03end\x18\x05 \x01(\bR\x03end\x12\x1a\n" +
-	"\baccepted\x18\x06 \x01(\bR\baccepted\"M\n" +
+	"\baccepted\x18\x06 \x01(\bR\baccepted\x124\n" +
+	"\awebhook\x18\x96\x01 \x01(\v2\x19.rtask.v1.WebhookResponseR\awebhook\x12\x1c\n" +
+	"\x06length\x18\x97\x01 \x01(\x03H\x00R\x06length\x88\x01\x01\x12+\n" +
+	"\x04head\x18\x98\x01 \x01(\v2\x16.rtask.v1.WebhookReplyR\x04headB\t\n" +
+	"\a_length\"M\n" +
 	"\vLogsRequest\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
 	"\x06follow\x18\x05 \x01(\bR\x06follow\x12\x16\n" +
@@ -7564,14 +7637,15 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x06Reload\x12\x17.rtask.v1.ReloadRequest\x1a\x18.rtask.v1.ReloadResponse\x12;\n" +
 	"\x06DryRun\x12\x17.rtask.v1.DryRunRequest\x1a\x18.rtask.v1.DryRunResponse\x125\n" +
 	"\x04Info\x12\x15.rtask.v1.InfoRequest\x1a\x16.rtask.v1.InfoResponse\x12;\n" +
-	"\x06WhoAmI\x12\x17.rtask.v1.WhoAmIRequest\x1a\x18.rtask.v1.WhoAmIResponse2\xdb\a\n" +
+	"\x06WhoAmI\x12\x17.rtask.v1.WhoAmIRequest\x1a\x18.rtask.v1.WhoAmIResponse2\xa5\b\n" +
 	"\x0eGatewayService\x122\n" +
 	"\x03Run\x12\x14.rtask.v1.RunRequest\x1a\x15.rtask.v1.RunResponse\x12G\n" +
 	"\n" +
 	"RunFraming\x12\x1b.rtask.v1.RunFramingRequest\x1a\x1c.rtask.v1.RunFramingResponse\x128\n" +
 	"\x06Result\x12\x17.rtask.v1.ResultRequest\x1a\x15.rtask.v1.RunResponse\x12S\n" +
 	"\x0eWebhookFraming\x12\x1f.rtask.v1.WebhookFramingRequest\x1a .rtask.v1.WebhookFramingResponse\x12>\n" +
-	"\aWebhook\x12\x18.rtask.v1.WebhookRequest\x1a\x19.rtask.v1.WebhookResponse\x12@\n" +
+	"\aWebhook\x12\x18.rtask.v1.WebhookRequest\x1a\x19.rtask.v1.WebhookResponse\x12H\n" +
+	"\rWebhookStream\x12\x18.rtask.v1.WebhookRequest\x1a\x1b.rtask.v1.RunStreamResponse0\x01\x12@\n" +
 	"\tRunStream\x12\x14.rtask.v1.RunRequest\x1a\x1b.rtask.v1.RunStreamResponse0\x01\x12<\n" +
 	"\x04Logs\x12\x15.rtask.v1.LogsRequest\x1a\x1b.rtask.v1.RunStreamResponse0\x01\x122\n" +
 	"\x03End\x12\x14.rtask.v1.EndRequest\x1a\x15.rtask.v1.EndResponse\x12M\n" +
@@ -7782,96 +7856,100 @@ var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	68,  // 74: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
 	4,   // 75: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
 	2,   // 76: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
-	4,   // 77: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
-	4,   // 78: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	88,  // 79: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
-	89,  // 80: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
-	4,   // 81: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
-	95,  // 82: rtask.v1.WatchResponse.remote:type_name -> rtask.v1.Trust
-	96,  // 83: rtask.v1.Trust.revoked:type_name -> rtask.v1.RevokedCertificates
-	104, // 84: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	48,  // 85: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,   // 86: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	12,  // 87: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	14,  // 88: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	16,  // 89: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	18,  // 90: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	20,  // 91: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	22,  // 92: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	26,  // 93: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	29,  // 94: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	31,  // 95: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	33,  // 96: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	36,  // 97: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	38,  // 98: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	56,  // 99: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
-	59,  // 100: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
-	62,  // 101: rtask.v1.JobService.ListDeliveries:input_type -> rtask.v1.ListDeliveriesRequest
-	65,  // 102: rtask.v1.JobService.ReplayDelivery:input_type -> rtask.v1.ReplayDeliveryRequest
-	40,  // 103: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
-	42,  // 104: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
-	44,  // 105: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	46,  // 106: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
-	49,  // 107: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	52,  // 108: rtask.v1.JobService.WhoAmI:input_type -> rtask.v1.WhoAmIRequest
-	76,  // 109: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	74,  // 110: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
-	84,  // 111: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	69,  // 112: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
-	71,  // 113: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
-	76,  // 114: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
-	78,  // 115: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
-	79,  // 116: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
-	81,  // 117: rtask.v1.GatewayService.Disconnected:input_type -> rtask.v1.DisconnectedRequest
-	85,  // 118: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyTasksRequest
-	86,  // 119: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyJobsRequest
-	91,  // 120: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
-	93,  // 121: rtask.v1.GatewayService.Watch:input_type -> rtask.v1.WatchRequest
-	99,  // 122: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	97,  // 123: rtask.v1.GatewayService.Enroll:input_type -> rtask.v1.EnrollRequest
-	11,  // 124: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13,  // 125: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15,  // 126: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17,  // 127: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19,  // 128: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21,  // 129: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25,  // 130: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27,  // 131: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	30,  // 132: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	32,  // 133: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	34,  // 134: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	37,  // 135: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	39,  // 136: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	57,  // 137: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
-	60,  // 138: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
-	63,  // 139: rtask.v1.JobService.ListDeliveries:output_type -> rtask.v1.ListDeliveriesResponse
-	66,  // 140: rtask.v1.JobService.ReplayDelivery:output_type -> rtask.v1.ReplayDeliveryResponse
-	41,  // 141: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
-	43,  // 142: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
-	45,  // 143: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	47,  // 144: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
-	50,  // 145: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	53,  // 146: rtask.v1.JobService.WhoAmI:output_type -> rtask.v1.WhoAmIResponse
-	83,  // 147: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	75,  // 148: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
-	83,  // 149: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	70,  // 150: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
-	73,  // 151: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
-	77,  // 152: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
-	77,  // 153: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
-	80,  // 154: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
-	82,  // 155: rtask.v1.GatewayService.Disconnected:output_type -> rtask.v1.DisconnectedResponse
-	87,  // 156: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
-	90,  // 157: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
-	92,  // 158: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
-	94,  // 159: rtask.v1.GatewayService.Watch:output_type -> rtask.v1.WatchResponse
-	100, // 160: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	98,  // 161: rtask.v1.GatewayService.Enroll:output_type -> rtask.v1.EnrollResponse
-	124, // [124:162] is the sub-list for method output_type
-	86,  // [86:124] is the sub-list for method input_type
-	86,  // [86:86] is the sub-list for extension type_name
-	86,  // [86:86] is the sub-list for extension extendee
-	0,   // [0:86] is the sub-list for field type_name
+	73,  // 77: rtask.v1.RunStreamResponse.webhook:type_name -> rtask.v1.WebhookResponse
+	72,  // 78: rtask.v1.RunStreamResponse.head:type_name -> rtask.v1.WebhookReply
+	4,   // 79: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
+	4,   // 80: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	88,  // 81: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
+	89,  // 82: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
+	4,   // 83: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
+	95,  // 84: rtask.v1.WatchResponse.remote:type_name -> rtask.v1.Trust
+	96,  // 85: rtask.v1.Trust.revoked:type_name -> rtask.v1.RevokedCertificates
+	104, // 86: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	48,  // 87: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,   // 88: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	12,  // 89: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	14,  // 90: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	16,  // 91: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	18,  // 92: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	20,  // 93: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	22,  // 94: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	26,  // 95: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	29,  // 96: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	31,  // 97: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	33,  // 98: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	36,  // 99: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	38,  // 100: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	56,  // 101: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
+	59,  // 102: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
+	62,  // 103: rtask.v1.JobService.ListDeliveries:input_type -> rtask.v1.ListDeliveriesRequest
+	65,  // 104: rtask.v1.JobService.ReplayDelivery:input_type -> rtask.v1.ReplayDeliveryRequest
+	40,  // 105: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
+	42,  // 106: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
+	44,  // 107: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	46,  // 108: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
+	49,  // 109: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	52,  // 110: rtask.v1.JobService.WhoAmI:input_type -> rtask.v1.WhoAmIRequest
+	76,  // 111: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	74,  // 112: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
+	84,  // 113: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	69,  // 114: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
+	71,  // 115: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
+	71,  // 116: rtask.v1.GatewayService.WebhookStream:input_type -> rtask.v1.WebhookRequest
+	76,  // 117: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
+	78,  // 118: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
+	79,  // 119: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
+	81,  // 120: rtask.v1.GatewayService.Disconnected:input_type -> rtask.v1.DisconnectedRequest
+	85,  // 121: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyTasksRequest
+	86,  // 122: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyJobsRequest
+	91,  // 123: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
+	93,  // 124: rtask.v1.GatewayService.Watch:input_type -> rtask.v1.WatchRequest
+	99,  // 125: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	97,  // 126: rtask.v1.GatewayService.Enroll:input_type -> rtask.v1.EnrollRequest
+	11,  // 127: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13,  // 128: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15,  // 129: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17,  // 130: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19,  // 131: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21,  // 132: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25,  // 133: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27,  // 134: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	30,  // 135: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	32,  // 136: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	34,  // 137: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	37,  // 138: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	39,  // 139: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	57,  // 140: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	60,  // 141: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	63,  // 142: rtask.v1.JobService.ListDeliveries:output_type -> rtask.v1.ListDeliveriesResponse
+	66,  // 143: rtask.v1.JobService.ReplayDelivery:output_type -> rtask.v1.ReplayDeliveryResponse
+	41,  // 144: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
+	43,  // 145: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
+	45,  // 146: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	47,  // 147: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
+	50,  // 148: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	53,  // 149: rtask.v1.JobService.WhoAmI:output_type -> rtask.v1.WhoAmIResponse
+	83,  // 150: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	75,  // 151: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
+	83,  // 152: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	70,  // 153: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	73,  // 154: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	77,  // 155: rtask.v1.GatewayService.WebhookStream:output_type -> rtask.v1.RunStreamResponse
+	77,  // 156: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
+	77,  // 157: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
+	80,  // 158: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
+	82,  // 159: rtask.v1.GatewayService.Disconnected:output_type -> rtask.v1.DisconnectedResponse
+	87,  // 160: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
+	90,  // 161: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
+	92,  // 162: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
+	94,  // 163: rtask.v1.GatewayService.Watch:output_type -> rtask.v1.WatchResponse
+	100, // 164: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	98,  // 165: rtask.v1.GatewayService.Enroll:output_type -> rtask.v1.EnrollResponse
+	127, // [127:166] is the sub-list for method output_type
+	88,  // [88:127] is the sub-list for method input_type
+	88,  // [88:88] is the sub-list for extension type_name
+	88,  // [88:88] is the sub-list for extension extendee
+	0,   // [0:88] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -7883,6 +7961,7 @@ func file_rtask_v1_rtask_proto_init() {
 	file_rtask_v1_rtask_proto_msgTypes[2].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[12].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[55].OneofWrappers = []any{}
+	file_rtask_v1_rtask_proto_msgTypes[73].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[85].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -105,6 +105,9 @@ const (
 	GatewayServiceWebhookFramingProcedure = "/rtask.v1.GatewayService/WebhookFraming"
 	// GatewayServiceWebhookProcedure is the procedure name of the GatewayService's Webhook RPC.
 	GatewayServiceWebhookProcedure = "/rtask.v1.GatewayService/Webhook"
+	// GatewayServiceWebhookStreamProcedure is the procedure name of the GatewayService's WebhookStream
+	// RPC.
+	GatewayServiceWebhookStreamProcedure = "/rtask.v1.GatewayService/WebhookStream"
 	// GatewayServiceRunStreamProcedure is the procedure name of the GatewayService's RunStream RPC.
 	GatewayServiceRunStreamProcedure = "/rtask.v1.GatewayService/RunStream"
 	// GatewayServiceLogsProcedure is the procedure name of the GatewayService's Logs RPC.
@@ -1078,6 +1081,13 @@ var (
 			Procedure:  GatewayServiceWebhookProcedure,
 		}
 	})
+	gatewayServiceWebhookStreamSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeServer,
+			Schema:     v1.File_rtask_v1_rtask_proto.Services().ByName("GatewayService").Methods().ByName("WebhookStream"),
+			Procedure:  GatewayServiceWebhookStreamProcedure,
+		}
+	})
 	gatewayServiceRunStreamSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType: connect.StreamTypeServer,
@@ -1166,6 +1176,9 @@ type GatewayServiceClient interface {
 	WebhookFraming(context.Context, *v1.WebhookFramingRequest) (*v1.WebhookFramingResponse, error)
 	// Webhook decides on a request to a webhook and runs its task. It is Run otherwise.
 	Webhook(context.Context, *v1.WebhookRequest) (*v1.WebhookResponse, error)
+	// WebhookStream is Webhook for one whose framing says streams: the job, its output as it comes, and how it ended; or the answer
+	// alone, where there is no output to send.
+	WebhookStream(context.Context, *v1.WebhookRequest) (GatewayServiceWebhookStreamClientStream, error)
 	// RunStream is Run with the output of a blocking task as it comes: first the job, then its output, then how it ended. A task
 	// that does not block is answered with the job only.
 	RunStream(context.Context, *v1.RunRequest) (GatewayServiceRunStreamClientStream, error)
@@ -1198,6 +1211,27 @@ type GatewayServiceClient interface {
 // service clients may share a single connect.Client.
 func NewGatewayServiceClient(client *connect.Client) GatewayServiceClient {
 	return &gatewayServiceClient{client: client}
+}
+
+// GatewayServiceWebhookStreamClientStream is the client stream for the GatewayService's
+// WebhookStream RPC.
+type GatewayServiceWebhookStreamClientStream struct {
+	stream connect.ClientStream
+}
+
+// Receive returns the next response message from the server.
+func (s GatewayServiceWebhookStreamClientStream) Receive() (*v1.RunStreamResponse, error) {
+	var res v1.RunStreamResponse
+	if err := s.stream.Receive(&res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+// Close releases the stream's resources. It is idempotent and is typically deferred to clean up a
+// stream abandoned before io.EOF.
+func (s GatewayServiceWebhookStreamClientStream) Close() error {
+	return s.stream.Close()
 }
 
 // GatewayServiceRunStreamClientStream is the client stream for the GatewayService's RunStream RPC.
@@ -1276,6 +1310,9 @@ type GatewayServiceHandler interface {
 	WebhookFraming(context.Context, *v1.WebhookFramingRequest) (*v1.WebhookFramingResponse, error)
 	// Webhook decides on a request to a webhook and runs its task. It is Run otherwise.
 	Webhook(context.Context, *v1.WebhookRequest) (*v1.WebhookResponse, error)
+	// WebhookStream is Webhook for one whose framing says streams: the job, its output as it comes, and how it ended; or the answer
+	// alone, where there is no output to send.
+	WebhookStream(context.Context, *v1.WebhookRequest, GatewayServiceWebhookStreamServerStream) error
 	// RunStream is Run with the output of a blocking task as it comes: first the job, then its output, then how it ended. A task
 	// that does not block is answered with the job only.
 	RunStream(context.Context, *v1.RunRequest, GatewayServiceRunStreamServerStream) error
@@ -1314,6 +1351,7 @@ func RegisterGatewayServiceHandler(server *connect.Server, svc GatewayServiceHan
 		connect.Method{Spec: gatewayServiceResultSpec(), Handler: adapter.result},
 		connect.Method{Spec: gatewayServiceWebhookFramingSpec(), Handler: adapter.webhookFraming},
 		connect.Method{Spec: gatewayServiceWebhookSpec(), Handler: adapter.webhook},
+		connect.Method{Spec: gatewayServiceWebhookStreamSpec(), Handler: adapter.webhookStream},
 		connect.Method{Spec: gatewayServiceRunStreamSpec(), Handler: adapter.runStream},
 		connect.Method{Spec: gatewayServiceLogsSpec(), Handler: adapter.logs},
 		connect.Method{Spec: gatewayServiceEndSpec(), Handler: adapter.end},
@@ -1325,6 +1363,22 @@ func RegisterGatewayServiceHandler(server *connect.Server, svc GatewayServiceHan
 		connect.Method{Spec: gatewayServiceMetricsSpec(), Handler: adapter.metrics},
 		connect.Method{Spec: gatewayServiceEnrollSpec(), Handler: adapter.enroll},
 	)
+}
+
+// GatewayServiceWebhookStreamServerStream is the server stream for the GatewayService's
+// WebhookStream RPC.
+type GatewayServiceWebhookStreamServerStream struct {
+	stream connect.ServerStream
+}
+
+// SendHeaders flushes the response headers without a message. The first Send does this implicitly.
+func (s GatewayServiceWebhookStreamServerStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a response message to the client.
+func (s GatewayServiceWebhookStreamServerStream) Send(res *v1.RunStreamResponse) error {
+	return s.stream.Send(res)
 }
 
 // GatewayServiceRunStreamServerStream is the server stream for the GatewayService's RunStream RPC.
@@ -1393,6 +1447,10 @@ func (UnimplementedGatewayServiceHandler) WebhookFraming(context.Context, *v1.We
 
 func (UnimplementedGatewayServiceHandler) Webhook(context.Context, *v1.WebhookRequest) (*v1.WebhookResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.Webhook is not implemented")
+}
+
+func (UnimplementedGatewayServiceHandler) WebhookStream(context.Context, *v1.WebhookRequest, GatewayServiceWebhookStreamServerStream) error {
+	return connect.NewError(connect.CodeUnimplemented, "rtask.v1.GatewayService.WebhookStream is not implemented")
 }
 
 func (UnimplementedGatewayServiceHandler) RunStream(context.Context, *v1.RunRequest, GatewayServiceRunStreamServerStream) error {
@@ -1477,6 +1535,14 @@ func (c *gatewayServiceClient) Webhook(ctx context.Context, req *v1.WebhookReque
 		return nil, err
 	}
 	return &res, nil
+}
+
+func (c *gatewayServiceClient) WebhookStream(ctx context.Context, req *v1.WebhookRequest) (GatewayServiceWebhookStreamClientStream, error) {
+	stream, err := c.client.CallServerStream(ctx, gatewayServiceWebhookStreamSpec(), req)
+	if err != nil {
+		return GatewayServiceWebhookStreamClientStream{}, err
+	}
+	return GatewayServiceWebhookStreamClientStream{stream: stream}, nil
 }
 
 func (c *gatewayServiceClient) RunStream(ctx context.Context, req *v1.RunRequest) (GatewayServiceRunStreamClientStream, error) {
@@ -1619,6 +1685,14 @@ func (h gatewayServiceHandler) webhook(ctx context.Context, _ connect.Spec, stre
 		return err
 	}
 	return stream.Send(res)
+}
+
+func (h gatewayServiceHandler) webhookStream(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.WebhookRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	return h.svc.WebhookStream(ctx, &req, GatewayServiceWebhookStreamServerStream{stream: stream})
 }
 
 func (h gatewayServiceHandler) runStream(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
