@@ -145,8 +145,8 @@ var table = [...]Sender{
 	{
 		Kind: Twilio, Title: "Twilio",
 		Docs:      []string{"https://www.twilio.com/docs/usage/security"},
-		Signature: one("X-Twilio-Signature", SHA1, Base64, "", "{url}{form}"), ID: []Place{header("I-Twilio-Idempotency-Token")},
-		Reply: &Reply{Status: 200, ContentType: "text/xml", Body: "<Response/>"},
+		Signature: one("X-Twilio-Signature", SHA1, Base64, "", "{url}{form}"),
+		Reply:     &Reply{Status: 200, ContentType: "text/xml", Body: "<Response/>"},
 		Note: "The URL has to be `public_url` as Twilio knows it. Nothing is between the fields that are signed, and no time is: with " +
 			"`replay = \"refuse\"` a captured request is good once only.",
 	},
