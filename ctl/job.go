@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
@@ -30,6 +32,34 @@ func resultText(j *rtaskv1.Job) string {
 		text += fmt.Sprintf(" (exit code %d)", j.GetExitCode())
 	}
 	return text
+}
+
+// outcome is how a job ended, in a few words, or the state that it is in; "" for none.
+func outcome(j *rtaskv1.Job) string {
+	if j == nil || j.Ended() {
+		return resultText(j)
+	}
+	return j.GetState().Word()
+}
+
+// begun is when a job began, or, if it has not, was accepted.
+func begun(j *rtaskv1.Job) *timestamppb.Timestamp {
+	if t := j.GetStartedAt(); t != nil {
+		return t
+	}
+	return j.GetQueuedAt()
+}
+
+// duration is how long a job ran, or has run so far; "" if it has not begun.
+func duration(j *rtaskv1.Job) string {
+	if j.GetStartedAt() == nil {
+		return ""
+	}
+	end := time.Now()
+	if t := j.GetEndedAt(); t != nil {
+		end = t.AsTime()
+	}
+	return span(end.Sub(j.GetStartedAt().AsTime()))
 }
 
 // signalNumber is the number of a signal by its name, 0 if there is none.

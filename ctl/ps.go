@@ -135,15 +135,12 @@ func (a *app) ps(c *cli.Context) error {
 }
 
 func psRow(j *rtaskv1.Job) []string {
-	name, pid, since := j.GetTask(), "", j.GetStartedAt()
+	name, pid := j.GetTask(), ""
 	if name == "" {
 		name = commandLine(j.GetCommand())
 	}
 	if n := j.GetPid(); n > 0 && !j.Ended() {
 		pid = fmt.Sprint(n)
 	}
-	if since == nil {
-		since = j.GetQueuedAt()
-	}
-	return []string{j.GetId(), name, j.GetUser(), j.GetState().Word(), pid, agoIn(since, 1), resultText(j)}
+	return []string{j.GetId(), name, j.GetUser(), j.GetState().Word(), pid, agoIn(begun(j), 1), resultText(j)}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path"
 	"slices"
 
 	"connectrpc.com/connect/v2"
@@ -288,6 +289,30 @@ func (c *call) sees(j job.Job) bool {
 	default:
 		return c.AllObjects()
 	}
+}
+
+// as returns the call as if it were of another method of JobService, or nil if the caller may not use that.
+func (c *call) as(procedure string) *call {
+	rule, other := auth.RuleOf(procedure), *c
+	other.procedure = procedure
+	if c.Kind != auth.Remote {
+		if !rule.Allows(c.Kind) {
+			return nil
+		}
+		return &other
+	}
+	if other.roles = allowing(c.held, rule, path.Base(procedure)); len(other.roles) == 0 {
+		return nil
+	}
+	return &other
+}
+
+// visible is job.Filter.Visible of what the caller sees.
+func (c *call) visible() func(job.Job) bool {
+	if c.AllObjects() {
+		return nil
+	}
+	return c.sees
 }
 
 // owner is who owns the jobs that the caller starts.

@@ -18,9 +18,7 @@ func (s *Server) List(ctx context.Context, r *rtaskv1.ListRequest) (*rtaskv1.Lis
 		return nil, err
 	}
 	c := callOf(ctx)
-	if !c.AllObjects() {
-		filter.Visible = c.sees
-	}
+	filter.Visible = c.visible()
 	jobs, err := s.Jobs.List(filter)
 	switch {
 	case errors.Is(err, job.ErrClosed):
@@ -70,5 +68,6 @@ func jobFilter(r *rtaskv1.ListRequest) (job.Filter, error) {
 	if f.Since, f.Until, err = bounds(r.Since, r.Until); err != nil {
 		return job.Filter{}, err
 	}
-	return f, nil
+	f.EndedSince, _, err = bounds(r.EndedSince, nil)
+	return f, err
 }

@@ -56,6 +56,12 @@ role "starter" {
   tasks    = ["build"]
   methods  = ["Start"]
 }
+role "names" {
+  subjects = ["spiffe://example.org/user/names"]
+  tasks    = ["build"]
+  methods  = ["Tasks"]
+  jobs     = "all"
+}
 role "admin" {
   subjects = ["spiffe://example.org/user/admin"]
   tasks    = ["build"]

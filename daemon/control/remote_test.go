@@ -29,7 +29,7 @@ func TestEveryProcedureForEveryRole(t *testing.T) {
 	const jobs = "/rtask.v1.JobService/"
 	read := []string{"Status", "StreamLogs", "List", "Wait", "Tasks", "ShowTask", "Info"}
 	may := map[string][]string{
-		"nobody": {}, "viewer": read, "op": append([]string{"Start", "Stop"}, read...), "starter": {"Start"},
+		"nobody": {}, "viewer": read, "op": append([]string{"Start", "Stop"}, read...), "starter": {"Start"}, "names": {"Tasks"},
 		"admin": {"SwitchTask", "Drain", "Reload", "ListKeys", "RevokeKey"}, "shell": append([]string{"Start", "Stop"}, read...),
 	}
 	for name, methods := range may {

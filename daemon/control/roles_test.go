@@ -83,6 +83,26 @@ func TestRolesHide(t *testing.T) {
 			t.Errorf("%s: %d jobs, %d tasks, %v", name, len(l.Jobs), len(n.Tasks), i)
 		}
 	}
+	// The last run of a task is told to those that may list jobs, and see that one.
+	last := func(c interface {
+		Tasks(context.Context, *rtaskv1.TasksRequest) (*rtaskv1.TasksResponse, error)
+	}, name string) string {
+		t.Helper()
+		all := must[rtaskv1.TasksResponse](t)(c.Tasks(t.Context(), &rtaskv1.TasksRequest{Name: name})).Tasks
+		if len(all) != 1 {
+			return fmt.Sprintf("%d tasks", len(all))
+		}
+		return all[0].GetLast().GetId()
+	}
+	for name, c := range map[string]struct{ got, want string }{
+		"its own": {last(op, "build"), mine.Id}, "another's": {last(other, "build"), ""}, "all": {last(viewer, "build"), mine.Id},
+		"one that may not list":  {last(r.jobs(r.enrol("names")), "build"), ""},
+		"a user of this machine": {last(r.as(self()), "hidden"), hidden.Id}, "a hidden task": {last(op, "hidden"), "0 tasks"}, "no task": {last(op, "nothing"), "0 tasks"},
+	} {
+		if c.got != c.want {
+			t.Errorf("the last run, %s: %q, want %q", name, c.got, c.want)
+		}
+	}
 	// By its name, with parameters, as a command: a task that the role has not is like one that does not exist.
 	var texts []string
 	for _, request := range []*rtaskv1.StartRequest{{Name: "hidden"}, {Name: "nothing"}, {Name: "ls", Path: "/bin/ls", WorkingDirectory: "/"}} {

@@ -34,18 +34,43 @@ func (s Snapshot) Enabled(t *config.Task) bool {
 }
 
 // Tasks implements JobService.
-func (s *Server) Tasks(ctx context.Context, _ *rtaskv1.TasksRequest) (*rtaskv1.TasksResponse, error) {
+func (s *Server) Tasks(ctx context.Context, r *rtaskv1.TasksRequest) (*rtaskv1.TasksResponse, error) {
 	c := callOf(ctx)
 	if c.snapshot.Config == nil {
 		return nil, configurationError(c.snapshot)
 	}
 	reply := &rtaskv1.TasksResponse{}
 	for _, name := range slices.Sorted(maps.Keys(c.snapshot.Config.Tasks)) {
-		if t := c.snapshot.Config.Tasks[name]; c.may(t) {
+		if t := c.snapshot.Config.Tasks[name]; c.may(t) && (r.Name == "" || r.Name == name) {
 			reply.Tasks = append(reply.Tasks, s.taskMessage(c.snapshot, t))
 		}
 	}
-	return reply, nil
+	return reply, s.addLastRuns(c, reply.Tasks)
+}
+
+// addLastRuns sets the last runs of tasks, as far as the caller may list and see them.
+func (s *Server) addLastRuns(c *call, tasks []*rtaskv1.Task) error {
+	lists := c.as("/rtask.v1.JobService/List")
+	if lists == nil {
+		return nil
+	}
+	names := make([]string, len(tasks))
+	for i, t := range tasks {
+		names[i] = t.Name
+	}
+	last, err := s.Jobs.LastRuns(names, lists.visible())
+	switch {
+	case errors.Is(err, job.ErrClosed):
+		return fail(connect.CodeUnavailable, rtaskv1.KindUnavailable, err)
+	case err != nil:
+		return coded(connect.CodeInternal, err)
+	}
+	for _, t := range tasks {
+		if j, ok := last[t.Name]; ok {
+			t.Last = lists.jobMessage(j)
+		}
+	}
+	return nil
 }
 
 // ShowTask implements JobService.

@@ -26,6 +26,8 @@ type Filter struct {
 	Task, User, Owner string
 	// Since and Until bound Job.QueuedAt, both inclusive. The zero Time is no bound.
 	Since, Until time.Time
+	// EndedSince, if set, returns only jobs that have ended then or later.
+	EndedSince time.Time
 	// Limit is how many are returned at most; 0: 1000.
 	Limit int
 	// Visible, if set, leaves out jobs for which it returns false. It may look only at ID, Task, User and Owner.
@@ -63,7 +65,9 @@ func (f *Filter) summaryFits(id string, queued time.Time, summary []byte) bool {
 	if reason, ok := strings.CutPrefix(p[1], "="); ok {
 		j.Exit = &spec.Exit{Reason: spec.Reason(reason)}
 	}
-	return f.fits(j)
+	g := *f
+	g.Ended, g.EndedSince = f.ended(), time.Time{} // which a summary does not have
+	return g.fits(j)
 }
 
 // ended reports whether f lets jobs in that have ended.
@@ -71,7 +75,7 @@ func (f *Filter) ended() bool {
 	if len(f.States) > 0 {
 		return slices.Contains(f.States, Ended)
 	}
-	return f.Ended || f.Succeeded != nil || len(f.Reasons) > 0
+	return f.Ended || !f.EndedSince.IsZero() || f.Succeeded != nil || len(f.Reasons) > 0
 }
 
 // fits reports whether f lets a job in.
@@ -86,7 +90,8 @@ func (f *Filter) fits(j Job) bool {
 		f.User != "" && j.User != f.User,
 		f.Owner != "" && j.Owner.String() != f.Owner,
 		!f.Since.IsZero() && j.QueuedAt.Before(f.Since),
-		!f.Until.IsZero() && j.QueuedAt.After(f.Until):
+		!f.Until.IsZero() && j.QueuedAt.After(f.Until),
+		!f.EndedSince.IsZero() && (j.State != Ended || j.EndedAt.Before(f.EndedSince)):
 		return false
 	}
 	return f.Visible == nil || f.Visible(j)

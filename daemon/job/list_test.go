@@ -47,7 +47,7 @@ func TestListFilters(t *testing.T) {
 	for i, reason := range reasons {
 		j := Job{
 			Spec:  Spec{Run: spec.Run{ID: strings.Repeat(string(rune('a'+i)), idLength), Task: "t"}, Owner: Owner{Name: "ada"}},
-			State: Ended, User: "u", QueuedAt: begin.Add(time.Duration(i) * time.Minute), Exit: &spec.Exit{Reason: reason},
+			State: Ended, User: "u", QueuedAt: begin.Add(time.Duration(i) * time.Minute), EndedAt: begin.Add(time.Duration(10-i) * time.Minute), Exit: &spec.Exit{Reason: reason},
 		}
 		if i == 3 {
 			j.Task, j.User, j.Owner = "other", "v", Owner{Key: "k", Name: "ci"}
@@ -82,6 +82,9 @@ func TestListFilters(t *testing.T) {
 		{"since", Filter{Ended: true, Since: begin.Add(2 * time.Minute)}, "Rdc"},
 		{"until", Filter{Ended: true, Until: begin.Add(2 * time.Minute)}, "cba"},
 		{"between", Filter{Ended: true, Since: begin.Add(1), Until: begin.Add(3*time.Minute - 1)}, "cb"},
+		{"ended since", Filter{EndedSince: begin.Add(8 * time.Minute)}, "cba"},
+		{"ended without success since", Filter{EndedSince: begin.Add(8*time.Minute + 1), Succeeded: &no}, "b"},
+		{"ended since now", Filter{EndedSince: begin.Add(time.Hour)}, ""},
 		{"running until", Filter{Until: begin}, ""},
 	} {
 		jobs, err := m.List(c.f)
@@ -128,6 +131,12 @@ func BenchmarkRecords(b *testing.B) {
 			{"ps -a", func() error { _, err := m.List(Filter{Ended: true}); return err }},
 			{"ps -a --task", func() error { _, err := m.List(Filter{Ended: true, Task: "task-1"}); return err }},
 			{"ps -a --task rare", func() error { _, err := m.List(Filter{Ended: true, Task: "rare"}); return err }},
+			{"tasks", func() error { _, err := m.LastRuns([]string{"task-1", "task-2", "rare"}, nil); return err }},
+			{"tasks, one never ran", func() error { _, err := m.LastRuns([]string{"task-1", "task-2", "never"}, nil); return err }},
+			{"ps of what failed lately", func() error {
+				_, err := m.List(Filter{EndedSince: begin.Add(time.Duration(n-100) * time.Second), Reasons: []spec.Reason{spec.OOM}})
+				return err
+			}},
 			{"ps -a --since --until", func() error {
 				from := begin.Add(time.Duration(n/2) * time.Second)
 				_, err := m.List(Filter{Ended: true, Since: from, Until: from.Add(100 * time.Second)})

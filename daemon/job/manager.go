@@ -183,6 +183,12 @@ func (m *Manager) Find(ref string, visible func(Job) bool) (Job, error) {
 // List returns jobs, newest first. Records that cannot be read are left out, with a line in the log.
 func (m *Manager) List(f Filter) ([]Job, error) { return m.records.list(f) }
 
+// LastRuns returns the newest job of each of tasks that has begun, or else the newest that waits, of those for which visible, if set,
+// returns true. It may look only at ID, Task, User and Owner. Tasks without a job are left out.
+func (m *Manager) LastRuns(tasks []string, visible func(Job) bool) (map[string]Job, error) {
+	return m.records.lastRuns(tasks, visible)
+}
+
 // Shared reports whether several requests share the job with this id or alias.
 func (m *Manager) Shared(id string) bool { return m.jobs.shared(id) }
 

@@ -52,6 +52,8 @@ type Task struct {
 	// Problem is why it cannot be started now.
 	Problem string `json:"problem,omitempty"`
 	Enabled bool   `json:"enabled"`
+	// Last is its last run, absent: there is none that the caller may see. Lists have it.
+	Last *Last `json:"last,omitempty"`
 	// Switch is set if an operator enabled or disabled the task.
 	Switch *Switch `json:"switch,omitempty"`
 	// Settings are the attributes of its configuration, defaults included. This and what follows are set for one task only.
@@ -64,11 +66,24 @@ type Task struct {
 	LimitsMissing string `json:"limits_missing,omitempty"`
 }
 
+// Last is the last run of a task.
+type Last struct {
+	ID    string `json:"id"`
+	State string `json:"state"`
+	End
+	Owner   string `json:"owner"`
+	Trigger string `json:"trigger"`
+	Span
+}
+
 // TaskOf is a task as it stands in a list.
 func TaskOf(t *rtaskv1.Task) Task {
 	v := Task{
 		Name: t.GetName(), Workdir: t.GetWorkingDirectory(), User: t.GetUser(), Blocking: t.GetBlocking(), APIKeys: List(t.GetApiKeys()),
 		TimeoutSec: t.GetTimeout().AsDuration().Seconds(), Problem: t.GetProblem(), Enabled: t.GetEnabled(),
+	}
+	if j := t.GetLast(); j != nil {
+		v.Last = &Last{ID: j.GetId(), State: j.GetState().Word(), End: EndOf(j), Trigger: j.GetTrigger(), Owner: j.GetOwner(), Span: SpanOf(j)}
 	}
 	if t.GetSwitch() != nil {
 		s := SwitchOf(t.GetSwitch())

@@ -1080,7 +1080,7 @@ func (x *StartResponse) GetJob() *Job {
 }
 
 // StopRequest names a job by its id, by the first four or more characters of it if no other job begins with them, or, digits only,
-// by the PID of its main process.
+// by the PID of its main process. The name of a task that the caller may start never names a job, unless it is as long as an id.
 type StopRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Job   string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -1495,8 +1495,10 @@ type ListRequest struct {
 	// owner: only jobs that this one started, as Job has it.
 	Owner string `protobuf:"bytes,8,opt,name=owner,proto3" json:"owner,omitempty"`
 	// since and until: only jobs that were accepted then; both ends are in it.
-	Since         *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=since,proto3" json:"since,omitempty"`
-	Until         *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=until,proto3" json:"until,omitempty"`
+	Since *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=since,proto3" json:"since,omitempty"`
+	Until *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=until,proto3" json:"until,omitempty"`
+	// ended_since: only jobs that ended then or later. It asks for ended jobs.
+	EndedSince    *timestamppb.Timestamp `protobuf:"bytes,210,opt,name=ended_since,json=endedSince,proto3" json:"ended_since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1597,6 +1599,13 @@ func (x *ListRequest) GetSince() *timestamppb.Timestamp {
 func (x *ListRequest) GetUntil() *timestamppb.Timestamp {
 	if x != nil {
 		return x.Until
+	}
+	return nil
+}
+
+func (x *ListRequest) GetEndedSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndedSince
 	}
 	return nil
 }
@@ -1735,7 +1744,9 @@ func (x *WaitResponse) GetJob() *Job {
 }
 
 type TasksRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// name: only the task of this name, and none if the caller may not start it; empty: all.
+	Name          string `protobuf:"bytes,210,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1770,6 +1781,13 @@ func (*TasksRequest) Descriptor() ([]byte, []int) {
 	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{18}
 }
 
+func (x *TasksRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // Task is a task of the configuration as a caller may see it.
 type Task struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
@@ -1788,7 +1806,9 @@ type Task struct {
 	// switch: set where SwitchTask decides that, not the configuration.
 	Switch *TaskSwitch `protobuf:"bytes,10,opt,name=switch,proto3" json:"switch,omitempty"`
 	// encoding: empty, or "base64" for command and working_directory.
-	Encoding      string `protobuf:"bytes,170,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	Encoding string `protobuf:"bytes,170,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	// last: its newest job that has begun, or else the newest, of those that the caller may see and list. Only Tasks tells.
+	Last          *Job `protobuf:"bytes,210,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1898,6 +1918,13 @@ func (x *Task) GetEncoding() string {
 		return x.Encoding
 	}
 	return ""
+}
+
+func (x *Task) GetLast() *Job {
+	if x != nil {
+		return x.Last
+	}
+	return nil
 }
 
 // TaskSwitch is what SwitchTask left behind.
@@ -7180,7 +7207,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x06stream\x18\x01 \x01(\x0e2\x10.rtask.v1.StreamR\x06stream\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12.\n" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
-	"\x06offset\x18\x04 \x01(\x03R\x06offset\"\xd6\x02\n" +
+	"\x06offset\x18\x04 \x01(\x03R\x06offset\"\x94\x03\n" +
 	"\vListRequest\x12\x10\n" +
 	"\x03all\x18\x01 \x01(\bR\x03all\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12\x14\n" +
@@ -7192,14 +7219,17 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x05owner\x18\b \x01(\tR\x05owner\x120\n" +
 	"\x05since\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
 	"\x05until\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"1\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12<\n" +
+	"\vended_since\x18\xd2\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"endedSince\"1\n" +
 	"\fListResponse\x12!\n" +
 	"\x04jobs\x18\x01 \x03(\v2\r.rtask.v1.JobR\x04jobs\"\x1f\n" +
 	"\vWaitRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\"/\n" +
 	"\fWaitResponse\x12\x1f\n" +
-	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\"\x0e\n" +
-	"\fTasksRequest\"\xe0\x02\n" +
+	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\"#\n" +
+	"\fTasksRequest\x12\x13\n" +
+	"\x04name\x18\xd2\x01 \x01(\tR\x04name\"\x84\x03\n" +
 	"\x04Task\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acommand\x18\x02 \x03(\tR\acommand\x12+\n" +
@@ -7212,7 +7242,8 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\aenabled\x18\t \x01(\bR\aenabled\x12,\n" +
 	"\x06switch\x18\n" +
 	" \x01(\v2\x14.rtask.v1.TaskSwitchR\x06switch\x12\x1b\n" +
-	"\bencoding\x18\xaa\x01 \x01(\tR\bencoding\"v\n" +
+	"\bencoding\x18\xaa\x01 \x01(\tR\bencoding\x12\"\n" +
+	"\x04last\x18\xd2\x01 \x01(\v2\r.rtask.v1.JobR\x04last\"v\n" +
 	"\n" +
 	"TaskSwitch\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x18\n" +
@@ -7803,153 +7834,155 @@ var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	1,   // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
 	103, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
 	103, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
-	4,   // 24: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
-	4,   // 25: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	104, // 26: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
-	24,  // 27: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	103, // 28: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
-	23,  // 29: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
-	23,  // 30: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
-	28,  // 31: rtask.v1.ShowTaskResponse.exposures:type_name -> rtask.v1.Exposure
-	23,  // 32: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	104, // 33: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
-	35,  // 34: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	103, // 35: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	103, // 36: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	103, // 37: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
-	35,  // 38: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
-	35,  // 39: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	104, // 40: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	104, // 41: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
-	35,  // 42: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
-	35,  // 43: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
-	48,  // 44: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	9,   // 45: rtask.v1.DryRunRequest.parameters:type_name -> rtask.v1.Parameter
-	48,  // 46: rtask.v1.DryRunResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	103, // 47: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	48,  // 48: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	24,  // 49: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
-	103, // 50: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
-	55,  // 51: rtask.v1.InfoResponse.sockets:type_name -> rtask.v1.SocketUnit
-	51,  // 52: rtask.v1.InfoResponse.remote_access:type_name -> rtask.v1.RemoteAccess
-	103, // 53: rtask.v1.RemoteAccess.authority_expires_at:type_name -> google.protobuf.Timestamp
-	103, // 54: rtask.v1.RemoteAccess.server_expires_at:type_name -> google.protobuf.Timestamp
-	54,  // 55: rtask.v1.WhoAmIResponse.roles:type_name -> rtask.v1.Role
-	103, // 56: rtask.v1.WhoAmIResponse.certificate_expires_at:type_name -> google.protobuf.Timestamp
-	103, // 57: rtask.v1.WhoAmIResponse.token_expires_at:type_name -> google.protobuf.Timestamp
-	103, // 58: rtask.v1.WhoAmIResponse.server_time:type_name -> google.protobuf.Timestamp
-	58,  // 59: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
-	68,  // 60: rtask.v1.TestWebhookRequest.headers:type_name -> rtask.v1.Header
-	58,  // 61: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
-	4,   // 62: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
-	67,  // 63: rtask.v1.TestWebhookResponse.request:type_name -> rtask.v1.SampleRequest
-	61,  // 64: rtask.v1.TestWebhookResponse.when:type_name -> rtask.v1.ConditionPart
-	64,  // 65: rtask.v1.ListDeliveriesResponse.deliveries:type_name -> rtask.v1.Delivery
-	103, // 66: rtask.v1.Delivery.received_at:type_name -> google.protobuf.Timestamp
-	64,  // 67: rtask.v1.ReplayDeliveryResponse.delivery:type_name -> rtask.v1.Delivery
-	4,   // 68: rtask.v1.ReplayDeliveryResponse.job:type_name -> rtask.v1.Job
-	61,  // 69: rtask.v1.ReplayDeliveryResponse.when:type_name -> rtask.v1.ConditionPart
-	68,  // 70: rtask.v1.SampleRequest.headers:type_name -> rtask.v1.Header
-	68,  // 71: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
-	83,  // 72: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
-	72,  // 73: rtask.v1.WebhookResponse.reply:type_name -> rtask.v1.WebhookReply
-	68,  // 74: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
-	4,   // 75: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
-	2,   // 76: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
-	73,  // 77: rtask.v1.RunStreamResponse.webhook:type_name -> rtask.v1.WebhookResponse
-	72,  // 78: rtask.v1.RunStreamResponse.head:type_name -> rtask.v1.WebhookReply
-	4,   // 79: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
-	4,   // 80: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	88,  // 81: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
-	89,  // 82: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
-	4,   // 83: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
-	95,  // 84: rtask.v1.WatchResponse.remote:type_name -> rtask.v1.Trust
-	96,  // 85: rtask.v1.Trust.revoked:type_name -> rtask.v1.RevokedCertificates
-	104, // 86: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	48,  // 87: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,   // 88: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	12,  // 89: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	14,  // 90: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	16,  // 91: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	18,  // 92: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	20,  // 93: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	22,  // 94: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	26,  // 95: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	29,  // 96: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	31,  // 97: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	33,  // 98: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	36,  // 99: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	38,  // 100: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	56,  // 101: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
-	59,  // 102: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
-	62,  // 103: rtask.v1.JobService.ListDeliveries:input_type -> rtask.v1.ListDeliveriesRequest
-	65,  // 104: rtask.v1.JobService.ReplayDelivery:input_type -> rtask.v1.ReplayDeliveryRequest
-	40,  // 105: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
-	42,  // 106: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
-	44,  // 107: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	46,  // 108: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
-	49,  // 109: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	52,  // 110: rtask.v1.JobService.WhoAmI:input_type -> rtask.v1.WhoAmIRequest
-	76,  // 111: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	74,  // 112: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
-	84,  // 113: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	69,  // 114: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
-	71,  // 115: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
-	71,  // 116: rtask.v1.GatewayService.WebhookStream:input_type -> rtask.v1.WebhookRequest
-	76,  // 117: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
-	78,  // 118: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
-	79,  // 119: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
-	81,  // 120: rtask.v1.GatewayService.Disconnected:input_type -> rtask.v1.DisconnectedRequest
-	85,  // 121: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyTasksRequest
-	86,  // 122: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyJobsRequest
-	91,  // 123: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
-	93,  // 124: rtask.v1.GatewayService.Watch:input_type -> rtask.v1.WatchRequest
-	99,  // 125: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	97,  // 126: rtask.v1.GatewayService.Enroll:input_type -> rtask.v1.EnrollRequest
-	11,  // 127: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13,  // 128: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15,  // 129: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17,  // 130: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19,  // 131: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21,  // 132: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25,  // 133: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27,  // 134: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	30,  // 135: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	32,  // 136: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	34,  // 137: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	37,  // 138: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	39,  // 139: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	57,  // 140: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
-	60,  // 141: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
-	63,  // 142: rtask.v1.JobService.ListDeliveries:output_type -> rtask.v1.ListDeliveriesResponse
-	66,  // 143: rtask.v1.JobService.ReplayDelivery:output_type -> rtask.v1.ReplayDeliveryResponse
-	41,  // 144: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
-	43,  // 145: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
-	45,  // 146: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	47,  // 147: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
-	50,  // 148: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	53,  // 149: rtask.v1.JobService.WhoAmI:output_type -> rtask.v1.WhoAmIResponse
-	83,  // 150: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	75,  // 151: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
-	83,  // 152: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	70,  // 153: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
-	73,  // 154: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
-	77,  // 155: rtask.v1.GatewayService.WebhookStream:output_type -> rtask.v1.RunStreamResponse
-	77,  // 156: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
-	77,  // 157: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
-	80,  // 158: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
-	82,  // 159: rtask.v1.GatewayService.Disconnected:output_type -> rtask.v1.DisconnectedResponse
-	87,  // 160: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
-	90,  // 161: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
-	92,  // 162: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
-	94,  // 163: rtask.v1.GatewayService.Watch:output_type -> rtask.v1.WatchResponse
-	100, // 164: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	98,  // 165: rtask.v1.GatewayService.Enroll:output_type -> rtask.v1.EnrollResponse
-	127, // [127:166] is the sub-list for method output_type
-	88,  // [88:127] is the sub-list for method input_type
-	88,  // [88:88] is the sub-list for extension type_name
-	88,  // [88:88] is the sub-list for extension extendee
-	0,   // [0:88] is the sub-list for field type_name
+	103, // 24: rtask.v1.ListRequest.ended_since:type_name -> google.protobuf.Timestamp
+	4,   // 25: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
+	4,   // 26: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
+	104, // 27: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	24,  // 28: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
+	4,   // 29: rtask.v1.Task.last:type_name -> rtask.v1.Job
+	103, // 30: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	23,  // 31: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
+	23,  // 32: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
+	28,  // 33: rtask.v1.ShowTaskResponse.exposures:type_name -> rtask.v1.Exposure
+	23,  // 34: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
+	104, // 35: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	35,  // 36: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
+	103, // 37: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	103, // 38: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	103, // 39: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	35,  // 40: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
+	35,  // 41: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
+	104, // 42: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	104, // 43: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	35,  // 44: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
+	35,  // 45: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
+	48,  // 46: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	9,   // 47: rtask.v1.DryRunRequest.parameters:type_name -> rtask.v1.Parameter
+	48,  // 48: rtask.v1.DryRunResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	103, // 49: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	48,  // 50: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	24,  // 51: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
+	103, // 52: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
+	55,  // 53: rtask.v1.InfoResponse.sockets:type_name -> rtask.v1.SocketUnit
+	51,  // 54: rtask.v1.InfoResponse.remote_access:type_name -> rtask.v1.RemoteAccess
+	103, // 55: rtask.v1.RemoteAccess.authority_expires_at:type_name -> google.protobuf.Timestamp
+	103, // 56: rtask.v1.RemoteAccess.server_expires_at:type_name -> google.protobuf.Timestamp
+	54,  // 57: rtask.v1.WhoAmIResponse.roles:type_name -> rtask.v1.Role
+	103, // 58: rtask.v1.WhoAmIResponse.certificate_expires_at:type_name -> google.protobuf.Timestamp
+	103, // 59: rtask.v1.WhoAmIResponse.token_expires_at:type_name -> google.protobuf.Timestamp
+	103, // 60: rtask.v1.WhoAmIResponse.server_time:type_name -> google.protobuf.Timestamp
+	58,  // 61: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
+	68,  // 62: rtask.v1.TestWebhookRequest.headers:type_name -> rtask.v1.Header
+	58,  // 63: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
+	4,   // 64: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
+	67,  // 65: rtask.v1.TestWebhookResponse.request:type_name -> rtask.v1.SampleRequest
+	61,  // 66: rtask.v1.TestWebhookResponse.when:type_name -> rtask.v1.ConditionPart
+	64,  // 67: rtask.v1.ListDeliveriesResponse.deliveries:type_name -> rtask.v1.Delivery
+	103, // 68: rtask.v1.Delivery.received_at:type_name -> google.protobuf.Timestamp
+	64,  // 69: rtask.v1.ReplayDeliveryResponse.delivery:type_name -> rtask.v1.Delivery
+	4,   // 70: rtask.v1.ReplayDeliveryResponse.job:type_name -> rtask.v1.Job
+	61,  // 71: rtask.v1.ReplayDeliveryResponse.when:type_name -> rtask.v1.ConditionPart
+	68,  // 72: rtask.v1.SampleRequest.headers:type_name -> rtask.v1.Header
+	68,  // 73: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
+	83,  // 74: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
+	72,  // 75: rtask.v1.WebhookResponse.reply:type_name -> rtask.v1.WebhookReply
+	68,  // 76: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
+	4,   // 77: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
+	2,   // 78: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
+	73,  // 79: rtask.v1.RunStreamResponse.webhook:type_name -> rtask.v1.WebhookResponse
+	72,  // 80: rtask.v1.RunStreamResponse.head:type_name -> rtask.v1.WebhookReply
+	4,   // 81: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
+	4,   // 82: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	88,  // 83: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
+	89,  // 84: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
+	4,   // 85: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
+	95,  // 86: rtask.v1.WatchResponse.remote:type_name -> rtask.v1.Trust
+	96,  // 87: rtask.v1.Trust.revoked:type_name -> rtask.v1.RevokedCertificates
+	104, // 88: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	48,  // 89: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,   // 90: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	12,  // 91: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	14,  // 92: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	16,  // 93: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	18,  // 94: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	20,  // 95: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	22,  // 96: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	26,  // 97: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	29,  // 98: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	31,  // 99: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	33,  // 100: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	36,  // 101: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	38,  // 102: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	56,  // 103: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
+	59,  // 104: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
+	62,  // 105: rtask.v1.JobService.ListDeliveries:input_type -> rtask.v1.ListDeliveriesRequest
+	65,  // 106: rtask.v1.JobService.ReplayDelivery:input_type -> rtask.v1.ReplayDeliveryRequest
+	40,  // 107: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
+	42,  // 108: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
+	44,  // 109: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	46,  // 110: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
+	49,  // 111: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	52,  // 112: rtask.v1.JobService.WhoAmI:input_type -> rtask.v1.WhoAmIRequest
+	76,  // 113: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	74,  // 114: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
+	84,  // 115: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	69,  // 116: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
+	71,  // 117: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
+	71,  // 118: rtask.v1.GatewayService.WebhookStream:input_type -> rtask.v1.WebhookRequest
+	76,  // 119: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
+	78,  // 120: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
+	79,  // 121: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
+	81,  // 122: rtask.v1.GatewayService.Disconnected:input_type -> rtask.v1.DisconnectedRequest
+	85,  // 123: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyTasksRequest
+	86,  // 124: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyJobsRequest
+	91,  // 125: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
+	93,  // 126: rtask.v1.GatewayService.Watch:input_type -> rtask.v1.WatchRequest
+	99,  // 127: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	97,  // 128: rtask.v1.GatewayService.Enroll:input_type -> rtask.v1.EnrollRequest
+	11,  // 129: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13,  // 130: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15,  // 131: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17,  // 132: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19,  // 133: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21,  // 134: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25,  // 135: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27,  // 136: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	30,  // 137: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	32,  // 138: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	34,  // 139: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	37,  // 140: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	39,  // 141: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	57,  // 142: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	60,  // 143: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	63,  // 144: rtask.v1.JobService.ListDeliveries:output_type -> rtask.v1.ListDeliveriesResponse
+	66,  // 145: rtask.v1.JobService.ReplayDelivery:output_type -> rtask.v1.ReplayDeliveryResponse
+	41,  // 146: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
+	43,  // 147: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
+	45,  // 148: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	47,  // 149: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
+	50,  // 150: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	53,  // 151: rtask.v1.JobService.WhoAmI:output_type -> rtask.v1.WhoAmIResponse
+	83,  // 152: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	75,  // 153: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
+	83,  // 154: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	70,  // 155: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	73,  // 156: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	77,  // 157: rtask.v1.GatewayService.WebhookStream:output_type -> rtask.v1.RunStreamResponse
+	77,  // 158: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
+	77,  // 159: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
+	80,  // 160: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
+	82,  // 161: rtask.v1.GatewayService.Disconnected:output_type -> rtask.v1.DisconnectedResponse
+	87,  // 162: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
+	90,  // 163: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
+	92,  // 164: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
+	94,  // 165: rtask.v1.GatewayService.Watch:output_type -> rtask.v1.WatchResponse
+	100, // 166: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	98,  // 167: rtask.v1.GatewayService.Enroll:output_type -> rtask.v1.EnrollResponse
+	129, // [129:168] is the sub-list for method output_type
+	90,  // [90:129] is the sub-list for method input_type
+	90,  // [90:90] is the sub-list for extension type_name
+	90,  // [90:90] is the sub-list for extension extendee
+	0,   // [0:90] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
