@@ -16,6 +16,9 @@ import (
 	"github.com/rtask/rtask/daemon/deliveries"
 )
 
+// maxDeliveries is how many deliveries a reply has: as many as one webhook may keep.
+const maxDeliveries = 1000
+
 // Kept returns how many deliveries of which webhooks a configuration keeps.
 func Kept(c *config.Config) map[deliveries.Hook]int {
 	keep := map[deliveries.Hook]int{}
@@ -98,6 +101,9 @@ func (s *Server) ListDeliveries(ctx context.Context, r *rtaskv1.ListDeliveriesRe
 	for _, m := range s.Deliveries.List(func(m deliveries.Meta) bool {
 		return c.mayReplay(m) && (r.Task == "" || m.Task == r.Task) && (r.Webhook == "" || m.Webhook == r.Webhook)
 	}) {
+		if len(reply.Deliveries) == maxDeliveries {
+			break
+		}
 		reply.Deliveries = append(reply.Deliveries, deliveryMessage(m))
 	}
 	return reply, nil

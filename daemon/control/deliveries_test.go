@@ -15,6 +15,7 @@ import (
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/auth/webhook"
+	"github.com/rtask/rtask/daemon/deliveries"
 	"github.com/rtask/rtask/daemon/jobid"
 )
 
@@ -357,5 +358,31 @@ func TestReplayExplained(t *testing.T) {
 	}
 	if r := must[rtaskv1.ReplayDeliveryResponse](t)(f.as(peers()[auth.User]).ReplayDelivery(t.Context(), replay)); r.Decision != "ignored" || r.Reason == "" || r.When != nil {
 		t.Errorf("%v", r)
+	}
+}
+
+// A reply has the newest of all webhooks, as many as one can have.
+func TestDeliveriesListed(t *testing.T) {
+	f := newKeeping(t)
+	f.keep(strings.ReplaceAll(keeping, "keep_deliveries = 2", "keep_deliveries = 1000"))
+	last := ""
+	for n := range maxDeliveries + 1 {
+		task := "kept"
+		if n == 0 {
+			task = "other"
+		}
+		last = jobid.New()
+		d := &deliveries.Delivery{Meta: deliveries.Meta{ID: last, Task: task, Webhook: "token", At: time.Unix(int64(n), 0), Decision: "ignored"}}
+		if err := f.Deliveries.Put(d); err != nil {
+			t.Fatal(err)
+		}
+		f.Deliveries.Settle(last)
+	}
+	root := auth.Peer{CgroupKnown: true}
+	if all := f.deliveries(root, "", ""); len(all) != maxDeliveries || all[0].Id != last || all[maxDeliveries-1].Task != "kept" {
+		t.Errorf("%d deliveries", len(all))
+	}
+	if others := f.deliveries(root, "other", "token"); len(others) != 1 {
+		t.Errorf("%v", others)
 	}
 }

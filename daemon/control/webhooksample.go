@@ -55,6 +55,9 @@ func (s *Server) TestWebhook(ctx context.Context, r *rtaskv1.TestWebhookRequest)
 	if missed := want.missed(h); missed != nil {
 		return nil, missed
 	}
+	if r.Show && h.secrets != nil { // it is signed with a key of its own
+		return nil, connect.Errorf(connect.CodeFailedPrecondition, "the webhook has only the public key of its sender, so no request can be signed for it here")
+	}
 	if r.Show && h.request != nil {
 		if reply.Request = s.showSample(c, h); reply.Request == nil {
 			return nil, connect.NewError(connect.CodePermissionDenied, "the request has the secret of the webhook in it, which only root may see")

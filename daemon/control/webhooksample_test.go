@@ -10,6 +10,7 @@ import (
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/auth"
+	"github.com/rtask/rtask/daemon/auth/webhook"
 	"github.com/rtask/rtask/daemon/job"
 )
 
@@ -93,6 +94,27 @@ func TestSampleShown(t *testing.T) {
 	}
 	if s := "Basic " + "dXNlcjpzM2NyZXQ="; !tells(s, "s3cret") || tells("Basic x", "s3cret") || !tells("s3cret", "s3cret") {
 		t.Errorf("%s does not tell of its secret", s)
+	}
+}
+
+// A request that no gateway would take is not shown: rtask cannot sign where it has a public key only.
+func TestSampleOfPublicKey(t *testing.T) {
+	f := newFixture(t, everySender())
+	root := f.as(auth.Peer{CgroupKnown: true})
+	m := &rtaskv1.TestWebhookRequest{Task: "all", Name: string(webhook.Discord), Show: true}
+	if r, err := root.TestWebhook(t.Context(), m); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+		t.Errorf("%v, %v", r, err)
+	}
+	// What it shows of all others is accepted.
+	for _, k := range webhook.Kinds() {
+		if m.Name = string(k); k == webhook.Discord {
+			continue
+		}
+		r := must[rtaskv1.TestWebhookResponse](t)(root.TestWebhook(t.Context(), m))
+		sent := &rtaskv1.WebhookRequest{Hash: path.Base(r.Webhook.Url), Method: r.Request.GetMethod(), Url: r.Request.GetUrl(), Headers: r.Request.GetHeaders(), Body: r.Request.GetBody()}
+		if reply, err := f.hook(sent); err != nil || reply.Run == nil {
+			t.Errorf("%s: %v, %v", k, reply, err)
+		}
 	}
 }
 

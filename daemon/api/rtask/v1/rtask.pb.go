@@ -4248,6 +4248,7 @@ type TestWebhookRequest struct {
 	// headers take the place of those of the same name. The request is signed before, so one that is signed makes the signature wrong.
 	Headers []*Header `protobuf:"bytes,183,rep,name=headers,proto3" json:"headers,omitempty"`
 	// show: return the request, too. PERMISSION_DENIED: it has the webhook's secret in it, and the caller is not root.
+	// FAILED_PRECONDITION: the webhook has only its sender's public key.
 	Show          bool `protobuf:"varint,184,opt,name=show,proto3" json:"show,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

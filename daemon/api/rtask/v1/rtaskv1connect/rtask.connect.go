@@ -335,7 +335,7 @@ type JobServiceClient interface {
 	// TestWebhook makes a request to a webhook as its sender would, correctly signed, and returns what would happen, or with run
 	// what happened. NOT_FOUND: there is no such task or webhook.
 	TestWebhook(context.Context, *v1.TestWebhookRequest) (*v1.TestWebhookResponse, error)
-	// ListDeliveries returns the requests to webhooks that are kept, of tasks that the caller may start, newest first.
+	// ListDeliveries returns the requests to webhooks that are kept, of tasks that the caller may start, the newest first, 1000 at most.
 	ListDeliveries(context.Context, *v1.ListDeliveriesRequest) (*v1.ListDeliveriesResponse, error)
 	// ReplayDelivery decides on a request to a webhook again that is kept, by the configuration as it is now but for its signature, and
 	// runs the task for it as a new job, whose owner is the caller. NOT_FOUND: it is not kept, or the caller may not start its task.
@@ -422,7 +422,7 @@ type JobServiceHandler interface {
 	// TestWebhook makes a request to a webhook as its sender would, correctly signed, and returns what would happen, or with run
 	// what happened. NOT_FOUND: there is no such task or webhook.
 	TestWebhook(context.Context, *v1.TestWebhookRequest) (*v1.TestWebhookResponse, error)
-	// ListDeliveries returns the requests to webhooks that are kept, of tasks that the caller may start, newest first.
+	// ListDeliveries returns the requests to webhooks that are kept, of tasks that the caller may start, the newest first, 1000 at most.
 	ListDeliveries(context.Context, *v1.ListDeliveriesRequest) (*v1.ListDeliveriesResponse, error)
 	// ReplayDelivery decides on a request to a webhook again that is kept, by the configuration as it is now but for its signature, and
 	// runs the task for it as a new job, whose owner is the caller. NOT_FOUND: it is not kept, or the caller may not start its task.
