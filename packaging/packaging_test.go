@@ -334,6 +334,9 @@ func TestProgramManuals(t *testing.T) {
 		text, _, _ = strings.Cut(text, "\n\n")
 		var names []string
 		for line := range strings.Lines(text) {
+			if strings.HasPrefix(line, "    ") { // the rest of the one before
+				continue
+			}
 			names = append(names, strings.Trim(strings.Fields(line)[0], ","))
 		}
 		return names
