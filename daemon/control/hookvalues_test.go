@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,11 @@ task "reading" {
     token   = "0123456789abcdef"
     respond = "result"
     when    = header("X-Key") == "s3cret" || body.key == "s3cret"
+  }
+  webhook "open" {
+    token   = "0123456789abcdefg"
+    respond = "result"
+    id      = body.uuid
   }
 }
 `
@@ -140,6 +146,30 @@ func TestWebhookValuesAttacked(t *testing.T) {
 	f.noJobs()
 	if strings.Contains(f.logs.String(), "reboot") {
 		t.Error("a stranger's value is in the log")
+	}
+}
+
+// TestUnsignedIDRepeats: an id of a request that is not signed makes no second one a repeat.
+func TestUnsignedIDRepeats(t *testing.T) {
+	f := newFixture(t, reading)
+	seen := map[string]bool{}
+	for range 2 {
+		reply, err := f.hook(f.sent("reading", "open", []byte(`{"uuid":"u-1"}`), time.Now()))
+		if err != nil || !strings.Contains(string(reply.Run.GetStdout()), "RTASK_DELIVERY=u-1\n") {
+			t.Fatalf("%v, %v", reply, err)
+		}
+		seen[reply.Run.GetJob().GetId()] = true
+	}
+	if len(seen) != 2 {
+		t.Error("the second request was taken for a repeat")
+	}
+}
+
+// TestReplacedEnvironment: of two variables of a name, programs do not agree which one counts.
+func TestReplacedEnvironment(t *testing.T) {
+	got := replaced([]string{"A=1", "AB=2", "B=3", "A=4"}, []string{"A=5", "C=6"})
+	if want := []string{"AB=2", "B=3", "A=5", "C=6"}; !slices.Equal(got, want) {
+		t.Error(got)
 	}
 }
 

@@ -167,7 +167,7 @@ func unknownName(r hcl.Range, name string, known []string) hcl.Diagnostics {
 	detail := "An expression reads body, query, method, remote_addr, event, ref and header(\"NAME\"). A string stands in quotes."
 	if name == nameHeader || name == "headers" {
 		detail = `A header is read by its name: header("X-GitHub-Event")`
-	} else if near := wording.Nearest(name, slices.Values(slices.Sorted(slices.Values(known)))); len(near) > 0 {
+	} else if near := wording.Nearest(name, slices.Values(slices.Sorted(slices.Values(append(known, "true", "false", "null"))))); len(near) > 0 {
 		detail = fmt.Sprintf("Did you mean %s?", near[0])
 	}
 	return wrong(r, detail, "unknown name %s", name)
