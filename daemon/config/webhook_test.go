@@ -347,6 +347,10 @@ func TestHMAC(t *testing.T) {
 	if len(diags) != 0 || cfg.Tasks["a"].Webhooks[0].Scheme.Time.String() != "body.meta.sent-at" || cfg.Tasks["a"].Webhooks[0].Scheme.Time.Unit != webhook.SecondsOrMilliseconds {
 		t.Errorf("%v", diags)
 	}
+	cfg, diags = loadTasks(t, hmacHook("signed = \"{id}.{body}\"\n id = header(\"X-Delivery\")"))
+	if len(diags) != 0 || cfg.Tasks["a"].Webhooks[0].Scheme.ID.String() != `header("X-Delivery")` || !cfg.Tasks["a"].Webhooks[0].Scheme.Fresh() {
+		t.Errorf("%v", diags)
+	}
 	cfg, diags = loadTasks(t, hmacHook(""))
 	if len(diags) != 0 || cfg.Tasks["a"].Webhooks[0].Scheme.Fresh() {
 		t.Errorf("%v", diags)
@@ -363,7 +367,8 @@ func TestHMAC(t *testing.T) {
 		`timestamp = query.t`: "neither a header", `timestamp = header(body.x)`: "timestamp", `timestamp = header("a b")`: "cannot be the name of a header",
 		`timestamp = header("A", "B")`: "this is not a header", `timestamp = body`: "neither a header", `timestamp = body[0]`: "only names",
 		`signed = "{id}.{body}"`: "nothing says where the {id} stands", `events = ["push"]`: "nothing says where the event stands",
-		`refs = ["refs/heads/main"]`: "nothing says where the ref stands", `prefix = ""`: "prefix",
+		"signed = \"{id}.{body}\"\n id = \"x${body.a}\"": "neither a header nor a name in the body",
+		`refs = ["refs/heads/main"]`:                     "nothing says where the ref stands", `prefix = ""`: "prefix",
 	} {
 		if _, diags := loadTasks(t, hmacHook(lines)); !strings.Contains(diags.Error(), want) {
 			t.Errorf("%s: %v, want %q", lines, diags, want)

@@ -32,10 +32,11 @@ func webhookScope() scope[hookDraft] {
 			name: "events", example: `["push"]`, otherwise: "all",
 			kind: list(func(h *hookDraft) *[]string { return &h.Wanted.Events }, anyText),
 			doc: "The events that it is for, as the sender calls them: `X-GitHub-Event` and its like, GitLab's `object_kind` or " +
-				"`X-Gitlab-Event`, the `type` in the body of the others. For Slack it is the type of the event or of the interaction, or " +
-				"a command with its slash: `/deploy`. Other events are answered with `{\"status\":\"ignored\"}` and the reason, and a ping " +
-				"always is. GitHub, Gitea and Forgejo do not sign the name of the event. A client that has captured a delivery can send " +
-				"it again under another name. rtask ignores the request if its body shows that it is for another event.",
+				"`X-Gitlab-Event`; for the others see `verify`, or what `event` says. For Slack it is the type of the event or of the " +
+				"interaction, or a command with its slash: `/deploy`. Other events are answered with `{\"status\":\"ignored\"}` and the reason, " +
+				"and a ping always is. A sender that names the event in a header, such as GitHub or Shopify, does not sign it. A client that " +
+				"has captured a delivery can send it again under another name. rtask ignores the request if its body shows that it is " +
+				"for another event, which bodies of GitHub, Gitea, Forgejo and Bitbucket do.",
 		},
 		{
 			name: "refs", example: `["refs/heads/main"]`, otherwise: "all",
@@ -43,7 +44,9 @@ func webhookScope() scope[hookDraft] {
 				d.names(v, &h.Wanted.Refs, func(e value, s string) bool { return h.Ref != nil || d.ref(e, s) })
 			}},
 			doc: "The branches and tags that it is for, in full, as `ref` in the body has them. A `*` matches anything except a slash, and " +
-				"`**` matches anything: `refs/heads/**` is every branch. What names no ref is ignored, too. Slack and Stripe send none.",
+				"`**` matches anything: `refs/heads/**` is every branch. What names no ref is ignored, too. Of a push to several, which " +
+				"Bitbucket and Azure DevOps have in one request, the first that is wanted counts. Senders that know no branches, such as " +
+				"Slack and Stripe, send none.",
 		},
 		{
 			name: "deletions", example: "true", fallback: "false",
@@ -59,8 +62,8 @@ func webhookScope() scope[hookDraft] {
 			}},
 			doc: "What becomes of a repeat of a request that was accepted, where neither a time nor an id is signed: it may `run` again, or " +
 				"`refuse` answers it with `409`. There, a repeat is a request with the same body, which is remembered for a year. Where " +
-				"an id is signed (the event of `stripe`, the event or trigger of `slack`, the message of `standard`) or only a time, a " +
-				"repeat never runs again: it is answered as the first request was, with the id of its job. An id is remembered for 30 " +
+				"an id is signed (the event of `stripe`, the event or trigger of `slack`, the message of `standard`, what `verify` names in " +
+				"a signed body) or only a time, a repeat never runs again: it is answered as the first request was, with the id of its job. An id is remembered for 30 " +
 				"days; each webhook remembers a million of them at most. A request that was refused, or whose job did not succeed, never " +
 				"counts.",
 		},

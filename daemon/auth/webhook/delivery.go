@@ -313,7 +313,7 @@ func (s *Sender) unlike(event string, o object) (string, error) {
 		if slices.ContainsFunc(s.Bodies[name], func(begin string) bool { return strings.HasPrefix(event, begin) }) {
 			return "", nil
 		}
-		found = s.Bodies[name][0]
+		found = strings.TrimSuffix(s.Bodies[name][0], ":")
 	}
 	return found, nil
 }

@@ -174,7 +174,7 @@ func TestReadSenders(t *testing.T) {
 		{Bitbucket, Headers{{"X-Event-Key", "repo:push"}}, `{"push":{"changes":[` + gone + "," + change("a", "branch") + "," + change("main", "branch") + `]}}`,
 			Wanted{Refs: []string{"refs/heads/main"}}, "RTASK_EVENT=repo:push RTASK_GIT_REF=refs/heads/main RTASK_GIT_SHA=" + sha},
 		{Bitbucket, Headers{{"X-Event-Key", "repo:push"}}, `{"push":{"changes":[]}}`, Wanted{Refs: []string{"refs/heads/main"}}, "it names no ref"},
-		{Bitbucket, Headers{{"X-Event-Key", "repo:push"}}, `{"pullrequest":{}}`, Wanted{}, "its header says repo:push, but the body is of pullrequest:"},
+		{Bitbucket, Headers{{"X-Event-Key", "repo:push"}}, `{"pullrequest":{}}`, Wanted{}, "its header says repo:push, but the body is of pullrequest"},
 		{BitbucketServer, Headers{{"X-Event-Key", "repo:refs_changed"}, {"X-Request-Id", "i"}},
 			`{"changes":[{"ref":{"id":"refs/heads/master","displayId":"master","type":"BRANCH"},"refId":"refs/heads/master","fromHash":"x","toHash":"` + sha + `","type":"UPDATE"}]}`, Wanted{},
 			"RTASK_EVENT=repo:refs_changed RTASK_GIT_REF=refs/heads/master RTASK_GIT_SHA=" + sha + " RTASK_DELIVERY=i"},
