@@ -52,7 +52,7 @@ type Source struct {
 	Start hcl.Pos
 	// Template says that Text is a string of HCL's JSON syntax: an expression stands in it as "${…}".
 	Template bool
-	// Secretive says that who reads a reason may not know the expression: strings in it are left out.
+	// Secretive says that who reads a reason may not know the expression: strings and numbers in it are left out.
 	Secretive bool
 }
 
@@ -98,7 +98,7 @@ func (e *Expression) Native() string {
 	return `"` + b.String() + `"`
 }
 
-// WithoutStrings is Native for who may not know what only the sender knows: without the strings, if the source is Secretive.
+// WithoutStrings is Native for who may not know what only the sender knows: without strings and numbers, if the source is Secretive.
 func (e *Expression) WithoutStrings() string {
 	if !e.source.Secretive {
 		return e.Native()
@@ -291,7 +291,7 @@ func cut(s string, n int) string {
 	return s
 }
 
-// hideStrings puts … in place of each string in an expression: one may be what only the sender knows.
+// hideStrings puts … in place of each string and each number in an expression: one may be what only the sender knows.
 func hideStrings(text string) string {
 	tokens, _ := hclsyntax.LexExpression([]byte(text), "", hcl.InitialPos)
 	var b strings.Builder
@@ -306,6 +306,11 @@ func hideStrings(text string) string {
 		case hclsyntax.TokenCQuote, hclsyntax.TokenCHeredoc:
 			if depth--; depth == 0 {
 				b.WriteString(`"…"`)
+				at = t.Range.End.Byte
+			}
+		case hclsyntax.TokenNumberLit:
+			if depth == 0 {
+				b.WriteString(text[at:t.Range.Start.Byte] + "…")
 				at = t.Range.End.Byte
 			}
 		}

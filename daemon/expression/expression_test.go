@@ -294,6 +294,10 @@ func TestSecretive(t *testing.T) {
 	if got, _ := e.Reason(input(pushed, e)); got != `when: header("…") is missing (deploy.hcl:7)` {
 		t.Errorf("%q", got)
 	}
+	e, _ = Compile(Source{Name: "when", Text: []byte(`body.commits[0].size == 1234`), Secretive: true}, Condition)
+	if got, _ := e.Reason(input(pushed, e)); got != `when: body.commits[…].size == … is false (.:0)` {
+		t.Errorf("%q", got)
+	}
 	e, _ = Compile(Source{Name: "when", Text: []byte(`body.ref == "s3cret" || event == "a${"b"}c"`), Secretive: true}, Condition)
 	if got, _ := e.Reason(input(pushed, e)); got != `when: body.ref == "…" || event == "…" is false (.:0)` {
 		t.Errorf("%q", got)

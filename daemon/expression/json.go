@@ -11,7 +11,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// source of a value of JSON that is valid, and begins with no space.
+// rawJSON is a value as it stands in valid JSON. It begins with no space.
 type rawJSON []byte
 
 // parseJSON returns what a body has, if that is JSON. Its error says why it is not, for a body that begins like an object or a list.
