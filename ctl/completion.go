@@ -50,8 +50,10 @@ const (
 func argumentsOf(path string) string {
 	switch path {
 	case "status", "logs":
-		return allJobs
-	case "stop", "wait":
+		return taskNames + "; " + allJobs
+	case "stop":
+		return taskNames + "; " + runningJobs
+	case "wait":
 		return runningJobs
 	case "start", "run", "tasks show", "tasks enable", "tasks disable":
 		return taskNames

@@ -12,8 +12,9 @@ import (
 
 func (a *app) logsCommand() *cli.Command {
 	return &cli.Command{
-		Name: "logs", Usage: "show a job's output", UsageText: "rtaskctl logs [OPTION…] JOB",
-		Description: "The output is shown byte for byte, from its start. Standard error goes to standard error.\n" + momentHelp,
+		Name: "logs", Usage: "show the output of a job, or of a task's last run", UsageText: "rtaskctl logs [OPTION…] JOB|TASK",
+		Description: "The output is shown byte for byte, from its start. Standard error goes to standard error. The last run of a task is the " +
+			"newest of its jobs that has begun.\n" + refHelp + "\n" + momentHelp,
 		Flags: []cli.Flag{
 			boolFlag("keep showing new output until the job has ended", "follow", "f"),
 			&cli.StringFlag{Name: "tail", Aliases: []string{"n"}, Usage: "show only the last `N` lines, and with --follow new output"},
@@ -88,9 +89,16 @@ func (a *app) logs(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if t := a.meant(c, ref); t != nil {
+		last, err := lastRun(t)
+		if err != nil {
+			return err
+		}
+		ref = last.GetId()
+	}
 	job, err := show(c.Context, engine, ref)
 	if err != nil {
-		return err
+		return a.neither(c, ref, err)
 	}
 	f := &follower{engine: engine, job: job.GetId(), request: request, stdout: a.stdout, stderr: a.stderr}
 	if err := f.copy(c.Context); err != nil {

@@ -14,22 +14,30 @@ import (
 
 func (a *app) statusCommand() *cli.Command {
 	return &cli.Command{
-		Name: "status", Usage: "show a job and its output so far", UsageText: "rtaskctl status [--json] JOB",
-		Description: "JOB is a job's id, its first four or more characters if they are unambiguous, or the PID of its main process.\n" +
-			"Control characters in the output are escaped, as \\x1b; rtaskctl logs shows the output unchanged.",
+		Name: "status", Usage: "show a job and its output, a task, or what there is to look at", UsageText: "rtaskctl status [--json] [JOB|TASK]",
+		Description: "Of a task, it shows the last jobs. Without an argument it shows the jobs that run, what has failed since yesterday, " +
+			"and what is wrong with the configuration and the engine.\n" + refHelp + "\n" +
+			"Control characters in the output are escaped, as \\x1b; rtaskctl logs shows the output unchanged. On a terminal it is " +
+			"the last 10 lines.",
 		Flags:  []cli.Flag{jsonFlag()},
 		Action: a.showStatus,
 	}
 }
 
 func (a *app) showStatus(c *cli.Context) error {
+	if !c.Args().Present() {
+		return a.showOverview(c)
+	}
 	ref, err := oneArg(c, "JOB")
 	if err != nil {
 		return err
 	}
+	if t := a.meant(c, ref); t != nil {
+		return a.showTaskStatus(c, t)
+	}
 	r, err := call(a, c, jobs.Status, &rtaskv1.StatusRequest{Job: ref})
 	if err != nil {
-		return err
+		return a.neither(c, ref, err)
 	}
 	job, usage := r.GetJob(), r.GetUsage()
 	if c.Bool("json") {
@@ -53,6 +61,9 @@ func (a *app) showStatus(c *cli.Context) error {
 	}
 	if err := a.print("\n"); err != nil {
 		return err
+	}
+	if isTerminal(a.stdout) {
+		return a.printTail(c.Context, job)
 	}
 	stdout, stderr := &escaper{to: a.stdout}, &escaper{to: a.stdout}
 	f := &follower{engine: a.engine, job: job.GetId(), stdout: stdout, stderr: stderr}

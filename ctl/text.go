@@ -71,7 +71,11 @@ func (a *app) fields(all [][2]string) error {
 		}
 	}
 	var b strings.Builder
+	total := a.width()
 	for _, f := range all {
+		if total > 0 {
+			f[1] = wrap(f[1], max(total-width-2, usualWidth/4))
+		}
 		if f[1] != "" {
 			fmt.Fprintf(&b, "%*s: %s\n", width, f[0], strings.ReplaceAll(f[1], "\n", "\n"+strings.Repeat(" ", width+2)))
 		}
