@@ -386,3 +386,35 @@ func TestDeliveriesListed(t *testing.T) {
 		t.Errorf("%v", others)
 	}
 }
+
+// A client on another machine runs a delivery again if a role has the method by its name, and the task. Others do not exist for it.
+func TestReplayRemotely(t *testing.T) {
+	r := newRemote(t)
+	r.root = strings.Replace(remoteRoles, `role "operator" {`, `role "replayer" {
+  subjects = ["spiffe://example.org/user/again"]
+  tasks    = ["kept"]
+  methods  = ["ReplayDelivery", "ListDeliveries", "read"]
+}
+role "operator" {`, 1)
+	r.keep(remoteTasks + keeping)
+	mine := r.deliver("kept", "stripe", `{"id":"evt_1","type":"a"}`, time.Now())
+	others := r.deliver("other", "token", "x", time.Now())
+	client, op := r.jobs(r.enrol("again")), r.jobs(r.enrol("op"))
+	if all := must[rtaskv1.ListDeliveriesResponse](t)(client.ListDeliveries(t.Context(), &rtaskv1.ListDeliveriesRequest{})).Deliveries; len(all) != 1 || all[0].Id != mine {
+		t.Errorf("%v", all)
+	}
+	got := must[rtaskv1.ReplayDeliveryResponse](t)(client.ReplayDelivery(t.Context(), &rtaskv1.ReplayDeliveryRequest{Delivery: mine})).Job
+	if got.GetOwner() != "spiffe://example.org/user/again" || got.GetTrigger() != "webhook" {
+		t.Errorf("%v", got)
+	}
+	if want := "RTASK_WEBHOOK=stripe"; !strings.Contains(r.decisions()[len(r.decisions())-1], want) || !strings.Contains(r.decisions()[len(r.decisions())-1], "RTASK_ROLE=replayer") {
+		t.Errorf("written down is %q", r.decisions()[len(r.decisions())-1])
+	}
+	_, err := client.ReplayDelivery(t.Context(), &rtaskv1.ReplayDeliveryRequest{Delivery: others})
+	codes(t, err, connect.CodeNotFound)
+	// To start and see a task is not enough.
+	_, err = op.ReplayDelivery(t.Context(), &rtaskv1.ReplayDeliveryRequest{Delivery: mine})
+	codes(t, err, connect.CodePermissionDenied)
+	_, err = op.ListDeliveries(t.Context(), &rtaskv1.ListDeliveriesRequest{})
+	codes(t, err, connect.CodePermissionDenied)
+}
