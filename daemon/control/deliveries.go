@@ -165,7 +165,7 @@ func (s *Server) ReplayDelivery(ctx context.Context, r *rtaskv1.ReplayDeliveryRe
 		}
 		return reply, nil
 	}
-	// It is older than what waits, and takes over nobody's run.
+	// It has a run of its own: what waits is newer, and another replay is another request.
 	h.spec.Same = ""
 	d.reason = "the delivery " + m.ID + " runs again"
 	result, err := s.run(ctx, false, h.spec, d)

@@ -16,6 +16,7 @@ import (
 	"github.com/rtask/rtask/daemon/auth"
 	"github.com/rtask/rtask/daemon/auth/webhook"
 	"github.com/rtask/rtask/daemon/deliveries"
+	"github.com/rtask/rtask/daemon/job"
 	"github.com/rtask/rtask/daemon/jobid"
 )
 
@@ -384,6 +385,38 @@ func TestDeliveriesListed(t *testing.T) {
 	}
 	if others := f.deliveries(root, "other", "token"); len(others) != 1 {
 		t.Errorf("%v", others)
+	}
+}
+
+// A replay never becomes part of another run, not even of another replay: each runs with its own input.
+func TestReplayWaits(t *testing.T) {
+	f := newFixture(t, "")
+	f.keep(`
+task "slow" {
+  command = ["/bin/sh", "-c", "exec sleep 1000"]
+  timeout = 0
+  webhook "github" {
+    verify          = "github"
+    secrets         = ["s3cret"]
+    keep_deliveries = 10
+  }
+}`)
+	first := f.deliver("slow", "github", push, time.Now(), event)
+	newer := f.deliver("slow", "github", strings.Replace(push, "0123", "4567", 1), time.Now(), event)
+	replay := func(id string) string {
+		return must[rtaskv1.ReplayDeliveryResponse](t)(f.as(auth.Peer{CgroupKnown: true}).ReplayDelivery(t.Context(), &rtaskv1.ReplayDeliveryRequest{Delivery: id})).Job.GetId()
+	}
+	again, last := replay(first), replay(newer)
+	all, err := f.Jobs.List(job.Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	queued := map[string]bool{}
+	for _, j := range all {
+		queued[j.ID] = j.State == job.Queued
+	}
+	if len(queued) != 4 || !queued[newer] || !queued[again] || !queued[last] || queued[first] {
+		t.Errorf("%s runs, %s, %s and %s wait: %v", first, newer, again, last, queued)
 	}
 }
 
