@@ -85,11 +85,20 @@ func variableName(a argument, otherwise string) string {
 	return "HOOK_" + otherwise
 }
 
+// handed is a value that the command gets. Of an address, that is without its port.
+func (c *hookTask) handed(a argument) (value, error) {
+	if a.source == "request" && strings.EqualFold(a.name, "remote-addr") {
+		c.note("  ", a.line, "remote-addr is an address and a port in webhook, and the address alone in rtask")
+		return value{expr: "remote_addr", text: true}, nil
+	}
+	return c.hook.value(a)
+}
+
 // passArguments returns the words of the arguments.
 func (c *hookTask) passArguments(s *script) []string {
 	var words []string
 	for i, a := range c.hook.arguments {
-		v, err := c.hook.value(a)
+		v, err := c.handed(a)
 		if err != nil {
 			c.note("  ", a.line, "argument %d, which is empty here: %v", i+1, err)
 			v = value{literal: new(string)}
@@ -126,7 +135,7 @@ func (c *hookTask) passEnvironment(s *script) []variable {
 	var all []variable
 	at := map[string]int{}
 	for _, a := range c.hook.environment {
-		v, err := c.hook.value(a)
+		v, err := c.handed(a)
 		if err != nil {
 			c.note("  ", a.line, "%s: %v", what, err)
 			continue
@@ -161,7 +170,7 @@ func (c *hookTask) passFiles(s *script) []string {
 	const what = "pass-file-to-command"
 	var words []string
 	for i, a := range c.files {
-		v, err := c.hook.value(a)
+		v, err := c.handed(a)
 		if err != nil {
 			c.note("  ", a.line, "%s: %v", what, err)
 			continue
