@@ -122,6 +122,9 @@ func (c *Config) Show(task string, secrets bool) (text string, object json.RawMe
 	for _, w := range c.Tasks[task].Webhooks {
 		block := "webhook " + wording.HCL(w.Name)
 		fill(settings, byDefault, block, webhookScope())
+		if byDefault[block+".replay"] && w.neverAgain() { // where it means nothing
+			delete(settings, block+".replay")
+		}
 		if !secrets {
 			hideSecrets(settings, block)
 			w.hideStrings(settings, block)

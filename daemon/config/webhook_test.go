@@ -295,6 +295,10 @@ task "a" {
     secrets      = ["s3cret"]
     verify_token = "hush-hush"
   }
+  webhook "stripe" {
+    verify  = "stripe"
+    secrets = ["s3cret"]
+  }
 }
 `)
 	if len(diags) != 0 {
@@ -358,14 +362,23 @@ func TestHMAC(t *testing.T) {
 	// In HCL's JSON syntax an expression is a string.
 	folder(t, map[string]string{"tasks.d/a.hcl.json": `{"task":{"a":{"command":["true"],"webhook":{"w":{"verify":"hmac","secrets":["s"],"header":"X-Sum",` +
 		`"signed":"{timestamp}{body}","timestamp":"header(\"X-Time\")"}}}}}`})
-	if cfg, diags := Load(here()); len(diags) != 0 || cfg.Tasks["a"].Webhooks[0].Scheme.Time.Unit != webhook.Seconds {
-		t.Errorf("%v", diags)
+	cfg, diags = Load(here())
+	if len(diags) != 0 || cfg.Tasks["a"].Webhooks[0].Scheme.Time.Unit != webhook.Seconds {
+		t.Fatalf("%v", diags)
+	}
+	shown, object, err := cfg.Show("a", true)
+	if err != nil || !strings.Contains(shown, `timestamp = header("X-Time")`+"\n") {
+		t.Errorf("%v\n%s", err, shown)
+	}
+	folder(t, map[string]string{"tasks.d/a.hcl.json": `{"task":{"a":` + string(object) + `}}`})
+	if cfg, diags = Load(here()); len(diags) != 0 || cfg.Tasks["a"].Webhooks[0].Scheme.Time.String() != `header("X-Time")` {
+		t.Errorf("%v\n%s", diags, object)
 	}
 	for lines, want := range map[string]string{
 		`hash = "md5"`: "hash", `signed = "{timestamp}.{body}"`: "nothing says where the {timestamp} stands", `signed = "{timestamp}"`: "leaves the body out",
 		`timestamp = header("X-Time")`: "so anybody could change it", `timestamp = "X-Time"`: "neither a header nor a name in the body",
 		`timestamp = query.t`: "neither a header", `timestamp = header(body.x)`: "timestamp", `timestamp = header("a b")`: "cannot be the name of a header",
-		`timestamp = header("A", "B")`: "this is not a header", `timestamp = body`: "neither a header", `timestamp = body[0]`: "only names",
+		`timestamp = header("A", "B")`: "header takes the name of a header", `timestamp = lower(body.t)`: "neither a header", `timestamp = body`: "neither a header", `timestamp = body[0]`: "only names",
 		`signed = "{id}.{body}"`: "nothing says where the {id} stands", `events = ["push"]`: "nothing says where the event stands",
 		"signed = \"{id}.{body}\"\n id = \"x${body.a}\"": "neither a header nor a name in the body",
 		`refs = ["refs/heads/main"]`:                     "nothing says where the ref stands", `prefix = ""`: "prefix",

@@ -5,8 +5,11 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
 
 	"github.com/rtask/rtask/daemon/auth/webhook"
+	"github.com/rtask/rtask/daemon/expression"
 )
 
 // proofAttributes are those that say how a request is verified.
@@ -103,8 +106,12 @@ func proofAttributes() []attribute[hookDraft] {
 		},
 		{
 			name: "timestamp", example: `header("X-Time")`,
-			kind: kind[hookDraft]{word: "expression", decode: func(d *decoder, v value, h *hookDraft) {
-				if p, ok := d.place(v); ok {
+			kind: kind[hookDraft]{word: "expression", overRequest: true, decode: func(d *decoder, v value, h *hookDraft) {
+				e := d.whole(v, h, expression.Text)
+				if e == nil {
+					return
+				}
+				if p, ok := d.place(v, e); ok {
 					h.Scheme.Time = &webhook.Time{Place: p}
 				}
 			}},
@@ -185,7 +192,7 @@ func (d *decoder) checkWebhook(r hcl.Range, h *hookDraft) {
 	for _, s := range h.secrets {
 		d.checkSecret(r, h, s)
 	}
-	if v, ok := h.given["replay"]; ok && !h.RefuseRepeats && row.Secret == "" && h.Scheme.Fresh() {
+	if v, ok := h.given["replay"]; ok && !h.RefuseRepeats && h.neverAgain() {
 		d.errorf(v.rng(), "Leave it out.", "with verify = %q a time is signed, and a repeat never runs again", kind)
 	}
 }
@@ -203,6 +210,12 @@ func (d *decoder) checkSecret(r hcl.Range, h *hookDraft, s string) {
 	} else if len(s) < shortToken {
 		d.warnf(r, "Do: openssl rand -hex 20", "the token of webhook %q has %d characters, and may be guessed", h.Name, len(s))
 	}
+}
+
+// neverAgain reports whether a repeat never runs again, whatever replay says: every request signs a time or an id.
+func (w *Webhook) neverAgain() bool {
+	row, _ := webhook.SenderOf(w.Scheme.Kind)
+	return row.Secret == "" && w.Scheme.Fresh()
 }
 
 // verifyDoc is the entry of verify in the manual: the table of senders.
@@ -229,31 +242,36 @@ func (d *decoder) signed(v value, h *hookDraft) {
 }
 
 // place reads where in a request something stands: header("NAME"), or a name in the body.
-func (d *decoder) place(v value) (webhook.Place, bool) {
+func (d *decoder) place(v value, e *expression.Expression) (webhook.Place, bool) {
 	const usage = `Write header("X-Time"), or body.sent_at.`
-	if call, diags := hcl.ExprCall(v.expr); !diags.HasErrors() {
-		if call.Name != "header" || len(call.Arguments) != 1 {
-			d.errorf(v.rng(), usage, "%s: this is not a header", v.name)
-			return webhook.Place{}, false
+	expr, diags := hclsyntax.ParseExpression([]byte(e.Native()), d.source.name, hcl.InitialPos)
+	if diags.HasErrors() {
+		panic(diags.Error()) // it was compiled before
+	}
+	switch x := expr.(type) {
+	case *hclsyntax.FunctionCallExpr:
+		if x.Name != "header" || len(x.Args) != 1 {
+			break
 		}
-		name, ok := d.string(value{name: v.name, example: v.example, expr: call.Arguments[0]}, false)
-		return webhook.Place{Header: []string{name}}, ok && d.headerName(v, name)
-	}
-	path, diags := hcl.AbsTraversalForExpr(v.expr)
-	if diags.HasErrors() || path.RootName() != "body" || len(path) < 2 {
-		d.errorf(v.rng(), usage, "%s: this is neither a header nor a name in the body", v.name)
-		return webhook.Place{}, false
-	}
-	var p webhook.Place
-	for _, step := range path[1:] {
-		attr, ok := step.(hcl.TraverseAttr)
-		if !ok {
-			d.errorf(v.rng(), usage, "%s: only names may stand in it", v.name)
-			return webhook.Place{}, false
+		if name, diags := x.Args[0].Value(nil); !diags.HasErrors() && name.Type() == cty.String {
+			return webhook.Place{Header: []string{name.AsString()}}, d.headerName(v, name.AsString())
 		}
-		p.Body = append(p.Body, attr.Name)
+	case *hclsyntax.ScopeTraversalExpr:
+		var p webhook.Place
+		for _, step := range x.Traversal[1:] {
+			attr, ok := step.(hcl.TraverseAttr)
+			if !ok {
+				d.errorf(v.rng(), usage, "%s: only names may stand in it", v.name)
+				return webhook.Place{}, false
+			}
+			p.Body = append(p.Body, attr.Name)
+		}
+		if x.Traversal.RootName() == "body" && len(p.Body) > 0 {
+			return p, true
+		}
 	}
-	return p, true
+	d.errorf(v.rng(), usage, "%s: this is neither a header nor a name in the body", v.name)
+	return webhook.Place{}, false
 }
 
 // checkSigned reports parts of a signed text of which nobody says where they stand.
@@ -275,8 +293,10 @@ func (d *decoder) checkSigned(h *hookDraft) {
 	id, ok := h.given["id"]
 	if !ok {
 		d.errorf(signed.rng(), `Write for example: id = header("X-Delivery")`, "nothing says where the {id} stands")
-	} else if p, ok := d.place(id); ok {
-		s.ID = &p
+	} else if h.ID != nil {
+		if p, ok := d.place(id, h.ID); ok {
+			s.ID = &p
+		}
 	}
 }
 
