@@ -36,7 +36,7 @@ func rules() map[string]rule {
 
 		"daemon": {
 			may: []string{
-				"daemon/api/rtask/v1", "daemon/auth", "daemon/auth/authority", "daemon/auth/provider", "daemon/auth/provider/handover", "daemon/auth/token", "daemon/companion", "daemon/config", "daemon/config/machine", "daemon/control", "daemon/deliveries", "daemon/issuer", "daemon/job", "daemon/logging", "sandbox", "sandbox/durable",
+				"daemon/api/rtask/v1", "daemon/auth", "daemon/auth/authority", "daemon/auth/provider", "daemon/auth/provider/handover", "daemon/auth/token", "daemon/companion", "daemon/config", "daemon/config/calendar", "daemon/config/machine", "daemon/control", "daemon/deliveries", "daemon/issuer", "daemon/job", "daemon/logging", "daemon/schedule", "sandbox", "sandbox/durable",
 				"sandbox/privilege", "sandbox/spec",
 			},
 		},
@@ -52,6 +52,8 @@ func rules() map[string]rule {
 		"daemon/companion":                          {never: map[string]string{"net/http": "it only starts the gateway"}},
 		"daemon/config/oldtoml":                     {may: []string{"sandbox/wording"}, never: map[string]string{"os/exec": noProcesses, "net/http": noNetwork}},
 		"daemon/config/foreign":                     {may: []string{"sandbox/wording"}, never: map[string]string{"os/exec": noProcesses}},
+		"daemon/config/calendar":                    {may: []string{"daemon/config"}, never: map[string]string{"net/http": noNetwork}},
+		"daemon/schedule":                           {may: []string{"daemon/config"}, never: map[string]string{"net/http": noNetwork, "os/exec": noProcesses}},
 		"daemon/config/machine":                     {may: []string{"daemon/config", "sandbox/spec"}, never: map[string]string{"os/exec": noProcesses, "net/http": noNetwork}},
 		"daemon/config": {
 			may:   []string{"daemon/auth/cost", "daemon/auth/webhook", "daemon/config/oldtoml", "daemon/expression", "sandbox/jail/seccomp", "sandbox/safepath", "sandbox/spec", "sandbox/wording"},
@@ -145,7 +147,7 @@ func rules() map[string]rule {
 		},
 
 		"ctl": {
-			may:   []string{"ctl/client", "ctl/contexts", "ctl/credentials", "ctl/fetch", "ctl/journal", "ctl/keystore", "ctl/login", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/api/view", "daemon/auth/join", "daemon/auth/webhook", "daemon/config", "daemon/config/foreign", "daemon/config/machine", "daemon/config/oldtoml", "sandbox/durable", "sandbox/wording"},
+			may:   []string{"ctl/client", "ctl/contexts", "ctl/credentials", "ctl/fetch", "ctl/journal", "ctl/keystore", "ctl/login", "daemon/api/rtask/v1", "daemon/api/rtask/v1/rtaskv1connect", "daemon/api/view", "daemon/auth/join", "daemon/auth/webhook", "daemon/config", "daemon/config/calendar", "daemon/config/foreign", "daemon/config/machine", "daemon/config/oldtoml", "sandbox/durable", "sandbox/wording"},
 			never: map[string]string{module + "sandbox": "rtaskctl asks the engine", module + "daemon/job": "rtaskctl asks the engine"},
 		},
 		"ctl/credentials": {
@@ -200,8 +202,8 @@ func TestImports(t *testing.T) {
 			if ok && !slices.Contains(r.may, local) {
 				t.Errorf("%s imports %s, and may import only %v", name, local, r.may)
 			}
-			if i == "os/exec" && name != "sandbox" && name != "daemon/companion" && name != "ctl/journal" && name != "ctl/credentials" {
-				t.Errorf("%s imports os/exec: jobs are started in package sandbox only, beside them the gateway, journalctl and systemd-creds, which alone knows the key of a machine", name)
+			if i == "os/exec" && name != "sandbox" && name != "daemon/companion" && name != "ctl/journal" && name != "ctl/credentials" && name != "daemon/config/calendar" {
+				t.Errorf("%s imports os/exec: jobs are started in package sandbox only, beside them the gateway, journalctl, systemd-analyze and systemd-creds, which alone knows the key of a machine", name)
 			}
 			if i == "os/signal" && !strings.HasPrefix(name, "cmd/") && name != "sandbox/shim" {
 				t.Errorf("%s imports os/signal: signals are turned into contexts in cmd", name)

@@ -31,9 +31,10 @@ func openers() []string {
 // each with the reason why no other user can have a say in where it leads. All others go by package safepath.
 func byPath() map[string]string {
 	const (
-		own    = "a folder of the engine's own"
-		made   = "a folder of a file system that was just made, by its descriptor"
-		kernel = "a file system of the kernel's"
+		own     = "a folder of the engine's own"
+		made    = "a folder of a file system that was just made, by its descriptor"
+		kernel  = "a file system of the kernel's"
+		systemd = "the folder that systemd made for its generator"
 	)
 	return map[string]string{
 		"daemon/auth/keysfile.go Create":         own,
@@ -50,6 +51,9 @@ func byPath() map[string]string {
 		"daemon/kept.go Replace":                 own,
 		"daemon/listen.go Lchown":                own,
 		"daemon/providers.go Replace":            own,
+		"daemon/schedule/schedule.go MkdirAll":   systemd,
+		"daemon/schedule/schedule.go Symlink":    systemd,
+		"daemon/schedule/schedule.go WriteFile":  systemd,
 		"daemon/switches.go Replace":             own,
 		"sandbox/cgroup/cgroup.go Mkdir":         kernel,
 		"sandbox/cgroup/leaf.go Mkdir":           kernel,

@@ -2,14 +2,18 @@ package ctl
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/urfave/cli/v2"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rtask/rtask/ctl/client"
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/daemon/config/calendar"
 	"github.com/rtask/rtask/daemon/config/machine"
 )
 
@@ -51,12 +55,26 @@ func (a *app) configOf() string {
 }
 
 func (a *app) checkWithout(c *cli.Context, opts config.Options) error {
+	opts.Calendars, opts.Unscheduled = calendar.Ask, unscheduled
 	cfg, found := config.Load(machine.New(a.env.UID).Ask(opts))
-	tasks := 0
+	l := loaded{diagnostics: diagnosticsOf(found), checkOnly: true, without: true}
 	if cfg != nil {
-		tasks = len(cfg.Tasks)
+		l.tasks = int32(len(cfg.Tasks))
+		for _, name := range slices.Sorted(maps.Keys(cfg.Tasks)) {
+			if s := cfg.Tasks[name].Schedule; s != nil && !s.Next.IsZero() {
+				l.next = append(l.next, &rtaskv1.NextRun{Task: name, At: timestamppb.New(s.Next)})
+			}
+		}
 	}
-	return a.printLoaded(c, loaded{diagnostics: diagnosticsOf(found), tasks: int32(tasks), checkOnly: true, without: true})
+	return a.printLoaded(c, l)
+}
+
+// unscheduled returns why this machine cannot start tasks by themselves, as far as that can be told without an engine.
+func unscheduled() string {
+	if _, err := os.Stat("/run/systemd/system"); err != nil {
+		return "schedule and path need systemd, which does not run on this machine"
+	}
+	return ""
 }
 
 // diagnosticsOf is what an engine would send.

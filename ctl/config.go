@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/urfave/cli/v2"
@@ -79,13 +80,14 @@ func (a *app) reload(c *cli.Context, checkOnly bool) error {
 	if err != nil {
 		return err
 	}
-	return a.printLoaded(c, loaded{diagnostics: r.GetDiagnostics(), tasks: r.GetTasks(), checkOnly: checkOnly})
+	return a.printLoaded(c, loaded{diagnostics: r.GetDiagnostics(), tasks: r.GetTasks(), next: r.GetNextRuns(), checkOnly: checkOnly})
 }
 
 // loaded is what came of reading a configuration.
 type loaded struct {
 	diagnostics []*rtaskv1.Diagnostic
 	tasks       int32
+	next        []*rtaskv1.NextRun
 	// checkOnly says that nothing was to change, without that no engine was asked.
 	checkOnly, without bool
 }
@@ -96,7 +98,8 @@ func (a *app) printLoaded(c *cli.Context, l loaded) error {
 			Tasks       int32             `json:"tasks"`
 			Diagnostics []view.Diagnostic `json:"diagnostics"`
 			Engine      bool              `json:"engine"`
-		}{l.tasks, view.Each(l.diagnostics, view.DiagnosticOf), !l.without}
+			NextRuns    []view.NextRun    `json:"next_runs"`
+		}{l.tasks, view.Each(l.diagnostics, view.DiagnosticOf), !l.without, view.Each(l.next, view.NextRunOf)}
 		if err := a.printJSON(value); err != nil {
 			return err
 		}
@@ -112,7 +115,11 @@ func (a *app) printLoaded(c *cli.Context, l loaded) error {
 	case hasErrors(l.diagnostics):
 		return errors.New("the configuration has errors, nothing has changed")
 	case l.checkOnly:
-		return a.print("configuration is good: " + plural(l.tasks, "task") + "\n")
+		text := "configuration is good: " + plural(l.tasks, "task") + "\n"
+		for _, n := range l.next {
+			text += fmt.Sprintf("task %s: next run %s\n", printable(n.GetTask()), moment(n.GetAt()))
+		}
+		return a.print(text)
 	default:
 		return a.print("configuration reloaded: " + plural(l.tasks, "task") + "\n")
 	}

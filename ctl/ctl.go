@@ -97,7 +97,7 @@ func (a *app) build() *cli.App {
 			cli.HelpFlag, // comes by itself only together with the library's own command help
 		},
 		Commands: []*cli.Command{
-			a.startCommand(), a.runCommand(), a.stopCommand(), a.statusCommand(), a.logsCommand(), a.waitCommand(),
+			a.startCommand(), a.runCommand(), a.triggerCommand(), a.stopCommand(), a.statusCommand(), a.logsCommand(), a.waitCommand(),
 			a.psCommand(), a.tasksCommand(), a.keyCommand(), a.addKeyCommand(), a.webhookCommand(), a.configCommand(), a.providerCommand(), a.caCommand(), a.deviceCommand(), a.reloadCommand(), a.drainCommand(), a.auditCommand(),
 			a.doctorCommand(), a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.contextCommand(), a.versionCommand(), a.completionCommand(), a.helpCommand(),
 		},

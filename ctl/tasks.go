@@ -126,7 +126,7 @@ func (a *app) tasks(c *cli.Context) error {
 	return listing[*rtaskv1.Task, view.Task]{
 		view: view.TaskOf, none: "There are no tasks that you may start.",
 		header: []column{
-			{name: "TASK"}, {name: "LAST"}, {name: "RESULT", least: 10}, {name: "DURATION"}, {name: "COMMAND", least: 16, drop: 4}, {name: "USER", least: 8, drop: 3},
+			{name: "TASK"}, {name: "LAST"}, {name: "RESULT", least: 10}, {name: "DURATION"}, {name: "NEXT"}, {name: "COMMAND", least: 16, drop: 4}, {name: "USER", least: 8, drop: 3},
 			{name: "TIMEOUT", drop: 2}, {name: "API KEYS", least: 8, drop: 1}, {name: "PROBLEM", below: true},
 		},
 		row: func(t *rtaskv1.Task) []string {
@@ -136,7 +136,7 @@ func (a *app) tasks(c *cli.Context) error {
 			}
 			j := t.GetLast()
 			return []string{
-				t.GetName(), agoIn(begun(j), 1), outcome(j), duration(j), commandLine(t.GetCommand()), t.GetUser(), timeout, strings.Join(t.GetApiKeys(), ","), t.GetProblem(),
+				t.GetName(), agoIn(begun(j), 1), outcome(j), duration(j), agoIn(t.GetNextRun(), 1), commandLine(t.GetCommand()), t.GetUser(), timeout, strings.Join(t.GetApiKeys(), ","), t.GetProblem(),
 			}
 		},
 	}.print(a, c, r.GetTasks())

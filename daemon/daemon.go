@@ -102,12 +102,14 @@ type engine struct {
 	rootsProblem atomic.Pointer[string]        // what was wrong with those that could be read
 	tokens       *token.Issuer
 	providers    *provider.Set
+	schedules    *schedules
 }
 
 // Run is the engine's life. It returns when ctx ends; jobs run on. An error in the configuration does not end it.
 func Run(ctx context.Context, o Options) (err error) {
 	e := &engine{Options: o, started: time.Now()}
 	e.settings = newSettings(o, e.apply)
+	e.schedules = e.newSchedules()
 	e.metrics = newMetrics(o.Version, e.settings.buckets)
 	if err := e.open(ctx); err != nil {
 		return errors.Join(err, e.close())
@@ -165,7 +167,7 @@ func (e *engine) open(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := e.settings.loadSwitches(filepath.Join(e.StateDir, "tasks.json")); err != nil {
+	if err := e.settings.loadSwitches(filepath.Join(e.StateDir, switchesName)); err != nil {
 		return err
 	}
 	e.settings.openKept(filepath.Join(e.StateDir, keptName))
@@ -309,7 +311,7 @@ func (e *engine) close() error {
 func (e *engine) serve(ctx context.Context, l listeners) error {
 	e.control = control.New(control.Options{
 		Jobs: e.jobs, Keys: e.keys, Deliveries: e.deliveries, Identify: e.identify, Snapshot: e.settings.snapshot, Reload: e.reload, GatewayUID: e.gatewayUID(),
-		SwitchTask: e.settings.switchTask, StatusChanged: e.notify, Sockets: e.sockets, ReadSecret: e.settings.options.ReadSecret, Listening: e.listening(),
+		SwitchTask: e.switchTask, Unscheduled: e.Options.unscheduled, NextRuns: e.nextRuns, StatusChanged: e.notify, Sockets: e.sockets, ReadSecret: e.settings.options.ReadSecret, Listening: e.listening(),
 		APIAddress:   e.gatewayAddress(func(o *companion.Options) string { return o.APIAddress }),
 		HTTPSAddress: e.gatewayAddress(func(o *companion.Options) string { return o.HTTPSAddress }),
 		CheckLimits:  e.host.Check, Give: e.host.Give, Unlimited: e.host.Unlimited(), Metrics: e.metrics.registry, Rejected: e.metrics.rejected, Requested: e.metrics.requested, RefusedRemote: e.metrics.refusedRemote, Enrolled: e.metrics.enrolled, Logger: e.Logger,
@@ -335,6 +337,7 @@ func (e *engine) serve(ctx context.Context, l listeners) error {
 		serves.Go(func() { failed <- servers[i].Serve(ln) })
 	}
 	serves.Go(func() { e.tick(serving) })
+	serves.Go(func() { e.schedules.run(serving) })
 	gatewayDone, err := e.startGateway(l)
 	if err == nil {
 		e.notify()
@@ -457,6 +460,7 @@ func (e *engine) reload(checkOnly bool) (*config.Config, config.Diagnostics) {
 			e.settings.note(found)
 			diags = append(diags, found...)
 		}
+		e.schedules.changed()
 	}
 	return cfg, diags
 }

@@ -101,6 +101,10 @@ provider "github" {
 			all = append(all, inTask(command+params+"webhook \"w\" {\n"+line+rest+"}\n"))
 		}
 		return all
+	case "schedule":
+		return []extreme{
+			inTask(command + "schedule {\n" + line + "}\n"), inTask(command + "schedule {\non_calendar = [\"*-01-01 03:00\"]\n" + line + "}\n"),
+		}
 	default:
 		return []extreme{inTask(command + s.Block + " {\n" + line + "}\n")}
 	}
@@ -334,7 +338,7 @@ func TestExtremes(t *testing.T) {
 			reloaded.take(t, e)
 		}
 	}
-	if want := 14; len(blocks) != want {
+	if want := 17; len(blocks) != want {
 		t.Errorf("settings stand in %v", slices.Sorted(maps.Keys(blocks)))
 	}
 	// All tasks at once.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rtask/rtask/daemon/config"
+	"github.com/rtask/rtask/daemon/config/calendar"
 	"github.com/rtask/rtask/daemon/config/machine"
 	"github.com/rtask/rtask/daemon/control"
 	"github.com/rtask/rtask/daemon/job"
@@ -37,7 +38,7 @@ func newSettings(o Options, changed func(*config.Config)) *settings {
 	m := machine.New(os.Geteuid())
 	s := &settings{
 		machine: m,
-		options: m.Ask(config.Options{File: o.ConfigFile, Dir: o.TasksDir, CredentialsDir: o.CredentialsDir}),
+		options: m.Ask(config.Options{File: o.ConfigFile, Dir: o.TasksDir, CredentialsDir: o.CredentialsDir, Calendars: calendar.Ask, Unscheduled: o.unscheduled}),
 		logger:  o.Logger, changed: changed,
 	}
 	s.empty, _ = config.Load(config.Options{}) // of no files, it has no errors

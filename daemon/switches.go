@@ -12,6 +12,9 @@ import (
 	"github.com/rtask/rtask/sandbox/durable"
 )
 
+// switchesName is the file in the state folder that says which tasks were enabled and disabled.
+const switchesName = "tasks.json"
+
 // loadSwitches reads what SwitchTask left behind. They are read once: nobody else writes the file.
 func (s *settings) loadSwitches(path string) error {
 	s.loading.Lock()

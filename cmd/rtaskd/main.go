@@ -16,6 +16,13 @@ import (
 var version = "dev"
 
 func main() {
+	if daemon.IsGenerator(os.Args[0]) {
+		// What is wrong is for the journal. A boot goes on without the schedules.
+		if err := daemon.Generate(os.Args); err != nil {
+			fmt.Fprintln(os.Stderr, "rtask-generator:", err)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	hangup := make(chan os.Signal, 1)

@@ -152,6 +152,11 @@ type Task struct {
 	Sandbox spec.Sandbox
 	// Webhooks are the URLs at which others start it, in the order of the file. They are no part of Hash: no job depends on them.
 	Webhooks []*Webhook `json:"-"`
+	// Schedule and Watch are what systemd starts it by; nil: nothing. They are no part of Hash either.
+	Schedule *Schedule `json:"-"`
+	Watch    *Watch    `json:"-"`
+	// Retry is how often it is tried again after a failure. It is no part of Hash.
+	Retry Retry `json:"-"`
 	// Pos is where the task stands.
 	Pos Pos
 	// Hash tells this configuration of the task from every other. Pos is no part of it.

@@ -107,6 +107,8 @@ type decoder struct {
 	places map[string]hcl.Range
 	// groups and roleTasks are what roles name; see checkRoles.
 	groups, roleTasks []mention
+	// events are the calendar events of its tasks; see checkCalendars.
+	events []event
 }
 
 // errorAt reports an error at the byte at offset.

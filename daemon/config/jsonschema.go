@@ -29,12 +29,15 @@ func JSONSchema() ([]byte, error) {
 	addLabelled := func(in, name string) {
 		blocks[in]["properties"].(object)[name] = object{"type": "object", "additionalProperties": blocks[name]}
 	}
-	for _, name := range []string{"limits", "sandbox", "pool"} {
+	for _, name := range []string{"limits", "sandbox", "pool", "retry"} {
 		add("task", name)
 		add("defaults", name)
 	}
 	addLabelled("task", "param")
 	addLabelled("task", "webhook")
+	for _, name := range []string{"schedule", "path"} {
+		add("task", name)
+	}
 	for _, name := range []string{"argon2", "retention", "remote", "authority", "defaults"} {
 		add("", name)
 	}

@@ -40,6 +40,10 @@ type Options struct {
 	Exposed func(path string) bool
 	// Inspect returns what would keep a task from running on this machine now, each of which becomes a warning.
 	Inspect func(*Task) []Finding
+	// Calendars returns what systemd says of calendar events, one for one. nil: nobody asks, and each is taken.
+	Calendars func(texts []string) []Calendar
+	// Unscheduled returns why systemd cannot start tasks by themselves, which becomes a warning of those that have it do so; "": it can.
+	Unscheduled func() string
 	// CredentialsDir is the folder of the engine's credentials; "": it has none.
 	CredentialsDir string
 }
@@ -106,6 +110,7 @@ func build(sources []*source, opts Options) (*Config, Diagnostics) {
 		b.checkRoles(decoders)
 	}
 	b.checkTokens(decoders)
+	checkCalendars(decoders, opts.Calendars)
 	var all Diagnostics
 	for _, d := range decoders {
 		slices.SortStableFunc(d.diags, func(x, y Diagnostic) int {

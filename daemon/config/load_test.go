@@ -83,6 +83,7 @@ func TestMessages(t *testing.T) {
 			opts.LookupUser, opts.LookupGroup, opts.StatDir = only("root"), only("root"), only("/")
 			opts.IsRoot = func(name string) bool { return name == "toor" }
 			opts.CheckFile = only("/etc/rtask/corp.crl")
+			opts.Calendars = calendars
 			cfg, diags := Load(opts)
 			if (cfg == nil) != diags.HasErrors() {
 				t.Errorf("Config is nil: %v, HasErrors: %v", cfg == nil, diags.HasErrors())
@@ -105,6 +106,21 @@ func TestMessages(t *testing.T) {
 			}
 		})
 	}
+}
+
+// calendars takes all events but "refused", and says that "past" never comes.
+func calendars(events []string) []Calendar {
+	answers := make([]Calendar, len(events))
+	for i, e := range events {
+		switch e {
+		case "refused":
+			answers[i].Err = errors.New("systemd does not take it")
+		case "past":
+		default:
+			answers[i].Next = time.Date(2100, 1, 1, len(e), 0, 0, 0, time.UTC)
+		}
+	}
+	return answers
 }
 
 func TestNoFilesAreTheDefaults(t *testing.T) {

@@ -25,6 +25,9 @@ const (
 	inArgon2   = "argon2 { … }"
 	inParam    = "param \"NAME\" { … }"
 	inWebhook  = "webhook \"NAME\" { … }"
+	inSchedule = "schedule { … }"
+	inRetry    = "retry { … }"
+	inPath     = "path { … }"
 
 	inRetention = "retention { … }"
 	inRemote    = "remote { … }"

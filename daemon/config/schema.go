@@ -13,6 +13,9 @@ type tables struct {
 	pool           scope[Pool]
 	param          scope[Param]
 	webhook        scope[hookDraft]
+	schedule       scope[Schedule]
+	watch          scope[Watch]
+	retry          scope[Retry]
 	remote         scope[Remote]
 	authority      scope[Authority]
 	provider       scope[Provider]
@@ -25,6 +28,7 @@ func newTables() *tables {
 	return &tables{
 		root: rootScope(), file: fileScope(), argon2: argon2Scope(), retention: retentionScope(), task: taskScope(), defaults: defaultsScope(),
 		limits: limitsScope(), sandbox: sandboxScope(), pool: poolScope(), param: paramScope(), webhook: webhookScope(),
+		schedule: scheduleScope(), watch: watchScope(), retry: retryScope(),
 		remote: remoteScope(), authority: authorityScope(), provider: providerScope(), role: roleScope(),
 		profiles: map[string]spec.Sandbox{},
 	}
@@ -50,7 +54,7 @@ func (t *tables) places() []place {
 	return []place{
 		t.root.place(""), t.file.place(""), t.argon2.place("argon2"), t.retention.place("retention"),
 		t.remote.place("remote"), t.authority.place("authority"), t.provider.place("provider"), t.role.place("role"), t.task.place("task"), t.limits.place("limits"),
-		sandbox, t.pool.place("pool"), t.param.place("param"), t.webhook.place("webhook"), t.defaults.place("defaults"),
+		sandbox, t.pool.place("pool"), t.param.place("param"), t.webhook.place("webhook"), t.schedule.place("schedule"), t.watch.place("path"), t.retry.place("retry"), t.defaults.place("defaults"),
 	}
 }
 
@@ -67,8 +71,8 @@ func (s scope[T]) place(block string) place {
 
 // Setting is one NAME = VALUE that a configuration may have.
 type Setting struct {
-	// Block is the block that it stands in: argon2, retention, remote, authority, provider, role, defaults, task, limits, sandbox, pool, param, webhook, or "" for
-	// rtask.hcl itself. What stands in limits, sandbox and pool may stand in these blocks of defaults, too.
+	// Block is the block that it stands in: argon2, retention, remote, authority, provider, role, defaults, task, limits, sandbox, pool, param, webhook, schedule, path, retry, or "" for
+	// rtask.hcl itself. What stands in limits, sandbox, pool and retry may stand in these blocks of defaults, too.
 	Block string
 	// Name is its name, Type what the manual calls its value, and Example a value as it is written in a file.
 	Name, Type, Example string

@@ -119,6 +119,12 @@ func (c *Config) Show(task string, secrets bool) (text string, object json.RawMe
 	for _, p := range c.Tasks[task].Params {
 		fill(settings, byDefault, "param "+wording.HCL(p.Name), paramScope())
 	}
+	if c.Tasks[task].Retry != (Retry{}) {
+		fill(settings, byDefault, "retry", retryScope())
+	}
+	if c.Tasks[task].Schedule != nil {
+		fill(settings, byDefault, "schedule", scheduleScope())
+	}
 	for _, w := range c.Tasks[task].Webhooks {
 		block := "webhook " + wording.HCL(w.Name)
 		fill(settings, byDefault, block, webhookScope())

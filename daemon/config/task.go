@@ -36,6 +36,8 @@ type draft struct {
 	Task
 	// env is the environment by name.
 	env map[string]string
+	// starters are where its schedule and path stand.
+	starters []hcl.Range
 	// triggers are OnFailure and OnSuccess.
 	triggers triggers
 	// written is what stands in defaults.
@@ -61,6 +63,8 @@ func ownBlocks() []block[draft] {
 	return []block[draft]{
 		{name: "param", label: "NAME", decode: func(d *decoder, found *hcl.Block, t *draft) { d.param(found, t) }},
 		{name: "webhook", label: "NAME", decode: func(d *decoder, found *hcl.Block, t *draft) { d.webhook(found, t) }},
+		{name: "schedule", decode: func(d *decoder, found *hcl.Block, t *draft) { d.schedule(found, t) }},
+		{name: "path", decode: func(d *decoder, found *hcl.Block, t *draft) { d.watch(found, t) }},
 	}
 }
 
@@ -75,6 +79,12 @@ func taskBlocks() []block[draft] {
 		}},
 		{name: "pool", decode: func(d *decoder, found *hcl.Block, t *draft) {
 			decodeBody(d, found.Body, d.tables.pool, &t.Pool)
+		}},
+		{name: "retry", decode: func(d *decoder, found *hcl.Block, t *draft) {
+			if t.Retry == (Retry{}) { // otherwise it has what stands in defaults
+				d.tables.retry.begin(&t.Retry)
+			}
+			decodeBody(d, found.Body, d.tables.retry, &t.Retry)
 		}},
 	}
 }
@@ -350,6 +360,7 @@ func (b *builder) task(d *decoder, found *hcl.Block) {
 	}
 	if !d.diags[before:].HasErrors() { // or a default that is not there may be one that is wrong
 		d.checkParams(&t)
+		d.checkStarters(&t)
 	}
 	b.withWebhooks(&t, d.written)
 	for _, name := range slices.Sorted(maps.Keys(t.env)) {

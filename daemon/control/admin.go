@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -75,6 +76,11 @@ func (s *Server) Reload(ctx context.Context, r *rtaskv1.ReloadRequest) (*rtaskv1
 	reply := &rtaskv1.ReloadResponse{Diagnostics: diagnosticMessages(append(diags, s.keyProblems(cfg)...))}
 	if cfg != nil {
 		reply.Tasks = int32(len(cfg.Tasks))
+		for _, name := range slices.Sorted(maps.Keys(cfg.Tasks)) {
+			if t := cfg.Tasks[name]; t.Schedule != nil && !t.Schedule.Next.IsZero() {
+				reply.NextRuns = append(reply.NextRuns, &rtaskv1.NextRun{Task: name, At: timestamp(t.Schedule.Next)})
+			}
+		}
 	}
 	return reply, nil
 }

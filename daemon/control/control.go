@@ -87,6 +87,10 @@ type Options struct {
 	Reload func(checkOnly bool) (*config.Config, config.Diagnostics)
 	// SwitchTask records a switch, which then is in Snapshot, or removes the one that there is.
 	SwitchTask func(task string, to *TaskSwitch) error
+	// Unscheduled says why tasks cannot start by themselves, so that those that should are refused; "": they can.
+	Unscheduled func() string
+	// NextRuns says when tasks start by themselves next, as far as that is known.
+	NextRuns func(context.Context, []*config.Task) map[string]time.Time
 	// Sockets says how rtask's socket units are.
 	Sockets func(context.Context) []SocketUnit
 	// StatusChanged is called after Drain, to be told to systemd.

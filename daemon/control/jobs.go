@@ -43,6 +43,9 @@ func (s *Server) startSpec(c *call, r *rtaskv1.StartRequest) (job.Spec, error) {
 	if r.Name == "" {
 		return job.Spec{}, connect.NewError(connect.CodeInvalidArgument, "no task and no command was named")
 	}
+	if r.Trigger != "" {
+		return s.startedSpec(c, r)
+	}
 	if c.Kind == auth.Remote {
 		return s.remoteSpec(c, r)
 	}
@@ -61,6 +64,27 @@ func (s *Server) startSpec(c *call, r *rtaskv1.StartRequest) (job.Spec, error) {
 	return s.taskRequest(c, task, r)
 }
 
+// startedSpec is what systemd starts, for a timer or a path. Its name never falls through to a command.
+func (s *Server) startedSpec(c *call, r *rtaskv1.StartRequest) (job.Spec, error) {
+	if c.Kind != auth.Admin {
+		return job.Spec{}, connect.Errorf(connect.CodePermissionDenied, "permission denied: %s may not say what started a task", c.Name())
+	}
+	if r.Trigger != triggerSchedule && r.Trigger != triggerPath {
+		return job.Spec{}, badRequest("%q is no trigger: %q or %q", r.Trigger, triggerSchedule, triggerPath)
+	}
+	t, err := c.taskNamed(r.Name)
+	if err != nil {
+		return job.Spec{}, err
+	}
+	return s.taskRequest(c, t, r)
+}
+
+// The triggers of what systemd starts, as job.Spec.Trigger has them.
+const (
+	triggerSchedule = "schedule"
+	triggerPath     = "path"
+)
+
 // taskRequest is what a request starts for a task that the caller may start.
 func (s *Server) taskRequest(c *call, task *config.Task, r *rtaskv1.StartRequest) (job.Spec, error) {
 	switch {
@@ -71,7 +95,7 @@ func (s *Server) taskRequest(c *call, task *config.Task, r *rtaskv1.StartRequest
 	case len(r.Properties) > 0:
 		return job.Spec{}, connect.Errorf(connect.CodeInvalidArgument, "task %q has limits of its own, none can be set: -p is for commands", r.Name)
 	}
-	return s.requestSpec(c.snapshot, task, request{owner: c.owner(), trigger: c.trigger(), input: r.Input, params: messageParameters(r.Parameters)})
+	return s.requestSpec(c.snapshot, task, request{owner: c.owner(), trigger: cmp.Or(r.Trigger, c.trigger()), input: r.Input, params: messageParameters(r.Parameters)})
 }
 
 // trigger is job.Spec.Trigger of what a caller of JobService starts.

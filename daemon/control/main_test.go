@@ -148,6 +148,7 @@ func newFixture(t testing.TB, hcl string) *fixture {
 			f.rejected = append(f.rejected, task+" "+kind)
 		},
 		Requested: func(string, string, string) {}, RefusedRemote: func(string, uint64) {}, Enrolled: func(string, string) {},
+		Unscheduled: func() string { return "" }, NextRuns: func(context.Context, []*config.Task) map[string]time.Time { return nil },
 		StatusChanged: func() {}, Sockets: func(context.Context) []SocketUnit { return nil },
 		Enroller: &issuer.Enroller{Authority: own}, Certificates: own, Tokens: token.New(f.dir + "/tokens"), RemoteURL: func() string { return "" }, Trust: func() *rtaskv1.Trust { return nil },
 		Issuer:    func(w http.ResponseWriter, r *http.Request, _ Shown) { http.NotFound(w, r) },

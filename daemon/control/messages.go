@@ -19,7 +19,7 @@ func jobMessage(j job.Job) *rtaskv1.Job {
 		Signal: j.Signal(), Pid: int32(j.PID), Unit: j.Unit, ControlGroup: j.ControlGroup, Trigger: j.Trigger,
 		Owner: j.Owner.String(), QueuedAt: timestamp(j.QueuedAt), StartedAt: timestamp(j.StartedAt), EndedAt: timestamp(j.EndedAt),
 	}
-	m.TriggerJob = j.By
+	m.TriggerJob, m.RetryOf = j.By, j.Retry.Of
 	for _, t := range j.Triggered {
 		m.Triggered = append(m.Triggered, &rtaskv1.Triggered{Task: t.Task, Job: t.Job})
 	}
@@ -41,7 +41,9 @@ func jobMessage(j job.Job) *rtaskv1.Job {
 func (c *call) jobMessage(j job.Job) *rtaskv1.Job {
 	m := jobMessage(j)
 	if c.Kind == auth.Remote {
-		m.TriggerJob = ""
+		if m.RetryOf == "" {
+			m.TriggerJob = ""
+		}
 		m.Triggered = slices.DeleteFunc(m.Triggered, func(t *rtaskv1.Triggered) bool {
 			return !slices.ContainsFunc(c.roles, func(r *config.Role) bool { return r.Has(t.Task) })
 		})

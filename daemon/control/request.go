@@ -34,7 +34,8 @@ func (s *Server) requestSpec(in Snapshot, t *config.Task, r request) (job.Spec, 
 	if err != nil {
 		return job.Spec{}, badRequest("task %q: %w", t.Name, err)
 	}
-	js.Env = slices.Concat(js.Env, env, headerVariables(t, r.headers))
+	js.Retry.Given = slices.Concat(env, headerVariables(t, r.headers))
+	js.Env = slices.Concat(js.Env, js.Retry.Given)
 	js.Same = "request " + digest([]byte(strings.Join(env, "\x00")))
 	return js, nil
 }

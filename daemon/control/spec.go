@@ -38,6 +38,11 @@ func (s *Server) taskSpec(in Snapshot, t *config.Task, owner job.Owner, trigger 
 	if int64(len(input)) > t.MaxInputBytes {
 		return job.Spec{}, inputTooLarge(t)
 	}
+	if t.Schedule != nil || t.Watch != nil {
+		if why := s.Unscheduled(); why != "" {
+			return job.Spec{}, unusable(errors.New(why))
+		}
+	}
 	js := job.Spec{
 		Run: spec.Run{
 			Task: t.Name, Args: t.Command, Env: t.Environment, Dir: t.Workdir, Sandbox: t.Sandbox,
@@ -50,9 +55,10 @@ func (s *Server) taskSpec(in Snapshot, t *config.Task, owner job.Owner, trigger 
 				Rate: t.RateLimit, MaxConcurrent: t.MaxConcurrent, Overflow: t.Overflow, MaxQueue: t.Queue,
 				Keep: t.Pool.Keep, Warm: t.Pool.Warm, Config: t.Hash,
 			},
-			Input: input, Volatile: t.Blocking && trigger == "http",
+			Input: input, Volatile: t.Blocking && trigger == "http" && t.Retry.Attempts < 2, // what is tried again must be on record
 		},
 		Owner: owner, Trigger: trigger, OnFailure: t.OnFailure, OnSuccess: t.OnSuccess,
+		Retry: job.Retry{Attempts: t.Retry.Attempts, Delay: t.Retry.Delay},
 	}
 	if t.EnvironmentFile != "" {
 		env, err := config.ReadEnvironmentFile(t.EnvironmentFile, os.Geteuid())

@@ -40,10 +40,15 @@ func (s *Server) Tasks(ctx context.Context, r *rtaskv1.TasksRequest) (*rtaskv1.T
 		return nil, configurationError(c.snapshot)
 	}
 	reply := &rtaskv1.TasksResponse{}
+	var tasks []*config.Task
 	for _, name := range slices.Sorted(maps.Keys(c.snapshot.Config.Tasks)) {
 		if t := c.snapshot.Config.Tasks[name]; c.may(t) && (r.Name == "" || r.Name == name) {
-			reply.Tasks = append(reply.Tasks, s.taskMessage(c.snapshot, t))
+			tasks = append(tasks, t)
 		}
+	}
+	next := s.NextRuns(ctx, tasks)
+	for _, t := range tasks {
+		reply.Tasks = append(reply.Tasks, s.taskMessage(c.snapshot, t, next))
 	}
 	return reply, s.addLastRuns(c, reply.Tasks)
 }
@@ -85,7 +90,7 @@ func (s *Server) ShowTask(ctx context.Context, r *rtaskv1.ShowTaskRequest) (*rta
 		return nil, coded(connect.CodeInternal, err)
 	}
 	m := &rtaskv1.ShowTaskResponse{
-		Task: s.taskMessage(c.snapshot, t), File: t.Pos.File, Line: int32(t.Pos.Line), Hcl: text, Json: string(object),
+		Task: s.taskMessage(c.snapshot, t, s.NextRuns(ctx, []*config.Task{t})), File: t.Pos.File, Line: int32(t.Pos.Line), Hcl: text, Json: string(object),
 	}
 	_, m.Missing = s.Give(t.Sandbox)
 	m.LimitsMissing = s.limitsMissing(t.Limits, optional(c.snapshot.Config))
@@ -136,7 +141,7 @@ func (s *Server) SwitchTask(ctx context.Context, r *rtaskv1.SwitchTaskRequest) (
 	}
 	s.Jobs.SetTasks(s.TaskSpecs()) // a disabled one keeps no slots
 	s.Logger.Info("task switched", "task", t.Name, "enabled", r.Enabled, "by", c.Name())
-	return &rtaskv1.SwitchTaskResponse{Task: s.taskMessage(s.Snapshot(), t)}, nil
+	return &rtaskv1.SwitchTaskResponse{Task: s.taskMessage(s.Snapshot(), t, s.NextRuns(ctx, []*config.Task{t}))}, nil
 }
 
 // taskNamed returns a task that the caller may start. Another one is not there.
@@ -164,10 +169,14 @@ func (s *Server) Triggered(task string) (job.Spec, error) {
 	return s.taskSpec(now, t, job.Owner{}, "", nil)
 }
 
-func (s *Server) taskMessage(snapshot Snapshot, t *config.Task) *rtaskv1.Task {
+// taskMessage is a task, given when tasks run next.
+func (s *Server) taskMessage(snapshot Snapshot, t *config.Task, next map[string]time.Time) *rtaskv1.Task {
 	m := &rtaskv1.Task{
 		Name: t.Name, Command: t.Command, WorkingDirectory: t.Workdir, User: t.User, Blocking: t.Blocking,
 		ApiKeys: t.APIKeys, Timeout: durationpb.New(t.Timeout), Enabled: snapshot.Enabled(t),
+	}
+	if at, ok := next[t.Name]; ok {
+		m.NextRun = timestamp(at.Truncate(time.Second))
 	}
 	if is, ok := snapshot.Switches[t.Name]; ok {
 		m.Switch = switchMessage(t.Name, is)

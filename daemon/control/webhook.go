@@ -227,6 +227,7 @@ func (s *Server) consider(h *hook) (err error) {
 		h.spec.Same = "webhook " + digest([]byte(h.webhook.Name), []byte(h.delivery.Event), []byte(h.delivery.Ref))
 	}
 	env := append(headerEnvironment(h.task, h.request.Headers), h.delivery.Environment(h.webhook.Wanted.Events)...)
+	h.spec.Retry.Given = replaced(slices.Concat(h.spec.Retry.Given, env), values)
 	h.spec.Env = replaced(slices.Concat(h.spec.Env, env), values)
 	return nil
 }

@@ -126,6 +126,6 @@ func (a *admitter) admitNew(s *Spec, j Job) (_ admitted, taken bool, _ error) {
 // request is what admission needs to know about a job.
 func request(j *Job, s *Spec) admission.Request {
 	return admission.Request{
-		ID: j.ID, Task: j.Task, Share: j.share(), Owner: j.Owner.String(), Policy: s.Policy, Same: j.Same, Input: int64(len(s.Input)), Owed: s.By != "", Triggers: len(s.OnFailure)+len(s.OnSuccess) > 0,
+		ID: j.ID, Task: j.Task, Share: j.share(), Owner: j.Owner.String(), Policy: s.Policy, Same: j.Same, Input: int64(len(s.Input)), Owed: s.By != "", Triggers: len(s.OnFailure)+len(s.OnSuccess) > 0 || s.Retry.again(),
 	}
 }

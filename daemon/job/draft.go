@@ -45,6 +45,9 @@ func (d *drafter) draft(s *Spec) (Job, error) {
 		other.Groups = append(slices.Clone(u.Groups), s.Groups...)
 		u = &other
 	}
+	if !j.Retry.again() {
+		j.Retry.Given = nil
+	}
 	j.User, j.Env = u.Name, environment(&j, u)
 	j.Path = cmp.Or(s.Path, s.Command())
 	j.Record, j.RecordAlways = d.opts.recordPath(j.ID), !s.Volatile

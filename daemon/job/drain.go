@@ -63,8 +63,10 @@ func (r *roster) leftToDrain() (draining, next <-chan struct{}) {
 			return r.draining, l.done
 		}
 	}
-	for _, started := range r.owing {
-		return r.draining, started
+	for id, started := range r.owing {
+		if rest := r.rests[id]; rest == nil || isClosed(rest) { // the next attempt waits until new jobs are accepted
+			return r.draining, started
+		}
 	}
 	return r.draining, nil
 }

@@ -43,8 +43,10 @@ func (e *ender) end(l *live, exit spec.Exit) {
 	exit.Stdout, exit.Stderr = nil, nil
 	e.jobs.mu.Lock()
 	j := l.change(func(j *Job) {
-		j.State, j.Exit, j.EndedAt, j.Input = Ended, &exit, exit.Ended, nil
-		e.triggers.owe(j)
+		j.State, j.Exit, j.EndedAt = Ended, &exit, exit.Ended
+		if !e.triggers.owe(j) {
+			j.Input = nil
+		}
 	})
 	l.result.Job = j
 	e.jobs.admission.Leave(l.ticket)

@@ -25,7 +25,7 @@
 //   - ledger (ledger.go, find.go, list.go): all jobs, by the roster and the records; each change of a record is a transaction.
 //     Retention (retention.go, promise.go) bounds how long records and logs are kept;
 //   - inputs (input.go): the files of inputs that are too long for a record;
-//   - triggers (trigger.go): start the jobs that the ends of others start.
+//   - triggers (trigger.go): start the jobs that the ends of others start, further attempts (retry.go, rest.go) among them.
 //
 // The Manager (manager.go) connects all of them. Files use each other in one direction: none uses the Manager. Locks are taken in this
 // order: a job's writing, the roster's, a job's (live.go), the pool's. Nothing waits for a commit of the records with one of them held,
@@ -36,6 +36,7 @@
 package job
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -134,6 +135,8 @@ type Triggered struct {
 	Job string `cbor:"job"`
 	// Started says that it was started, whether it is still known or not.
 	Started bool `cbor:"started,omitempty"`
+	// Retry says that it is the next attempt of the other job.
+	Retry bool `cbor:"retry,omitempty"`
 }
 
 // Owner is who started a job.
@@ -174,6 +177,8 @@ const (
 	OnFailure = "on_failure"
 	// OnSuccess: the other job succeeded.
 	OnSuccess = "on_success"
+	// RetryTrigger: the other job was an attempt of the same task, and failed.
+	RetryTrigger = "retry"
 )
 
 // Succeeded reports whether the job has ended, with status 0 and by itself.
@@ -210,10 +215,12 @@ type Spec struct {
 
 	// Owner starts it.
 	Owner Owner `cbor:"owner"`
-	// Trigger is what it is started by: "local", "remote", "http", "webhook", OnFailure or OnSuccess.
+	// Trigger is what it is started by: "local", "remote", "http", "webhook", "schedule", "path", OnFailure, OnSuccess or RetryTrigger.
 	Trigger string `cbor:"trigger"`
-	// By is the id of the job whose end starts it, with the latter two. The Manager sets it.
+	// By is the id of the job whose end starts it, with the latter three. The Manager sets it.
 	By string `cbor:"by,omitempty"`
+	// Retry is what becomes of it after a failure.
+	Retry Retry `cbor:"retry,omitzero"`
 	// OnFailure and OnSuccess are the tasks that its end starts; see StartTriggered.
 	OnFailure []string `cbor:"on_failure,omitempty"`
 	OnSuccess []string `cbor:"on_success,omitempty"`
@@ -280,16 +287,17 @@ func sameCommand(a, b Job) bool {
 }
 
 // share names the requester whose share of everything a job counts towards. An API key has one, a client on another machine, a local
-// user, each webhook of each task, and what the ends of other jobs start, by task.
+// user, each webhook of each task, and what the ends of other jobs start, by task. All attempts of a job have that of the first.
 func (j *Job) share() string {
+	trigger := cmp.Or(j.Retry.Trigger, j.Trigger)
 	switch {
 	case j.Owner.Key != "":
 		return "key/" + j.Owner.Key
 	case j.Owner.Subject != "":
 		return "remote/" + j.Owner.Subject
-	case j.Trigger == "local" || j.Trigger == "":
+	case trigger == "local" || trigger == "":
 		return "user/" + strconv.FormatUint(uint64(j.Owner.UID), 10)
 	default:
-		return strings.Join([]string{j.Trigger, j.Task, j.Owner.Name}, "/")
+		return strings.Join([]string{trigger, j.Task, j.Owner.Name}, "/")
 	}
 }

@@ -49,7 +49,9 @@ func (x *launcher) launch(ctx context.Context, l *live) (*spec.Exit, error) {
 	j := &l.job
 	j.Place = p.Place
 	before := l.job
-	j.Input, j.InputFile = nil, false
+	if j.Retry.Lost = j.Retry.again() && j.InputFile; j.InputFile || !j.Retry.again() {
+		j.Input, j.InputFile = nil, false
+	}
 	if !j.Volatile {
 		x.records.PutSoon(*j)
 	}

@@ -31,11 +31,13 @@ type roster struct {
 	draining chan struct{}
 	// owing are jobs that have ended and have yet to start what they trigger; closed when they have.
 	owing map[string]chan struct{}
+	// rests are those of them that wait until they are tried again; closed when that is not wanted any more.
+	rests map[string]chan struct{}
 }
 
 func newRoster(maxJobs int, quit <-chan struct{}) *roster {
 	return &roster{
-		quit: quit, live: map[string]*live{}, aliases: map[string]*alias{}, admission: admission.New(maxJobs), owing: map[string]chan struct{}{},
+		quit: quit, live: map[string]*live{}, aliases: map[string]*alias{}, admission: admission.New(maxJobs), owing: map[string]chan struct{}{}, rests: map[string]chan struct{}{},
 	}
 }
 
@@ -209,6 +211,9 @@ func (r *roster) wait(ctx context.Context, l *live) (Result, error) {
 // owe notes that a job has ended and is to start others, and paid that it has done so. mu is held.
 func (r *roster) owe(j *Job) {
 	r.owing[j.ID] = make(chan struct{})
+	if slices.ContainsFunc(j.Triggered, func(t Triggered) bool { return t.Retry }) {
+		r.rests[j.ID] = make(chan struct{})
+	}
 	r.admission.Owe(j.share())
 }
 
@@ -217,6 +222,7 @@ func (r *roster) paid(j *Job) {
 	defer r.mu.Unlock()
 	close(r.owing[j.ID])
 	delete(r.owing, j.ID)
+	delete(r.rests, j.ID)
 	r.admission.Paid(j.share())
 }
 

@@ -16,6 +16,7 @@ func (r *runner) stop(ctx context.Context, id string, o StopOptions) (Job, error
 		r.jobs.mu.Unlock()
 		return Job{}, ErrClosed
 	}
+	r.jobs.enough(id)
 	l, ok := r.jobs.live[id]
 	unqueued := false
 	if ok {

@@ -48,8 +48,29 @@ func reached(j Job) string {
 	}
 }
 
-// owe notes in a job that has ended which tasks it has to start. roster.mu is held.
-func (t *triggers) owe(j *Job) {
+// owe notes in a job that has ended which tasks it has to start, or that it has to be tried again, for which it keeps its input. roster.mu
+// is held.
+func (t *triggers) owe(j *Job) (again bool) {
+	failed := reached(*j) == OnFailure
+	if again = failed && j.Retry.again() && !j.Retry.Lost; again {
+		j.Triggered = []Triggered{{Task: j.Task, Job: newID(), Retry: true}}
+		j.Owing = true
+		t.jobs.owe(j)
+		return true
+	}
+	if failed && j.Retry.Lost {
+		t.logger.Warn("job is not tried again: its input is too long to be kept", "job", j.ID, "task", j.Task, "most", maxInline)
+	}
+	t.oweTasks(j)
+	if len(j.Triggered) > 0 {
+		j.Owing = true
+		t.jobs.owe(j)
+	}
+	return false
+}
+
+// oweTasks adds the tasks that a job has to start.
+func (t *triggers) oweTasks(j *Job) {
 	var tasks []string
 	switch reached(*j) {
 	case OnFailure:
@@ -59,10 +80,6 @@ func (t *triggers) owe(j *Job) {
 	}
 	for _, name := range tasks {
 		j.Triggered = append(j.Triggered, Triggered{Task: name, Job: newID()})
-	}
-	if len(tasks) > 0 {
-		j.Owing = true
-		t.jobs.owe(j)
 	}
 }
 
@@ -79,7 +96,17 @@ func (t *triggers) run(j Job) {
 	}
 	var started []Triggered
 	j.Triggered = slices.Clone(j.Triggered) // others have it, too
-	for i, next := range j.Triggered {
+	for i := 0; i < len(j.Triggered); i++ { // it may grow
+		next := j.Triggered[i]
+		if next.Retry && !next.Started {
+			switch again, err := t.jobs.rest(&j); {
+			case err != nil:
+				return
+			case !again:
+				t.logger.Info("job is not tried again: somebody has stopped it", "job", j.ID, "task", j.Task)
+				continue
+			}
+		}
 		if next.Started {
 			started = append(started, next)
 			continue
@@ -95,10 +122,14 @@ func (t *triggers) run(j Job) {
 		case errors.Is(err, ErrClosed):
 			return
 		default:
-			t.logger.Warn("task cannot be triggered", "task", next.Task, "by", j.ID, "trigger", reached(j), "error", err)
+			t.logger.Warn("task cannot be triggered", "task", next.Task, "by", j.ID, "trigger", next.trigger(&j), "error", err)
+			if next.Retry { // so that was the last attempt
+				t.oweTasks(&j)
+				t.records.PutSoon(j)
+			}
 		}
 	}
-	j.Triggered, j.Owing = started, false
+	j.Triggered, j.Owing, j.Input = started, false, nil
 	// If that is lost, the next Manager finds that they have been started.
 	t.records.PutSoon(j)
 	t.jobs.paid(&j)
@@ -147,9 +178,14 @@ func (t *triggers) try(by Job, next Triggered) error {
 	if err != nil {
 		return err
 	}
-	s.ID, s.By, s.Trigger, s.Volatile, s.Unique = next.Job, by.ID, reached(by), false, false
-	s.Owner = t.owner
-	s.Env = append(slices.Clone(s.Env), outcome(by)...)
+	s.ID, s.By, s.Trigger, s.Volatile, s.Unique = next.Job, by.ID, next.trigger(&by), false, false
+	if next.Retry {
+		tryAgain(&by, &s)
+	} else {
+		s.Owner = t.owner
+		s.Retry.Given = outcome(by)
+		s.Env = append(slices.Clone(s.Env), s.Retry.Given...)
+	}
 	j, err := t.start(context.Background(), s)
 	switch {
 	case err == nil:
@@ -162,6 +198,26 @@ func (t *triggers) try(by Job, next Triggered) error {
 	default: // max_jobs run, or the disk is full
 		return fmt.Errorf("%w: %w", errAgain, err)
 	}
+}
+
+// trigger is job.Spec.Trigger of the job, given the one whose end starts it.
+func (t *Triggered) trigger(by *Job) string {
+	if t.Retry {
+		return RetryTrigger
+	}
+	return reached(*by)
+}
+
+// tryAgain makes s, a task as it is now, the attempt after a job.
+func tryAgain(by *Job, s *Spec) {
+	s.Owner = by.Owner
+	s.Retry = by.Retry
+	s.Retry.After++
+	if s.Retry.Of == "" {
+		s.Retry.Of, s.Retry.Trigger = by.ID, by.Trigger
+	}
+	s.Env = slices.Concat(s.Env, by.Retry.Given)
+	s.Input = by.Input
 }
 
 // outcome returns the variables by which a triggered job learns how the other job ended, like the MONITOR_* variables of

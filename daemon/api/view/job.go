@@ -94,6 +94,7 @@ type Job struct {
 	Owner        string `json:"owner"`
 	Trigger      string `json:"trigger"`
 	TriggerJob   string `json:"trigger_job,omitempty"`
+	RetryOf      string `json:"retry_of,omitempty"`
 	Times
 	CPUUsec         *uint64 `json:"cpu_usec,omitempty"`
 	MemoryPeakBytes *uint64 `json:"memory_peak_bytes,omitempty"`
@@ -119,7 +120,7 @@ func JobOf(j *rtaskv1.Job) Job {
 	v := Job{
 		ID: j.GetId(), Task: j.GetTask(), User: j.GetUser(), State: j.GetState().Word(), End: EndOf(j), Times: TimesOf(j),
 		PID: j.GetPid(), Unit: j.GetUnit(), ControlGroup: j.GetControlGroup(), Owner: j.GetOwner(), Trigger: j.GetTrigger(),
-		TriggerJob: j.GetTriggerJob(), LeftProcesses: j.GetLeftProcesses(),
+		TriggerJob: j.GetTriggerJob(), RetryOf: j.GetRetryOf(), LeftProcesses: j.GetLeftProcesses(),
 	}
 	v.Command, v.Encoding = Base64(List(j.GetCommand()))
 	if j != nil {

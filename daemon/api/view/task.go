@@ -56,6 +56,8 @@ type Task struct {
 	Last *Last `json:"last,omitempty"`
 	// Switch is set if an operator enabled or disabled the task.
 	Switch *Switch `json:"switch,omitempty"`
+	// NextRun is when its timer starts it next.
+	NextRun string `json:"next_run,omitempty"`
 	// Settings are the attributes of its configuration, defaults included. This and what follows are set for one task only.
 	Settings json.RawMessage `json:"settings,omitempty"`
 	File     string          `json:"file,omitempty"`
@@ -80,7 +82,7 @@ type Last struct {
 func TaskOf(t *rtaskv1.Task) Task {
 	v := Task{
 		Name: t.GetName(), Workdir: t.GetWorkingDirectory(), User: t.GetUser(), Blocking: t.GetBlocking(), APIKeys: List(t.GetApiKeys()),
-		TimeoutSec: t.GetTimeout().AsDuration().Seconds(), Problem: t.GetProblem(), Enabled: t.GetEnabled(),
+		TimeoutSec: t.GetTimeout().AsDuration().Seconds(), Problem: t.GetProblem(), Enabled: t.GetEnabled(), NextRun: Time(t.GetNextRun()),
 	}
 	if j := t.GetLast(); j != nil {
 		v.Last = &Last{ID: j.GetId(), State: j.GetState().Word(), End: EndOf(j), Trigger: j.GetTrigger(), Owner: j.GetOwner(), Span: SpanOf(j)}
@@ -107,6 +109,15 @@ func ShownTaskOf(r *rtaskv1.ShowTaskResponse) Task {
 	}
 	return v
 }
+
+// NextRun is when a schedule starts its task next.
+type NextRun struct {
+	Task string `json:"task"`
+	At   string `json:"at"`
+}
+
+// NextRunOf is when a schedule starts its task next.
+func NextRunOf(n *rtaskv1.NextRun) NextRun { return NextRun{n.GetTask(), Time(n.GetAt())} }
 
 // Switch says that an operator enabled or disabled a task.
 type Switch struct {

@@ -305,7 +305,7 @@ type Job struct {
 	Unit string `protobuf:"bytes,11,opt,name=unit,proto3" json:"unit,omitempty"`
 	// control_group: its own control group below the unit's, as in systemctl status.
 	ControlGroup string `protobuf:"bytes,12,opt,name=control_group,json=controlGroup,proto3" json:"control_group,omitempty"`
-	// trigger: "local", "remote", "http", "webhook", "on_failure" or "on_success".
+	// trigger: "local", "remote", "http", "webhook", "schedule", "path", "on_failure", "on_success" or "retry".
 	Trigger string `protobuf:"bytes,13,opt,name=trigger,proto3" json:"trigger,omitempty"`
 	// owner: who started it, a user's name, "key:NAME", "webhook:NAME", or the identity of a client on another machine.
 	Owner     string                 `protobuf:"bytes,14,opt,name=owner,proto3" json:"owner,omitempty"`
@@ -328,10 +328,12 @@ type Job struct {
 	IoWriteBytes *uint64 `protobuf:"varint,24,opt,name=io_write_bytes,json=ioWriteBytes,proto3,oneof" json:"io_write_bytes,omitempty"`
 	IoReadOps    *uint64 `protobuf:"varint,25,opt,name=io_read_ops,json=ioReadOps,proto3,oneof" json:"io_read_ops,omitempty"`
 	IoWriteOps   *uint64 `protobuf:"varint,26,opt,name=io_write_ops,json=ioWriteOps,proto3,oneof" json:"io_write_ops,omitempty"`
-	// trigger_job: the job whose end started this one, where trigger is "on_failure" or "on_success".
+	// trigger_job: the job whose end started this one, where trigger is "on_failure", "on_success" or "retry".
 	TriggerJob string `protobuf:"bytes,40,opt,name=trigger_job,json=triggerJob,proto3" json:"trigger_job,omitempty"`
 	// triggered: what the end of this job started, or is about to.
 	Triggered []*Triggered `protobuf:"bytes,41,rep,name=triggered,proto3" json:"triggered,omitempty"`
+	// retry_of: the first attempt, where trigger is "retry".
+	RetryOf string `protobuf:"bytes,200,opt,name=retry_of,json=retryOf,proto3" json:"retry_of,omitempty"`
 	// left_processes: how many processes were still there after the main one had ended by itself. They were killed.
 	LeftProcesses int32 `protobuf:"varint,150,opt,name=left_processes,json=leftProcesses,proto3" json:"left_processes,omitempty"`
 	// encoding: empty, or "base64" for command.
@@ -566,6 +568,13 @@ func (x *Job) GetTriggered() []*Triggered {
 	return nil
 }
 
+func (x *Job) GetRetryOf() string {
+	if x != nil {
+		return x.RetryOf
+	}
+	return ""
+}
+
 func (x *Job) GetLeftProcesses() int32 {
 	if x != nil {
 		return x.LeftProcesses
@@ -797,7 +806,9 @@ type StartRequest struct {
 	Parameters []*Parameter `protobuf:"bytes,20,rep,name=parameters,proto3" json:"parameters,omitempty"`
 	// encoding: empty, or "base64" for name, arguments, path, working_directory, search_path, and the names and values of
 	// environment.
-	Encoding      string `protobuf:"bytes,170,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	Encoding string `protobuf:"bytes,170,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	// trigger: "schedule" or "path", of what systemd starts. Then name is a task's. Root and administrators of this machine only.
+	Trigger       string `protobuf:"bytes,200,opt,name=trigger,proto3" json:"trigger,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -912,6 +923,13 @@ func (x *StartRequest) GetParameters() []*Parameter {
 func (x *StartRequest) GetEncoding() string {
 	if x != nil {
 		return x.Encoding
+	}
+	return ""
+}
+
+func (x *StartRequest) GetTrigger() string {
+	if x != nil {
+		return x.Trigger
 	}
 	return ""
 }
@@ -1807,6 +1825,8 @@ type Task struct {
 	Switch *TaskSwitch `protobuf:"bytes,10,opt,name=switch,proto3" json:"switch,omitempty"`
 	// encoding: empty, or "base64" for command and working_directory.
 	Encoding string `protobuf:"bytes,170,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	// next_run: when its timer starts it next; unset if it has none, or that is not known.
+	NextRun *timestamppb.Timestamp `protobuf:"bytes,200,opt,name=next_run,json=nextRun,proto3" json:"next_run,omitempty"`
 	// last: its newest job that has begun, or else the newest, of those that the caller may see and list. Only Tasks tells.
 	Last          *Job `protobuf:"bytes,210,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1918,6 +1938,13 @@ func (x *Task) GetEncoding() string {
 		return x.Encoding
 	}
 	return ""
+}
+
+func (x *Task) GetNextRun() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextRun
+	}
+	return nil
 }
 
 func (x *Task) GetLast() *Job {
@@ -3086,7 +3113,9 @@ type ReloadResponse struct {
 	// diagnostics: errors first, then warnings.
 	Diagnostics []*Diagnostic `protobuf:"bytes,1,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
 	// tasks: how many the configuration has.
-	Tasks         int32 `protobuf:"varint,2,opt,name=tasks,proto3" json:"tasks,omitempty"`
+	Tasks int32 `protobuf:"varint,2,opt,name=tasks,proto3" json:"tasks,omitempty"`
+	// next_runs: when each schedule would start its task next, as systemd-analyze(1) says.
+	NextRuns      []*NextRun `protobuf:"bytes,200,rep,name=next_runs,json=nextRuns,proto3" json:"next_runs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3135,6 +3164,66 @@ func (x *ReloadResponse) GetTasks() int32 {
 	return 0
 }
 
+func (x *ReloadResponse) GetNextRuns() []*NextRun {
+	if x != nil {
+		return x.NextRuns
+	}
+	return nil
+}
+
+// NextRun is when a schedule starts its task next.
+type NextRun struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Task          string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NextRun) Reset() {
+	*x = NextRun{}
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NextRun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NextRun) ProtoMessage() {}
+
+func (x *NextRun) ProtoReflect() protoreflect.Message {
+	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NextRun.ProtoReflect.Descriptor instead.
+func (*NextRun) Descriptor() ([]byte, []int) {
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *NextRun) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *NextRun) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // DryRunRequest is a request for a task. One with neither a key nor a webhook is a local start by the caller.
 type DryRunRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3151,7 +3240,7 @@ type DryRunRequest struct {
 
 func (x *DryRunRequest) Reset() {
 	*x = DryRunRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3163,7 +3252,7 @@ func (x *DryRunRequest) String() string {
 func (*DryRunRequest) ProtoMessage() {}
 
 func (x *DryRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[42]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3176,7 +3265,7 @@ func (x *DryRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DryRunRequest.ProtoReflect.Descriptor instead.
 func (*DryRunRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{42}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DryRunRequest) GetTask() string {
@@ -3232,7 +3321,7 @@ type DryRunResponse struct {
 
 func (x *DryRunResponse) Reset() {
 	*x = DryRunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3244,7 +3333,7 @@ func (x *DryRunResponse) String() string {
 func (*DryRunResponse) ProtoMessage() {}
 
 func (x *DryRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[43]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3257,7 +3346,7 @@ func (x *DryRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DryRunResponse.ProtoReflect.Descriptor instead.
 func (*DryRunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{43}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DryRunResponse) GetDiagnostics() []*Diagnostic {
@@ -3353,7 +3442,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3365,7 +3454,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[44]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3378,7 +3467,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{44}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Diagnostic) GetError() bool {
@@ -3445,7 +3534,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3457,7 +3546,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[45]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3470,7 +3559,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{45}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
 }
 
 type InfoResponse struct {
@@ -3502,7 +3591,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3514,7 +3603,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[46]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3527,7 +3616,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{46}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -3632,7 +3721,7 @@ type RemoteAccess struct {
 
 func (x *RemoteAccess) Reset() {
 	*x = RemoteAccess{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3644,7 +3733,7 @@ func (x *RemoteAccess) String() string {
 func (*RemoteAccess) ProtoMessage() {}
 
 func (x *RemoteAccess) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[47]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3657,7 +3746,7 @@ func (x *RemoteAccess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoteAccess.ProtoReflect.Descriptor instead.
 func (*RemoteAccess) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{47}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RemoteAccess) GetAuthority() string {
@@ -3703,7 +3792,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3715,7 +3804,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[48]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3728,7 +3817,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{48}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{49}
 }
 
 type WhoAmIResponse struct {
@@ -3765,7 +3854,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3777,7 +3866,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[49]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3790,7 +3879,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{49}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *WhoAmIResponse) GetKind() string {
@@ -3910,7 +3999,7 @@ type Role struct {
 
 func (x *Role) Reset() {
 	*x = Role{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3922,7 +4011,7 @@ func (x *Role) String() string {
 func (*Role) ProtoMessage() {}
 
 func (x *Role) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[50]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3935,7 +4024,7 @@ func (x *Role) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Role.ProtoReflect.Descriptor instead.
 func (*Role) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{50}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Role) GetName() string {
@@ -3999,7 +4088,7 @@ type SocketUnit struct {
 
 func (x *SocketUnit) Reset() {
 	*x = SocketUnit{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4011,7 +4100,7 @@ func (x *SocketUnit) String() string {
 func (*SocketUnit) ProtoMessage() {}
 
 func (x *SocketUnit) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[51]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4024,7 +4113,7 @@ func (x *SocketUnit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketUnit.ProtoReflect.Descriptor instead.
 func (*SocketUnit) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{51}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *SocketUnit) GetUnit() string {
@@ -4070,7 +4159,7 @@ type ListWebhooksRequest struct {
 
 func (x *ListWebhooksRequest) Reset() {
 	*x = ListWebhooksRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4082,7 +4171,7 @@ func (x *ListWebhooksRequest) String() string {
 func (*ListWebhooksRequest) ProtoMessage() {}
 
 func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[52]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4095,7 +4184,7 @@ func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhooksRequest.ProtoReflect.Descriptor instead.
 func (*ListWebhooksRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{52}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{53}
 }
 
 type ListWebhooksResponse struct {
@@ -4110,7 +4199,7 @@ type ListWebhooksResponse struct {
 
 func (x *ListWebhooksResponse) Reset() {
 	*x = ListWebhooksResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4122,7 +4211,7 @@ func (x *ListWebhooksResponse) String() string {
 func (*ListWebhooksResponse) ProtoMessage() {}
 
 func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[53]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4135,7 +4224,7 @@ func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhooksResponse.ProtoReflect.Descriptor instead.
 func (*ListWebhooksResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{53}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ListWebhooksResponse) GetWebhooks() []*Webhook {
@@ -4170,7 +4259,7 @@ type Webhook struct {
 
 func (x *Webhook) Reset() {
 	*x = Webhook{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4182,7 +4271,7 @@ func (x *Webhook) String() string {
 func (*Webhook) ProtoMessage() {}
 
 func (x *Webhook) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[54]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4195,7 +4284,7 @@ func (x *Webhook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Webhook.ProtoReflect.Descriptor instead.
 func (*Webhook) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{54}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Webhook) GetTask() string {
@@ -4256,7 +4345,7 @@ type TestWebhookRequest struct {
 
 func (x *TestWebhookRequest) Reset() {
 	*x = TestWebhookRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4268,7 +4357,7 @@ func (x *TestWebhookRequest) String() string {
 func (*TestWebhookRequest) ProtoMessage() {}
 
 func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[55]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4281,7 +4370,7 @@ func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestWebhookRequest.ProtoReflect.Descriptor instead.
 func (*TestWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{55}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *TestWebhookRequest) GetTask() string {
@@ -4366,7 +4455,7 @@ type TestWebhookResponse struct {
 
 func (x *TestWebhookResponse) Reset() {
 	*x = TestWebhookResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4378,7 +4467,7 @@ func (x *TestWebhookResponse) String() string {
 func (*TestWebhookResponse) ProtoMessage() {}
 
 func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[56]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4391,7 +4480,7 @@ func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestWebhookResponse.ProtoReflect.Descriptor instead.
 func (*TestWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{56}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *TestWebhookResponse) GetWebhook() *Webhook {
@@ -4489,7 +4578,7 @@ type ConditionPart struct {
 
 func (x *ConditionPart) Reset() {
 	*x = ConditionPart{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4501,7 +4590,7 @@ func (x *ConditionPart) String() string {
 func (*ConditionPart) ProtoMessage() {}
 
 func (x *ConditionPart) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[57]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4514,7 +4603,7 @@ func (x *ConditionPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConditionPart.ProtoReflect.Descriptor instead.
 func (*ConditionPart) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{57}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ConditionPart) GetText() string {
@@ -4570,7 +4659,7 @@ type ListDeliveriesRequest struct {
 
 func (x *ListDeliveriesRequest) Reset() {
 	*x = ListDeliveriesRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4582,7 +4671,7 @@ func (x *ListDeliveriesRequest) String() string {
 func (*ListDeliveriesRequest) ProtoMessage() {}
 
 func (x *ListDeliveriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[58]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4595,7 +4684,7 @@ func (x *ListDeliveriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeliveriesRequest.ProtoReflect.Descriptor instead.
 func (*ListDeliveriesRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{58}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ListDeliveriesRequest) GetTask() string {
@@ -4621,7 +4710,7 @@ type ListDeliveriesResponse struct {
 
 func (x *ListDeliveriesResponse) Reset() {
 	*x = ListDeliveriesResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4633,7 +4722,7 @@ func (x *ListDeliveriesResponse) String() string {
 func (*ListDeliveriesResponse) ProtoMessage() {}
 
 func (x *ListDeliveriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[59]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4646,7 +4735,7 @@ func (x *ListDeliveriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeliveriesResponse.ProtoReflect.Descriptor instead.
 func (*ListDeliveriesResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{59}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ListDeliveriesResponse) GetDeliveries() []*Delivery {
@@ -4681,7 +4770,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4693,7 +4782,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[60]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4706,7 +4795,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{60}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Delivery) GetId() string {
@@ -4796,7 +4885,7 @@ type ReplayDeliveryRequest struct {
 
 func (x *ReplayDeliveryRequest) Reset() {
 	*x = ReplayDeliveryRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4808,7 +4897,7 @@ func (x *ReplayDeliveryRequest) String() string {
 func (*ReplayDeliveryRequest) ProtoMessage() {}
 
 func (x *ReplayDeliveryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[61]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4821,7 +4910,7 @@ func (x *ReplayDeliveryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayDeliveryRequest.ProtoReflect.Descriptor instead.
 func (*ReplayDeliveryRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{61}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ReplayDeliveryRequest) GetDelivery() string {
@@ -4848,7 +4937,7 @@ type ReplayDeliveryResponse struct {
 
 func (x *ReplayDeliveryResponse) Reset() {
 	*x = ReplayDeliveryResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4860,7 +4949,7 @@ func (x *ReplayDeliveryResponse) String() string {
 func (*ReplayDeliveryResponse) ProtoMessage() {}
 
 func (x *ReplayDeliveryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[62]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4873,7 +4962,7 @@ func (x *ReplayDeliveryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayDeliveryResponse.ProtoReflect.Descriptor instead.
 func (*ReplayDeliveryResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{62}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ReplayDeliveryResponse) GetDelivery() *Delivery {
@@ -4924,7 +5013,7 @@ type SampleRequest struct {
 
 func (x *SampleRequest) Reset() {
 	*x = SampleRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4936,7 +5025,7 @@ func (x *SampleRequest) String() string {
 func (*SampleRequest) ProtoMessage() {}
 
 func (x *SampleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[63]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4949,7 +5038,7 @@ func (x *SampleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SampleRequest.ProtoReflect.Descriptor instead.
 func (*SampleRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{63}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *SampleRequest) GetMethod() string {
@@ -4991,7 +5080,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5003,7 +5092,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[64]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5016,7 +5105,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{64}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Header) GetName() string {
@@ -5045,7 +5134,7 @@ type WebhookFramingRequest struct {
 
 func (x *WebhookFramingRequest) Reset() {
 	*x = WebhookFramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5057,7 +5146,7 @@ func (x *WebhookFramingRequest) String() string {
 func (*WebhookFramingRequest) ProtoMessage() {}
 
 func (x *WebhookFramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[65]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5070,7 +5159,7 @@ func (x *WebhookFramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookFramingRequest.ProtoReflect.Descriptor instead.
 func (*WebhookFramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{65}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *WebhookFramingRequest) GetHash() string {
@@ -5101,7 +5190,7 @@ type WebhookFramingResponse struct {
 
 func (x *WebhookFramingResponse) Reset() {
 	*x = WebhookFramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5113,7 +5202,7 @@ func (x *WebhookFramingResponse) String() string {
 func (*WebhookFramingResponse) ProtoMessage() {}
 
 func (x *WebhookFramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[66]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5126,7 +5215,7 @@ func (x *WebhookFramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookFramingResponse.ProtoReflect.Descriptor instead.
 func (*WebhookFramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{66}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *WebhookFramingResponse) GetMaxInputBytes() int64 {
@@ -5181,7 +5270,7 @@ type WebhookRequest struct {
 
 func (x *WebhookRequest) Reset() {
 	*x = WebhookRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5193,7 +5282,7 @@ func (x *WebhookRequest) String() string {
 func (*WebhookRequest) ProtoMessage() {}
 
 func (x *WebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[67]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5206,7 +5295,7 @@ func (x *WebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookRequest.ProtoReflect.Descriptor instead.
 func (*WebhookRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{67}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *WebhookRequest) GetHash() string {
@@ -5300,7 +5389,7 @@ type WebhookReply struct {
 
 func (x *WebhookReply) Reset() {
 	*x = WebhookReply{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5312,7 +5401,7 @@ func (x *WebhookReply) String() string {
 func (*WebhookReply) ProtoMessage() {}
 
 func (x *WebhookReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[68]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5325,7 +5414,7 @@ func (x *WebhookReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookReply.ProtoReflect.Descriptor instead.
 func (*WebhookReply) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{68}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *WebhookReply) GetStatus() int32 {
@@ -5371,7 +5460,7 @@ type WebhookResponse struct {
 
 func (x *WebhookResponse) Reset() {
 	*x = WebhookResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5383,7 +5472,7 @@ func (x *WebhookResponse) String() string {
 func (*WebhookResponse) ProtoMessage() {}
 
 func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[69]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5396,7 +5485,7 @@ func (x *WebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookResponse.ProtoReflect.Descriptor instead.
 func (*WebhookResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{69}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *WebhookResponse) GetRun() *RunResponse {
@@ -5456,7 +5545,7 @@ type RunFramingRequest struct {
 
 func (x *RunFramingRequest) Reset() {
 	*x = RunFramingRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5468,7 +5557,7 @@ func (x *RunFramingRequest) String() string {
 func (*RunFramingRequest) ProtoMessage() {}
 
 func (x *RunFramingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[70]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5481,7 +5570,7 @@ func (x *RunFramingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFramingRequest.ProtoReflect.Descriptor instead.
 func (*RunFramingRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{70}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{71}
 }
 
 type RunFramingResponse struct {
@@ -5496,7 +5585,7 @@ type RunFramingResponse struct {
 
 func (x *RunFramingResponse) Reset() {
 	*x = RunFramingResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5508,7 +5597,7 @@ func (x *RunFramingResponse) String() string {
 func (*RunFramingResponse) ProtoMessage() {}
 
 func (x *RunFramingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[71]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5521,7 +5610,7 @@ func (x *RunFramingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFramingResponse.ProtoReflect.Descriptor instead.
 func (*RunFramingResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{71}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *RunFramingResponse) GetMaxInputBytes() int64 {
@@ -5562,7 +5651,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5574,7 +5663,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[72]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5587,7 +5676,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{72}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *RunRequest) GetInput() []byte {
@@ -5665,7 +5754,7 @@ type RunStreamResponse struct {
 
 func (x *RunStreamResponse) Reset() {
 	*x = RunStreamResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5677,7 +5766,7 @@ func (x *RunStreamResponse) String() string {
 func (*RunStreamResponse) ProtoMessage() {}
 
 func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[73]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5690,7 +5779,7 @@ func (x *RunStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunStreamResponse.ProtoReflect.Descriptor instead.
 func (*RunStreamResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{73}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *RunStreamResponse) GetJob() *Job {
@@ -5770,7 +5859,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5782,7 +5871,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[74]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5795,7 +5884,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{74}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *LogsRequest) GetId() string {
@@ -5829,7 +5918,7 @@ type EndRequest struct {
 
 func (x *EndRequest) Reset() {
 	*x = EndRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5841,7 +5930,7 @@ func (x *EndRequest) String() string {
 func (*EndRequest) ProtoMessage() {}
 
 func (x *EndRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[75]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5854,7 +5943,7 @@ func (x *EndRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRequest.ProtoReflect.Descriptor instead.
 func (*EndRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{75}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *EndRequest) GetId() string {
@@ -5873,7 +5962,7 @@ type EndResponse struct {
 
 func (x *EndResponse) Reset() {
 	*x = EndResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5885,7 +5974,7 @@ func (x *EndResponse) String() string {
 func (*EndResponse) ProtoMessage() {}
 
 func (x *EndResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[76]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5898,7 +5987,7 @@ func (x *EndResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndResponse.ProtoReflect.Descriptor instead.
 func (*EndResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{76}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *EndResponse) GetJob() *Job {
@@ -5918,7 +6007,7 @@ type DisconnectedRequest struct {
 
 func (x *DisconnectedRequest) Reset() {
 	*x = DisconnectedRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5930,7 +6019,7 @@ func (x *DisconnectedRequest) String() string {
 func (*DisconnectedRequest) ProtoMessage() {}
 
 func (x *DisconnectedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[77]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5943,7 +6032,7 @@ func (x *DisconnectedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectedRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectedRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{77}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *DisconnectedRequest) GetId() string {
@@ -5961,7 +6050,7 @@ type DisconnectedResponse struct {
 
 func (x *DisconnectedResponse) Reset() {
 	*x = DisconnectedResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5973,7 +6062,7 @@ func (x *DisconnectedResponse) String() string {
 func (*DisconnectedResponse) ProtoMessage() {}
 
 func (x *DisconnectedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[78]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5986,7 +6075,7 @@ func (x *DisconnectedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectedResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectedResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{78}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{79}
 }
 
 type RunResponse struct {
@@ -6004,7 +6093,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6016,7 +6105,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[79]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6029,7 +6118,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{79}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *RunResponse) GetJob() *Job {
@@ -6080,7 +6169,7 @@ type ResultRequest struct {
 
 func (x *ResultRequest) Reset() {
 	*x = ResultRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6092,7 +6181,7 @@ func (x *ResultRequest) String() string {
 func (*ResultRequest) ProtoMessage() {}
 
 func (x *ResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[80]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6105,7 +6194,7 @@ func (x *ResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultRequest.ProtoReflect.Descriptor instead.
 func (*ResultRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{80}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ResultRequest) GetId() string {
@@ -6130,7 +6219,7 @@ type KeyTasksRequest struct {
 
 func (x *KeyTasksRequest) Reset() {
 	*x = KeyTasksRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6142,7 +6231,7 @@ func (x *KeyTasksRequest) String() string {
 func (*KeyTasksRequest) ProtoMessage() {}
 
 func (x *KeyTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[81]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6155,7 +6244,7 @@ func (x *KeyTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTasksRequest.ProtoReflect.Descriptor instead.
 func (*KeyTasksRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{81}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{82}
 }
 
 type KeyJobsRequest struct {
@@ -6166,7 +6255,7 @@ type KeyJobsRequest struct {
 
 func (x *KeyJobsRequest) Reset() {
 	*x = KeyJobsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6178,7 +6267,7 @@ func (x *KeyJobsRequest) String() string {
 func (*KeyJobsRequest) ProtoMessage() {}
 
 func (x *KeyJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[82]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6191,7 +6280,7 @@ func (x *KeyJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyJobsRequest.ProtoReflect.Descriptor instead.
 func (*KeyJobsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{82}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{83}
 }
 
 type KeyTasksResponse struct {
@@ -6203,7 +6292,7 @@ type KeyTasksResponse struct {
 
 func (x *KeyTasksResponse) Reset() {
 	*x = KeyTasksResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6215,7 +6304,7 @@ func (x *KeyTasksResponse) String() string {
 func (*KeyTasksResponse) ProtoMessage() {}
 
 func (x *KeyTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[83]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6228,7 +6317,7 @@ func (x *KeyTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTasksResponse.ProtoReflect.Descriptor instead.
 func (*KeyTasksResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{83}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *KeyTasksResponse) GetTasks() []*KeyTask {
@@ -6254,7 +6343,7 @@ type KeyTask struct {
 
 func (x *KeyTask) Reset() {
 	*x = KeyTask{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6266,7 +6355,7 @@ func (x *KeyTask) String() string {
 func (*KeyTask) ProtoMessage() {}
 
 func (x *KeyTask) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[84]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6279,7 +6368,7 @@ func (x *KeyTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTask.ProtoReflect.Descriptor instead.
 func (*KeyTask) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{84}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *KeyTask) GetName() string {
@@ -6333,7 +6422,7 @@ type KeyParam struct {
 
 func (x *KeyParam) Reset() {
 	*x = KeyParam{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6345,7 +6434,7 @@ func (x *KeyParam) String() string {
 func (*KeyParam) ProtoMessage() {}
 
 func (x *KeyParam) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[85]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6358,7 +6447,7 @@ func (x *KeyParam) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyParam.ProtoReflect.Descriptor instead.
 func (*KeyParam) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{85}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *KeyParam) GetName() string {
@@ -6406,7 +6495,7 @@ type KeyJobsResponse struct {
 
 func (x *KeyJobsResponse) Reset() {
 	*x = KeyJobsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6418,7 +6507,7 @@ func (x *KeyJobsResponse) String() string {
 func (*KeyJobsResponse) ProtoMessage() {}
 
 func (x *KeyJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[86]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6431,7 +6520,7 @@ func (x *KeyJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyJobsResponse.ProtoReflect.Descriptor instead.
 func (*KeyJobsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{86}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *KeyJobsResponse) GetJobs() []*Job {
@@ -6459,7 +6548,7 @@ type RefusedRequest struct {
 
 func (x *RefusedRequest) Reset() {
 	*x = RefusedRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6471,7 +6560,7 @@ func (x *RefusedRequest) String() string {
 func (*RefusedRequest) ProtoMessage() {}
 
 func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[87]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6484,7 +6573,7 @@ func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedRequest.ProtoReflect.Descriptor instead.
 func (*RefusedRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{87}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *RefusedRequest) GetHash() string {
@@ -6523,7 +6612,7 @@ type RefusedResponse struct {
 
 func (x *RefusedResponse) Reset() {
 	*x = RefusedResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6535,7 +6624,7 @@ func (x *RefusedResponse) String() string {
 func (*RefusedResponse) ProtoMessage() {}
 
 func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[88]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6548,7 +6637,7 @@ func (x *RefusedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedResponse.ProtoReflect.Descriptor instead.
 func (*RefusedResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{88}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{89}
 }
 
 type WatchRequest struct {
@@ -6559,7 +6648,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[89]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6571,7 +6660,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[89]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6584,7 +6673,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{89}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{90}
 }
 
 type WatchResponse struct {
@@ -6608,7 +6697,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[90]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6620,7 +6709,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[90]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6633,7 +6722,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{90}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *WatchResponse) GetDraining() bool {
@@ -6696,7 +6785,7 @@ type Trust struct {
 
 func (x *Trust) Reset() {
 	*x = Trust{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[91]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6708,7 +6797,7 @@ func (x *Trust) String() string {
 func (*Trust) ProtoMessage() {}
 
 func (x *Trust) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[91]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6721,7 +6810,7 @@ func (x *Trust) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trust.ProtoReflect.Descriptor instead.
 func (*Trust) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{91}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *Trust) GetOn() bool {
@@ -6766,7 +6855,7 @@ type RevokedCertificates struct {
 
 func (x *RevokedCertificates) Reset() {
 	*x = RevokedCertificates{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[92]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6778,7 +6867,7 @@ func (x *RevokedCertificates) String() string {
 func (*RevokedCertificates) ProtoMessage() {}
 
 func (x *RevokedCertificates) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[92]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6791,7 +6880,7 @@ func (x *RevokedCertificates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokedCertificates.ProtoReflect.Descriptor instead.
 func (*RevokedCertificates) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{92}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *RevokedCertificates) GetIssuer() []byte {
@@ -6820,7 +6909,7 @@ type EnrollRequest struct {
 
 func (x *EnrollRequest) Reset() {
 	*x = EnrollRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[93]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6832,7 +6921,7 @@ func (x *EnrollRequest) String() string {
 func (*EnrollRequest) ProtoMessage() {}
 
 func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[93]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6845,7 +6934,7 @@ func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
 func (*EnrollRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{93}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *EnrollRequest) GetPath() string {
@@ -6874,7 +6963,7 @@ type EnrollResponse struct {
 
 func (x *EnrollResponse) Reset() {
 	*x = EnrollResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[94]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6886,7 +6975,7 @@ func (x *EnrollResponse) String() string {
 func (*EnrollResponse) ProtoMessage() {}
 
 func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[94]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6899,7 +6988,7 @@ func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
 func (*EnrollResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{94}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *EnrollResponse) GetStatus() uint32 {
@@ -6931,7 +7020,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[95]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6943,7 +7032,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[95]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6956,7 +7045,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{95}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{96}
 }
 
 type MetricsResponse struct {
@@ -6969,7 +7058,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[96]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6981,7 +7070,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[96]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6994,7 +7083,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{96}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *MetricsResponse) GetFamilies() []byte {
@@ -7023,7 +7112,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_rtask_v1_rtask_proto_msgTypes[97]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7035,7 +7124,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_rtask_v1_rtask_proto_msgTypes[97]
+	mi := &file_rtask_v1_rtask_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7048,7 +7137,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{97}
+	return file_rtask_v1_rtask_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *Error) GetKind() string {
@@ -7090,7 +7179,7 @@ var File_rtask_v1_rtask_proto protoreflect.FileDescriptor
 
 const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\n" +
-	"\x14rtask/v1/rtask.proto\x12\brtask.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\t\n" +
+	"\x14rtask/v1/rtask.proto\x12\brtask.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb9\t\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12\x18\n" +
@@ -7124,7 +7213,8 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"ioWriteOps\x88\x01\x01\x12\x1f\n" +
 	"\vtrigger_job\x18( \x01(\tR\n" +
 	"triggerJob\x121\n" +
-	"\ttriggered\x18) \x03(\v2\x13.rtask.v1.TriggeredR\ttriggered\x12&\n" +
+	"\ttriggered\x18) \x03(\v2\x13.rtask.v1.TriggeredR\ttriggered\x12\x1a\n" +
+	"\bretry_of\x18\xc8\x01 \x01(\tR\aretryOf\x12&\n" +
 	"\x0eleft_processes\x18\x96\x01 \x01(\x05R\rleftProcesses\x12\x1b\n" +
 	"\bencoding\x18\xaa\x01 \x01(\tR\bencodingB\f\n" +
 	"\n" +
@@ -7150,7 +7240,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
-	"\bencoding\x18\xaa\x01 \x01(\tR\bencoding\"\x8c\x04\n" +
+	"\bencoding\x18\xaa\x01 \x01(\tR\bencoding\"\xa7\x04\n" +
 	"\fStartRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\targuments\x18\x02 \x03(\tR\targuments\x12\x18\n" +
@@ -7169,7 +7259,8 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\n" +
 	"parameters\x18\x14 \x03(\v2\x13.rtask.v1.ParameterR\n" +
 	"parameters\x12\x1b\n" +
-	"\bencoding\x18\xaa\x01 \x01(\tR\bencoding\x1a>\n" +
+	"\bencoding\x18\xaa\x01 \x01(\tR\bencoding\x12\x19\n" +
+	"\atrigger\x18\xc8\x01 \x01(\tR\atrigger\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"5\n" +
@@ -7230,7 +7321,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\fWaitResponse\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.rtask.v1.JobR\x03job\"#\n" +
 	"\fTasksRequest\x12\x13\n" +
-	"\x04name\x18\xd2\x01 \x01(\tR\x04name\"\x84\x03\n" +
+	"\x04name\x18\xd2\x01 \x01(\tR\x04name\"\xbc\x03\n" +
 	"\x04Task\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acommand\x18\x02 \x03(\tR\acommand\x12+\n" +
@@ -7243,7 +7334,8 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\aenabled\x18\t \x01(\bR\aenabled\x12,\n" +
 	"\x06switch\x18\n" +
 	" \x01(\v2\x14.rtask.v1.TaskSwitchR\x06switch\x12\x1b\n" +
-	"\bencoding\x18\xaa\x01 \x01(\tR\bencoding\x12\"\n" +
+	"\bencoding\x18\xaa\x01 \x01(\tR\bencoding\x126\n" +
+	"\bnext_run\x18\xc8\x01 \x01(\v2\x1a.google.protobuf.TimestampR\anextRun\x12\"\n" +
 	"\x04last\x18\xd2\x01 \x01(\v2\r.rtask.v1.JobR\x04last\"v\n" +
 	"\n" +
 	"TaskSwitch\x12\x12\n" +
@@ -7318,10 +7410,14 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x04keys\x18\x01 \x03(\v2\r.rtask.v1.KeyR\x04keys\".\n" +
 	"\rReloadRequest\x12\x1d\n" +
 	"\n" +
-	"check_only\x18\x01 \x01(\bR\tcheckOnly\"^\n" +
+	"check_only\x18\x01 \x01(\bR\tcheckOnly\"\x8f\x01\n" +
 	"\x0eReloadResponse\x126\n" +
 	"\vdiagnostics\x18\x01 \x03(\v2\x14.rtask.v1.DiagnosticR\vdiagnostics\x12\x14\n" +
-	"\x05tasks\x18\x02 \x01(\x05R\x05tasks\"\x84\x01\n" +
+	"\x05tasks\x18\x02 \x01(\x05R\x05tasks\x12/\n" +
+	"\tnext_runs\x18\xc8\x01 \x03(\v2\x11.rtask.v1.NextRunR\bnextRuns\"I\n" +
+	"\aNextRun\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x84\x01\n" +
 	"\rDryRunRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +
@@ -7702,7 +7798,7 @@ func file_rtask_v1_rtask_proto_rawDescGZIP() []byte {
 }
 
 var file_rtask_v1_rtask_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 99)
+var file_rtask_v1_rtask_proto_msgTypes = make([]protoimpl.MessageInfo, 100)
 var file_rtask_v1_rtask_proto_goTypes = []any{
 	(State)(0),                     // 0: rtask.v1.State
 	(Reason)(0),                    // 1: rtask.v1.Reason
@@ -7750,240 +7846,244 @@ var file_rtask_v1_rtask_proto_goTypes = []any{
 	(*ImportKeysResponse)(nil),     // 43: rtask.v1.ImportKeysResponse
 	(*ReloadRequest)(nil),          // 44: rtask.v1.ReloadRequest
 	(*ReloadResponse)(nil),         // 45: rtask.v1.ReloadResponse
-	(*DryRunRequest)(nil),          // 46: rtask.v1.DryRunRequest
-	(*DryRunResponse)(nil),         // 47: rtask.v1.DryRunResponse
-	(*Diagnostic)(nil),             // 48: rtask.v1.Diagnostic
-	(*InfoRequest)(nil),            // 49: rtask.v1.InfoRequest
-	(*InfoResponse)(nil),           // 50: rtask.v1.InfoResponse
-	(*RemoteAccess)(nil),           // 51: rtask.v1.RemoteAccess
-	(*WhoAmIRequest)(nil),          // 52: rtask.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),         // 53: rtask.v1.WhoAmIResponse
-	(*Role)(nil),                   // 54: rtask.v1.Role
-	(*SocketUnit)(nil),             // 55: rtask.v1.SocketUnit
-	(*ListWebhooksRequest)(nil),    // 56: rtask.v1.ListWebhooksRequest
-	(*ListWebhooksResponse)(nil),   // 57: rtask.v1.ListWebhooksResponse
-	(*Webhook)(nil),                // 58: rtask.v1.Webhook
-	(*TestWebhookRequest)(nil),     // 59: rtask.v1.TestWebhookRequest
-	(*TestWebhookResponse)(nil),    // 60: rtask.v1.TestWebhookResponse
-	(*ConditionPart)(nil),          // 61: rtask.v1.ConditionPart
-	(*ListDeliveriesRequest)(nil),  // 62: rtask.v1.ListDeliveriesRequest
-	(*ListDeliveriesResponse)(nil), // 63: rtask.v1.ListDeliveriesResponse
-	(*Delivery)(nil),               // 64: rtask.v1.Delivery
-	(*ReplayDeliveryRequest)(nil),  // 65: rtask.v1.ReplayDeliveryRequest
-	(*ReplayDeliveryResponse)(nil), // 66: rtask.v1.ReplayDeliveryResponse
-	(*SampleRequest)(nil),          // 67: rtask.v1.SampleRequest
-	(*Header)(nil),                 // 68: rtask.v1.Header
-	(*WebhookFramingRequest)(nil),  // 69: rtask.v1.WebhookFramingRequest
-	(*WebhookFramingResponse)(nil), // 70: rtask.v1.WebhookFramingResponse
-	(*WebhookRequest)(nil),         // 71: rtask.v1.WebhookRequest
-	(*WebhookReply)(nil),           // 72: rtask.v1.WebhookReply
-	(*WebhookResponse)(nil),        // 73: rtask.v1.WebhookResponse
-	(*RunFramingRequest)(nil),      // 74: rtask.v1.RunFramingRequest
-	(*RunFramingResponse)(nil),     // 75: rtask.v1.RunFramingResponse
-	(*RunRequest)(nil),             // 76: rtask.v1.RunRequest
-	(*RunStreamResponse)(nil),      // 77: rtask.v1.RunStreamResponse
-	(*LogsRequest)(nil),            // 78: rtask.v1.LogsRequest
-	(*EndRequest)(nil),             // 79: rtask.v1.EndRequest
-	(*EndResponse)(nil),            // 80: rtask.v1.EndResponse
-	(*DisconnectedRequest)(nil),    // 81: rtask.v1.DisconnectedRequest
-	(*DisconnectedResponse)(nil),   // 82: rtask.v1.DisconnectedResponse
-	(*RunResponse)(nil),            // 83: rtask.v1.RunResponse
-	(*ResultRequest)(nil),          // 84: rtask.v1.ResultRequest
-	(*KeyTasksRequest)(nil),        // 85: rtask.v1.KeyTasksRequest
-	(*KeyJobsRequest)(nil),         // 86: rtask.v1.KeyJobsRequest
-	(*KeyTasksResponse)(nil),       // 87: rtask.v1.KeyTasksResponse
-	(*KeyTask)(nil),                // 88: rtask.v1.KeyTask
-	(*KeyParam)(nil),               // 89: rtask.v1.KeyParam
-	(*KeyJobsResponse)(nil),        // 90: rtask.v1.KeyJobsResponse
-	(*RefusedRequest)(nil),         // 91: rtask.v1.RefusedRequest
-	(*RefusedResponse)(nil),        // 92: rtask.v1.RefusedResponse
-	(*WatchRequest)(nil),           // 93: rtask.v1.WatchRequest
-	(*WatchResponse)(nil),          // 94: rtask.v1.WatchResponse
-	(*Trust)(nil),                  // 95: rtask.v1.Trust
-	(*RevokedCertificates)(nil),    // 96: rtask.v1.RevokedCertificates
-	(*EnrollRequest)(nil),          // 97: rtask.v1.EnrollRequest
-	(*EnrollResponse)(nil),         // 98: rtask.v1.EnrollResponse
-	(*MetricsRequest)(nil),         // 99: rtask.v1.MetricsRequest
-	(*MetricsResponse)(nil),        // 100: rtask.v1.MetricsResponse
-	(*Error)(nil),                  // 101: rtask.v1.Error
-	nil,                            // 102: rtask.v1.StartRequest.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil),  // 103: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 104: google.protobuf.Duration
+	(*NextRun)(nil),                // 46: rtask.v1.NextRun
+	(*DryRunRequest)(nil),          // 47: rtask.v1.DryRunRequest
+	(*DryRunResponse)(nil),         // 48: rtask.v1.DryRunResponse
+	(*Diagnostic)(nil),             // 49: rtask.v1.Diagnostic
+	(*InfoRequest)(nil),            // 50: rtask.v1.InfoRequest
+	(*InfoResponse)(nil),           // 51: rtask.v1.InfoResponse
+	(*RemoteAccess)(nil),           // 52: rtask.v1.RemoteAccess
+	(*WhoAmIRequest)(nil),          // 53: rtask.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),         // 54: rtask.v1.WhoAmIResponse
+	(*Role)(nil),                   // 55: rtask.v1.Role
+	(*SocketUnit)(nil),             // 56: rtask.v1.SocketUnit
+	(*ListWebhooksRequest)(nil),    // 57: rtask.v1.ListWebhooksRequest
+	(*ListWebhooksResponse)(nil),   // 58: rtask.v1.ListWebhooksResponse
+	(*Webhook)(nil),                // 59: rtask.v1.Webhook
+	(*TestWebhookRequest)(nil),     // 60: rtask.v1.TestWebhookRequest
+	(*TestWebhookResponse)(nil),    // 61: rtask.v1.TestWebhookResponse
+	(*ConditionPart)(nil),          // 62: rtask.v1.ConditionPart
+	(*ListDeliveriesRequest)(nil),  // 63: rtask.v1.ListDeliveriesRequest
+	(*ListDeliveriesResponse)(nil), // 64: rtask.v1.ListDeliveriesResponse
+	(*Delivery)(nil),               // 65: rtask.v1.Delivery
+	(*ReplayDeliveryRequest)(nil),  // 66: rtask.v1.ReplayDeliveryRequest
+	(*ReplayDeliveryResponse)(nil), // 67: rtask.v1.ReplayDeliveryResponse
+	(*SampleRequest)(nil),          // 68: rtask.v1.SampleRequest
+	(*Header)(nil),                 // 69: rtask.v1.Header
+	(*WebhookFramingRequest)(nil),  // 70: rtask.v1.WebhookFramingRequest
+	(*WebhookFramingResponse)(nil), // 71: rtask.v1.WebhookFramingResponse
+	(*WebhookRequest)(nil),         // 72: rtask.v1.WebhookRequest
+	(*WebhookReply)(nil),           // 73: rtask.v1.WebhookReply
+	(*WebhookResponse)(nil),        // 74: rtask.v1.WebhookResponse
+	(*RunFramingRequest)(nil),      // 75: rtask.v1.RunFramingRequest
+	(*RunFramingResponse)(nil),     // 76: rtask.v1.RunFramingResponse
+	(*RunRequest)(nil),             // 77: rtask.v1.RunRequest
+	(*RunStreamResponse)(nil),      // 78: rtask.v1.RunStreamResponse
+	(*LogsRequest)(nil),            // 79: rtask.v1.LogsRequest
+	(*EndRequest)(nil),             // 80: rtask.v1.EndRequest
+	(*EndResponse)(nil),            // 81: rtask.v1.EndResponse
+	(*DisconnectedRequest)(nil),    // 82: rtask.v1.DisconnectedRequest
+	(*DisconnectedResponse)(nil),   // 83: rtask.v1.DisconnectedResponse
+	(*RunResponse)(nil),            // 84: rtask.v1.RunResponse
+	(*ResultRequest)(nil),          // 85: rtask.v1.ResultRequest
+	(*KeyTasksRequest)(nil),        // 86: rtask.v1.KeyTasksRequest
+	(*KeyJobsRequest)(nil),         // 87: rtask.v1.KeyJobsRequest
+	(*KeyTasksResponse)(nil),       // 88: rtask.v1.KeyTasksResponse
+	(*KeyTask)(nil),                // 89: rtask.v1.KeyTask
+	(*KeyParam)(nil),               // 90: rtask.v1.KeyParam
+	(*KeyJobsResponse)(nil),        // 91: rtask.v1.KeyJobsResponse
+	(*RefusedRequest)(nil),         // 92: rtask.v1.RefusedRequest
+	(*RefusedResponse)(nil),        // 93: rtask.v1.RefusedResponse
+	(*WatchRequest)(nil),           // 94: rtask.v1.WatchRequest
+	(*WatchResponse)(nil),          // 95: rtask.v1.WatchResponse
+	(*Trust)(nil),                  // 96: rtask.v1.Trust
+	(*RevokedCertificates)(nil),    // 97: rtask.v1.RevokedCertificates
+	(*EnrollRequest)(nil),          // 98: rtask.v1.EnrollRequest
+	(*EnrollResponse)(nil),         // 99: rtask.v1.EnrollResponse
+	(*MetricsRequest)(nil),         // 100: rtask.v1.MetricsRequest
+	(*MetricsResponse)(nil),        // 101: rtask.v1.MetricsResponse
+	(*Error)(nil),                  // 102: rtask.v1.Error
+	nil,                            // 103: rtask.v1.StartRequest.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil),  // 104: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 105: google.protobuf.Duration
 }
 var file_rtask_v1_rtask_proto_depIdxs = []int32{
 	0,   // 0: rtask.v1.Job.state:type_name -> rtask.v1.State
 	1,   // 1: rtask.v1.Job.reason:type_name -> rtask.v1.Reason
-	103, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
-	103, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	103, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	104, // 2: rtask.v1.Job.queued_at:type_name -> google.protobuf.Timestamp
+	104, // 3: rtask.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	104, // 4: rtask.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	5,   // 5: rtask.v1.Job.triggered:type_name -> rtask.v1.Triggered
 	7,   // 6: rtask.v1.Usage.processes:type_name -> rtask.v1.Process
-	102, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
+	103, // 7: rtask.v1.StartRequest.environment:type_name -> rtask.v1.StartRequest.EnvironmentEntry
 	10,  // 8: rtask.v1.StartRequest.properties:type_name -> rtask.v1.Property
 	9,   // 9: rtask.v1.StartRequest.parameters:type_name -> rtask.v1.Parameter
 	4,   // 10: rtask.v1.StartResponse.job:type_name -> rtask.v1.Job
 	4,   // 11: rtask.v1.StopResponse.job:type_name -> rtask.v1.Job
 	4,   // 12: rtask.v1.StatusResponse.job:type_name -> rtask.v1.Job
 	6,   // 13: rtask.v1.StatusResponse.usage:type_name -> rtask.v1.Usage
-	103, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	103, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	104, // 14: rtask.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	104, // 15: rtask.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	2,   // 16: rtask.v1.StreamLogsRequest.stream:type_name -> rtask.v1.Stream
 	2,   // 17: rtask.v1.StreamLogsResponse.stream:type_name -> rtask.v1.Stream
-	103, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	104, // 18: rtask.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
 	0,   // 19: rtask.v1.ListRequest.states:type_name -> rtask.v1.State
 	3,   // 20: rtask.v1.ListRequest.status:type_name -> rtask.v1.Status
 	1,   // 21: rtask.v1.ListRequest.reasons:type_name -> rtask.v1.Reason
-	103, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	103, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
-	103, // 24: rtask.v1.ListRequest.ended_since:type_name -> google.protobuf.Timestamp
+	104, // 22: rtask.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	104, // 23: rtask.v1.ListRequest.until:type_name -> google.protobuf.Timestamp
+	104, // 24: rtask.v1.ListRequest.ended_since:type_name -> google.protobuf.Timestamp
 	4,   // 25: rtask.v1.ListResponse.jobs:type_name -> rtask.v1.Job
 	4,   // 26: rtask.v1.WaitResponse.job:type_name -> rtask.v1.Job
-	104, // 27: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
+	105, // 27: rtask.v1.Task.timeout:type_name -> google.protobuf.Duration
 	24,  // 28: rtask.v1.Task.switch:type_name -> rtask.v1.TaskSwitch
-	4,   // 29: rtask.v1.Task.last:type_name -> rtask.v1.Job
-	103, // 30: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
-	23,  // 31: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
-	23,  // 32: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
-	28,  // 33: rtask.v1.ShowTaskResponse.exposures:type_name -> rtask.v1.Exposure
-	23,  // 34: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
-	104, // 35: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
-	35,  // 36: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
-	103, // 37: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	103, // 38: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	103, // 39: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
-	35,  // 40: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
-	35,  // 41: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
-	104, // 42: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	104, // 43: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
-	35,  // 44: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
-	35,  // 45: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
-	48,  // 46: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	9,   // 47: rtask.v1.DryRunRequest.parameters:type_name -> rtask.v1.Parameter
-	48,  // 48: rtask.v1.DryRunResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	103, // 49: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	48,  // 50: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
-	24,  // 51: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
-	103, // 52: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
-	55,  // 53: rtask.v1.InfoResponse.sockets:type_name -> rtask.v1.SocketUnit
-	51,  // 54: rtask.v1.InfoResponse.remote_access:type_name -> rtask.v1.RemoteAccess
-	103, // 55: rtask.v1.RemoteAccess.authority_expires_at:type_name -> google.protobuf.Timestamp
-	103, // 56: rtask.v1.RemoteAccess.server_expires_at:type_name -> google.protobuf.Timestamp
-	54,  // 57: rtask.v1.WhoAmIResponse.roles:type_name -> rtask.v1.Role
-	103, // 58: rtask.v1.WhoAmIResponse.certificate_expires_at:type_name -> google.protobuf.Timestamp
-	103, // 59: rtask.v1.WhoAmIResponse.token_expires_at:type_name -> google.protobuf.Timestamp
-	103, // 60: rtask.v1.WhoAmIResponse.server_time:type_name -> google.protobuf.Timestamp
-	58,  // 61: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
-	68,  // 62: rtask.v1.TestWebhookRequest.headers:type_name -> rtask.v1.Header
-	58,  // 63: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
-	4,   // 64: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
-	67,  // 65: rtask.v1.TestWebhookResponse.request:type_name -> rtask.v1.SampleRequest
-	61,  // 66: rtask.v1.TestWebhookResponse.when:type_name -> rtask.v1.ConditionPart
-	64,  // 67: rtask.v1.ListDeliveriesResponse.deliveries:type_name -> rtask.v1.Delivery
-	103, // 68: rtask.v1.Delivery.received_at:type_name -> google.protobuf.Timestamp
-	64,  // 69: rtask.v1.ReplayDeliveryResponse.delivery:type_name -> rtask.v1.Delivery
-	4,   // 70: rtask.v1.ReplayDeliveryResponse.job:type_name -> rtask.v1.Job
-	61,  // 71: rtask.v1.ReplayDeliveryResponse.when:type_name -> rtask.v1.ConditionPart
-	68,  // 72: rtask.v1.SampleRequest.headers:type_name -> rtask.v1.Header
-	68,  // 73: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
-	83,  // 74: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
-	72,  // 75: rtask.v1.WebhookResponse.reply:type_name -> rtask.v1.WebhookReply
-	68,  // 76: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
-	4,   // 77: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
-	2,   // 78: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
-	73,  // 79: rtask.v1.RunStreamResponse.webhook:type_name -> rtask.v1.WebhookResponse
-	72,  // 80: rtask.v1.RunStreamResponse.head:type_name -> rtask.v1.WebhookReply
-	4,   // 81: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
-	4,   // 82: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
-	88,  // 83: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
-	89,  // 84: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
-	4,   // 85: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
-	95,  // 86: rtask.v1.WatchResponse.remote:type_name -> rtask.v1.Trust
-	96,  // 87: rtask.v1.Trust.revoked:type_name -> rtask.v1.RevokedCertificates
-	104, // 88: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	48,  // 89: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
-	8,   // 90: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
-	12,  // 91: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
-	14,  // 92: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
-	16,  // 93: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
-	18,  // 94: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
-	20,  // 95: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
-	22,  // 96: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
-	26,  // 97: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
-	29,  // 98: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
-	31,  // 99: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
-	33,  // 100: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
-	36,  // 101: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
-	38,  // 102: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
-	56,  // 103: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
-	59,  // 104: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
-	62,  // 105: rtask.v1.JobService.ListDeliveries:input_type -> rtask.v1.ListDeliveriesRequest
-	65,  // 106: rtask.v1.JobService.ReplayDelivery:input_type -> rtask.v1.ReplayDeliveryRequest
-	40,  // 107: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
-	42,  // 108: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
-	44,  // 109: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
-	46,  // 110: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
-	49,  // 111: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
-	52,  // 112: rtask.v1.JobService.WhoAmI:input_type -> rtask.v1.WhoAmIRequest
-	76,  // 113: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
-	74,  // 114: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
-	84,  // 115: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
-	69,  // 116: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
-	71,  // 117: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
-	71,  // 118: rtask.v1.GatewayService.WebhookStream:input_type -> rtask.v1.WebhookRequest
-	76,  // 119: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
-	78,  // 120: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
-	79,  // 121: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
-	81,  // 122: rtask.v1.GatewayService.Disconnected:input_type -> rtask.v1.DisconnectedRequest
-	85,  // 123: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyTasksRequest
-	86,  // 124: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyJobsRequest
-	91,  // 125: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
-	93,  // 126: rtask.v1.GatewayService.Watch:input_type -> rtask.v1.WatchRequest
-	99,  // 127: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
-	97,  // 128: rtask.v1.GatewayService.Enroll:input_type -> rtask.v1.EnrollRequest
-	11,  // 129: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
-	13,  // 130: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
-	15,  // 131: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
-	17,  // 132: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
-	19,  // 133: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
-	21,  // 134: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
-	25,  // 135: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
-	27,  // 136: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
-	30,  // 137: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
-	32,  // 138: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
-	34,  // 139: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
-	37,  // 140: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
-	39,  // 141: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
-	57,  // 142: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
-	60,  // 143: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
-	63,  // 144: rtask.v1.JobService.ListDeliveries:output_type -> rtask.v1.ListDeliveriesResponse
-	66,  // 145: rtask.v1.JobService.ReplayDelivery:output_type -> rtask.v1.ReplayDeliveryResponse
-	41,  // 146: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
-	43,  // 147: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
-	45,  // 148: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
-	47,  // 149: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
-	50,  // 150: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
-	53,  // 151: rtask.v1.JobService.WhoAmI:output_type -> rtask.v1.WhoAmIResponse
-	83,  // 152: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
-	75,  // 153: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
-	83,  // 154: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
-	70,  // 155: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
-	73,  // 156: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
-	77,  // 157: rtask.v1.GatewayService.WebhookStream:output_type -> rtask.v1.RunStreamResponse
-	77,  // 158: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
-	77,  // 159: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
-	80,  // 160: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
-	82,  // 161: rtask.v1.GatewayService.Disconnected:output_type -> rtask.v1.DisconnectedResponse
-	87,  // 162: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
-	90,  // 163: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
-	92,  // 164: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
-	94,  // 165: rtask.v1.GatewayService.Watch:output_type -> rtask.v1.WatchResponse
-	100, // 166: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
-	98,  // 167: rtask.v1.GatewayService.Enroll:output_type -> rtask.v1.EnrollResponse
-	129, // [129:168] is the sub-list for method output_type
-	90,  // [90:129] is the sub-list for method input_type
-	90,  // [90:90] is the sub-list for extension type_name
-	90,  // [90:90] is the sub-list for extension extendee
-	0,   // [0:90] is the sub-list for field type_name
+	104, // 29: rtask.v1.Task.next_run:type_name -> google.protobuf.Timestamp
+	4,   // 30: rtask.v1.Task.last:type_name -> rtask.v1.Job
+	104, // 31: rtask.v1.TaskSwitch.at:type_name -> google.protobuf.Timestamp
+	23,  // 32: rtask.v1.TasksResponse.tasks:type_name -> rtask.v1.Task
+	23,  // 33: rtask.v1.ShowTaskResponse.task:type_name -> rtask.v1.Task
+	28,  // 34: rtask.v1.ShowTaskResponse.exposures:type_name -> rtask.v1.Exposure
+	23,  // 35: rtask.v1.SwitchTaskResponse.task:type_name -> rtask.v1.Task
+	105, // 36: rtask.v1.AddKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	35,  // 37: rtask.v1.AddKeyResponse.key:type_name -> rtask.v1.Key
+	104, // 38: rtask.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	104, // 39: rtask.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	104, // 40: rtask.v1.Key.last_used_at:type_name -> google.protobuf.Timestamp
+	35,  // 41: rtask.v1.ListKeysResponse.keys:type_name -> rtask.v1.Key
+	35,  // 42: rtask.v1.RevokeKeyResponse.key:type_name -> rtask.v1.Key
+	105, // 43: rtask.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	105, // 44: rtask.v1.RotateKeyRequest.expires_in:type_name -> google.protobuf.Duration
+	35,  // 45: rtask.v1.RotateKeyResponse.key:type_name -> rtask.v1.Key
+	35,  // 46: rtask.v1.ImportKeysResponse.keys:type_name -> rtask.v1.Key
+	49,  // 47: rtask.v1.ReloadResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	46,  // 48: rtask.v1.ReloadResponse.next_runs:type_name -> rtask.v1.NextRun
+	104, // 49: rtask.v1.NextRun.at:type_name -> google.protobuf.Timestamp
+	9,   // 50: rtask.v1.DryRunRequest.parameters:type_name -> rtask.v1.Parameter
+	49,  // 51: rtask.v1.DryRunResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	104, // 52: rtask.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	49,  // 53: rtask.v1.InfoResponse.diagnostics:type_name -> rtask.v1.Diagnostic
+	24,  // 54: rtask.v1.InfoResponse.switches:type_name -> rtask.v1.TaskSwitch
+	104, // 55: rtask.v1.InfoResponse.configuration_read_at:type_name -> google.protobuf.Timestamp
+	56,  // 56: rtask.v1.InfoResponse.sockets:type_name -> rtask.v1.SocketUnit
+	52,  // 57: rtask.v1.InfoResponse.remote_access:type_name -> rtask.v1.RemoteAccess
+	104, // 58: rtask.v1.RemoteAccess.authority_expires_at:type_name -> google.protobuf.Timestamp
+	104, // 59: rtask.v1.RemoteAccess.server_expires_at:type_name -> google.protobuf.Timestamp
+	55,  // 60: rtask.v1.WhoAmIResponse.roles:type_name -> rtask.v1.Role
+	104, // 61: rtask.v1.WhoAmIResponse.certificate_expires_at:type_name -> google.protobuf.Timestamp
+	104, // 62: rtask.v1.WhoAmIResponse.token_expires_at:type_name -> google.protobuf.Timestamp
+	104, // 63: rtask.v1.WhoAmIResponse.server_time:type_name -> google.protobuf.Timestamp
+	59,  // 64: rtask.v1.ListWebhooksResponse.webhooks:type_name -> rtask.v1.Webhook
+	69,  // 65: rtask.v1.TestWebhookRequest.headers:type_name -> rtask.v1.Header
+	59,  // 66: rtask.v1.TestWebhookResponse.webhook:type_name -> rtask.v1.Webhook
+	4,   // 67: rtask.v1.TestWebhookResponse.job:type_name -> rtask.v1.Job
+	68,  // 68: rtask.v1.TestWebhookResponse.request:type_name -> rtask.v1.SampleRequest
+	62,  // 69: rtask.v1.TestWebhookResponse.when:type_name -> rtask.v1.ConditionPart
+	65,  // 70: rtask.v1.ListDeliveriesResponse.deliveries:type_name -> rtask.v1.Delivery
+	104, // 71: rtask.v1.Delivery.received_at:type_name -> google.protobuf.Timestamp
+	65,  // 72: rtask.v1.ReplayDeliveryResponse.delivery:type_name -> rtask.v1.Delivery
+	4,   // 73: rtask.v1.ReplayDeliveryResponse.job:type_name -> rtask.v1.Job
+	62,  // 74: rtask.v1.ReplayDeliveryResponse.when:type_name -> rtask.v1.ConditionPart
+	69,  // 75: rtask.v1.SampleRequest.headers:type_name -> rtask.v1.Header
+	69,  // 76: rtask.v1.WebhookRequest.headers:type_name -> rtask.v1.Header
+	84,  // 77: rtask.v1.WebhookResponse.run:type_name -> rtask.v1.RunResponse
+	73,  // 78: rtask.v1.WebhookResponse.reply:type_name -> rtask.v1.WebhookReply
+	69,  // 79: rtask.v1.RunRequest.headers:type_name -> rtask.v1.Header
+	4,   // 80: rtask.v1.RunStreamResponse.job:type_name -> rtask.v1.Job
+	2,   // 81: rtask.v1.RunStreamResponse.stream:type_name -> rtask.v1.Stream
+	74,  // 82: rtask.v1.RunStreamResponse.webhook:type_name -> rtask.v1.WebhookResponse
+	73,  // 83: rtask.v1.RunStreamResponse.head:type_name -> rtask.v1.WebhookReply
+	4,   // 84: rtask.v1.EndResponse.job:type_name -> rtask.v1.Job
+	4,   // 85: rtask.v1.RunResponse.job:type_name -> rtask.v1.Job
+	89,  // 86: rtask.v1.KeyTasksResponse.tasks:type_name -> rtask.v1.KeyTask
+	90,  // 87: rtask.v1.KeyTask.params:type_name -> rtask.v1.KeyParam
+	4,   // 88: rtask.v1.KeyJobsResponse.jobs:type_name -> rtask.v1.Job
+	96,  // 89: rtask.v1.WatchResponse.remote:type_name -> rtask.v1.Trust
+	97,  // 90: rtask.v1.Trust.revoked:type_name -> rtask.v1.RevokedCertificates
+	105, // 91: rtask.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	49,  // 92: rtask.v1.Error.diagnostics:type_name -> rtask.v1.Diagnostic
+	8,   // 93: rtask.v1.JobService.Start:input_type -> rtask.v1.StartRequest
+	12,  // 94: rtask.v1.JobService.Stop:input_type -> rtask.v1.StopRequest
+	14,  // 95: rtask.v1.JobService.Status:input_type -> rtask.v1.StatusRequest
+	16,  // 96: rtask.v1.JobService.StreamLogs:input_type -> rtask.v1.StreamLogsRequest
+	18,  // 97: rtask.v1.JobService.List:input_type -> rtask.v1.ListRequest
+	20,  // 98: rtask.v1.JobService.Wait:input_type -> rtask.v1.WaitRequest
+	22,  // 99: rtask.v1.JobService.Tasks:input_type -> rtask.v1.TasksRequest
+	26,  // 100: rtask.v1.JobService.ShowTask:input_type -> rtask.v1.ShowTaskRequest
+	29,  // 101: rtask.v1.JobService.SwitchTask:input_type -> rtask.v1.SwitchTaskRequest
+	31,  // 102: rtask.v1.JobService.Drain:input_type -> rtask.v1.DrainRequest
+	33,  // 103: rtask.v1.JobService.AddKey:input_type -> rtask.v1.AddKeyRequest
+	36,  // 104: rtask.v1.JobService.ListKeys:input_type -> rtask.v1.ListKeysRequest
+	38,  // 105: rtask.v1.JobService.RevokeKey:input_type -> rtask.v1.RevokeKeyRequest
+	57,  // 106: rtask.v1.JobService.ListWebhooks:input_type -> rtask.v1.ListWebhooksRequest
+	60,  // 107: rtask.v1.JobService.TestWebhook:input_type -> rtask.v1.TestWebhookRequest
+	63,  // 108: rtask.v1.JobService.ListDeliveries:input_type -> rtask.v1.ListDeliveriesRequest
+	66,  // 109: rtask.v1.JobService.ReplayDelivery:input_type -> rtask.v1.ReplayDeliveryRequest
+	40,  // 110: rtask.v1.JobService.RotateKey:input_type -> rtask.v1.RotateKeyRequest
+	42,  // 111: rtask.v1.JobService.ImportKeys:input_type -> rtask.v1.ImportKeysRequest
+	44,  // 112: rtask.v1.JobService.Reload:input_type -> rtask.v1.ReloadRequest
+	47,  // 113: rtask.v1.JobService.DryRun:input_type -> rtask.v1.DryRunRequest
+	50,  // 114: rtask.v1.JobService.Info:input_type -> rtask.v1.InfoRequest
+	53,  // 115: rtask.v1.JobService.WhoAmI:input_type -> rtask.v1.WhoAmIRequest
+	77,  // 116: rtask.v1.GatewayService.Run:input_type -> rtask.v1.RunRequest
+	75,  // 117: rtask.v1.GatewayService.RunFraming:input_type -> rtask.v1.RunFramingRequest
+	85,  // 118: rtask.v1.GatewayService.Result:input_type -> rtask.v1.ResultRequest
+	70,  // 119: rtask.v1.GatewayService.WebhookFraming:input_type -> rtask.v1.WebhookFramingRequest
+	72,  // 120: rtask.v1.GatewayService.Webhook:input_type -> rtask.v1.WebhookRequest
+	72,  // 121: rtask.v1.GatewayService.WebhookStream:input_type -> rtask.v1.WebhookRequest
+	77,  // 122: rtask.v1.GatewayService.RunStream:input_type -> rtask.v1.RunRequest
+	79,  // 123: rtask.v1.GatewayService.Logs:input_type -> rtask.v1.LogsRequest
+	80,  // 124: rtask.v1.GatewayService.End:input_type -> rtask.v1.EndRequest
+	82,  // 125: rtask.v1.GatewayService.Disconnected:input_type -> rtask.v1.DisconnectedRequest
+	86,  // 126: rtask.v1.GatewayService.KeyTasks:input_type -> rtask.v1.KeyTasksRequest
+	87,  // 127: rtask.v1.GatewayService.KeyJobs:input_type -> rtask.v1.KeyJobsRequest
+	92,  // 128: rtask.v1.GatewayService.Refused:input_type -> rtask.v1.RefusedRequest
+	94,  // 129: rtask.v1.GatewayService.Watch:input_type -> rtask.v1.WatchRequest
+	100, // 130: rtask.v1.GatewayService.Metrics:input_type -> rtask.v1.MetricsRequest
+	98,  // 131: rtask.v1.GatewayService.Enroll:input_type -> rtask.v1.EnrollRequest
+	11,  // 132: rtask.v1.JobService.Start:output_type -> rtask.v1.StartResponse
+	13,  // 133: rtask.v1.JobService.Stop:output_type -> rtask.v1.StopResponse
+	15,  // 134: rtask.v1.JobService.Status:output_type -> rtask.v1.StatusResponse
+	17,  // 135: rtask.v1.JobService.StreamLogs:output_type -> rtask.v1.StreamLogsResponse
+	19,  // 136: rtask.v1.JobService.List:output_type -> rtask.v1.ListResponse
+	21,  // 137: rtask.v1.JobService.Wait:output_type -> rtask.v1.WaitResponse
+	25,  // 138: rtask.v1.JobService.Tasks:output_type -> rtask.v1.TasksResponse
+	27,  // 139: rtask.v1.JobService.ShowTask:output_type -> rtask.v1.ShowTaskResponse
+	30,  // 140: rtask.v1.JobService.SwitchTask:output_type -> rtask.v1.SwitchTaskResponse
+	32,  // 141: rtask.v1.JobService.Drain:output_type -> rtask.v1.DrainResponse
+	34,  // 142: rtask.v1.JobService.AddKey:output_type -> rtask.v1.AddKeyResponse
+	37,  // 143: rtask.v1.JobService.ListKeys:output_type -> rtask.v1.ListKeysResponse
+	39,  // 144: rtask.v1.JobService.RevokeKey:output_type -> rtask.v1.RevokeKeyResponse
+	58,  // 145: rtask.v1.JobService.ListWebhooks:output_type -> rtask.v1.ListWebhooksResponse
+	61,  // 146: rtask.v1.JobService.TestWebhook:output_type -> rtask.v1.TestWebhookResponse
+	64,  // 147: rtask.v1.JobService.ListDeliveries:output_type -> rtask.v1.ListDeliveriesResponse
+	67,  // 148: rtask.v1.JobService.ReplayDelivery:output_type -> rtask.v1.ReplayDeliveryResponse
+	41,  // 149: rtask.v1.JobService.RotateKey:output_type -> rtask.v1.RotateKeyResponse
+	43,  // 150: rtask.v1.JobService.ImportKeys:output_type -> rtask.v1.ImportKeysResponse
+	45,  // 151: rtask.v1.JobService.Reload:output_type -> rtask.v1.ReloadResponse
+	48,  // 152: rtask.v1.JobService.DryRun:output_type -> rtask.v1.DryRunResponse
+	51,  // 153: rtask.v1.JobService.Info:output_type -> rtask.v1.InfoResponse
+	54,  // 154: rtask.v1.JobService.WhoAmI:output_type -> rtask.v1.WhoAmIResponse
+	84,  // 155: rtask.v1.GatewayService.Run:output_type -> rtask.v1.RunResponse
+	76,  // 156: rtask.v1.GatewayService.RunFraming:output_type -> rtask.v1.RunFramingResponse
+	84,  // 157: rtask.v1.GatewayService.Result:output_type -> rtask.v1.RunResponse
+	71,  // 158: rtask.v1.GatewayService.WebhookFraming:output_type -> rtask.v1.WebhookFramingResponse
+	74,  // 159: rtask.v1.GatewayService.Webhook:output_type -> rtask.v1.WebhookResponse
+	78,  // 160: rtask.v1.GatewayService.WebhookStream:output_type -> rtask.v1.RunStreamResponse
+	78,  // 161: rtask.v1.GatewayService.RunStream:output_type -> rtask.v1.RunStreamResponse
+	78,  // 162: rtask.v1.GatewayService.Logs:output_type -> rtask.v1.RunStreamResponse
+	81,  // 163: rtask.v1.GatewayService.End:output_type -> rtask.v1.EndResponse
+	83,  // 164: rtask.v1.GatewayService.Disconnected:output_type -> rtask.v1.DisconnectedResponse
+	88,  // 165: rtask.v1.GatewayService.KeyTasks:output_type -> rtask.v1.KeyTasksResponse
+	91,  // 166: rtask.v1.GatewayService.KeyJobs:output_type -> rtask.v1.KeyJobsResponse
+	93,  // 167: rtask.v1.GatewayService.Refused:output_type -> rtask.v1.RefusedResponse
+	95,  // 168: rtask.v1.GatewayService.Watch:output_type -> rtask.v1.WatchResponse
+	101, // 169: rtask.v1.GatewayService.Metrics:output_type -> rtask.v1.MetricsResponse
+	99,  // 170: rtask.v1.GatewayService.Enroll:output_type -> rtask.v1.EnrollResponse
+	132, // [132:171] is the sub-list for method output_type
+	93,  // [93:132] is the sub-list for method input_type
+	93,  // [93:93] is the sub-list for extension type_name
+	93,  // [93:93] is the sub-list for extension extendee
+	0,   // [0:93] is the sub-list for field type_name
 }
 
 func init() { file_rtask_v1_rtask_proto_init() }
@@ -7994,16 +8094,16 @@ func file_rtask_v1_rtask_proto_init() {
 	file_rtask_v1_rtask_proto_msgTypes[0].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[2].OneofWrappers = []any{}
 	file_rtask_v1_rtask_proto_msgTypes[12].OneofWrappers = []any{}
-	file_rtask_v1_rtask_proto_msgTypes[55].OneofWrappers = []any{}
-	file_rtask_v1_rtask_proto_msgTypes[73].OneofWrappers = []any{}
-	file_rtask_v1_rtask_proto_msgTypes[85].OneofWrappers = []any{}
+	file_rtask_v1_rtask_proto_msgTypes[56].OneofWrappers = []any{}
+	file_rtask_v1_rtask_proto_msgTypes[74].OneofWrappers = []any{}
+	file_rtask_v1_rtask_proto_msgTypes[86].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rtask_v1_rtask_proto_rawDesc), len(file_rtask_v1_rtask_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   99,
+			NumMessages:   100,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
