@@ -69,6 +69,46 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// TestCosts tries functions whose time or memory would grow faster than their arguments do.
+func TestCosts(t *testing.T) {
+	body := `{"n":[` + strings.Repeat("1,", 30_000) + `1],"far":[` + strings.Repeat("1e1200,", 30_000) + `1],"s":"` + strings.Repeat("a", 400_000) +
+		`","cut":"` + strings.Repeat("b", 1000) + `éa","commas":"` + strings.Repeat(",", 100_000) + `","hundred":"` + strings.Repeat("1,", 100) + `"}`
+	for text, want := range map[string]string{
+		`length(join(",", body.n)) == 60001`:                    "",
+		`!anytrue([for n in body.n : n == 2])`:                  "",
+		`alltrue([for n in body.n : n == 1])`:                   "",
+		`(event == "x" ? body.n : [body.n])[0] == body.n`:       "",
+		`concat(body.n, [body.s], body.n)[0] == 1`:              "",
+		`trim(body.s, body.cut) == ""`:                          "it has more than 256 bytes",
+		`length(split("", body.s)) > 1`:                         "it has more than 50000 parts",
+		`length(split(",", body.commas)) > 1`:                   "it has more than 50000 parts",
+		`length(split(",", body.hundred)) == 101`:               "",
+		`length(regexall("a", body.s)) > 1`:                     "it has more than 16384 bytes",
+		`length(regexall("[0-9]", body.hundred)) == 100`:        "",
+		`jsonencode(body.n) == ""`:                              "takes more than",
+		`length([for n in body.far : "${n}"]) == 1`:             "takes more than",
+		`jsonencode(body.far) == ""`:                            "takes more than",
+		`length([for n in body.n : substr(body.s, 0, 1)]) == 1`: "takes more than",
+		`length([for n in body.n : upper(body.s)]) == 1`:        "takes more than",
+		`anytrue([for n in [1, 2] : body.hundred])`:             "each of the list must be true or false",
+		`anytrue(body.s)`:                                       "a list is required",
+		`join(",", [body.n]) == ""`:                             "each of the list must be a string",
+	} {
+		e := compiled(t, Condition, text)
+		in := input(body, e)
+		reason, err := e.Reason(in)
+		if err != nil {
+			reason = err.Error()
+		}
+		if want == "" && reason != "" || !strings.Contains(reason, want) {
+			t.Errorf("%s: %q, want %q", text, reason, want)
+		}
+		if most := 3 * maxSteps; in.steps > most {
+			t.Errorf("%s: %d steps", text, in.steps)
+		}
+	}
+}
+
 // TestTogether: what all expressions of a request read and compute is bounded, too, and what several read is read once.
 func TestTogether(t *testing.T) {
 	var same, other []*Expression

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
 	"github.com/zclconf/go-cty/cty/function"
 	"github.com/zclconf/go-cty/cty/function/stdlib"
 )
@@ -22,9 +23,27 @@ import (
 // bounded here; some of cty's functions are left out for that (format, range, distinct, merge).
 func functions() map[string]function.Function {
 	return map[string]function.Function{
-		"lower": stdlib.LowerFunc, "upper": stdlib.UpperFunc, "trimspace": stdlib.TrimSpaceFunc, "trim": stdlib.TrimFunc,
-		"trimprefix": stdlib.TrimPrefixFunc, "trimsuffix": stdlib.TrimSuffixFunc, "substr": stdlib.SubstrFunc, "split": stdlib.SplitFunc,
-		"regex": stdlib.RegexFunc, "regexall": stdlib.RegexAllFunc,
+		"lower": stdlib.LowerFunc, "upper": stdlib.UpperFunc, "trimspace": stdlib.TrimSpaceFunc,
+		"trim": checked(stdlib.TrimFunc, func(args []cty.Value) error {
+			if len(args[1].AsString()) > maxCutset { // each character is looked for in it
+				return function.NewArgErrorf(1, "it has more than %d bytes", maxCutset)
+			}
+			return nil
+		}),
+		"trimprefix": stdlib.TrimPrefixFunc, "trimsuffix": stdlib.TrimSuffixFunc, "substr": stdlib.SubstrFunc,
+		"split": checked(stdlib.SplitFunc, func(args []cty.Value) error {
+			if strings.Count(args[1].AsString(), args[0].AsString()) > maxValues {
+				return function.NewArgErrorf(1, "it has more than %d parts", maxValues)
+			}
+			return nil
+		}),
+		"regex": stdlib.RegexFunc,
+		"regexall": checked(stdlib.RegexAllFunc, func(args []cty.Value) error {
+			if len(args[1].AsString()) > maxMatched {
+				return function.NewArgErrorf(1, "it has more than %d bytes", maxMatched)
+			}
+			return nil
+		}),
 		"startswith": ofTexts(strings.HasPrefix, "string", "prefix"), "endswith": ofTexts(strings.HasSuffix, "string", "suffix"),
 		"strcontains": ofTexts(strings.Contains, "string", "part"),
 		"replace":     replaceFunction(), "join": joinFunction(),
@@ -39,6 +58,44 @@ func functions() map[string]function.Function {
 
 		"cidrcontains": cidrFunction(), "sha256": sha256Function(),
 	}
+}
+
+const (
+	// maxCutset is how many bytes of characters trim takes away, and maxMatched in how many bytes regexall looks for each match.
+	maxCutset  = 256
+	maxMatched = 16 << 10
+)
+
+// checked is a function of strings that refuses some of them.
+func checked(f function.Function, check func(args []cty.Value) error) function.Function {
+	return function.New(&function.Spec{
+		Params: f.Params(),
+		Type: func(args []cty.Value) (cty.Type, error) {
+			for _, v := range args {
+				if !v.IsKnown() || v.IsNull() {
+					return f.ReturnTypeForValues(args)
+				}
+			}
+			if err := check(args); err != nil {
+				return cty.NilType, err
+			}
+			return f.ReturnTypeForValues(args)
+		},
+		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) { return f.Call(args) },
+	})
+}
+
+// weights are how much more than other text that weighs which a function works on.
+func weights(name string) int {
+	switch name {
+	case "tonumber", "min", "max", "abs", "ceil", "floor":
+		return numberFactor
+	case "substr", "replace", "split":
+		return 8
+	case "upper", "lower", "sha256", "base64decode", "jsondecode":
+		return 4
+	}
+	return 1
 }
 
 // syntaxes are the calls that are parts of the language.
@@ -81,25 +138,52 @@ func replaceFunction() function.Function {
 	})
 }
 
+// elements calls each with every known element of the list that is an argument, as a type. known is false if there are others. cty
+// takes time with the square of its length to make a list of one type of it.
+func elements(list cty.Value, arg int, as cty.Type, each func(cty.Value) error) (known bool, err error) {
+	if t := list.Type(); !t.IsTupleType() && !t.IsListType() && !t.IsSetType() {
+		return false, function.NewArgErrorf(arg, "a list is required")
+	}
+	if !list.IsKnown() {
+		return false, nil
+	}
+	known = true
+	for it := list.ElementIterator(); it.Next(); {
+		_, v := it.Element()
+		if !v.IsKnown() {
+			known = false
+			continue
+		}
+		v, err := convert.Convert(v, as)
+		if err != nil || v.IsNull() {
+			return false, function.NewArgErrorf(arg, "each of the list must be %s", kindOf(as))
+		}
+		if err := each(v); err != nil {
+			return false, err
+		}
+	}
+	return known, nil
+}
+
 func joinFunction() function.Function {
 	return function.New(&function.Spec{
-		Params: []function.Parameter{textParam("separator"), {Name: "list", Type: cty.List(cty.String)}},
+		Params: []function.Parameter{textParam("separator"), {Name: "list", Type: cty.DynamicPseudoType}},
 		Type:   function.StaticReturnType(cty.String),
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 			separator, size := args[0].AsString(), 0
 			var parts []string
-			for it := args[1].ElementIterator(); it.Next(); {
-				_, v := it.Element()
-				switch {
-				case !v.IsKnown():
-					return cty.UnknownVal(cty.String), nil
-				case v.IsNull():
-					return cty.NilVal, function.NewArgErrorf(1, "one of the list is null")
-				}
+			known, err := elements(args[1], 1, cty.String, func(v cty.Value) error {
 				parts = append(parts, v.AsString())
 				if size += len(separator) + len(v.AsString()); size > maxText {
-					return cty.NilVal, errLong
+					return errLong
 				}
+				return nil
+			})
+			switch {
+			case err != nil:
+				return cty.NilVal, err
+			case !known:
+				return cty.UnknownVal(cty.String), nil
 			}
 			return cty.StringVal(strings.Join(parts, separator)), nil
 		},
@@ -160,21 +244,20 @@ func coalesceFunction() function.Function {
 // ofConditions is a function of a list of conditions: whether one of them is what asked says, or, for false, whether all are true.
 func ofConditions(asked bool) function.Function {
 	return function.New(&function.Spec{
-		Params: []function.Parameter{{Name: "list", Type: cty.List(cty.Bool)}},
+		Params: []function.Parameter{{Name: "list", Type: cty.DynamicPseudoType}},
 		Type:   function.StaticReturnType(cty.Bool),
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-			unknown := false
-			for it := args[0].ElementIterator(); it.Next(); {
-				switch _, v := it.Element(); {
-				case !v.IsKnown():
-					unknown = true
-				case v.IsNull():
-					return cty.NilVal, function.NewArgErrorf(0, "one of the list is null")
-				case v.True() == asked:
-					return cty.BoolVal(asked), nil
-				}
-			}
-			if unknown {
+			found := false
+			known, err := elements(args[0], 0, cty.Bool, func(v cty.Value) error {
+				found = found || v.True() == asked
+				return nil
+			})
+			switch {
+			case err != nil:
+				return cty.NilVal, err
+			case found:
+				return cty.BoolVal(asked), nil
+			case !known:
 				return cty.UnknownVal(cty.Bool), nil
 			}
 			return cty.BoolVal(!asked), nil

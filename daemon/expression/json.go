@@ -97,10 +97,12 @@ func (v rawJSON) number() (cty.Value, error) {
 
 // fits reports whether a number is one that may be written out.
 func fits(v cty.Value) bool {
-	f := v.AsBigFloat()
-	exponent := f.MantExp(nil)
-	return !f.IsInf() && -maxExponent <= exponent && exponent <= maxExponent
+	e := exponent(v)
+	return !v.AsBigFloat().IsInf() && -maxExponent <= e && e <= maxExponent
 }
+
+// exponent is that of a number, as a power of 2.
+func exponent(v cty.Value) int { return v.AsBigFloat().MantExp(nil) }
 
 func (v rawJSON) space(i int) int {
 	for i < len(v) && (v[i] == ' ' || v[i] == '\t' || v[i] == '\r' || v[i] == '\n') {

@@ -14,6 +14,10 @@ const (
 	// each textPerStep bytes of text, that it reads there. HCL itself knows no bound.
 	maxSteps    = 400_000
 	textPerStep = 64
+	// encodedEach is what each value weighs of which jsonencode makes JSON.
+	encodedEach = 16
+	// bitsPerStep is how many bits of a number's exponent weigh a step: it is written with all its digits.
+	bitsPerStep = 32
 	// maxAllSteps is how many all evaluations over a request have together.
 	maxAllSteps = 1_000_000
 	// numberFactor is how much more than other text weighs what is read as a number, which takes longer than its length says.
@@ -68,22 +72,25 @@ func (r *run) spend(n int) bool {
 	return !r.exceeded
 }
 
-// weigh spends what a value weighs.
-func (r *run) weigh(v cty.Value, factor int) bool {
+// weigh spends what a value weighs: each of its values, and factor times its text.
+func (r *run) weigh(v cty.Value, each, factor int) bool {
+	if !r.spend(each - 1) {
+		return false
+	}
 	switch {
 	case !v.IsKnown() || v.IsNull() || v.Type() == cty.Bool || v.Type().IsCapsuleType():
 		return r.spend(1)
 	case v.Type() == cty.String:
 		return r.spend(1 + factor*(1+len(v.AsString())/textPerStep))
 	case v.Type() == cty.Number:
-		return r.spend(1)
+		return r.spend(1 + max(exponent(v), -exponent(v))/bitsPerStep)
 	}
 	if !r.spend(1) {
 		return false
 	}
 	for it := v.ElementIterator(); it.Next(); {
 		k, one := it.Element()
-		if k.Type() == cty.String && !r.weigh(k, factor) || !r.weigh(one, factor) {
+		if k.Type() == cty.String && !r.weigh(k, each, factor) || !r.weigh(one, each, factor) {
 			return false
 		}
 	}
@@ -100,8 +107,8 @@ type metered struct {
 	hclsyntax.Expression
 	// light says that only the kind of its value is looked at, or one of its elements.
 	light bool
-	// factor is how much more than others its text weighs.
-	factor int
+	// each and factor are how much its values and its text weigh.
+	each, factor int
 }
 
 // Value implements hcl.Expression.
@@ -111,7 +118,7 @@ func (m *metered) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 		return cty.DynamicVal, own(m, "takes too many steps")
 	}
 	v, diags := m.Expression.Value(ctx)
-	if !m.light && !r.weigh(v, m.factor) || r.exceeded {
+	if !m.light && !r.weigh(v, m.each, m.factor) || r.exceeded {
 		return cty.DynamicVal, own(m, "takes too many steps")
 	}
 	if v.Type() == cty.Number && v.IsKnown() && !v.IsNull() && !fits(v) {
@@ -258,7 +265,7 @@ func meterPart(e hclsyntax.Expression, light bool, factor int) hclsyntax.Express
 	case *hclsyntax.UnaryOpExpr:
 		e.Val = meterPart(e.Val, false, operandFactor(e.Op))
 	}
-	return &metered{Expression: made, light: light, factor: factor}
+	return &metered{Expression: made, light: light, each: 1, factor: factor}
 }
 
 // operandFactor is how much more the text of an operator's operands weighs.
@@ -279,18 +286,17 @@ func meterKey(e hclsyntax.Expression) hclsyntax.Expression {
 
 // meterCall is meter for a call of a function.
 func meterCall(e *hclsyntax.FunctionCallExpr) hclsyntax.Expression {
-	factor := 1
-	switch e.Name {
-	case "regex", "regexall":
-		if len(e.Args) > 0 {
-			factor = patternCost(e.Args[0])
-		}
-	case "tonumber", "min", "max", "abs", "ceil", "floor":
-		factor = numberFactor
+	factor := weights(e.Name)
+	if (e.Name == "regex" || e.Name == "regexall") && len(e.Args) > 0 {
+		factor = patternCost(e.Args[0])
 	}
 	for i, arg := range e.Args {
 		light := e.Name == "try" || e.Name == "can"
-		e.Args[i] = meterPart(arg, light, factor)
+		made := meterPart(arg, light, factor)
+		if m, ok := made.(*metered); ok && e.Name == "jsonencode" {
+			m.each = encodedEach
+		}
+		e.Args[i] = made
 	}
 	switch e.Name {
 	case "try", "can":
