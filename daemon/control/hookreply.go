@@ -39,6 +39,8 @@ func (h *hook) status(m *rtaskv1.RunResponse) int32 {
 	switch {
 	case h.webhook.Status != 0:
 		return int32(h.webhook.Status)
+	case m.Accepted && h.delivery.Reply != nil && !config.Bodyless(h.delivery.Reply.Status):
+		return int32(h.delivery.Reply.Status) // Linear takes no other
 	case m.Accepted && h.delivery.Person == webhook.Nobody:
 		return http.StatusAccepted
 	default:

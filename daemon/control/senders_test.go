@@ -136,7 +136,11 @@ func TestSendersReplies(t *testing.T) {
 			t.Errorf("%s", b)
 		}
 	}
-	// Linear takes 202 for a failure.
+	// Linear takes 202 for a failure, also where the user has a text for it.
+	with := newFixture(t, strings.Replace(everySender(), ` verify = "linear"`, " verify = \"linear\"\n message = \"Deploying.\"", 1))
+	if reply, err := with.hook(with.sampled(webhook.Linear, "", time.Now())); err != nil || text(reply.GetReply()) != "200 text/plain; charset=utf-8 Deploying." {
+		t.Errorf("%v, %v", reply, err)
+	}
 	if reply, err := f.hook(f.sampled(webhook.Linear, "", time.Now())); err != nil || reply.Status != 200 {
 		t.Errorf("%v, %v", reply, err)
 	}
