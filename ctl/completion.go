@@ -31,18 +31,19 @@ func (a *app) completionCommand() *cli.Command {
 	}
 }
 
-// The shell commands that list what an argument may be.
+// The shell commands that list what an argument may be. @ is the options of the command line that say which engine is meant.
 const (
-	allJobs     = "rtaskctl ps -a 2>/dev/null | awk 'NR > 1 { print $1 }'"
-	runningJobs = "rtaskctl ps 2>/dev/null | awk 'NR > 1 { print $1 }'"
-	taskNames   = "rtaskctl tasks 2>/dev/null | awk 'NR > 1 { print $1 }'"
-	keyNames    = "rtaskctl key list 2>/dev/null | awk 'NR > 1 { print $1 }'"
-	hookNames   = "rtaskctl webhook list 2>/dev/null | awk 'NR > 1 { print $1 \"/\" $2 }'"
+	allJobs     = "rtaskctl @ ps -a 2>/dev/null | awk 'NR > 1 { print $1 }'"
+	runningJobs = "rtaskctl @ ps 2>/dev/null | awk 'NR > 1 { print $1 }'"
+	taskNames   = "rtaskctl @ tasks 2>/dev/null | awk 'NR > 1 { print $1 }'"
+	keyNames    = "rtaskctl @ key list 2>/dev/null | awk 'NR > 1 { print $1 }'"
+	hookNames   = "rtaskctl @ webhook list 2>/dev/null | awk 'NR > 1 { print $1 \"/\" $2 }'"
+	hookOnly    = "rtaskctl @ webhook list 2>/dev/null | awk 'NR > 1 { print $2 }' | sort -u"
 	senderNames = "rtaskctl webhook senders 2>/dev/null | awk 'NR > 1 { print $1 }'"
 	deliveryIDs = "rtaskctl webhook deliveries 2>/dev/null | awk 'NR > 1 { print $1 }'"
 	contextList = "rtaskctl context list 2>/dev/null | awk '{ print $1 == \"*\" ? $2 : $1 }'"
-	certNames   = "rtaskctl ca list 2>/dev/null | awk 'NR > 1 { sub(/.*\\//, \"\", $2); print $2 }' | sort -u"
-	deviceCodes = "rtaskctl device list 2>/dev/null | awk 'NR > 1 { print $1 }'"
+	certNames   = "rtaskctl @ ca list 2>/dev/null | awk 'NR > 1 { sub(/.*\\//, \"\", $2); print $2 }' | sort -u"
+	deviceCodes = "rtaskctl @ device list 2>/dev/null | awk 'NR > 1 { print $1 }'"
 	shellNames  = "echo bash zsh fish"
 )
 
@@ -156,11 +157,15 @@ func bashCompletion(app *cli.App) string {
 	var b strings.Builder
 	b.WriteString(`# bash completion for rtaskctl
 _rtaskctl() {
-    local cur=${COMP_WORDS[COMP_CWORD]} path= arguments=0 flags= list= i
+    local cur=${COMP_WORDS[COMP_CWORD]} path= arguments=0 flags= list= option= i
+    local -a where=()
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
 `)
-	fmt.Fprintf(&b, "        %s) ((i++)) ;;\n", strings.Join(valued(app.Commands, app.Flags), "|"))
+	takes, alone := whereOptions(app.Flags)
+	fmt.Fprintf(&b, "        %s) where+=(\"${COMP_WORDS[i]}\" \"${COMP_WORDS[i + 1]}\"); ((++i == COMP_CWORD)) && option=${COMP_WORDS[i - 1]} ;;\n", strings.Join(takes, "|"))
+	fmt.Fprintf(&b, "        %s|%s=*) where+=(\"${COMP_WORDS[i]}\") ;;\n", strings.Join(alone, "|"), strings.Join(takes, "=*|"))
+	fmt.Fprintf(&b, "        %s) ((++i == COMP_CWORD)) && option=${COMP_WORDS[i - 1]} ;;\n", strings.Join(valued(app.Commands, app.Flags), "|"))
 	b.WriteString("        -*) ;;\n        *)\n            case \"$path ${COMP_WORDS[i]}\" in\n")
 	fmt.Fprintf(&b, "            \" \"*|%s) path=\"${path:+$path }${COMP_WORDS[i]}\" ;;\n", nested(app.Commands))
 	b.WriteString(`            *) ((arguments++)) ;;
@@ -170,27 +175,33 @@ _rtaskctl() {
         # The rest is a command's own.
         case $path in start|run) ((arguments > 0)) && break ;; esac
     done
-    if ((i <= COMP_CWORD)); then
-        case ${COMP_WORDS[COMP_CWORD - 1]} in
-        --input|--body|--socket|--cert|--ca)
-            compopt -o default
-            return
-            ;;
-        esac
-    fi
+    case $option in
+    --input|--body|--socket|--cert|--ca|--csr|--out)
+        compopt -o default
+        return
+        ;;
 `)
-	fmt.Fprintf(&b, `    case ${COMP_WORDS[COMP_CWORD - 1]} in -p|--property)
+	fmt.Fprintf(&b, `    -p|--property)
         compopt -o nospace
         COMPREPLY=($(compgen -S = -W '%s' -- "$cur"))
         return
         ;;
     esac
 `, strings.Join(config.PropertyNames(), " "))
-	fmt.Fprintf(&b, "    case ${COMP_WORDS[COMP_CWORD - 1]} in --context) COMPREPLY=($(compgen -W \"$(%s)\" -- \"$cur\")); return ;; esac\n", contextList)
+	b.WriteString("    case \"$path $option\" in\n")
+	valueCases(app.Flags, app.Commands, "", func(pattern, list string) {
+		fmt.Fprintf(&b, "    %s) list=%s ;;\n", valuePattern(pattern), shellQuote(asking(list, shellWhere)))
+	})
+	b.WriteString(`    esac
+    if [[ -n $option ]]; then
+        COMPREPLY=($(compgen -W "$(eval "$list")" -- "$cur"))
+        return
+    fi
+`)
 	b.WriteString("    case $path in\n")
 	fmt.Fprintf(&b, "    '') flags='%s --help --version' list='echo %s' ;;\n", plainWords(app.Flags), namesOf(app.Commands))
 	cases(app.Commands, "", func(path, flags, list string) {
-		fmt.Fprintf(&b, "    '%s') flags='%s' list=%s ;;\n", path, flags, shellQuote(list))
+		fmt.Fprintf(&b, "    '%s') flags='%s' list=%s ;;\n", path, flags, shellQuote(asking(list, shellWhere)))
 	})
 	b.WriteString(`    esac
     case $path in
@@ -218,12 +229,16 @@ func zshCompletion(app *cli.App) string {
 	b.WriteString(`#compdef rtaskctl
 # zsh completion for rtaskctl
 _rtaskctl() {
-    local path_= i flags list
+    local path_= i flags list option=
+    local -a where=()
     integer arguments=0
     for ((i = 2; i < CURRENT; i++)); do
         case ${words[i]} in
 `)
-	fmt.Fprintf(&b, "        %s) ((i++)) ;;\n", strings.Join(valued(app.Commands, app.Flags), "|"))
+	takes, alone := whereOptions(app.Flags)
+	fmt.Fprintf(&b, "        %s) where+=(\"${words[i]}\" \"${words[i + 1]}\"); ((++i == CURRENT)) && option=${words[i - 1]} ;;\n", strings.Join(takes, "|"))
+	fmt.Fprintf(&b, "        %s|%s=*) where+=(\"${words[i]}\") ;;\n", strings.Join(alone, "|"), strings.Join(takes, "=*|"))
+	fmt.Fprintf(&b, "        %s) ((++i == CURRENT)) && option=${words[i - 1]} ;;\n", strings.Join(valued(app.Commands, app.Flags), "|"))
 	b.WriteString("        -*) ;;\n        *)\n            case \"$path_ ${words[i]}\" in\n")
 	fmt.Fprintf(&b, "            \" \"*|%s) path_=\"${path_:+$path_ }${words[i]}\" ;;\n", nested(app.Commands))
 	b.WriteString(`            *) ((arguments++)) ;;
@@ -232,14 +247,18 @@ _rtaskctl() {
         esac
         case $path_ in start|run) ((arguments > 0)) && break ;; esac
     done
-    case ${words[CURRENT - 1]} in --input|--body|--socket|--cert|--ca) _files; return ;; esac
+    case $option in --input|--body|--socket|--cert|--ca|--csr|--out) _files; return ;; esac
 `)
-	fmt.Fprintf(&b, "    case ${words[CURRENT - 1]} in -p|--property) compadd -S = -- %s; return ;; esac\n", strings.Join(config.PropertyNames(), " "))
-	fmt.Fprintf(&b, "    case ${words[CURRENT - 1]} in --context) compadd -- ${=$(%s)}; return ;; esac\n", contextList)
+	fmt.Fprintf(&b, "    case $option in -p|--property) compadd -S = -- %s; return ;; esac\n", strings.Join(config.PropertyNames(), " "))
+	b.WriteString("    case \"$path_ $option\" in\n")
+	valueCases(app.Flags, app.Commands, "", func(pattern, list string) {
+		fmt.Fprintf(&b, "    %s) list=%s ;;\n", valuePattern(pattern), shellQuote(asking(list, shellWhere)))
+	})
+	b.WriteString("    esac\n    [[ -n $option ]] && { compadd -- ${=$(eval \"$list\")}; return }\n")
 	b.WriteString("    case $path_ in\n")
 	fmt.Fprintf(&b, "    '') flags='%s --help --version' list='echo %s' ;;\n", plainWords(app.Flags), namesOf(app.Commands))
 	cases(app.Commands, "", func(path, flags, list string) {
-		fmt.Fprintf(&b, "    '%s') flags='%s' list=%s ;;\n", path, flags, shellQuote(list))
+		fmt.Fprintf(&b, "    '%s') flags='%s' list=%s ;;\n", path, flags, shellQuote(asking(list, shellWhere)))
 	})
 	b.WriteString(`    esac
     if [[ $path_ == (start|run) ]] && ((arguments > 0)); then
@@ -260,9 +279,9 @@ compdef _rtaskctl rtaskctl
 
 func fishCompletion(app *cli.App) string {
 	var b strings.Builder
-	b.WriteString("# fish completion for rtaskctl\ncomplete -c rtaskctl -f\n")
+	b.WriteString("# fish completion for rtaskctl\ncomplete -c rtaskctl -f\n" + fishWhere(app.Flags))
 	for _, f := range app.Flags {
-		fishFlag(&b, "__fish_use_subcommand", f)
+		fishFlag(&b, "__fish_use_subcommand", "", f)
 	}
 	for _, c := range app.Commands {
 		fmt.Fprintf(&b, "complete -c rtaskctl -n __fish_use_subcommand -a %s -d %s\n", c.Name, shellQuote(c.Usage))
@@ -283,15 +302,14 @@ func fishCompletion(app *cli.App) string {
 
 func fishArguments(b *strings.Builder, condition, path string, flags []cli.Flag) {
 	for _, f := range flags {
-		fishFlag(b, condition, f)
+		fishFlag(b, condition, path, f)
 	}
 	if list := argumentsOf(path); list != "" {
-		list = strings.ReplaceAll(list, "echo bash zsh fish", `printf "%s\n" bash zsh fish`)
-		fmt.Fprintf(b, "complete -c rtaskctl -n %s -a %s\n", condition, fishQuote("("+list+")"))
+		fmt.Fprintf(b, "complete -c rtaskctl -n %s -a %s\n", condition, fishList(list))
 	}
 }
 
-func fishFlag(b *strings.Builder, condition string, f cli.Flag) {
+func fishFlag(b *strings.Builder, condition, path string, f cli.Flag) {
 	fmt.Fprintf(b, "complete -c rtaskctl -n %s", condition)
 	for _, name := range f.Names() {
 		if len(name) == 1 {
@@ -303,8 +321,8 @@ func fishFlag(b *strings.Builder, condition string, f cli.Flag) {
 	if d, ok := f.(cli.DocGenerationFlag); ok {
 		if d.TakesValue() {
 			b.WriteString(" -r")
-			if slices.Contains(f.Names(), "context") {
-				fmt.Fprintf(b, " -f -a %s", fishQuote("("+contextList+")"))
+			if list := valuesOf(path, dashed(f.Names()[0])); list != "" {
+				fmt.Fprintf(b, " -f -a %s", fishList(list))
 			}
 			if slices.Contains(f.Names(), "p") || slices.Contains(f.Names(), "property") {
 				fmt.Fprintf(b, " -f -a '%s='", strings.Join(config.PropertyNames(), "= "))

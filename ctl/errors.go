@@ -82,12 +82,36 @@ func misuse(c *cli.Context, format string, args ...any) error {
 func onUsageError(c *cli.Context, err error, _ bool) error {
 	text := err.Error()
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
+		if near := nearOption(c, name); near != "" {
+			return misuse(c, "unknown option %s, did you mean %s?", dashed(name), near)
+		}
 		return misuse(c, "unknown option %s", dashed(name))
 	}
 	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
 		return misuse(c, "the option %s needs a value", dashed(name))
 	}
 	return misuse(c, "%s", text)
+}
+
+// nearOption is the option that a mistyped name most likely means, "" if none is near.
+func nearOption(c *cli.Context, name string) string {
+	flags := c.App.Flags
+	if c.Command != nil && c.Command.HelpName != "" {
+		flags = slices.Concat(c.Command.Flags, flags)
+	}
+	var known []string
+	for _, f := range flags {
+		for _, n := range f.Names() {
+			if len(n) > 1 {
+				known = append(known, n)
+			}
+		}
+	}
+	name, _, _ = strings.Cut(name, "=")
+	if near := wording.Nearest(name, slices.Values(known)); len(name) > 1 && len(near) > 0 && !destroys(near[0]) {
+		return dashed(near[0])
+	}
+	return ""
 }
 
 func dashed(name string) string {
@@ -117,9 +141,9 @@ func unknownCommand(c *cli.Context, commands []*cli.Command) error {
 	return misuse(c, "unknown command %q", name)
 }
 
-// destroys reports whether a command ends or takes away something: it is never suggested, since a suggestion is soon followed.
+// destroys reports whether a command or an option ends or takes away something: it is never suggested, since a suggestion is soon followed.
 func destroys(command string) bool {
-	return slices.Contains([]string{"disable", "drain", "import", "logout", "remove", "revoke", "rotate", "stop"}, command)
+	return slices.Contains([]string{"cancel", "disable", "distrust-old", "drain", "forget", "import", "kill", "logout", "remove", "revoke", "rotate", "stop"}, command)
 }
 
 // oneArg returns the one argument of a command, called what in its usage.

@@ -49,10 +49,18 @@ func lastRun(t *rtaskv1.Task) (*rtaskv1.Job, error) {
 	return t.GetLast(), nil
 }
 
-// neither adds to the error of a ref that names no job that no task has that name either, and which one may be meant.
+// neither adds to the error of a name that is not there what may explain that.
 func (a *app) neither(c *cli.Context, ref string, err error) error {
 	if connect.CodeOf(err) != connect.CodeNotFound {
 		return err
+	}
+	return a.noTask(c, ref, err)
+}
+
+// noTask adds to the error of a name that is no task's why that may be.
+func (a *app) noTask(c *cli.Context, ref string, err error) error {
+	if file := a.unread(c); file != "" {
+		return &hintError{err, fmt.Sprintf("%s was changed after the configuration was read: rtaskctl reload", printable(file))}
 	}
 	if near := a.nearTask(c, ref); near != "" {
 		return &hintError{err, fmt.Sprintf("did you mean the task %s?", printable(near))}

@@ -77,6 +77,9 @@ func (a *app) overview(c *cli.Context) (*overview, error) {
 	}
 	o.info, o.listed, o.live, o.failed = info, live != nil, live.GetJobs(), grouped(failed.GetJobs(), tasks.GetTasks())
 	o.problems = problemsOf(info, tasks.GetTasks())
+	if file := a.unreadSince(info); file != "" {
+		o.problems = append(o.problems, oneLine(file+" was changed after the configuration was read: rtaskctl reload"))
+	}
 	return o, nil
 }
 

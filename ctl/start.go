@@ -84,9 +84,9 @@ func (a *app) launch(ctx context.Context, c *cli.Context) (*rtaskv1.Job, error) 
 	switch connect.CodeOf(err) {
 	case connect.CodeNotFound:
 		if errors.Is(found, errRelative) {
-			err = &hintError{err, fmt.Sprintf("%s is in the current folder; to run it, write ./%s", request.Name, request.Name)}
+			return nil, &hintError{err, fmt.Sprintf("%s is in the current folder; to run it, write ./%s", request.Name, request.Name)}
 		}
-		return nil, err
+		return nil, a.noTask(c, request.Name, err)
 	case connect.CodeAlreadyExists:
 		return nil, &hintError{err, "use --allow-duplicate to start it again"}
 	case connect.CodeInvalidArgument:

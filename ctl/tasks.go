@@ -42,7 +42,7 @@ func (a *app) showTask(c *cli.Context) error {
 	}
 	r, err := call(a, c, jobs.ShowTask, &rtaskv1.ShowTaskRequest{Task: name})
 	if err != nil {
-		return err
+		return a.neither(c, name, err)
 	}
 	if c.Bool("json") {
 		return a.printJSON(view.ShownTaskOf(r))
@@ -109,6 +109,9 @@ func (a *app) switchTask(c *cli.Context, enabled bool) error {
 		return err
 	}
 	r, err := call(a, c, jobs.SwitchTask, &rtaskv1.SwitchTaskRequest{Task: name, Enabled: enabled})
+	if err != nil && enabled {
+		err = a.neither(c, name, err)
+	}
 	if err != nil {
 		return err
 	}
