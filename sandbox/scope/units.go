@@ -24,8 +24,7 @@ func (m *Manager) Reload(ctx context.Context) error {
 	return nil
 }
 
-// StartUnit has a unit started that there is, and StopUnit has one stopped. They return when systemd has a job for that. To stop a unit
-// that does not run is no error.
+// StartUnit has a unit started that there is. It returns when systemd has a job for that.
 func (m *Manager) StartUnit(ctx context.Context, unit string) error {
 	if err := m.do(ctx, callTimeout, "StartUnit", unit, "replace"); err != nil {
 		return fmt.Errorf("cannot start %s: %w", unit, err)
@@ -33,13 +32,34 @@ func (m *Manager) StartUnit(ctx context.Context, unit string) error {
 	return nil
 }
 
-// StopUnit is described at StartUnit.
+// StopUnit stops a unit. It returns when the unit is not active any more: a timer that runs when systemd reloads and finds its unit gone
+// fails. To stop a unit that does not run is no error.
 func (m *Manager) StopUnit(ctx context.Context, unit string) error {
-	if err := m.do(ctx, callTimeout, "StopUnit", unit, "replace"); err != nil && !isNoUnit(err) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err := m.do(ctx, callTimeout, "StopUnit", unit, "replace")
+	if isNoUnit(err) {
+		return nil
+	}
+	look := time.NewTicker(lookAtStop)
+	defer look.Stop()
+	for up := true; err == nil && up; {
+		if up, err = m.active(ctx, unit); err == nil && up {
+			select {
+			case <-look.C:
+			case <-ctx.Done():
+				err = context.Cause(ctx)
+			}
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("cannot stop %s: %w", unit, err)
 	}
 	return nil
 }
+
+// lookAtStop is how often a unit is looked at that was told to stop.
+const lookAtStop = 20 * time.Millisecond
 
 // do calls a method of the manager, and once more where it was away: what is asked for has the same effect twice.
 func (m *Manager) do(ctx context.Context, patience time.Duration, method string, args ...any) error {
