@@ -9,6 +9,7 @@ import (
 
 	rtaskv1 "github.com/rtask/rtask/daemon/api/rtask/v1"
 	"github.com/rtask/rtask/daemon/api/rtask/v1/rtaskv1connect"
+	"github.com/rtask/rtask/daemon/auth/webhook"
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/job"
 )
@@ -63,18 +64,54 @@ func sendAnswer(stream runStream, m *rtaskv1.WebhookResponse, err error) error {
 	return stream.Send(&rtaskv1.RunStreamResponse{Webhook: m})
 }
 
-// goOn sends the rest of a job's output to a gateway that had the beginning from the engine before this one. That the gateway names
-// the job is enough: it is told of no job but those that it brought, and of those of another webhook it is told nothing here.
+// brought returns the job with this id that a request to a webhook has started, and true if there is one. That the gateway names it is
+// enough: it brought the request, whose signature may be too old meanwhile.
+func (s *Server) brought(h *hook, id string) (job.Job, bool) {
+	owner := h.call.owner()
+	j, err := s.Jobs.Find(id, func(j job.Job) bool {
+		return j.ID == id && j.Task == h.task.Name && j.Trigger == "webhook" && j.Owner == owner
+	})
+	return j, err == nil
+}
+
+// resultAgain answers a request that another engine has accepted, and whose job runs on or has ended since, with its result. It returns
+// neither an answer nor an error for one that is to be decided on like any other: no job is known, or its answer waits for none.
+func (s *Server) resultAgain(ctx context.Context, c *call, r *rtaskv1.WebhookRequest) (*rtaskv1.WebhookResponse, error) {
+	h, err := s.findWebhook(c, r.Hash)
+	if err != nil {
+		return nil, err
+	}
+	j, ok := s.brought(h, r.Id)
+	if !ok || h.webhook.Respond != config.RespondResult {
+		return nil, nil
+	}
+	if h.delivery, err = webhook.Read(h.webhook.Scheme, hookRequest(h.call, r)); err != nil || !h.waits() {
+		return nil, nil
+	}
+	done, err := s.watchHook(h)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	ended, err := s.Jobs.Wait(ctx, j.ID)
+	if err != nil {
+		return nil, runsOn(j.ID, err)
+	}
+	result, err := s.Jobs.Output(ended.Job)
+	if err != nil {
+		return nil, waitError(err)
+	}
+	return h.accepted(resultMessage(result)), nil
+}
+
+// goOn sends the rest of a job's output to a gateway that had the beginning from the engine before this one.
 func (s *Server) goOn(ctx context.Context, c *call, r *rtaskv1.WebhookRequest, stream runStream) error {
 	h, err := s.findWebhook(c, r.Hash)
 	if err != nil {
 		return err
 	}
-	owner := h.call.owner()
-	j, err := s.Jobs.Find(r.Job, func(j job.Job) bool {
-		return j.ID == r.Job && j.Task == h.task.Name && j.Trigger == "webhook" && j.Owner == owner
-	})
-	if err != nil || h.webhook.Respond != config.RespondOutput {
+	j, ok := s.brought(h, r.Job)
+	if !ok || h.webhook.Respond != config.RespondOutput {
 		return fail(connect.CodeNotFound, rtaskv1.KindNotFound, errors.New("there is no such job of this webhook"))
 	}
 	done, err := s.watchHook(h)

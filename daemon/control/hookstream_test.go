@@ -216,3 +216,39 @@ func TestHookWaitsAreBounded(t *testing.T) {
 	}
 	f.nothingHeld(t)
 }
+
+// A request whose engine went away is answered with the result of its job, also when its signature is too old by then, and nobody
+// else's is.
+func TestResultAgain(t *testing.T) {
+	f, hold := held(t)
+	r := f.sent("streaming", "result", []byte(`{"id":"evt_1","type":"x"}`), time.Now())
+	r.Id = "aaaabbbbccccdddd"
+	if err := os.Remove(hold); err != nil {
+		t.Fatal(err)
+	}
+	first, err := f.hook(r)
+	if err != nil || string(first.Run.GetStdout()) == "" {
+		t.Fatalf("%v, %v", first, err)
+	}
+	old := f.sent("streaming", "result", []byte(`{"id":"evt_1","type":"x"}`), time.Now().Add(-time.Hour))
+	other := f.sent("streaming", "stripe", []byte(`{"id":"evt_1","type":"x"}`), time.Now().Add(-time.Hour))
+	for _, c := range []struct {
+		r     *rtaskv1.WebhookRequest
+		id    string
+		again bool
+		good  bool
+	}{
+		{old, r.Id, true, true},
+		{old, r.Id, false, false},
+		{old, "aaaabbbbccccddde", true, false},
+		{old, r.Id[:8], true, false},
+		{old, "", true, false},
+		{other, r.Id, true, false},
+	} {
+		c.r.Id, c.r.Again = c.id, c.again
+		got, err := f.hook(c.r)
+		if c.good && (err != nil || string(got.Run.GetStdout()) != string(first.Run.Stdout) || got.Run.Accepted) || !c.good && detail(err).GetKind() != "signature" {
+			t.Errorf("%s, again %v: %v, %v", c.id, c.again, got, err)
+		}
+	}
+}

@@ -105,7 +105,13 @@ func tooLargeFor(w *config.Webhook) error {
 
 // Webhook implements GatewayService: the whole decision about a webhook.
 func (s *Server) Webhook(ctx context.Context, r *rtaskv1.WebhookRequest) (*rtaskv1.WebhookResponse, error) {
-	h, answer, err := s.received(callOf(ctx), r)
+	c := callOf(ctx)
+	if r.Again {
+		if answer, err := s.resultAgain(ctx, c, r); answer != nil || err != nil {
+			return answer, err
+		}
+	}
+	h, answer, err := s.received(c, r)
 	if answer != nil || err != nil {
 		return answer, err
 	}

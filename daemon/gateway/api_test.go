@@ -434,6 +434,9 @@ type stub struct {
 	// methods are those of its webhooks, and reply is how it answers them.
 	methods []string
 	reply   *rtaskv1.WebhookReply
+	// goes is how many more calls of Webhook it breaks off, and again what it was told in each.
+	goes  int
+	again []bool
 }
 
 func (s *stub) Run(ctx context.Context, r *rtaskv1.RunRequest) (*rtaskv1.RunResponse, error) {
@@ -500,7 +503,10 @@ func (s *stub) Refused(context.Context, *rtaskv1.RefusedRequest) (*rtaskv1.Refus
 }
 
 func (s *stub) Webhook(_ context.Context, r *rtaskv1.WebhookRequest) (*rtaskv1.WebhookResponse, error) {
-	s.hook = r
+	s.hook, s.again = r, append(s.again, r.Again)
+	if s.goes--; s.goes >= 0 {
+		return nil, io.ErrUnexpectedEOF
+	}
 	return &rtaskv1.WebhookResponse{Run: &rtaskv1.RunResponse{Job: &rtaskv1.Job{Id: "aaaaaaaaaaaaaaaa"}, Accepted: true}, Reply: s.reply}, nil
 }
 

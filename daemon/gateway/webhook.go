@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -52,7 +53,11 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request, hash string) {
 		a.webhookStream(w, r, client, request, got.release)
 		return
 	}
-	reply, err := call(r.Context(), client, a.engine.Webhook, request)
+	reply, err := persist(r.Context(), func(ctx context.Context) (*rtaskv1.WebhookResponse, error) {
+		m, err := a.engine.Webhook(client.Context(ctx), request)
+		request.Again = true
+		return m, err
+	})
 	if err != nil {
 		done()
 		writeProblem(w, a.problemOf(err))

@@ -255,3 +255,13 @@ func TestWebhookMessage(t *testing.T) {
 		}
 	}
 }
+
+// An engine that comes back is told that another one may have accepted the request, whose signature ages.
+func TestWebhookAgain(t *testing.T) {
+	s := &stub{goes: 2}
+	w := httptest.NewRecorder()
+	newAPI(s, slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequest("POST", "/wh/x", nil))
+	if w.Code != 202 || !slices.Equal(s.again, []bool{false, true, true}) {
+		t.Errorf("%d, %v", w.Code, s.again)
+	}
+}

@@ -5263,7 +5263,9 @@ type WebhookRequest struct {
 	Offset int64  `protobuf:"varint,154,opt,name=offset,proto3" json:"offset,omitempty"`
 	// ended: for WebhookStream, the job is sent once more when it has ended, and only then its output, for a client that cannot be told
 	// behind the output that the job failed.
-	Ended         bool `protobuf:"varint,155,opt,name=ended,proto3" json:"ended,omitempty"`
+	Ended bool `protobuf:"varint,155,opt,name=ended,proto3" json:"ended,omitempty"`
+	// again: it was sent before, under the same id, to an engine that went away.
+	Again         bool `protobuf:"varint,156,opt,name=again,proto3" json:"again,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5371,6 +5373,13 @@ func (x *WebhookRequest) GetOffset() int64 {
 func (x *WebhookRequest) GetEnded() bool {
 	if x != nil {
 		return x.Ended
+	}
+	return false
+}
+
+func (x *WebhookRequest) GetAgain() bool {
+	if x != nil {
+		return x.Again
 	}
 	return false
 }
@@ -7582,7 +7591,7 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x16WebhookFramingResponse\x12&\n" +
 	"\x0fmax_input_bytes\x18\x01 \x01(\x03R\rmaxInputBytes\x12\x19\n" +
 	"\amethods\x18\x96\x01 \x03(\tR\amethods\x12\x19\n" +
-	"\astreams\x18\x97\x01 \x01(\bR\astreams\"\xa0\x02\n" +
+	"\astreams\x18\x97\x01 \x01(\bR\astreams\"\xb7\x02\n" +
 	"\x0eWebhookRequest\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12*\n" +
 	"\aheaders\x18\x02 \x03(\v2\x10.rtask.v1.HeaderR\aheaders\x12\x12\n" +
@@ -7594,7 +7603,8 @@ const file_rtask_v1_rtask_proto_rawDesc = "" +
 	"\x03url\x18\x98\x01 \x01(\tR\x03url\x12\x11\n" +
 	"\x03job\x18\x99\x01 \x01(\tR\x03job\x12\x17\n" +
 	"\x06offset\x18\x9a\x01 \x01(\x03R\x06offset\x12\x15\n" +
-	"\x05ended\x18\x9b\x01 \x01(\bR\x05ended\"]\n" +
+	"\x05ended\x18\x9b\x01 \x01(\bR\x05ended\x12\x15\n" +
+	"\x05again\x18\x9c\x01 \x01(\bR\x05again\"]\n" +
 	"\fWebhookReply\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\x05R\x06status\x12!\n" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x12\n" +
