@@ -254,7 +254,7 @@ _rtaskctl() {
 	valueCases(app.Flags, app.Commands, "", func(pattern, list string) {
 		fmt.Fprintf(&b, "    %s) list=%s ;;\n", valuePattern(pattern), shellQuote(asking(list, shellWhere)))
 	})
-	b.WriteString("    esac\n    [[ -n $option ]] && { compadd -- ${=$(eval \"$list\")}; return }\n")
+	b.WriteString("    esac\n    [[ -n $option ]] && { compadd -- ${=$(eval \"$list\")}; return; }\n")
 	b.WriteString("    case $path_ in\n")
 	fmt.Fprintf(&b, "    '') flags='%s --help --version' list='echo %s' ;;\n", plainWords(app.Flags), namesOf(app.Commands))
 	cases(app.Commands, "", func(path, flags, list string) {
