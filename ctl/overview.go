@@ -23,6 +23,8 @@ type overview struct {
 	listed bool                  // jobs may be listed
 	live   []*rtaskv1.Job
 	failed []failure
+	// next are the tasks that a timer starts, the soonest first.
+	next []*rtaskv1.Task
 	// problems are sentences, the worst first.
 	problems []string
 }
@@ -76,6 +78,7 @@ func (a *app) overview(c *cli.Context) (*overview, error) {
 		return nil, err
 	}
 	o.info, o.listed, o.live, o.failed = info, live != nil, live.GetJobs(), grouped(failed.GetJobs(), tasks.GetTasks())
+	o.next = soonest(tasks.GetTasks())
 	o.problems = problemsOf(info, tasks.GetTasks())
 	if file := a.unreadSince(info); file != "" {
 		o.problems = append(o.problems, oneLine(file+" was changed after the configuration was read: rtaskctl reload"))
@@ -134,6 +137,13 @@ func (f failure) now() string {
 		return ""
 	}
 	return outcome(f.last)
+}
+
+// soonest are the tasks that a timer starts, the soonest first.
+func soonest(tasks []*rtaskv1.Task) []*rtaskv1.Task {
+	next := slices.DeleteFunc(slices.Clone(tasks), func(t *rtaskv1.Task) bool { return t.GetNextRun() == nil })
+	slices.SortStableFunc(next, func(a, b *rtaskv1.Task) int { return a.GetNextRun().AsTime().Compare(b.GetNextRun().AsTime()) })
+	return next
 }
 
 // problemsOf is what is wrong with the engine, its configuration and the tasks.
@@ -225,6 +235,16 @@ func (a *app) printOverview(o *overview) error {
 			return err
 		}
 	}
+	if len(o.next) > 0 {
+		var rows [][]string
+		for _, t := range o.next {
+			rows = append(rows, []string{t.GetName(), moment(t.GetNextRun()), agoIn(t.GetNextRun(), 2), agoIn(begun(t.GetLast()), 1), outcome(t.GetLast())})
+		}
+		header := []column{{name: "TASK", least: 16}, {name: "NEXT"}, {name: "LEFT"}, {name: "LAST", drop: 2}, {name: "RESULT", least: 8, drop: 1}}
+		if err := a.someRows("\nNext:", header, rows, "rtaskctl tasks"); err != nil {
+			return err
+		}
+	}
 	return a.printProblems(o.problems)
 }
 
@@ -270,7 +290,9 @@ type overviewJSON struct {
 	Draining bool          `json:"draining"`
 	Jobs     []view.Job    `json:"jobs"`
 	Failed   []failureJSON `json:"failed"`
-	Problems []string      `json:"problems"`
+	// Next are the tasks that a timer starts, the soonest first.
+	Next     []view.NextRun `json:"next"`
+	Problems []string       `json:"problems"`
 }
 
 // failureJSON is the newest failed job of a task or a command.
@@ -285,7 +307,10 @@ type failureJSON struct {
 func (o *overview) json() overviewJSON {
 	return overviewJSON{
 		Version: o.info.GetVersion(), Manager: o.info.GetManager(), Draining: o.info.GetDraining(), Jobs: view.Each(o.live, view.JobOf),
-		Failed:   view.Each(o.failed, func(f failure) failureJSON { return failureJSON{view.JobOf(f.job), f.times, f.now()} }),
+		Failed: view.Each(o.failed, func(f failure) failureJSON { return failureJSON{view.JobOf(f.job), f.times, f.now()} }),
+		Next: view.Each(o.next, func(t *rtaskv1.Task) view.NextRun {
+			return view.NextRun{Task: t.GetName(), At: view.Time(t.GetNextRun())}
+		}),
 		Problems: view.List(o.problems),
 	}
 }

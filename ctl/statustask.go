@@ -80,12 +80,17 @@ func (a *app) taskFields(t *rtaskv1.Task, shown *rtaskv1.ShowTaskResponse) [][2]
 	if m := shown.GetLimitsMissing(); m != "" {
 		limits = a.paint(yellow, "not all in force: "+oneLine(m))
 	}
+	next := ""
+	if t.GetNextRun() != nil {
+		next = moment(t.GetNextRun()) + "; " + ago(t.GetNextRun())
+	}
 	return [][2]string{
 		{"Command", printable(commandLine(t.GetCommand()))},
 		{"User", printable(t.GetUser())},
 		{"Timeout", timeout},
 		{"File", place},
 		{"Enabled", state},
+		{"Next", next},
 		{"Limits", limits},
 		{"Problem", problem},
 	}
