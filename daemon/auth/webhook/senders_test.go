@@ -292,6 +292,24 @@ func TestTwilio(t *testing.T) {
 	}
 }
 
+// A repeat is one however its client writes the host, and to verify a request leaves it as it is.
+func TestTwilioRepeat(t *testing.T) {
+	s, k := Scheme{Kind: Twilio}, []string{"12345"}
+	r := &Request{Method: "POST", URL: "https://example.org/wh/x", Body: []byte("a=b")}
+	Sign(s, k[0], r, "", time.Now())
+	keys := map[string]bool{}
+	for _, url := range []string{"https://example.org/wh/x", "https://example.org:443/wh/x"} {
+		r.URL = url
+		p, err := Verify(s, k, r, time.Now())
+		if keys[p.Key] = true; err != nil || r.URL != url {
+			t.Errorf("%s: %v, %s", url, err, r.URL)
+		}
+	}
+	if len(keys) != 1 {
+		t.Errorf("%d keys", len(keys))
+	}
+}
+
 func sha256Of(s string) []byte {
 	sum := Digests([]string{s})[0]
 	return sum[:]

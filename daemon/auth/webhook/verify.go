@@ -162,7 +162,8 @@ func credentials(text string) (string, error) {
 
 // verifySignature is for a sender that signs.
 func (s *Sender) verifySignature(secrets []string, r *Request, now time.Time) (Proof, error) {
-	v := signedRequest{Request: r, sender: s}
+	own := *r // whose URL is tried in several forms
+	v := signedRequest{Request: &own, sender: s}
 	v.variant = s.variant(r.Headers)
 	if err := v.read(); err != nil {
 		return Proof{}, err
@@ -171,12 +172,12 @@ func (s *Sender) verifySignature(secrets []string, r *Request, now time.Time) (P
 	if s.Signature.Signed == "{body}" {
 		what = "body"
 	}
-	keys, parts := s.Signature.keys(secrets), v.parts()
-	good := false
-	for _, url := range v.urls() {
+	keys, good := s.Signature.keys(secrets), false
+	for _, url := range slices.Backward(v.urls()) {
 		v.URL = url
 		good = s.Signature.matches(keys, v.signatures, v.parts()...) || good
 	}
+	parts := v.parts() // with the first URL: whoever repeats a request may write its host in another way
 	if !good {
 		return Proof{}, refusal("%s is not that of this %s under any of the secrets", v.where, what)
 	}
