@@ -64,7 +64,7 @@ func webhookScope() scope[hookDraft] {
 				"`refuse` answers it with `409`. There, a repeat is a request with the same body, which is remembered for a year. Where " +
 				"an id is signed (the event of `stripe`, the event or trigger of `slack`, the message of `standard`, what `verify` names in " +
 				"a signed body) or only a time, a repeat never runs again: it is answered as the first request was, with the id of its job. An id is remembered for 30 " +
-				"days; each webhook remembers a million of them at most. A request that was refused, or whose job did not succeed, never " +
+				"days, with `refuse` for a year; each webhook remembers a million of them at most. A request that was refused, or whose job did not succeed, never " +
 				"counts.",
 		},
 		{

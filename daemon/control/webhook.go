@@ -21,7 +21,7 @@ import (
 const (
 	// idSeen is how long a signed id is known: longer than senders go on trying.
 	idSeen = 30 * 24 * time.Hour
-	// bodySeen is how long a body is known, where a repeat of it is refused and its signature never ages.
+	// bodySeen is how long an id or a body is known, where a repeat of it is refused, since its signature may never age.
 	bodySeen = 365 * 24 * time.Hour
 	// outlives is for how long a signed time is known after its tolerance. It is more than a request ever takes, and than the clock
 	// is off when a machine starts.
@@ -243,11 +243,11 @@ func (s *Server) consider(h *hook) (err error) {
 func once(w *config.Webhook, p webhook.Proof, now time.Time) job.Once {
 	until := p.Until.Add(outlives)
 	switch {
-	case p.Fresh && p.Until.IsZero():
-		until = now.Add(idSeen)
-	case p.Fresh:
+	case p.Fresh && !p.Until.IsZero():
 	case w.RefuseRepeats:
 		until = now.Add(bodySeen)
+	case p.Fresh:
+		until = now.Add(idSeen)
 	default:
 		return job.Once{}
 	}

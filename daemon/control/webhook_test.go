@@ -378,6 +378,10 @@ func TestOnceOutlives(t *testing.T) {
 	if o := once(w, webhook.Proof{Key: "k"}, now); o.Answer || !o.Until.After(now) {
 		t.Errorf("%+v", o)
 	}
+	// An id that is signed without a time is good for ever.
+	if o := once(w, webhook.Proof{Fresh: true, Key: "k"}, now); !o.Answer || !o.Until.Equal(now.Add(bodySeen)) {
+		t.Errorf("%+v", o)
+	}
 }
 
 // A request that was captured, and is sent again and again around the end of its tolerance, never runs again: it is a repeat for
