@@ -88,7 +88,8 @@ func placeAttributes() []attribute[hookDraft] {
 			name: "id", example: `header("X-Delivery")`, otherwise: "as the sender is known to say it",
 			kind: at(func(h *hookDraft) **expression.Expression { return &h.ID }),
 			doc: "Where the sender's name for the delivery stands, as `event`. Where requests are signed and it reads the body and nothing " +
-				"else, the id is signed, too: a second delivery with the same id is a repeat of the first, see `replay`.",
+				"else, the id is signed, too: a second delivery with the same id is a repeat of the first, see `replay`. Of `twilio` and " +
+				"`mailgun` it is not: they do not sign the body as it is.",
 		},
 	}
 }

@@ -180,7 +180,7 @@ func TestUnsignedID(t *testing.T) {
 		want   bool
 	}{
 		{webhook.Scheme{Kind: webhook.GitHub}, true}, {webhook.Scheme{Kind: webhook.HMAC, Signed: "{timestamp}.{body}"}, true}, {webhook.Scheme{Kind: webhook.Token}, false},
-		{webhook.Scheme{Kind: "mailgun"}, false}, {webhook.Scheme{Kind: "twilio"}, true},
+		{webhook.Scheme{Kind: "mailgun"}, false}, {webhook.Scheme{Kind: "twilio"}, false}, {webhook.Scheme{Kind: "linear"}, true},
 	} {
 		if got := test.scheme.SignsBody(); got != test.want {
 			t.Errorf("%v: %v", test.scheme, got)

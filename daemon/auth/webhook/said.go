@@ -29,8 +29,9 @@ func (p Proof) OfSigned(id string) Proof {
 	return Proof{Fresh: true, Key: key("id", []byte(id))}
 }
 
-// SignsBody reports whether all of a request's body is signed.
+// SignsBody reports whether all of a request's body is signed, as it is. Of a form as Twilio signs it, the ends of names and values
+// are not.
 func (s Scheme) SignsBody() bool {
 	row := s.sender()
-	return row != nil && (row.signs("{body}") || row.signs("{form}"))
+	return row != nil && row.signs("{body}")
 }
