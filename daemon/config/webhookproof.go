@@ -102,7 +102,8 @@ func proofAttributes() []attribute[hookDraft] {
 			name: "signed", example: `"{timestamp}.{body}"`, otherwise: "{body}",
 			kind: text((*decoder).signed),
 			doc: "What is signed, for `hmac`: a text with `{body}` in it, and with `{timestamp}`, `{id}` and `{url}` where these are signed too. " +
-				"The id stands where `id` says, which has to be a header or a name in the body. The URL begins with `public_url`.",
+				"The id stands where `id` says, which has to be a header or a name in the body. The URL begins with `public_url`. Where it " +
+				"has a query, what is signed behind it has to begin with a character that no URL has, as a JSON object does.",
 		},
 		{
 			name: "timestamp", example: `header("X-Time")`,

@@ -67,7 +67,7 @@ func (s *Sender) sign(secret string, r *Request, id string, now time.Time) {
 	if s.signs("{form}") {
 		v.form, _ = signedForm(r) // of what is none, Verify says so
 	}
-	text := stamped + s.Signature.encode(s.Signature.sum(keys[0], v.parts()...))
+	text := stamped + s.Signature.encode(s.Signature.sum(keys[0], v.signed()...))
 	v.put(s.Signature.Place, text, jsonText(text))
 }
 

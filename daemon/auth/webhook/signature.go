@@ -73,6 +73,9 @@ func (v *signedRequest) read() (err error) {
 	if s.signs("{url}") && !plainURL(v.URL) {
 		return refusal("its URL has characters in it that no URL has")
 	}
+	if s.signs("{url}") && v.blends() {
+		return refusal("what is signed behind its URL could be a part of the URL's query")
+	}
 	if s.signs("{form}") {
 		if v.form, err = signedForm(v.Request); err != nil {
 			return err
@@ -92,8 +95,24 @@ func (v *signedRequest) read() (err error) {
 // plainURL reports whether a URL is http or https and has no character that RFC 3986 allows nowhere, so that its end is not a part
 // of what stands behind it where it is signed.
 func plainURL(u string) bool {
-	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:/?[]@!$&'()*+,;=%"
-	return (strings.HasPrefix(u, "https://") || strings.HasPrefix(u, "http://")) && strings.Trim(u, allowed) == ""
+	return (strings.HasPrefix(u, "https://") || strings.HasPrefix(u, "http://")) && strings.Trim(u, urlCharacters) == ""
+}
+
+const urlCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:/?[]@!$&'()*+,;=%"
+
+// blends reports whether the URL's query could be longer or shorter, with what is signed behind the URL shorter or longer. The URL
+// before the query is where the request came to.
+func (v *signedRequest) blends() bool {
+	if v.sender.Kind != HMAC { // others are what they are
+		return false
+	}
+	_, behind, _ := strings.Cut(v.sender.Signature.Signed, "{url}")
+	for _, part := range v.parts(behind) {
+		if len(part) > 0 {
+			return part[0] == '?' || strings.Contains(v.URL, "?") && strings.IndexByte(urlCharacters, part[0]) >= 0
+		}
+	}
+	return false
 }
 
 // named is what a place is called in errors.
@@ -157,10 +176,12 @@ func (v *signedRequest) one(p Place) (string, error) {
 	return found, nil
 }
 
-// parts are the bytes that are signed.
-func (v *signedRequest) parts() [][]byte {
+// signed are the bytes that are signed.
+func (v *signedRequest) signed() [][]byte { return v.parts(v.sender.Signature.Signed) }
+
+// parts are the bytes that a text stands for that says what is signed.
+func (v *signedRequest) parts(text string) [][]byte {
 	var parts [][]byte
-	text := v.sender.Signature.Signed
 	for text != "" {
 		before, rest, found := strings.Cut(text, "{")
 		if before != "" {

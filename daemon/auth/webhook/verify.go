@@ -175,9 +175,9 @@ func (s *Sender) verifySignature(secrets []string, r *Request, now time.Time) (P
 	keys, good := s.Signature.keys(secrets), false
 	for _, url := range slices.Backward(v.urls()) {
 		v.URL = url
-		good = s.Signature.matches(keys, v.signatures, v.parts()...) || good
+		good = s.Signature.matches(keys, v.signatures, v.signed()...) || good
 	}
-	parts := v.parts() // with the first URL: whoever repeats a request may write its host in another way
+	parts := v.signed() // with the first URL: whoever repeats a request may write its host in another way
 	if !good {
 		return Proof{}, refusal("%s is not that of this %s under any of the secrets", v.where, what)
 	}

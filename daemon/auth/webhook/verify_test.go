@@ -351,6 +351,34 @@ func TestSignedURL(t *testing.T) {
 	}
 }
 
+// Who captured a request moves nothing between the query of its URL and what is signed behind the URL.
+func TestURLBlends(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	const at = "https://example.org/wh/x"
+	for _, c := range []struct {
+		signed, query, id, body string
+		ok                      bool
+	}{
+		{"{url}{body}", "?k=v", "", `{"a":1}`, true}, {"{url}{body}", "?k=v", "", "", true}, {"{url}{body}", "", "", "a=1&b=2", true}, {"{body}{url}", "?k=v", "", "a=1", true},
+		{"{url}{body}", "?k=v", "", "a=1&b=2", false}, {"{url}{body}", "?k=va=1", "", "&b=2", false}, {"{url}{body}", "", "", "?k=va=1&b=2", false},
+		{"{url}{body}", "", "", `?k=v{"a":1}`, false}, {"{url}\n{body}", "?k=v", "", "a=1", true}, {"{url}{timestamp}{body}", "?k=v", "", "a=1800000001&b", false},
+		{"{url}.{id}.{body}", "?k=v", "m1", `{"a":1.5}`, false}, {"{url}.{id}.{body}", "?k=v.m1", `{"a":1`, "5}", false}, {"{url}.{id}.{body}", "", "m1", `{"a":1.5}`, true},
+	} {
+		s := Scheme{Kind: HMAC, Header: "X-Sum", Encoding: Hex, Signed: c.signed}
+		if strings.Contains(c.signed, "{id}") {
+			s.ID = &Place{Header: []string{"X-ID"}}
+		}
+		if strings.Contains(c.signed, "{timestamp}") {
+			s.Time = &Time{Place: header("X-Time")}
+		}
+		r := &Request{URL: at + c.query, Body: []byte(c.body)}
+		Sign(s, "k", r, c.id, now)
+		if _, err := Verify(s, []string{"k"}, r, now); (err == nil) != c.ok || err != nil && !strings.Contains(err.Error(), "part of the URL's query") {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
 // A time in the body is signed with it.
 func TestTimeInBody(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
