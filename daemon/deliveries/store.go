@@ -174,16 +174,32 @@ func (s *Store) Put(d *Delivery) error {
 		return err
 	}
 	path := filepath.Join(s.dir, d.ID)
-	if err := durable.Replace(path, fmt.Sprintf("%s.%d%s", path, s.counter.Add(1), next), content, 0o600); err != nil {
+	file := fmt.Sprintf("%s.%d%s", path, s.counter.Add(1), next)
+	if err := durable.Write(file, content, 0o600); err != nil {
 		return fmt.Errorf("cannot keep a delivery: %w", err)
 	}
+	if err := s.place(d, int64(len(content)), file); err != nil {
+		return fmt.Errorf("cannot keep a delivery: %w", err)
+	}
+	if err := durable.SyncFolder(s.dir); err != nil {
+		return fmt.Errorf("cannot keep a delivery: %w", err)
+	}
+	return nil
+}
+
+// place gives a written file its name. What is known of it changes in the same step, or it could be removed in between.
+func (s *Store) place(d *Delivery, size int64, file string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.keep[d.Hook()] == 0 { // the configuration has changed
-		s.unlink(path)
+		s.unlink(file)
 		return nil
 	}
-	e := &entry{Meta: d.Meta, size: int64(len(content))}
+	if err := os.Rename(file, filepath.Join(s.dir, d.ID)); err != nil {
+		s.unlink(file)
+		return err
+	}
+	e := &entry{Meta: d.Meta, size: size}
 	e.Bytes = int64(len(d.Request.Body))
 	if was := s.byID[d.ID]; was != nil && was.Hook() == d.Hook() {
 		s.bytes += e.size - was.size
