@@ -98,8 +98,8 @@ func (s *Server) ListDeliveries(ctx context.Context, r *rtaskv1.ListDeliveriesRe
 		}
 	}
 	reply := &rtaskv1.ListDeliveriesResponse{}
-	for _, m := range s.Deliveries.List(func(m deliveries.Meta) bool {
-		return c.mayReplay(m) && (r.Task == "" || m.Task == r.Task) && (r.Webhook == "" || m.Webhook == r.Webhook)
+	for _, m := range s.Deliveries.List(func(h deliveries.Hook) bool {
+		return (r.Task == "" || h.Task == r.Task) && (r.Webhook == "" || h.Webhook == r.Webhook) && c.mayReplay(h)
 	}) {
 		if len(reply.Deliveries) == maxDeliveries {
 			break
@@ -109,10 +109,10 @@ func (s *Server) ListDeliveries(ctx context.Context, r *rtaskv1.ListDeliveriesRe
 	return reply, nil
 }
 
-// mayReplay reports whether the caller may know of a delivery and run it again: it may start the task.
-func (c *call) mayReplay(m deliveries.Meta) bool {
-	t := c.snapshot.Config.Tasks[m.Task]
-	return t != nil && c.may(t) && webhookOf(t, m.Webhook) != nil
+// mayReplay reports whether the caller may know of a webhook's deliveries and run them again: it may start the task.
+func (c *call) mayReplay(h deliveries.Hook) bool {
+	t := c.snapshot.Config.Tasks[h.Task]
+	return t != nil && webhookOf(t, h.Webhook) != nil && c.may(t)
 }
 
 // webhookOf returns a task's webhook of a name, or nil.

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -258,16 +259,22 @@ func (s *Store) Drop(id string) {
 	}
 }
 
-// List returns what is kept and fits, the newest first.
-func (s *Store) List(fits func(Meta) bool) []Meta {
+// List returns what is kept of the webhooks that fit, the newest first. It asks about each of them once, and nothing waits for that.
+func (s *Store) List(fits func(Hook) bool) []Meta {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	hooks := slices.Collect(maps.Keys(s.shelves))
+	s.mu.Unlock()
+	hooks = slices.DeleteFunc(hooks, func(h Hook) bool { return !fits(h) })
 	var all []Meta
-	for _, e := range s.byID {
-		if fits(e.Meta) {
-			all = append(all, e.Meta)
+	s.mu.Lock()
+	for _, h := range hooks {
+		if on := s.shelves[h]; on != nil {
+			for _, e := range on.all {
+				all = append(all, e.Meta)
+			}
 		}
 	}
+	s.mu.Unlock()
 	slices.SortFunc(all, func(a, b Meta) int { return cmp.Or(b.At.Compare(a.At), cmp.Compare(b.ID, a.ID)) })
 	return all
 }
@@ -275,27 +282,28 @@ func (s *Store) List(fits func(Meta) bool) []Meta {
 // shortest is how many characters of an id may name a delivery.
 const shortest = 4
 
-// Find returns what fits and has an id, or the only one whose id begins so, else the newest that its sender calls so. It returns
-// ErrNotFound and ErrAmbiguous.
-func (s *Store) Find(ref string, fits func(Meta) bool) (Meta, error) {
+// Find returns the delivery with an id, or else the only one that is meant: whose id begins so, or that is the newest of a webhook that
+// its sender calls so. Senders choose their names, so a name never goes before another delivery's id, or another webhook's name. It
+// returns ErrNotFound and ErrAmbiguous.
+func (s *Store) Find(ref string, fits func(Hook) bool) (Meta, error) {
 	all := s.List(fits)
 	if i := slices.IndexFunc(all, func(m Meta) bool { return m.ID == ref }); i >= 0 {
 		return all[i], nil
 	}
-	begins := func(m Meta) bool { return len(ref) >= shortest && strings.HasPrefix(m.ID, ref) }
-	called := func(m Meta) bool { return ref != "" && m.Delivery == ref }
-	switch i := slices.IndexFunc(all, called); {
-	case i >= 0:
-		return all[i], nil
+	var meant []Meta
+	for _, m := range all {
+		called := ref != "" && m.Delivery == ref && !slices.ContainsFunc(meant, func(newer Meta) bool { return newer.Hook() == m.Hook() && newer.Delivery == ref })
+		if called || len(ref) >= shortest && strings.HasPrefix(m.ID, ref) {
+			meant = append(meant, m)
+		}
+	}
+	switch len(meant) {
+	case 0:
+		return Meta{}, ErrNotFound
+	case 1:
+		return meant[0], nil
 	default:
-		i = slices.IndexFunc(all, begins)
-		if i < 0 {
-			return Meta{}, ErrNotFound
-		}
-		if slices.ContainsFunc(all[i+1:], begins) {
-			return Meta{}, ErrAmbiguous
-		}
-		return all[i], nil
+		return Meta{}, ErrAmbiguous
 	}
 }
 

@@ -57,7 +57,7 @@ func put(t *testing.T, s *Store, all ...*Delivery) {
 
 func kept(s *Store) string {
 	var all []string
-	for _, m := range s.List(func(Meta) bool { return true }) {
+	for _, m := range s.List(func(Hook) bool { return true }) {
 		all = append(all, m.Delivery)
 	}
 	return strings.Join(all, " ")
@@ -212,7 +212,7 @@ func TestRepeats(t *testing.T) {
 	if err := s.Put(first); err != nil || kept(s) != "d-1 d-0" {
 		t.Errorf("%q, %v", kept(s), err)
 	}
-	if m, err := s.Find(first.ID, func(Meta) bool { return true }); err != nil || m.Reason != "another" {
+	if m, err := s.Find(first.ID, func(Hook) bool { return true }); err != nil || m.Reason != "another" {
 		t.Errorf("%v, %v", m, err)
 	}
 }
@@ -222,7 +222,7 @@ func TestFind(t *testing.T) {
 	a, b, c := delivery(hook, 1, ""), delivery(hook, 2, ""), delivery(hook, 3, "")
 	a.ID, b.ID, c.ID, c.Delivery = "abcdaaaaaaaaaaaa", "abcdbbbbbbbbbbbb", "cccccccccccccccc", "d-1"
 	put(t, s, a, b, c)
-	all := func(Meta) bool { return true }
+	all := func(Hook) bool { return true }
 	for ref, want := range map[string]string{a.ID: a.ID, "abcdb": b.ID, "d-1": c.ID, "d-2": b.ID} {
 		if m, err := s.Find(ref, all); err != nil || m.ID != want {
 			t.Errorf("%s: %v, %v", ref, m, err)
@@ -233,7 +233,7 @@ func TestFind(t *testing.T) {
 			t.Errorf("%s: %v, %v", ref, m, err)
 		}
 	}
-	if _, err := s.Find(a.ID, func(m Meta) bool { return m.ID != a.ID }); !errors.Is(err, ErrNotFound) {
+	if _, err := s.Find(a.ID, func(h Hook) bool { return h != hook }); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
 	for _, id := range []string{"", "..", "none", "../x"} {
@@ -248,7 +248,59 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// Senders choose the names of their deliveries: none gets in front of another webhook's.
+func TestNamesOfSenders(t *testing.T) {
+	other := Hook{"deploy", "chat"}
+	s := open(t, t.TempDir(), map[Hook]int{hook: 10, other: 10})
+	all := func(Hook) bool { return true }
+	mine, prefix, id, name := delivery(hook, 1, ""), delivery(other, 2, ""), delivery(other, 3, ""), delivery(other, 4, "")
+	mine.ID = "abcdaaaaaaaaaaaa"
+	prefix.Delivery, id.Delivery, name.Delivery = "abcda", mine.ID, mine.Delivery
+	put(t, s, mine, prefix, id, name)
+	for _, ref := range []string{"abcda", "d-1"} {
+		if m, err := s.Find(ref, all); !errors.Is(err, ErrAmbiguous) {
+			t.Errorf("%s: %v, %v", ref, m, err)
+		}
+	}
+	for ref, fits := range map[string]func(Hook) bool{mine.ID: all, "d-1": func(h Hook) bool { return h == hook }, "abcdaa": all} {
+		if m, err := s.Find(ref, fits); err != nil || m.ID != mine.ID {
+			t.Errorf("%s: %v, %v", ref, m, err)
+		}
+	}
+	// Another attempt of one webhook's sender is the newest by its name.
+	again := delivery(hook, 5, "")
+	again.Delivery = "twice"
+	first := delivery(hook, 4, "")
+	first.Delivery = "twice"
+	put(t, s, first, again)
+	if m, err := s.Find("twice", all); err != nil || m.ID != again.ID {
+		t.Errorf("%v, %v", m, err)
+	}
+}
+
+// Whether a caller may see a webhook can take a while to find out. It is asked once, and requests that come do not wait for it.
+func TestListHoldsNothingUp(t *testing.T) {
+	s := open(t, t.TempDir(), map[Hook]int{hook: 10})
+	put(t, s, delivery(hook, 1, ""), delivery(hook, 2, ""))
+	asked := 0
+	s.List(func(h Hook) bool {
+		asked++
+		put(t, s, delivery(h, 3, ""))
+		return true
+	})
+	if asked != 1 {
+		t.Errorf("asked %d times", asked)
+	}
+}
+
 func TestConcurrently(t *testing.T) {
+	for range 10 {
+		concurrently(t)
+	}
+}
+
+// concurrently puts deliveries, some with the same id, while others are read and removed.
+func concurrently(t *testing.T) {
 	s := open(t, t.TempDir(), map[Hook]int{hook: 5})
 	var all sync.WaitGroup
 	same := jobid.New()
@@ -274,7 +326,7 @@ func TestConcurrently(t *testing.T) {
 	}
 	all.Wait()
 	names, err := os.ReadDir(s.dir)
-	if metas := s.List(func(Meta) bool { return true }); err != nil || len(names) != len(metas) || len(metas) > 5 {
+	if metas := s.List(func(Hook) bool { return true }); err != nil || len(names) != len(metas) || len(metas) > 5 {
 		t.Errorf("%v, %v, %v", names, metas, err)
 	}
 }

@@ -4877,7 +4877,7 @@ func (x *Delivery) GetBodyBytes() int64 {
 
 type ReplayDeliveryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// delivery: its id, the beginning of one, or the sender's name for it, of which it is the newest.
+	// delivery: its id, the beginning of one, or the sender's name for it, which means the newest of a webhook.
 	Delivery      string `protobuf:"bytes,1,opt,name=delivery,proto3" json:"delivery,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -339,7 +339,7 @@ type JobServiceClient interface {
 	ListDeliveries(context.Context, *v1.ListDeliveriesRequest) (*v1.ListDeliveriesResponse, error)
 	// ReplayDelivery decides on a request to a webhook again that is kept, by the configuration as it is now but for its signature, and
 	// runs the task for it as a new job, whose owner is the caller. NOT_FOUND: it is not kept, or the caller may not start its task.
-	// INVALID_ARGUMENT: several have an id that begins so. Further errors are those of Start.
+	// INVALID_ARGUMENT: it can mean several. Further errors are those of Start.
 	ReplayDelivery(context.Context, *v1.ReplayDeliveryRequest) (*v1.ReplayDeliveryResponse, error)
 	// RotateKey gives a key another secret. The key itself is in this reply and nowhere else.
 	RotateKey(context.Context, *v1.RotateKeyRequest) (*v1.RotateKeyResponse, error)
@@ -426,7 +426,7 @@ type JobServiceHandler interface {
 	ListDeliveries(context.Context, *v1.ListDeliveriesRequest) (*v1.ListDeliveriesResponse, error)
 	// ReplayDelivery decides on a request to a webhook again that is kept, by the configuration as it is now but for its signature, and
 	// runs the task for it as a new job, whose owner is the caller. NOT_FOUND: it is not kept, or the caller may not start its task.
-	// INVALID_ARGUMENT: several have an id that begins so. Further errors are those of Start.
+	// INVALID_ARGUMENT: it can mean several. Further errors are those of Start.
 	ReplayDelivery(context.Context, *v1.ReplayDeliveryRequest) (*v1.ReplayDeliveryResponse, error)
 	// RotateKey gives a key another secret. The key itself is in this reply and nowhere else.
 	RotateKey(context.Context, *v1.RotateKeyRequest) (*v1.RotateKeyResponse, error)
