@@ -176,7 +176,7 @@ func (s *Store) Put(d *Delivery) error {
 	}
 	path := filepath.Join(s.dir, d.ID)
 	file := fmt.Sprintf("%s.%d%s", path, s.counter.Add(1), next)
-	if err := durable.Write(file, content, 0o600); err != nil {
+	if err := durable.WriteFile(file, content, 0o600); err != nil {
 		return fmt.Errorf("cannot keep a delivery: %w", err)
 	}
 	if err := s.place(d, int64(len(content)), file); err != nil {

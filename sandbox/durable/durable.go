@@ -14,7 +14,7 @@ import (
 // Replace replaces a file: after a crash at any point there is the old one or the new one. The new one is first written to next,
 // a path in the same folder; what an earlier crash left there is removed.
 func Replace(path, next string, content []byte, mode fs.FileMode) error {
-	if err := Write(next, content, mode); err != nil {
+	if err := WriteFile(next, content, mode); err != nil {
 		return err
 	}
 	if err := os.Rename(next, path); err != nil {
@@ -25,7 +25,7 @@ func Replace(path, next string, content []byte, mode fs.FileMode) error {
 
 // Create writes a file that no process reads before it is complete. It removes what is at its path, unless that is a folder.
 func Create(path string, content []byte, mode fs.FileMode) error {
-	if err := Write(path, content, mode); err != nil {
+	if err := WriteFile(path, content, mode); err != nil {
 		return err
 	}
 	return SyncFolder(filepath.Dir(path))
@@ -40,8 +40,8 @@ func SyncFolder(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Write writes a new file and syncs it, but for its name, which SyncFolder does. On an error nothing of it is left.
-func Write(path string, content []byte, mode fs.FileMode) error {
+// WriteFile writes a new file and syncs it, but for its name, which SyncFolder does. On an error nothing of it is left.
+func WriteFile(path string, content []byte, mode fs.FileMode) error {
 	if err := unix.Unlink(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return &fs.PathError{Op: "remove", Path: path, Err: err}
 	}
