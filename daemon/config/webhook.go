@@ -36,7 +36,7 @@ type Webhook struct {
 	MaxInputBytes int64
 	// KeepDeliveries is how many requests are kept, to run again; 0: none.
 	KeepDeliveries int
-	// VerifyToken is what Meta sends with a challenge; "": one of the secrets.
+	// VerifyToken is what Meta sends with a challenge; "": no challenge is answered.
 	VerifyToken string
 	// secrets are known, those in missing were not there when the file was read.
 	secrets []string
@@ -91,18 +91,6 @@ func (w *Webhook) Secrets(read func(path string) (string, error)) ([]string, err
 		return nil, errors.Join(errs...)
 	}
 	return all, nil
-}
-
-// ChallengeTokens are the texts of which a challenge has to have one.
-func (w *Webhook) ChallengeTokens(read func(path string) (string, error)) []string {
-	if w.VerifyToken != "" {
-		return []string{w.VerifyToken}
-	}
-	secrets, err := w.Secrets(read)
-	if err != nil {
-		return nil
-	}
-	return secrets
 }
 
 func (f SecretFile) read(k webhook.Kind, read func(path string) (string, error)) (string, error) {

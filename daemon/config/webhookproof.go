@@ -121,14 +121,14 @@ func proofAttributes() []attribute[hookDraft] {
 				"the header that Grafana has as Timestamp Header.",
 		},
 		{
-			name: "verify_token", example: `"c0ffee…"`, otherwise: "one of the secrets",
+			name: "verify_token", example: `"c0ffee…"`, otherwise: "no challenge is answered",
 			kind: text(func(d *decoder, v value, h *hookDraft) {
 				if s, ok := d.string(v, false); ok && d.unseen(v, s) {
 					h.VerifyToken = s
 				}
 			}),
-			doc: "The verify token that Meta was told, for `meta`. It comes in a URL when this webhook's URL is registered, so it should be no " +
-				"secret that signs.",
+			doc: "The verify token that Meta was told, for `meta`. It comes in a URL when this webhook's URL is registered, so it is none of " +
+				"the secrets. Make one with `openssl rand -hex 20`, and tell Meta the same.",
 		},
 	}
 }
@@ -192,6 +192,9 @@ func (d *decoder) checkWebhook(r hcl.Range, h *hookDraft) {
 	}
 	for _, s := range h.secrets {
 		d.checkSecret(r, h, s)
+	}
+	if row.Challenge.Token != "" && h.VerifyToken == "" {
+		d.warnf(r, "Write for example: verify_token = \"c0ffee…\"", "webhook %q has no verify_token: %s cannot register its URL", h.Name, row.Title)
 	}
 	if v, ok := h.given["replay"]; ok && !h.RefuseRepeats && h.neverAgain() {
 		d.errorf(v.rng(), "Leave it out.", "with verify = %q a time is signed, and a repeat never runs again", kind)

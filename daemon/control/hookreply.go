@@ -59,7 +59,7 @@ func ownReply(r *webhook.Reply) *rtaskv1.WebhookReply {
 // greeting answers a request that only asks whether somebody is there, which is not signed. It returns neither an answer nor an error
 // for one that is to be judged.
 func (s *Server) greeting(h *hook) (*rtaskv1.WebhookResponse, error) {
-	hello, ok, err := webhook.Greeting(h.webhook.Scheme.Kind, h.webhook.ChallengeTokens(s.ReadSecret), h.request)
+	hello, ok, err := webhook.Greeting(h.webhook.Scheme.Kind, h.webhook.VerifyToken, h.request)
 	if err != nil {
 		d := h.decided(refused)
 		d.reason = err.Error()

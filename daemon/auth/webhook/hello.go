@@ -22,8 +22,8 @@ func (k Kind) AsksByGet() bool {
 }
 
 // Greeting returns what a request asks that is not signed, false for one that has to pass Verify. Nothing may come of it but its
-// answer. Tokens are what Challenge.Token may be. An error is around ErrSignature.
-func Greeting(k Kind, tokens []string, r *Request) (Hello, bool, error) {
+// answer. The token is what Challenge.Token has to be; "": it is good for nothing. An error is around ErrSignature.
+func Greeting(k Kind, token string, r *Request) (Hello, bool, error) {
 	row := rowOf(k)
 	switch {
 	case row == nil:
@@ -33,13 +33,13 @@ func Greeting(k Kind, tokens []string, r *Request) (Hello, bool, error) {
 	case row.OpenPing != "" && r.Headers.get(row.Event[0].Header...) == row.OpenPing && !r.Headers.has(row.Signature.Place.Header...) && !r.Headers.has(row.Secret):
 		return Hello{Reason: "it is a ping"}, true, nil
 	case r.Method == "GET" && row.Challenge.Query != "":
-		return row.Challenge.answer(tokens, r)
+		return row.Challenge.answer(token, r)
 	}
 	return Hello{}, false, nil
 }
 
 // answer repeats what a sender asks to be repeated. That is a few plain characters, so nobody can make a page of it.
-func (c Challenge) answer(tokens []string, r *Request) (Hello, bool, error) {
+func (c Challenge) answer(token string, r *Request) (Hello, bool, error) {
 	query, err := url.ParseQuery(r.Query)
 	if err != nil {
 		return Hello{}, false, refusal("the URL's query cannot be read")
@@ -53,7 +53,9 @@ func (c Challenge) answer(tokens []string, r *Request) (Hello, bool, error) {
 	switch {
 	case c.Mode != "" && query.Get(c.Mode) != c.ModeIs:
 		return Hello{}, false, refusal("%s is not %s", c.Mode, c.ModeIs)
-	case c.Token != "" && !IsToken(query.Get(c.Token), Digests(nonempty(tokens))):
+	case c.Token != "" && token == "":
+		return Hello{}, false, refusal("the webhook has no %s", strings.TrimPrefix(c.Token, "hub."))
+	case c.Token != "" && !IsToken(query.Get(c.Token), Digests([]string{token})):
 		return Hello{}, false, refusal("%s is not the one of this webhook", c.Token)
 	case !plainWord(text):
 		return Hello{}, false, refusal("%s is not a word of letters, digits and ._~+/=-", c.Query)

@@ -32,7 +32,7 @@ func TestGreeting(t *testing.T) {
 		{Slack, &Request{Method: "POST", Body: []byte("ssl_check=1&token=x")}, "it is Slack's check of the certificate"}, {GitHub, get("challenge=abc"), ""},
 		{Zoom, &Request{Method: "POST", Body: []byte(`{"event":"endpoint.url_validation","payload":{"plainToken":"x"}}`)}, ""}, {"none", get("challenge=a"), ""},
 	} {
-		h, ok, err := Greeting(c.kind, []string{"", "meatyhamhock"}, c.request)
+		h, ok, err := Greeting(c.kind, "meatyhamhock", c.request)
 		got := h.Reason
 		if h.Reply != nil {
 			got = h.Reply.Body
@@ -42,6 +42,11 @@ func TestGreeting(t *testing.T) {
 		}
 		if got != c.want || ok != (c.want != "" && c.want != "!") || err != nil && !errors.Is(err, ErrSignature) {
 			t.Errorf("%s %+v: %+v, %v, %v; want %q", c.kind, c.request, h, ok, err, c.want)
+		}
+	}
+	for _, token := range []string{"", "x"} { // no text is a token where there is none
+		if _, ok, err := Greeting(Meta, "", get("hub.mode=subscribe&hub.challenge=1&hub.verify_token="+token)); ok || !errors.Is(err, ErrSignature) {
+			t.Errorf("%q: %v, %v", token, ok, err)
 		}
 	}
 	for _, k := range Kinds() {

@@ -427,7 +427,7 @@ func FuzzSenders(f *testing.F) {
 		d.Choose(Wanted{Refs: []string{"refs/heads/*"}}).Skip(Wanted{})
 		Answer(s, []string{secret}, r, d, now)
 		r.Method = "GET"
-		if h, ok, _ := Greeting(s.Kind, []string{secret}, r); ok && h.Reply != nil && !plainWord(h.Reply.Body) {
+		if h, ok, _ := Greeting(s.Kind, secret, r); ok && h.Reply != nil && !plainWord(h.Reply.Body) {
 			t.Errorf("%+v", h)
 		}
 	})
