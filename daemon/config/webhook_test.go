@@ -427,3 +427,26 @@ func TestSenders(t *testing.T) {
 		t.Errorf("%v", diags)
 	}
 }
+
+// A finding shows no secret, wherever in its line it is.
+func TestSecretLinesHidden(t *testing.T) {
+	const secret = "0123456789abcdefsecret"
+	hook := func(name, lines string) string {
+		return fmt.Sprintf(" webhook %q { %s }\n", name, lines)
+	}
+	task := func(lines string) string { return "task \"a\" {\n command = [\"true\"]\n" + lines + "}\n" }
+	token := "token = \"" + secret + "\""
+	for file, text := range map[string]string{
+		"name.hcl": task(hook("No Name", token)), "twice.hcl": task(hook("w", "\n"+token+"\n") + hook("w", token)), "same.hcl": task(hook("w", "\n"+token+"\n") + hook("x", token)),
+		"param.hcl":     task(" param \"p\" {}\n" + hook("w", token)),
+		"params.hcl":    task(hook("w", "\n"+token+"\nparams = { none = query.key == \""+secret+"\" ? \"a\" : \"b\" }\n")),
+		"dockerhub.hcl": task(hook("w", "\nverify = \"dockerhub\"\n"+token+"\nwhen = query.key == \""+secret+"\" && none\n")),
+		"line.hcl.json": `{"task":{"a":{"command":["true"],"none":1,"webhook":{"w":{"token":"` + secret + `"}}}}}`,
+	} {
+		folder(t, map[string]string{"tasks.d/" + file: text})
+		_, diags := Load(here())
+		if !diags.HasErrors() || strings.Contains(fmt.Sprintf("%+v", diags), secret) {
+			t.Errorf("%s: %+v", file, diags)
+		}
+	}
+}

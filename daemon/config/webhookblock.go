@@ -108,7 +108,7 @@ func (d *decoder) unseen(v value, s string) bool {
 // hideSecrets takes the source lines out of diagnostics that have a secret in them: they go to the journal, and to others' terminals.
 func (d *decoder) hideSecrets(h *hookDraft, diags Diagnostics) {
 	names := []string{"secrets", "token", "verify_token"}
-	if h.Scheme.Kind == webhook.Token { // whose expressions may compare what only the sender knows
+	if !h.Scheme.Kind.Signed() { // whose expressions may compare what only the sender knows
 		names = append(names, "event", "ref", "id", "when", "environment", "params")
 	}
 	for _, name := range names {

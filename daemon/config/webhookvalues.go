@@ -9,7 +9,6 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 
-	"github.com/rtask/rtask/daemon/auth/webhook"
 	"github.com/rtask/rtask/daemon/expression"
 	"github.com/rtask/rtask/sandbox/wording"
 )
@@ -139,7 +138,7 @@ func (d *decoder) whole(v value, h *hookDraft, want expression.Type) *expression
 // one without is an expression itself.
 func (d *decoder) expression(v value, h *hookDraft, want expression.Type, bare bool) *expression.Expression {
 	src := expression.Source{
-		Name: v.name, File: d.source.name, Start: v.rng().Start, Text: []byte(d.text(v.rng())), Secretive: h.Scheme.Kind == webhook.Token,
+		Name: v.name, File: d.source.name, Start: v.rng().Start, Text: []byte(d.text(v.rng())), Secretive: !h.Scheme.Kind.Signed(),
 	}
 	if _, native := v.expr.(hclsyntax.Expression); !native {
 		raw, diags := v.expr.Value(nil)
@@ -213,9 +212,13 @@ func (d *decoder) tellable(key hcl.Expression) (string, bool) {
 // checkParams reports what a webhook says of parameters that its task does not have, and those that it does not say and that have no
 // default.
 func (d *decoder) checkParams(t *draft) {
-	report := func(at Pos, detail, format string, args ...any) {
+	report := func(w *Webhook, at Pos, detail, format string, args ...any) {
+		line := d.source.line(at.Line)
+		if at != w.Pos && !w.Scheme.Kind.Signed() { // as hideSecrets
+			line = ""
+		}
 		d.diags = append(d.diags, Diagnostic{
-			Summary: fmt.Sprintf(format, args...), Detail: detail, File: at.File, Line: at.Line, Column: at.Column, Source: d.source.line(at.Line),
+			Summary: fmt.Sprintf(format, args...), Detail: detail, File: at.File, Line: at.Line, Column: at.Column, Source: line,
 		})
 	}
 	var names []string
@@ -229,15 +232,15 @@ func (d *decoder) checkParams(t *draft) {
 			switch near := wording.Nearest(one.Name, slices.Values(names)); {
 			case slices.Contains(names, one.Name):
 			case len(near) > 0:
-				report(one.Pos, fmt.Sprintf("Did you mean %q?", near[0]), "params: task %q has no param %q", t.Name, one.Name)
+				report(w, one.Pos, fmt.Sprintf("Did you mean %q?", near[0]), "params: task %q has no param %q", t.Name, one.Name)
 			default:
-				report(one.Pos, fmt.Sprintf("Write in the task: param %q { … }", one.Name), "params: task %q has no param %q", t.Name, one.Name)
+				report(w, one.Pos, fmt.Sprintf("Write in the task: param %q { … }", one.Name), "params: task %q has no param %q", t.Name, one.Name)
 			}
 		}
 		i := slices.IndexFunc(t.Params, func(p *Param) bool { return p.Default == nil && !said[p.Name] })
 		if i >= 0 {
 			name := t.Params[i].Name
-			report(w.Pos, fmt.Sprintf("Give it a default, or say in the webhook: params = { %s = body.… }", name),
+			report(w, w.Pos, fmt.Sprintf("Give it a default, or say in the webhook: params = { %s = body.… }", name),
 				"webhook %q could start nothing: param %q has no default, and params does not say it", w.Name, name)
 		}
 	}
