@@ -70,7 +70,7 @@ func TestZoomValidation(t *testing.T) {
 		if err != nil || !d.Ping {
 			t.Fatalf("%+v, %v", d, err)
 		}
-		return Answer(s, []string{"one", "two"}, r, d, now)
+		return Answer(s, []string{"one", "two"}, r, d.WithEvent("what the configuration says"), now)
 	}
 	want := `{"encryptedToken":"` + hex.EncodeToString(SHA256.sum([]byte("two"), []byte("qgg8vlvZRS6UYooatFL8Aw"))) + `","plainToken":"qgg8vlvZRS6UYooatFL8Aw"}`
 	if got := ask("qgg8vlvZRS6UYooatFL8Aw"); got == nil || got.Body != want || got.Status != 200 || got.ContentType != "application/json" {

@@ -1,8 +1,11 @@
 package webhook
 
 // WithEvent is d with an event that was found where a user says that it stands. The sender's other name for it, and what rtask
-// knows of the bodies of its events, mean nothing then.
+// knows of the bodies of its events, mean nothing then. A ping stays the one that it is, which says how it is answered.
 func (d Delivery) WithEvent(event string) Delivery {
+	if d.Ping {
+		return d
+	}
 	d.Event, d.Other, d.Unlike = line(event), "", ""
 	return d
 }
