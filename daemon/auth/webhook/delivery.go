@@ -12,8 +12,12 @@ import (
 	"unicode/utf8"
 )
 
-// longestWord is how many bytes an event, a ref or an id may have.
-const longestWord = 1024
+const (
+	// longestWord is how many bytes an event, a ref or an id may have.
+	longestWord = 1024
+	// maxChanges is how many branches and tags a request may name.
+	maxChanges = 100_000
+)
 
 // Delivery is what a request says happened, as far as its kind says so. What is missing, or is no line of text, is "".
 type Delivery struct {
@@ -61,7 +65,7 @@ const (
 
 // Read returns what a request says. It is for one that has passed Verify. The bytes of the body alone say how they are to be
 // read: headers are not signed by any sender, and a client that has a signed body can send it again with others. An error is
-// ErrBody.
+// around ErrBody, or says that the body names too many branches.
 func Read(s Scheme, r *Request) (Delivery, error) {
 	row := s.sender()
 	if row == nil {
@@ -115,15 +119,18 @@ func (s *Sender) fill(d *Delivery, r *Request, o object) error {
 
 // fill reads what a body says of branches and tags. A list of changes may be empty.
 func (s *Refs) fill(d *Delivery, o object) error {
-	changes := []object{o}
+	changes := slices.Values([]object{o})
 	if len(s.List) > 0 {
 		list, err := o.at(s.List...)
 		if err != nil {
 			return err
 		}
-		changes = slices.Collect(list.elements())
+		changes = list.elements()
 	}
-	for _, o := range changes {
+	for o := range changes {
+		if len(d.Changes) == maxChanges {
+			return fmt.Errorf("the body names more than %d branches and tags", maxChanges)
+		}
 		c, err := s.change(o)
 		if err != nil {
 			return err

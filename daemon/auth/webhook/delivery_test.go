@@ -172,6 +172,16 @@ func read(t *testing.T, k Kind, h Headers, body string) Delivery {
 	return d
 }
 
+// A body of empty changes would take a hundred times its size.
+func TestManyChanges(t *testing.T) {
+	for n, ok := range map[int]bool{maxChanges: true, maxChanges + 1: false} {
+		d, err := Read(Scheme{Kind: AzureDevOps}, &Request{Body: []byte(`{"resource":{"refUpdates":[` + strings.Repeat("{},", n-1) + `{}]}}`)})
+		if (err == nil) != ok || ok && len(d.Changes) != n || !ok && len(d.Changes) != 0 {
+			t.Errorf("%d: %v, %d changes", n, err, len(d.Changes))
+		}
+	}
+}
+
 // A deletion that is wanted has no commit.
 func TestDeletions(t *testing.T) {
 	zeros := strings.Repeat("0", 40)
