@@ -16,6 +16,7 @@ import (
 	"github.com/rtask/rtask/daemon/config"
 	"github.com/rtask/rtask/daemon/config/foreign"
 	"github.com/rtask/rtask/daemon/config/oldtoml"
+	"github.com/rtask/rtask/sandbox/wording"
 )
 
 // maxConfig is the largest configuration file that rtaskctl takes, in bytes.
@@ -165,6 +166,7 @@ func loadTasks(text []byte) (*config.Config, error) {
 
 // moved says what becomes of the URL of a hook. One that is a secret stays where it is.
 func moved(cfg *config.Config, h foreign.Hook) string {
+	h.URL = wording.Escape(h.URL, "") // one line, whatever is in it
 	t := cfg.Tasks[h.Task]
 	for _, w := range t.Webhooks {
 		if w.Name == h.Webhook && w.Scheme.Kind.Signed() {

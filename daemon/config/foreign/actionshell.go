@@ -81,7 +81,24 @@ func (c *actionTask) mayExport(name string) error {
 	if !identifier(name) { // and none for a shell
 		return nil
 	}
+	if err := assignable(name); err != nil {
+		return err
+	}
 	return c.options.Variable(name)
+}
+
+// assignable returns why the text of a shell must not set a variable: bash(1) computes what RANDOM gets, and so runs a $(…) in it,
+// BASH_ARGV0 is $0, and UID cannot be set. /bin/sh may be bash.
+func assignable(name string) error {
+	own := []string{
+		"_", "COLUMNS", "COPROC", "DIRSTACK", "EPOCHREALTIME", "EPOCHSECONDS", "EUID", "FUNCNAME", "GROUPS", "HISTCMD", "LINENO", "LINES", "MAILCHECK",
+		"MAPFILE", "OPTARG", "OPTERR", "OPTIND", "PIPESTATUS", "PPID", "RANDOM", "REPLY", "SECONDS", "SHELLOPTS", "SHLVL", "SRANDOM", "TMOUT", "UID",
+		"status", // which our own text sets
+	}
+	if slices.Contains(own, name) || strings.HasPrefix(name, "BASH") || strings.HasPrefix(name, "COMP_") || strings.HasPrefix(name, "HIST") {
+		return fmt.Errorf("shells have a variable of this name for themselves")
+	}
+	return nil
 }
 
 // template is where the value of an argument stands, with a dot before Arguments or as OliveTin wrote it before.

@@ -13,8 +13,10 @@ import (
 )
 
 const (
-	// maxNodes is how much of a document is read, counting what it refers to as often as it does.
+	// maxNodes is how much of a document is read, counting what it refers to as often as it does. A long text counts for several.
 	maxNodes = 100_000
+	// bytesPerNode is how much text counts for one more.
+	bytesPerNode = 64
 	// maxDepth is how deep lists and mappings may stand in each other.
 	maxDepth = 100
 )
@@ -43,7 +45,7 @@ func syntaxError(err error) *Error {
 }
 
 func resolve(n *yaml.Node, depth int, left *int) (*yaml.Node, error) {
-	*left--
+	*left -= 1 + len(n.Value)/bytesPerNode
 	if *left < 0 || depth > maxDepth {
 		return nil, &Error{n.Line, "it is too large or too deeply nested"}
 	}
@@ -84,13 +86,13 @@ func object(n *yaml.Node, what string, fold bool, err *error) *mapping {
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		if key.Kind != yaml.ScalarNode || key.Tag == "!!merge" {
-			m.wrong(key, "%s: write its names out: lists, objects and << are not read here", what)
+		if key.Kind != yaml.ScalarNode || key.Tag == "!!merge" || key.Tag == "!!binary" {
+			m.wrong(key, "%s: write its names out: lists, objects, !!binary and << are not read here", what)
 			continue
 		}
 		name := key.Value
 		if fold {
-			name = strings.ToLower(name)
+			name = strings.ToLower(strings.ToUpper(name)) // as encoding/json does, to which ſ is an s
 		}
 		if m.values[name] != nil {
 			m.wrong(key, "%s has %q twice", what, key.Value)

@@ -84,6 +84,7 @@ func Convert(data []byte, o Options) (*Result, error) {
 }
 
 func convert(data []byte, o Options) (*Result, error) {
+	o.Name = wording.Escape(o.Name, "")                   // one line, whatever is in it
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // a byte order mark
 	root, err := parse(data)
 	// Actions of OliveTin have {{ … }}, too.
@@ -109,7 +110,8 @@ type output struct {
 	options Options
 	result  Result
 	tasks   []made
-	names   map[string]bool
+	// names has those of the tasks, each with how many wanted it.
+	names map[string]int
 }
 
 // taskName returns a name for a task that no other one of the file has, as near to text as names of tasks are.
@@ -133,10 +135,11 @@ func (o *output) taskName(text, otherwise string) string {
 		name = otherwise
 	}
 	unique := name
-	for i := 2; o.names[unique]; i++ {
-		unique = name + "-" + strconv.Itoa(i)
+	for o.names[unique] > 0 {
+		o.names[name]++
+		unique = name + "-" + strconv.Itoa(o.names[name])
 	}
-	o.names[unique] = true
+	o.names[unique] = 1
 	return unique
 }
 

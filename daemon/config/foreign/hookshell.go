@@ -145,6 +145,10 @@ func (c *hookTask) passEnvironment(s *script) []variable {
 			continue
 		}
 		if v.raw {
+			if err := assignable(name); err != nil {
+				c.note("  ", a.line, "%s: %s: %v", what, name, err)
+				continue
+			}
 			s.raw = true
 			s.before = append(s.before, "export "+name+`="$`+s.free+`BODY"`)
 			continue
@@ -177,6 +181,10 @@ func (c *hookTask) passFiles(s *script) []string {
 		}
 		name := c.variable(a, variableName(a, strings.ToUpper(a.name)), what)
 		if name == "" {
+			continue
+		}
+		if err := assignable(name); err != nil {
+			c.note("  ", a.line, "%s: %s: %v", what, name, err)
 			continue
 		}
 		write := fmt.Sprintf(`printf %%s %s`, s.word(v, "FILE_", i+1))

@@ -16,7 +16,7 @@ func convertHooks(root *yaml.Node, options Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &output{options: options, names: map[string]bool{}}
+	o := &output{options: options, names: map[string]int{}}
 	for _, h := range hooks {
 		c := &hookTask{hook: h, output: o, name: o.taskName(h.id, "hook"), where: fmt.Sprintf("hook %q", h.id), task: &task{}}
 		c.write()
@@ -124,6 +124,10 @@ func (c *hookTask) verify() *cond {
 	condition := &cond{kind: isTrue}
 	if c.rule != nil {
 		v, condition = r.split(c.rule)
+		if at, err := c.rule.broken(); at != nil {
+			r.lost(at.line, "webhook answers 500 where it comes to a match of type %q with an error in it: %v. The whole rule triggers nothing", at.match.kind, err)
+			condition = &cond{kind: isFalse}
+		}
 	}
 	switch {
 	case v == nil:

@@ -2,6 +2,7 @@ package foreign
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -34,7 +35,7 @@ func convertActions(root *yaml.Node, options Options) (*Result, error) {
 	if m.take("actions") == nil {
 		return nil, &Error{root.Line, "this is neither a list of hooks of adnanh/webhook nor a config.yaml of OliveTin: it has no actions"}
 	}
-	o := &output{options: options, names: map[string]bool{}}
+	o := &output{options: options, names: map[string]int{}}
 	var comments []string
 	for _, name := range []string{"include", "entities", "actionGroups", "defaultPermissions", "accessControlLists", "authRequireGuestsToLogin", "authLocalUsers"} {
 		if m.take(name) != nil {
@@ -142,7 +143,7 @@ func (c *actionTask) rate() {
 		case i > 0:
 			c.note("  ", n.Line, "maxRate: %d in %s, beside another one: rate_limit is one number", limit, span)
 		default:
-			c.task.line("  rate_limit = %.6f", float64(limit)/span.Seconds())
+			c.task.line("  rate_limit = %s", strconv.FormatFloat(float64(limit)/span.Seconds(), 'f', -1, 64)) // never 0, which is no limit
 			c.note("  ", n.Line, "maxRate: %d in %s may come at the same time in OliveTin. rate_limit spreads them", limit, span)
 		}
 	}

@@ -259,6 +259,31 @@ func canonical(s string) bool {
 	return s == "true" || s == "false" || regexp.MustCompile(`^(0|-?[1-9][0-9]*|-?(0|[1-9][0-9]*)\.[0-9]*[1-9])$`).MatchString(s)
 }
 
+// broken returns the first match at which webhook stops with an error, whatever stands around it, and why; nil if there is none.
+func (r *rule) broken() (*rule, error) {
+	for _, kid := range r.kids {
+		if at, err := kid.broken(); at != nil {
+			return at, err
+		}
+	}
+	if r.kind != "match" {
+		return nil, nil
+	}
+	var err error
+	switch m := r.match; {
+	case m.kind == "ip-whitelist" && m.ranges != "":
+		_, err = ranges(m.ranges)
+	case m.kind == "regex":
+		_, err = regexp.Compile(m.regex)
+	case (strings.HasPrefix(m.kind, "payload-h") || m.kind == "scalr-signature") && m.secret == "":
+		err = fmt.Errorf("its secret is empty")
+	}
+	if err != nil {
+		return r, err
+	}
+	return nil, nil
+}
+
 // isSecret guesses by its name that a value is a secret.
 func isSecret(a argument) bool {
 	if a.source == "string" {
@@ -276,9 +301,6 @@ func ranges(text string) (*cond, error) {
 			p, err = netip.PrefixFrom(addr, addr.BitLen()), nil
 		}
 		if err != nil || p.Addr().Zone() != "" {
-			if len(either.kids) > 0 {
-				break // webhook reads them one by one, and stops here
-			}
 			return nil, fmt.Errorf("%q is no network", s)
 		}
 		either.kids = append(either.kids, &cond{kind: aLeaf, text: fmt.Sprintf("cidrcontains(%q, remote_addr)", p.Masked())})
