@@ -114,6 +114,9 @@ func (a *app) convertForeign(path string, data []byte) error {
 	for _, h := range result.Hooks {
 		a.say("%s", moved(cfg, h))
 	}
+	if slices.ContainsFunc(result.Hooks, func(h foreign.Hook) bool { return !webhookOf(cfg, h).Scheme.Kind.Signed() }) {
+		a.say("A ping of GitHub to a secret URL is answered and starts nothing.")
+	}
 	if len(result.Hooks) > 0 {
 		a.say("A request that a rule refuses is answered with 200 and {\"status\":\"ignored\"}, one with a wrong signature with 401.")
 		a.say("A body is read as JSON or a form by what is in it, whatever its Content-Type is.")
@@ -164,14 +167,17 @@ func loadTasks(text []byte) (*config.Config, error) {
 	return cfg, nil
 }
 
+// webhookOf returns the webhook of a hook. Each hook that a conversion returns has one.
+func webhookOf(cfg *config.Config, h foreign.Hook) *config.Webhook {
+	all := cfg.Tasks[h.Task].Webhooks
+	return all[slices.IndexFunc(all, func(w *config.Webhook) bool { return w.Name == h.Webhook })]
+}
+
 // moved says what becomes of the URL of a hook. One that is a secret stays where it is.
 func moved(cfg *config.Config, h foreign.Hook) string {
 	h.URL = wording.Escape(h.URL, "") // one line, whatever is in it
-	t := cfg.Tasks[h.Task]
-	for _, w := range t.Webhooks {
-		if w.Name == h.Webhook && w.Scheme.Kind.Signed() {
-			return fmt.Sprintf("%s is now /wh/%s: change it at the sender", h.URL, w.Hash(nil))
-		}
+	if w := webhookOf(cfg, h); w.Scheme.Kind.Signed() {
+		return fmt.Sprintf("%s is now /wh/%s: change it at the sender", h.URL, w.Hash(nil))
 	}
 	return fmt.Sprintf("%s has a secret URL now, which rtaskctl webhook list shows as %s/%s: change it at the sender", h.URL, h.Task, h.Webhook)
 }

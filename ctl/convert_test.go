@@ -86,3 +86,25 @@ func FuzzConvertForeign(f *testing.F) {
 		}
 	})
 }
+
+// What is said of a hook is one line, whatever its name is.
+func TestForeignHooksAreSaid(t *testing.T) {
+	const text = "- {id: \"a\\n/hooks/b\\u001b\", execute-command: /bin/true}\n- id: c\n  execute-command: /bin/true\n  trigger-rule: " +
+		"{match: {type: payload-hmac-sha256, secret: one, parameter: {source: header, name: X-Sig}}}\n"
+	r, err := foreign.Convert([]byte(text), foreignOptions("file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := loadTasks(r.Text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, h := range r.Hooks {
+		all = append(all, moved(cfg, h))
+	}
+	if len(all) != 2 || !strings.HasPrefix(all[0], `/hooks/a\x0a/hooks/b\x1b has a secret URL now`) ||
+		!strings.HasPrefix(all[1], "/hooks/c is now /wh/") {
+		t.Errorf("%q", all)
+	}
+}
