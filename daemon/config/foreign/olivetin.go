@@ -124,6 +124,7 @@ func (c *actionTask) write() {
 		c.task.line("  enabled = false")
 	}
 	c.rate()
+	c.schedule()
 	c.others()
 	for _, in := range c.arguments {
 		c.param(in)
@@ -149,18 +150,49 @@ func (c *actionTask) rate() {
 	}
 }
 
+// schedule writes when it is started by itself. A job that is gets the defaults of all parameters.
+func (c *actionTask) schedule() {
+	n := c.take("execOnCron")
+	if n == nil {
+		return
+	}
+	const otherwise = "write a schedule, see SCHEDULES AND PATHS in rtask.hcl(5)"
+	if n.Kind != yaml.SequenceNode {
+		c.note("  ", c.lines["execOnCron"], "execOnCron: it is not a list: %s", otherwise)
+		return
+	}
+	for _, in := range c.arguments {
+		if in.kind != "html" && in.kind != "confirmation" && in.fallback == "" {
+			c.note("  ", c.lines["execOnCron"], "execOnCron: argument %q has no default, which a schedule needs", in.name)
+			return
+		}
+	}
+	var times []string
+	for _, e := range n.Content {
+		when, err := onCalendar(e.Value)
+		if err != nil {
+			c.note("  ", e.Line, "execOnCron: %q: %v: %s", e.Value, err, otherwise)
+			continue
+		}
+		times = append(times, when)
+	}
+	if len(times) > 0 {
+		c.task.line("  schedule {")
+		c.task.line("    on_calendar = %s", c.list(times))
+		c.task.line("  }")
+	}
+}
+
 // others notes what else an action has.
 func (c *actionTask) others() {
-	const schedule = "let a timer of systemd run: rtaskctl start "
 	for _, other := range []struct{ name, reason string }{
 		{"shellAfterCompleted", "see on_success and on_failure, whose tasks get nothing of the output"},
 		{"acls", "who may start a task over HTTP is in its api_keys, and which local users may in allow_users and allow_groups"},
 		{"enabledExpression", "the task is disabled until somebody enables it"},
 		{"execOnStartup", "let a service of systemd run: rtaskctl start " + c.name},
-		{"execOnCron", "rtask has no schedule: " + schedule + c.name},
-		{"execOnCalendarFile", "rtask has no schedule: " + schedule + c.name},
-		{"execOnFileCreatedInDir", "let a path unit of systemd run: rtaskctl start " + c.name},
-		{"execOnFileChangedInDir", "let a path unit of systemd run: rtaskctl start " + c.name},
+		{"execOnCalendarFile", "write a schedule, see SCHEDULES AND PATHS in rtask.hcl(5)"},
+		{"execOnFileCreatedInDir", "write a path, see SCHEDULES AND PATHS in rtask.hcl(5), whose job finds out by itself which file it is"},
+		{"execOnFileChangedInDir", "write a path, see SCHEDULES AND PATHS in rtask.hcl(5), whose job finds out by itself which file it is"},
 		{"execOnWebhook", "write a webhook, see WEBHOOKS in rtask.hcl(5). All actions of OliveTin share one URL, and each webhook of rtask has its own"},
 		{"triggers", "see on_success and on_failure"},
 		{"groups", "max_concurrent is of one task"},
