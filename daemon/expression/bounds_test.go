@@ -71,7 +71,8 @@ func TestBounds(t *testing.T) {
 
 // TestCosts tries functions whose time or memory would grow faster than their arguments do.
 func TestCosts(t *testing.T) {
-	body := `{"n":[` + strings.Repeat("1,", 30_000) + `1],"far":[` + strings.Repeat("1e1200,", 30_000) + `1],"s":"` + strings.Repeat("a", 400_000) +
+	body := `{"n":[` + strings.Repeat("1,", 30_000) + `1],"far":[` + strings.Repeat("1e1200,", 30_000) + `1],"tiny":[` +
+		strings.Repeat("1e-1200,", 1000) + `1],"s":"` + strings.Repeat("a", 400_000) +
 		`","cut":"` + strings.Repeat("b", 1000) + `éa","commas":"` + strings.Repeat(",", 100_000) + `","hundred":"` + strings.Repeat("1,", 100) + `"}`
 	for text, want := range map[string]string{
 		`length(join(",", body.n)) == 60001`:                    "",
@@ -88,6 +89,11 @@ func TestCosts(t *testing.T) {
 		`jsonencode(body.n) == ""`:                              "takes more than",
 		`length([for n in body.far : "${n}"]) == 1`:             "takes more than",
 		`jsonencode(body.far) == ""`:                            "takes more than",
+		`length([for n in body.tiny : "${n}"]) == 1`:            "takes more than",
+		`length([for n in body.tiny : tostring(n)]) == 1`:       "takes more than",
+		`{for n in body.tiny : n => 1...}["1"] == [1]`:          "takes more than",
+		`jsonencode(body.tiny) == ""`:                           "takes more than",
+		`join(",", body.tiny) == ""`:                            "takes more than",
 		`length([for n in body.n : substr(body.s, 0, 1)]) == 1`: "takes more than",
 		`length([for n in body.n : upper(body.s)]) == 1`:        "takes more than",
 		`anytrue([for n in [1, 2] : body.hundred])`:             "each of the list must be true or false",

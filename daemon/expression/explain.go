@@ -66,7 +66,7 @@ func (e *Expression) explain(r *run, node hclsyntax.Expression) Part {
 func show(v cty.Value) string {
 	const longest = 100
 	b, err := ctyjson.Marshal(v, v.Type())
-	if err == nil && v.Type() == cty.String {
+	if err == nil && v.Type() == cty.String && !v.IsNull() {
 		b, err = json.Marshal(v.AsString())
 	}
 	if err != nil {

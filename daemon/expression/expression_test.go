@@ -327,6 +327,18 @@ startswith(ref, "refs")|true`
 	}
 }
 
+// TestExplainNull: what is compared may be null, of any type.
+func TestExplainNull(t *testing.T) {
+	for text, want := range map[string]string{
+		`tostring(body.none) == "x"`: "tostring(body.none) = null", `tonumber(body.none) == 1`: "tonumber(body.none) = null", `body.none == 1`: "body.none = null",
+	} {
+		e := compiled(t, Condition, text)
+		if parts := e.Explain(input(pushed, e)); len(parts) != 1 || parts[0].Value != want || !parts[0].False {
+			t.Errorf("%s: %+v", text, parts)
+		}
+	}
+}
+
 func TestOfBody(t *testing.T) {
 	for text, want := range map[string]bool{`body.id`: true, `"${body.id}-${event}"`: false, `header("X-Id")`: false, `try(body.id, header("X-Id"))`: false, `"x"`: false} {
 		if got := compiled(t, Text, text).OfBody(); got != want {

@@ -16,8 +16,10 @@ const (
 	textPerStep = 64
 	// encodedEach is what each value weighs of which jsonencode makes JSON.
 	encodedEach = 16
-	// bitsPerStep is how many bits of a number's exponent weigh a step: it is written with all its digits.
-	bitsPerStep = 32
+	// bitsPerStep is how many bits of a number's exponent weigh a step: it is written with all its digits. Those behind the point take
+	// time with the square of how many they are, of which squarePerStep weighs a step.
+	bitsPerStep   = 32
+	squarePerStep = 5000
 	// maxAllSteps is how many all evaluations over a request have together.
 	maxAllSteps = 1_000_000
 	// numberFactor is how much more than other text weighs what is read as a number, which takes longer than its length says.
@@ -83,7 +85,7 @@ func (r *run) weigh(v cty.Value, each, factor int) bool {
 	case v.Type() == cty.String:
 		return r.spend(1 + factor*(1+len(v.AsString())/textPerStep))
 	case v.Type() == cty.Number:
-		return r.spend(1 + max(exponent(v), -exponent(v))/bitsPerStep)
+		return r.spend(1 + weightOf(exponent(v)))
 	}
 	if !r.spend(1) {
 		return false
@@ -95,6 +97,14 @@ func (r *run) weigh(v cty.Value, each, factor int) bool {
 		}
 	}
 	return true
+}
+
+// weightOf is what a number of an exponent weighs beside 1.
+func weightOf(exponent int) int {
+	if exponent < 0 {
+		return -exponent/bitsPerStep + exponent*exponent/squarePerStep
+	}
+	return exponent / bitsPerStep
 }
 
 // own is an error that is not HCL's: detail goes on after the text of node.
