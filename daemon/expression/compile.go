@@ -185,7 +185,7 @@ func unknownFunction(call *hclsyntax.FunctionCallExpr, known []string) hcl.Diagn
 // try evaluates e without a request, and reports what is wrong whatever a request has.
 func (e *Expression) try() hcl.Diagnostics {
 	r := newRun(nil)
-	v, diags := e.root.Value(r.context(e))
+	v, diags := r.value(e, e.root)
 	at := e.root.Range()
 	switch {
 	case r.exceeded:

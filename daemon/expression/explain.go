@@ -48,10 +48,10 @@ func (e *Expression) explain(r *run, node hclsyntax.Expression) Part {
 	if compared, ok := plain(node).(*hclsyntax.BinaryOpExpr); ok {
 		var seen []string
 		for _, side := range []hclsyntax.Expression{compared.LHS, compared.RHS} {
-			if v, _ := side.Value(newRun(nil).context(e)); v.IsWhollyKnown() {
+			if v, _ := newRun(nil).value(e, side); v.IsWhollyKnown() {
 				continue // it is written out
 			}
-			if v, diags := side.Value(r.context(e)); !diags.HasErrors() && v.IsWhollyKnown() {
+			if v, diags := r.value(e, side); !diags.HasErrors() && v.IsWhollyKnown() {
 				seen = append(seen, open.text(side.Range())+" = "+show(v))
 			}
 		}

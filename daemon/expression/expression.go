@@ -167,7 +167,7 @@ func (e *Expression) evaluate(r *run, node hclsyntax.Expression) (cty.Value, err
 	if text := r.in.unfit(e); text != "" {
 		return cty.NilVal, e.fault(ErrUnfit, node, text)
 	}
-	v, diags := node.Value(r.context(e))
+	v, diags := r.value(e, node)
 	switch {
 	case r.exceeded:
 		return cty.NilVal, e.fault(ErrUnfit, node, fmt.Sprintf("it takes more than %d steps, or all expressions together more than %d", maxSteps, maxAllSteps))

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
 
 	"github.com/rtask/rtask/daemon/auth/webhook"
 )
@@ -336,6 +338,32 @@ func TestExplainNull(t *testing.T) {
 		if parts := e.Explain(input(pushed, e)); len(parts) != 1 || parts[0].Value != want || !parts[0].False {
 			t.Errorf("%s: %+v", text, parts)
 		}
+	}
+}
+
+// broken is a part of an expression that panics.
+type broken struct{ hclsyntax.Expression }
+
+func (broken) Value(*hcl.EvalContext) (cty.Value, hcl.Diagnostics) { panic("s3cret") }
+
+// TestPanic: what panics is not true, and has no value.
+func TestPanic(t *testing.T) {
+	e := compiled(t, Condition, `body.flag`)
+	e.root = broken{e.root}
+	const want = "when: body.flag cannot be computed (deploy.hcl:7)"
+	if reason, err := e.Reason(input(pushed, e)); reason != want || err != nil {
+		t.Errorf("%q, %v", reason, err)
+	}
+	if parts := e.Explain(input(pushed, e)); len(parts) != 1 || parts[0].Err == nil || parts[0].Err.Error() != want {
+		t.Errorf("%+v", parts)
+	}
+	if d := e.try(); !d.HasErrors() || strings.Contains(d.Error(), "s3cret") {
+		t.Error(d)
+	}
+	e = compiled(t, Text, `body.ref`)
+	e.root = broken{e.root}
+	if text, err := e.Text(input(pushed, e)); text != "" || !errors.Is(err, ErrMissing) {
+		t.Errorf("%q, %v", text, err)
 	}
 }
 

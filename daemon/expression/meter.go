@@ -55,6 +55,16 @@ func (r *run) context(e *Expression) *hcl.EvalContext {
 	return &hcl.EvalContext{Variables: vars, Functions: e.functions}
 }
 
+// value evaluates a part of e. HCL and cty panic where they meet what their authors did not think of: no request may make the engine do.
+func (r *run) value(e *Expression, node hclsyntax.Expression) (v cty.Value, diags hcl.Diagnostics) {
+	defer func() {
+		if recover() != nil { // what it says may have data of the request in it
+			v, diags = cty.DynamicVal, own(node, "cannot be computed")
+		}
+	}()
+	return node.Value(r.context(e))
+}
+
 // runOf returns the run that a context is of.
 func runOf(ctx *hcl.EvalContext) *run {
 	for ctx.Parent() != nil {
