@@ -17,6 +17,7 @@ func steers(name string) bool {
 		"GIT_PREVIOUS_COMMIT", "GIT_EVENT", "GIT_USER", "GIT_REMOTE", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_AUTHOR_DATE", "GIT_COMMITTER_NAME",
 		"GIT_COMMITTER_EMAIL", "GIT_COMMITTER_DATE", "GO_VERSION", "NODE_VERSION", "PYTHON_VERSION", "DOCKER_TAG", "DOCKER_IMAGE", "DOCKER_REPO",
 		"NODE_NAME", "PERL_VERSION", "RUBY_VERSION", "PHP_VERSION", "JAVA_VERSION", "HELM_RELEASE", "HELM_CHART", "HELM_VERSION",
+		"SVN_REVISION", "HG_COMMIT", "HG_BRANCH", "KUBE_NAMESPACE",
 	}
 	names := []string{
 		// Who runs, and where things are looked for.
@@ -46,7 +47,17 @@ func steers(name string) bool {
 		// Of systemd.
 		"NOTIFY_SOCKET", "MAINPID", "INVOCATION_ID", "JOURNAL_STREAM", "CREDENTIALS_DIRECTORY", "WATCHDOG_USEC", "WATCHDOG_PID", "RUNTIME_DIRECTORY", "STATE_DIRECTORY",
 		"CACHE_DIRECTORY", "LOGS_DIRECTORY", "CONFIGURATION_DIRECTORY", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "PAGERSECURE",
+		// What a CGI program takes for its request (RFC 3875), php-cgi for the script to run.
+		"GATEWAY_INTERFACE", "REQUEST_METHOD", "QUERY_STRING", "SCRIPT_FILENAME", "PATH_INFO", "PATH_TRANSLATED", "REDIRECT_STATUS",
+		// Options, and files of settings, of single programs.
+		"PARALLEL", "BC_ENV_ARGS", "RIPGREP_CONFIG_PATH", "MAILRC", "PSQLRC", "FFREPORT", "MANOPT", "MANROFFOPT", "MAGIC", "M4PATH", "TAR_RSH", "RSH", "TMOUT",
+		"GOCACHEPROG", "GOCOVERDIR", "GO111MODULE", "GOOS", "GOARCH", "GCCGO", "JAVACMD", "M2_HOME", "DJANGO_SETTINGS_MODULE", "FLASK_APP", "GUNICORN_CMD_ARGS",
+		"PYTEST_ADDOPTS", "PYTEST_PLUGINS", "MYPYPATH", "IPYTHONDIR", "COVERAGE_PROCESS_START", "IRBRC", "RAKEOPT", "CONFIG_SITE", "CONFIG_SHELL", "AUTOCONF", "AUTOHEADER",
+		"AUTOMAKE", "AUTOM4TE", "ACLOCAL", "RM", "FC", "LEX", "YACC", "RANLIB", "STRIP", "REGISTRY_AUTH_FILE", "STORAGE_DRIVER", "GITHUB_TOKEN", "GITLAB_TOKEN", "CVSROOT",
+		"CVSEDITOR", "TEXMFCNF", "TEXINPUTS", "MONO_PATH", "TCL_LIBRARY", "GCOV_PREFIX", "LLVM_PROFILE_FILE", "GMON_OUT_PREFIX", "LIBGL_DRIVERS_PATH",
 	}
+	// Of any program: many scripts hand on their own options in a variable.
+	suffixes := []string{"_PROXY", "_OPTS", "_OPTIONS", "_PRELOAD", "_LIBRARY_PATH", "_EDITOR", "_PAGER", "_ASKPASS"}
 	prefixes := []string{
 		"LD_", "DYLD_", "LC_", "MALLOC_", "BASH_", "ZSH_", "FISH_", "GIT_", "GIT-", "SSH_", "PYTHON", "PIP_", "PIPENV_", "POETRY_", "UV_", "PDM_", "NODE_", "NPM_",
 		"YARN_", "PNPM_", "COREPACK_", "DENO_", "BUN_", "ELECTRON_", "PERL", "RUBY", "BUNDLE_", "BUNDLER_", "PHP_", "COMPOSER_", "LUA_", "JULIA_", "CGO_",
@@ -55,9 +66,13 @@ func steers(name string) bool {
 		"AWS_", "AZURE_", "CLOUDSDK_", "GOOGLE_", "BOTO_", "OPENSSL_", "GNUTLS_", "NSS_", "KRB5", "SASL_", "LDAP", "PGSSL", "MYSQL_", "ODBC", "XDG_", "DBUS_", "SYSTEMD_", "LISTEN_",
 		"GTK_", "QT_", "GIO_", "GST_", "G_", "CMAKE_", "CTEST_", "CCACHE_", "DISTCC_", "MESON_", "NIX_", "GUIX_", "DEB_", "DPKG_", "APT_", "RPM_", "CURL_", "SUDO_",
 		"RESTIC_", "BORG_", "RCLONE_", "RSYNC_", "DIRENV_", "ASDF_", "MISE_",
+		"LESS", "MAKE", "HIST", "PSQL_", "SQLITE_", "REDISCLI_", "KUBE", "KUSTOMIZE_", "BUILDAH_", "ETCDCTL_", "PULUMI_", "TERRAGRUNT_", "SOPS_", "PASSWORD_STORE_", "GH_", "GLAB_",
+		"PYENV_", "RBENV_", "NVM_", "CONDA_", "TS_NODE_", "PUPPETEER_", "MVN_", "ASPNETCORE_", "COR_", "COREHOST_", "R_", "GROFF_", "GS_", "MAGICK_", "FONTCONFIG_", "GDK_",
+		"GSETTINGS_", "FZF_", "BAT_", "PARALLEL_", "VALGRIND_", "QEMU_", "LIBVIRT_", "VIRSH_", "DEBCONF_", "DEBIAN_", "NEEDRESTART_", "SVN_", "HG", "P4", "NVIM_", "OTEL_",
 	}
 	if slices.Contains(harmless, name) {
 		return false
 	}
-	return slices.Contains(names, name) || slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+	return slices.Contains(names, name) || slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) }) ||
+		slices.ContainsFunc(suffixes, func(s string) bool { return strings.HasSuffix(name, s) })
 }
