@@ -78,9 +78,11 @@ func webhookScope() scope[hookDraft] {
 			doc: "How many of the last requests with a valid signature or token the engine keeps on disk, so that `rtaskctl webhook replay` can " +
 				"run them again: accepted, ignored and refused ones, but no pings. All webhooks together keep 256 MiB and 10,000 requests " +
 				"at most; beyond that, the webhook that has the most loses its oldest one. Of requests that are repeats of each other, " +
-				"one is kept. Their bodies are kept as they came: only root can read them. The URL, signatures, and headers and " +
-				"fields of the query whose names say that they are secrets, such as `Authorization`, are not kept, except for those in " +
-				"`pass_request_headers`. When the webhook is removed from the configuration, so are its requests.",
+				"one is kept. Their bodies are kept as they came: only root can read the files, but whoever may start the task sees what " +
+				"it writes when it runs again. The URL, signatures, and headers and fields of the query whose names say that they are " +
+				"secrets, such as `Authorization`, are not kept, except for those in `pass_request_headers`. A request that cannot be kept, " +
+				"as on a full disk, is decided like any other; the log says so. When the webhook is removed from the configuration, so " +
+				"are its requests.",
 		},
 	}...)}
 	s.attributes = append(append(s.attributes, valueAttributes()...), replyAttributes()...)

@@ -59,7 +59,6 @@ func (s *Server) keepDelivery(h *hook, what string, err error) {
 	}
 	if err := s.Deliveries.Put(d); err != nil {
 		s.Logger.Error("cannot keep a delivery", "task", h.task.Name, "webhook", h.webhook.Name, "error", err)
-		return
 	}
 	if what != accepted {
 		s.Deliveries.Settle(h.id)

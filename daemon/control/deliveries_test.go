@@ -276,6 +276,24 @@ func TestRefusedIsKept(t *testing.T) {
 	}
 }
 
+// A request runs where it cannot be kept, as on a full disk, and the log says so.
+func TestKeepingFails(t *testing.T) {
+	f := newKeeping(t)
+	dir := filepath.Join(f.dir, "deliveries")
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if id := f.deliver("kept", "github", push, time.Now(), event); !jobid.Valid(id) {
+		t.Error(id)
+	}
+	if m := f.deliveries(auth.Peer{CgroupKnown: true}, "kept", ""); len(m) != 0 || !strings.Contains(f.logs.String(), "cannot keep a delivery") {
+		t.Errorf("%v\n%s", m, f.logs)
+	}
+}
+
 // On disk is no secret that a replay does not need.
 func TestKeptSecrets(t *testing.T) {
 	f := newKeeping(t)

@@ -1,6 +1,7 @@
 package deliveries
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -52,7 +53,7 @@ func encode(d *Delivery) ([]byte, error) {
 	return append(append(line, '\n'), d.Request.Body...), nil
 }
 
-// decode reads the line at the beginning of a file, of which content is the first maxHead bytes or more, and returns its length.
+// decode reads the line at the beginning of a file, of which content has that line at least, and returns its length.
 func decode(content []byte) (*head, int, error) {
 	end := bytes.IndexByte(content, '\n')
 	if end < 0 || end > maxHead {
@@ -82,11 +83,11 @@ func readMeta(path string) (*entry, error) {
 	if !info.Mode().IsRegular() {
 		return nil, errBroken
 	}
-	content, err := io.ReadAll(io.LimitReader(f, maxHead+1))
-	if err != nil {
+	line, err := bufio.NewReader(io.LimitReader(f, maxHead+1)).ReadBytes('\n') // and nothing of a large body
+	if err != nil && err != io.EOF {
 		return nil, err
 	}
-	h, n, err := decode(content)
+	h, n, err := decode(line)
 	switch {
 	case err != nil:
 		return nil, err

@@ -153,7 +153,7 @@ func (s *Store) Configure(keep map[Hook]int) error {
 		err = durable.SyncFolder(s.dir)
 	}
 	if len(keep) > 0 {
-		err = errors.Join(err, os.MkdirAll(s.dir, 0o700))
+		err = errors.Join(err, os.MkdirAll(s.dir, 0o700), durable.SyncFolder(filepath.Dir(s.dir)))
 	}
 	return err
 }
@@ -168,24 +168,39 @@ func (s *Store) Put(d *Delivery) error {
 		s.Drop(d.ID) // what was put before it was decided
 		return nil
 	}
+	if err := s.write(d); err != nil {
+		s.amend(d.Meta)
+		return fmt.Errorf("cannot keep a delivery: %w", err)
+	}
+	return nil
+}
+
+// write writes a delivery's file.
+func (s *Store) write(d *Delivery) error {
 	s.writes <- struct{}{}
 	defer func() { <-s.writes }()
 	content, err := encode(d)
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(s.dir, d.ID)
-	file := fmt.Sprintf("%s.%d%s", path, s.counter.Add(1), next)
+	file := fmt.Sprintf("%s.%d%s", filepath.Join(s.dir, d.ID), s.counter.Add(1), next)
 	if err := durable.WriteFile(file, content, 0o600); err != nil {
-		return fmt.Errorf("cannot keep a delivery: %w", err)
+		return err
 	}
 	if err := s.place(d, int64(len(content)), file); err != nil {
-		return fmt.Errorf("cannot keep a delivery: %w", err)
+		return err
 	}
-	if err := durable.SyncFolder(s.dir); err != nil {
-		return fmt.Errorf("cannot keep a delivery: %w", err)
+	return durable.SyncFolder(s.dir)
+}
+
+// amend says, until the engine ends, what became of a delivery that was put before and cannot be written again, as on a full disk: one
+// that was refused after that must not stay as accepted, or no repeat of it would be kept.
+func (s *Store) amend(m Meta) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.byID[m.ID]; e != nil && e.Hook() == m.Hook() {
+		e.Decision, e.Kind, e.Reason = m.Decision, m.Kind, m.Reason
 	}
-	return nil
 }
 
 // place gives a written file its name. What is known of it changes in the same step, or it could be removed in between.

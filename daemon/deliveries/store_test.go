@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -214,6 +215,54 @@ func TestRepeats(t *testing.T) {
 	}
 	if m, err := s.Find(first.ID, func(Hook) bool { return true }); err != nil || m.Reason != "another" {
 		t.Errorf("%v, %v", m, err)
+	}
+}
+
+// Where nothing can be written, what was put before is not called accepted for ever: another attempt is.
+func TestPutFails(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "deliveries")
+	s := open(t, dir, map[Hook]int{hook: 2})
+	d := delivery(hook, 1, "")
+	d.Key = "key"
+	if err := s.Put(d); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	d.Decision, d.Kind = "refused", "unavailable"
+	if err := s.Put(d); err == nil {
+		t.Error("it was written")
+	}
+	if err := s.Put(delivery(hook, 2, "")); err == nil || kept(s) != "d-1" {
+		t.Errorf("%q, %v", kept(s), err)
+	}
+	if m, err := s.Find(d.ID, func(Hook) bool { return true }); err != nil || m.Decision != "refused" || m.Kind != "unavailable" {
+		t.Errorf("%v, %v", m, err)
+	}
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	again := delivery(hook, 3, "")
+	again.Key = "key"
+	put(t, s, again)
+	if got := kept(s); got != "d-3" {
+		t.Error(got)
+	}
+}
+
+// A start reads of each file what it needs, and nothing of the bodies.
+func TestOpenReadsNoBodies(t *testing.T) {
+	s := open(t, t.TempDir(), map[Hook]int{hook: 2})
+	d := delivery(hook, 1, strings.Repeat("x", 2*maxHead))
+	put(t, s, d)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := readMeta(filepath.Join(s.dir, d.ID)); err != nil {
+		t.Fatal(err)
+	}
+	if runtime.ReadMemStats(&after); after.TotalAlloc-before.TotalAlloc > maxHead/2 {
+		t.Errorf("%d bytes", after.TotalAlloc-before.TotalAlloc)
 	}
 }
 
