@@ -25,6 +25,7 @@ const (
 func (a *api) webhookStream(w http.ResponseWriter, r *http.Request, client codec.Presented, request *rtaskv1.WebhookRequest, release func()) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
+	defer readInTime(w) // the end, which net/http sends
 	// Behind the output a client of HTTP/1.0 can be told nothing any more: the end of its connection is the end of the output.
 	request.Ended = !r.ProtoAtLeast(1, 1)
 	out := newHookOutput(w, cancel)
@@ -68,9 +69,8 @@ func (a *api) webhookStream(w http.ResponseWriter, r *http.Request, client codec
 // hookOutput writes a reply that is what a job wrote to its standard output. Its status is decided on when the first of it is sent: until
 // then the job may fail, and the reply says so. After that, that a connection breaks off is all that can be said.
 type hookOutput struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	cancel  func() // ends what fills it
+	w      http.ResponseWriter
+	cancel func() // ends what fills it
 
 	mu sync.Mutex // guards what follows, and is held to write
 	// first is the engine's first message about the job, answer what it answers in place of output, and end tells how the job ended.
@@ -86,7 +86,7 @@ type hookOutput struct {
 }
 
 func newHookOutput(w http.ResponseWriter, cancel func()) *hookOutput {
-	return &hookOutput{w: w, control: http.NewResponseController(w), cancel: cancel}
+	return &hookOutput{w: w, cancel: cancel}
 }
 
 // take takes one message. It returns an error if the client reads no more.
@@ -162,11 +162,7 @@ func (o *hookOutput) write(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
-	readInTime(o.w)
-	if _, err := o.w.Write(b); err != nil {
-		return err
-	}
-	return o.control.Flush()
+	return send(o.w, b)
 }
 
 // begin sends the head. mu is held.

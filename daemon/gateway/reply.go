@@ -114,6 +114,18 @@ func readInTime(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // ignore the error: the server may not support deadlines
 }
 
+// send writes and sends one piece of a reply that comes piece by piece. Its client has writeTimeout to read it. How long the next one
+// takes to come is not bounded: over HTTP/2 a deadline that passes resets the stream, also where nothing is being written.
+func send(w http.ResponseWriter, b []byte) error {
+	readInTime(w)
+	control := http.NewResponseController(w)
+	defer func() { _ = control.SetWriteDeadline(time.Time{}) }() // ignore the error as in readInTime
+	if _, err := w.Write(b); err != nil {
+		return err
+	}
+	return control.Flush()
+}
+
 // bodyless reports whether a reply with this status has no body (RFC 9110, sections 15.3.5 and 15.3.6).
 func bodyless(status int) bool {
 	return status == http.StatusNoContent || status == http.StatusResetContent

@@ -73,19 +73,18 @@ func receive(ctx context.Context, offset int64, open source, each func(*rtaskv1.
 
 // output writes what a job wrote, as it comes.
 type output struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	sse     bool
-	begun   bool
-	job     *rtaskv1.Job // as it was seen last
-	header  func(http.Header)
+	w      http.ResponseWriter
+	sse    bool
+	begun  bool
+	job    *rtaskv1.Job // as it was seen last
+	header func(http.Header)
 
 	mu    sync.Mutex  // held to write, and guards begun while alive runs
 	quiet *time.Timer // runs since the last write
 }
 
 func newOutput(w http.ResponseWriter, header func(http.Header)) *output {
-	return &output{w: w, control: http.NewResponseController(w), header: header, quiet: time.NewTimer(keepAlive)}
+	return &output{w: w, header: header, quiet: time.NewTimer(keepAlive)}
 }
 
 // alive writes a comment whenever nothing has been written for keepAlive, until stop. It calls gone when it cannot.
@@ -149,11 +148,7 @@ func (o *output) begin() {
 // write writes and sends one piece. A client that does not read does not hold a connection for ever. mu is held.
 func (o *output) write(b []byte) error {
 	o.quiet.Reset(keepAlive)
-	_ = o.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // ignore the error: the server may not support deadlines
-	if _, err := o.w.Write(b); err != nil {
-		return err
-	}
-	return o.control.Flush()
+	return send(o.w, b)
 }
 
 // take writes one message.
@@ -211,6 +206,7 @@ func endEvent(j *rtaskv1.Job) []byte {
 
 // stream serves POST /tasks/{task} for a client that wants the output as it comes.
 func (a *api) stream(w http.ResponseWriter, r *http.Request, client codec.Presented, request *rtaskv1.RunRequest) {
+	defer readInTime(w) // the end, which net/http sends
 	request.Id = jobid.New()
 	out := newOutput(w, func(h http.Header) {
 		h.Set("Trailer", trailers)
@@ -273,6 +269,7 @@ func (a *api) logs(w http.ResponseWriter, r *http.Request, task, id string) {
 	}
 	done := working(r)
 	defer done()
+	defer readInTime(w) // the end, which net/http sends
 	out := newOutput(w, nil)
 	out.sse = preferred(r, "text/plain", "text/event-stream") == "text/event-stream"
 	switch {
