@@ -165,7 +165,7 @@ func (a *api) run(w http.ResponseWriter, r *http.Request, task string) {
 	reply, err := call(r.Context(), client, a.engine.Run, request)
 	if err != nil && r.Context().Err() != nil {
 		a.disconnected(r, client, request, "")
-		return
+		panic(http.ErrAbortHandler) // who only stopped sending must not take an empty reply for the job's
 	}
 	if err != nil {
 		p := a.problemOf(err)

@@ -45,9 +45,8 @@ func (a *api) webhookStream(w http.ResponseWriter, r *http.Request, client codec
 	})
 	gone := out.stop()
 	switch {
-	case r.Context().Err() != nil: // nobody reads any more, and the job runs on
-	case gone != nil, err != nil && out.begun:
-		panic(http.ErrAbortHandler) // what was sent is not all
+	case gone != nil, err != nil && (out.begun || r.Context().Err() != nil):
+		panic(http.ErrAbortHandler) // what was sent is not all, which who only stopped sending can still read; the job runs on
 	case err != nil:
 		p := a.problemOf(err)
 		if p.job == "" {

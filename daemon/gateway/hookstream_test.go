@@ -276,3 +276,46 @@ func TestWebhookOutputPerson(t *testing.T) {
 		t.Errorf("%d %v %q", got.status, got.trailer, got.body)
 	}
 }
+
+// A client that stops sending counts as gone. If it still reads, it must not take what it gets for the whole reply.
+func TestHalfClosed(t *testing.T) {
+	f := newFixture(t)
+	open, wait := gate(t)
+	for _, c := range []struct {
+		path, accept, body string
+		begun              bool // before the client stops sending
+	}{
+		{f.url("prints"), "*/*", "echo one; " + wait, true},
+		{f.url("prints"), "*/*", wait, false},
+		{"/tasks/prints", "text/plain", wait, true},
+		{"/tasks/prints", "application/json", wait, false},
+	} {
+		conn, err := net.Dial("tcp", f.api)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
+		if _, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nAccept: %s\r\nContent-Length: %d\r\n\r\n%s", c.path, f.key, c.accept, len(c.body), c.body); err != nil {
+			t.Fatal(err)
+		}
+		r := bufio.NewReader(conn)
+		if c.begun {
+			if _, err := r.Peek(1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(r, nil)
+		if err == nil {
+			_, err = io.Copy(io.Discard, res.Body)
+		}
+		if !errors.Is(err, io.ErrUnexpectedEOF) || c.begun != (res != nil) {
+			t.Errorf("%s, %s: %v, %v", c.path, c.accept, res, err)
+		}
+	}
+	open()
+	testkit.Eventually(t, "the jobs end", func() bool { return strings.Contains(f.scrape(), "\nrtask_jobs_running 0\n") })
+}

@@ -137,6 +137,8 @@ task "answers" {
 }
 task "prints" {
   command        = ["/bin/sh", "-c", "eval \"$(cat)\""]
+  blocking       = true
+  api_keys       = ["demo"]
   max_concurrent = 0
   timeout        = "1min"
   log_max_bytes  = "1M"

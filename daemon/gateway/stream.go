@@ -225,6 +225,7 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, client codec.Presen
 	switch {
 	case r.Context().Err() != nil:
 		a.disconnected(r, client, request, out.job.GetId())
+		panic(http.ErrAbortHandler) // who only stopped sending must not take what was sent for all
 	case err != nil && !out.begun:
 		writeProblem(w, a.problemOf(err))
 	case err != nil:
@@ -290,8 +291,8 @@ func (a *api) logs(w http.ResponseWriter, r *http.Request, task, id string) {
 	}, out.take)
 	stop()
 	switch {
-	case err == nil, r.Context().Err() != nil:
-	case !out.begun:
+	case err == nil:
+	case !out.begun && r.Context().Err() == nil:
 		done()
 		writeProblem(w, a.problemOf(err))
 	default:
