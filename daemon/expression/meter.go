@@ -2,11 +2,13 @@ package expression
 
 import (
 	"reflect"
+	"slices"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
+	"github.com/zclconf/go-cty/cty/function"
 )
 
 const (
@@ -16,6 +18,8 @@ const (
 	textPerStep = 64
 	// encodedEach is what each value weighs of which jsonencode makes JSON.
 	encodedEach = 16
+	// textEach is what each value weighs that may be a number of which text is made.
+	textEach = 8
 	// bitsPerStep is how many bits of a number's exponent weigh a step: it is written with all its digits. Those behind the point take
 	// time with the square of how many they are, of which squarePerStep weighs a step.
 	bitsPerStep   = 32
@@ -275,7 +279,11 @@ func meterPart(e hclsyntax.Expression, light bool, factor int) hclsyntax.Express
 		e.Source, e.Each = meterPart(e.Source, true, 1), meterPart(e.Each, true, 1)
 	case *hclsyntax.TemplateExpr:
 		for i, part := range e.Parts {
-			e.Parts[i] = meter(part)
+			made := meter(part)
+			if m, ok := made.(*metered); ok {
+				m.each = textEach
+			}
+			e.Parts[i] = made
 		}
 	case *hclsyntax.TemplateWrapExpr:
 		e.Wrapped = meterPart(e.Wrapped, light, factor)
@@ -286,6 +294,12 @@ func meterPart(e hclsyntax.Expression, light bool, factor int) hclsyntax.Express
 		e.Val = meterPart(e.Val, false, operandFactor(e.Op))
 	}
 	return &metered{Expression: made, light: light, each: 1, factor: factor}
+}
+
+// makesText reports whether a function makes text of numbers.
+func makesText(name string) bool {
+	f, ok := functions()[name]
+	return name == "tostring" || ok && slices.ContainsFunc(f.Params(), func(p function.Parameter) bool { return p.Type == cty.String })
 }
 
 // operandFactor is how much more the text of an operator's operands weighs.
@@ -311,10 +325,11 @@ func meterCall(e *hclsyntax.FunctionCallExpr) hclsyntax.Expression {
 		factor = patternCost(e.Args[0])
 	}
 	for i, arg := range e.Args {
-		light := e.Name == "try" || e.Name == "can"
-		made := meterPart(arg, light, factor)
+		made := meterPart(arg, false, factor)
 		if m, ok := made.(*metered); ok && e.Name == "jsonencode" {
 			m.each = encodedEach
+		} else if ok && makesText(e.Name) {
+			m.each = textEach
 		}
 		e.Args[i] = made
 	}
