@@ -65,9 +65,13 @@ func timer(t *config.Task, s *config.Schedule) string {
 
 func add(all map[string]string, name string, t *config.Task, watched string) {
 	if watched != "" {
-		all[name] = head("Paths of Task", t) + "\n[Path]\n" + watched
+		all[name] = head("Paths of Task", t) + apart + "\n[Path]\n" + watched
 	}
 }
+
+// apart keeps a boot from waiting for a watched path. systemd has a path unit wait for the mount of what it watches; if paths.target, and
+// so basic.target, waited for the unit, a path of the network would wait for itself.
+const apart = "DefaultDependencies=no\nRequires=sysinit.target\nAfter=sysinit.target\nConflicts=shutdown.target\nBefore=shutdown.target\n"
 
 // head is the section [Unit].
 func head(of string, t *config.Task) string {

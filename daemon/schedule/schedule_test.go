@@ -47,6 +47,11 @@ func TestUnits(t *testing.T) {
 			t.Errorf("no line %s in\n%s", line, units["rtask-schedule@all.timer"])
 		}
 	}
+	for _, name := range []string{"rtask-path@all.path", "rtask-exists@all.path"} {
+		if !strings.Contains(units[name], "\nDefaultDependencies=no\n") {
+			t.Errorf("a boot waits for %s", name)
+		}
+	}
 	if !strings.Contains(units["rtask-path@all.path"], "\nPathChanged=/srv/in coming/100%%h\n") {
 		t.Errorf("%s", units["rtask-path@all.path"])
 	}
