@@ -86,3 +86,17 @@ func TestUnscheduled(t *testing.T) {
 		}
 	}
 }
+
+// What is asked for while systemd is slow is done afterwards, once for all who asked.
+func TestSchedulesForgetNoWish(t *testing.T) {
+	s := (&engine{}).newSchedules()
+	first := s.wish()
+	if s.wish() != first || len(s.wake) != 1 {
+		t.Error("one that has not begun is not the same")
+	}
+	<-s.wake // as run does
+	s.next = nil
+	if s.wish() == first || len(s.wake) != 1 {
+		t.Error("one that comes later is lost")
+	}
+}

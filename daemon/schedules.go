@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/rtask/rtask/daemon/config"
@@ -62,58 +63,60 @@ func (o *Options) unscheduled() string {
 // there after a boot without an engine; the engine has systemd run it when something has changed.
 type schedules struct {
 	*engine
-	ask  chan asked
+	wake chan struct{} // there is a next
 	gone chan struct{} // closed when run has returned
-}
 
-// asked is a wish for the units to be made as they should be; done is closed then.
-type asked struct {
-	// all also has units started that should run and do not.
-	all  bool
-	done chan struct{}
+	mu   sync.Mutex
+	next chan struct{} // closed when what run takes up next is done; nil: nobody has asked
 }
 
 func (e *engine) newSchedules() *schedules {
-	return &schedules{engine: e, ask: make(chan asked), gone: make(chan struct{})}
+	return &schedules{engine: e, wake: make(chan struct{}, 1), gone: make(chan struct{})}
 }
 
-// run does what is asked for, one request after the other, until ctx ends.
+// run does what is asked for until ctx ends. What many ask for meanwhile it does once.
 func (s *schedules) run(ctx context.Context) {
 	defer close(s.gone)
 	s.apply(ctx, false)
 	for {
 		select {
-		case r := <-s.ask:
-			s.apply(ctx, r.all)
-			close(r.done)
+		case <-s.wake:
+			s.mu.Lock()
+			done := s.next
+			s.next = nil
+			s.mu.Unlock()
+			s.apply(ctx, true)
+			close(done)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
+// wish asks run to take over what has changed, and returns what is closed when it has.
+func (s *schedules) wish() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next == nil {
+		s.next = make(chan struct{})
+		s.wake <- struct{}{} // run has taken the one before it
+	}
+	return s.next
+}
+
 // changed has systemd take over what has changed, and waits a moment for it.
 func (s *schedules) changed() {
 	late := time.NewTimer(applyPatience)
 	defer late.Stop()
-	r := asked{all: true, done: make(chan struct{})}
 	select {
-	case s.ask <- r:
-	case <-s.gone:
-		return // the next engine does it
-	case <-late.C:
-		s.Logger.Warn("systemd has not taken over the schedules yet")
-		return
-	}
-	select {
-	case <-r.done:
-	case <-s.gone:
+	case <-s.wish():
+	case <-s.gone: // the next engine does it
 	case <-late.C:
 		s.Logger.Warn("systemd has not taken over the schedules yet")
 	}
 }
 
-// apply makes systemd's units those of the configuration. Without all, units that are as they should be are left alone, whether they
+// apply makes systemd's units those of the configuration. With all, units that should run and do not are started. Without it, units that are as they should be are left alone, whether they
 // run or not: somebody may have stopped one.
 func (s *schedules) apply(ctx context.Context, all bool) {
 	units, ok := s.host.Units()
@@ -138,7 +141,7 @@ func (s *schedules) take(ctx context.Context, units sandbox.Units, all bool) err
 		return err
 	}
 	same := maps.Equal(want, have)
-	if same && (!all || len(want) == 0) {
+	if same && !all {
 		return nil
 	}
 	active, err := units.Active(ctx, schedule.Patterns()...)
