@@ -47,8 +47,11 @@ func (a *app) stop(c *cli.Context) error {
 			stopped = append(stopped, view.JobOf(job))
 		default:
 			what := "stopped"
-			if r.GetHadEnded() {
+			switch {
+			case r.GetHadEnded():
 				what = "had already ended: " + resultText(job)
+			case job.GetReason() != rtaskv1.Reason_REASON_STOPPED:
+				what = "is not tried again: " + resultText(job)
 			}
 			if err := a.print("Job " + printable(job.GetId()) + " " + what + "\n"); err != nil {
 				return err

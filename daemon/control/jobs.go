@@ -203,7 +203,8 @@ func (s *Server) Stop(ctx context.Context, r *rtaskv1.StopRequest) (*rtaskv1.Sto
 
 // stop stops the job that find has returned, or notes why there is none. The reason is for the log alone.
 func (s *Server) stop(ctx context.Context, c *call, j job.Job, err error, how job.StopOptions, reason string) (_ job.Job, hadEnded bool, _ error) {
-	hadEnded = j.State == job.Ended
+	rests := j.Rests() // then its next attempt is what there is to stop
+	hadEnded = j.State == job.Ended && !rests
 	d := c.decision()
 	d.reason, d.moot = reason, err == nil && hadEnded
 	if err == nil {
@@ -219,6 +220,9 @@ func (s *Server) stop(ctx context.Context, c *call, j job.Job, err error, how jo
 	how.By = cmp.Or(how.By, c.Name())
 	if j, err = s.Jobs.Stop(ctx, j.ID, how); err != nil {
 		return j, false, waitError(err)
+	}
+	if rests {
+		return j, len(j.Triggered) > 0, nil
 	}
 	// It may have ended by itself since it was found.
 	return j, hadEnded || j.Exit != nil && j.Exit.Reason != spec.Stopped, nil

@@ -1,6 +1,9 @@
 package job
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // rest waits until a job may be tried again: until its delay is over, and while no new jobs are accepted. It returns false if somebody
 // wants no further attempt, and ErrClosed.
@@ -49,9 +52,20 @@ func (r *roster) rested(id string) (accepted <-chan struct{}) {
 	return nil
 }
 
-// enough has no further attempt made after a job that rests. mu is held.
-func (r *roster) enough(id string) {
-	if rest := r.rests[id]; rest != nil && !isClosed(rest) {
+// enough has no further attempt made after a job that rests, and returns what is closed once that is noted; nil: it does not rest. mu is
+// held.
+func (r *roster) enough(id string) <-chan struct{} {
+	rest := r.rests[id]
+	if rest == nil {
+		return nil
+	}
+	if !isClosed(rest) {
 		close(rest)
 	}
+	return r.owing[id]
+}
+
+// Rests reports whether a job has failed and is to be tried again.
+func (j *Job) Rests() bool {
+	return j.Owing && slices.ContainsFunc(j.Triggered, func(t Triggered) bool { return t.Retry && !t.Started })
 }

@@ -183,8 +183,7 @@ func TestRetryRests(t *testing.T) {
 	if _, err := m.Stop(t.Context(), j.ID, StopOptions{By: "ada"}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it owes nothing", func() bool { return !status(t, m, j.ID).Owing })
-	if j = status(t, m, j.ID); len(j.Triggered) != 0 || j.Input != nil {
+	if j = status(t, m, j.ID); j.Owing || len(j.Triggered) != 0 || j.Input != nil {
 		t.Errorf("%+v", j)
 	}
 	m.Accept()
@@ -233,5 +232,37 @@ func TestRetryImpossible(t *testing.T) {
 				t.Errorf("%+v", j)
 			}
 		})
+	}
+}
+
+// A Manager that goes while it starts what the last failure triggers, since there can be no other attempt, leaves no attempt to the next
+// one: that starts what is left, each task once.
+func TestRetryImpossibleOverTwoRuns(t *testing.T) {
+	dir := shared(t)
+	m := openIn(t, dir)
+	m.StartTriggered(func(task string) (Spec, error) {
+		if task == "note" {
+			return Spec{}, ErrNotNow
+		}
+		return Spec{}, ErrInvalid
+	})
+	j := start(t, m, tried(dir, 9, 3, time.Millisecond))
+	wait(t, m, j.ID)
+	eventually(t, "the failure was the last", func() bool {
+		j = status(t, m, j.ID)
+		return len(j.Triggered) > 0 && j.Triggered[len(j.Triggered)-1].Task == "note"
+	})
+	note := j.Triggered[len(j.Triggered)-1].Job
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m = tries(t, dir, 9) // now it could be tried again
+	defer end(t, m)
+	lines(t, m, dir)
+	if j = status(t, m, j.ID); len(j.Triggered) != 1 || j.Triggered[0].Job != note {
+		t.Errorf("%+v", j.Triggered)
+	}
+	if got := read(t, filepath.Join(dir, "tries")); len(got) != 1 {
+		t.Errorf("%q", got)
 	}
 }

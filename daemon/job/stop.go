@@ -16,7 +16,7 @@ func (r *runner) stop(ctx context.Context, id string, o StopOptions) (Job, error
 		r.jobs.mu.Unlock()
 		return Job{}, ErrClosed
 	}
-	r.jobs.enough(id)
+	noted := r.jobs.enough(id)
 	l, ok := r.jobs.live[id]
 	unqueued := false
 	if ok {
@@ -33,6 +33,19 @@ func (r *runner) stop(ctx context.Context, id string, o StopOptions) (Job, error
 		})
 	}
 	r.jobs.mu.Unlock()
+	if noted != nil {
+		// When Stop returns, there is no further attempt, whatever happens to the engine.
+		r.ender.recorder.now()
+		select {
+		case <-noted:
+		case <-ctx.Done():
+			return Job{}, context.Cause(ctx)
+		case <-r.jobs.quit:
+			return Job{}, ErrClosed
+		}
+		result, err := r.records.wait(ctx, id)
+		return result.Job, err
+	}
 	if !ok {
 		result, err := r.records.wait(ctx, id)
 		return result.Job, err

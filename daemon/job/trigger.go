@@ -95,6 +95,7 @@ func (t *triggers) run(j Job) {
 		return
 	}
 	var started []Triggered
+	stopped := false
 	j.Triggered = slices.Clone(j.Triggered) // others have it, too
 	for i := 0; i < len(j.Triggered); i++ { // it may grow
 		next := j.Triggered[i]
@@ -104,6 +105,7 @@ func (t *triggers) run(j Job) {
 				return
 			case !again:
 				t.logger.Info("job is not tried again: somebody has stopped it", "job", j.ID, "task", j.Task)
+				stopped = true
 				continue
 			}
 		}
@@ -123,15 +125,21 @@ func (t *triggers) run(j Job) {
 			return
 		default:
 			t.logger.Warn("task cannot be triggered", "task", next.Task, "by", j.ID, "trigger", next.trigger(&j), "error", err)
-			if next.Retry { // so that was the last attempt
+			if next.Retry { // so that was the last attempt, and the next Manager makes no other
+				j.Triggered, i = nil, -1
 				t.oweTasks(&j)
 				t.records.PutSoon(j)
 			}
 		}
 	}
 	j.Triggered, j.Owing, j.Input = started, false, nil
-	// If that is lost, the next Manager finds that they have been started.
-	t.records.PutSoon(j)
+	if stopped {
+		// Who has stopped it waits for that. A record that cannot be written is reported by the store.
+		_ = t.records.Put(context.Background(), j)
+	} else {
+		// If that is lost, the next Manager finds that they have been started.
+		t.records.PutSoon(j)
+	}
 	t.jobs.paid(&j)
 }
 

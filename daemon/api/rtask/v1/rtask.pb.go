@@ -1155,7 +1155,8 @@ func (x *StopRequest) GetKill() bool {
 type StopResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Job   *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
-	// had_ended: the job had ended before it was to be stopped.
+	// had_ended: the job had ended before it was to be stopped, and nothing was stopped. If it is false and the job has failed, what was
+	// stopped is the next attempt that the job waited for.
 	HadEnded      bool `protobuf:"varint,170,opt,name=had_ended,json=hadEnded,proto3" json:"had_ended,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
