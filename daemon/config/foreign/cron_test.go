@@ -127,3 +127,12 @@ func starts(t *testing.T, cron string, most int) []time.Time {
 	}
 	return all
 }
+
+// With seconds, OliveTin does not take a time of five fields.
+func TestCronWithSeconds(t *testing.T) {
+	const text = "cronSupportForSeconds: true\nactions: [{title: a, exec: [/a], execOnCron: ['0 3 * * *', '@daily', '0 0 3 * * *']}]"
+	r, err := Convert([]byte(text), options())
+	if err != nil || !strings.Contains(string(r.Text), `on_calendar = ["*-*-* 00:00:00"]`) || len(r.Lost) != 2 {
+		t.Errorf("%v %s", err, r.Text)
+	}
+}

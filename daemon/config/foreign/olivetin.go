@@ -18,6 +18,8 @@ type action struct {
 	arguments        []input
 	// disabled says that an expression decides whether it may be started.
 	disabled bool
+	// seconds says that its times begin with one, as all of the file do.
+	seconds bool
 }
 
 // input is an argument of an action.
@@ -42,8 +44,10 @@ func convertActions(root *yaml.Node, options Options) (*Result, error) {
 			comments = append(comments, o.lost(m.lines[name], "config", "%s: %s", name, rootReasons()[name]))
 		}
 	}
+	seconds := m.boolean("cronSupportForSeconds")
 	for _, n := range m.list("actions") {
 		a := readAction(object(n, "an action", false, &err))
+		a.seconds = seconds
 		if err != nil {
 			return nil, err
 		}
@@ -170,6 +174,9 @@ func (c *actionTask) schedule() {
 	var times []string
 	for _, e := range n.Content {
 		when, err := onCalendar(e.Value)
+		if c.seconds && !strings.HasPrefix(e.Value, "@") {
+			err = fmt.Errorf("with cronSupportForSeconds it begins with a second")
+		}
 		if err != nil {
 			c.note("  ", e.Line, "execOnCron: %q: %v: %s", e.Value, err, otherwise)
 			continue
