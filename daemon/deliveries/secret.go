@@ -14,11 +14,16 @@ func secretWords() []string {
 	return []string{"auth", "cookie", "token", "secret", "signature", "password", "passwd", "credential", "api-key", "apikey", "api_key", "hmac", "session"}
 }
 
+// secretParts are short words that are part of other ones, so they count where they stand alone: sig=…, X-Sig, Jwt, user_pwd.
+func secretParts() []string { return []string{"sig", "pwd", "pass", "jwt", "bearer"} }
+
 // isSecret reports whether what has a name may be a secret.
 func isSecret(name string) bool {
 	// X-Author tells who wrote something.
 	name = strings.NewReplacer("authoriz", "secret", "author", "").Replace(strings.ToLower(name))
-	return slices.ContainsFunc(secretWords(), func(word string) bool { return strings.Contains(name, word) })
+	part := func(word string) bool { return slices.Contains(secretParts(), word) }
+	return name == "key" || slices.ContainsFunc(strings.FieldsFunc(name, func(r rune) bool { return r < 'a' || r > 'z' }), part) ||
+		slices.ContainsFunc(secretWords(), func(word string) bool { return strings.Contains(name, word) })
 }
 
 // WithoutSecrets returns what of a request is kept: not its URL, whose last part may be a token, and none of the headers and fields of

@@ -383,11 +383,11 @@ func concurrently(t *testing.T) {
 // What is kept of a request has no secret in it that a replay does not need.
 func TestWithoutSecrets(t *testing.T) {
 	r := &webhook.Request{
-		Method: "GET", URL: "https://example.org/wh/0123456789abcdef?x=1", Query: "x=1&access_token=t&%74oken=t&y=the%20secret&z", Remote: "192.0.2.1", Body: []byte("b"),
+		Method: "GET", URL: "https://example.org/wh/0123456789abcdef?x=1", Query: "x=1&access_token=t&%74oken=t&y=the%20secret&sig=s&key=k&z&issue_key=A-1", Remote: "192.0.2.1", Body: []byte("b"),
 	}
 	for _, name := range []string{
 		"X-GitHub-Event", "X-Author", "Content-Type", "authorization", "Proxy-Authorization", "Cookie", "X-Gitlab-Token", "X-Hub-Signature-256", "X-Sum", "X-Api-Key", "X-Auth-User", "PRIVATE-TOKEN",
-		"X-Shopify-Hmac-Sha256", "X-Passed-Token",
+		"X-Shopify-Hmac-Sha256", "X-Passed-Token", "X-Sig", "Jwt", "user_pwd", "X-Signal", "X-Event-Key",
 	} {
 		r.Headers = append(r.Headers, webhook.Header{Name: name, Value: "v"})
 	}
@@ -397,10 +397,10 @@ func TestWithoutSecrets(t *testing.T) {
 	for _, h := range got.Headers {
 		names = append(names, h.Name)
 	}
-	if want := []string{"X-GitHub-Event", "X-Author", "Content-Type", "X-Passed-Token", "x-passed-token"}; !slices.Equal(names, want) {
+	if want := []string{"X-GitHub-Event", "X-Author", "Content-Type", "X-Passed-Token", "X-Signal", "X-Event-Key", "x-passed-token"}; !slices.Equal(names, want) {
 		t.Errorf("%q", names)
 	}
-	if got.URL != "" || got.Query != "x=1&z" || got.Method != "GET" || got.Remote != "192.0.2.1" || string(got.Body) != "b" {
+	if got.URL != "" || got.Query != "x=1&z&issue_key=A-1" || got.Method != "GET" || got.Remote != "192.0.2.1" || string(got.Body) != "b" {
 		t.Errorf("%+v", got)
 	}
 }
