@@ -118,10 +118,10 @@ func (s *Sender) fill(d *Delivery, r *Request, o object) error {
 }
 
 // fill reads what a body says of branches and tags. A list of changes may be empty.
-func (s *Refs) fill(d *Delivery, o object) error {
+func (r *Refs) fill(d *Delivery, o object) error {
 	changes := slices.Values([]object{o})
-	if len(s.List) > 0 {
-		list, err := o.at(s.List...)
+	if len(r.List) > 0 {
+		list, err := o.at(r.List...)
 		if err != nil {
 			return err
 		}
@@ -131,7 +131,7 @@ func (s *Refs) fill(d *Delivery, o object) error {
 		if len(d.Changes) == maxChanges {
 			return fmt.Errorf("the body names more than %d branches and tags", maxChanges)
 		}
-		c, err := s.change(o)
+		c, err := r.change(o)
 		if err != nil {
 			return err
 		}
@@ -144,35 +144,35 @@ func (s *Refs) fill(d *Delivery, o object) error {
 }
 
 // change reads one change.
-func (s *Refs) change(o object) (Change, error) {
-	ref, err := s.first(o, s.Ref)
+func (r *Refs) change(o object) (Change, error) {
+	ref, err := r.first(o, r.Ref)
 	if err != nil {
 		return Change{}, err
 	}
-	if s.Types != nil {
-		kind, err := s.first(o, s.Type)
+	if r.Types != nil {
+		kind, err := r.first(o, r.Type)
 		if err != nil {
 			return Change{}, err
 		}
-		if before := s.Types[kind]; before == "" || ref == "" {
+		if before := r.Types[kind]; before == "" || ref == "" {
 			ref = "" // it is neither a branch nor a tag
 		} else {
 			ref = before + ref
 		}
 	}
-	sha, err := s.first(o, s.Commit)
+	sha, err := r.first(o, r.Commit)
 	if err != nil {
 		return Change{}, err
 	}
-	zero, err := o.at(s.Zero...)
+	zero, err := o.at(r.Zero...)
 	if err != nil {
 		return Change{}, err
 	}
-	gone, err := o.at(s.Gone...)
+	gone, err := o.at(r.Gone...)
 	if err != nil {
 		return Change{}, err
 	}
-	c := Change{Ref: line(ref), SHA: commit(sha), Deleted: len(s.Gone) > 0 && string(gone) == s.GoneIs || noCommit(zero.text())}
+	c := Change{Ref: line(ref), SHA: commit(sha), Deleted: len(r.Gone) > 0 && string(gone) == r.GoneIs || noCommit(zero.text())}
 	if c.Deleted {
 		c.SHA = "" // a deleted branch is at none
 	}
@@ -180,7 +180,7 @@ func (s *Refs) change(o object) (Change, error) {
 }
 
 // first returns the first text at any of paths.
-func (s *Refs) first(o object, paths [][]string) (string, error) {
+func (r *Refs) first(o object, paths [][]string) (string, error) {
 	found := ""
 	for _, p := range paths {
 		v, err := o.at(p...)

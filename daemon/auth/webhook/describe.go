@@ -35,15 +35,15 @@ func (s Sender) Proof() string {
 func (s Sender) Configured() bool { return s.Kind == HMACSHA256 || s.Kind == HMAC }
 
 // Method is what a signature is made with.
-func (g *Signature) Method() string {
-	if g.Ed25519 {
+func (s *Signature) Method() string {
+	if s.Ed25519 {
 		return "Ed25519"
 	}
-	return "HMAC-" + strings.ToUpper(string(g.Hash))
+	return "HMAC-" + strings.ToUpper(string(s.Hash))
 }
 
 // Form is how a signature is written: v1=HEX.
-func (g *Signature) Form() string { return g.Prefix + strings.ToUpper(string(g.Encoding)) }
+func (s *Signature) Form() string { return s.Prefix + strings.ToUpper(string(s.Encoding)) }
 
 // names are what a place is called in texts: names of a header, or a path.
 func (p Place) names() []string {
